@@ -1,0 +1,156 @@
+"""Checkpoints: a folder of safetensors files and one JSON that names them. Nothing is ever unpickled.
+
+`checkpoint.json` is replaced last and in one step, and names each tensor file with its sha256; a process
+killed at any point leaves the previous checkpoint whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+    from models.step import State
+
+INDEX = "checkpoint.json"
+SCHEMA = 1
+
+
+def save(folder: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]) -> None:
+    """Write every group of tensors to a file of its own, then the index that makes them the checkpoint.
+
+    Raises CheckpointError where the folder cannot be written; the previous checkpoint then still stands.
+    """
+    from safetensors.torch import save_file
+
+    files = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for group, tensors in groups.items():
+            plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+            partial = folder / f"{group}.partial"
+            save_file(plain, partial)
+            checksum = _sha256(partial)
+            name = f"{group}-{checksum[:16]}.safetensors"
+            _sync(partial)
+            partial.replace(folder / name)
+            files[group] = {"file": name, "sha256": checksum}
+        _write_atomically(folder / INDEX, json.dumps({"schema": SCHEMA, "files": files, **meta}, indent=1))
+        _remove_unnamed(folder, {entry["file"] for entry in files.values()})
+    except OSError as error:
+        raise CheckpointError(f"{folder}: the checkpoint could not be written: {error.strerror or error}") from error
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """The checkpoint's JSON. Raises CheckpointError naming the file and what is wrong with it."""
+    path = folder / INDEX
+    if not path.is_file():
+        raise CheckpointError(
+            f"{folder} is not a checkpoint: it holds no {INDEX}. A finished run keeps its model under checkpoints/best"
+        )
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(index, dict) or not isinstance(index.get("files"), dict):
+        raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
+    if index.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} has schema {index.get('schema')!r}; this version reads {SCHEMA}")
+    return index
+
+
+def fingerprint(folder: Path) -> str:
+    """sha256 over the weights alone, as the index states it: what a run that scores them is named by."""
+    files = read_index(folder)["files"]
+    if "model" not in files:
+        raise CheckpointError(f"{folder / INDEX} names no model file")
+    return str(files["model"]["sha256"])
+
+
+def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, torch.Tensor]:
+    """One group of tensors, on the CPU, after its checksum held. Raises CheckpointError otherwise."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    entry = index["files"].get(group)
+    if entry is None:
+        raise CheckpointError(f"{folder / INDEX} names no {group} file")
+    path = folder / Path(entry["file"]).name
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing, though {INDEX} names it")
+    found = _sha256(path)
+    if found != entry["sha256"]:
+        raise CheckpointError(f"{path} is damaged: sha256 is {found}, {INDEX} says {entry['sha256']}")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+
+
+def load_into(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
+    """Copy weights into a model. Raises CheckpointError listing the first name or shape that does not fit."""
+    own = module.state_dict()
+    for name, tensor in own.items():
+        if name not in tensors:
+            raise CheckpointError(f"{where}: the checkpoint lacks {name!r}, which the model has")
+        if tensors[name].shape != tensor.shape:
+            raise CheckpointError(
+                f"{where}: {name!r} has shape {tuple(tensors[name].shape)}, the model's is {tuple(tensor.shape)}"
+            )
+    unknown = sorted(set(tensors) - set(own))
+    if unknown:
+        raise CheckpointError(f"{where}: the checkpoint holds {unknown[0]!r}, which the model does not have")
+    module.load_state_dict(dict(tensors))
+
+
+def flatten_state(state: State, prefix: str = "carried") -> dict[str, torch.Tensor]:
+    """A model's nested state as named tensors: the name spells the path, `carried.0.1`."""
+    if isinstance(state, tuple):
+        flat = {}
+        for position, part in enumerate(state):
+            flat.update(flatten_state(part, f"{prefix}.{position}"))
+        return flat
+    return {prefix: state}
+
+
+def restore_state(like: State, tensors: Mapping[str, torch.Tensor], prefix: str = "carried") -> State:
+    """The inverse of flatten_state; `like` (a model's initial state) gives the nesting, dtype and device."""
+    if isinstance(like, tuple):
+        return tuple(restore_state(part, tensors, f"{prefix}.{position}") for position, part in enumerate(like))
+    return tensors[prefix].to(device=like.device, dtype=like.dtype)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _remove_unnamed(folder: Path, named: set[str]) -> None:
+    for path in folder.glob("*.safetensors"):
+        if path.name not in named:
+            # A reader on another system may hold the old file open; it is then removed at the next save.
+            with contextlib.suppress(OSError):
+                path.unlink()

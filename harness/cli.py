@@ -1,0 +1,292 @@
+"""The command line. Thin: every command imports what it needs inside its own function, so that help is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness import __version__
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.types import RunRecord, Suite
+
+EXIT_FAILED_RUN = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+
+class Group(click.Group):
+    """Turns the one class of user errors into one line and an exit status; anything else is a bug and shows itself."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HarnessError as error:
+            click.echo(f"harness: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except BrokenPipeError:
+            # `harness table | head` closes the pipe; the interpreter must not complain of it at exit.
+            sys.stderr.close()
+            ctx.exit(0)
+
+
+results_option = click.option(
+    "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+    help="Folder of records and tables.",
+)  # fmt: skip
+data_option = click.option(
+    "--data", "data_path", metavar="DIR[:DIR...]", default=None,
+    help="Read-only folders to look for data in; HARNESS_DATA says the same.",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+profile_option = click.option("--profile", default=None, help="A profile of the suite; the full recipe otherwise.")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Override a value of the suite, such as entries.qrnn.recipe.lr=1e-3 or recipe.epochs=2.",
+)  # fmt: skip
+
+
+@click.group(cls=Group, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="harness")
+def main() -> None:
+    """Train, score and time neural language models, and set the numbers beside the published ones."""
+
+
+@main.command()
+@click.argument("suite")
+@profile_option
+@click.option("--only", multiple=True, metavar="ENTRY", help="Run this entry only; may be repeated.")
+@click.option("--seed", "seeds", multiple=True, type=int, help="Run this seed instead of the suite's; may be repeated.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
+@set_option
+@results_option
+@data_option
+@click.option("--again", is_flag=True, help="Repeat finished runs; their old records are kept in history.")
+@click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
+def run(
+    suite: str,
+    profile: str | None,
+    only: tuple[str, ...],
+    seeds: tuple[int, ...],
+    device: str,
+    overrides: tuple[str, ...],
+    results: Path,
+    data_path: str | None,
+    again: bool,
+    quiet: bool,
+) -> None:
+    """Train or load each entry of SUITE, score it, and print and save the leaderboard."""
+    from harness import data, progress
+    from harness import device as devices
+    from harness.run import Plan, SuiteInterrupted, run_suite
+    from harness.store import Store
+    from harness.suite import load, resolve
+
+    loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
+    chosen = devices.resolve(device)
+    roots, base = data.search_roots(data_path), loaded.path.parent
+    specs = resolve(loaded, seeds=seeds or None, only=only, device=chosen, roots=roots)
+    reporter = progress.reporter(quiet=quiet)
+    try:
+        prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=reporter.note)
+        records = run_suite(Plan(specs, prepared, Store(results), again), reporter)
+    except SuiteInterrupted as interrupted:
+        reporter.stop()
+        click.echo(_interruption(interrupted.run_id, saved=interrupted.saved), err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        reporter.stop()
+    _print_leaderboard(loaded, records, results)
+    if any(record.status != "finished" for record in records):
+        sys.exit(EXIT_FAILED_RUN)
+
+
+@main.command()
+@click.argument("suite")
+@profile_option
+@set_option
+@data_option
+@json_option
+def describe(suite: str, profile: str | None, overrides: tuple[str, ...], data_path: str | None, as_json: bool) -> None:
+    """Say what SUITE would do, training nothing: parameters, tokens, steps, memory, FLOPs, data."""
+    from harness import data
+    from harness import describe as room
+    from harness.suite import load
+
+    rows = room.describe(load(_suite_path(suite), profile=profile, overrides=overrides), data.search_roots(data_path))
+    click.echo(json.dumps(rows, indent=1) if as_json else room.render(rows))
+
+
+@main.group()
+def data() -> None:
+    """Fetch, find, verify and prepare datasets."""
+
+
+@data.command("list")
+@data_option
+@json_option
+def data_list(data_path: str | None, as_json: bool) -> None:
+    """Every dataset and where it is."""
+    from harness import data as room
+
+    _print_rows(room.list_rows(room.search_roots(data_path)), as_json)
+
+
+@data.command("prepare")
+@click.argument("name_or_suite")
+@data_option
+@json_option
+def data_prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
+    """Fetch or find a dataset, verify it, and tokenise it once. Takes a name, or a suite with a dataset."""
+    from harness import data as room
+
+    spec, base = _dataset(name_or_suite)
+    say = None if as_json else lambda text: click.echo(text, err=True)
+    folder = room.prepare(spec, roots=room.search_roots(data_path), base=base, progress=say)
+    manifest = dict(room.load(folder).manifest)
+    _print_mapping({"folder": str(folder), **manifest}, as_json)
+
+
+@data.command("import")
+@click.argument("name")
+@click.argument("path", type=click.Path(path_type=Path))
+@json_option
+def data_import(name: str, path: Path, as_json: bool) -> None:
+    """Take the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
+    from harness import data as room
+
+    _print_mapping(room.import_file(name, path), as_json)
+
+
+@data.command("verify")
+@click.argument("name_or_suite")
+@data_option
+@json_option
+def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
+    """Hash a dataset's sources and prepared ids again and compare."""
+    from harness import data as room
+
+    spec, base = _dataset(name_or_suite)
+    _print_mapping(room.verify(spec, roots=room.search_roots(data_path), base=base), as_json)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.option("--format", "format_", default="github", show_default=True, help="github, latex, csv or json.")
+def table(results: Path, format_: str) -> None:
+    """Print the leaderboard of every record in RESULTS, beside the published rows."""
+    from harness.report import build, render
+    from harness.store import Store
+
+    store = Store(results)
+    click.echo(render(build(store), format_))
+    _warn_of(store.problems)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to compare with.")
+@click.option("--update", is_flag=True, help="Write the baseline from RESULTS instead; tolerances are kept.")
+@click.option("--speed", is_flag=True, help="With --update: include rows of training speed.")
+def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
+    """Compare RESULTS with a baseline. Exit 0 pass, 1 regression, 2 bad input, 3 not comparable."""
+    from harness import check as gate
+    from harness import code
+
+    if update:
+        click.echo(gate.update(results, baseline, speed=speed))
+        return
+    report = gate.check(results, baseline, code=code.installed())
+    click.echo(report.render())
+    sys.exit(report.exit_code)
+
+
+@main.command("list")
+@click.argument("what", type=click.Choice(["suites", "models", "datasets", "metrics"]))
+@json_option
+def list_(what: str, as_json: bool) -> None:
+    """What this installation knows."""
+    from harness import catalogue
+
+    _print_rows(catalogue.rows(what), as_json)
+
+
+@main.command()
+@data_option
+@json_option
+def doctor(data_path: str | None, as_json: bool) -> None:
+    """What this machine can do, what is missing, and how to get it."""
+    from harness import data as room
+    from harness import doctor as examiner
+
+    checks = examiner.examine(room.search_roots(data_path))
+    click.echo(json.dumps(examiner.to_json(checks), indent=1) if as_json else examiner.render(checks))
+
+
+def _suite_path(name: str) -> Path:
+    from harness import catalogue
+
+    return catalogue.suite_path(name)
+
+
+def _dataset(name_or_suite: str) -> tuple[Any, Path]:
+    """A dataset block and the folder its relative names start from."""
+    from harness import catalogue
+    from harness.suite import load_dataset
+
+    if Path(name_or_suite).suffix in (".yaml", ".yml"):
+        return load_dataset(catalogue.suite_path(name_or_suite))
+    return {"name": name_or_suite}, Path.cwd()
+
+
+def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) -> None:
+    from harness.report import build, render, save_leaderboard
+    from harness.store import Store
+
+    store = Store(results)
+    rows = build(store, suite=suite.name, profile=suite.profile)
+    click.echo(render(rows, "github"))
+    path = save_leaderboard(store)
+    _warn_of(store.problems)
+    click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
+
+
+def _interruption(run_id: str, *, saved: bool) -> str:
+    if saved:
+        return f"harness: stopped; {run_id} is saved and the same command goes on from there"
+    return f"harness: stopped; {run_id} goes on from its last checkpoint with the same command"
+
+
+def _warn_of(problems: list[str]) -> None:
+    for problem in problems:
+        click.echo(f"harness: {problem}", err=True)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    from tabulate import tabulate
+
+    click.echo(tabulate(rows, headers="keys", tablefmt="github", intfmt=","))
+
+
+def _print_mapping(value: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(value, indent=1))
+        return
+    for key, item in value.items():
+        if isinstance(item, (dict, list)):
+            item = json.dumps(item)
+        click.echo(f"{key}: {item}")
+
+
+if __name__ == "__main__":
+    main()

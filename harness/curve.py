@@ -1,0 +1,57 @@
+"""A learning curve as CSV that reads back exactly: every cell is a JSON value, or text that no JSON value looks like.
+
+A cell left empty is a key that the row does not have; `null` is None.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV text, one column per key in order of first appearance.
+
+    Raises ValueError for NaN or infinity and TypeError for what JSON cannot hold.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([_encode(column) for column in columns])
+    writer.writerows([_encode(row[column]) if column in row else "" for column in columns] for row in rows)
+    return buffer.getvalue()
+
+
+def from_csv(text: str) -> list[dict[str, Any]]:
+    """Rows of `to_csv`'s text. Raises ValueError where a line's width is not the header's."""
+    lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    if not lines:
+        return []
+    columns = [str(_decode(cell)) for cell in lines[0]]
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+        if len(cells) != len(columns):
+            raise ValueError(f"line {number} has {len(cells)} cells under {len(columns)} columns")
+        rows.append({column: _decode(cell) for column, cell in zip(columns, cells, strict=True) if cell != ""})
+    return rows
+
+
+def _encode(value: Any) -> str:
+    plain = isinstance(value, str) and value.isascii() and value.isprintable() and value != ""
+    if plain and _decode(value) == value:
+        return str(value)
+    return json.dumps(value, allow_nan=False)
+
+
+def _decode(cell: str) -> Any:
+    try:
+        return json.loads(cell, parse_constant=_no_constant)
+    except ValueError:
+        return cell
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

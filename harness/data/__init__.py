@@ -1,0 +1,37 @@
+"""Datasets: the table, where their files come from, and their token ids. Imports neither numpy nor httpx."""
+
+from __future__ import annotations
+
+from harness.data.config import DatasetConfig, MarkovSource, OwnText, Registered
+from harness.data.facts import DatasetFacts, facts, identify
+from harness.data.folder import load, read_manifest
+from harness.data.importing import import_file
+from harness.data.listing import list_rows, where
+from harness.data.locate import cache_folder, search_roots
+from harness.data.preparation import prepare
+from harness.data.registry import ALIASES, DATASETS, KINDS
+from harness.data.spec import parse
+from harness.data.verification import verify
+
+__all__ = [
+    "ALIASES",
+    "DATASETS",
+    "KINDS",
+    "DatasetConfig",
+    "DatasetFacts",
+    "MarkovSource",
+    "OwnText",
+    "Registered",
+    "cache_folder",
+    "facts",
+    "identify",
+    "import_file",
+    "list_rows",
+    "load",
+    "parse",
+    "prepare",
+    "read_manifest",
+    "search_roots",
+    "verify",
+    "where",
+]

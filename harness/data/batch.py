@@ -1,0 +1,63 @@
+"""Ids to streams, and streams to BPTT windows. Shape letters: T rows of time, B streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from harness.errors import DataError
+from harness.recipe import WindowSampling
+
+
+def to_streams(ids: np.ndarray, num_streams: int) -> tuple[np.ndarray, int]:
+    """Return (ids_TB, number of tokens dropped at the end); column b is a contiguous piece of the text.
+
+    ids_TB is a view, so nothing is read from a memory-mapped file until a window is. The same cut as
+    awd-lstm-lm's batchify. Raises ValueError if num_streams < 1; DataError where a stream gets fewer than 2 tokens.
+    """
+    if num_streams < 1:
+        raise ValueError(f"num_streams must be at least 1, got {num_streams}")
+    num_rows = len(ids) // num_streams
+    if num_rows < 2:
+        raise DataError(f"{len(ids):,} tokens are too few for {num_streams} streams: each needs at least 2")
+    kept = num_rows * num_streams
+    return np.asarray(ids)[:kept].reshape(num_streams, num_rows).T, len(ids) - kept
+
+
+def next_window(
+    row: int, num_rows: int, bptt: int, sampling: WindowSampling | None, rng: np.random.Generator
+) -> tuple[int, float]:
+    """Return (length, learning-rate factor) of the window that starts at `row`: rows [row, row + length] are read.
+
+    Without sampling the length is bptt, cut at the end, the factor 1, and rng is not touched. With it, one
+    uniform and one normal draw as in awd-lstm-lm's main.py: there is no upper cap, and the factor is taken before
+    the length is cut at the end. Raises ValueError where `row` has no target left.
+    """
+    left = num_rows - 1 - row
+    if row < 0 or left < 1:
+        raise ValueError(f"row {row} of {num_rows} has no target")
+    if sampling is None:
+        return min(bptt, left), 1.0
+    base = bptt if rng.random() < 1 - sampling.half_probability else bptt / 2
+    length = max(sampling.minimum, int(rng.normal(base, sampling.std)))
+    return min(length, left), length / bptt if sampling.scale_lr else 1.0
+
+
+def epoch_over(row: int, num_rows: int, sampling: WindowSampling | None) -> bool:
+    """Whether a pass ends before `row`. With sampling a last single target is left out, as `while i < N - 2` does."""
+    return row >= num_rows - (1 if sampling is None else 2)
+
+
+def window_lengths(
+    num_rows: int, bptt: int, sampling: WindowSampling | None, rng: np.random.Generator
+) -> Iterator[tuple[int, int, float]]:
+    """Yield (start row, length, learning-rate factor) over one pass; see `next_window`.
+
+    Windows are drawn one at a time, so rng's state between two of them is all that a resumed pass needs.
+    """
+    row = 0
+    while not epoch_over(row, num_rows, sampling):
+        length, factor = next_window(row, num_rows, bptt, sampling, rng)
+        yield row, length, factor
+        row += length

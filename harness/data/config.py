@@ -1,0 +1,108 @@
+"""The dataset block of a suite: a registered name, the user's own text, or the synthetic source. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from harness.data.registry import ALIASES, DATASETS, KINDS, near
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What may name a dataset: it becomes part of run and folder names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered:
+    """A dataset of the table DATASETS, under its own name or an alias."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    name: str
+
+    def __post_init__(self) -> None:
+        known = [*DATASETS, *ALIASES]
+        if self.name not in known:
+            raise ValueError(f"dataset '{self.name}' is unknown. {near(self.name, [*known, *KINDS])}")
+
+    @property
+    def canonical(self) -> str:
+        """The name in DATASETS, whatever alias was given."""
+        return ALIASES.get(self.name, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnText:
+    """The user's own text as characters (Unicode code points of UTF-8) or bytes.
+
+    Either `train`, `valid` and `test`, or one `file` cut by `fractions`. `name` is how tables call it.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    kind: Literal["bytes", "chars"]
+    name: str | None = None
+    train: str | None = None
+    valid: str | None = None
+    test: str | None = None
+    file: str | None = None
+    fractions: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None:
+            self._check_name(self.name)
+        splits = (self.train, self.valid, self.test)
+        if self.file is not None and any(splits):
+            raise ValueError("give either file with fractions, or train, valid and test, not both")
+        if self.file is None and not all(splits):
+            raise ValueError("give train, valid and test, or one file with fractions")
+        if self.file is not None and self.fractions is None:
+            raise ValueError("file needs fractions, such as [0.9, 0.05, 0.05]")
+        if self.file is None and self.fractions is not None:
+            raise ValueError("fractions go with file only")
+        if self.fractions and (min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9):
+            raise ValueError(f"fractions must be positive and sum to 1, got {list(self.fractions)}")
+
+    @staticmethod
+    def _check_name(name: str) -> None:
+        if not SAFE_NAME.fullmatch(name):
+            raise ValueError(f"name must be letters, digits, '.', '_' and '-', got {name!r}")
+        if name in DATASETS or name in ALIASES or name in KINDS:
+            raise ValueError(f"name '{name}' is taken by a registered dataset; choose another for your own text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkovSource:
+    """A seeded Markov chain over `symbols` symbols: each next-symbol distribution, one per context
+    of `order` symbols, is drawn from a symmetric Dirichlet(`concentration`). Token counts per split follow.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    kind: Literal["markov"]
+    order: int = 2
+    symbols: int = 16
+    concentration: float = 0.2
+    seed: int = 0
+    train: int = 2_000_000
+    valid: int = 100_000
+    test: int = 200_000
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.order <= 6:
+            raise ValueError(f"order must be in 1..6, got {self.order}")
+        if not 2 <= self.symbols <= 256:
+            raise ValueError(f"symbols must be in 2..256, got {self.symbols}")
+        if self.symbols**self.order > 1 << 16:
+            raise ValueError(f"symbols ** order must be at most 65,536, got {self.symbols**self.order:,}")
+        if not self.concentration > 0:
+            raise ValueError(f"concentration must be positive, got {self.concentration}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+        for name in ("train", "valid", "test"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be at least 2 tokens, got {getattr(self, name)}")
+
+
+DatasetConfig: TypeAlias = Registered | OwnText | MarkovSource
+"""What a suite's dataset block becomes."""

@@ -1,0 +1,72 @@
+"""What is known of a dataset before any of it is here, and what identifies its content."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data import markov, own
+from harness.data.config import DatasetConfig, MarkovSource, OwnText
+from harness.data.registry import SPLITS, Dataset, dataset
+from harness.data.spec import parse
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """Known without data. vocab_size and num_tokens (per split) are None where only the data can say.
+
+    title is the paper's name of the task's data; sources are file names.
+    """
+
+    name: str
+    title: str
+    unit: str
+    event_space: str
+    vocab_size: int | None
+    num_tokens: Mapping[str, int] | None
+    sources: tuple[str, ...]
+
+
+def facts(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetFacts:
+    """Raises ValueError for a block that `parse` refuses."""
+    config = parse(spec)
+    if isinstance(config, OwnText):
+        name = own.name_of(config)
+        files = tuple(Path(path).name for path in own.files_of(config).values())
+        return DatasetFacts(name, name, own.UNITS[config.kind], own.EVENT_SPACE[config.kind], None, None, files)
+    if isinstance(config, MarkovSource):
+        num_tokens = {split: getattr(config, split) for split in SPLITS}
+        title, words = markov.title(config), markov.event_space(config)
+        return DatasetFacts("markov", title, markov.UNIT, words, config.symbols, num_tokens, ())
+    row = dataset(config.canonical)
+    return DatasetFacts(
+        name=row.name,
+        title=row.alias_titles.get(config.name, row.title),
+        unit=row.unit,
+        event_space=row.event_space,
+        vocab_size=row.vocab_size,
+        num_tokens=row.num_tokens,
+        sources=tuple(source.filename for source in row.sources),
+    )
+
+
+def identify(
+    spec: str | Mapping[str, Any] | DatasetConfig, *, roots: Sequence[Path] = (), base: Path | None = None
+) -> dict[str, Any]:
+    """What the content is, for run ids: a registry's checksums, own files' hashes, or all of a source's parameters.
+
+    Raises DataError where a file of the user's is missing; ValueError as `parse` does.
+    """
+    config = parse(spec)
+    if isinstance(config, OwnText):
+        return own.identity(config, own.find_files(config, roots=roots, base=base))
+    if isinstance(config, MarkovSource):
+        return markov.identity(config)
+    return registered_identity(dataset(config.canonical))
+
+
+def registered_identity(row: Dataset) -> dict[str, Any]:
+    sources = {source.filename: ":".join(source.checksum) for source in row.sources}
+    return {"name": row.name, "preparation": row.version, "sources": sources}

@@ -1,0 +1,80 @@
+"""The user's own text, as bytes or as Unicode characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.data.checksum import digests
+from harness.data.config import SAFE_NAME, OwnText
+from harness.data.locate import find_own
+from harness.data.registry import ALIASES, DATASETS, KINDS, SPLITS, Encoding
+from harness.errors import DataError
+
+VERSION = 1
+"""Changes whenever the same file would give other ids."""
+
+UNITS = {"bytes": "byte", "chars": "char"}
+
+EVENT_SPACE = {
+    "bytes": "one token per byte; newlines kept; nothing added at a line's end",
+    "chars": "one token per Unicode code point of the UTF-8 text; newlines kept; nothing added at a line's end",
+}
+
+
+def name_of(config: OwnText) -> str:
+    """The given name, else the stem of the file (of the training file where there are three).
+
+    Raises DataError where the stem is the name of a registered dataset.
+    """
+    if config.name is not None:
+        return config.name
+    stem = Path(str(config.file or config.train)).stem
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "text"
+    if name in DATASETS or name in ALIASES or name in KINDS:
+        raise DataError(
+            f"a file of your own cannot stand under the name {name}; give it another (`name: my-{name}`), "
+            f"or write `dataset: {name}` for the registered one"
+        )
+    assert SAFE_NAME.fullmatch(name)
+    return name
+
+
+def files_of(config: OwnText) -> dict[str, str]:
+    """Role (train, valid and test, or file) -> the path as given."""
+    if config.file is not None:
+        return {"file": config.file}
+    return {split: str(getattr(config, split)) for split in SPLITS}
+
+
+def find_files(config: OwnText, *, roots: Sequence[Path], base: Path | None) -> dict[str, Path]:
+    """The files by role. Raises DataError naming where a missing one was looked for."""
+    return {role: find_own(text, base=base, roots=roots) for role, text in files_of(config).items()}
+
+
+def identity(config: OwnText, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Name, kind, fractions and what each file holds; never where it lies."""
+    return {
+        "name": name_of(config),
+        "kind": config.kind,
+        "preparation": VERSION,
+        "fractions": list(config.fractions) if config.fractions is not None else None,
+        "sha256": {role: digests(path)["sha256"] for role, path in files.items()},
+    }
+
+
+def encode(config: OwnText, files: Mapping[str, Path]) -> Encoding:
+    """Token ids of the three splits. Raises DataError for text that is not UTF-8 where characters are asked for."""
+    from harness.data import text
+
+    if config.fractions is not None:
+        path = files["file"]
+        num_units = path.stat().st_size if config.kind == "bytes" else text.count_chars(path)
+        pieces = text.cut_fractions(path, num_units, config.fractions)
+    else:
+        pieces = {split: text.Piece(files[split]) for split in SPLITS}
+    if config.kind == "bytes":
+        return text.encode_bytes(pieces, name=text.byte_number)
+    return text.encode_chars(pieces)

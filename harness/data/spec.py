@@ -1,0 +1,63 @@
+"""From a suite's dataset block to its checked config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from harness.data.config import DatasetConfig, MarkovSource, OwnText, Registered
+from harness.data.registry import KINDS, near
+
+_CLASSES: dict[str, type[OwnText] | type[MarkovSource]] = {
+    "bytes": OwnText,
+    "chars": OwnText,
+    "markov": MarkovSource,
+}
+
+
+def parse(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetConfig:
+    """A registered name, a block such as {"name": "enwik8"} or {"kind": "bytes", ...}, or a config as it is.
+
+    Raises ValueError, in one line and with the near name, for anything unknown or impossible.
+    """
+    if isinstance(spec, Registered | OwnText | MarkovSource):
+        return spec
+    if isinstance(spec, str):
+        return Registered(name=spec)
+    if "kind" not in spec:
+        return _parse_registered(spec)
+    kind = spec["kind"]
+    if kind not in _CLASSES:
+        raise ValueError(f"dataset kind {kind!r} is unknown. {near(str(kind), KINDS)}")
+    config = _CLASSES[kind]
+    known = [field.name for field in fields(config)]
+    for key in spec:
+        if key not in known:
+            raise ValueError(f"dataset key '{key}' is unknown for kind {kind}. {near(str(key), known)}")
+    return _validated(config, spec)
+
+
+def _parse_registered(spec: Mapping[str, Any]) -> Registered:
+    if "name" not in spec:
+        raise ValueError(f"a dataset block needs a name, or a kind out of {', '.join(KINDS)}")
+    for key in spec:
+        if key != "name":
+            raise ValueError(f"dataset key '{key}' does not go with a registered name. {near(str(key), ['kind'])}")
+    if not isinstance(spec["name"], str):
+        raise ValueError(f"a dataset's name must be text, got {spec['name']!r}")
+    return Registered(name=spec["name"])
+
+
+def _validated(config: type[OwnText] | type[MarkovSource], spec: Mapping[str, Any]) -> DatasetConfig:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # JSON mode is strict about types yet takes a list for a tuple, which is all that YAML and JSON have.
+        return TypeAdapter(config).validate_json(json.dumps(dict(spec), default=list), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"dataset {where}: {message}" if where else f"dataset: {message}") from None

@@ -1,0 +1,106 @@
+"""What this machine can do, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import code, data, machine
+
+COMPILERS = ("cc", "gcc", "clang")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report. hint says how to get what is missing; None where nothing is."""
+
+    name: str
+    status: Literal["ok", "missing", "error"]
+    detail: str
+    hint: str | None = None
+
+
+def examine(roots: Sequence[Path]) -> list[Check]:
+    """Every check, in the order a person would ask."""
+    return [_code(), _python(), _torch(), _threads(), *_gpu(), _compiler(), _memory(), _cache(), *_data(roots)]
+
+
+def to_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    return [asdict(check) for check in checks]
+
+
+def render(checks: Sequence[Check]) -> str:
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{check.status:<8} {check.name:<{width}}  {check.detail}")
+        if check.hint:
+            lines.append(f"{'':<8} {'':<{width}}  -> {check.hint}")
+    return "\n".join(lines)
+
+
+def _code() -> Check:
+    return Check("harness", "ok", f"{code.describe(code.installed())} in {code.ROOT}")
+
+
+def _python() -> Check:
+    import platform
+
+    return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _torch() -> Check:
+    try:
+        import torch
+    except Exception as error:  # an installation broken in any way is what this command is asked about
+        return Check("torch", "error", f"cannot be imported: {error}", "pip install 'torch>=2.11,<2.14'")
+    found = [f"{torch.__version__}, {torch.get_num_threads()} threads"]
+    if torch.backends.mkldnn.is_available():
+        found.append("oneDNN")
+    return Check("torch", "ok", ", ".join(found))
+
+
+def _threads() -> Check:
+    return Check("cpu", "ok", f"{machine.cpu_name()}, {machine.usable_cores()} usable cores")
+
+
+def _gpu() -> list[Check]:
+    import torch
+
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_properties(index).name for index in range(torch.cuda.device_count())]
+        return [Check("cuda", "ok", f"{', '.join(names)} (CUDA {torch.version.cuda})")]
+    if torch.version.cuda is None:
+        return [Check("cuda", "missing", "torch is a CPU build", "install a CUDA build of torch to train on a GPU")]
+    return [Check("cuda", "missing", "torch has CUDA, but no device answers", "check the driver with nvidia-smi")]
+
+
+def _compiler() -> Check:
+    for name in COMPILERS:
+        path = shutil.which(name)
+        if path is not None:
+            return Check("compiler", "ok", path)
+    return Check("compiler", "missing", "no cc, gcc or clang on PATH", "install gcc or clang for compiled kernels")
+
+
+def _memory() -> Check:
+    return Check("memory", "ok", f"{machine.memory_bytes() / 2**30:.1f} GiB")
+
+
+def _cache() -> Check:
+    folder = data.cache_folder()
+    parent = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    free = shutil.disk_usage(parent).free / 2**30
+    return Check("cache", "ok", f"{folder} ({free:.1f} GiB free)")
+
+
+def _data(roots: Sequence[Path]) -> list[Check]:
+    checks = []
+    for row in data.list_rows(roots):
+        missing = row["where"] == "missing" or row["where"] == "download"
+        hint = f"harness data prepare {row['name']}, or harness data import {row['name']} PATH" if missing else None
+        checks.append(Check(f"data {row['name']}", "missing" if missing else "ok", str(row["where"]), hint))
+    return checks

@@ -1,0 +1,74 @@
+"""Fingerprint of hardware and software: what a speed may be compared on, and what made a number."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "numpy", "safetensors", "pandas", "triton")
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Machine of a run on `device`. Imports torch; used by the worker and by `doctor`."""
+    import torch
+
+    found: dict[str, Any] = {
+        "device": device,
+        "device_name": cpu_name(),
+        "cpu": cpu_name(),
+        "cores": usable_cores(),
+        "num_threads": torch.get_num_threads(),
+        "memory_bytes": memory_bytes(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": versions(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
+    if device.startswith("cuda"):
+        properties = torch.cuda.get_device_properties(torch.device(device))
+        found["device_name"] = properties.name
+        found["device_memory_bytes"] = properties.total_memory
+        found["cuda"] = torch.version.cuda
+        found["cudnn"] = torch.backends.cudnn.version()
+    found["fingerprint"] = f"{found['device_name']} | {found['cores']} cores | {found['num_threads']} threads"
+    return found
+
+
+@cache
+def cpu_name() -> str:
+    """The processor's own name where the system gives one."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which a container or taskset can make fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    import psutil
+
+    return int(psutil.virtual_memory().total)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of the packages that can change a number."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,99 @@
+"""Rows as people read them: the paper's columns, then ours, every cell as text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.report.row import FINISHED, LIMIT, NO_PROTOCOL, PUBLISHED, Row
+
+NOT_APPLICABLE = "—"
+
+Column = tuple[str, Callable[[Row], str], str]
+"""Heading, cell, and alignment (left or right)."""
+
+
+def value_text(row: Row) -> str:
+    """The value, or in its place the status that says why there is none: never blank, never 0."""
+    return row.status if row.value is None else f"{row.value:.{row.decimals}f}"
+
+
+def published_text(row: Row) -> str:
+    if row.published is None:
+        return NOT_APPLICABLE
+    # A published row keeps the digits of its source; beside ours it takes as many as ours has.
+    return f"{row.published:.{row.decimals}f}"
+
+
+def difference_text(row: Row) -> str:
+    return NOT_APPLICABLE if row.difference is None else f"{row.difference:+.{row.decimals}f}"
+
+
+def params_text(row: Row) -> str:
+    """13787650 -> 13.8M, 415410 -> 415k."""
+    if row.params is None:
+        return NOT_APPLICABLE
+    if row.params >= 1_000_000:
+        return f"{row.params / 1e6:.1f}M"
+    return f"{row.params / 1e3:.0f}k" if row.params >= 10_000 else str(row.params)
+
+
+def seeds_text(row: Row) -> str:
+    """How many seeds, and for more than one their mean and deviation."""
+    if row.seeds is None:
+        return NOT_APPLICABLE
+    if row.seed_mean is None or row.seed_std is None:
+        return str(row.seeds)
+    return f"{row.seeds}: {row.seed_mean:.{row.decimals}f} ± {row.seed_std:.{row.decimals}f}"
+
+
+def protocol_text(row: Row) -> str:
+    """The protocol; one that does not rank here is marked."""
+    if row.protocol in NO_PROTOCOL:
+        return NOT_APPLICABLE
+    return row.protocol if row.rank is not None or row.value is None else f"{row.protocol} (not ranked)"
+
+
+def source_text(row: Row) -> str:
+    """Where a published value is from, which code made ours, or what went wrong."""
+    if row.status in (PUBLISHED, LIMIT):
+        return row.source or NOT_APPLICABLE
+    if row.status != FINISHED:
+        return row.error or row.status
+    return f"code {row.code}" if row.code else NOT_APPLICABLE
+
+
+def _number(value: float | None) -> str:
+    return NOT_APPLICABLE if value is None else f"{value:,.0f}"
+
+
+COLUMNS: tuple[Column, ...] = (
+    ("#", lambda row: NOT_APPLICABLE if row.rank is None else str(row.rank), "right"),
+    ("Task", lambda row: row.task, "left"),
+    ("Dataset", lambda row: row.dataset_title, "left"),
+    ("Metric", lambda row: row.metric_title, "left"),
+    ("Value", value_text, "right"),
+    ("Model", lambda row: row.model, "left"),
+    ("Published", published_text, "right"),
+    ("Difference", difference_text, "right"),
+    ("Params", params_text, "right"),
+    ("Seeds", seeds_text, "right"),
+    ("Tokens/s", lambda row: _number(row.tokens_per_s), "right"),
+    ("Seconds", lambda row: _number(row.seconds), "right"),
+    ("Device", lambda row: row.device or NOT_APPLICABLE, "left"),
+    ("Profile", lambda row: row.profile or NOT_APPLICABLE, "left"),
+    ("Split", lambda row: row.split, "left"),
+    ("Protocol", protocol_text, "left"),
+    ("Source", source_text, "left"),
+)
+
+# What a section of the leaderboard says in its heading.
+HEADING_COLUMNS = ("Task", "Dataset", "Metric", "Split")
+
+
+def without(columns: tuple[Column, ...], names: tuple[str, ...]) -> tuple[Column, ...]:
+    return tuple(column for column in columns if column[0] not in names)
+
+
+def cells(rows: tuple[Row, ...], columns: tuple[Column, ...] = COLUMNS) -> list[list[str]]:
+    """Text of every cell, on one line each."""
+    return [[" ".join(cell(row).split()) for _, cell, _ in columns] for row in rows]

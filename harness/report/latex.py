@@ -1,0 +1,57 @@
+"""A LaTeX tabular. Needs no package; a text in another script needs the fonts for it."""
+
+from __future__ import annotations
+
+import re
+
+from harness.report.columns import COLUMNS, cells
+from harness.report.table import Table
+
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "±": r"\(\pm\)",
+    "—": "---",
+    "–": "--",
+    "→": r"\(\rightarrow\)",
+    "×": r"\(\times\)",
+    "\N{NO-BREAK SPACE}": "~",
+}
+
+
+def write(table: Table) -> str:
+    from tabulate import tabulate
+
+    body = [[escape(cell) for cell in line] for line in cells(table.rows)]
+    return (
+        tabulate(
+            body,
+            headers=[escape(name) for name, _, _ in COLUMNS],
+            tablefmt="latex_raw",
+            colalign=[align for _, _, align in COLUMNS] if body else None,
+            disable_numparse=True,
+        )
+        + "\n"
+    )
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX sets as it stands: special characters, and pairs that its fonts would join."""
+    return re.sub(r"--+|''+|,,+|.", lambda found: _piece(found[0]), " ".join(text.split()))
+
+
+def _piece(text: str) -> str:
+    return "{}".join(text) if len(text) > 1 else ESCAPES.get(text, text)

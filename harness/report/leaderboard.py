@@ -1,0 +1,139 @@
+"""The text of the generated leaderboard: the paper's rows with ours beside them, then every ranking in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.published import PublishedRow, dataset_title, match, paper_rows
+from harness.report.columns import (
+    COLUMNS,
+    HEADING_COLUMNS,
+    NOT_APPLICABLE,
+    cells,
+    difference_text,
+    params_text,
+    seeds_text,
+    value_text,
+    without,
+)
+from harness.report.github import escape, grid
+from harness.report.measured import Records
+from harness.report.row import FINISHED, PUBLISHED, Row, metric_title
+from harness.report.table import Table, build
+from harness.types import Suite
+
+FULL_PROFILE = "full"
+
+PAPER_COLUMNS = (
+    ("Task", "left"),
+    ("Dataset", "left"),
+    ("Metric", "left"),
+    ("Value", "right"),
+    ("Model", "left"),
+    ("Ours", "right"),
+    ("Difference", "right"),
+    ("Params", "right"),
+    ("Seeds", "right"),
+    ("Profile", "left"),
+    ("Remark", "left"),
+)
+
+
+def leaderboard(
+    records: Records,
+    published: Sequence[PublishedRow],
+    *,
+    suites: Sequence[Suite],
+    regenerate: str,
+    full_profile: str = FULL_PROFILE,
+) -> str:
+    """Markdown that depends on its arguments alone: no clock, no machine, no order of files.
+
+    suites are the installed ones: a paper's row without a value says whether one could make it.
+    regenerate is the command that writes this file anew. full_profile names the paper's own recipes.
+    """
+    table = build(sorted(records, key=lambda item: item[0].run_id), published, every_published=True)
+    lines = ["# Leaderboard", ""]
+    lines += [f"Generated from the records beside it; do not edit. `{regenerate}` writes it anew.", ""]
+    lines += ["## The paper's rows", ""]
+    lines += ["Merity, Keskar and Socher 2018, arXiv:1803.08240: its values as published, and ours beside each.", ""]
+    lines += [_paper_section(table, published, _Reasons(published, suites, full_profile))]
+    for rows in table.groups():
+        lines += [f"## {_heading(rows, table)}", "", _ranking(rows)]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reasons:
+    """Why a row of the paper has no value of ours from the full recipe, derived from what there is."""
+
+    published: Sequence[PublishedRow]
+    suites: Sequence[Suite]
+    full_profile: str
+
+    def remark(self, row: PublishedRow, ours: Sequence[Row]) -> str:
+        """ours: every row of ours that names this published one, whatever its profile and status."""
+        full = [found for found in ours if found.profile == self.full_profile]
+        if any(found.status == FINISHED for found in full):
+            return "full recipe"
+        broken = full or [found for found in ours if found.status != FINISHED]
+        if broken:
+            worst = broken[0]
+            return f"the run of profile {worst.profile} {_verb(worst.status)}: {worst.error}"
+        suites = self._suites_for(row)
+        if not suites:
+            return f"no suite for {dataset_title(row.dataset)} is installed"
+        return f"no finished run of the full recipe among these records; suite {', '.join(suites)} has it"
+
+    def _suites_for(self, row: PublishedRow) -> list[str]:
+        found = set()
+        for suite in self.suites:
+            named = [entry.published for entry in suite.entries]
+            if any(match([row], name, metric=row.metric, split=row.split) for name in named):
+                found.add(suite.name)
+        return sorted(found)
+
+
+def _paper_section(table: Table, published: Sequence[PublishedRow], reasons: _Reasons) -> str:
+    body = []
+    for row in paper_rows(published):
+        ours = [found for found in table.rows if found.published_id == row.id and found.status != PUBLISHED]
+        body.append(_paper_line(row, ours, reasons))
+    return grid(body, [name for name, _ in PAPER_COLUMNS], [align for _, align in PAPER_COLUMNS])
+
+
+def _paper_line(row: PublishedRow, ours: Sequence[Row], reasons: _Reasons) -> list[str]:
+    ranked = [found for found in ours if found.rank is not None]
+    full = [found for found in ranked if found.profile == reasons.full_profile]
+    shown = next(iter(full or ranked), None)
+    start = [
+        row.task,
+        dataset_title(row.dataset),
+        metric_title(row.metric, row.split),
+        f"{row.value:.{row.decimals}f}",
+        row.model,
+    ]
+    remark = reasons.remark(row, ours)
+    if shown is None:
+        status = next((found.status for found in ours if found.value is None), "none yet")
+        return [*start, status, *[NOT_APPLICABLE] * 4, remark]
+    cells = [value_text(shown), difference_text(shown), params_text(shown), seeds_text(shown), shown.profile or ""]
+    return [*start, *cells, remark]
+
+
+def _heading(rows: Sequence[Row], table: Table) -> str:
+    """Dataset, metric and split; where other data goes by the same name, a hash tells them apart."""
+    first = rows[0]
+    same_name = {row.data for row in table.rows if row.dataset == first.dataset and row.data}
+    data = f" (data {first.data})" if len(same_name) > 1 and first.data else ""
+    return escape(f"{first.dataset_title}{data}: {first.metric_title}, {first.split}")
+
+
+def _ranking(rows: tuple[Row, ...]) -> str:
+    columns = without(COLUMNS, HEADING_COLUMNS)
+    return grid(cells(rows, columns), [name for name, _, _ in columns], [align for _, _, align in columns])
+
+
+def _verb(status: str) -> str:
+    return {"interrupted": "was interrupted"}.get(status, status)

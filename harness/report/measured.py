@@ -1,0 +1,151 @@
+"""Rows out of records: one per label, metric, split and protocol, then seeds drawn together."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from harness import code
+from harness.metrics import METRICS
+from harness.published import PublishedRow, dataset_key, dataset_title, match
+from harness.report.row import FINISHED, Row, decimals_of, metric_title
+from harness.types import Label, RunRecord, Tally, content_hash
+
+Records = Iterable[tuple[RunRecord, Sequence[Label]]]
+
+OWN_KINDS = ("bytes", "chars", "markov")
+"""Kinds of dataset that are the user's own: no published value is about them, whatever their name."""
+
+
+def rows_of(records: Records, published: Sequence[PublishedRow]) -> list[Row]:
+    """Rows of all records, seeds together, in a stable order."""
+    grouped: dict[tuple[Any, ...], list[Row]] = {}
+    for record, labels in records:
+        for label in labels:
+            for row in _single(record, label, published):
+                grouped.setdefault(_all_but_seed(record, row), []).append(row)
+    return [_together(sorted(rows, key=lambda row: (row.seed_list, row.run_ids))) for rows in grouped.values()]
+
+
+def primary_protocol(record: RunRecord) -> str:
+    """The protocol that ranks: the first of the suite's evaluation block."""
+    return _protocols(record)[0]
+
+
+def metric_value(score: Mapping[str, Any], metric: str) -> float | None:
+    """The value as recorded, or divided anew from the tally where a label asks for another metric.
+
+    None where it is not a finite number.
+    """
+    value = score["metrics"].get(metric)
+    if metric not in score["metrics"] and metric in METRICS:
+        value = METRICS[metric].compute(Tally(**score["tally"]))
+    return value if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _single(record: RunRecord, label: Label, published: Sequence[PublishedRow]) -> Iterator[Row]:
+    scores = {(score["split"], score["protocol"]["name"]): score for score in record.scores}
+    wanted = [(split, name) for name in _protocols(record) for split in record.spec.evaluation.get("splits", ())]
+    for split, protocol in dict.fromkeys([*wanted, *scores]):
+        for metric in label.metrics:
+            row = _bare(record, label, metric, split, protocol)
+            row = _scored(row, record, scores.get((split, protocol)))
+            beside = None if row.own_text else match(published, label.published, metric=metric, split=split)
+            yield row if beside is None else _compared(row, beside)
+
+
+def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: str) -> Row:
+    """All of a row but its value."""
+    dataset = dataset_key(label.dataset)
+    training = record.training or {}
+    limits = record.data.get("limits") or {}
+    return Row(
+        task=label.task,
+        dataset=dataset,
+        metric=metric,
+        split=split,
+        protocol=protocol,
+        value=None,
+        model=label.title,
+        entry=label.entry,
+        params=record.model.get("num_parameters"),
+        status=record.status,
+        seeds=1,
+        tokens_per_s=training.get("tokens_per_s"),
+        seconds=training.get("seconds"),
+        device=record.machine.get("device_name") or record.spec.device,
+        suite=label.suite,
+        profile=label.profile,
+        run_ids=(record.run_id,),
+        code=code.describe(record.code) if record.code else None,
+        error=record.error,
+        dataset_title=dataset_title(dataset),
+        metric_title=metric_title(metric, split),
+        seed_list=(record.spec.seed,),
+        data=content_hash(record.spec.dataset_identity)[:10],
+        limit=limits.get(metric),
+        decimals=decimals_of(metric),
+        own_text=record.spec.dataset.get("kind") in OWN_KINDS,
+    )
+
+
+def _scored(row: Row, record: RunRecord, score: Mapping[str, Any] | None) -> Row:
+    """The row with its value. A run that did not finish has none, even where it got as far as a score."""
+    if record.status != FINISHED:
+        return replace(row, error=row.error or "the record gives no reason")
+    if score is None:
+        return replace(row, status="failed", error=f"the record holds no score of {row.split} under {row.protocol}")
+    value = metric_value(score, row.metric)
+    found = replace(
+        row, num_targets=score["tally"]["num_targets"], denominator=score["protocol"]["denominator"], value=value
+    )
+    if value is None:
+        return replace(found, status="failed", error="the score is not a finite number")
+    return replace(found, seed_mean=value, std_error=score["std_errors"].get(row.metric))
+
+
+def _compared(row: Row, beside: PublishedRow) -> Row:
+    difference = None if row.value is None else row.value - beside.value
+    return replace(row, published=beside.value, published_id=beside.id, difference=difference)
+
+
+def _all_but_seed(record: RunRecord, row: Row) -> tuple[Any, ...]:
+    """What rows share that differ in their seed alone."""
+    spec = record.spec
+    how = (spec.quality_identity, spec.device.split(":")[0], spec.dtype, spec.kernel, row.device, row.num_targets)
+    return (*row.group, row.suite, row.entry, row.profile, row.model, row.protocol, row.status, row.error, how)
+
+
+def _together(rows: list[Row]) -> Row:
+    """One row for all seeds."""
+    if len(rows) == 1:
+        return rows[0]
+    values = [row.value for row in rows if row.value is not None]
+    mean = statistics.fmean(values) if values else None
+    first = rows[0]
+    return replace(
+        first,
+        value=mean,
+        difference=None if mean is None or first.published is None else mean - first.published,
+        std_error=None,
+        seeds=len(rows),
+        seed_mean=mean,
+        seed_std=statistics.stdev(values) if len(values) > 1 else None,
+        tokens_per_s=_mean(row.tokens_per_s for row in rows),
+        seconds=_mean(row.seconds for row in rows),
+        run_ids=tuple(name for row in rows for name in row.run_ids),
+        seed_list=tuple(seed for row in rows for seed in row.seed_list),
+        code=", ".join(sorted({row.code for row in rows if row.code})) or None,
+    )
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+def _protocols(record: RunRecord) -> tuple[str, ...]:
+    return tuple(record.spec.evaluation.get("protocols") or ("exact",))

@@ -1,0 +1,90 @@
+"""One line of a table: a value with everything needed to judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from harness.metrics import METRICS
+
+FINISHED, PUBLISHED, LIMIT = "finished", "published", "limit"
+NO_PROTOCOL = (PUBLISHED, LIMIT)
+
+DECIMALS = {"bpc": 3, "perplexity": 2}
+OTHER_DECIMALS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A value of ours, a published one, or a limit; status says which, or what kept it from being one.
+
+    status: finished, failed, diverged or interrupted for runs of ours, else published or limit. value is None
+    exactly where there is none, and error then says why. A row stands for all `seeds` that differ in nothing else:
+    value is their mean, seed_std their deviation (n - 1); std_error is that of a single run's value over its text.
+    difference is value less published, seconds and tokens_per_s are training's, data is a hash of the dataset's
+    identity. rank is the place among values of one protocol, None for rows that are not ranked.
+    """
+
+    task: str
+    dataset: str
+    metric: str
+    split: str
+    protocol: str
+    value: float | None
+    model: str
+    entry: str
+    params: int | None = None
+    published: float | None = None
+    status: str
+    difference: float | None = None
+    std_error: float | None = None
+    seeds: int | None = None
+    seed_mean: float | None = None
+    seed_std: float | None = None
+    tokens_per_s: float | None = None
+    seconds: float | None = None
+    device: str | None = None
+    suite: str | None = None
+    profile: str | None = None
+    source: str | None = None
+    run_ids: tuple[str, ...] = ()
+    num_targets: int | None = None
+    denominator: str | None = None
+    code: str | None = None
+    error: str | None = None
+    dataset_title: str
+    metric_title: str
+    seed_list: tuple[int, ...] = ()
+    published_id: str | None = None
+    data: str | None = None
+    limit: float | None = None
+    rank: int | None = None
+    decimals: int = OTHER_DECIMALS
+    own_text: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Keys in the order above; what only serves to print is left out."""
+        row = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _FOR_PRINT}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
+
+    @property
+    def group(self) -> tuple[str, str, str, str, str]:
+        """What must be equal for two values to be compared at all."""
+        return (self.task, self.dataset, self.metric, self.split, self.data or "")
+
+
+_FOR_PRINT = ("decimals", "own_text")
+
+JSON_KEYS = tuple(field.name for field in fields(Row) if field.name not in _FOR_PRINT)
+
+
+def metric_title(metric: str, split: str) -> str:
+    return METRICS[metric].title_for(split) if metric in METRICS else metric
+
+
+def higher_is_better(metric: str) -> bool:
+    return metric in METRICS and METRICS[metric].higher_is_better
+
+
+def decimals_of(metric: str) -> int:
+    return DECIMALS.get(metric, OTHER_DECIMALS)

@@ -1,0 +1,149 @@
+"""The one table model: our rows, published ones and limits, ranked where they may be compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harness.published import PublishedRow, dataset_title
+from harness.report.measured import Records, primary_protocol, rows_of
+from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row, higher_is_better, metric_title
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLIT_ORDER = {"test": 0, "valid": 1, "train": 2}
+Group = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows in the order they are shown: test before valid, and within a group by rank."""
+
+    rows: tuple[Row, ...]
+
+    def groups(self) -> list[tuple[Row, ...]]:
+        """Rows of one task, dataset, metric and split, group by group."""
+        found: dict[Group, list[Row]] = {}
+        for row in self.rows:
+            found.setdefault(row.group, []).append(row)
+        return [tuple(rows) for rows in found.values()]
+
+    def frame(self) -> pd.DataFrame:
+        """The rows as a data frame whose columns are the keys of `Row.to_json`; absent values stay None."""
+        import pandas as pd
+
+        return pd.DataFrame([row.to_json() for row in self.rows], columns=list(JSON_KEYS), dtype=object)
+
+
+def build(records: Records, published: Sequence[PublishedRow], *, every_published: bool = False) -> Table:
+    """The table of these records with the published rows of their datasets, metrics and splits.
+
+    every_published adds those of which there is no record as well.
+    """
+    records = list(records)
+    ours = rows_of(records, published)
+    primary = _primary_of_groups(records, ours)
+    rows = [*ours, *_limits(ours), *_published_beside(ours, published, every_published)]
+    grouped: dict[Group, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.group, []).append(row)
+    ordered = sorted(grouped, key=lambda group: _group_order(grouped[group][0]))
+    return Table(tuple(row for group in ordered for row in _ranked(grouped[group], primary.get(group))))
+
+
+def _primary_of_groups(records: Records, ours: Sequence[Row]) -> dict[Group, str]:
+    """The protocol that ranks in each group: the suites' own first, `exact` where suites disagree."""
+    by_run = {record.run_id: primary_protocol(record) for record, _ in records}
+    found: dict[Group, set[str]] = {}
+    for row in ours:
+        found.setdefault(row.group, set()).update(by_run[run_id] for run_id in row.run_ids)
+    return {group: "exact" if "exact" in names else min(names) for group, names in found.items()}
+
+
+def _limits(ours: Sequence[Row]) -> list[Row]:
+    """What no model can beat: one row per group and value."""
+    found = {(row.group, row.limit): row for row in ours if row.limit is not None}
+    return [
+        Row(
+            task=row.task,
+            dataset=row.dataset,
+            metric=row.metric,
+            split=row.split,
+            protocol=LIMIT,
+            value=row.limit,
+            model=LIMIT,
+            entry=LIMIT,
+            status=LIMIT,
+            suite=row.suite,
+            source="entropy rate of the source",
+            dataset_title=row.dataset_title,
+            metric_title=row.metric_title,
+            data=row.data,
+            limit=row.limit,
+            decimals=row.decimals,
+        )
+        for row in found.values()
+    ]
+
+
+def _published_beside(ours: Sequence[Row], published: Sequence[PublishedRow], every: bool) -> list[Row]:
+    """Published rows of each group of ours over data that is not the user's own; every: also of all others."""
+    groups = dict.fromkeys(row.group for row in ours if not row.own_text)
+    rows = []
+    for row in published:
+        fitting = [group for group in groups if group[:4] == (row.task, row.dataset, row.metric, row.split)]
+        if not fitting and every:
+            rows.append(_published_row(row, None))
+        rows.extend(_published_row(row, group[4] or None) for group in fitting)
+    return rows
+
+
+def _published_row(row: PublishedRow, data: str | None) -> Row:
+    return Row(
+        task=row.task,
+        dataset=row.dataset,
+        metric=row.metric,
+        split=row.split,
+        protocol=PUBLISHED,
+        value=row.value,
+        model=row.model,
+        entry=row.id,
+        params=row.params,
+        published=row.value,
+        status=PUBLISHED,
+        source=row.source,
+        dataset_title=dataset_title(row.dataset),
+        metric_title=metric_title(row.metric, row.split),
+        published_id=row.id,
+        data=data,
+        decimals=row.decimals,
+    )
+
+
+def _group_order(row: Row) -> tuple[int, str, str, str, str]:
+    return (SPLIT_ORDER.get(row.split, len(SPLIT_ORDER)), row.task, row.dataset_title, row.metric, row.data or "")
+
+
+def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
+    """Values of the ranking protocol by the metric's direction, then other protocols, then runs without a value."""
+
+    def order(row: Row) -> tuple[object, ...]:
+        tier = 2 if row.value is None else 0 if row.protocol in (primary, *NO_PROTOCOL) else 1
+        value = 0.0 if row.value is None else -row.value if higher_is_better(row.metric) else row.value
+        protocol = row.protocol if tier else ""
+        return (tier, protocol, value, row.model, row.entry, row.profile or "", row.run_ids)
+
+    placed = []
+    above: Counter[float] = Counter()
+    for row in sorted(rows, key=order):
+        ranks = row.value is not None and row.protocol in (primary, PUBLISHED)
+        if ranks and row.value is not None:
+            # Equal values share a rank; the next one counts all that stand before it.
+            better = sum(number for value, number in above.items() if value != row.value)
+            above[row.value] += 1
+            row = replace(row, rank=better + 1)
+        placed.append(row)
+    return placed

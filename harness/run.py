@@ -1,0 +1,194 @@
+"""Plan a suite, start a worker per run, gather the records. Never imports torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from harness import code
+from harness.progress import Reporter
+from harness.store import Store
+from harness.types import RunRecord, RunSpec
+from harness.worker import EXIT_INTERRUPTED, Job
+
+FINAL = ("finished", "diverged")
+"""Outcomes that running again would only repeat; a failed run is tried again."""
+
+STOP_GRACE_S = 60.0
+"""How long a worker may take to reach the end of its step and save before it is killed."""
+
+
+class SuiteInterrupted(Exception):  # noqa: N818 - a request that was granted, not an error
+    """The user asked to stop. `saved` says whether the run in progress can be taken up again."""
+
+    def __init__(self, run_id: str, *, saved: bool) -> None:
+        super().__init__(run_id)
+        self.run_id, self.saved = run_id, saved
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The runs of one suite under chosen seeds and device, with the prepared data they share."""
+
+    specs: Sequence[RunSpec]
+    prepared: Path
+    store: Store
+    again: bool = False
+
+
+def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
+    """Run what is not yet finished, in order. A run that fails does not stop the others.
+
+    Raises SuiteInterrupted on Ctrl-C or SIGTERM, StoreError where another process holds a run.
+    """
+    records = []
+    with _sigterm_as_interrupt():
+        for spec in plan.specs:
+            with plan.store.lock(spec.run_id):
+                records.append(_run_one(spec, plan, reporter))
+                plan.store.label(spec.run_id, spec.label)
+    return records
+
+
+def _run_one(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
+    store = plan.store
+    name = spec.label.entry + (f" seed {spec.seed}" if len({other.seed for other in plan.specs}) > 1 else "")
+    found = store.find(spec.run_id)
+    if found is not None and found.status in FINAL and not plan.again:
+        reporter.note(f"{name}: {found.status} already as {spec.run_id} (code {_made_by(found)}); --again repeats it")
+        return found
+    if found is not None:
+        store.archive(spec.run_id)
+    if plan.again:
+        shutil.rmtree(store.run_folder(spec.run_id) / "checkpoints", ignore_errors=True)
+    reporter.start(name, spec.label.metrics[0])
+    return _in_worker(spec, plan, reporter)
+
+
+def _made_by(record: RunRecord) -> str:
+    made_by, installed = record.code, code.installed()
+    if made_by == installed:
+        return code.describe(made_by)
+    return f"{code.describe(made_by)}, while {code.describe(installed)} is installed"
+
+
+def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
+    """One worker from start to record. A worker that dies leaves a failed record with what it last said."""
+    folder = plan.store.run_folder(spec.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    last_words: deque[str] = deque(maxlen=40)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,  # Ctrl-C reaches the parent alone, which then asks the worker to save
+    )
+    assert process.stdout
+    assert process.stderr
+    reader = threading.Thread(target=_drain, args=(process.stderr, last_words, folder / "worker.log"), daemon=True)
+    reader.start()
+    try:
+        _send(process, Job(spec, plan.prepared, plan.store.root, code.installed()))
+        for line in process.stdout:
+            reporter.event(json.loads(line))
+        returncode = process.wait()
+    except KeyboardInterrupt:
+        raise SuiteInterrupted(spec.run_id, saved=_stop(process)) from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+    reader.join(timeout=5)
+    if returncode == EXIT_INTERRUPTED:
+        raise SuiteInterrupted(spec.run_id, saved=True)
+    record = plan.store.find(spec.run_id) if returncode == 0 else None
+    return record or _death_record(spec, plan, started_at, returncode, last_words)
+
+
+def _send(process: subprocess.Popen[str], job: Job) -> None:
+    """Hand over the job and leave the pipe open: its end tells the worker that nobody waits any more."""
+    assert process.stdin
+    # A worker that died at import has closed the pipe; its exit status then tells what happened.
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(job.to_line() + "\n")
+        process.stdin.flush()
+
+
+def _stop(process: subprocess.Popen[str]) -> bool:
+    """Ask the worker to save and end. Returns whether it did; a second Ctrl-C kills it."""
+    try:
+        process.terminate()
+        # The worker may be blocked on a full pipe: keep reading until it closes its end.
+        threading.Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True).start()
+        return process.wait(timeout=STOP_GRACE_S) == EXIT_INTERRUPTED
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        process.kill()
+        process.wait()
+        return False
+
+
+def _death_record(spec: RunSpec, plan: Plan, started_at: str, returncode: int, last_words: deque[str]) -> RunRecord:
+    """A worker that ended without a record: killed, out of memory, or broken at import."""
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
+        error = f"the worker was killed by {name}{hint}"
+    else:
+        said = next((line for line in reversed(last_words) if line.strip()), "and said nothing")
+        error = f"the worker ended with status {returncode}: {said.strip()}"[:500]
+    record = RunRecord(
+        run_id=spec.run_id,
+        spec=spec,
+        status="failed",
+        error=error,
+        started_at=started_at,
+        code=dict(code.installed()),
+    )
+    plan.store.write(record)
+    return record
+
+
+def _drain(stream: IO[str], last_words: deque[str], log: Path) -> None:
+    """Keep what a worker says on standard error: the last lines at hand, all of it in the run's log."""
+    file = None
+    try:
+        for line in stream:
+            last_words.append(line)
+            file = file or log.open("w", encoding="utf-8")
+            file.write(line)
+    finally:
+        if file is not None:
+            file.close()
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """A scheduler's SIGTERM is a Ctrl-C: save, say so, end. Outside the main thread signals are left alone."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

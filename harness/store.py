@@ -1,0 +1,269 @@
+"""The results tree: one folder per run, written atomically, found again by content.
+
+RESULTS/runs/<run_id>/record.json    all but the curve, which it names with its checksum
+                      curve.csv      the learning curve
+                      labels.json    where the run stands in tables
+                      checkpoints/   the training loop's own
+                      history/       records that a later one replaced, whole, by the time they were started
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import numbers
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness import curve
+from harness.atomic import write_atomic
+from harness.errors import StoreError
+from harness.types import RECORD_SCHEMA, Label, RunRecord, RunSpec
+
+RECORD, CURVE, LABELS = "record.json", "curve.csv", "labels.json"
+LABEL_LOCK_S = 10.0
+FIELDS = tuple(field.name for field in dataclasses.fields(RunRecord))
+LISTS = ("attempts", "scores", "curve", "timings", "traces")
+BLOCKS = ("code", "machine", "data", "model")
+
+
+class Store:
+    """Records of one results folder. `problems` lists what the last call of `records` could not read."""
+
+    def __init__(self, root: Path) -> None:
+        """root need not exist yet. Raises StoreError where it is a file."""
+        self.root = Path(root)
+        self.problems: list[str] = []
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root}: is a file, not a results folder; name a folder")
+
+    def run_folder(self, run_id: str) -> Path:
+        """Folder of a run, which may not exist yet. Raises StoreError for an id that is no folder name."""
+        if not run_id or run_id.startswith(".") or re.search(r'[/\\\x00-\x1f:*?"<>|]', run_id):
+            raise StoreError(f"run id '{run_id}' cannot name a folder; give the dataset a plainer name")
+        return self.root / "runs" / run_id
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """The record of a run, or None. Raises StoreError where there is one that cannot be read."""
+        folder = self.run_folder(run_id)
+        return _read(folder) if (folder / RECORD).exists() else None
+
+    def records(self) -> list[tuple[RunRecord, list[Label]]]:
+        """Every readable record with its labels, by run id. What cannot be read is named in `problems`."""
+        self.problems = []
+        found = []
+        runs = self.root / "runs"
+        for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+            if not (folder / RECORD).exists():
+                continue
+            try:
+                record = _read(folder)
+                found.append((record, self._labels(folder) or [record.spec.label]))
+            except StoreError as problem:
+                self.problems.append(str(problem))
+        return found
+
+    def write(self, record: RunRecord) -> None:
+        """Write a record whole or not at all, and its own label; the one it replaces goes to history.
+
+        Non-finite numbers become null. Raises StoreError for what JSON cannot hold or the disk refuses.
+        """
+        folder = self.run_folder(record.run_id)
+        body = _plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._keep(folder)
+            # The record first holds its curve itself, then names the file: at no moment is there half of one.
+            write_atomic(folder / RECORD, _json_text(body))
+            if body["curve"]:
+                text = curve.to_csv(body["curve"])
+                write_atomic(folder / CURVE, text)
+                write_atomic(folder / RECORD, _json_text({**body, "curve": {"file": CURVE, "sha256": _sha256(text)}}))
+            else:
+                (folder / CURVE).unlink(missing_ok=True)
+        self.label(record.run_id, record.spec.label)
+
+    def archive(self, run_id: str) -> None:
+        """Move a run's record to its history, so that `find` knows it no more. Without a record, nothing happens."""
+        folder = self.run_folder(run_id)
+        with _disk_errors(folder):
+            self._keep(folder)
+            (folder / RECORD).unlink(missing_ok=True)
+            (folder / CURVE).unlink(missing_ok=True)
+
+    def label(self, run_id: str, label: Label) -> None:
+        """Give a run a place in a table; one of the same suite, entry and profile is brought up to date."""
+        from filelock import FileLock, Timeout
+
+        folder = self.run_folder(run_id)
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with FileLock(str(folder / "labels.lock"), timeout=LABEL_LOCK_S):
+                    self._add_label(folder, label)
+            except Timeout as error:
+                raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
+
+    @contextmanager
+    def lock(self, run_id: str) -> Iterator[None]:
+        """Hold a run for this process. Raises StoreError at once where another process holds it."""
+        from filelock import FileLock, Timeout
+
+        folder = self.run_folder(run_id)
+        held = FileLock(str(folder / "run.lock"))
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held.acquire(timeout=0)
+            except Timeout as error:
+                raise StoreError(
+                    f"another process is running {run_id} in {self.root}; wait for it, or name another results folder"
+                ) from error
+        try:
+            yield
+        finally:
+            held.release()
+
+    def _labels(self, folder: Path) -> list[Label]:
+        path = folder / LABELS
+        if not path.exists():
+            return []
+        try:
+            return [Label.from_json(value) for value in json.loads(path.read_text(encoding="utf-8"))]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise StoreError(
+                f"{path}: is damaged ({_reason(error)}); delete it to fall back on the record's own"
+            ) from error
+
+    def _add_label(self, folder: Path, label: Label) -> None:
+        found = {_place(known): known for known in self._labels(folder)}
+        if found.get(_place(label)) != label:
+            found[_place(label)] = label
+            kept = [dataclasses.asdict(found[place]) for place in sorted(found)]
+            write_atomic(folder / LABELS, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+    def _keep(self, folder: Path) -> None:
+        """Copy the present record, whole, into the history; one that cannot be read is kept as it is."""
+        path = folder / RECORD
+        if not path.exists():
+            return
+        history = folder / "history"
+        history.mkdir(exist_ok=True)
+        try:
+            record = _read(folder)
+        except StoreError:
+            write_atomic(_free(history, "damaged"), path.read_bytes().decode("utf-8", "backslashreplace"))
+            return
+        body = _plain({name: getattr(record, name) for name in FIELDS}, path)
+        # A colon, as ISO times have it, cannot stand in a file name everywhere.
+        write_atomic(_free(history, record.started_at.replace(":", "") or "undated"), _json_text(body))
+
+
+def _read(folder: Path) -> RunRecord:
+    """The record of a folder, its curve joined. Raises StoreError naming the file and what is wrong with it."""
+    path = folder / RECORD
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        _check_schema(value, path)
+        value["curve"] = _read_curve(value["curve"], folder)
+        record = RunRecord(**{**value, "spec": RunSpec.from_json(value["spec"])})
+        _check_types(record, folder.name)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
+    return record
+
+
+def _check_schema(value: Any, path: Path) -> None:
+    if not isinstance(value, dict):
+        raise TypeError("not a JSON object")
+    schema = value.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise ValueError(f"schema is {schema!r}")
+    if schema > RECORD_SCHEMA:
+        raise StoreError(
+            f"{path}: has schema {schema}, this harness reads up to {RECORD_SCHEMA}; update the harness to read it"
+        )
+
+
+def _check_types(record: RunRecord, name: str) -> None:
+    if record.run_id != name:
+        raise ValueError(f"it is the record of {record.run_id}")
+    if not isinstance(record.status, str) or not isinstance(record.started_at, str):
+        raise TypeError("status and started_at must be text")
+    for field in LISTS:
+        if not all(isinstance(item, dict) for item in getattr(record, field)):
+            raise TypeError(f"{field} must be a list of objects")
+    for field in BLOCKS:
+        if not isinstance(getattr(record, field), dict):
+            raise TypeError(f"{field} must be an object")
+
+
+def _read_curve(value: Any, folder: Path) -> list[dict[str, Any]]:
+    if isinstance(value, list):
+        return value
+    if value["file"] != CURVE:
+        raise ValueError(f"curve is said to be in {value['file']!r}")
+    text = (folder / CURVE).read_bytes().decode("utf-8")
+    if _sha256(text) != value["sha256"]:
+        raise ValueError(f"{CURVE} is not the curve that was written with it")
+    return curve.from_csv(text)
+
+
+def _plain(value: Any, where: Path, name: str = "record") -> Any:
+    """value as JSON types, non-finite numbers as None. Raises StoreError naming the part that does not fit."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: _plain(getattr(value, field.name), where, f"{name}.{field.name}") for field in fields}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item, where, f"{name}.{key}") for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
+        return [_plain(item, where, f"{name}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value) if math.isfinite(value) else None
+    raise StoreError(f"{where}: {name} is a {type(value).__name__}, which a record cannot hold")
+
+
+def _json_text(body: Mapping[str, Any]) -> str:
+    """Indented JSON with each list of plain numbers on one line."""
+    text = json.dumps(body, indent=1, allow_nan=False)
+    # Inside a JSON string a newline is always escaped, so only layout is touched.
+    return re.sub(r'\[\n([^\[\]{}"]*)\n\s*\]', lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
+
+
+def _place(label: Label) -> tuple[str, str, str]:
+    return (label.suite, label.entry, label.profile)
+
+
+def _free(folder: Path, stem: str) -> Path:
+    """A name in the folder that nothing has yet."""
+    path, number = folder / f"{stem}.json", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.json", number + 1
+    return path
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    return " ".join(str(error).replace("RunRecord.__init__() ", "").split())
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,108 @@
+"""A checked Suite into RunSpecs: one per entry and seed, with everything that changes a number written out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.data import identify
+from harness.errors import CheckpointError, SuiteError
+from harness.suite.shape import check_seeds
+from harness.suite.wording import near
+from harness.types import Entry, Label, RunSpec, Suite, content_hash
+
+CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
+
+
+def resolve(
+    suite: Suite,
+    *,
+    seeds: Sequence[int] | None = None,
+    only: Sequence[str] = (),
+    device: str,
+    roots: Sequence[Path] = (),
+) -> list[RunSpec]:
+    """The runs of a suite in its order. `seeds` stand in for the suite's, `only` names the entries wanted.
+
+    An entry that trains nothing (a checkpoint, an oracle) has no use for a second seed and gets the first alone.
+    Raises SuiteError for an unknown entry or an impossible seed, CheckpointError for a checkpoint that is not
+    there, DataError for a user's own file that is not there.
+    """
+    chosen = tuple(dict.fromkeys(seeds)) if seeds else suite.seeds
+    try:
+        check_seeds(chosen)
+    except ValueError as error:
+        raise SuiteError(f"{suite.path}: {error}") from None
+    names = [entry.name for entry in suite.entries]
+    for name in only:
+        if name not in names:
+            raise SuiteError(f"{suite.path}: entry '{name}' is unknown in profile {suite.profile}.{near(name, names)}")
+    identity = identify(suite.dataset, roots=roots, base=suite.path.parent)
+    specs = []
+    for entry in suite.entries:
+        if only and entry.name not in only:
+            continue
+        folder = find_checkpoint(entry.checkpoint, suite, entry.name) if entry.checkpoint is not None else None
+        digest = checkpoint_sha256(folder) if folder is not None else None
+        specs += [
+            RunSpec(
+                label=_label(suite, entry),
+                dataset=suite.dataset,
+                dataset_identity=identity,
+                model=entry.model,
+                recipe=entry.recipe,
+                checkpoint=str(folder) if folder is not None else None,
+                checkpoint_sha256=digest,
+                evaluation=suite.evaluation,
+                seed=seed,
+                device=device,
+                dtype=entry.dtype,
+                kernel=entry.kernel,
+                checkpoint_every_s=suite.checkpoint_every_s,
+            )
+            for seed in (chosen if entry.recipe is not None else chosen[:1])
+        ]
+    return specs
+
+
+def _label(suite: Suite, entry: Entry) -> Label:
+    return Label(
+        suite=suite.name,
+        entry=entry.name,
+        profile=suite.profile,
+        title=entry.title,
+        task=suite.task,
+        dataset=suite.dataset_title,
+        metrics=suite.metrics,
+        published=entry.published,
+    )
+
+
+def find_checkpoint(text: str, suite: Suite, entry: str) -> Path:
+    """The absolute folder a checkpoint names: from the suite file's folder, else from the current one.
+
+    Raises CheckpointError where neither holds both files of a checkpoint.
+    """
+    given = Path(text).expanduser()
+    places = list(dict.fromkeys(((suite.path.parent / given).resolve(), given.resolve())))
+    for place in places:
+        if all((place / name).is_file() for name in CHECKPOINT_FILES):
+            return place
+    looked = " and ".join(str(place) for place in places)
+    there = [place for place in places if place.is_dir()]
+    lacking = next((name for name in CHECKPOINT_FILES if there and not (there[0] / name).is_file()), None)
+    why = f"{there[0]} holds no {lacking}" if there else f"no such folder: looked at {looked}"
+    raise CheckpointError(f"{suite.path}: entries.{entry}.checkpoint '{text}': {why}")
+
+
+def checkpoint_sha256(folder: Path) -> str:
+    """One hash over the bytes of both files. Raises CheckpointError where one cannot be read."""
+    digests = {}
+    for name in CHECKPOINT_FILES:
+        try:
+            with (folder / name).open("rb") as file:
+                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointError(f"{folder / name}: cannot be read: {error.strerror}") from None
+    return content_hash(digests)

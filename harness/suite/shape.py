@@ -1,0 +1,97 @@
+"""What a suite file may say: the types that check it, and from which its JSON Schema is generated."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from harness.protocol import Evaluation
+from harness.recipe import Recipe
+
+DEFAULT_PROFILE = "full"
+DEFAULT_TASK = "Language Modelling"
+MAX_SEED = 2**32 - 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+
+Dtype = Literal["float32", "bfloat16", "float64"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryBlock:
+    """One model of a suite: its builder and config, and how its weights come about.
+
+    `recipe` trains it, `checkpoint` names a folder of trained weights, relative to the suite file; a model
+    that learns nothing has neither. `title` is its name in tables, `published` the row it is compared with.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    model: dict[str, Any]
+    title: str | None = None
+    recipe: Recipe | None = None
+    checkpoint: str | None = None
+    published: str | None = None
+    dtype: Dtype = "float32"
+    kernel: str = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteBlock:
+    """A dataset and its metrics, the models to train or load, and the profiles that make them smaller or larger.
+
+    `dataset_title` is how tables name the data; `published` lists rows to set beside ours, all that fit where
+    absent; `checkpoint_every_s` is the time between two checkpoints of a run, in seconds.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    suite: str
+    dataset: Any
+    metrics: tuple[str, ...]
+    entries: dict[str, EntryBlock]
+    task: str = DEFAULT_TASK
+    dataset_title: str | None = None
+    seeds: tuple[int, ...] = (1,)
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    published: tuple[str, ...] | None = None
+    checkpoint_every_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not is_name(self.suite):
+            raise ValueError(f"suite {name_rule(self.suite)}")
+        if not self.entries:
+            raise ValueError("entries must hold at least one model")
+        for name in ("metrics", "seeds"):
+            values = getattr(self, name)
+            if not values:
+                raise ValueError(f"{name} must hold at least one value")
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names one twice: {list(values)}")
+        check_seeds(self.seeds)
+        if not 0 < self.checkpoint_every_s <= 1e9:
+            raise ValueError(f"checkpoint_every_s must be positive seconds, got {self.checkpoint_every_s}")
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """A config dataclass with every default, as JSON would hold it: lists for tuples."""
+    value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return value
+
+
+def check_seeds(seeds: Iterable[int]) -> None:
+    """Raise ValueError unless every seed suits every random generator in use: 0 to 2**32 - 1."""
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise ValueError(f"seeds must be in 0..{MAX_SEED}, got {seed}")
+
+
+def is_name(text: str) -> bool:
+    """Whether a name can stand in a file name and in a dotted `--set` path."""
+    return _NAME.fullmatch(text) is not None
+
+
+def name_rule(text: str) -> str:
+    return f"'{text[:40]}' must be at most 64 letters, digits, '-' and '_', and begin with a letter or digit"

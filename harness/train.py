@@ -1,0 +1,291 @@
+"""Fit a model to a corpus by a recipe. Knows no model by name.
+
+Everything the loop will need to go on is in `Progress`, the model, the optimiser, the carried state and three
+random generators; saving those at a window's edge makes a resumed run end with the same bits as one never stopped.
+Shape letters: T time, B stream.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness import checkpoint, evaluate
+from harness.data.batch import epoch_over, next_window, to_streams
+from harness.optimise import decay_factor, load_state, make_optimizer, schedule_factor, state_to_tensors
+from harness.recipe import Recipe
+from harness.types import Corpus, LanguageModel
+from models.step import State, detach
+
+CHECK_EVERY_STEPS = 20
+"""Steps between looks at the loss on the host: each look waits for the device."""
+
+DIVERGED_AT = 2.0
+"""Mean loss over a look, in multiples of ln V, past which training is given up: uniform guessing gives 1."""
+
+
+class Interrupted(Exception):  # noqa: N818 - a request that was granted, not an error
+    """Training or evaluation was asked to stop; what is needed to go on has been saved."""
+
+
+class Diverged(Exception):  # noqa: N818 - an outcome that becomes a record
+    """The loss is not finite or has run away. The message says where."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where training stands. Only plain numbers, so that JSON holds it exactly."""
+
+    epoch: int = 0
+    row: int = 0
+    step: int = 0
+    tokens: int = 0
+    nll_since_validation: float = 0.0
+    tokens_since_validation: int = 0
+    next_validation_tokens: int = 0
+    best_nll_per_unit: float | None = None
+    best_epoch: int | None = None
+    best_step: int | None = None
+    validation_due: bool = False
+    done: bool = False
+    seconds: float = 0.0
+    validation_seconds: float = 0.0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """How the loop speaks to its surroundings. stop is asked after every step."""
+
+    on_step: Callable[[Progress, float], None] = lambda progress, nll_per_token: None
+    on_validation: Callable[[dict[str, Any]], None] = lambda row: None
+    stop: Callable[[], bool] = lambda: False
+
+
+class Trainer:
+    """One training run over `corpus` that can be stopped anywhere and taken up again.
+
+    folder receives `resume` (all that is needed to go on) and `best` (the kept model).
+    identity names the run: a checkpoint of another run is refused. Raises CheckpointError, Diverged, Interrupted.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        corpus: Corpus,
+        recipe: Recipe,
+        *,
+        seed: int,
+        folder: Path,
+        identity: dict[str, Any],
+        autocast: Callable[[], Any],
+        checkpoint_every_s: float = 60.0,
+        hooks: Hooks | None = None,
+    ) -> None:
+        assert isinstance(model, torch.nn.Module)
+        self.model, self.module = model, model
+        self.corpus, self.recipe, self.folder, self.identity = corpus, recipe, folder, identity
+        self.autocast, self.checkpoint_every_s, self.hooks = autocast, checkpoint_every_s, hooks or Hooks()
+        self.device = next(model.parameters()).device
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = make_optimizer(recipe, self.parameters)
+        self.window_rng = np.random.Generator(np.random.PCG64(seed))
+        if model.generator is None:
+            model.generator = torch.Generator(self.device)
+            model.generator.manual_seed(seed)
+        self.generator = model.generator
+        self.columns, _ = to_streams(corpus.splits["train"], recipe.batch)
+        self.num_rows = len(self.columns)
+        if self.num_rows < 3:
+            raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
+        self.total_tokens = recipe.tokens or (recipe.epochs or 0) * (self.num_rows - 1) * recipe.batch
+        self.progress = Progress()
+        if recipe.validation.every_tokens is not None:
+            self.progress.next_validation_tokens = recipe.validation.every_tokens
+        self.state: State = model.initial_state(recipe.batch)
+        self.nll_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.nll_looked_at = 0.0
+        self.tokens_looked_at = 0
+
+    def resume(self) -> bool:
+        """Take up `folder/resume` where there is one. Returns whether there was."""
+        folder = self.folder / "resume"
+        if not (folder / checkpoint.INDEX).is_file():
+            return False
+        index = checkpoint.read_index(folder)
+        if index.get("identity") != self.identity:
+            raise checkpoint.CheckpointError(
+                f"{folder} belongs to another run or was written by another version; remove it or use --again"
+            )
+        checkpoint.load_into(self.module, checkpoint.load_group(folder, index, "model"), folder)
+        load_state(self.optimizer, checkpoint.load_group(folder, index, "optimizer"))
+        rest = checkpoint.load_group(folder, index, "state")
+        self.state = checkpoint.restore_state(self.state, rest)
+        self.generator.set_state(rest["dropout_generator"])
+        torch.set_rng_state(rest["torch_generator"])
+        self.window_rng.bit_generator.state = index["window_rng"]
+        self.progress = Progress(**index["progress"])
+        self.nll_sum.fill_(self.progress.nll_since_validation)
+        self.nll_looked_at = index["nll_looked_at"]
+        self.tokens_looked_at = index["tokens_looked_at"]
+        return True
+
+    def save(self) -> None:
+        """Everything needed to go on from here, to `folder/resume`."""
+        self.progress.nll_since_validation = float(self.nll_sum)
+        rest = checkpoint.flatten_state(self.state)
+        rest["dropout_generator"] = self.generator.get_state()
+        rest["torch_generator"] = torch.get_rng_state()
+        groups = {"model": self.module.state_dict(), "optimizer": state_to_tensors(self.optimizer), "state": rest}
+        meta = {
+            "identity": self.identity,
+            "progress": asdict(self.progress),
+            "window_rng": self.window_rng.bit_generator.state,
+            "nll_looked_at": self.nll_looked_at,
+            "tokens_looked_at": self.tokens_looked_at,
+        }
+        checkpoint.save(self.folder / "resume", groups, meta)
+
+    def fit(self) -> Progress:
+        """Train to the recipe's end; the kept model lies in `folder/best`."""
+        self.module.train()
+        saved_at = time.monotonic()
+        try:
+            while not self.progress.done or self.progress.validation_due:
+                if self.progress.validation_due:
+                    self._validate()
+                else:
+                    self._step()
+                self._stop_if_asked()
+                if time.monotonic() - saved_at > self.checkpoint_every_s:
+                    self.save()
+                    saved_at = time.monotonic()
+        except Interrupted:
+            self.save()
+            raise
+        self.save()
+        return self.progress
+
+    def _stop_if_asked(self, _: int = 0) -> None:
+        if self.hooks.stop():
+            raise Interrupted(f"step {self.progress.step:,}")
+
+    def _step(self) -> None:
+        """One BPTT window, and whatever falls due after it: a look at the loss, a validation, the epoch's end."""
+        started = time.perf_counter()
+        progress, recipe = self.progress, self.recipe
+        if progress.row == 0 and recipe.reset_state == "epoch":
+            self.state = self.model.initial_state(recipe.batch)
+        length, scale = next_window(progress.row, self.num_rows, recipe.bptt, recipe.windows, self.window_rng)
+        self._update(progress.row, length, scale)
+        progress.row += length
+        progress.step += 1
+        progress.tokens += length * recipe.batch
+        progress.tokens_since_validation += length * recipe.batch
+        pass_over = epoch_over(progress.row, self.num_rows, recipe.windows)
+        out_of_tokens = recipe.tokens is not None and progress.tokens >= recipe.tokens
+        if progress.step % CHECK_EVERY_STEPS == 0 or pass_over or out_of_tokens:
+            self._look()
+        progress.seconds += time.perf_counter() - started
+        if pass_over:
+            progress.epoch += 1
+            progress.row = 0
+        progress.done = out_of_tokens or (recipe.epochs is not None and progress.epoch >= recipe.epochs)
+        progress.validation_due = self._validation_due(pass_over)
+
+    def _update(self, row: int, length: int, scale: float) -> None:
+        """Forward, backward, clip and step on rows [row, row + length]."""
+        tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64)).to(self.device)
+        with self.autocast():
+            step = self.model(tokens_TB[:-1], tokens_TB[1:], detach(self.state))
+            loss = step.nll_TB.mean() + step.penalty
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip > 0:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate() * scale
+        self.optimizer.step()
+        self.state = detach(step.state)
+        self.nll_sum += step.nll_TB.detach().sum(dtype=torch.float64)
+
+    def learning_rate(self) -> float:
+        """lr of the next step before the window's own scaling."""
+        done = self.progress.tokens / self.total_tokens
+        base = self.recipe.lr * decay_factor(self.recipe, self.progress.epoch)
+        return base * schedule_factor(self.recipe.schedule, done)
+
+    def _look(self) -> None:
+        """Bring the loss to the host; raise Diverged where it is not finite or has run away."""
+        total = float(self.nll_sum)
+        tokens = self.progress.tokens_since_validation - self.tokens_looked_at
+        per_token = (total - self.nll_looked_at) / max(1, tokens)
+        self.nll_looked_at, self.tokens_looked_at = total, self.progress.tokens_since_validation
+        where = f"at step {self.progress.step:,} of epoch {self.progress.epoch + 1}"
+        if not math.isfinite(per_token):
+            raise Diverged(f"training loss became {per_token} {where}")
+        if per_token > DIVERGED_AT * math.log(max(2, self.corpus.vocab_size)):
+            raise Diverged(f"training loss rose to {per_token:.3f} nats per token {where}, above {DIVERGED_AT:g} ln V")
+        self.hooks.on_step(self.progress, per_token)
+
+    def _validation_due(self, pass_over: bool) -> bool:
+        validation, progress = self.recipe.validation, self.progress
+        if progress.done:
+            return True
+        if validation.every_tokens is None:
+            return pass_over and progress.epoch % validation.every_epochs == 0
+        return progress.tokens >= progress.next_validation_tokens
+
+    def _validate(self) -> None:
+        """Score the validation split under `streams`, keep the model where it is the best so far, extend the curve."""
+        started = time.perf_counter()
+        validation, progress = self.recipe.validation, self.progress
+        protocol = evaluate.streams(validation.streams, validation.warmup, validation.window)
+        scored = evaluate.score(self.model, self.corpus.splits["valid"], protocol, tick=self._stop_if_asked)
+        nll_per_unit = scored.tally.nll_nats / scored.tally.num_units
+        if not math.isfinite(nll_per_unit):
+            raise Diverged(f"validation loss became {nll_per_unit} at step {progress.step:,}")
+        is_best = progress.best_nll_per_unit is None or nll_per_unit < progress.best_nll_per_unit
+        if is_best:
+            progress.best_nll_per_unit = nll_per_unit
+            progress.best_epoch, progress.best_step = progress.epoch, progress.step
+            self._keep()
+        if validation.every_tokens is not None:
+            while progress.next_validation_tokens <= progress.tokens:
+                progress.next_validation_tokens += validation.every_tokens
+        progress.validation_seconds += time.perf_counter() - started
+        row = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "lr": self.learning_rate(),
+            "train_nll_nats": float(self.nll_sum) / max(1, progress.tokens_since_validation),
+            "valid_nll_nats": nll_per_unit,
+            "is_best": is_best,
+            "train_seconds": progress.seconds,
+            "validation_seconds": progress.validation_seconds,
+        }
+        progress.curve.append(row)
+        progress.validation_due = False
+        self.nll_sum.zero_()
+        progress.nll_since_validation, progress.tokens_since_validation = 0.0, 0
+        self.nll_looked_at, self.tokens_looked_at = 0.0, 0
+        self.hooks.on_validation(row)
+
+    def _keep(self) -> None:
+        meta = {
+            "identity": self.identity,
+            "model": self.identity["model"],
+            "dtype": str(next(self.module.parameters()).dtype).removeprefix("torch."),
+            "vocabulary": list(self.corpus.vocabulary),
+            "step": self.progress.step,
+            "epoch": self.progress.epoch,
+        }
+        checkpoint.save(self.folder / "best", {"model": self.module.state_dict()}, meta)

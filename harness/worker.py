@@ -1,0 +1,357 @@
+"""One RunSpec -> one RunRecord, in a process of its own.
+
+The parent sends one job as a line of JSON on standard input and keeps the pipe open; its end means that the parent
+is gone, and the run is saved and stopped. Events go back as lines of JSON on what was standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import DeviceError, HarnessError
+from harness.types import RunRecord, RunSpec
+
+EXIT_INTERRUPTED = 75
+"""sysexits.h EX_TEMPFAIL: stopped on request, and can be taken up again."""
+
+Emit = Callable[[dict[str, Any]], None]
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a worker is told: the spec, the prepared data's folder, the results tree and the installed code."""
+
+    spec: RunSpec
+    prepared: Path
+    results: Path
+    code: Mapping[str, str]
+
+    def to_line(self) -> str:
+        return json.dumps(
+            {
+                "spec": self.spec.to_json(),
+                "prepared": str(self.prepared),
+                "results": str(self.results),
+                "code": dict(self.code),
+            }
+        )
+
+    @classmethod
+    def from_line(cls, line: str) -> Job:
+        value = json.loads(line)
+        return cls(
+            RunSpec.from_json(value["spec"]), Path(value["prepared"]), Path(value["results"]), dict(value["code"])
+        )
+
+
+def main() -> int:
+    """Entry of `python -m harness.worker`. Returns 0 with a record written, EXIT_INTERRUPTED with none."""
+    emit = _claim_stdout()
+    job = Job.from_line(_read_line(0))
+    stop = _watch_for_stop()
+    from harness.store import Store
+    from harness.train import Interrupted
+
+    store = Store(job.results)
+    try:
+        record = run(job, store.run_folder(job.spec.run_id), emit, stop)
+    except Interrupted as reason:
+        emit({"event": "interrupted", "where": str(reason)})
+        return EXIT_INTERRUPTED
+    store.write(record)
+    emit({"event": "record", "status": record.status, "error": record.error})
+    return 0
+
+
+def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
+    """Train or load, score, and say how it went: a failure is a record too. Raises only Interrupted."""
+    from harness.train import Diverged, Interrupted
+
+    started = time.monotonic()
+    record = RunRecord(
+        run_id=job.spec.run_id,
+        spec=job.spec,
+        status="finished",
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=dict(job.code),
+    )
+    attempts = _Attempts(folder)
+    try:
+        _fill(record, job, folder, emit, stop)
+    except Interrupted:
+        attempts.add(record.started_at, time.monotonic() - started, "interrupted")
+        raise
+    except Diverged as reason:
+        record.status, record.error = "diverged", str(reason)
+    except HarnessError as error:
+        record.status, record.error = "failed", str(error)
+    except Exception as error:  # a crash becomes a record; the traceback goes to the run's own log
+        traceback.print_exc()
+        record.status, record.error = "failed", _one_line(error)
+    record.seconds = time.monotonic() - started
+    record.attempts = [*attempts.earlier, attempts.row(record.started_at, record.seconds, record.status)]
+    return record
+
+
+def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> None:
+    """Do the work of one run, putting each part into the record as soon as it is known."""
+    import torch
+
+    import models
+    from harness import data, machine
+
+    spec = job.spec
+    _check_device(spec)
+    torch.manual_seed(spec.seed)
+    record.machine = machine.describe(spec.device)
+    corpus = data.load(job.prepared)
+    record.data = dict(corpus.manifest)
+    emit({"event": "start", "num_threads": torch.get_num_threads(), "metric": spec.label.metrics[0]})
+
+    config = _config(spec)
+    dtype = torch.float64 if spec.dtype == "float64" else torch.float32
+    model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    model = model.to(device=spec.device, dtype=dtype)
+    record.model = {
+        "builder": spec.model["builder"],
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": spec.dtype,
+        "kernels": dict(getattr(model, "kernels", {})),
+    }
+    if spec.recipe is not None:
+        record.training, record.curve = _train(spec, model, corpus, folder, record, emit, stop)
+    elif spec.checkpoint is not None:
+        _load_checkpoint(spec, model, corpus)
+    record.scores = _evaluate(spec, model, corpus, emit, stop)
+    if any(value is None for score in record.scores for value in score["metrics"].values()):
+        record.status, record.error = "diverged", "a score is not a finite number"
+
+
+def _train(
+    spec: RunSpec, model: Any, corpus: Any, folder: Path, record: RunRecord, emit: Emit, stop: Stop
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Fit, then put the kept weights back into the model. Returns the training summary and the curve."""
+    from pydantic import TypeAdapter
+
+    from harness import checkpoint
+    from harness.metrics import METRICS
+    from harness.recipe import Recipe
+    from harness.train import Hooks, Progress, Trainer
+    from harness.types import Tally
+
+    metric = METRICS[spec.label.metrics[0]]
+
+    def value(nll_per_unit: float | None) -> float | None:
+        return None if nll_per_unit is None else metric.compute(Tally(nll_per_unit, 1, 1, 0))
+
+    def on_step(progress: Progress, nll_per_token: float) -> None:
+        emit(
+            {
+                "event": "train",
+                "epoch": progress.epoch,
+                "tokens": progress.tokens,
+                "total_tokens": trainer.total_tokens,
+                "loss": value(nll_per_token),
+                "best": value(progress.best_nll_per_unit),
+                "seconds": progress.seconds,
+            }
+        )
+
+    def on_validation(row: dict[str, Any]) -> None:
+        emit({"event": "validation", **row, "value": value(row["valid_nll_nats"])})
+
+    recipe = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {}))
+    trainer = Trainer(
+        model,
+        corpus,
+        recipe,
+        seed=spec.seed,
+        folder=folder / "checkpoints",
+        identity={**json.loads(json.dumps(spec.identity)), "code": record.code["source_sha256"]},
+        autocast=_autocast(spec),
+        checkpoint_every_s=spec.checkpoint_every_s,
+        hooks=Hooks(on_step, on_validation, stop),
+    )
+    if trainer.resume():
+        emit({"event": "resumed", "tokens": trainer.progress.tokens, "step": trainer.progress.step})
+    progress = trainer.fit()
+    best = folder / "checkpoints" / "best"
+    checkpoint.load_into(model, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
+    summary = {
+        "tokens": progress.tokens,
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_step": progress.best_step,
+        "best_valid_nll_nats": progress.best_nll_per_unit,
+        "validation_protocol": asdict(recipe.validation),
+        "seconds": progress.seconds,
+        "validation_seconds": progress.validation_seconds,
+        "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
+        "checkpoint_sha256": checkpoint.fingerprint(best),
+    }
+    return summary, progress.curve
+
+
+def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+    from pydantic import TypeAdapter
+
+    from harness.evaluate import Tick, score_splits
+    from harness.protocol import Evaluation
+    from harness.train import Interrupted
+    from harness.types import finite_or_none
+
+    def on_start(split: str, protocol: str, num_targets: int) -> Tick:
+        done = 0
+        emit({"event": "evaluate", "split": split, "protocol": protocol, "done": 0, "total": num_targets})
+
+        def tick(scored: int) -> None:
+            nonlocal done
+            done += scored
+            emit({"event": "evaluate", "split": split, "protocol": protocol, "done": done, "total": num_targets})
+            if stop():
+                raise Interrupted(f"scoring {split}")
+
+        return tick
+
+    evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
+    rows = []
+    for found in score_splits(model, corpus.splits, evaluation, spec.label.metrics, on_start=on_start):
+        row = asdict(found)
+        for part in ("metrics", "std_errors"):
+            row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
+        rows.append(row)
+    return rows
+
+
+def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> None:
+    """Put a checkpoint's weights into the model after its vocabulary was seen to be the dataset's."""
+    from harness import checkpoint
+    from harness.errors import CheckpointError
+
+    assert spec.checkpoint is not None
+    folder = Path(spec.checkpoint)
+    index = checkpoint.read_index(folder)
+    if list(index.get("vocabulary", [])) != list(corpus.vocabulary):
+        raise CheckpointError(
+            f"{folder}: its vocabulary ({len(index.get('vocabulary', []))} tokens) is not that of "
+            f"{corpus.name} ({corpus.vocab_size} tokens); score it on the dataset it was trained on"
+        )
+    checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
+
+
+def _config(spec: RunSpec) -> Any:
+    from pydantic import TypeAdapter
+
+    import models
+
+    block = {key: value for key, value in spec.model.items() if key != "builder"}
+    return TypeAdapter(models.config_class(spec.model["builder"])).validate_python(block)
+
+
+def _check_device(spec: RunSpec) -> None:
+    import torch
+
+    if spec.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise DeviceError(f"device {spec.device} is not there: torch {torch.__version__} sees no CUDA device")
+        index = torch.device(spec.device).index or 0
+        if index >= torch.cuda.device_count():
+            raise DeviceError(f"device {spec.device} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+
+
+def _autocast(spec: RunSpec) -> Callable[[], Any]:
+    """bfloat16 trains under autocast over float32 weights; scores are always taken in the weights' own dtype."""
+    if spec.dtype != "bfloat16":
+        return nullcontext
+    import torch
+
+    return lambda: torch.autocast(spec.device.split(":")[0], dtype=torch.bfloat16)
+
+
+class _Attempts:
+    """The earlier tries at this run, kept beside its checkpoints until a record holds them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "checkpoints" / "attempts.json"
+        self.earlier: list[dict[str, Any]] = []
+        if self.path.is_file():
+            self.earlier = json.loads(self.path.read_text(encoding="utf-8"))
+
+    def add(self, started_at: str, seconds: float, status: str) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(json.dumps([*self.earlier, self.row(started_at, seconds, status)]), encoding="utf-8")
+        partial.replace(self.path)
+
+    @staticmethod
+    def row(started_at: str, seconds: float, status: str) -> dict[str, Any]:
+        return {"started_at": started_at, "seconds": seconds, "status": status}
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500]
+
+
+def _claim_stdout() -> Emit:
+    """Keep standard output for events; whatever else prints goes to standard error."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    lock = threading.Lock()
+
+    def emit(event: dict[str, Any]) -> None:
+        # With the parent gone there is nobody to tell; the watcher on standard input ends the run.
+        try:
+            with lock:
+                channel.write(json.dumps(event) + "\n")
+        except BrokenPipeError:
+            return
+
+    return emit
+
+
+def _read_line(descriptor: int) -> str:
+    """One line, unbuffered: a buffered reader left blocking in a thread would abort the interpreter's exit."""
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        byte = os.read(descriptor, 1 << 16)
+        if not byte:
+            break
+        line += byte
+    return line.decode()
+
+
+def _watch_for_stop() -> Stop:
+    """True once the parent has asked for a stop (SIGTERM, SIGINT) or its pipe has ended."""
+    asked = threading.Event()
+
+    def on_signal(_number: int, _frame: object) -> None:
+        asked.set()
+
+    def read_to_end() -> None:
+        while os.read(0, 4096):
+            continue
+        asked.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+    threading.Thread(target=read_to_end, daemon=True).start()
+    return asked.is_set
+
+
+if __name__ == "__main__":
+    sys.exit(main())

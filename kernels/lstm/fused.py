@@ -1,0 +1,40 @@
+"""One LSTM layer through torch's library call: oneDNN on the CPU, cuDNN on CUDA.
+
+The weights are passed in, so a dropped recurrent matrix takes effect and its gradient reaches the raw one.
+Letters: T time, B stream, I input, H hidden, G = 4 H.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def lstm(
+    x_TBI: Tensor,
+    h0_BH: Tensor,
+    c0_BH: Tensor,
+    weight_ih_GI: Tensor,
+    weight_hh_GH: Tensor,
+    bias_ih_G: Tensor,
+    bias_hh_G: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `kernels.lstm.reference.lstm`. Raises ValueError if T == 0."""
+    if x_TBI.shape[0] == 0:
+        raise ValueError("lstm needs at least one time step")
+    weights = [weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G]
+    if x_TBI.is_cuda:
+        weights = _one_buffer(weights)
+    # cuDNN keeps what its backward needs only in training mode; no dropout happens inside, so the flag is harmless.
+    train = torch.is_grad_enabled()
+    h_TBH, h_1BH, c_1BH = torch.lstm(
+        x_TBI, (h0_BH.unsqueeze(0), c0_BH.unsqueeze(0)), weights, True, 1, 0.0, train, False, False
+    )
+    return h_TBH, h_1BH.squeeze(0), c_1BH.squeeze(0)
+
+
+def _one_buffer(weights: list[Tensor]) -> list[Tensor]:
+    """Return the weights as views of one contiguous buffer, as cuDNN wants them: it would copy, and warn, itself."""
+    flat = torch.cat([weight.reshape(-1) for weight in weights])
+    parts = torch.split(flat, [weight.numel() for weight in weights])
+    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]

@@ -1,0 +1,56 @@
+"""AWD-LSTM: LSTM layers with DropConnect on the recurrent matrix. Merity et al. 2017, arXiv:1708.02182.
+
+Letters: T time, B stream, I input, H hidden, G = 4 H gates in the order i, f, g, o.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+import kernels
+from models import dropout
+from models.recurrent import RecurrentLayer, RecurrentModel
+
+if TYPE_CHECKING:
+    from models.awd_lstm.config import Config
+
+
+class LstmLayer(RecurrentLayer):
+    """One LSTM layer that holds its raw weights and hands the kernel dropped ones. State: h and c, (1, B, H)."""
+
+    def __init__(self, num_inputs: int, num_hidden: int, *, weight_drop: float, kernel: str) -> None:
+        super().__init__()
+        kernels.check_name("lstm", kernel)
+        self.weight_drop = weight_drop
+        self.kernel = kernel
+        bound = num_hidden**-0.5
+        self.weight_ih = nn.Parameter(torch.empty(4 * num_hidden, num_inputs).uniform_(-bound, bound))
+        self.weight_hh = nn.Parameter(torch.empty(4 * num_hidden, num_hidden).uniform_(-bound, bound))
+        self.bias_ih = nn.Parameter(torch.empty(4 * num_hidden).uniform_(-bound, bound))
+        self.bias_hh = nn.Parameter(torch.empty(4 * num_hidden).uniform_(-bound, bound))
+
+    def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
+        num_hidden = self.weight_hh.shape[1]
+        return self.weight_hh.new_zeros(1, batch, num_hidden), self.weight_hh.new_zeros(1, batch, num_hidden)
+
+    def run(
+        self, x_TBI: Tensor, state: tuple[Tensor, ...], *, training: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Return h_TBH and the new state; in training the recurrent matrix is dropped anew for each window."""
+        h_1BH, c_1BH = state
+        weight_hh = dropout.weight(self.weight_hh, self.weight_drop, training=training, generator=generator)
+        _, lstm = kernels.resolve("lstm", self.kernel, x_TBI.device)
+        h_TBH, h_BH, c_BH = lstm(x_TBI, h_1BH[0], c_1BH[0], self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        return h_TBH, (h_BH.unsqueeze(0), c_BH.unsqueeze(0))
+
+
+def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
+    """Build an AWD-LSTM. Raises ValueError for an unknown kernel or an empty vocabulary."""
+    layers = [
+        LstmLayer(num_inputs, num_hidden, weight_drop=config.dropout.weight, kernel=kernel)
+        for num_inputs, num_hidden in config.widths
+    ]
+    return RecurrentModel(config, layers, vocab_size=vocab_size)

@@ -1,0 +1,42 @@
+"""Locked, embedding and weight dropout. Merity et al. 2017, arXiv:1708.02182, sections 2 and 4.
+
+Every mask is drawn from `generator` (None: torch's default one); with p = 0, or when not training, nothing is
+drawn. Letters: T time, B stream, H width, V vocabulary, E embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def locked(x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
+    """Return x times one mask (1, B, H) / (1 - p), fixed over time."""
+    if p == 0 or not training:
+        return x_TBH
+    return x_TBH * scaled_mask(x_TBH, (1, *x_TBH.shape[1:]), p, generator)
+
+
+def embedding(
+    ids_TB: Tensor, weight_VE: Tensor, p: float, *, training: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Return rows (T, B, E) of the matrix; a dropped row is zero wherever its id stands in the window."""
+    rows_TBE = functional.embedding(ids_TB, weight_VE)
+    if p == 0 or not training:
+        return rows_TBE
+    mask_V = scaled_mask(weight_VE, (weight_VE.shape[0],), p, generator)
+    return rows_TBE * mask_V[ids_TB].unsqueeze(-1)
+
+
+def weight(raw: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
+    """Return a weight with single entries dropped (DropConnect); the gradient flows to the raw weight."""
+    if p == 0 or not training:
+        return raw
+    return raw * scaled_mask(raw, tuple(raw.shape), p, generator)
+
+
+def scaled_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: torch.Generator | None) -> Tensor:
+    """Return 0 with probability p, else 1 / (1 - p), in the dtype and on the device of `like`."""
+    keep = torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p, generator=generator)
+    return keep.div_(1 - p)

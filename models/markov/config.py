@@ -1,0 +1,37 @@
+"""Config of the oracle: the source's true conditional distribution as a model. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Names one source; the fields mean what they mean in `source.table`."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    order: int
+    symbols: int
+    concentration: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.order < 1:
+            raise ValueError(f"order must be at least 1, got {self.order}")
+        if self.symbols < 2:
+            raise ValueError(f"symbols must be at least 2, got {self.symbols}")
+        if self.symbols**self.order > 1 << 16:
+            raise ValueError(f"symbols ** order must be at most 65,536, got {self.symbols**self.order:,}")
+        if not 0 < self.concentration < float("inf"):
+            raise ValueError(f"concentration must be positive, got {self.concentration}")
+        if self.seed < 0:
+            raise ValueError(f"seed must not be negative, got {self.seed}")
+
+    def num_parameters(self, vocab_size: int) -> int:
+        """Nothing is learned."""
+        return 0
+
+    def forward_flops_per_token(self, vocab_size: int) -> int:
+        """A table is read, nothing is multiplied."""
+        return 0

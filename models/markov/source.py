@@ -1,0 +1,140 @@
+"""A seeded Markov source whose entropy rate is known exactly. Imports numpy only.
+
+A context is the last `order` symbols, numbered with the most recent symbol least significant:
+c = x[t-1] + S x[t-2] + S^2 x[t-3] + ..., so that reading symbol x moves context c to (c S + x) mod S^order.
+Letters: S symbols, C = S^order contexts.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Table: TypeAlias = npt.NDArray[np.float64]
+
+_TOLERANCE = 1e-15
+_WORK_LIMIT = 1 << 31
+
+
+def table(order: int, symbols: int, concentration: float, seed: int) -> Table:
+    """Return next-symbol probabilities, float64 (C, S), each row drawn from a symmetric Dirichlet.
+
+    Raises ValueError for an order below 1, fewer than 2 symbols, or a concentration that is not positive.
+    """
+    if order < 1:
+        raise ValueError(f"order must be at least 1, got {order}")
+    if symbols < 2:
+        raise ValueError(f"symbols must be at least 2, got {symbols}")
+    if not 0 < concentration < float("inf"):
+        raise ValueError(f"concentration must be positive, got {concentration}")
+    rng = np.random.Generator(np.random.PCG64(seed))
+    rows: Table = rng.dirichlet(np.full(symbols, concentration), size=symbols**order)
+    return rows
+
+
+def stationary(table: Table, order: int, symbols: int) -> npt.NDArray[np.float64]:
+    """Return the stationary distribution over contexts, float64 (C,), by power iteration on the context chain.
+
+    One step costs C S multiplications; no C x C matrix is built. The lazy chain (P + I) / 2 has the same fixed
+    point as P and cannot oscillate. Raises ValueError if the shape does not fit, or if the chain mixes too slowly.
+    """
+    _check_shape(table, order, symbols)
+    flow = table.reshape(symbols, -1, symbols)
+    num_contexts = symbols**order
+    pi: npt.NDArray[np.float64] = np.full(num_contexts, 1.0 / num_contexts)
+    for _ in range(max(1000, _WORK_LIMIT // table.size)):
+        stepped = np.einsum("dr,drx->rx", pi.reshape(symbols, -1), flow).reshape(-1)
+        change = np.abs(stepped - pi).sum()
+        pi = 0.5 * (pi + stepped)
+        pi /= pi.sum()
+        if change < _TOLERANCE:
+            return pi
+    raise ValueError(
+        f"a source of order {order} over {symbols} symbols mixes too slowly for an exact entropy rate: "
+        f"raise the concentration or change the seed"
+    )
+
+
+def entropy_rate_bits(table: Table, order: int, symbols: int) -> float:
+    """Return the entropy rate in bits per symbol: sum over contexts of pi(c) H(table[c])."""
+    pi = stationary(table, order, symbols)
+    return float(pi @ _row_entropies_bits(table))
+
+
+def lower_order_entropy_bits(table: Table, order: int, symbols: int) -> float:
+    """Return the exact entropy in bits of a symbol given only the `order - 1` before it (none for order 1).
+
+    It is what the best model with one symbol less of context would reach.
+    """
+    pi = stationary(table, order, symbols)
+    conditionals, weights = shorter_conditionals(table, pi, order - 1, symbols)
+    return float(weights @ _row_entropies_bits(conditionals))
+
+
+def shorter_conditionals(
+    table: Table, pi: npt.NDArray[np.float64], length: int, symbols: int
+) -> tuple[Table, npt.NDArray[np.float64]]:
+    """Return p(x | last `length` symbols), (S^length, S), and the stationary weight of each such context.
+
+    pi: stationary distribution over full contexts, (C,). A context of weight 0 gets a uniform row.
+    """
+    joint = np.einsum("dr,drx->rx", pi.reshape(-1, symbols**length), table.reshape(-1, symbols**length, symbols))
+    weights = joint.sum(axis=1)
+    uniform = np.full_like(joint, 1.0 / symbols)
+    rows = np.divide(joint, weights[:, None], out=uniform, where=weights[:, None] > 0)
+    return rows, weights
+
+
+def sample(table: Table, order: int, symbols: int, num_tokens: int, seed: int) -> npt.NDArray[np.unsignedinteger]:
+    """Return num_tokens ids of one stationary chain, uint8 (uint16 above 256 symbols).
+
+    The first `order` tokens are a context drawn from the stationary distribution.
+    Raises ValueError for a negative count, or as `stationary` does.
+    """
+    if num_tokens < 0:
+        raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
+    pi = stationary(table, order, symbols)
+    # A spawn key keeps this stream apart from the one that drew the table, whatever the two seeds are.
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1,))))
+    context = int(np.searchsorted(_cumulative(pi[None])[0], rng.random(), side="right"))
+    first = [context // symbols**age % symbols for age in range(order - 1, -1, -1)]
+    uniforms = rng.random(max(0, num_tokens - order)).tolist()
+    cells = _walk(_cumulative(table), context, uniforms)
+    dtype = np.uint8 if symbols <= 1 << 8 else np.uint16
+    return np.concatenate([np.array(first), cells % symbols])[:num_tokens].astype(dtype)
+
+
+def _walk(cumulative: Table, context: int, uniforms: list[float]) -> npt.NDArray[np.int64]:
+    """Return the flat table index (context S + symbol) of each step; it names the next context and the symbol."""
+    num_contexts, symbols = cumulative.shape
+    flat = array("d", cumulative.tobytes())
+    last = symbols - 1
+    cells = [0] * len(uniforms)
+    for step, uniform in enumerate(uniforms):
+        start = context * symbols
+        cell = bisect_right(flat, uniform, start, start + last)
+        cells[step] = cell
+        context = cell % num_contexts
+    return np.array(cells, dtype=np.int64)
+
+
+def _cumulative(probabilities: Table) -> Table:
+    """Cumulative rows that end in exactly 1, so that a symbol of probability 0 is never drawn."""
+    sums = np.cumsum(probabilities, axis=1)
+    rows: Table = sums / sums[:, -1:]
+    return rows
+
+
+def _row_entropies_bits(probabilities: Table) -> npt.NDArray[np.float64]:
+    logs = np.log2(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
+    entropies: npt.NDArray[np.float64] = -(probabilities * logs).sum(axis=1)
+    return entropies
+
+
+def _check_shape(table: Table, order: int, symbols: int) -> None:
+    if table.shape != (symbols**order, symbols):
+        raise ValueError(f"table must be {(symbols**order, symbols)} for order {order}, got {table.shape}")

@@ -1,0 +1,84 @@
+"""QRNN: gates from a convolution over time, an elementwise recurrence. Bradbury et al. 2016, arXiv:1611.01576.
+
+Letters: T time, B stream, I input, H hidden, G = 3 H gates in the order z, f, o.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import kernels
+from models import dropout
+from models.recurrent import RecurrentLayer, RecurrentModel
+
+if TYPE_CHECKING:
+    from models.qrnn.config import Config
+
+
+class QrnnLayer(RecurrentLayer):
+    """One QRNN layer. State: c (1, B, H) and, for window 2, the previous input (1, B, I).
+
+    The source of window 2 is [x_t, x_{t-1}]. Zoneout multiplies f by a mask in training and by its expectation
+    in evaluation, without rescaling, as the official code does.
+    """
+
+    def __init__(
+        self, num_inputs: int, num_hidden: int, *, window: int, weight_drop: float, zoneout: float, kernel: str
+    ) -> None:
+        super().__init__()
+        kernels.check_name("fo_pool", kernel)
+        self.num_inputs = num_inputs
+        self.num_hidden = num_hidden
+        self.window = window
+        self.weight_drop = weight_drop
+        self.zoneout = zoneout
+        self.kernel = kernel
+        self.linear = nn.Linear(window * num_inputs, 3 * num_hidden)
+
+    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        zeros = self.linear.weight.new_zeros
+        cell_1BH = zeros(1, batch, self.num_hidden)
+        return (cell_1BH, zeros(1, batch, self.num_inputs)) if self.window == 2 else (cell_1BH,)
+
+    def run(
+        self, x_TBI: Tensor, state: tuple[Tensor, ...], *, training: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return h_TBH and the new state; the previous input is carried as given, after dropout, and detached."""
+        weight = dropout.weight(self.linear.weight, self.weight_drop, training=training, generator=generator)
+        source = x_TBI
+        if self.window == 2:
+            source = torch.cat([x_TBI, torch.cat([state[1], x_TBI[:-1]])], dim=-1)
+        gates_TBG = functional.linear(source, weight, self.linear.bias)
+        keep = self._keep(gates_TBG, training=training, generator=generator)
+        _, fo_pool = kernels.resolve("fo_pool", self.kernel, x_TBI.device)
+        h_TBH, c_BH = fo_pool(gates_TBG, state[0][0], keep)
+        previous = (x_TBI[-1:].detach(),) if self.window == 2 else ()
+        return h_TBH, (c_BH.unsqueeze(0), *previous)
+
+    def _keep(self, gates_TBG: Tensor, *, training: bool, generator: torch.Generator | None) -> Tensor | None:
+        if self.zoneout == 0:
+            return None
+        if not training:
+            return gates_TBG.new_full((), 1 - self.zoneout)
+        mask_TBH = gates_TBG.new_empty(*gates_TBG.shape[:-1], self.num_hidden)
+        return mask_TBH.bernoulli_(1 - self.zoneout, generator=generator)
+
+
+def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
+    """Build a QRNN. Raises ValueError for an unknown kernel or an empty vocabulary."""
+    layers = [
+        QrnnLayer(
+            num_inputs,
+            num_hidden,
+            window=window,
+            weight_drop=config.dropout.weight,
+            zoneout=config.zoneout,
+            kernel=kernel,
+        )
+        for (num_inputs, num_hidden), window in zip(config.widths, config.windows, strict=True)
+    ]
+    return RecurrentModel(config, layers, vocab_size=vocab_size)

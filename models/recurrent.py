@@ -1,0 +1,113 @@
+"""What the recurrent language models share: embedding, dropout between layers, penalties, softmax, carried state.
+
+Letters: T time, B stream, E embedding, H width, V vocabulary, N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from models import dropout
+from models.softmax import Softmax
+from models.step import State, StepOutput
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from models.config import Dropout
+
+    class RecurrentConfig(Protocol):
+        @property
+        def embedding(self) -> int: ...
+        @property
+        def dropout(self) -> Dropout: ...
+        @property
+        def ar(self) -> float: ...
+        @property
+        def tar(self) -> float: ...
+        @property
+        def tie(self) -> bool: ...
+        @property
+        def widths(self) -> list[tuple[int, int]]: ...
+
+
+class RecurrentLayer(nn.Module):
+    """One layer. `run` returns h_TBH and the layer's state after the last step."""
+
+    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        raise NotImplementedError
+
+    def run(
+        self, x_TBI: Tensor, state: tuple[Tensor, ...], *, training: bool, generator: torch.Generator | None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        raise NotImplementedError
+
+
+class RecurrentModel(nn.Module):
+    """A language model over a stack of layers; the state is a tuple with one tuple of (1, B, X) tensors per layer.
+
+    generator: source of every mask, on the model's device; None means torch's default generator.
+    """
+
+    def __init__(self, config: RecurrentConfig, layers: Sequence[RecurrentLayer], *, vocab_size: int) -> None:
+        super().__init__()
+        if vocab_size < 1:
+            raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
+        self.config = config
+        self.generator: torch.Generator | None = None
+        self.embedding = nn.Parameter(torch.empty(vocab_size, config.embedding).uniform_(-0.1, 0.1))
+        self.layers = nn.ModuleList(layers)
+        self.softmax = Softmax(vocab_size, config.widths[-1][1], tied=config.tie)
+
+    def initial_state(self, batch: int) -> State:
+        """Return zeros for `batch` streams, in the model's dtype and on its device."""
+        return tuple(layer.initial_state(batch) for layer in self._layers())
+
+    def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> StepOutput:
+        """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation)."""
+        raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
+        nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
+        return StepOutput(nll_TB, state, self._penalty(raw_TBH, h_TBH))
+
+    @torch.no_grad()
+    def features(self, inputs_TB: Tensor, state: State) -> tuple[Tensor, State]:
+        """Return what the softmax reads, h_TBH, and the state after the window; never with dropout."""
+        _, h_TBH, state = self._encode(inputs_TB, state, training=False)
+        return h_TBH, state
+
+    @torch.no_grad()
+    def log_probs(self, h_NH: Tensor) -> Tensor:
+        """Return log probabilities (N, V) of rows of `features`."""
+        return self.softmax.log_probs(h_NH, self.embedding)
+
+    def _encode(self, inputs_TB: Tensor, state: State, *, training: bool) -> tuple[Tensor, Tensor, State]:
+        """Return the last layer's raw and dropped output and the new state."""
+        rates, generator = self.config.dropout, self.generator
+        x_TBX = dropout.embedding(
+            inputs_TB.long(), self.embedding, rates.embedding, training=training, generator=generator
+        )
+        x_TBX = dropout.locked(x_TBX, rates.input, training=training, generator=generator)
+        states: list[State] = []
+        for layer, layer_state in zip(self._layers(), state, strict=True):
+            if states:
+                x_TBX = dropout.locked(x_TBX, rates.hidden, training=training, generator=generator)
+            x_TBX, layer_state = layer.run(x_TBX, tuple(layer_state), training=training, generator=generator)
+            states.append(layer_state)
+        dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
+        return x_TBX, dropped_TBX, tuple(states)
+
+    def _penalty(self, raw_TBH: Tensor, dropped_TBH: Tensor) -> Tensor:
+        """AR on the dropped output, TAR on the raw one (none for one step). Merity et al. 2017, arXiv:1708.01009."""
+        penalty = raw_TBH.new_zeros(())
+        if self.training and self.config.ar:
+            penalty = penalty + self.config.ar * dropped_TBH.square().mean()
+        if self.training and self.config.tar and raw_TBH.shape[0] > 1:
+            penalty = penalty + self.config.tar * (raw_TBH[1:] - raw_TBH[:-1]).square().mean()
+        return penalty
+
+    def _layers(self) -> list[RecurrentLayer]:
+        return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from harness import checkpoint
+from harness.errors import CheckpointError
+
+
+def tensors(value: float) -> dict[str, torch.Tensor]:
+    return {"w": torch.full((3, 2), value), "b": torch.arange(2.0)}
+
+
+def test_round_trip_keeps_every_bit_and_the_words(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "c", {"model": tensors(0.1)}, {"vocabulary": ["a", "é", "\n"]})
+    index = checkpoint.read_index(tmp_path / "c")
+    found = checkpoint.load_group(tmp_path / "c", index, "model")
+    assert index["vocabulary"] == ["a", "é", "\n"]
+    assert all(torch.equal(found[name], value) for name, value in tensors(0.1).items())
+
+
+def test_the_old_checkpoint_stands_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint.save(tmp_path, {"model": tensors(1.0)}, {"step": 1})
+
+    def die(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "_write_atomically", die)
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoint.save(tmp_path, {"model": tensors(2.0)}, {"step": 2})
+    monkeypatch.undo()
+    index = checkpoint.read_index(tmp_path)
+    assert index["step"] == 1
+    assert checkpoint.load_group(tmp_path, index, "model")["w"][0, 0] == 1.0
+    checkpoint.save(tmp_path, {"model": tensors(3.0)}, {"step": 3})
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1, "files no index names are removed"
+
+
+def test_a_changed_byte_is_refused_by_name(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"model": tensors(1.0)}, {})
+    file = next(tmp_path.glob("*.safetensors"))
+    raw = bytearray(file.read_bytes())
+    raw[-1] ^= 1
+    file.write_bytes(bytes(raw))
+    with pytest.raises(CheckpointError, match=r"model-.*is damaged: sha256 is"):
+        checkpoint.load_group(tmp_path, checkpoint.read_index(tmp_path), "model")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no checkpoint.json"),
+        ("{", "cannot be read"),
+        ("[]", "names no files"),
+        (json.dumps({"schema": 99, "files": {}}), "schema 99"),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / checkpoint.INDEX).write_text(content)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.read_index(tmp_path)
+
+
+def test_an_index_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    checkpoint.save(inside, {"model": tensors(1.0)}, {})
+    index = checkpoint.read_index(inside)
+    index["files"]["model"]["file"] = "../elsewhere.safetensors"
+    (tmp_path / "elsewhere.safetensors").write_bytes(b"secret")
+    with pytest.raises(CheckpointError, match=r"inside/elsewhere\.safetensors is missing"):
+        checkpoint.load_group(inside, index, "model")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("bias"), "lacks 'bias'"),
+        (lambda t: t.update(weight=torch.zeros(9, 2)), r"'weight' has shape \(9, 2\), the model's is \(3, 2\)"),
+        (lambda t: t.update(extra=torch.zeros(1)), "holds 'extra'"),
+    ],
+)
+def test_weights_of_another_model_are_refused(tmp_path: Path, change: object, message: str) -> None:
+    module = nn.Linear(2, 3)
+    state = dict(module.state_dict())
+    change(state)  # type: ignore[operator]
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load_into(module, state, tmp_path)
+
+
+def test_nested_states_come_back_in_their_nesting() -> None:
+    state = (torch.rand(1, 2, 3), (torch.rand(1, 2, 4), (torch.rand(2, 5),)))
+    like = (torch.zeros(1, 2, 3), (torch.zeros(1, 2, 4), (torch.zeros(2, 5),)))
+    found = checkpoint.restore_state(like, checkpoint.flatten_state(state))
+    assert torch.equal(found[0], state[0])
+    assert torch.equal(found[1][1][0], state[1][1][0])

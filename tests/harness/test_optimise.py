@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from harness import optimise
+from harness.recipe import Recipe, Schedule
+
+
+def recipe(**changes: object) -> Recipe:
+    return Recipe(**{"optimizer": "adam", "lr": 1e-3, "batch": 2, "bptt": 5, "epochs": 10, **changes})  # type: ignore[arg-type]
+
+
+def test_decay_follows_the_listed_epochs() -> None:
+    decayed = recipe(decay_at=(3, 5))
+    factors = [optimise.decay_factor(decayed, epoch) for epoch in range(7)]
+    assert factors == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_schedules_have_their_closed_forms() -> None:
+    linear = Schedule(kind="linear", flat=0.5, final=0.1)
+    assert [optimise.schedule_factor(linear, done) for done in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.55, 0.1])
+    cosine = Schedule(kind="cosine", warmup=0.1, flat=0.1)
+    assert optimise.schedule_factor(cosine, 0.05) == pytest.approx(0.5)
+    assert optimise.schedule_factor(cosine, 0.55) == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
+    assert optimise.schedule_factor(cosine, 1.0) == pytest.approx(0.0, abs=1e-15)
+    assert optimise.schedule_factor(Schedule(kind="linear"), 1.7) == 0.0
+
+
+def test_weight_decay_is_l2_in_the_gradient() -> None:
+    weight = torch.nn.Parameter(torch.tensor([2.0]))
+    optimizer = optimise.make_optimizer(recipe(optimizer="sgd", lr=0.1, weight_decay=0.5), [weight])
+    weight.grad = torch.tensor([1.0])
+    optimizer.step()
+    assert weight.item() == pytest.approx(2.0 - 0.1 * (1.0 + 0.5 * 2.0))
+
+
+def test_adam_state_survives_the_round_trip() -> None:
+    def steps(count: int, start: torch.Tensor, state: dict[str, torch.Tensor] | None) -> tuple[torch.Tensor, dict]:
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = optimise.make_optimizer(recipe(lr=0.1), [weight])
+        if state is not None:
+            optimise.load_state(optimizer, state)
+        for _ in range(count):
+            weight.grad = 2 * weight.detach()
+            optimizer.step()
+        return weight.detach(), {k: v.clone() for k, v in optimise.state_to_tensors(optimizer).items()}
+
+    start = torch.tensor([3.0, -1.0])
+    straight, _ = steps(10, start, None)
+    halfway, state = steps(4, start, None)
+    assert {key.split(".")[1] for key in state} == {"step", "exp_avg", "exp_avg_sq"}
+    resumed, _ = steps(6, halfway, state)
+    assert torch.equal(straight, resumed)

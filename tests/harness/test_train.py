@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import math
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from leaky_model import Leaky, corpus_of
+
+from harness import checkpoint, evaluate
+from harness.errors import CheckpointError
+from harness.recipe import Recipe, Schedule, Validation, WindowSampling
+from harness.train import Diverged, Hooks, Interrupted, Progress, Trainer
+
+
+def make_recipe(**changes: Any) -> Recipe:
+    base = {
+        "optimizer": "adam",
+        "lr": 0.01,
+        "batch": 4,
+        "bptt": 10,
+        "epochs": 3,
+        "windows": WindowSampling(std=2),
+        "validation": Validation(streams=3, window=16),
+    }
+    return Recipe(**{**base, **changes})
+
+
+def make_trainer(folder: Path, recipe: Recipe, ids: np.ndarray, hooks: Hooks | None = None, **options: Any) -> Trainer:
+    torch.manual_seed(11)
+    model = Leaky(7, dropout=options.pop("dropout", 0.2)).double()
+    corpus = corpus_of(ids, ids[:300], ids[300:700], 7)
+    identity = {"model": {"builder": "leaky"}, "recipe": str(recipe)}
+    return Trainer(
+        model, corpus, recipe, seed=5, folder=folder, identity=identity, autocast=nullcontext, hooks=hooks, **options
+    )
+
+
+def stop_after(steps: int) -> Hooks:
+    """Ask for a stop at the `steps`-th time of asking: in the middle of an epoch or of a validation."""
+    asked = 0
+
+    def stop() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == steps
+
+    return Hooks(stop=stop)
+
+
+def timeless(progress: Progress) -> dict[str, Any]:
+    return {
+        "position": (progress.epoch, progress.step, progress.tokens, progress.best_nll_per_unit, progress.best_step),
+        "curve": [{k: v for k, v in row.items() if not k.endswith("seconds")} for row in progress.curve],
+    }
+
+
+def test_the_loop_is_the_official_one(tmp_path: Path, ids: np.ndarray) -> None:
+    """An independent walk: sampled windows, lr scaled by window / BPTT, clipped SGD with L2, lr / 10 after epoch 1."""
+    recipe = make_recipe(optimizer="sgd", lr=0.5, clip=0.05, weight_decay=1e-3, decay_at=(1,), epochs=2)
+    trainer = make_trainer(tmp_path, recipe, ids, dropout=0.0)
+    torch.manual_seed(11)
+    twin = Leaky(7).double()
+    rng = np.random.Generator(np.random.PCG64(5))
+    rows = len(ids) // 4
+    data = torch.from_numpy(ids[: rows * 4].astype(np.int64)).view(4, -1).t()
+    lr = 0.5
+    for _ in range(2):
+        state, i = twin.initial_state(4), 0
+        while i < rows - 2:
+            base = 10 if rng.random() < 0.95 else 5
+            sampled = max(5, int(rng.normal(base, 2)))
+            length = min(sampled, rows - 1 - i)
+            step = twin(data[i : i + length], data[i + 1 : i + 1 + length], state.detach())
+            gradients = torch.autograd.grad(step.nll_TB.mean(), list(twin.parameters()))
+            norm = math.sqrt(sum(float(g.pow(2).sum()) for g in gradients))
+            with torch.no_grad():
+                for weight, gradient in zip(twin.parameters(), gradients, strict=True):
+                    clipped = gradient * min(1.0, 0.05 / (norm + 1e-6))
+                    weight -= lr * sampled / 10 * (clipped + 1e-3 * weight)
+            state, i = step.state, i + length
+        lr /= 10
+    trainer.fit()
+    for name, weight in twin.state_dict().items():
+        torch.testing.assert_close(trainer.module.state_dict()[name], weight, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 33, 40, 62, 77])
+def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, ids: np.ndarray, stop_at: int) -> None:
+    recipe = make_recipe(schedule=Schedule(kind="linear", flat=0.3))
+    straight = make_trainer(tmp_path / "straight", recipe, ids)
+    straight.fit()
+    with pytest.raises(Interrupted):
+        make_trainer(tmp_path / "stopped", recipe, ids, stop_after(stop_at)).fit()
+    resumed = make_trainer(tmp_path / "stopped", recipe, ids)
+    torch.manual_seed(999)
+    assert resumed.resume()
+    resumed.fit()
+    assert timeless(resumed.progress) == timeless(straight.progress)
+    for name, weight in straight.module.state_dict().items():
+        assert torch.equal(resumed.module.state_dict()[name], weight), name
+    for folder in ("best", "resume"):
+        kept = [checkpoint.read_index(tmp_path / run / folder) for run in ("straight", "stopped")]
+        assert kept[0]["files"]["model"] == kept[1]["files"]["model"]
+
+
+def test_a_finished_run_resumes_to_its_end_at_once(tmp_path: Path, ids: np.ndarray) -> None:
+    recipe = make_recipe(epochs=1)
+    first = make_trainer(tmp_path, recipe, ids)
+    first.fit()
+    again = make_trainer(tmp_path, recipe, ids)
+    assert again.resume()
+    steps = again.progress.step
+    again.fit()
+    assert again.progress.step == steps == first.progress.step
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, ids: np.ndarray) -> None:
+    make_trainer(tmp_path, make_recipe(epochs=1), ids).fit()
+    with pytest.raises(CheckpointError, match="belongs to another run"):
+        make_trainer(tmp_path, make_recipe(epochs=2), ids).resume()
+
+
+def test_the_best_model_is_kept_and_scores_what_the_curve_says(tmp_path: Path, ids: np.ndarray) -> None:
+    trainer = make_trainer(tmp_path, make_recipe(lr=0.3, epochs=6), ids)
+    progress = trainer.fit()
+    values = [row["valid_nll_nats"] for row in progress.curve]
+    assert progress.best_nll_per_unit == min(values)
+    assert [row["epoch"] for row in progress.curve] == [1, 2, 3, 4, 5, 6]
+    assert progress.best_epoch == values.index(min(values)) + 1
+    folder = tmp_path / "best"
+    model = Leaky(7).double()
+    checkpoint.load_into(model, checkpoint.load_group(folder, checkpoint.read_index(folder), "model"), folder)
+    scored = evaluate.score(model, ids[:300], evaluate.streams(3, 0, 16))
+    assert scored.tally.nll_nats / scored.tally.num_units == min(values)
+
+
+def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.ndarray) -> None:
+    validation = Validation(every_tokens=400, streams=3)
+    recipe = make_recipe(epochs=None, tokens=2000, windows=None, validation=validation)
+    progress = make_trainer(tmp_path, recipe, ids).fit()
+    assert progress.tokens == pytest.approx(2000, abs=40)
+    assert [row["tokens"] // 400 for row in progress.curve] == [1, 2, 3, 4, 5]
+
+
+def test_learning_is_seen(tmp_path: Path) -> None:
+    """A source that counts upwards has nothing left to guess, and its order-one model finds that out."""
+    ids = (np.arange(4000) % 7).astype(np.uint8)
+    progress = make_trainer(tmp_path, make_recipe(epochs=8, lr=0.03), ids, dropout=0.0).fit()
+    assert progress.curve[0]["valid_nll_nats"] > progress.curve[-1]["valid_nll_nats"]
+    assert progress.curve[-1]["valid_nll_nats"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [(math.nan, "training loss became nan at step 20 of epoch 1"), (1e3, r"rose to .* above 2 ln V")],
+)
+def test_a_lost_run_stops_and_says_where(tmp_path: Path, ids: np.ndarray, spoil: float, message: str) -> None:
+    trainer = make_trainer(tmp_path, make_recipe(lr=1e-9), ids)
+    with torch.no_grad():
+        trainer.model.out.bias[0] = spoil  # type: ignore[attr-defined]
+    with pytest.raises(Diverged, match=message):
+        trainer.fit()
+
+
+def test_a_split_too_short_for_the_streams_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="too short for 4 streams"):
+        make_trainer(tmp_path, make_recipe(), np.zeros(9, dtype=np.uint8))
