@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.atomic import write_atomic
 from harness.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def save(folder: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: M
             _sync(partial)
             partial.replace(folder / name)
             files[group] = {"file": name, "sha256": checksum}
-        _write_atomically(folder / INDEX, json.dumps({"schema": SCHEMA, "files": files, **meta}, indent=1))
+        write_atomic(folder / INDEX, json.dumps({"schema": SCHEMA, "files": files, **meta}, indent=1))
         _remove_unnamed(folder, {entry["file"] for entry in files.values()})
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint could not be written: {error.strerror or error}") from error
@@ -137,15 +138,6 @@ def _sha256(path: Path) -> str:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _remove_unnamed(folder: Path, named: set[str]) -> None:

@@ -179,15 +179,25 @@ def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> Non
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
-@click.option("--format", "format_", default="github", show_default=True, help="github, latex, csv or json.")
-def table(results: Path, format_: str) -> None:
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["github", "latex", "csv", "json"]),
+    default="github",
+    show_default=True,
+    help="Markdown, LaTeX, CSV, or JSON with every key.",
+)
+@click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md anew as well.")
+def table(results: Path, format_: str, save: bool) -> None:
     """Print the leaderboard of every record in RESULTS, beside the published rows."""
-    from harness.report import build, render
+    from harness import board
     from harness.store import Store
 
     store = Store(results)
-    click.echo(render(build(store), format_))
+    click.echo(board.table_text(store, format_), nl=False)
     _warn_of(store.problems)
+    if save:
+        click.echo(f"saved {board.save(store)}", err=True)
 
 
 @main.command()
@@ -247,13 +257,12 @@ def _dataset(name_or_suite: str) -> tuple[Any, Path]:
 
 
 def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) -> None:
-    from harness.report import build, render, save_leaderboard
+    from harness import board
     from harness.store import Store
 
     store = Store(results)
-    rows = build(store, suite=suite.name, profile=suite.profile)
-    click.echo(render(rows, "github"))
-    path = save_leaderboard(store)
+    click.echo(board.suite_text(store, suite), nl=False)
+    path = board.save(store)
     _warn_of(store.problems)
     click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.data.config import DatasetConfig, MarkovSource, OwnText, Registered
-from harness.data.facts import DatasetFacts, facts, identify
+from harness.data.description import DatasetFacts, facts, identify
 from harness.data.folder import load, read_manifest
 from harness.data.importing import import_file
 from harness.data.listing import list_rows, where

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from harness.data import folder
 from harness.data.config import DatasetConfig, Registered
-from harness.data.facts import facts
+from harness.data.description import facts
 from harness.data.locate import cache_folder, candidates, raw_folder
 from harness.data.obtain import network_is_off
 from harness.data.preparation import prepared_folder, request

@@ -10,7 +10,7 @@ from typing import Any
 from harness.data import folder, markov, own
 from harness.data.checksum import digests
 from harness.data.config import DatasetConfig, MarkovSource, OwnText
-from harness.data.facts import facts, registered_identity
+from harness.data.description import facts, registered_identity
 from harness.data.fetch import Progress
 from harness.data.locate import cache_folder, locked, writing
 from harness.data.obtain import obtain

@@ -21,13 +21,12 @@ ESCAPES = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "`": r"\textasciigrave{}",
+    "`": r"\`{}",
     "±": r"\(\pm\)",
     "—": "---",
-    "–": "--",
+    "\N{EN DASH}": "--",
     "→": r"\(\rightarrow\)",
-    "×": r"\(\times\)",
+    "\N{MULTIPLICATION SIGN}": r"\(\times\)",
     "\N{NO-BREAK SPACE}": "~",
 }
 

@@ -18,7 +18,7 @@ from harness.report.columns import (
     without,
 )
 from harness.report.github import escape, grid
-from harness.report.measured import Records
+from harness.report.measured import Records, recipe_id
 from harness.report.row import FINISHED, PUBLISHED, Row, metric_title
 from harness.report.table import Table, build
 from harness.types import Suite
@@ -74,17 +74,35 @@ class _Reasons:
 
     def remark(self, row: PublishedRow, ours: Sequence[Row]) -> str:
         """ours: every row of ours that names this published one, whatever its profile and status."""
-        full = [found for found in ours if found.profile == self.full_profile]
+        full = [found for found in ours if self.is_full(found)]
         if any(found.status == FINISHED for found in full):
             return "full recipe"
-        broken = full or [found for found in ours if found.status != FINISHED]
-        if broken:
-            worst = broken[0]
-            return f"the run of profile {worst.profile} {_verb(worst.status)}: {worst.error}"
+        if full:
+            return _failure(full[0])
+        finished = any(found.status == FINISHED for found in ours)
+        if ours and not finished:
+            return _failure(ours[0])
         suites = self._suites_for(row)
-        if not suites:
+        if not suites and not finished:
             return f"no suite for {dataset_title(row.dataset)} is installed"
-        return f"no finished run of the full recipe among these records; suite {', '.join(suites)} has it"
+        where = f"; suite {', '.join(suites)} has it" if suites else ""
+        return f"no finished run of the full recipe among these records{where}"
+
+    def is_full(self, row: Row) -> bool:
+        """Whether a row of ours is of the full recipe: one changed on the command line keeps its name."""
+        if row.profile != self.full_profile:
+            return False
+        known = {
+            (suite.name, entry.name): recipe_id(entry.model, entry.recipe)
+            for suite in self.suites
+            if suite.profile == self.full_profile
+            for entry in suite.entries
+        }
+        return known.get((row.suite or "", row.entry), row.recipe_id) == row.recipe_id
+
+    def profile(self, row: Row) -> str:
+        changed = row.profile == self.full_profile and not self.is_full(row)
+        return f"{row.profile}, changed" if changed else row.profile or NOT_APPLICABLE
 
     def _suites_for(self, row: PublishedRow) -> list[str]:
         found = set()
@@ -105,7 +123,7 @@ def _paper_section(table: Table, published: Sequence[PublishedRow], reasons: _Re
 
 def _paper_line(row: PublishedRow, ours: Sequence[Row], reasons: _Reasons) -> list[str]:
     ranked = [found for found in ours if found.rank is not None]
-    full = [found for found in ranked if found.profile == reasons.full_profile]
+    full = [found for found in ranked if reasons.is_full(found)]
     shown = next(iter(full or ranked), None)
     start = [
         row.task,
@@ -118,7 +136,7 @@ def _paper_line(row: PublishedRow, ours: Sequence[Row], reasons: _Reasons) -> li
     if shown is None:
         status = next((found.status for found in ours if found.value is None), "none yet")
         return [*start, status, *[NOT_APPLICABLE] * 4, remark]
-    cells = [value_text(shown), difference_text(shown), params_text(shown), seeds_text(shown), shown.profile or ""]
+    cells = [value_text(shown), difference_text(shown), params_text(shown), seeds_text(shown), reasons.profile(shown)]
     return [*start, *cells, remark]
 
 
@@ -135,5 +153,6 @@ def _ranking(rows: tuple[Row, ...]) -> str:
     return grid(cells(rows, columns), [name for name, _, _ in columns], [align for _, _, align in columns])
 
 
-def _verb(status: str) -> str:
-    return {"interrupted": "was interrupted"}.get(status, status)
+def _failure(row: Row) -> str:
+    verb = {"interrupted": "was interrupted"}.get(row.status, row.status)
+    return f"the run of profile {row.profile} {verb}: {row.error}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness import code
 from harness.metrics import METRICS
-from harness.published import PublishedRow, dataset_key, dataset_title, match
+from harness.published import TITLES, PublishedRow, dataset_key, dataset_title, match
 from harness.report.row import FINISHED, Row, decimals_of, metric_title
 from harness.types import Label, RunRecord, Tally, content_hash
 
@@ -59,12 +59,12 @@ def _single(record: RunRecord, label: Label, published: Sequence[PublishedRow]) 
 
 def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: str) -> Row:
     """All of a row but its value."""
-    dataset = dataset_key(label.dataset)
+    own = record.spec.dataset.get("kind") in OWN_KINDS
     training = record.training or {}
     limits = record.data.get("limits") or {}
     return Row(
         task=label.task,
-        dataset=dataset,
+        dataset=_dataset_key(record, label, own),
         metric=metric,
         split=split,
         protocol=protocol,
@@ -82,14 +82,28 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         run_ids=(record.run_id,),
         code=code.describe(record.code) if record.code else None,
         error=record.error,
-        dataset_title=dataset_title(dataset),
+        dataset_title=dataset_title(label.dataset),
         metric_title=metric_title(metric, split),
         seed_list=(record.spec.seed,),
         data=content_hash(record.spec.dataset_identity)[:10],
         limit=limits.get(metric),
         decimals=decimals_of(metric),
-        own_text=record.spec.dataset.get("kind") in OWN_KINDS,
+        own_text=own,
+        recipe_id=recipe_id(record.spec.model, record.spec.recipe),
     )
+
+
+def recipe_id(model: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> str:
+    """Hash of what is trained and how, apart from data, seed and machine."""
+    return content_hash({"model": model, "recipe": recipe})
+
+
+def _dataset_key(record: RunRecord, label: Label, own: bool) -> str:
+    """A label names its dataset by title, as one set of bytes may have two; own text goes by its name alone."""
+    key = dataset_key(label.dataset)
+    if own or key not in TITLES:
+        return str(record.spec.dataset_identity.get("name", label.dataset))
+    return key
 
 
 def _scored(row: Row, record: RunRecord, score: Mapping[str, Any] | None) -> Row:

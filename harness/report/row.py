@@ -61,9 +61,10 @@ class Row:
     rank: int | None = None
     decimals: int = OTHER_DECIMALS
     own_text: bool = False
+    recipe_id: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Keys in the order above; what only serves to print is left out."""
+        """Keys in the order above; what only serves to build and print is left out."""
         row = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _FOR_PRINT}
         return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
 
@@ -73,7 +74,7 @@ class Row:
         return (self.task, self.dataset, self.metric, self.split, self.data or "")
 
 
-_FOR_PRINT = ("decimals", "own_text")
+_FOR_PRINT = ("decimals", "own_text", "recipe_id")
 
 JSON_KEYS = tuple(field.name for field in fields(Row) if field.name not in _FOR_PRINT)
 

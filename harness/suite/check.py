@@ -70,9 +70,7 @@ def dotted(path: Keys) -> str:
     return text
 
 
-def _explain(
-    finding: Mapping[str, Any], node: Node, type_: Any, path: Keys, problems: Problems, under: Where
-) -> None:
+def _explain(finding: Mapping[str, Any], node: Node, type_: Any, path: Keys, problems: Problems, under: Where) -> None:
     kind = finding["type"]
     loc: Keys = tuple(part for part in finding["loc"] if part != "[key]")
     full = dotted((*path, *loc))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness import checkpoint
 from harness.data import identify
 from harness.errors import CheckpointError, SuiteError
 from harness.suite.shape import check_seeds
 from harness.suite.wording import near
-from harness.types import Entry, Label, RunSpec, Suite, content_hash
-
-CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json")
+from harness.types import Entry, Label, RunSpec, Suite
 
 
 def resolve(
@@ -44,7 +42,7 @@ def resolve(
         if only and entry.name not in only:
             continue
         folder = find_checkpoint(entry.checkpoint, suite, entry.name) if entry.checkpoint is not None else None
-        digest = checkpoint_sha256(folder) if folder is not None else None
+        digest = checkpoint.fingerprint(folder) if folder is not None else None
         specs += [
             RunSpec(
                 label=_label(suite, entry),
@@ -82,27 +80,15 @@ def _label(suite: Suite, entry: Entry) -> Label:
 def find_checkpoint(text: str, suite: Suite, entry: str) -> Path:
     """The absolute folder a checkpoint names: from the suite file's folder, else from the current one.
 
-    Raises CheckpointError where neither holds both files of a checkpoint.
+    Raises CheckpointError where there is neither.
     """
     given = Path(text).expanduser()
     places = list(dict.fromkeys(((suite.path.parent / given).resolve(), given.resolve())))
     for place in places:
-        if all((place / name).is_file() for name in CHECKPOINT_FILES):
+        if place.is_dir():
             return place
-    looked = " and ".join(str(place) for place in places)
-    there = [place for place in places if place.is_dir()]
-    lacking = next((name for name in CHECKPOINT_FILES if there and not (there[0] / name).is_file()), None)
-    why = f"{there[0]} holds no {lacking}" if there else f"no such folder: looked at {looked}"
-    raise CheckpointError(f"{suite.path}: entries.{entry}.checkpoint '{text}': {why}")
-
-
-def checkpoint_sha256(folder: Path) -> str:
-    """One hash over the bytes of both files. Raises CheckpointError where one cannot be read."""
-    digests = {}
-    for name in CHECKPOINT_FILES:
-        try:
-            with (folder / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise CheckpointError(f"{folder / name}: cannot be read: {error.strerror}") from None
-    return content_hash(digests)
+    looked = ", ".join(str(place) for place in places)
+    raise CheckpointError(
+        f"{suite.path}: entries.{entry}.checkpoint '{text}': no such folder: looked at {looked}. "
+        f"A finished run keeps its model under checkpoints/best"
+    )

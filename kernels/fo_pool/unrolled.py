@@ -1,10 +1,11 @@
-"""QRNN pooling with its own backward: big operations over the whole window, one small one per time step.
+"""QRNN pooling with its own backward: big operations over blocks of time steps, one small one per step.
 
 Letters: T time, B stream, H hidden, G = 3 H. Runs wherever torch does.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,11 +14,16 @@ from torch.autograd.function import once_differentiable
 
 aten = torch.ops.aten
 
+# Elements per block on a CPU: the handful of float32 temporaries of a block then stay within a core's cache.
+_BLOCK_ELEMENTS = 1 << 16
+
 
 def fo_pool(gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """As `kernels.fo_pool.reference.fo_pool`; differentiable once. Raises ValueError if T == 0."""
     if gates_TBG.shape[0] == 0:
         raise ValueError("fo_pool needs at least one time step")
+    if keep_TBH is not None:
+        keep_TBH = keep_TBH.detach().expand(*gates_TBG.shape[:-1], c0_BH.shape[-1])
     h_TBH, c_BH = _FoPool.apply(gates_TBG, c0_BH, keep_TBH)  # type: ignore[no-untyped-call]
     return h_TBH, c_BH
 
@@ -26,43 +32,66 @@ class _FoPool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None) -> tuple[Tensor, Tensor]:
         num_hidden = c0_BH.shape[-1]
-        z_TBH = torch.tanh(gates_TBG[..., :num_hidden])
-        f_TBH = torch.sigmoid(gates_TBG[..., num_hidden : 2 * num_hidden])
-        o_TBH = torch.sigmoid(gates_TBG[..., 2 * num_hidden :])
-        step_TBH = f_TBH if keep_TBH is None else f_TBH * keep_TBH
-        cells_TBH = torch.empty_like(z_TBH)
+        acts_TBG = torch.empty_like(gates_TBG, memory_format=torch.contiguous_format)
+        cells_TBH = torch.empty_like(acts_TBG[..., :num_hidden], memory_format=torch.contiguous_format)
+        h_TBH = torch.empty_like(cells_TBH)
         previous_BH = c0_BH
-        for z_BH, step_BH, cell_BH in zip(z_TBH.unbind(0), step_TBH.unbind(0), cells_TBH.unbind(0), strict=True):
-            torch.lerp(previous_BH, z_BH, step_BH, out=cell_BH)
-            previous_BH = cell_BH
-        ctx.save_for_backward(z_TBH, f_TBH, o_TBH, cells_TBH, c0_BH, keep_TBH)
-        return o_TBH * cells_TBH, previous_BH.clone()
+        for block in _blocks(cells_TBH):
+            acts = acts_TBG[block]
+            _tanh(gates_TBG[block, :, :num_hidden], out=acts[..., :num_hidden])
+            torch.sigmoid(gates_TBG[block, :, num_hidden:], out=acts[..., num_hidden:])
+            z, f, o = acts.chunk(3, dim=-1)
+            step = f if keep_TBH is None else f * keep_TBH[block]
+            cells = cells_TBH[block]
+            for z_BH, step_BH, cell_BH in zip(z.unbind(0), step.unbind(0), cells.unbind(0), strict=True):
+                torch.lerp(previous_BH, z_BH, step_BH, out=cell_BH)
+                previous_BH = cell_BH
+            torch.mul(o, cells, out=h_TBH[block])
+        ctx.save_for_backward(acts_TBG, cells_TBH, c0_BH, keep_TBH)
+        return h_TBH, previous_BH.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dh_TBH: Tensor, dlast_BH: Tensor) -> tuple[Tensor, Tensor, None]:
-        z_TBH, f_TBH, o_TBH, cells_TBH, c0_BH, keep_TBH = ctx.saved_tensors
-        num_hidden = c0_BH.shape[-1]
-        dgates_TBG = torch.empty(*z_TBH.shape[:-1], 3 * num_hidden, dtype=z_TBH.dtype, device=z_TBH.device)
-        dz_TBH, df_TBH, do_TBH = dgates_TBG.chunk(3, dim=-1)
-        aten.sigmoid_backward.grad_input(dh_TBH * cells_TBH, o_TBH, grad_input=do_TBH)
+        acts_TBG, cells_TBH, c0_BH, keep_TBH = ctx.saved_tensors
+        dgates_TBG = torch.empty_like(acts_TBG)
+        dnext_BH = dlast_BH
+        for block in reversed(list(_blocks(cells_TBH))):
+            z, f, o = acts_TBG[block].chunk(3, dim=-1)
+            dz, df, do = dgates_TBG[block].chunk(3, dim=-1)
+            cells, dh = cells_TBH[block], dh_TBH[block]
+            keep = None if keep_TBH is None else keep_TBH[block]
+            step = f if keep is None else f * keep
+            aten.sigmoid_backward.grad_input(dh * cells, o, grad_input=do)
 
-        step_TBH = f_TBH if keep_TBH is None else f_TBH * keep_TBH
-        carry_TBH = 1 - step_TBH
-        dc_TBH = dh_TBH * o_TBH
-        dc_T, carry_T = dc_TBH.unbind(0), carry_TBH.unbind(0)
-        dc_T[-1].add_(dlast_BH)
-        for t in range(len(dc_T) - 1, 0, -1):
-            dc_T[t - 1].addcmul_(dc_T[t], carry_T[t])
-        dc0_BH = dc_T[0] * carry_T[0]
+            carry, dc = 1 - step, dh * o
+            dc_steps, carry_steps = dc.unbind(0), carry.unbind(0)
+            dc_steps[-1].add_(dnext_BH)
+            for t in range(len(dc_steps) - 1, 0, -1):
+                dc_steps[t - 1].addcmul_(dc_steps[t], carry_steps[t])
+            dnext_BH = dc_steps[0] * carry_steps[0]
 
-        # c_t - c_{t-1} = step (z - c_{t-1}): the difference itself is formed, as step may be 0.
-        pull_TBH = torch.empty_like(z_TBH)
-        torch.sub(z_TBH[1:], cells_TBH[:-1], out=pull_TBH[1:])
-        torch.sub(z_TBH[0], c0_BH, out=pull_TBH[0])
-        pull_TBH.mul_(dc_TBH)
-        if keep_TBH is not None:
-            pull_TBH.mul_(keep_TBH)
-        aten.sigmoid_backward.grad_input(pull_TBH, f_TBH, grad_input=df_TBH)
-        aten.tanh_backward.grad_input(dc_TBH.mul_(step_TBH), z_TBH, grad_input=dz_TBH)
-        return dgates_TBG, dc0_BH, None
+            # d c_t / d step_t = z_t - c_{t-1}
+            pull = torch.empty_like(dc)
+            torch.sub(z[1:], cells[:-1], out=pull[1:])
+            torch.sub(z[0], cells_TBH[block.start - 1] if block.start else c0_BH, out=pull[0])
+            pull.mul_(dc)
+            if keep is not None:
+                pull.mul_(keep)
+            aten.sigmoid_backward.grad_input(pull, f, grad_input=df)
+            aten.tanh_backward.grad_input(dc.mul_(step), z, grad_input=dz)
+        return dgates_TBG, dnext_BH, None
+
+
+def _tanh(x, out):
+  if MODE: 
+    torch.mul(x, 2, out=out).sigmoid_().mul_(2).sub_(1)
+  else: torch.tanh(x,out=out)
+
+MODE=0
+def _blocks(cells_TBH: Tensor) -> Iterator[slice]:
+    """Cut time into blocks: cache-sized on a CPU, the whole window elsewhere, where launches cost more."""
+    num_steps = cells_TBH.shape[0]
+    size = max(1, _BLOCK_ELEMENTS // max(1, cells_TBH[0].numel())) if cells_TBH.device.type == "cpu" else num_steps
+    for start in range(0, num_steps, size):
+        yield slice(start, min(start + size, num_steps))

@@ -29,7 +29,7 @@ def test_the_old_checkpoint_stands_until_the_new_one_is_whole(tmp_path: Path, mo
     def die(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_atomically", die)
+    monkeypatch.setattr(checkpoint, "write_atomic", die)
     with pytest.raises(CheckpointError, match="No space left"):
         checkpoint.save(tmp_path, {"model": tensors(2.0)}, {"step": 2})
     monkeypatch.undo()

@@ -1,0 +1,222 @@
+"""The gate's baseline: a JSON file of rows, and the same rows as records have them now."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from harness.atomic import write_atomic
+from harness.errors import NotComparableError, StoreError
+from harness.report.measured import metric_value, primary_protocol
+from harness.types import Label, RunRecord, content_hash
+
+SCHEMA = 1
+
+Kind = Literal["quality", "limit", "speed"]
+KINDS: tuple[Kind, ...] = ("quality", "limit", "speed")
+
+SPEED_METRIC = "tokens_per_s"
+
+PROTOCOL_KEYS = ("name", "num_streams", "warmup", "carried_state", "targets", "denominator")
+"""What makes a score a score of something; the window changes its speed only."""
+
+Identity = tuple[str, str, str, int, str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaselineRow:
+    """One value to hold. tolerance is absolute, in the metric's unit.
+
+    kind: quality is a score, limit what the data itself allows, speed training's tokens per second.
+    protocol, num_targets and num_units are null where nothing was scored; machine is its fingerprint.
+    """
+
+    suite: str
+    entry: str
+    profile: str
+    seed: int
+    split: str
+    metric: str
+    kind: Kind
+    value: float
+    tolerance: float
+    quality_identity: str
+    protocol: Mapping[str, Any] | None
+    num_targets: int | None
+    num_units: int | None
+    machine: str | None
+
+    @property
+    def identity(self) -> Identity:
+        """Which row it is; everything else is what it says."""
+        return (self.suite, self.profile, self.entry, self.seed, self.split, self.metric, self.kind)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """The same row as one record has it. value is None where there is none, and error says why."""
+
+    identity: Identity
+    value: float | None
+    error: str | None
+    quality_identity: str
+    protocol: Mapping[str, Any] | None
+    num_targets: int | None
+    num_units: int | None
+    machine: str | None
+    code: Mapping[str, Any]
+    started_at: str
+    run_id: str
+
+
+def measure(records: Iterable[tuple[RunRecord, Sequence[Label]]]) -> list[Measured]:
+    """Every row a gate could hold: the ranking protocol's scores, the data's limits, the speed of training."""
+    rows = [row for record, labels in records for label in labels for row in _of_label(record, label)]
+    return [row for index, row in enumerate(rows) if row.identity[-1] != "limit" or not _is_repeated(row, rows[:index])]
+
+
+def read(path: Path) -> list[BaselineRow]:
+    """Rows of a baseline file, sorted. Raises NotComparableError where it is missing or empty, else StoreError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise NotComparableError(f"{path}: there is no baseline; make one with --update") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+    try:
+        content = json.loads(text, parse_constant=_no_constant)
+        if not isinstance(content, dict) or set(content) != {"schema", "rows"}:
+            raise ValueError("must be an object of schema and rows")
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema is {content['schema']!r}, this harness reads {SCHEMA}")
+        if not isinstance(content["rows"], list):
+            raise ValueError("rows must be a list")
+        rows = [_row(value, number) for number, value in enumerate(content["rows"], start=1)]
+    except ValueError as error:
+        raise StoreError(f"{path}: is not a baseline: {error}") from error
+    if len({row.identity for row in rows}) != len(rows):
+        raise StoreError(f"{path}: is not a baseline: one row stands twice")
+    if not rows:
+        raise NotComparableError(f"{path}: the baseline has no rows; fill it with --update")
+    return sorted(rows, key=lambda row: row.identity)
+
+
+def write(path: Path, rows: Iterable[BaselineRow]) -> None:
+    """Replace the file in one step; rows are sorted, so that equal rows make equal files. Raises StoreError."""
+    ordered = [asdict(row) for row in sorted(rows, key=lambda row: row.identity)]
+    text = json.dumps({"schema": SCHEMA, "rows": ordered}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
+    scores = {score["split"]: score for score in record.scores if score["protocol"]["name"] == primary_protocol(record)}
+    splits = dict.fromkeys([*record.spec.evaluation.get("splits", ()), *scores])
+    for metric in label.metrics:
+        for split in splits:
+            yield _quality(record, label, split, metric, scores.get(split))
+        limit = (record.data.get("limits") or {}).get(metric)
+        if limit is not None:
+            data = content_hash(record.spec.dataset_identity)
+            yield _measured(record, label, ("limit", 0, "data", metric, "limit"), limit, identity=data)
+    if record.training is not None or record.spec.recipe is not None:
+        speed = (record.training or {}).get("tokens_per_s")
+        place = (label.entry, record.spec.seed, "train", SPEED_METRIC, "speed")
+        yield _measured(record, label, place, speed, error=record.error or "the record holds no speed")
+
+
+def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Mapping[str, Any] | None) -> Measured:
+    place = (label.entry, record.spec.seed, split, metric, "quality")
+    if record.status != "finished":
+        return _measured(record, label, place, None, error=f"{record.status}: {record.error}", score=score)
+    if score is None:
+        return _measured(record, label, place, None, error="the record holds no such score")
+    return _measured(
+        record, label, place, metric_value(score, metric), error="the score is not a finite number", score=score
+    )
+
+
+def _measured(
+    record: RunRecord,
+    label: Label,
+    place: tuple[str, int, str, str, str],
+    value: float | None,
+    *,
+    error: str | None = None,
+    score: Mapping[str, Any] | None = None,
+    identity: str | None = None,
+) -> Measured:
+    return Measured(
+        identity=(label.suite, label.profile, *place),
+        value=value,
+        error=error if value is None else None,
+        quality_identity=identity or record.spec.quality_identity,
+        protocol={key: score["protocol"][key] for key in PROTOCOL_KEYS} if score else None,
+        num_targets=score["tally"]["num_targets"] if score else None,
+        num_units=score["tally"]["num_units"] if score else None,
+        machine=record.machine.get("fingerprint"),
+        code=record.code,
+        started_at=record.started_at,
+        run_id=record.run_id,
+    )
+
+
+def _is_repeated(row: Measured, earlier: Sequence[Measured]) -> bool:
+    """Whether another run over the same data, by the same code, has said this limit already."""
+    same = (row.identity, row.value, row.quality_identity, row.code)
+    return any(same == (other.identity, other.value, other.quality_identity, other.code) for other in earlier)
+
+
+def _row(value: Any, number: int) -> BaselineRow:
+    """One row, every type checked. Raises ValueError naming row and key."""
+    if not isinstance(value, dict):
+        raise ValueError(f"row {number} is not an object")
+    names = [field.name for field in fields(BaselineRow)]
+    for key in [*value, *names]:
+        if key not in names:
+            raise ValueError(f"row {number} has the unknown key '{key}'")
+        if key not in value:
+            raise ValueError(f"row {number} lacks '{key}'")
+    for key, right in _TYPES.items():
+        if not right(value[key]):
+            raise ValueError(f"row {number}: {key} cannot be {value[key]!r}")
+    return BaselineRow(**value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count_or_null(value: Any) -> bool:
+    return value is None or (_is_whole(value) and value >= 0)
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("suite", "entry", "profile", "split", "metric", "quality_identity"), _is_text),
+    "seed": _is_whole,
+    "kind": lambda value: value in KINDS,
+    "value": _is_number,
+    "tolerance": lambda value: _is_number(value) and value >= 0,
+    "protocol": lambda value: value is None or (isinstance(value, dict) and set(value) == set(PROTOCOL_KEYS)),
+    **dict.fromkeys(("num_targets", "num_units"), _is_count_or_null),
+    "machine": lambda value: value is None or isinstance(value, str),
+}
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number a gate can hold")

@@ -1,0 +1,245 @@
+"""The gate of continuous integration: every row of a baseline against the records, each within its tolerance.
+
+Exit codes: 0 every row holds. 1 a regression, which is said even where other rows cannot be compared. 2 a baseline
+or record that cannot be read, found before anything is compared. 3 a row that cannot be compared: no baseline, no
+run, other data, recipe or protocol, or a record made by other code than is installed. Better is never an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import baseline
+from harness.baseline import SPEED_METRIC, BaselineRow, Identity, Measured
+from harness.code import describe
+from harness.errors import NotComparableError, StoreError
+from harness.report.row import decimals_of, higher_is_better
+from harness.store import Store
+
+EXIT_PASS, EXIT_REGRESSION, EXIT_BAD_INPUT, EXIT_NOT_COMPARABLE = 0, 1, 2, 3
+
+Verdict = Literal["pass", "improved", "regression", "not comparable", "skipped", "new"]
+VERDICTS: tuple[Verdict, ...] = ("regression", "not comparable", "skipped", "improved", "pass", "new")
+
+ABSOLUTE_TOLERANCE = {"bpc": 0.01}
+RELATIVE_TOLERANCE = {"perplexity": 0.005, SPEED_METRIC: 0.5}
+OTHER_RELATIVE_TOLERANCE = 0.01
+
+ROUNDING = 1e-12
+"""A move of exactly the tolerance is within it, whatever the last bit of a subtraction says."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """One row of the baseline, or a new one, and what became of it."""
+
+    identity: Identity
+    verdict: Verdict
+    reason: str = ""
+    expected: float | None = None
+    found: float | None = None
+    tolerance: float | None = None
+    run_id: str | None = None
+
+    @property
+    def moved(self) -> float | None:
+        return None if self.expected is None or self.found is None else self.found - self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    rows: tuple[CheckRow, ...]
+
+    @property
+    def exit_code(self) -> int:
+        verdicts = {row.verdict for row in self.rows}
+        if "regression" in verdicts:
+            return EXIT_REGRESSION
+        return EXIT_NOT_COMPARABLE if "not comparable" in verdicts else EXIT_PASS
+
+    def render(self) -> str:
+        """A table of every row with what moved, and one line that sums it up."""
+        from harness.report.github import grid
+
+        headings = ("Suite", "Profile", "Entry", "Seed", "Split", "Metric")
+        more = ("Kind", "Baseline", "Now", "Moved", "Tolerance", "Verdict", "Why")
+        aligns = ("left",) * 3 + ("right", "left", "left", "left") + ("right",) * 4 + ("left",) * 2
+        counts = Counter(row.verdict for row in self.rows)
+        total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        return f"{grid([_cells(row) for row in self.rows], headings + more, aligns)}\n{total}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What `update` wrote, and the rows it left as they were because there was no value to take."""
+
+    num_rows: int
+    kept: tuple[str, ...]
+
+    def render(self) -> str:
+        return "".join(
+            [*(f"kept as it was: {line}\n" for line in self.kept), f"{self.num_rows} rows in the baseline\n"]
+        )
+
+
+def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> CheckReport:
+    """Hold the records under `results` to the baseline. code is what `harness.code.installed` says.
+
+    Raises StoreError for a record or baseline that cannot be read, NotComparableError for a missing or empty one.
+    """
+    measured = _measured(results)
+    expected = baseline.read(baseline_path)
+    by_identity: dict[Identity, list[Measured]] = {}
+    for row in measured:
+        by_identity.setdefault(row.identity, []).append(row)
+    rows = [found for row in expected for found in _judge(row, by_identity.pop(row.identity, []), code)]
+    new = [
+        CheckRow(row.identity, "new", "not in the baseline", found=row.value, run_id=row.run_id)
+        for identity in sorted(by_identity)
+        for row in by_identity[identity]
+        if row.identity[-1] != "speed"
+    ]
+    return CheckReport((*rows, *new))
+
+
+def update(results: Path, baseline_path: Path, *, speed: bool = False) -> UpdateReport:
+    """Make the baseline what the records say now; tolerances that stand in it are kept.
+
+    Where several records serve one row, the last started is taken. Rows without a finite value now stay as they
+    were, and so do rows of speed unless `speed` asks for them. Raises StoreError, the old file then standing.
+    """
+    measured = _measured(results)
+    try:
+        old = {row.identity: row for row in baseline.read(baseline_path)}
+    except NotComparableError:
+        old = {}
+    latest: dict[Identity, Measured] = {}
+    for row in sorted(measured, key=lambda row: (row.started_at, row.run_id)):
+        if row.identity[-1] != "speed" or speed:
+            latest[row.identity] = row
+    rows, kept = dict(old), []
+    for identity, row in latest.items():
+        if row.value is None:
+            kept.append(f"{_name(identity)}: {row.error}")
+        else:
+            rows[identity] = _baseline_row(row, row.value, old.get(identity))
+    kept += [f"{_name(identity)}: no run among these records" for identity in old if not _is_known(identity, measured)]
+    if not rows:
+        raise StoreError(f"{results}: holds no finished run to make a baseline of; run a suite first")
+    baseline.write(baseline_path, rows.values())
+    return UpdateReport(len(rows), tuple(sorted(kept)))
+
+
+def _measured(results: Path) -> list[Measured]:
+    store = Store(results)
+    records = store.records()
+    if store.problems:
+        more = f" (and {len(store.problems) - 1} more)" if len(store.problems) > 1 else ""
+        raise StoreError(store.problems[0] + more)
+    return baseline.measure(records)
+
+
+def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, Any]) -> list[CheckRow]:
+    """One row per record that may be held to this one, or a single row that says why there is none."""
+    row = CheckRow(expected.identity, "not comparable", expected=expected.value, tolerance=expected.tolerance)
+    if not found:
+        return [replace(row, reason="no run among these records")]
+    current = [other for other in found if other.code == code]
+    if not current:
+        made_by = describe({key: str(value) for key, value in found[-1].code.items()})
+        return [replace(row, reason=f"made by code {made_by}, not the installed one; run it with --again")]
+    fitting = [other for other in current if _difference(expected, other) is None]
+    if not fitting:
+        return [replace(row, reason=_difference(expected, current[-1]) or "", run_id=current[-1].run_id)]
+    return [_compare(replace(row, run_id=other.run_id, found=other.value), expected, other) for other in fitting]
+
+
+def _difference(expected: BaselineRow, found: Measured) -> str | None:
+    """What keeps two values from being compared, or None; a failed run has no protocol to differ in."""
+    if expected.protocol is not None and found.protocol is not None:
+        for key, value in expected.protocol.items():
+            if found.protocol[key] != value:
+                return f"another protocol: {key} is {found.protocol[key]!r}, was {value!r}"
+        for key in ("num_targets", "num_units"):
+            if getattr(expected, key) != getattr(found, key):
+                return f"another text: {key} is {getattr(found, key)}, was {getattr(expected, key)}"
+    if expected.quality_identity != found.quality_identity:
+        return "another model, recipe, data or evaluation than the baseline's"
+    return None
+
+
+def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
+    if expected.kind == "speed" and expected.machine != found.machine:
+        return replace(row, verdict="skipped", reason=f"other hardware: {found.machine}, was {expected.machine}")
+    if found.value is None:
+        return replace(row, verdict="regression", reason=found.error or "no value")
+    worse = found.value - expected.value
+    if expected.kind == "speed" or higher_is_better(expected.metric):
+        worse = -worse
+    if expected.kind == "limit":
+        worse = abs(worse)
+    allowed = expected.tolerance + ROUNDING * max(1.0, abs(expected.value))
+    if worse > allowed:
+        moved = "moved" if expected.kind == "limit" else "worse"
+        return replace(row, verdict="regression", reason=f"{moved} by more than the tolerance")
+    if -worse > allowed:
+        return replace(row, verdict="improved", reason="better by more than the tolerance; --update keeps it")
+    return replace(row, verdict="pass")
+
+
+def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> BaselineRow:
+    suite, profile, entry, seed, split, metric, kind = row.identity
+    return BaselineRow(
+        suite=suite,
+        entry=entry,
+        profile=profile,
+        seed=seed,
+        split=split,
+        metric=metric,
+        kind=next(known for known in baseline.KINDS if known == kind),
+        value=value,
+        tolerance=old.tolerance if old else default_tolerance(metric, value),
+        quality_identity=row.quality_identity,
+        protocol=row.protocol,
+        num_targets=row.num_targets,
+        num_units=row.num_units,
+        machine=row.machine,
+    )
+
+
+def default_tolerance(metric: str, value: float) -> float:
+    """Absolute tolerance of a new row, in the metric's unit."""
+    if metric in ABSOLUTE_TOLERANCE:
+        return ABSOLUTE_TOLERANCE[metric]
+    return abs(value) * RELATIVE_TOLERANCE.get(metric, OTHER_RELATIVE_TOLERANCE)
+
+
+def _is_known(identity: Identity, measured: Sequence[Measured]) -> bool:
+    return any(row.identity == identity for row in measured)
+
+
+def _name(identity: Identity) -> str:
+    return " ".join(str(part) for part in identity)
+
+
+def _cells(row: CheckRow) -> list[str]:
+    kind, metric = row.identity[-1], row.identity[-2]
+    decimals = 0 if kind == "speed" else decimals_of(metric) + 1
+
+    def number(value: float | None, sign: str = "") -> str:
+        return "—" if value is None else f"{value:{sign}.{decimals}f}"
+
+    found = number(row.found) if row.found is not None or row.run_id is None else "none"
+    return [
+        *(str(part) for part in row.identity),
+        number(row.expected),
+        found,
+        number(row.moved, "+"),
+        number(row.tolerance),
+        row.verdict,
+        row.reason,
+    ]
