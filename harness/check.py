@@ -70,7 +70,7 @@ class CheckReport:
         aligns = ("left",) * 3 + ("right", "left", "left", "left") + ("right",) * 4 + ("left",) * 2
         counts = Counter(row.verdict for row in self.rows)
         total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
-        return f"{grid([_cells(row) for row in self.rows], headings + more, aligns)}\n{total}\n"
+        return f"{grid([_cells(row) for row in self.rows], headings + more, aligns)}\n{total}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,8 @@ class UpdateReport:
     num_rows: int
     kept: tuple[str, ...]
 
-    def render(self) -> str:
-        return "".join(
-            [*(f"kept as it was: {line}\n" for line in self.kept), f"{self.num_rows} rows in the baseline\n"]
-        )
+    def __str__(self) -> str:
+        return "\n".join([*(f"kept as it was: {line}" for line in self.kept), f"{self.num_rows} rows in the baseline"])
 
 
 def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> CheckReport:
@@ -98,7 +96,7 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
         by_identity.setdefault(row.identity, []).append(row)
     rows = [found for row in expected for found in _judge(row, by_identity.pop(row.identity, []), code)]
     new = [
-        CheckRow(row.identity, "new", "not in the baseline", found=row.value, run_id=row.run_id)
+        CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
         for identity in sorted(by_identity)
         for row in by_identity[identity]
         if row.identity[-1] != "speed"

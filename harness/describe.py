@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 import models
 from harness import data
 from harness.data.folder import flaw, read_manifest
@@ -103,8 +105,6 @@ def _row(suite: Suite, entry: Entry, known: _Known, source: str) -> dict[str, An
 
 
 def _checked(type_: Any, value: Mapping[str, Any]) -> Any:
-    from pydantic import TypeAdapter
-
     return TypeAdapter(type_).validate_json(json.dumps(dict(value)), strict=True)
 
 
@@ -138,10 +138,7 @@ def plan_training(recipe: Recipe, num_train_tokens: int) -> Plan | None:
     length = recipe.bptt if recipe.windows is None else mean_window(recipe.bptt, recipe.windows)
     window_tokens = length * recipe.batch
     steps_per_epoch = (num_rows - 1) / length
-    if recipe.windows is None:
-        steps_per_epoch = math.ceil(steps_per_epoch)
-    else:
-        steps_per_epoch = max(1.0, steps_per_epoch + 0.5)
+    steps_per_epoch = math.ceil(steps_per_epoch) if recipe.windows is None else steps_per_epoch + 0.5
     if recipe.epochs is not None:
         tokens, steps = recipe.epochs * per_epoch, recipe.epochs * steps_per_epoch
     else:

@@ -22,8 +22,10 @@ class Registered:
 
     def __post_init__(self) -> None:
         known = [*DATASETS, *ALIASES]
+        if self.name in KINDS:
+            raise ValueError(f"'{self.name}' is a kind of dataset, not a name: write {{kind: {self.name}, ...}}")
         if self.name not in known:
-            raise ValueError(f"dataset '{self.name}' is unknown. {near(self.name, [*known, *KINDS])}")
+            raise ValueError(f"dataset '{self.name}' is unknown. {near(self.name, known)}")
 
     @property
     def canonical(self) -> str:

@@ -33,7 +33,8 @@ _Members: TypeAlias = Generator[tuple[SourceFile, IO[bytes]], None, None]
 def extract(archive: Path, wanted: Sequence[SourceFile], folder: Path) -> dict[str, Path]:
     """Write each wanted member to folder/filename and return the paths by filename.
 
-    A member is written under a temporary name, and renamed once its size and checksum are right.
+    A member is written under a temporary name, and renamed once its size and checksum are right; what a killed
+    process left under such a name is removed, so the caller must hold the dataset's lock.
     Raises DataError for a broken archive, a path that would leave the folder, a link, a member that is missing,
     larger than it should be, or not what it should be.
     """
@@ -60,6 +61,8 @@ def extract(archive: Path, wanted: Sequence[SourceFile], folder: Path) -> dict[s
 
 @contextmanager
 def _temporary(folder: Path, name: str) -> Iterator[tuple[IO[bytes], Path]]:
+    for stale in folder.glob(f".{name}-*"):
+        stale.unlink()
     handle, text = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
     path = Path(text)
     try:

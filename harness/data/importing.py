@@ -66,6 +66,8 @@ def _take(row: Dataset, path: Path, target_folder: Path) -> str:
     if not fitting:
         raise DataError(_refusal(row, path, _expected(known, path), f"{size:,} bytes"))
     target_folder.mkdir(parents=True, exist_ok=True)
+    for stale in target_folder.glob(".import-*"):
+        stale.unlink()
     handle, text = tempfile.mkstemp(prefix=".import-", dir=target_folder)
     temporary = Path(text)
     try:

@@ -78,7 +78,7 @@ def candidates(file: RemoteFile, name: str, roots: Sequence[Path]) -> list[Path]
         paths = [place / file.filename for place in places]
         if isinstance(file, SourceFile) and file.member is not None:
             paths.append(root / file.member)
-        found.update((path, None) for path in paths if path.is_file())
+        found.update((path, None) for path in paths if is_file(path))
     return list(found)
 
 
@@ -102,16 +102,31 @@ def find_own(text: str, *, base: Path | None, roots: Sequence[Path]) -> Path:
     starts = [] if given.is_absolute() else [*([base] if base is not None else []), *roots]
     places = [start / given for start in starts] or [given]
     for place in places:
-        if place.is_file():
+        if is_file(place):
             return place
     for place in places:
-        if place.is_dir():
+        if _is_folder(place):
             raise DataError(f"{place} is a folder; a dataset's file was expected")
     raise DataError(f"no file {text}: looked at {', '.join(str(place) for place in places)}")
 
 
+def is_file(path: Path) -> bool:
+    """As Path.is_file, which raises where a folder on the way may not be entered."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _folders(root: Path) -> list[Path]:
     try:
-        return sorted(path for path in root.iterdir() if path.is_dir())
+        return sorted(path for path in root.iterdir() if _is_folder(path))
     except OSError:
         return []

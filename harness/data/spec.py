@@ -16,6 +16,8 @@ _CLASSES: dict[str, type[OwnText] | type[MarkovSource]] = {
     "markov": MarkovSource,
 }
 
+_KIND_NEEDED = f"a kind out of {', '.join(KINDS)}"
+
 
 def parse(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetConfig:
     """A registered name, a block such as {"name": "enwik8"} or {"kind": "bytes", ...}, or a config as it is.
@@ -41,10 +43,10 @@ def parse(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetConfig:
 
 def _parse_registered(spec: Mapping[str, Any]) -> Registered:
     if "name" not in spec:
-        raise ValueError(f"a dataset block needs a name, or a kind out of {', '.join(KINDS)}")
+        raise ValueError(f"a dataset block needs a name, or {_KIND_NEEDED}")
     for key in spec:
         if key != "name":
-            raise ValueError(f"dataset key '{key}' does not go with a registered name. {near(str(key), ['kind'])}")
+            raise ValueError(f"dataset key '{key}' does not go with a registered name; own data needs {_KIND_NEEDED}")
     if not isinstance(spec["name"], str):
         raise ValueError(f"a dataset's name must be text, got {spec['name']!r}")
     return Registered(name=spec["name"])

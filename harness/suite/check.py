@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import SuiteError
 from harness.suite.nodes import Node, Where, plain
-from harness.suite.wording import near, sentence
+from harness.suite.wording import near, one_line, sentence
 
 Keys: TypeAlias = tuple[str | int, ...]
 
@@ -24,19 +24,20 @@ Keys: TypeAlias = tuple[str | int, ...]
 class Problems:
     """Everything wrong with one reading of a suite, to be told as one line."""
 
-    found: list[tuple[Where, str]] = field(default_factory=list)
+    found: list[tuple[bool, Where, str]] = field(default_factory=list)
 
-    def add(self, where: Where, text: str) -> None:
-        self.found.append((where, text))
+    def add(self, where: Where, text: str, *, is_missing: bool = False) -> None:
+        """is_missing: a key that is not there; told last, since a misspelt one is also an unknown one."""
+        self.found.append((is_missing, where, text))
 
     def raise_if_any(self, note: str = "") -> None:
-        """Raise SuiteError with the first problem in the order of the file, and the number of the others."""
+        """Raise SuiteError with the first problem, in the file's order, missing keys last, and the others' number."""
         if not self.found:
             return
         found = list(dict.fromkeys(self.found))
-        where, text = min(found, key=lambda each: each[0].line)
+        _, where, text = min(found, key=lambda each: (each[0], each[1].line))
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise SuiteError(f"{where}: {text}{note}{more}")
+        raise SuiteError(f"{where}: {one_line(text)}{note}{more}")
 
     def unknown(self, where: Where, path: str, name: str, known: Iterable[str]) -> None:
         self.add(where, f"{path} '{name}' is unknown.{near(name, known)}")
@@ -83,7 +84,7 @@ def _explain(finding: Mapping[str, Any], node: Node, type_: Any, path: Keys, pro
         count = len(finding["input"])
         problems.add(where, f"{dotted((*path, *loc[:-1]))} must hold more values, got {count}")
     elif kind == "missing":
-        problems.add(where, f"{full} is missing")
+        problems.add(where, f"{full} is missing", is_missing=True)
     elif kind == "literal_error" and isinstance(finding["input"], str):
         problems.unknown(where, full, finding["input"], re.findall(r"'([^']*)'", finding["ctx"]["expected"]))
     elif kind == "literal_error":
@@ -141,10 +142,7 @@ def _fields(type_: Any, path: Keys) -> list[str]:
         type_ = _dataclass_in(type_)
         if type_ is None:
             return []
-        if dataclasses.is_dataclass(type_):
-            type_ = get_type_hints(type_).get(str(part))
-        else:
-            type_ = get_args(type_)[-1]
+        type_ = get_type_hints(type_).get(str(part)) if dataclasses.is_dataclass(type_) else get_args(type_)[-1]
     type_ = _dataclass_in(type_)
     return [each.name for each in dataclasses.fields(type_)] if dataclasses.is_dataclass(type_) else []
 

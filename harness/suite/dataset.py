@@ -22,7 +22,7 @@ def dataset_block(root: Node, problems: Problems) -> dict[str, Any]:
     """The dataset as a block that `harness.data.parse` takes, every default filled in; empty where it does not fit."""
     member = root.members.get("dataset")
     if member is None:
-        problems.add(root.where, "dataset is missing")
+        problems.add(root.where, "dataset is missing", is_missing=True)
         return {}
     node, where = member.node, locate(root, ("dataset",), root.where)
     if isinstance(node.value, str):

@@ -1,4 +1,4 @@
-"""A suite file and its profile into a checked `Suite`. Every profile of the file is checked, not only the chosen one."""
+"""A suite file and its profile into a checked `Suite`. Every profile is checked, not only the chosen one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from harness.suite.shape import DEFAULT_PROFILE, EntryBlock, SuiteBlock, as_json
 from harness.suite.wording import near, shown
 from harness.types import Entry, Suite
 
-
 _ANY_VOCABULARY = 1 << 20
 """Large enough for any model's config to count its parameters."""
 
@@ -39,7 +38,8 @@ def load(path: str | Path, *, profile: str | None = None, overrides: Sequence[st
     suites = {name: _checked(apply_profile(root, name), name, names, path) for name in names}
     if not overrides:
         return suites[chosen]
-    return _checked(apply_overrides(apply_profile(root, chosen), tuple(overrides)), chosen, names, path)
+    changed = apply_overrides(apply_profile(root, chosen), tuple(overrides))
+    return _checked(changed, chosen, names, path, note=f" (after --set {' --set '.join(overrides)})")
 
 
 def load_dataset(path: str | Path) -> tuple[dict[str, Any], Path]:
@@ -64,8 +64,10 @@ def _profile_names(root: Node, path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys((DEFAULT_PROFILE, *member.node.value)))
 
 
-def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path) -> Suite:
-    """One profile's view of the file as a Suite."""
+def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *, note: str | None = None) -> Suite:
+    """One profile's view of the file as a Suite. note: what to add to an error, the profile where absent."""
+    if note is None:
+        note = "" if profile == DEFAULT_PROFILE else f" (in profile {profile})"
     problems = Problems()
     block: SuiteBlock | None = check(root, SuiteBlock, (), problems)
     dataset = dataset_block(root, problems)
@@ -77,7 +79,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path) ->
     }
     for name, entry in block.entries.items() if block is not None else ():
         _weights(entry, configs[name], locate(root, ("entries", name), root.where), name, problems)
-    problems.raise_if_any("" if profile == DEFAULT_PROFILE else f" (in profile {profile})")
+    problems.raise_if_any(note)
     if block is None:
         raise AssertionError("a block that does not fit leaves a problem")
     return Suite(
@@ -144,7 +146,7 @@ def _model(entry: Node, path: Keys, problems: Problems) -> Any:
         return None  # its type is already among the problems
     builder = member.node.members.get("builder")
     if builder is None:
-        problems.add(member.where, f"{dotted(path)}.builder is missing")
+        problems.add(member.where, f"{dotted(path)}.builder is missing", is_missing=True)
         return None
     name, where = builder.node.value, builder.node.where
     if not isinstance(name, str):

@@ -7,11 +7,10 @@ while it is read, so that a small file cannot ask for much memory.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -25,14 +24,15 @@ from ruamel.yaml.events import (
     SequenceEndEvent,
     SequenceStartEvent,
 )
+from ruamel.yaml.reader import ReaderError
 
 from harness.errors import SuiteError
+from harness.suite.scalars import Scalar, resolve_scalar
+from harness.suite.wording import one_line, short
 
 MAX_BYTES = 1 << 20
-MAX_NODES = 100_000
+MAX_NODES = 20_000
 MAX_DEPTH = 40
-
-Scalar: TypeAlias = str | int | float | bool | None
 
 
 class Where(NamedTuple):
@@ -111,11 +111,15 @@ def parse_yaml(text: str, source: str, *, numbered: bool = True) -> Node | None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = builder.where(mark.line) if mark else Where(source)
-        problem = " ".join(str(error.problem or error.context or "cannot be parsed").split())
+        problem = one_line(str(error.problem or error.context or "cannot be parsed"))
         raise SuiteError(f"{where}: is not valid YAML: {problem}") from None
+    except ReaderError as error:
+        where = builder.where(text.count("\n", 0, error.position))
+        raise SuiteError(
+            f"{where}: is not valid YAML: the character U+{_code(error.character):04X} may not stand in it"
+        ) from None
     except YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise SuiteError(f"{source}: is not valid YAML: {problem[:160]}") from None
+        raise SuiteError(f"{source}: is not valid YAML: {one_line(str(error))[:160]}") from None
     except (ValueError, OverflowError):
         # The parser itself turns escapes such as "\UFFFFFFFF" and long %YAML versions into numbers.
         raise SuiteError(f"{source}: is not valid YAML: an escape or a version is out of range") from None
@@ -139,7 +143,7 @@ class _Open:
     merges: list[Node] = field(default_factory=list)
     key: str | None = None
     key_is_merge: bool = False
-    key_where: Where = Where("")
+    key_where: Where = field(default=Where(""))
 
 
 class _Builder:
@@ -183,7 +187,7 @@ class _Builder:
         if self._stack and self._stack[-1].is_mapping and self._stack[-1].key is None:
             raise SuiteError(f"{where}: a key must be one word or text, not a list or a block")
         if event.tag is not None:
-            raise SuiteError(f"{where}: the tag '{event.tag}' is not supported")
+            raise SuiteError(f"{where}: the tag '{short(str(event.tag))}' is not supported")
         if len(self._stack) >= MAX_DEPTH:
             raise SuiteError(f"{where}: is nested more than {MAX_DEPTH} levels deep")
         opened = _Open(where, event.anchor, isinstance(event, MappingStartEvent), self._size)
@@ -207,6 +211,8 @@ class _Builder:
     def _scalar(self, event: ScalarEvent) -> None:
         where = self._at(event)
         self._grow(1, where)
+        if not event.value.isascii() and any("\ud800" <= c <= "\udfff" for c in event.value):
+            raise SuiteError(f"{where}: holds half of a surrogate pair, which is no character")
         is_plain = event.style is None or event.style == ""
         top = self._stack[-1] if self._stack else None
         if top is not None and top.is_mapping and top.key is None:
@@ -215,8 +221,13 @@ class _Builder:
         if event.value == "" and is_plain and top is not None and top.is_mapping:
             where = top.key_where  # the parser places a missing value where the next key begins
         if event.tag not in (None, "!", "tag:yaml.org,2002:str"):
-            raise SuiteError(f"{where}: the tag '{event.tag}' is not supported")
-        value = _resolve(event.value, where) if is_plain and event.tag is None else event.value
+            raise SuiteError(f"{where}: the tag '{short(str(event.tag))}' is not supported")
+        value: Scalar = event.value
+        if is_plain and event.tag is None:
+            try:
+                value = resolve_scalar(event.value)
+            except ValueError as error:
+                raise SuiteError(f"{where}: {error}") from None
         node = Node(where, value)
         if event.anchor is not None:
             self._anchors[event.anchor] = (node, 1)
@@ -225,7 +236,7 @@ class _Builder:
     def _key(self, top: _Open, key: str, where: Where, *, is_merge: bool) -> None:
         if key in top.members or (is_merge and top.merges):
             first = top.members[key].where if key in top.members else top.where
-            raise SuiteError(f"{where}: the key '{_short(key)}' stands here twice (first at line {first.line})")
+            raise SuiteError(f"{where}: the key '{short(key)}' stands here twice (first at line {first.line})")
         top.key, top.key_where, top.key_is_merge = key, where, is_merge
 
     def _alias(self, event: AliasEvent) -> None:
@@ -235,7 +246,7 @@ class _Builder:
         node, size = self._anchors.get(event.anchor, (None, -1))
         if node is None:
             what = "is used inside itself" if size == 0 else "is not defined above this line"
-            raise SuiteError(f"{where}: the alias '*{_short(event.anchor)}' {what}")
+            raise SuiteError(f"{where}: the alias '*{short(event.anchor)}' {what}")
         self._grow(size, where)
         self._add(node)
 
@@ -259,35 +270,5 @@ class _Builder:
         top.key = None
 
 
-_INT = re.compile(r"[-+]?[0-9][0-9_]*|0o[0-7][0-7_]*|0x[0-9a-fA-F][0-9a-fA-F_]*")
-_FLOAT = re.compile(r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-_WORDS: dict[str, Scalar] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
-    **dict.fromkeys(("true", "True", "TRUE"), True),
-    **dict.fromkeys(("false", "False", "FALSE"), False),
-}
-
-
-def _resolve(text: str, where: Where) -> Scalar:
-    """A plain scalar under the core schema of YAML 1.2, with `_` between digits as ruamel.yaml allows it."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _INT.fullmatch(text):
-        digits = text.replace("_", "")
-        number = int(digits, 0 if digits[:2] in ("0o", "0x") else 10) if len(digits) < 80 else 1 << 80
-        if not -(1 << 63) <= number < 1 << 63:
-            raise SuiteError(f"{where}: the number {_short(text)} is out of range")
-        return number
-    if _FLOAT.fullmatch(text):
-        value = float(text.replace("_", ""))
-        if value in (float("inf"), float("-inf")):
-            raise SuiteError(f"{where}: the number {_short(text)} is out of range")
-        return value
-    if _NOT_FINITE.fullmatch(text):
-        raise SuiteError(f"{where}: {text} is not a finite number")
-    return text
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
+def _code(character: str | int) -> int:
+    return character if isinstance(character, int) else ord(character)

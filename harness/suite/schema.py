@@ -58,12 +58,8 @@ def text() -> str:
 
 def _take(type_: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     """The schema of one type; its own definitions move to the shared ones."""
-    made = TypeAdapter(type_).json_schema(mode="validation")
+    made: dict[str, Any] = TypeAdapter(type_).json_schema(mode="validation")
     definitions.update(made.pop("$defs", {}))
-    return _tidy(made)
-
-
-def _tidy(made: dict[str, Any]) -> dict[str, Any]:
     made.pop("title", None)
     return made
 
@@ -72,16 +68,16 @@ def _model(builder: str, definitions: dict[str, Any]) -> dict[str, Any]:
     made = _take(models.config_class(builder), definitions)
     made["properties"] = {"builder": {"const": builder, "type": "string"}, **made["properties"]}
     made["required"] = ["builder", *made.get("required", [])]
-    name = f"model {builder}"
+    name = f"model.{builder}"
     definitions[name] = made
-    return {"$ref": f"#/$defs/{name.replace(' ', '%20')}"}
+    return {"$ref": f"#/$defs/{name}"}
 
 
 def _profile(root: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """The suite again, with nothing required and any block given in part."""
     for name in list(definitions):
-        definitions[f"partial {name}"] = _partial(definitions[name])
-    made = _partial({key: value for key, value in root.items() if key not in ("title", "description")})
+        definitions[f"partial.{name}"] = _partial(definitions[name])
+    made: dict[str, Any] = _partial({key: value for key, value in root.items() if key not in ("title", "description")})
     for key in NOT_IN_A_PROFILE:
         made["properties"].pop(key, None)
     entries = made["properties"]["entries"]
@@ -97,7 +93,7 @@ def _partial(made: Any) -> Any:
         return copy.deepcopy(made)
     copied = {key: _partial(value) for key, value in made.items() if not _is_required(key, value)}
     if "$ref" in copied:
-        copied["$ref"] = copied["$ref"].replace("#/$defs/", "#/$defs/partial%20")
+        copied["$ref"] = copied["$ref"].replace("#/$defs/", "#/$defs/partial.")
     return copied
 
 

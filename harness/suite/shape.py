@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from harness.protocol import Evaluation
 from harness.recipe import Recipe
+from harness.suite.wording import short
 
 DEFAULT_PROFILE = "full"
 DEFAULT_TASK = "Language Modelling"
@@ -94,4 +95,4 @@ def is_name(text: str) -> bool:
 
 
 def name_rule(text: str) -> str:
-    return f"'{text[:40]}' must be at most 64 letters, digits, '-' and '_', and begin with a letter or digit"
+    return f"'{short(text)}' must be at most 64 letters, digits, '-' and '_', and begin with a letter or digit"

@@ -21,6 +21,9 @@ _MUST_BE = {
     "dataclass_exact_type": "a block of keys",
 }
 
+MAX_LISTED = 16
+"""Names listed where none is near."""
+
 
 def near(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or the known names where none is near; begins with a space."""
@@ -32,7 +35,19 @@ def near(name: str, known: Iterable[str]) -> str:
         close = [same[each] for each in close]
     if close:
         return f" Did you mean '{close[0]}'?"
-    return f" Known: {', '.join(names)}." if names else " There are none."
+    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    return f" Known: {listed}." if names else " There are none."
+
+
+def one_line(text: str) -> str:
+    """Text from a file made safe to print: no line breaks, no control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def short(text: str) -> str:
+    """A name from a file, safe to print, in at most 40 characters."""
+    text = one_line(text)
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def shown(value: Any) -> str:
@@ -41,7 +56,7 @@ def shown(value: Any) -> str:
         text = f"'{value}'"
     else:
         text = "null" if value is None else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
+    text = one_line(text)
     return text if len(text) <= 60 else text[:57] + "..."
 
 

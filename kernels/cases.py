@@ -1,0 +1,68 @@
+"""The shapes, dtypes and tolerances every backend is tested on; benchmarks time the same list.
+
+Letters: T time, B stream, I input, H hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Largest accepted |fast - reference| is absolute + relative |reference|, for outputs and gradients."""
+
+    absolute: float
+    relative: float
+
+
+# float32 sums of up to a thousand products keep five digits; float64 leaves room for another order of summation.
+TOLERANCES = {
+    torch.float32: Tolerance(absolute=2e-5, relative=2e-4),
+    torch.float64: Tolerance(absolute=1e-12, relative=1e-12),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FoPoolCase:
+    """One call of fo_pool: T steps, B streams, H hidden units; keep is the probability kept by zoneout, 1 for none."""
+
+    steps: int
+    streams: int
+    hidden: int
+    keep: float = 1.0
+    slow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LstmCase:
+    """One call of lstm: T steps, B streams, I inputs, H hidden units."""
+
+    steps: int
+    streams: int
+    inputs: int
+    hidden: int
+    slow: bool = False
+
+
+# slow: a model's own size, for benchmarks and for tests with minutes to spend.
+FO_POOL_CASES = (
+    FoPoolCase(1, 1, 1),
+    FoPoolCase(5, 3, 7),
+    FoPoolCase(5, 3, 7, keep=0.6),
+    FoPoolCase(33, 4, 64),
+    FoPoolCase(150, 10, 129, keep=0.9),
+    FoPoolCase(100, 32, 320, slow=True),
+    FoPoolCase(70, 32, 1024, slow=True),
+    FoPoolCase(140, 60, 2500, slow=True),
+)
+LSTM_CASES = (
+    LstmCase(1, 1, 1, 1),
+    LstmCase(5, 3, 4, 7),
+    LstmCase(33, 4, 64, 32),
+    LstmCase(20, 10, 17, 129),
+    LstmCase(100, 32, 64, 256, slow=True),
+    LstmCase(70, 32, 1000, 1000, slow=True),
+)

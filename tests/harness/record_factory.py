@@ -1,0 +1,99 @@
+"""Records as a worker would write them, with every part that tables and gates read. Not a test file."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from harness.types import Label, RunRecord, RunSpec
+
+CODE = {"version": "0.1.0", "source_sha256": "ab" * 32}
+
+EXACT = {
+    "name": "exact",
+    "num_streams": 1,
+    "warmup": 0,
+    "window": 512,
+    "carried_state": True,
+    "targets": "every token but the first",
+    "denominator": "targets",
+}
+
+
+def label(**changes: Any) -> Label:
+    return Label(
+        **{
+            "suite": "ptb-char",
+            "entry": "awd-lstm",
+            "profile": "quick",
+            "title": "2-layer AWD-LSTM",
+            "task": "Language Modelling",
+            "dataset": "Penn Treebank (Character Level)",
+            "metrics": ("bpc",),
+            "published": "ptb-char/awd-lstm",
+            **changes,
+        }
+    )
+
+
+def spec(**changes: Any) -> RunSpec:
+    return RunSpec(
+        **{
+            "label": label(),
+            "dataset": {"name": "ptb-char"},
+            "dataset_identity": {"name": "ptb-char"},
+            "model": {"builder": "awd-lstm", "layers": 2, "hidden": 256, "dropout": {"input": 0.1}},
+            "recipe": {"optimizer": "adam", "lr": 2e-3, "epochs": 2},
+            "checkpoint": None,
+            "checkpoint_sha256": None,
+            "evaluation": {"protocols": ["exact"], "splits": ["valid", "test"], "window": 512},
+            "seed": 1,
+            "device": "cpu",
+            "dtype": "float32",
+            "kernel": "auto",
+            **changes,
+        }
+    )
+
+
+def score(value: float | None, *, split: str = "test", metric: str = "bpc", targets: int = 1000, **protocol: Any) -> Any:
+    """A score whose tally is worth `value`, which for None was not finite."""
+    nats = math.nan if value is None else value * math.log(2) if metric == "bpc" else math.log(value)
+    return {
+        "split": split,
+        "protocol": {**EXACT, **protocol},
+        "tally": {"nll_nats": nats * targets, "num_targets": targets, "num_units": targets, "num_dropped": 1},
+        "metrics": {metric: value},
+        "std_errors": {metric: None if value is None else 0.004},
+        "block_targets": 256,
+        "block_nll_nats": [nats * 256, nats * 3],
+        "seconds": 1.5,
+    }
+
+
+def record(value: float | None = 1.5, *, spec_: RunSpec | None = None, **changes: Any) -> RunRecord:
+    """A finished run with valid 0.1 above test; `changes` replace fields of the record."""
+    spec_ = spec_ or spec()
+    metric = spec_.label.metrics[0]
+    valid = None if value is None else value + 0.1
+    return RunRecord(
+        **{
+            "run_id": spec_.run_id,
+            "spec": spec_,
+            "status": "finished",
+            "started_at": "2026-01-02T03:04:05+00:00",
+            "seconds": 12.5,
+            "code": CODE,
+            "machine": {"device_name": "Some CPU", "fingerprint": "Some CPU | 2 cores | 2 threads"},
+            "data": {"name": "ptb-char", "limits": {}},
+            "model": {"builder": "awd-lstm", "num_parameters": 13_787_650},
+            "training": {"tokens": 1000, "seconds": 10.0, "tokens_per_s": 100.0},
+            "scores": [score(valid, split="valid", metric=metric), score(value, metric=metric)],
+            "curve": [{"step": 1, "lr": 0.1}, {"step": 2, "lr": 1e-3, "valid_nll_nats": 1.25}],
+            **changes,
+        }
+    )
+
+
+def failed(status: str = "failed", error: str = "out of memory at step 12", **changes: Any) -> RunRecord:
+    return record(status=status, error=error, scores=[], **changes)

@@ -1,0 +1,253 @@
+"""The real command in real processes: killed, interrupted, repeated, broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from harness.store import Store
+
+SUITE = """
+suite: small
+task: Language Modelling
+dataset: {kind: markov, order: 1, symbols: 6, train: 40000, valid: 3000, test: 3000}
+metrics: [bpc]
+checkpoint_every_s: 0.05
+entries:
+  awd-lstm:
+    title: AWD-LSTM
+    model:
+      {builder: awd-lstm, layers: 2, hidden: 12, embedding: 8, dropout: {input: 0.1, hidden: 0.1, output: 0.1, weight: 0.2}}
+    recipe:
+      {optimizer: adam, lr: 5e-3, batch: 8, bptt: 12, epochs: 3, clip: 0.25, decay_at: [2], windows: {},
+       validation: {streams: 4}}
+"""
+TIMES = ("seconds", "started_at", "attempts", "tokens_per_s", "train_seconds", "validation_seconds")
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+def start(suite: Path, results: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "harness.cli", "run", str(suite), "--results", str(results), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"waited in vain for {what}")
+
+
+def checkpoint_step(results: Path) -> int:
+    for index in results.glob("runs/*/checkpoints/resume/checkpoint.json"):
+        return int(json.loads(index.read_text())["progress"]["step"])
+    return 0
+
+
+def worker_of(process: subprocess.Popen[str]) -> psutil.Process | None:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return next((child for child in children if "harness.worker" in " ".join(child.cmdline())), None)
+
+
+def timeless(value: Any) -> Any:
+    """A record without what a clock says."""
+    if isinstance(value, dict):
+        return {key: timeless(item) for key, item in value.items() if key not in TIMES}
+    if isinstance(value, list):
+        return [timeless(item) for item in value]
+    return value
+
+
+def only_record(results: Path) -> Any:
+    [(record, _)] = Store(results).records()
+    return record
+
+
+def as_json(results: Path) -> Any:
+    record = only_record(results)
+    return timeless(json.loads(json.dumps({name: getattr(record, name) for name in record.__slots__ if name != "spec"})))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    (folder / "small.yaml").write_text(SUITE)
+    os.environ.setdefault("HARNESS_CACHE", str(folder / "cache"))
+    code, out, err = finish(start(folder / "small.yaml", folder / "results"))
+    assert code == 0, err
+    assert "AWD-LSTM" in out
+    return folder / "results"
+
+
+def test_a_killed_run_resumes_to_the_identical_record(tmp_path: Path, suite: Path, uninterrupted: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results)
+    wait_for(lambda: checkpoint_step(results) >= 150, "a checkpoint")
+    worker = wait_for(lambda: worker_of(process), "the worker")
+    process.send_signal(signal.SIGKILL)
+    worker.send_signal(signal.SIGKILL)
+    finish(process)
+    assert not list(results.glob("runs/*/record.json"))
+    code, _, err = finish(start(suite, results))
+    assert code == 0, err
+    assert "resumed at step" in err
+    assert as_json(results) == as_json(uninterrupted)
+    weights = [
+        sorted(path.name for path in folder.glob("runs/*/checkpoints/*/model-*")) for folder in (results, uninterrupted)
+    ]
+    assert weights[0] == weights[1], "the names hold the checksums of the weights"
+
+
+def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path, suite: Path, uninterrupted: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results)
+    wait_for(lambda: checkpoint_step(results) >= 20, "training")
+    process.send_signal(signal.SIGINT)
+    code, out, err = finish(process)
+    assert code == 130
+    assert out == ""
+    assert "is saved and the same command goes on from there" in err
+    assert "Traceback" not in err
+    code, _, err = finish(start(suite, results))
+    assert code == 0, err
+    assert "resumed at step" in err
+    assert as_json(results) == as_json(uninterrupted)
+    attempts = only_record(results).attempts
+    assert [attempt["status"] for attempt in attempts] == ["interrupted", "finished"]
+
+
+def test_a_worker_outlives_its_parent_only_to_save(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results)
+    wait_for(lambda: checkpoint_step(results) >= 10, "training")
+    worker = wait_for(lambda: worker_of(process), "the worker")
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    psutil.wait_procs([worker], timeout=30)
+    assert not worker.is_running()
+    assert not list(results.glob("runs/*/record.json"))
+    assert list(results.glob("runs/*/checkpoints/attempts.json"))
+
+
+def test_a_killed_worker_is_a_failed_record_and_is_tried_again(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results)
+    worker = wait_for(lambda: worker_of(process), "the worker")
+    wait_for(lambda: checkpoint_step(results) >= 10, "training")
+    worker.send_signal(signal.SIGKILL)
+    code, out, err = finish(process)
+    assert code == 1, err
+    record = only_record(results)
+    assert record.status == "failed"
+    assert "killed by SIGKILL" in record.error
+    assert "failed" in out
+    code, _, err = finish(start(suite, results))
+    assert code == 0, err
+    assert only_record(results).status == "finished"
+    assert len(list(results.glob("runs/*/history/*.json"))) == 1
+
+
+def test_finished_is_skipped_and_again_keeps_the_old_record(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    short = ("--set", "recipe.epochs=1", "--set", "recipe.decay_at=[]")
+    assert finish(start(suite, results, *short))[0] == 0
+    first = only_record(results)
+    code, out, err = finish(start(suite, results, *short))
+    assert code == 0
+    assert f"finished already as {first.run_id}" in err
+    assert only_record(results).started_at == first.started_at
+    assert "AWD-LSTM" in out
+    code, _, err = finish(start(suite, results, *short, "--again"))
+    assert code == 0, err
+    assert "resumed" not in err
+    assert only_record(results).attempts != first.attempts
+    assert len(list(results.glob("runs/*/history/*.json"))) == 1
+
+
+def test_a_run_held_by_another_process_is_left_alone(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results)
+    wait_for(lambda: checkpoint_step(results) >= 5, "training")
+    code, _, err = finish(start(suite, results))
+    process.send_signal(signal.SIGINT)
+    finish(process)
+    assert code == 2
+    assert "another process is running" in err
+
+
+def test_a_diverged_run_says_where(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    code, out, _ = finish(start(suite, results, "--set", "recipe.lr=1e6", "--set", "recipe.clip=0"))
+    record = only_record(results)
+    assert code == 1
+    assert record.status == "diverged"
+    assert "at step" in record.error
+    assert "diverged" in out
+
+
+def test_a_checkpoint_entry_scores_what_its_run_scored(tmp_path: Path, uninterrupted: Path) -> None:
+    [best] = uninterrupted.glob("runs/*/checkpoints/best")
+    trained = SUITE[: SUITE.index("    recipe:")]
+    suite = tmp_path / "loaded.yaml"
+    suite.write_text(f"{trained}    checkpoint: {best}\n")
+    code, _, err = finish(start(suite, tmp_path / "results"))
+    assert code == 0, err
+    scores = [
+        [(score["split"], score["tally"], score["block_nll_nats"]) for score in only_record(folder).scores]
+        for folder in (tmp_path / "results", uninterrupted)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path: Path, uninterrupted: Path) -> None:
+    [best] = uninterrupted.glob("runs/*/checkpoints/best")
+    trained = SUITE[: SUITE.index("    recipe:")].replace("symbols: 6", "symbols: 7")
+    suite = tmp_path / "loaded.yaml"
+    suite.write_text(f"{trained}    checkpoint: {best}\n")
+    code, _, err = finish(start(suite, tmp_path / "results"))
+    assert code == 1
+    assert "its vocabulary (6 tokens) is not that of" in err
+
+
+def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> None:
+    record = only_record(uninterrupted)
+    [valid, test] = record.scores
+    assert [score["split"] for score in record.scores] == ["valid", "test"]
+    assert test["tally"]["num_targets"] == test["tally"]["num_units"] == 2999
+    assert test["tally"]["num_dropped"] == 1
+    assert test["protocol"]["name"] == "exact"
+    assert valid["metrics"]["bpc"] > 0
+    assert record.training["validation_protocol"]["streams"] == 4
+    assert record.code["source_sha256"]
+    assert record.machine["num_threads"] == 1
+    assert record.data["splits"] if "splits" in record.data else record.data
+    assert record.model["kernels"]
+    assert [row["epoch"] for row in record.curve] == [1, 2, 3]
+    assert record.training["tokens"] == record.curve[-1]["tokens"]

@@ -1,0 +1,189 @@
+"""Every backend against its plain reference, over the shared case list, odd shapes and strange layouts."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import kernels
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernels import cases
+from torch import Tensor
+
+FO_POOL_FAST = [name for name in kernels.KERNELS["fo_pool"] if name != "reference"]
+LSTM_FAST = [name for name in kernels.KERNELS["lstm"] if name != "reference"]
+DTYPES = list(cases.TOLERANCES)
+
+
+def assert_close(got: list[Tensor], want: list[Tensor]) -> None:
+    tolerance = cases.TOLERANCES[want[0].dtype]
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, atol=tolerance.absolute, rtol=tolerance.relative)
+
+
+def run(function, inputs: list[Tensor], constants: list[Tensor | None]) -> list[Tensor]:
+    """Outputs, then gradients of a loss in which every output, carried state included, has its own weight."""
+    leaves = [value.detach().clone().requires_grad_() for value in inputs]
+    outputs = function(*leaves, *constants)
+    weights = torch.Generator().manual_seed(9)
+    loss = sum((out * torch.randn(out.shape, generator=weights, dtype=out.dtype)).sum() for out in outputs)
+    loss.backward()
+    return [*(out.detach() for out in outputs), *(leaf.grad for leaf in leaves)]
+
+
+def fo_pool_inputs(case: cases.FoPoolCase, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor | None]]:
+    draw = torch.Generator().manual_seed(1)
+    gates = 2 * torch.randn(case.steps, case.streams, 3 * case.hidden, generator=draw, dtype=dtype)
+    c0 = torch.randn(case.streams, case.hidden, generator=draw, dtype=dtype)
+    shape = (case.steps, case.streams, case.hidden)
+    keep = None if case.keep == 1 else torch.empty(shape, dtype=dtype).bernoulli_(case.keep, generator=draw)
+    return [gates, c0], [keep]
+
+
+def lstm_inputs(case: cases.LstmCase, dtype: torch.dtype) -> list[Tensor]:
+    draw = torch.Generator().manual_seed(2)
+    t, b, i, h = case.steps, case.streams, case.inputs, case.hidden
+    shapes = [(t, b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,), (4 * h,)]
+    scales = [1, 1, 1, i**-0.5, h**-0.5, 1, 1]
+    return [s * torch.randn(shape, generator=draw, dtype=dtype) for s, shape in zip(scales, shapes, strict=True)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", [c for c in cases.FO_POOL_CASES if not c.slow], ids=str)
+@pytest.mark.parametrize("backend", FO_POOL_FAST)
+def test_fo_pool_equals_reference(backend: str, case: cases.FoPoolCase, dtype: torch.dtype) -> None:
+    inputs, constants = fo_pool_inputs(case, dtype)
+    fast, plain = (kernels.resolve("fo_pool", name)[1] for name in (backend, "reference"))
+    assert_close(run(fast, inputs, constants), run(plain, inputs, constants))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", [c for c in cases.LSTM_CASES if not c.slow], ids=str)
+@pytest.mark.parametrize("backend", LSTM_FAST)
+def test_lstm_equals_reference(backend: str, case: cases.LstmCase, dtype: torch.dtype) -> None:
+    fast, plain = (kernels.resolve("lstm", name)[1] for name in (backend, "reference"))
+    inputs = lstm_inputs(case, dtype)
+    assert_close(run(fast, inputs, []), run(plain, inputs, []))
+
+
+@pytest.mark.parametrize("backend", FO_POOL_FAST)
+@settings(deadline=None, max_examples=25)
+@given(
+    case=st.builds(
+        cases.FoPoolCase,
+        steps=st.integers(1, 9),
+        streams=st.integers(1, 5),
+        hidden=st.integers(1, 9),
+        keep=st.sampled_from([1.0, 0.5]),
+    )
+)
+def test_fo_pool_odd_shapes(backend: str, case: cases.FoPoolCase) -> None:
+    inputs, constants = fo_pool_inputs(case, torch.float64)
+    fast, plain = (kernels.resolve("fo_pool", name)[1] for name in (backend, "reference"))
+    assert_close(run(fast, inputs, constants), run(plain, inputs, constants))
+
+
+@pytest.mark.parametrize("backend", list(kernels.KERNELS["fo_pool"]))
+@pytest.mark.parametrize("keep", [1.0, 0.5])
+def test_fo_pool_gradcheck(backend: str, keep: float) -> None:
+    inputs, constants = fo_pool_inputs(cases.FoPoolCase(4, 2, 3, keep=keep), torch.float64)
+    function = kernels.resolve("fo_pool", backend)[1]
+    assert torch.autograd.gradcheck(function, (*(value.requires_grad_() for value in inputs), *constants))
+
+
+@pytest.mark.parametrize("backend", list(kernels.KERNELS["lstm"]))
+def test_lstm_gradcheck(backend: str) -> None:
+    inputs = lstm_inputs(cases.LstmCase(3, 2, 2, 3), torch.float64)
+    assert torch.autograd.gradcheck(kernels.resolve("lstm", backend)[1], [v.requires_grad_() for v in inputs])
+
+
+@pytest.mark.parametrize("backend", FO_POOL_FAST)
+def test_fo_pool_blocks_meet_without_a_seam(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[kernels.resolve("fo_pool", backend)[1].__module__]
+    if not hasattr(module, "_BLOCK_ELEMENTS"):
+        pytest.skip(f"{backend} does not cut time into blocks")
+    monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 2 * 3 * 7)
+    inputs, constants = fo_pool_inputs(cases.FoPoolCase(9, 3, 7, keep=0.6), torch.float64)
+    plain = kernels.resolve("fo_pool", "reference")[1]
+    assert_close(run(module.fo_pool, inputs, constants), run(plain, inputs, constants))
+
+
+@pytest.mark.parametrize("backend", FO_POOL_FAST)
+def test_fo_pool_reads_any_layout_and_leaves_its_inputs_alone(backend: str) -> None:
+    """A transposed gates tensor and an expanded gradient are not contiguous; neither may be misread or written."""
+    (gates, c0), _ = fo_pool_inputs(cases.FoPoolCase(6, 3, 5), torch.float64)
+    fast, plain = (kernels.resolve("fo_pool", name)[1] for name in (backend, "reference"))
+    gradients = []
+    for function in (fast, plain):
+        leaf = gates.transpose(0, 1).contiguous().transpose(0, 1).requires_grad_()
+        before = leaf.detach().clone()
+        h, _ = function(leaf, c0)
+        h.backward(torch.full((1, 1, 1), 0.3, dtype=torch.float64).expand_as(h))
+        assert torch.equal(leaf.detach(), before)
+        gradients.append(leaf.grad)
+    assert_close([gradients[0]], [gradients[1]])
+
+
+@pytest.mark.parametrize("backend", list(kernels.KERNELS["fo_pool"]))
+def test_fo_pool_extremes(backend: str) -> None:
+    """Saturated gates stay finite; keep 0 leaves the cell as it was."""
+    function = kernels.resolve("fo_pool", backend)[1]
+    gates = torch.tensor([1e4, -1e4, 1e4] * 2).repeat(3, 1, 1).requires_grad_()
+    h, c = function(gates, torch.ones(1, 2))
+    h.sum().backward()
+    assert h.isfinite().all()
+    assert gates.grad is not None
+    assert gates.grad.isfinite().all()
+    c0 = torch.randn(2, 3)
+    _, c = function(torch.randn(4, 2, 9), c0, torch.zeros(4, 2, 3))
+    torch.testing.assert_close(c, c0, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("op", ["fo_pool", "lstm"])
+def test_no_time_steps_is_refused(op: str) -> None:
+    for backend in kernels.KERNELS[op]:
+        function = kernels.resolve(op, backend)[1]
+        arguments = (
+            (torch.zeros(0, 2, 9), torch.zeros(2, 3))
+            if op == "fo_pool"
+            else (*lstm_inputs(cases.LstmCase(0, 1, 1, 1), torch.float32),)
+        )
+        with pytest.raises(ValueError, match="at least one time step"):
+            function(*arguments)
+
+
+def test_dropped_recurrent_weight_reaches_the_raw_one() -> None:
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh = lstm_inputs(cases.LstmCase(5, 2, 3, 4), torch.float64)
+    mask = torch.empty_like(w_hh).bernoulli_(0.5, generator=torch.Generator().manual_seed(3)) * 2
+    gradients = {}
+    for name in kernels.KERNELS["lstm"]:
+        raw = w_hh.clone().requires_grad_()
+        h, _, _ = kernels.resolve("lstm", name)[1](x, h0, c0, w_ih, raw * mask, b_ih, b_hh)
+        h.square().sum().backward()
+        gradients[name] = raw.grad
+        assert (raw.grad[mask == 0] == 0).all()
+        assert (raw.grad[mask != 0] != 0).all()
+    assert_close([gradients["fused"]], [gradients["reference"]])
+
+
+def test_resolve_names_what_there_is() -> None:
+    assert kernels.resolve("fo_pool")[0] == next(iter(kernels.KERNELS["fo_pool"]))
+    assert kernels.resolve("lstm", "reference")[0] == "reference"
+    with pytest.raises(ValueError, match=r"lstm backend 'fuzed' is unknown; there are auto, fused, reference"):
+        kernels.resolve("lstm", "fuzed")
+    with pytest.raises(ValueError, match="kernel op 'gru' is unknown; there are fo_pool, lstm"):
+        kernels.resolve("gru")
+
+
+def test_auto_passes_over_what_cannot_run_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = types.ModuleType("broken_backend")
+    broken.unavailable = lambda device: f"needs a compiler ({device})"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "broken_backend", broken)
+    backends = {"broken": "broken_backend:lstm", **kernels.KERNELS["lstm"]}
+    monkeypatch.setitem(kernels.KERNELS, "lstm", backends)
+    assert kernels.resolve("lstm")[0] == "fused"
+    with pytest.raises(ValueError, match=r"no lstm backend can run on cpu \(broken: needs a compiler \(cpu\)\)"):
+        kernels.resolve("lstm", "broken")

@@ -1,0 +1,100 @@
+"""The committed published rows against the paper, and a loader that lets nothing slip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import published
+from harness.errors import StoreError
+from harness.metrics import METRICS
+from harness.published import dataset_title, load, match, paper_rows
+
+ROWS = load(published.find())
+
+# arXiv:1803.08240, as its results are listed: dataset, metric, value as printed, model.
+PAPER = {
+    ("Penn Treebank (Character Level)", "Bit per Character (BPC)", "1.175", "3-layer AWD-LSTM"),
+    ("Penn Treebank (Character Level)", "Bit per Character (BPC)", "1.187", "6-layer QRNN"),
+    ("WikiText-103", "Test perplexity", "33", "4 layer QRNN"),
+    ("WikiText-103", "Validation perplexity", "32", "4 layer QRNN"),
+    ("Hutter Prize", "Bit per Character (BPC)", "1.232", "3-layer AWD-LSTM"),
+    ("enwik8", "Bit per Character (BPC)", "1.232", "AWD-LSTM (3 layers)"),
+}
+
+ROW = (
+    "{id: a/b, task: Language Modelling, dataset: a, metric: bpc, split: test, value: 1.190, model: M,"
+    ' params: 1_000, source: "arXiv:1", paper: false}'
+)
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_six_rows_of_the_paper() -> None:
+    rows = paper_rows(ROWS)
+    found = {
+        (dataset_title(r.dataset), METRICS[r.metric].title_for(r.split), f"{r.value:.{r.decimals}f}", r.model) for r in rows
+    }
+    assert found == PAPER
+    assert len(rows) == 6
+    assert {(row.task, row.source) for row in rows} == {("Language Modelling", "arXiv:1803.08240")}
+
+
+def test_every_row_is_of_a_known_dataset_and_metric() -> None:
+    assert {row.dataset for row in ROWS} == set(published.TITLES)
+    assert {row.metric for row in ROWS} <= set(METRICS)
+    assert len(ROWS) == 34
+
+
+def test_ids_that_suites_may_name() -> None:
+    assert match(ROWS, "ptb-char/qrnn", metric="bpc", split="test").value == 1.187
+    assert match(ROWS, "ptb-char/qrnn", metric="bpc", split="valid") is None
+    for name in ("wikitext-103/qrnn", "wikitext-103/qrnn-test", "wikitext-103/qrnn-valid"):
+        assert match(ROWS, name, metric="perplexity", split="test").value == 33
+        assert match(ROWS, name, metric="perplexity", split="valid").value == 32
+    assert match(ROWS, "nothing", metric="bpc", split="test") is None
+    assert match(ROWS, None, metric="bpc", split="test") is None
+
+
+def test_a_row_keeps_the_digits_of_its_source(tmp_path: Path) -> None:
+    (row,) = load(write(tmp_path / "p.yaml", f"rows:\n- {ROW}\n"))
+    assert (row.value, row.decimals, row.params, row.paper) == (1.19, 3, 1000, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows: [", "not valid YAML"),
+        ("- 1", "one key, `rows`"),
+        ("rows: []\nmore: 1", "one key, `rows`"),
+        (f"rows:\n- {ROW}\n- {ROW}", "id 'a/b' stands twice"),
+        (f"rows:\n- {ROW[:-1]}, id: c}}", "duplicate key"),
+        (f"rows:\n- {ROW[:-1]}, extra: 1}}", "row 1: key 'extra' is unknown"),
+        (f"rows:\n- {ROW.replace('model: M,', '')}", "key 'model' is missing"),
+        (f"rows:\n- {ROW.replace('1.190', '.nan')}", "plain decimal number"),
+        (f"rows:\n- {ROW.replace('1.190', '1e3')}", "plain decimal number"),
+        (f"rows:\n- {ROW.replace('1_000', '1k')}", "params must be"),
+        (f"rows:\n- {ROW.replace('paper: false', 'paper: no')}", "paper must be true or false"),
+        (f"rows:\n- {ROW.replace('split: test', 'split: dev')}", "split must be one of"),
+        (f"rows:\n- {ROW.replace('model: M', 'model: [M]')}", "model must be a single value"),
+        (f"rows:\n- {ROW.replace('model: M', 'model:')}", "model is empty"),
+        ("rows: [1]", "must be a mapping"),
+    ],
+)
+def test_anything_else_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path / "p.yaml", text)
+    with pytest.raises(StoreError, match=message) as refused:
+        load(path)
+    assert "\n" not in str(refused.value)
+    assert str(refused.value).startswith(str(path))
+
+
+def test_a_results_folder_may_bring_its_own(tmp_path: Path) -> None:
+    assert published.find(tmp_path) == published.find()
+    own = write(tmp_path / "published.yaml", "rows: []")
+    assert published.find(tmp_path) == own
+    assert load(own) == ()
