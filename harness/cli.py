@@ -95,7 +95,7 @@ def run(
     specs = resolve(loaded, seeds=seeds or None, only=only, device=chosen, roots=roots)
     reporter = progress.reporter(quiet=quiet)
     try:
-        prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=reporter.note)
+        prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
         records = run_suite(Plan(specs, prepared, Store(results), again), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
@@ -148,10 +148,14 @@ def data_prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> No
     from harness import data as room
 
     spec, base = _dataset(name_or_suite)
-    say = None if as_json else lambda text: click.echo(text, err=True)
-    folder = room.prepare(spec, roots=room.search_roots(data_path), base=base, progress=say)
-    manifest = dict(room.load(folder).manifest)
-    _print_mapping({"folder": str(folder), **manifest}, as_json)
+    roots = room.search_roots(data_path)
+    if sys.stderr.isatty():
+        with room.download_bars() as bars:
+            folder = room.prepare(spec, roots=roots, base=base, progress=bars)
+    else:
+        lines = room.download_lines(lambda text: click.echo(text, err=True))
+        folder = room.prepare(spec, roots=roots, base=base, progress=lines)
+    _print_mapping({"folder": str(folder), **room.read_manifest(folder)}, as_json)
 
 
 @data.command("import")
@@ -174,7 +178,10 @@ def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> Non
     from harness import data as room
 
     spec, base = _dataset(name_or_suite)
-    _print_mapping(room.verify(spec, roots=room.search_roots(data_path), base=base), as_json)
+    found = room.verify(spec, roots=room.search_roots(data_path), base=base)
+    _print_mapping(found, as_json)
+    if not found["ok"]:
+        sys.exit(EXIT_BAD_INPUT)
 
 
 @main.command()

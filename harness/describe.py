@@ -169,16 +169,18 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
 
 
 def peak_memory_bytes(entry: Entry, recipe: Recipe, num_parameters: int, vocab_size: int) -> int:
-    """Estimated peak of training, without what the framework itself takes.
+    """Estimated peak of training, without what the framework itself takes (100 to 200 MiB on a CPU).
 
-    Weights, their gradient and the optimiser's moments (two for Adam), in the weights' dtype; and one window of
+    Weights, their gradient, the optimiser's moments (two for Adam) and, with weight drop, the dropped copy and its
+    gradient, in the weights' dtype; and one window of
     T x B tokens, per token: 8 values per unit of a layer's output (four gates, the cell, the output, its dropped
     copy, the gradient), 3 per embedding value, 3 per logit (logits, their softmax, their gradient), in the dtype
     computed in. A model without layers counts its logits alone.
     """
     weight_bytes = 8 if entry.dtype == "float64" else 4
     value_bytes = {"float64": 8, "bfloat16": 2}.get(entry.dtype, 4)
-    kept = num_parameters * (2 + OPTIMIZER_MOMENTS[recipe.optimizer]) * weight_bytes
+    copies = 4 if entry.model.get("dropout", {}).get("weight", 0) > 0 else 2
+    kept = num_parameters * (copies + OPTIMIZER_MOMENTS[recipe.optimizer]) * weight_bytes
     layers, hidden = entry.model.get("layers", 0), entry.model.get("hidden", 0)
     embedding = entry.model.get("embedding", 0)
     units = hidden * max(0, layers - 1) + (embedding if entry.model.get("tie", True) else hidden)

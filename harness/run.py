@@ -112,9 +112,7 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     except KeyboardInterrupt:
         raise SuiteInterrupted(spec.run_id, saved=_stop(process)) from None
     finally:
-        if process.poll() is None:
-            process.kill()
-    reader.join(timeout=5)
+        _close(process, reader)
     if returncode == EXIT_INTERRUPTED:
         raise SuiteInterrupted(spec.run_id, saved=True)
     record = plan.store.find(spec.run_id) if returncode == 0 else None
@@ -130,13 +128,28 @@ def _send(process: subprocess.Popen[str], job: Job) -> None:
         process.stdin.flush()
 
 
+def _close(process: subprocess.Popen[str], reader: threading.Thread) -> None:
+    """Leave neither process, thread nor pipe behind."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    reader.join()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+
+
 def _stop(process: subprocess.Popen[str]) -> bool:
     """Ask the worker to save and end. Returns whether it did; a second Ctrl-C kills it."""
     try:
         process.terminate()
         # The worker may be blocked on a full pipe: keep reading until it closes its end.
-        threading.Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True).start()
-        return process.wait(timeout=STOP_GRACE_S) == EXIT_INTERRUPTED
+        rest = threading.Thread(target=lambda: deque(process.stdout or (), maxlen=0), daemon=True)
+        rest.start()
+        returncode = process.wait(timeout=STOP_GRACE_S)
+        rest.join()
+        return returncode == EXIT_INTERRUPTED
     except (KeyboardInterrupt, subprocess.TimeoutExpired):
         process.kill()
         process.wait()

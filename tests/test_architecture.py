@@ -29,7 +29,7 @@ ARROWS = {
     "checkpoint": set(),
     "evaluate": {"metrics", "protocol"},
     "train": {"data", "evaluate", "checkpoint", "recipe", "optimise"},
-    "suite": {"data", "metrics", "recipe", "protocol", "checkpoint", "published"},
+    "suite": {"code", "data", "metrics", "recipe", "protocol", "checkpoint", "published"},
     "store": {"curve"},
     "published": set(),
     "report": {"published", "metrics", "code"},

@@ -9,8 +9,9 @@ from harness.data.importing import import_file
 from harness.data.listing import list_rows, where
 from harness.data.locate import cache_folder, search_roots
 from harness.data.preparation import prepare
+from harness.data.progress import download_bars, download_lines
 from harness.data.registry import ALIASES, DATASETS, KINDS
-from harness.data.spec import parse
+from harness.data.spec import SpecError, parse
 from harness.data.verification import verify
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "MarkovSource",
     "OwnText",
     "Registered",
+    "SpecError",
     "cache_folder",
+    "download_bars",
+    "download_lines",
     "facts",
     "identify",
     "import_file",

@@ -30,7 +30,7 @@ class DatasetFacts:
 
 
 def facts(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetFacts:
-    """Raises ValueError for a block that `parse` refuses."""
+    """Raises SpecError for a block that `parse` refuses."""
     config = parse(spec)
     if isinstance(config, OwnText):
         name = own.name_of(config)
@@ -57,7 +57,7 @@ def identify(
 ) -> dict[str, Any]:
     """What the content is, for run ids: a registry's checksums, own files' hashes, or all of a source's parameters.
 
-    Raises DataError where a file of the user's is missing; ValueError as `parse` does.
+    Raises DataError where a file of the user's is missing; SpecError as `parse` does.
     """
     config = parse(spec)
     if isinstance(config, OwnText):

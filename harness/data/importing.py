@@ -15,6 +15,7 @@ from harness.data.locate import cache_folder, locked, raw_folder, writing
 from harness.data.obtain import gather
 from harness.data.preparation import prepare
 from harness.data.registry import Dataset, RemoteFile, dataset
+from harness.data.spec import parse
 from harness.data.verification import remote_files
 from harness.errors import DataError
 
@@ -25,9 +26,11 @@ def import_file(name: str, path: Path, *, cache: Path | None = None) -> dict[str
     The file may have any name: its size and checksum say what it is. Returns name, imported (file names),
     missing (files still to bring), prepared (folder or None) and manifest (or None).
     Raises DataError where the file is not the dataset's, with the checksum expected and the one found;
-    ValueError for an unknown name.
+    SpecError for an unknown name.
     """
-    row = dataset(Registered(name=name).canonical)
+    config = parse(name)
+    assert isinstance(config, Registered)
+    row = dataset(config.canonical)
     cache = cache or cache_folder()
     path = path.expanduser()
     files = _files_in(row, path) if path.is_dir() else [path]

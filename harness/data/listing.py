@@ -48,7 +48,7 @@ def where(
 ) -> str:
     """One phrase on where the data would come from; a missing file is part of the answer, not an error.
 
-    Raises ValueError as `parse` does.
+    Raises SpecError as `parse` does.
     """
     cache = cache or cache_folder()
     try:

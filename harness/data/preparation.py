@@ -42,7 +42,7 @@ class Request:
 def request(
     spec: str | Mapping[str, Any] | DatasetConfig, *, roots: Sequence[Path] = (), base: Path | None = None
 ) -> Request:
-    """Raises DataError where a file of the user's is missing; ValueError as `parse` does."""
+    """Raises DataError where a file of the user's is missing; SpecError as `parse` does."""
     config = parse(spec)
     if isinstance(config, OwnText):
         files = own.find_files(config, roots=roots, base=base)
@@ -70,7 +70,7 @@ def prepare(
     """Return the folder of the prepared dataset, made now if it is not there or is damaged.
 
     roots: read-only folders to search. base: where relative paths of the user's own files start. progress is
-    called during downloads. Raises DataError where data is missing or wrong; ValueError as `parse` does.
+    called during downloads. Raises DataError where data is missing or wrong; SpecError as `parse` does.
     """
     cache = cache or cache_folder()
     wanted = request(spec, roots=roots, base=base)

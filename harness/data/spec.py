@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.data.config import DatasetConfig, MarkovSource, OwnText, Registered
 from harness.data.registry import KINDS, near
+from harness.errors import DataError
 
 _CLASSES: dict[str, type[OwnText] | type[MarkovSource]] = {
     "bytes": OwnText,
@@ -19,15 +20,24 @@ _CLASSES: dict[str, type[OwnText] | type[MarkovSource]] = {
 _KIND_NEEDED = f"a kind out of {', '.join(KINDS)}"
 
 
+class SpecError(DataError, ValueError):
+    """A dataset name or block that cannot be used: a ValueError for a caller, and one line for the user."""
+
+
 def parse(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetConfig:
     """A registered name, a block such as {"name": "enwik8"} or {"kind": "bytes", ...}, or a config as it is.
 
-    Raises ValueError, in one line and with the near name, for anything unknown or impossible.
+    Raises SpecError, in one line and with the near name, for anything unknown or impossible.
     """
     if isinstance(spec, Registered | OwnText | MarkovSource):
         return spec
-    if isinstance(spec, str):
-        return Registered(name=spec)
+    try:
+        return Registered(name=spec) if isinstance(spec, str) else _parse_block(spec)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+
+
+def _parse_block(spec: Mapping[str, Any]) -> DatasetConfig:
     if "kind" not in spec:
         return _parse_registered(spec)
     kind = spec["kind"]

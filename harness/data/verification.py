@@ -28,7 +28,7 @@ def verify(
     Keys: name, ok, sources (file, path, ok, problem), prepared (folder, or null), damage (lines), rebuilt, problem.
     A damaged folder is rebuilt from sources that are here (never by download), unless repair is False. ok means: at
     least something is here, and all of it is right now. Raises DataError where a file of the user's is missing;
-    ValueError for an unknown name.
+    SpecError for an unknown name.
     """
     cache = cache or cache_folder()
     wanted = request(spec, roots=roots, base=base)

@@ -29,11 +29,11 @@ def difference_text(row: Row) -> str:
 
 
 def params_text(row: Row) -> str:
-    """13787650 -> 13.8M, 415410 -> 415k."""
+    """13787650 -> 13.8M, 24000000 -> 24M, 415410 -> 415k."""
     if row.params is None:
         return NOT_APPLICABLE
     if row.params >= 1_000_000:
-        return f"{row.params / 1e6:.1f}M"
+        return f"{row.params / 1e6:.1f}".removesuffix(".0") + "M"
     return f"{row.params / 1e3:.0f}k" if row.params >= 10_000 else str(row.params)
 
 

@@ -84,7 +84,9 @@ class _Reasons:
             return _failure(ours[0])
         suites = self._suites_for(row)
         if not suites and not finished:
-            return f"no suite for {dataset_title(row.dataset)} is installed"
+            of_dataset = any(suite.dataset.get("name") == row.dataset for suite in self.suites)
+            what = "suite with an entry for this row" if of_dataset else f"suite for {dataset_title(row.dataset)}"
+            return f"no {what} is installed"
         where = f"; suite {', '.join(suites)} has it" if suites else ""
         return f"no finished run of the full recipe among these records{where}"
 

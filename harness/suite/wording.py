@@ -21,6 +21,9 @@ _MUST_BE = {
     "dataclass_exact_type": "a block of keys",
 }
 
+MIN_PREFIX = 3
+"""Letters of a name's beginning that are enough to guess the rest."""
+
 MAX_LISTED = 16
 """Names listed where none is near."""
 
@@ -29,6 +32,8 @@ def near(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?`, or the known names where none is near; begins with a space."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if not close and len(name) >= MIN_PREFIX:
+        close = [each for each in names if each.startswith(name)][:1]
     if not close:  # another spelling of the same letters: AWD_LSTM, awdlstm
         same = {"".join(c for c in each.lower() if c.isalnum()): each for each in names}
         close = difflib.get_close_matches("".join(c for c in name.lower() if c.isalnum()), same, n=1, cutoff=0.7)

@@ -56,7 +56,9 @@ def spec(**changes: Any) -> RunSpec:
     )
 
 
-def score(value: float | None, *, split: str = "test", metric: str = "bpc", targets: int = 1000, **protocol: Any) -> Any:
+def score(
+    value: float | None, *, split: str = "test", metric: str = "bpc", targets: int = 1000, **protocol: Any
+) -> Any:
     """A score whose tally is worth `value`, which for None was not finite."""
     nats = math.nan if value is None else value * math.log(2) if metric == "bpc" else math.log(value)
     return {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ from harness import evaluate
 from harness.protocol import Evaluation
 from harness.types import Tally
 
+
 def brute_force_nll(model: Leaky, ids: np.ndarray) -> list[float]:
     """nll of every token but the first, one at a time, in float64 numpy from the model's equations."""
     embedding = model.embedding.weight.detach().numpy()
     weight, bias = model.out.weight.detach().numpy(), model.out.bias.detach().numpy()
     state = np.zeros(embedding.shape[1])
     found = []
-    for current, following in zip(ids[:-1], ids[1:], strict=True):
+    for current, following in pairwise(ids):
         state = 0.9 * state + embedding[current]
         logits = weight @ state + bias
         found.append(float(np.log(np.exp(logits).sum()) - logits[following]))

@@ -20,7 +20,9 @@ from harness.errors import StoreError
 from harness.store import Store
 from harness.types import RunRecord
 
-SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text())
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()
+)
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -41,7 +43,9 @@ def test_a_curve_reads_back_with_its_types(rows: Any) -> None:
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(points=st.lists(BLOCKS, max_size=4), data=BLOCKS, scores=st.lists(BLOCKS, max_size=2), training=st.none() | BLOCKS)
+@given(
+    points=st.lists(BLOCKS, max_size=4), data=BLOCKS, scores=st.lists(BLOCKS, max_size=2), training=st.none() | BLOCKS
+)
 def test_what_is_written_is_read_back(tmp_path: Path, points: Any, data: Any, scores: Any, training: Any) -> None:
     store = Store(tmp_path)
     written = record(curve=points, data=data, scores=scores, training=training)
@@ -182,7 +186,7 @@ def test_damage_is_named_and_does_not_hide_the_rest(tmp_path: Path) -> None:
     assert "labels.json: is damaged" in problems[2]
     assert "schema 99" in problems[3]
     assert "update the harness" in problems[3]
-    with pytest.raises(StoreError, match="record.json: is damaged"):
+    with pytest.raises(StoreError, match=r"record\.json: is damaged"):
         store.find(runs[0].run_id)
     store.write(runs[0])
     assert store.find(runs[0].run_id) is not None

@@ -29,7 +29,9 @@ profiles:
     entries:
       lstm: {title: short, model: {hidden: 4}, recipe: {epochs: null, tokens: 1_000, decay_at: [], windows: null}}
       qrnn: null
-      wide: {model: {builder: awd-lstm, layers: 1, hidden: 64, embedding: 8}, recipe: {optimizer: sgd, lr: 1, batch: 4, bptt: 5, epochs: 1}}
+      wide:
+        model: {builder: awd-lstm, layers: 1, hidden: 64, embedding: 8}
+        recipe: {optimizer: sgd, lr: 1, batch: 4, bptt: 5, epochs: 1}
   own: {dataset: {kind: bytes, file: a.txt, fractions: [0.8, 0.1, 0.1]}}
   same: {dataset: {kind: markov, symbols: 4}}
   nothing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -126,7 +127,7 @@ def bomb(levels: int, copies: int) -> str:
         bomb(30, 9),
         bomb(2000, 2),
         "a0: &a0 {x: 1}\n" + "\n".join(f"a{n}: &a{n} {{l: *a{n - 1}, r: *a{n - 1}}}" for n in range(1, 200)),
-        "a: &a [" + "1, " * 9_000 + "1]\nb: [*a, *a, *a]",
+        "a: &a [" + "1, " * 2_000 + "1]\nb: [" + "*a, " * 20 + "]",
         "a: [" + "1, " * (MAX_NODES + 1) + "1]",
     ],
     ids=["lists", "binary", "mappings", "wide", "plain"],
@@ -189,11 +190,13 @@ YAML_PIECES = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=60), YAML_PIECES))
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
+    message = "x.yaml"
     try:
         parse_yaml(text, "x.yaml")
     except SuiteError as error:
-        assert str(error).startswith("x.yaml")
-        assert "\n" not in str(error)
+        message = str(error)
+    assert message.startswith("x.yaml")
+    assert "\n" not in message
 
 
 JSON_VALUES = st.recursive(
@@ -207,6 +210,4 @@ JSON_VALUES = st.recursive(
 @settings(max_examples=100, deadline=None)
 @given(st.dictionaries(st.text("abcxyz_-", min_size=1), JSON_VALUES, min_size=1, max_size=4))
 def test_json_is_yaml(value: dict[str, object]) -> None:
-    import json
-
     assert value_of(json.dumps(value, ensure_ascii=False)) == value

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import types
 
-import kernels
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernels import cases
 from torch import Tensor
+
+import kernels
+from kernels import cases
 
 FO_POOL_FAST = [name for name in kernels.KERNELS["fo_pool"] if name != "reference"]
 LSTM_FAST = [name for name in kernels.KERNELS["lstm"] if name != "reference"]

@@ -13,7 +13,7 @@ import pytest
 
 from harness.data import fetch
 from harness.data.fetch import Unavailable, download
-from harness.data.progress import download_bars
+from harness.data.progress import download_bars, download_lines
 from harness.data.registry import RemoteFile
 
 if TYPE_CHECKING:
@@ -187,3 +187,14 @@ def test_a_bar_is_drawn_only_where_asked_for(site: Site, tmp_path: Path) -> None
     with download_bars(console) as progress:
         download(remote_of(BODY, site.serve("/a", BODY)), tmp_path / "f", progress=progress)
     assert "tiny.bin" in text.getvalue()
+
+
+def test_lines_are_few(site: Site, tmp_path: Path) -> None:
+    lines: list[str] = []
+    body = BODY * 30
+    progress = download_lines(lines.append)
+    download(remote_of(body, site.serve("/a", body)), tmp_path / "f", progress=progress)
+    assert 5 <= len(lines) <= 12
+    assert lines[-1] == "downloading tiny.bin: 6.0 of 6.0 MB"
+    progress("other", 1, None)
+    assert lines[-1] == "downloading other: 0.0 MB"

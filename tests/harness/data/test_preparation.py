@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -143,80 +142,6 @@ def test_a_wrong_file_in_the_cache_is_fetched_again(
     assert bytes_of(data.prepare("tiny", cache=tmp_path)) == BODY
 
 
-def test_the_key_is_content_not_path_or_time(tmp_path: Path) -> None:
-    first, second = tmp_path / "a" / "book.txt", tmp_path / "b" / "book.txt"
-    for path in (first, second):
-        path.parent.mkdir()
-        path.write_bytes(BODY)
-    cache = tmp_path / "cache"
-    folder = data.prepare(own(first), cache=cache)
-    assert data.prepare(own(second), cache=cache) == folder
-    assert folder.name.startswith("book-")
-    status = second.stat()
-    second.write_bytes(BODY[:-1] + b"x")
-    import os
-
-    os.utime(second, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert data.prepare(own(second), cache=cache) != folder
-    assert data.prepare({**own(first), "fractions": [0.5, 0.25, 0.25]}, cache=cache) != folder
-    assert data.prepare(own(first, "chars"), cache=cache) != folder
-    assert str(tmp_path) not in json.dumps(data.identify(own(first)))
-    assert str(tmp_path) not in (folder / "manifest.json").read_text()
-
-
-def test_own_files_are_looked_up_from_the_suite_then_the_roots(tmp_path: Path) -> None:
-    base, root = tmp_path / "suites", tmp_path / "root"
-    base.mkdir()
-    root.mkdir()
-    (root / "x.txt").write_bytes(BODY)
-    spec = own("x.txt")
-    assert bytes_of(data.prepare(spec, roots=[root], base=base, cache=tmp_path / "c")) == BODY
-    (base / "x.txt").write_bytes(BODY[::-1])
-    assert bytes_of(data.prepare(spec, roots=[root], base=base, cache=tmp_path / "c")) == BODY[::-1]
-    text = message(lambda: data.identify(own("y.txt"), roots=[root], base=base))
-    assert str(base / "y.txt") in text
-    assert str(root / "y.txt") in text
-    assert "is a folder" in message(lambda: data.identify(own(base)))
-
-
-def test_three_files_of_characters(tmp_path: Path) -> None:
-    texts = {"train": "ein Würfel\nfällt\n", "valid": "né 😀", "test": "zz"}
-    for split, text in texts.items():
-        (tmp_path / f"{split}.txt").write_text(text, encoding="utf-8", newline="")
-    spec = {"kind": "chars", "name": "mine", **{split: f"{split}.txt" for split in texts}}
-    corpus = data.load(data.prepare(spec, base=tmp_path, cache=tmp_path / "c"))
-    assert (corpus.name, corpus.unit) == ("mine", "char")
-    for split, text in texts.items():
-        assert "".join(corpus.vocabulary[token] for token in corpus.splits[split]) == text
-        assert corpus.num_units[split] == len(text)
-    assert corpus.manifest["alphabet_size"] == len(set("".join(texts.values())))
-    assert "newlines kept" in corpus.manifest["event_space"]
-    with pytest.raises(ValueError, match="read-only"):
-        corpus.splits["train"][0] = 1
-
-
-def test_wide_vocabularies_get_wide_ids(tmp_path: Path) -> None:
-    (tmp_path / "wide.txt").write_text("".join(chr(0x3400 + index) for index in range(3000)), encoding="utf-8")
-    corpus = data.load(data.prepare(own("wide.txt", "chars"), base=tmp_path, cache=tmp_path / "c"))
-    assert corpus.manifest["dtype"] == "uint16"
-    assert corpus.splits["test"].tolist() == list(range(2700, 3000))
-
-
-@pytest.mark.parametrize("body", [b"", b"abcdefghij"])
-def test_a_split_too_short_is_refused(tmp_path: Path, body: bytes) -> None:
-    (tmp_path / "short.txt").write_bytes(body)
-    text = message(lambda: data.prepare(own("short.txt"), base=tmp_path, cache=tmp_path / "c"))
-    assert "short: the" in text
-    assert "at least 2" in text
-    assert not list((tmp_path / "c" / "prepared").iterdir())
-
-
-def test_a_registered_name_is_not_lent_to_a_file(tmp_path: Path) -> None:
-    (tmp_path / "enwik8").write_bytes(BODY)
-    assert "under the name enwik8" in message(lambda: data.identify(own(tmp_path / "enwik8")))
-    assert data.identify(own(tmp_path / "enwik8", name="my-sample"))["name"] == "my-sample"
-
-
 @pytest.mark.parametrize(
     "harm",
     [
@@ -248,20 +173,6 @@ def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
     (folder.parent / f".{folder.name}-abc").mkdir()
     data.prepare(own(tmp_path / "x.txt"), cache=tmp_path / "c")
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
-
-
-def test_a_file_edited_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "x.txt"
-    path.write_bytes(BODY)
-    encode = preparation.own.encode
-
-    def edit_then_encode(*arguments: Any) -> Any:
-        path.write_bytes(BODY + b"more")
-        return encode(*arguments)
-
-    monkeypatch.setattr(preparation.own, "encode", edit_then_encode)
-    assert "changed while it was read" in message(lambda: data.prepare(own(path), cache=tmp_path / "c"))
-    assert not list((tmp_path / "c" / "prepared").iterdir())
 
 
 def test_a_row_whose_counts_are_not_met_is_refused(tmp_path: Path, register: Register, tiny_row: Row) -> None:

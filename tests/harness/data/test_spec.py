@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from harness.data import MarkovSource, OwnText, Registered, facts, identify, parse
+from harness.errors import HarnessError
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from harness.data import MarkovSource, OwnText, Registered, facts, identify, par
         ({"kind": "byte"}, "Did you mean 'bytes'?"),
         ({"kind": None}, "is unknown"),
         ({"file": "a"}, "needs a name, or a kind"),
-        ({"name": "enwik8", "file": "a"}, "'file' own data needs a kind out of bytes, chars, markov"),
+        ({"name": "enwik8", "file": "a"}, "'file' does not go with a registered name; own data needs a kind"),
         ({"name": 3}, "must be text"),
         ({"kind": "bytes", "trian": "a"}, "'trian' is unknown for kind bytes. Did you mean 'train'?"),
         ({"kind": "bytes", "train": "a"}, "give train, valid and test"),
@@ -39,6 +40,7 @@ def test_a_bad_block_is_refused_in_one_line(spec: Any, words: str) -> None:
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the words are checked below
         parse(spec)
     assert words in str(error.value)
+    assert isinstance(error.value, HarnessError)
     assert "\n" not in str(error.value)
 
 

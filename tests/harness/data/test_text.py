@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from harness.data import text
 from harness.errors import DataError
 
-
 _FOLDER: list[Path] = []
 
 

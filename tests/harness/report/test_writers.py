@@ -1,0 +1,116 @@
+"""Each format read back by an independent reader."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from record_factory import failed, label, record, spec
+
+from harness import published, report
+from harness.report import github, latex
+from harness.report.table import Table, build
+
+NASTY = r"a|b \ {x}_y & 50% $z ~ ^ # <i> `c` *d* [e](f) -- ''"
+
+
+@pytest.fixture
+def table() -> Table:
+    nasty = spec(label=label(title=NASTY, entry="nasty"), seed=5)
+    runs = [record(1.2345678901234567), record(1.5, spec_=nasty), failed(spec_=spec(seed=9), error="a\nb | c")]
+    return build([(run, [run.spec.label]) for run in runs], published.load(published.find()))
+
+
+def unescape_latex(text: str) -> str:
+    """What TeX would set, by its own rules: `{}` sets nothing."""
+    names = {"textbackslash": "\\", "textasciitilde": "~", "textasciicircum": "^", "textless": "<", "textgreater": ">"}
+    text = re.sub(r"\\(textbar){}", "|", text)
+    text = re.sub(r"\\`{}", "\N{GRAVE ACCENT}", text)
+    text = text.replace(r"\textemdash{}", "\N{EM DASH}")
+    text = re.sub(r"\\(text[a-z]+){}", lambda found: names[found[1]].replace("\\", "\0"), text)
+    text = text.replace(r"\(\pm\)", "±").replace("-{}", "-").replace("'{}", "'").replace(",{}", ",")
+    return re.sub(r"\\([{}&%$#_])", r"\1", text).replace("\0", "\\")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("ab1 \\{}&%$#_~^<>|-',`*[]()±—"), max_size=12))
+def test_latex_sets_the_text_as_it_stands(text: str) -> None:
+    escaped = latex.escape(text)
+    assert unescape_latex(escaped) == " ".join(text.split())
+    assert not re.search(r"(?<!\\)[&%$#_~^<>|]", escaped.replace(r"\\", ""))
+
+
+def test_latex_escapes_every_special_character() -> None:
+    assert latex.escape(r"50% & $x_1$ #1 {a} ~ ^ \ ") == (
+        r"50\% \& \$x\_1\$ \#1 \{a\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+    assert latex.escape("a--b ± —") == r"a-{}-b \(\pm\) \textemdash{}"
+
+
+def test_latex_has_a_cell_per_column(table: Table) -> None:
+    lines = [line for line in report.write(table, "latex").splitlines() if line.endswith(r"\\")]
+    assert len(lines) == len(table.rows) + 1
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {16}
+
+
+def test_github_has_a_cell_per_column(table: Table) -> None:
+    lines = report.write(table, "github").splitlines()
+    assert len(lines) == len(table.rows) + 2
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {18}
+    assert any(re.search(r"\| +failed \|", line) and r"a b \| c" in line for line in lines)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=20))
+def test_github_shows_the_text_as_it_stands(text: str) -> None:
+    shown = github.escape(text).replace("&lt;", "<").replace("&amp;", "&")
+    assert re.sub(r"\\([\\|`*\[\]~_])", r"\1", shown) == " ".join(text.split())
+
+
+def test_json_is_a_list_of_rows_with_full_precision(table: Table) -> None:
+    rows = json.loads(report.write(table, "json"))
+    keys = [
+        "task",
+        "dataset",
+        "metric",
+        "split",
+        "protocol",
+        "value",
+        "model",
+        "entry",
+        "params",
+        "published",
+        "status",
+    ]
+    assert all(set(keys) <= set(row) for row in rows)
+    assert len(rows) == len(table.rows)
+    assert 1.2345678901234567 in [row["value"] for row in rows]
+    lost = [row for row in rows if row["status"] == "failed"]
+    assert [(row["value"], row["error"]) for row in lost] == [(None, "a\nb | c")] * 2
+    assert {row["status"] for row in rows} == {"finished", "failed", "published"}
+    ours = next(row for row in rows if row["status"] == "finished" and row["split"] == "test")
+    assert (ours["dataset"], ours["metric"], ours["published"]) == ("ptb-char", "bpc", 1.175)
+
+
+def test_csv_reads_back(table: Table) -> None:
+    rows = list(csv.DictReader(io.StringIO(report.write(table, "csv"))))
+    assert len(rows) == len(table.rows)
+    for row, source in zip(rows, table.rows, strict=True):
+        assert row["value"] == (source.status if source.value is None else repr(source.value))
+        assert row["params"] == ("" if source.params is None else str(source.params))
+        assert row["run_ids"].split() == list(source.run_ids)
+
+
+@pytest.mark.parametrize("fmt", report.WRITERS)
+def test_every_writer_writes_text_and_no_table_is_too_small(fmt: str, table: Table) -> None:
+    for some in (table, Table(())):
+        text = report.write(some, fmt)
+        assert text.endswith("\n")
+        assert text == report.write(some, fmt)
+    if fmt != "json":
+        assert "failed" in report.write(table, fmt)

@@ -1,0 +1,252 @@
+"""The gate: each exit code from the situation it stands for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_factory import CODE, failed, label, record, score, spec
+
+from harness import baseline
+from harness.check import check, update
+from harness.errors import NotComparableError, StoreError
+from harness.store import Store
+from harness.types import RunRecord
+
+OTHER_CODE = {**CODE, "source_sha256": "cd" * 32}
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """A baseline of one run: test 1.5, valid 1.6, tolerance 0.01, and its speed."""
+    path = tmp_path / "baseline.json"
+    update(stored(tmp_path / "first", record(1.5)), path, speed=True)
+    return path
+
+
+def stored(root: Path, *records: RunRecord) -> Path:
+    for run in records:
+        Store(root).write(run)
+    root.mkdir(exist_ok=True)
+    return root
+
+
+def verdicts(report: Any) -> dict[tuple[str, str], str]:
+    return {(row.identity[4], row.identity[6]): row.verdict for row in report.rows}
+
+
+def words() -> Any:
+    return spec(label=label(metrics=("perplexity",), published=None))
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "verdict"),
+    [(1.5, 0, "pass"), (1.51, 0, "pass"), (1.5101, 1, "regression"), (1.49, 0, "pass"), (1.4, 0, "improved")],
+)
+def test_tolerance_decides(tmp_path: Path, base: Path, value: float, code: int, verdict: str) -> None:
+    report = check(stored(tmp_path / "now", record(value)), base, code=CODE)
+    assert report.exit_code == code
+    assert verdicts(report)["test", "quality"] == verdict
+    assert verdict in report.render()
+
+
+def test_perplexity_has_a_relative_default(tmp_path: Path) -> None:
+    base = tmp_path / "b.json"
+    update(stored(tmp_path / "a", record(200.0, spec_=words())), base)
+    assert check(stored(tmp_path / "ok", record(200.9, spec_=words())), base, code=CODE).exit_code == 0
+    assert check(stored(tmp_path / "bad", record(201.2, spec_=words())), base, code=CODE).exit_code == 1
+
+
+@pytest.mark.parametrize("run", [failed(), failed("diverged"), record(None)])
+def test_a_run_without_a_value_is_a_regression(tmp_path: Path, base: Path, run: RunRecord) -> None:
+    report = check(stored(tmp_path / "now", run), base, code=CODE)
+    assert report.exit_code == 1
+    assert verdicts(report)["test", "quality"] == "regression"
+
+
+def test_no_baseline_is_not_comparable(tmp_path: Path) -> None:
+    with pytest.raises(NotComparableError, match="there is no baseline") as refused:
+        check(stored(tmp_path / "now", record()), tmp_path / "none.json", code=CODE)
+    assert refused.value.exit_code == 3
+    (tmp_path / "empty.json").write_text('{"schema": 1, "rows": []}')
+    with pytest.raises(NotComparableError, match="has no rows"):
+        check(tmp_path / "now", tmp_path / "empty.json", code=CODE)
+
+
+def test_no_run_is_not_comparable(tmp_path: Path, base: Path) -> None:
+    report = check(tmp_path / "nothing", base, code=CODE)
+    assert report.exit_code == 3
+    assert set(verdicts(report).values()) == {"not comparable"}
+
+
+def test_other_code_is_not_comparable(tmp_path: Path, base: Path) -> None:
+    report = check(stored(tmp_path / "now", record(1.5)), base, code=OTHER_CODE)
+    assert report.exit_code == 3
+    assert "made by code 0.1.0+ababababab" in report.render()
+
+
+def test_an_old_record_never_stands_in_for_a_failed_new_one(tmp_path: Path, base: Path) -> None:
+    old = record(1.5, code=OTHER_CODE, spec_=spec(device="cuda"))
+    assert check(stored(tmp_path / "now", old, failed()), base, code=CODE).exit_code == 1
+
+
+SCORES = [score(1.6, split="valid"), score(1.5)]
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (record(scores=[SCORES[0], score(1.5, warmup=7)]), "another protocol: warmup is 7, was 0"),
+        (record(scores=[SCORES[0], score(1.5, denominator="words")]), "another protocol: denominator"),
+        (record(scores=[SCORES[0], score(1.5, targets=999)]), "another text: num_targets is 999, was 1000"),
+        (record(spec_=spec(recipe={"optimizer": "sgd"})), "another model, recipe, data or evaluation"),
+    ],
+)
+def test_a_score_of_something_else_is_not_comparable(tmp_path: Path, base: Path, run: RunRecord, reason: str) -> None:
+    report = check(stored(tmp_path / "now", run), base, code=CODE)
+    assert report.exit_code == 3
+    assert reason in report.render()
+
+
+def test_the_window_is_no_other_protocol(tmp_path: Path, base: Path) -> None:
+    run = record(scores=[SCORES[0], score(1.5, window=64)])
+    assert check(stored(tmp_path / "now", run), base, code=CODE).exit_code == 0
+
+
+def test_a_regression_is_said_even_where_others_cannot_be_compared(tmp_path: Path, base: Path) -> None:
+    run = record(scores=[score(1.9, split="valid"), score(1.5, warmup=7)])
+    report = check(stored(tmp_path / "now", run), base, code=CODE)
+    assert verdicts(report)["test", "quality"] == "not comparable"
+    assert report.exit_code == 1
+
+
+def test_a_record_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
+    results = stored(tmp_path / "now", record())
+    (Store(results).run_folder(record().run_id) / "record.json").write_text("{")
+    with pytest.raises(StoreError, match="is damaged") as refused:
+        check(results, tmp_path / "none.json", code=CODE)
+    assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.update(schema=2),
+        lambda body: body.update(more=1),
+        lambda body: body.update(rows={}),
+        lambda body: body["rows"].append(body["rows"][0]),
+        lambda body: body["rows"].append(1),
+        lambda body: body["rows"][0].update(value="1.5"),
+        lambda body: body["rows"][0].update(value=True),
+        lambda body: body["rows"][0].update(value=float("nan")),
+        lambda body: body["rows"][0].update(tolerance=-1),
+        lambda body: body["rows"][0].update(kind="mood"),
+        lambda body: body["rows"][0].update(kind=[]),
+        lambda body: body["rows"][0].update(protocol={"name": "exact"}),
+        lambda body: body["rows"][0].update(extra=1),
+        lambda body: body["rows"][0].pop("seed"),
+    ],
+)
+def test_what_is_no_baseline_is_bad_input_and_is_not_overwritten(tmp_path: Path, base: Path, change: Any) -> None:
+    body = json.loads(base.read_text())
+    change(body)
+    base.write_text(json.dumps(body))
+    before = base.read_bytes()
+    results = stored(tmp_path / "now", record())
+    with pytest.raises(StoreError, match="is not a baseline"):
+        check(results, base, code=CODE)
+    with pytest.raises(StoreError, match="is not a baseline"):
+        update(results, base)
+    assert base.read_bytes() == before
+    base.write_text("{")
+    with pytest.raises(StoreError, match="is not a baseline"):
+        check(results, base, code=CODE)
+
+
+def test_speed_counts_on_the_same_machine_only(tmp_path: Path, base: Path) -> None:
+    slow = record(1.5, training={"tokens_per_s": 49.0, "seconds": 20.0})
+    assert check(stored(tmp_path / "same", slow), base, code=CODE).exit_code == 1
+    elsewhere = replace(slow, machine={"fingerprint": "Another CPU"})
+    report = check(stored(tmp_path / "other", elsewhere), base, code=CODE)
+    assert report.exit_code == 0
+    assert verdicts(report)["train", "speed"] == "skipped"
+    assert "other hardware: Another CPU" in report.render()
+    fast = record(1.5, training={"tokens_per_s": 151.0, "seconds": 5.0})
+    assert verdicts(check(stored(tmp_path / "fast", fast), base, code=CODE))["train", "speed"] == "improved"
+
+
+def test_the_limit_is_held_in_both_directions_and_once(tmp_path: Path) -> None:
+    base = tmp_path / "b.json"
+
+    def runs(limit: float) -> list[RunRecord]:
+        return [record(1.5, spec_=spec(seed=seed), data={"limits": {"bpc": limit}}) for seed in (1, 2)]
+
+    update(stored(tmp_path / "a", *runs(1.25)), base)
+    assert [row.kind for row in baseline.read(base)].count("limit") == 1
+    for number, (limit, code) in enumerate([(1.25, 0), (1.2, 1), (1.3, 1)]):
+        report = check(stored(tmp_path / str(number), *runs(limit)), base, code=CODE)
+        assert (report.exit_code, verdicts(report)["data", "limit"]) == (code, "regression" if code else "pass")
+
+
+def test_new_runs_pass_and_are_shown(tmp_path: Path, base: Path) -> None:
+    results = stored(tmp_path / "now", record(1.5), record(9.0, spec_=spec(seed=2)))
+    report = check(results, base, code=CODE)
+    assert report.exit_code == 0
+    assert [row.verdict for row in report.rows].count("new") == 2
+    assert "2 new" in report.render()
+
+
+def test_update_keeps_tolerances_and_rows_it_cannot_renew(tmp_path: Path, base: Path) -> None:
+    body = json.loads(base.read_text())
+    for row in body["rows"]:
+        row["tolerance"] = 0.125
+    base.write_text(json.dumps(body))
+    report = update(stored(tmp_path / "now", record(1.25), failed(spec_=spec(seed=2))), base)
+    rows = {(row.split, row.kind): row for row in baseline.read(base)}
+    assert {row.tolerance for row in rows.values()} == {0.125}
+    assert rows["test", "quality"].value == 1.25
+    assert rows["train", "speed"].value == 100.0
+    assert "failed: out of memory at step 12" in str(report)
+    update(tmp_path / "nothing", base)
+    assert {(row.split, row.kind) for row in baseline.read(base)} == set(rows)
+
+
+def test_equal_records_make_an_equal_file(tmp_path: Path) -> None:
+    runs = [record(1.5, spec_=spec(seed=seed)) for seed in range(4)]
+    update(stored(tmp_path / "a", *runs), tmp_path / "a.json", speed=True)
+    update(stored(tmp_path / "b", *reversed(runs)), tmp_path / "b.json", speed=True)
+    text = (tmp_path / "a.json").read_text()
+    assert text == (tmp_path / "b.json").read_text()
+    update(tmp_path / "a", tmp_path / "a.json", speed=True)
+    assert text == (tmp_path / "a.json").read_text()
+
+
+def test_an_interrupted_update_loses_nothing(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results, before = stored(tmp_path / "now", record(1.25)), base.read_bytes()
+
+    def crash(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", crash)
+    with pytest.raises(StoreError, match="No space left on device"):
+        update(results, base)
+    assert base.read_bytes() == before
+
+
+def test_nothing_makes_no_baseline(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="holds no finished run"):
+        update(stored(tmp_path / "now", failed(training=None)), tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_the_table_shows_what_moved(tmp_path: Path, base: Path) -> None:
+    text = check(stored(tmp_path / "now", record(1.7)), base, code=CODE).render()
+    line = next(line for line in text.splitlines() if "| test " in line)
+    assert [cell.strip() for cell in line.strip("|").split("|")] == [
+        *("ptb-char", "quick", "awd-lstm", "1", "test", "bpc", "quality"),
+        *("1.5000", "1.7000", "+0.2000", "0.0100", "regression", "worse by more than the tolerance"),
+    ]
+    assert text.splitlines()[-1] == "2 regression, 1 pass"

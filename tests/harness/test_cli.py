@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from harness.cli import main
+
+ORACLE = """
+suite: oracle-only
+task: Language Modelling
+dataset: {kind: markov, order: 1, symbols: 4, train: 500, valid: 400, test: 600}
+metrics: [bpc]
+entries:
+  oracle: {title: oracle, model: {builder: markov-oracle, order: 1, symbols: 4, concentration: 0.2, seed: 0}}
+"""
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "oracle.yaml"
+    path.write_text(ORACLE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "oracle.yaml").write_text(ORACLE)
+    done = call("run", folder / "oracle.yaml", "--results", folder / "results", "--device", "cpu", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    assert "oracle" in done.stdout
+    assert "limit" in done.stdout
+    return folder / "results"
+
+
+def test_quiet_prints_the_leaderboard_alone_and_saves_it(results: Path) -> None:
+    assert (results / "LEADERBOARD.md").read_text().startswith("# Leaderboard")
+
+
+def test_table_as_json_has_the_promised_keys(results: Path) -> None:
+    rows = json.loads(call("table", results, "--format", "json").stdout)
+    keys = {
+        "task",
+        "dataset",
+        "metric",
+        "split",
+        "protocol",
+        "value",
+        "model",
+        "entry",
+        "params",
+        "published",
+        "status",
+    }
+    assert all(keys <= set(row) for row in rows)
+    [oracle] = [row for row in rows if row["entry"] == "oracle" and row["split"] == "test"]
+    assert (oracle["protocol"], oracle["status"], oracle["params"]) == ("exact", "finished", 0)
+    assert oracle["num_targets"] == 599
+
+
+@pytest.mark.parametrize("format_", ["github", "latex", "csv", "json"])
+def test_every_format_prints(results: Path, format_: str) -> None:
+    done = call("table", results, "--format", format_)
+    assert done.exit_code == 0
+    assert "oracle" in done.stdout
+
+
+def test_the_gate_walks_through_its_four_answers(results: Path, tmp_path: Path) -> None:
+    baseline = tmp_path / "baseline.json"
+    missing = call("check", results, "--baseline", baseline)
+    assert missing.exit_code == 3
+    assert len(missing.output.strip().splitlines()) == 1
+    assert call("check", results, "--baseline", baseline, "--update").exit_code == 0
+    assert call("check", results, "--baseline", baseline).exit_code == 0
+    moved = json.loads(baseline.read_text())
+    for row in moved["rows"]:
+        row["value"] -= 1.0
+    baseline.write_text(json.dumps(moved))
+    assert call("check", results, "--baseline", baseline).exit_code == 1
+    baseline.write_text("{")
+    assert call("check", results, "--baseline", baseline).exit_code == 2
+
+
+def test_an_empty_results_folder_is_told_apart_from_a_table(tmp_path: Path) -> None:
+    done = call("table", tmp_path / "nothing")
+    assert done.exit_code == 2
+    assert "holds no records" in done.stderr
+
+
+def test_describe_trains_nothing_and_needs_no_data() -> None:
+    [row] = json.loads(call("describe", "enwik8", "--json").stdout)
+    assert row["parameters"] == 47_270_045
+    assert "3-layer" in call("describe", "suites/ptb-char.yaml").stdout
+
+
+def test_data_of_a_suite_is_prepared_and_verified(suite: Path) -> None:
+    manifest = json.loads(call("data", "prepare", suite, "--json").stdout)
+    assert manifest["counts"]["test"]["tokens"] == 600
+    assert Path(manifest["folder"]).is_dir()
+    assert call("data", "verify", suite).exit_code == 0
+
+
+def test_a_missing_dataset_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    monkeypatch.setenv("HARNESS_DATA", "")
+    done = call("run", "suites/enwik8.yaml", "--device", "cpu")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    [line] = done.stderr.strip().splitlines()
+    assert "enwik8.zip" in line
+    assert "547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc" in line
+    assert "harness data import enwik8 PATH" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "suites/enwik9.yaml"], "Did you mean 'enwik8'?"),
+        (["run", "ptb-char", "--profile", "quik"], "Did you mean 'quick'?"),
+        (["run", "calibration", "--only", "oracel"], "Did you mean 'oracle'?"),
+        (["run", "calibration", "--device", "gpu"], "device 'gpu' is unknown"),
+        (["run", "calibration", "--device", "cuda:"], "device 'cuda:' is unknown"),
+        (["run", "calibration", "--set", "entries.oracle.model.ordr=1"], "Did you mean 'order'?"),
+        (["data", "prepare", "ptb-chr"], "Did you mean 'ptb-char'?"),
+        (["data", "import", "enwik8", "/nowhere/enwik8"], "/nowhere/enwik8"),
+        (["data", "verify", "nothing"], "nothing"),
+        (["describe", "/nowhere.yaml"], "there is no such file"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_two(arguments: list[str], said: str) -> None:
+    done = call(*arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("what", ["suites", "models", "datasets", "metrics"])
+def test_list_names_what_is_installed(what: str) -> None:
+    rows = json.loads(call("list", what, "--json").stdout)
+    expected = {"suites": "ptb-char", "models": "qrnn", "datasets": "hutter-prize", "metrics": "bpc"}
+    assert expected[what] in [row["name"] for row in rows]
+    assert expected[what] in call("list", what).stdout
+
+
+def test_doctor_says_what_is_missing_and_how_to_get_it() -> None:
+    checks = json.loads(call("doctor", "--json").stdout)
+    names = [check["name"] for check in checks]
+    assert names[:3] == ["harness", "python", "torch"]
+    assert "compiler" in names
+    assert all(check["hint"] for check in checks if check["status"] == "missing")
+    assert "torch" in call("doctor").stdout

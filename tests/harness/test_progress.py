@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness import progress
+
+
+def train_event(tokens: int, seconds: float) -> dict[str, Any]:
+    return {
+        "event": "train",
+        "epoch": 0,
+        "tokens": tokens,
+        "total_tokens": 10_000,
+        "loss": 2.5,
+        "best": None,
+        "seconds": seconds,
+    }
+
+
+def test_rate_and_time_left_come_from_the_last_stretch(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = progress.Plain()
+    plain.start("awd-lstm", "bpc")
+    plain.said_at = -1e9
+    plain.event(train_event(1000, 10.0))
+    plain.said_at = -1e9
+    plain.event(train_event(2000, 12.0))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "awd-lstm: 10% of 10,000 tokens, loss 2.5000 bit/char, best -, 0 tokens/s"
+    assert lines[1].endswith("500 tokens/s, 0:16 left")
+
+
+def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = progress.Plain()
+    plain.start("x", "bpc")
+    plain.said_at = -1e9
+    for step in range(100):
+        plain.event(train_event(step, float(step)))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_what_matters_is_always_said(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = progress.Plain()
+    plain.start("x", "bpc")
+    plain.event({"event": "record", "status": "failed", "error": "out of memory"})
+    plain.event({"event": "something new"})
+    assert capsys.readouterr().err == "x: failed: out of memory\n"
+
+
+def test_bars_follow_a_run_to_its_end() -> None:
+    bars = progress.Bars()
+    bars.start("x", "bpc")
+    bars.event(train_event(2500, 1.0))
+    assert bars.bars.tasks[0].percentage == 25
+    bars.event({"event": "evaluate", "split": "test", "protocol": "exact", "done": 3, "total": 4})
+    assert bars.bars.tasks[0].percentage == 75
+    bars.event({"event": "record", "status": "finished", "error": None})
+    bars.stop()
+    assert bars.bars.finished
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    quiet = progress.reporter(quiet=True)
+    quiet.start("x", "bpc")
+    quiet.event(train_event(1, 1.0))
+    quiet.note("something")
+    quiet.stop()
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""

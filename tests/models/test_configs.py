@@ -1,0 +1,93 @@
+"""Configs: parameter counts, refusals, and no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import models
+from models.awd_lstm.config import Config as AwdLstm
+from models.config import Dropout
+from models.markov.config import Config as Markov
+from models.qrnn.config import Config as Qrnn
+
+# Counts of the official code and the paper; the first QRNN is the one of the paper's 13.8M row.
+PUBLISHED = [
+    ("awd-lstm", AwdLstm(layers=3, hidden=1000, embedding=200), 50, 13_787_650),
+    ("awd-lstm", AwdLstm(layers=3, hidden=1840, embedding=400), 205, 47_270_045),
+    ("awd-lstm", AwdLstm(layers=3, hidden=1150, embedding=400), 10_000, 24_221_600),
+    ("awd-lstm", AwdLstm(layers=2, hidden=256, embedding=64), 50, 415_410),
+    ("qrnn", Qrnn(layers=6, hidden=1024, embedding=128), 50, 13_784_754),
+    ("qrnn", Qrnn(layers=4, hidden=1550, embedding=400), 10_000, 24_020_150),
+]
+
+
+@pytest.mark.parametrize(("builder", "config", "vocab_size", "count"), PUBLISHED)
+def test_published_parameter_counts(builder: str, config: models.ModelConfig, vocab_size: int, count: int) -> None:
+    assert config.num_parameters(vocab_size) == count
+    with torch.device("meta"):
+        model = models.build(builder, config, vocab_size=vocab_size)
+    assert sum(p.numel() for p in model.parameters()) == count
+
+
+@pytest.mark.parametrize("tie", [True, False])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_formulas_count_what_is_built(layers: int, tie: bool) -> None:
+    configs = {
+        "awd-lstm": AwdLstm(layers=layers, hidden=7, embedding=5, tie=tie),
+        "qrnn": Qrnn(layers=layers, hidden=7, embedding=5, tie=tie, first_window=1 + layers % 2),
+    }
+    for builder, config in configs.items():
+        model = models.build(builder, config, vocab_size=13)
+        assert sum(p.numel() for p in model.parameters()) == config.num_parameters(13)
+        matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name != "embedding"]
+        softmax = 13 * 5 if tie else 0
+        assert config.forward_flops_per_token(13) == 2 * (sum(p.numel() for p in matrices) + softmax)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AwdLstm(layers=0, hidden=2, embedding=2), "layers must be at least 1, got 0"),
+        (lambda: AwdLstm(layers=1, hidden=2, embedding=0), "embedding must be at least 1, got 0"),
+        (lambda: AwdLstm(layers=1, hidden=2, embedding=2, ar=-1), "ar must be finite and not negative, got -1"),
+        (lambda: Qrnn(layers=1, hidden=2, embedding=2, tar=float("nan")), "tar must be finite"),
+        (lambda: Qrnn(layers=1, hidden=-3, embedding=2), "hidden must be at least 1, got -3"),
+        (lambda: Qrnn(layers=1, hidden=2, embedding=2, zoneout=1), r"zoneout must be in \[0, 1\), got 1"),
+        (lambda: Qrnn(layers=1, hidden=2, embedding=2, first_window=3), "first_window must be 1 or 2, got 3"),
+        (lambda: Dropout(weight=1.0), r"dropout.weight must be in \[0, 1\), got 1.0"),
+        (lambda: Dropout(input=float("nan")), "dropout.input must be in"),
+        (lambda: Markov(order=0, symbols=2, concentration=1, seed=0), "order must be at least 1"),
+        (lambda: Markov(order=1, symbols=1, concentration=1, seed=0), "symbols must be at least 2"),
+        (lambda: Markov(order=9, symbols=16, concentration=1, seed=0), "at most 65,536"),
+        (lambda: Markov(order=1, symbols=2, concentration=0, seed=0), "concentration must be positive"),
+        (lambda: Markov(order=1, symbols=2, concentration=1, seed=-1), "seed must not be negative"),
+    ],
+)
+def test_impossible_values_are_refused(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_builders_refuse_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="lstm backend 'nope' is unknown"):
+        models.build("awd-lstm", AwdLstm(layers=1, hidden=2, embedding=2), vocab_size=3, kernel="nope")
+    with pytest.raises(ValueError, match="fo_pool backend 'fused' is unknown"):
+        models.build("qrnn", Qrnn(layers=1, hidden=2, embedding=2), vocab_size=3, kernel="fused")
+    with pytest.raises(ValueError, match="oracle of 4 symbols cannot score a vocabulary of 5"):
+        models.build("markov-oracle", Markov(order=1, symbols=4, concentration=1, seed=0), vocab_size=5)
+    with pytest.raises(ValueError, match="vocab_size must be at least 1"):
+        models.build("qrnn", Qrnn(layers=1, hidden=2, embedding=2), vocab_size=0)
+
+
+def test_configs_and_tables_import_no_torch() -> None:
+    code = (
+        "import sys, models, kernels\n"
+        "for name in models.BUILDERS: models.config_class(name)\n"
+        "import models.markov.source\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

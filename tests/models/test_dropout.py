@@ -1,0 +1,74 @@
+"""The masks themselves: shape, scale, reproducibility, and doing nothing when they should."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models import dropout
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_locked_mask_is_constant_over_time_and_differs_over_streams() -> None:
+    ones = torch.ones(6, 4, 50)
+    out = dropout.locked(ones, 0.25, training=True, generator=seeded())
+    assert (out == out[:1]).all()
+    assert out.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert not torch.equal(out[0, 0], out[0, 1])
+
+
+def test_embedding_dropout_drops_whole_ids_everywhere() -> None:
+    weight = torch.rand(40, 3) + 1
+    ids = torch.randint(40, (30, 5))
+    out = dropout.embedding(ids, weight, 0.4, training=True, generator=seeded())
+    scale = out / weight[ids]
+    assert (scale == scale[..., :1]).all() or torch.allclose(scale, scale[..., :1].expand_as(scale))
+    factor = {}
+    for token, value in zip(ids.flatten().tolist(), scale[..., 0].flatten().tolist(), strict=True):
+        assert factor.setdefault(token, value) == pytest.approx(value, rel=1e-6)
+    assert {round(value, 4) for value in factor.values()} == {0.0, round(1 / 0.6, 4)}
+
+
+def test_embedding_dropout_equals_dropping_rows_of_the_matrix() -> None:
+    weight = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
+    ids = torch.randint(9, (7, 3))
+    out = dropout.embedding(ids, weight, 0.5, training=True, generator=seeded(3))
+    keep = torch.empty(9, dtype=torch.float64).bernoulli_(0.5, generator=seeded(3)) / 0.5
+    torch.testing.assert_close(out, (weight * keep[:, None])[ids])
+    out.sum().backward()
+    counts = torch.bincount(ids.flatten(), minlength=9)
+    torch.testing.assert_close(weight.grad, (counts * keep)[:, None].expand(9, 4))
+
+
+def test_weight_drop_gradient_is_the_dropped_weights_gradient_over_kept_share() -> None:
+    raw = torch.randn(6, 5, requires_grad=True)
+    dropped = dropout.weight(raw, 0.5, training=True, generator=seeded())
+    dropped.retain_grad()
+    (dropped**3).sum().backward()
+    kept = dropped != 0
+    assert 0 < kept.sum() < kept.numel()
+    assert (raw.grad[~kept] == 0).all()
+    torch.testing.assert_close(raw.grad[kept], dropped.grad[kept] / 0.5)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_masks_keep_the_mean(p: float) -> None:
+    mask = dropout.scaled_mask(torch.empty(0, dtype=torch.float64), (200_000,), p, seeded())
+    share = (mask > 0).double().mean().item()
+    assert share == pytest.approx(1 - p, abs=5 * (p * (1 - p) / 200_000) ** 0.5)
+    assert mask.max().item() == pytest.approx(1 / (1 - p))
+
+
+@pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.5, False)])
+def test_nothing_is_drawn_without_need(p: float, training: bool) -> None:
+    generator = seeded()
+    before = generator.get_state()
+    x, weight = torch.randn(3, 2, 4), torch.randn(5, 4)
+    ids = torch.randint(5, (3, 2))
+    assert dropout.locked(x, p, training=training, generator=generator) is x
+    assert dropout.weight(weight, p, training=training, generator=generator) is weight
+    assert torch.equal(dropout.embedding(ids, weight, p, training=training, generator=generator), weight[ids])
+    assert torch.equal(generator.get_state(), before)

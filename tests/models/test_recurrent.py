@@ -1,0 +1,212 @@
+"""What AWD-LSTM and QRNN share: dropout that acts, carried state, penalties, probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import models
+from models.config import Dropout
+from models.recurrent import RecurrentModel
+from models.step import detach, reset_streams
+
+BUILDERS = ["awd-lstm", "qrnn"]
+VOCAB = 13
+ALL = Dropout(embedding=0.1, input=0.2, hidden=0.2, output=0.2, weight=0.5)
+
+
+def make(builder: str, **fields: Any) -> RecurrentModel:
+    torch.manual_seed(0)
+    sizes = {"layers": 2, "hidden": 7, "embedding": 5}
+    config = models.config_class(builder)(**{**sizes, **fields})
+    model = models.build(builder, config, vocab_size=VOCAB).double()
+    assert isinstance(model, RecurrentModel)
+    return model
+
+
+def weight_name(builder: str) -> str:
+    return "layers.0.weight_hh" if builder == "awd-lstm" else "layers.0.linear.weight"
+
+
+def ids(steps: int, streams: int, seed: int = 1) -> torch.Tensor:
+    return torch.randint(VOCAB, (steps, streams), generator=torch.Generator().manual_seed(seed))
+
+
+def nll(model: RecurrentModel, x: torch.Tensor, seed: int | None = None) -> torch.Tensor:
+    if seed is not None:
+        model.generator = torch.Generator().manual_seed(seed)
+    return model(x[:-1], x[1:], model.initial_state(x.shape[1])).nll_TB
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("field", ["embedding", "input", "hidden", "output", "weight"])
+def test_every_dropout_acts_in_training_only(builder: str, field: str) -> None:
+    model, plain = make(builder, dropout=Dropout(**{field: 0.5})), make(builder)
+    x = ids(6, 3)
+    first, again, other = (nll(model, x, seed) for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
+    model.eval()
+    before = model.generator.get_state()
+    assert torch.equal(nll(model, x), nll(plain, x))
+    assert torch.equal(model.generator.get_state(), before)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_generator_makes_masks_independent_of_the_global_one(builder: str) -> None:
+    model, x = make(builder, dropout=ALL), ids(4, 2)
+    torch.manual_seed(10)
+    first = nll(model, x, 3)
+    torch.manual_seed(11)
+    assert torch.equal(first, nll(model, x, 3))
+    model.generator = None
+    torch.manual_seed(10)
+    default = nll(model, x)
+    torch.manual_seed(10)
+    assert torch.equal(default, nll(model, x))
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_weight_drop_trains_the_raw_weight(builder: str) -> None:
+    """The gradient of a model with a fixed, already dropped weight, over the kept share, and zero elsewhere."""
+    p = 0.4
+    model, fixed = make(builder, layers=1, dropout=Dropout(weight=p)), make(builder, layers=1)
+    raw, x = model.get_parameter(weight_name(builder)), ids(6, 3)
+    mask = torch.empty_like(raw).bernoulli_(1 - p, generator=torch.Generator().manual_seed(7)) / (1 - p)
+    with torch.no_grad():
+        fixed.get_parameter(weight_name(builder)).copy_(raw * mask)
+    loss = nll(model, x, 7)
+    torch.testing.assert_close(loss, nll(fixed, x))
+    loss.mean().backward()
+    nll(fixed, x).mean().backward()
+    fixed_gradient = fixed.get_parameter(weight_name(builder)).grad
+    assert (raw.grad[mask == 0] == 0).all()
+    assert 0 < (mask == 0).sum() < mask.numel()
+    torch.testing.assert_close(raw.grad, fixed_gradient * mask)
+    old = raw.detach().clone()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    kept = mask != 0
+    assert torch.equal(raw.detach()[~kept], old[~kept])
+    torch.testing.assert_close(raw.detach()[kept], (old - raw.grad)[kept])
+    assert not torch.equal(raw.detach(), old)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_locked_output_mask_is_constant_over_time(builder: str) -> None:
+    """A dropped unit of the last layer is dropped at every step, so its column of the tied gradient shows it."""
+    model = make(builder, layers=1, tie=False, dropout=Dropout(output=0.5))
+    x = ids(8, 1)
+    nll(model, x, 4).sum().backward()
+    used = (model.softmax.weight.grad != 0).any(dim=0)
+    expected = torch.empty(1, 1, 7).bernoulli_(0.5, generator=torch.Generator().manual_seed(4))[0, 0] > 0
+    assert torch.equal(used, expected)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_two_windows_equal_one(builder: str) -> None:
+    fields = {"zoneout": 0.2} if builder == "qrnn" else {}
+    model, x = make(builder, dropout=ALL, layers=3, **fields).eval(), ids(12, 3)
+    whole = model(x[:-1], x[1:], model.initial_state(3))
+    first = model(x[:5], x[1:6], model.initial_state(3))
+    second = model(x[5:-1], x[6:], detach(first.state))
+    torch.testing.assert_close(torch.cat([first.nll_TB, second.nll_TB]), whole.nll_TB, rtol=0, atol=1e-13)
+    for a, b in zip(second.state, whole.state, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_a_zeroed_stream_starts_afresh_and_the_others_go_on(builder: str) -> None:
+    model, x = make(builder).eval(), ids(9, 3)
+    state = model(x[:4], x[1:5], model.initial_state(3)).state
+    kept = model(x[4:8], x[5:9], state).nll_TB
+    reset = model(x[4:8], x[5:9], reset_streams(state, torch.tensor([True, False, True]))).nll_TB
+    torch.testing.assert_close(reset[:, [0, 2]], kept[:, [0, 2]])
+    fresh = model(x[4:8], x[5:9], model.initial_state(3)).nll_TB
+    torch.testing.assert_close(reset[:, 1], fresh[:, 1])
+    assert not torch.allclose(kept[:, 1], fresh[:, 1])
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_streams_do_not_mix(builder: str) -> None:
+    model, x = make(builder).eval(), ids(6, 4)
+    together = nll(model, x)
+    for stream in range(4):
+        torch.testing.assert_close(nll(model, x[:, stream : stream + 1])[:, 0], together[:, stream])
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_penalties(builder: str) -> None:
+    """AR reads the dropped output, TAR the raw one; neither stands in evaluation or at one step."""
+    x = ids(7, 3)
+    raw, _ = make(builder, layers=1).features(x[:-1], make(builder, layers=1).initial_state(3))
+    mask = torch.empty(1, 3, 5).double().bernoulli_(0.5, generator=torch.Generator().manual_seed(2)) / 0.5
+    wanted = 2.0 * ((raw * mask) ** 2).mean() + 3.0 * ((raw[1:] - raw[:-1]) ** 2).mean()
+    model = make(builder, layers=1, ar=2.0, tar=3.0, dropout=Dropout(output=0.5))
+    model.generator = torch.Generator().manual_seed(2)
+    penalty = model(x[:-1], x[1:], model.initial_state(3)).penalty
+    torch.testing.assert_close(penalty, wanted)
+    assert penalty.requires_grad
+    one_step = model(x[:1], x[1:2], model.initial_state(3))
+    assert one_step.penalty.isfinite()
+    evaluated = model.eval()(x[:-1], x[1:], model.initial_state(3)).penalty
+    assert evaluated.shape == ()
+    assert evaluated.item() == 0
+    assert make(builder, layers=1)(x[:-1], x[1:], model.initial_state(3)).penalty.item() == 0
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("tie", [True, False])
+def test_log_probs_sum_to_one_and_agree_with_nll(builder: str, tie: bool) -> None:
+    """Features carry no dropout and no graph, even from a model left in training mode."""
+    model, x = make(builder, dropout=ALL, tie=tie), ids(6, 3)
+    h, state = model.features(x[:-1], model.initial_state(3))
+    log_probs = model.log_probs(h.flatten(0, 1)).view(5, 3, VOCAB)
+    assert not log_probs.requires_grad
+    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(5, 3, dtype=torch.float64))
+    out = model.eval()(x[:-1], x[1:], model.initial_state(3))
+    torch.testing.assert_close(-log_probs.gather(2, x[1:, :, None])[..., 0], out.nll_TB.detach())
+    for a, b in zip(state, out.state, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_zoneout_keeps_cells_and_is_reproducible() -> None:
+    model, x = make("qrnn", layers=1, zoneout=0.9), ids(2, 3)
+    model.generator = torch.Generator().manual_seed(1)
+    state = (tuple(torch.ones_like(part) for part in model.initial_state(3)[0]),)
+    cell = model(x[:1], x[1:], state).state[0][0]
+    held = torch.empty(1, 3, 5).double().bernoulli_(0.1, generator=torch.Generator().manual_seed(1)) == 0
+    assert (cell[held] == 1).all()
+    assert (cell[~held] != 1).all()
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@settings(deadline=None, max_examples=8)
+@given(
+    steps=st.integers(1, 5),
+    streams=st.integers(1, 4),
+    hidden=st.integers(1, 5),
+    embedding=st.integers(1, 5),
+    layers=st.integers(1, 3),
+    tie=st.booleans(),
+)
+def test_any_shape(
+    builder: str, dtype: torch.dtype, steps: int, streams: int, hidden: int, embedding: int, layers: int, tie: bool
+) -> None:
+    fields = {"layers": layers, "hidden": hidden, "embedding": embedding, "tie": tie}
+    model = make(builder, **fields, dropout=ALL, ar=1, tar=1).to(dtype)
+    x = ids(steps + 1, streams)
+    state = model.initial_state(streams)
+    out = model(x[:-1], x[1:], state)
+    assert out.nll_TB.shape == (steps, streams)
+    assert out.nll_TB.dtype == dtype
+    assert out.penalty.shape == ()
+    for old, new in zip(state, out.state, strict=True):
+        assert [(a.shape, a.dtype) for a in old] == [(b.shape, b.dtype) for b in new]
+        assert all(part.shape[-2] == streams for part in new)
+    (out.nll_TB.mean() + out.penalty).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

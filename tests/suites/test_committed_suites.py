@@ -1,0 +1,78 @@
+"""Every suite of the project loads in every profile and says what the paper's recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.code import ROOT
+from harness.suite import load, resolve
+
+SUITES = sorted((ROOT / "suites").glob("*.yaml"))
+
+
+def test_the_four_suites_are_there() -> None:
+    assert [path.stem for path in SUITES] == ["calibration", "enwik8", "hutter-prize", "ptb-char"]
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_every_profile_loads_and_resolves(path: Path) -> None:
+    suite = load(path)
+    assert suite.name == path.stem
+    assert suite.profiles == ("full", "quick")
+    for profile in suite.profiles:
+        specs = resolve(load(path, profile=profile), device="cpu")
+        assert specs
+        assert len({spec.run_id for spec in specs}) == len(specs)
+
+
+@pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
+def test_editors_are_told_of_the_schema(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=suite.schema.json\n")
+
+
+OFFICIAL = {
+    # suite, entry: layers, hidden, embedding, lr, decay_at, epochs, bptt, dropout i / h / o, weight drop
+    ("ptb-char", "awd-lstm"): (3, 1000, 200, 2e-3, [300, 400], 500, 150, (0.1, 0.25, 0.1), 0.5),
+    ("enwik8", "awd-lstm"): (3, 1840, 400, 1e-3, [25, 35], 50, 200, (0.1, 0.1, 0.4), 0.2),
+    ("hutter-prize", "awd-lstm"): (3, 1840, 400, 1e-3, [25, 35], 50, 200, (0.1, 0.1, 0.4), 0.2),
+}
+
+
+@pytest.mark.parametrize(("suite", "name"), OFFICIAL)
+def test_the_default_profile_is_the_official_recipe(suite: str, name: str) -> None:
+    (entry,) = [each for each in load(ROOT / "suites" / f"{suite}.yaml").entries if each.name == name]
+    model, recipe = entry.model, entry.recipe
+    assert recipe is not None
+    drop = model["dropout"]
+    assert (
+        model["layers"], model["hidden"], model["embedding"], recipe["lr"], recipe["decay_at"], recipe["epochs"],
+        recipe["bptt"], (drop["input"], drop["hidden"], drop["output"]), drop["weight"],
+    ) == OFFICIAL[suite, name]  # fmt: skip
+    assert (recipe["optimizer"], recipe["batch"], recipe["clip"], recipe["weight_decay"]) == ("adam", 128, 0.25, 1.2e-6)
+    assert (drop["embedding"], model["ar"], model["tar"], model["tie"]) == (0, 0, 0, True)
+    assert recipe["windows"] == {"half_probability": 0.05, "std": 5.0, "minimum": 5, "scale_lr": True}
+    assert recipe["decay_factor"] == 0.1
+    assert recipe["schedule"]["kind"] == "constant"
+
+
+def test_the_same_data_and_recipe_under_two_names_is_one_run() -> None:
+    for profile in ("full", "quick"):
+        enwik8, hutter = (
+            resolve(load(ROOT / "suites" / f"{name}.yaml", profile=profile), device="cpu")[0]
+            for name in ("enwik8", "hutter-prize")
+        )
+        assert enwik8.run_id == hutter.run_id
+        assert (enwik8.label.dataset, hutter.label.dataset) == ("enwik8", "Hutter Prize")
+        assert hutter.label.published == "hutter-prize/awd-lstm"
+
+
+def test_the_oracle_is_that_of_the_calibration_source() -> None:
+    for profile in ("full", "quick"):
+        suite = load(ROOT / "suites" / "calibration.yaml", profile=profile)
+        oracle = next(entry for entry in suite.entries if entry.name == "oracle")
+        for key in ("order", "symbols", "concentration", "seed"):
+            assert oracle.model[key] == suite.dataset[key]
+        assert suite.dataset["order"] >= 2
+        assert suite.dataset["symbols"] >= 16
