@@ -66,6 +66,9 @@ def read_index(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
     if index.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} has schema {index.get('schema')!r}; this version reads {SCHEMA}")
+    for group, entry in index["files"].items():
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file", "sha256")):
+            raise CheckpointError(f"{path} names no file and sha256 for {group!r}")
     return index
 
 

@@ -19,6 +19,7 @@ import torch
 
 from harness import checkpoint, evaluate
 from harness.data.batch import epoch_over, next_window, to_streams
+from harness.errors import CheckpointError
 from harness.optimise import decay_factor, load_state, make_optimizer, schedule_factor, state_to_tensors
 from harness.recipe import Recipe
 from harness.types import Corpus, LanguageModel
@@ -121,7 +122,7 @@ class Trainer:
             return False
         index = checkpoint.read_index(folder)
         if index.get("identity") != self.identity:
-            raise checkpoint.CheckpointError(
+            raise CheckpointError(
                 f"{folder} belongs to another run or was written by another version; remove it or use --again"
             )
         checkpoint.load_into(self.module, checkpoint.load_group(folder, index, "model"), folder)
@@ -207,7 +208,7 @@ class Trainer:
             step = self.model(tokens_TB[:-1], tokens_TB[1:], detach(self.state))
             loss = step.nll_TB.mean() + step.penalty
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if self.recipe.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         for group in self.optimizer.param_groups:

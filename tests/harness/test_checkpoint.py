@@ -57,6 +57,8 @@ def test_a_changed_byte_is_refused_by_name(tmp_path: Path) -> None:
         ("{", "cannot be read"),
         ("[]", "names no files"),
         (json.dumps({"schema": 99, "files": {}}), "schema 99"),
+        (json.dumps({"schema": 1, "files": {"model": "weights"}}), "no file and sha256 for 'model'"),
+        (json.dumps({"schema": 1, "files": {"model": {"file": 3}}}), "no file and sha256 for 'model'"),
     ],
 )
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, content: str | None, message: str) -> None:

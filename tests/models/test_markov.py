@@ -149,11 +149,18 @@ def test_refusals() -> None:
         source.table(1, 3, float("nan"), 0)
 
 
-def test_slow_mixing_is_refused_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source, "_WORK_LIMIT", 1)
-    sticky = np.array([[1 - 1e-9, 1e-9], [2e-9, 1 - 2e-9]])
+@pytest.mark.parametrize("leak", [1e-9, 1e-16, 0.0])
+def test_a_chain_that_all_but_falls_apart_is_refused(leak: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stationary distribution is not unique, or beyond what float64 steps can find."""
+    monkeypatch.setattr(source, "_MAX_STEPS", 2000)
     with pytest.raises(ValueError, match="mixes too slowly"):
-        source.stationary(sticky, 1, 2)
+        source.stationary(np.array([[1 - leak, leak], [2 * leak, 1 - 2 * leak]]), 1, 2)
+
+
+def test_a_periodic_chain_has_a_stationary_distribution() -> None:
+    cycle = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(source.stationary(cycle, 1, 3), 1 / 3, atol=1e-14)
+    assert source.entropy_rate_bits(cycle, 1, 3) == 0
 
 
 @pytest.mark.parametrize(("order", "symbols"), [(1, 4), (2, 5), (3, 3)])
