@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 PLAIN_EVERY_S = 10.0
@@ -146,7 +147,7 @@ def describe(event: dict[str, Any], metric: str, rate: _Rate) -> str | None:
         return ", ".join(parts)
     if kind == "evaluate":
         return f"scoring {event['split']} ({event['protocol']}) {event['done'] / max(1, event['total']):.0%}"
-    phrases = {
+    phrases: dict[str, Callable[[], str]] = {
         "resumed": lambda: f"resumed at step {event['step']:,} ({event['tokens']:,} tokens)",
         "validation": lambda: (
             f"validation {_number(event['value'])} {unit} at epoch {event['epoch']}, step {event['step']:,}"

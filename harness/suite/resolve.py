@@ -42,7 +42,7 @@ def resolve(
         if only and entry.name not in only:
             continue
         folder = find_checkpoint(entry.checkpoint, suite, entry.name) if entry.checkpoint is not None else None
-        digest = _fingerprint(folder) if folder is not None else None
+        digest = checkpoint.fingerprint(folder) if folder is not None else None
         specs += [
             RunSpec(
                 label=_label(suite, entry),
@@ -75,14 +75,6 @@ def _label(suite: Suite, entry: Entry) -> Label:
         metrics=suite.metrics,
         published=entry.published,
     )
-
-
-def _fingerprint(folder: Path) -> str:
-    """sha256 of the weights. Raises CheckpointError, also for an index that is JSON but not an index."""
-    try:
-        return checkpoint.fingerprint(folder)
-    except (KeyError, TypeError):
-        raise CheckpointError(f"{folder / checkpoint.INDEX} does not give its model's sha256") from None
 
 
 def find_checkpoint(text: str, suite: Suite, entry: str) -> Path:

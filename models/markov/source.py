@@ -44,18 +44,21 @@ def stationary(table: Table, order: int, symbols: int) -> npt.NDArray[np.float64
     chain that falls apart, or all but, is caught. Raises ValueError for it, or if the shape does not fit.
     """
     _check_shape(table, order, symbols)
-    flow = table.reshape(symbols, -1, symbols)
+    # Dropping the oldest symbol d and appending x keeps the r between them: one (d, x) product for each r.
+    flow_rdx = table.reshape(symbols, -1, symbols).transpose(1, 0, 2)
     num_contexts = symbols**order
     pair: npt.NDArray[np.float64] = np.zeros((2, num_contexts))
     pair[0], pair[1, 0] = 1.0 / num_contexts, 1.0
     gap = 2.0
     for _ in range(min(max(_WORK // table.size, _MIN_STEPS), _MAX_STEPS)):
-        stepped = np.einsum("pdr,drx->prx", pair.reshape(2, symbols, -1), flow).reshape(2, -1)
+        pair_rpd = pair.reshape(2, symbols, -1).transpose(2, 0, 1)
+        stepped = np.matmul(pair_rpd, flow_rdx).transpose(1, 0, 2).reshape(2, -1)
         pair = pair + stepped
         pair /= pair.sum(axis=1, keepdims=True)
         last_gap, gap = gap, float(np.abs(pair[0] - pair[1]).sum())
         if gap <= _TOLERANCE and gap >= last_gap:
-            return pair.mean(axis=0)
+            pi: npt.NDArray[np.float64] = 0.5 * (pair[0] + pair[1])
+            return pi
     raise ValueError(
         f"a source of order {order} over {symbols} symbols mixes too slowly for an exact entropy rate: "
         f"raise the concentration or change the seed"

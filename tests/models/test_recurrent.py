@@ -173,6 +173,16 @@ def test_log_probs_sum_to_one_and_agree_with_nll(builder: str, tie: bool) -> Non
         torch.testing.assert_close(a, b)
 
 
+def test_the_previous_input_is_carried_dropped_and_detached() -> None:
+    model, x = make("qrnn", dropout=Dropout(input=0.5)), ids(6, 3)
+    model.generator = torch.Generator().manual_seed(8)
+    (cell, previous), *_ = model(x[:-1], x[1:], model.initial_state(3)).state
+    mask = torch.empty(1, 3, 5).double().bernoulli_(0.5, generator=torch.Generator().manual_seed(8)) / 0.5
+    torch.testing.assert_close(previous, (model.embedding[x[-2:-1]] * mask).detach())
+    assert cell.requires_grad
+    assert not previous.requires_grad
+
+
 def test_zoneout_keeps_cells_and_is_reproducible() -> None:
     model, x = make("qrnn", layers=1, zoneout=0.9), ids(2, 3)
     model.generator = torch.Generator().manual_seed(1)
