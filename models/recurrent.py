@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+import kernels
 from models import dropout
 from models.softmax import Softmax
 from models.step import State, StepOutput
@@ -36,13 +37,27 @@ if TYPE_CHECKING:
 
 
 class RecurrentLayer(nn.Module):
-    """One layer. `run` returns h_TBH and the layer's state after the last step."""
+    """One layer. `run` returns h_TBH and the layer's state after the last step.
+
+    With a table_VI, x_TBI is one-hot, (T, B, V), and stands for x @ table: a layer multiplies its input weights by the
+    table once instead of by every row of x.
+    """
+
+    op: str
+    """The kernel this layer runs."""
+    kernel: str
 
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         raise NotImplementedError
 
     def run(
-        self, x_TBI: Tensor, state: tuple[Tensor, ...], *, training: bool, generator: torch.Generator | None
+        self,
+        x_TBI: Tensor,
+        state: tuple[Tensor, ...],
+        table_VI: Tensor | None = None,
+        *,
+        training: bool,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         raise NotImplementedError
 
@@ -87,18 +102,33 @@ class RecurrentModel(nn.Module):
     def _encode(self, inputs_TB: Tensor, state: State, *, training: bool) -> tuple[Tensor, Tensor, State]:
         """Return the last layer's raw and dropped output and the new state."""
         rates, generator = self.config.dropout, self.generator
-        x_TBX = dropout.embedding(
-            inputs_TB.long(), self.embedding, rates.embedding, training=training, generator=generator
-        )
-        x_TBX = dropout.locked(x_TBX, rates.input, training=training, generator=generator)
+        x_TBX, table_VX = self._inputs(inputs_TB.long(), training=training)
         states: list[State] = []
         for layer, layer_state in zip(self._layers(), state, strict=True):
             if states:
                 x_TBX = dropout.locked(x_TBX, rates.hidden, training=training, generator=generator)
-            x_TBX, layer_state = layer.run(x_TBX, tuple(layer_state), training=training, generator=generator)
+            x_TBX, layer_state = layer.run(x_TBX, tuple(layer_state), table_VX, training=training, generator=generator)
+            table_VX = None
             states.append(layer_state)
         dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
         return x_TBX, dropped_TBX, tuple(states)
+
+    def _inputs(self, inputs_TB: Tensor, *, training: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the first layer's input, and the table it is to be multiplied by where it is one-hot.
+
+        Over a small alphabet a one-hot input is narrower than an embedding, and the first layer's products shrink with
+        it; a mask on the embedding's columns or rows stands in the way.
+        """
+        rates = self.config.dropout
+        num_symbols, width = self.embedding.shape
+        masked = training and (rates.input > 0 or rates.embedding > 0)
+        if not masked and num_symbols * 2 <= width:
+            one_hot_TBV = nn.functional.one_hot(inputs_TB, num_symbols).to(self.embedding.dtype)
+            return one_hot_TBV, self.embedding
+        x_TBE = dropout.embedding(
+            inputs_TB, self.embedding, rates.embedding, training=training, generator=self.generator
+        )
+        return dropout.locked(x_TBE, rates.input, training=training, generator=self.generator), None
 
     def _penalty(self, raw_TBH: Tensor, dropped_TBH: Tensor) -> Tensor:
         """AR on the dropped output, TAR on the raw one (none for one step). Merity et al. 2017, arXiv:1708.01009."""
@@ -108,6 +138,12 @@ class RecurrentModel(nn.Module):
         if self.training and self.config.tar and raw_TBH.shape[0] > 1:
             penalty = penalty + self.config.tar * (raw_TBH[1:] - raw_TBH[:-1]).square().mean()
         return penalty
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Backend of each kernel that runs on the model's device: {"lstm": "fused"}."""
+        device = self.embedding.device
+        return {layer.op: kernels.resolve(layer.op, layer.kernel, device)[0] for layer in self._layers()}
 
     def _layers(self) -> list[RecurrentLayer]:
         return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]

@@ -14,10 +14,12 @@ def fo_pool(gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None = None) ->
 
     gates_TBG: preactivations of Z, F and O in this order; c_t = f_t z_t + (1 - f_t) c_{t-1}, h_t = o_t c_t with
     z = tanh, f and o = sigmoid. keep_TBH (or anything that broadcasts to it) multiplies f: zoneout, where 0 leaves
-    a cell as it was. No gradient flows to it. Raises ValueError if T == 0.
+    a cell as it was. No gradient flows to it. Half-precision gates are widened to the dtype of c0.
+    Raises ValueError if T == 0.
     """
     if gates_TBG.shape[0] == 0:
         raise ValueError("fo_pool needs at least one time step")
+    gates_TBG = gates_TBG.to(torch.promote_types(gates_TBG.dtype, c0_BH.dtype))
     z_TBH, f_TBH, o_TBH = gates_TBG.chunk(3, dim=-1)
     z_TBH, f_TBH, o_TBH = torch.tanh(z_TBH), torch.sigmoid(f_TBH), torch.sigmoid(o_TBH)
     if keep_TBH is not None:

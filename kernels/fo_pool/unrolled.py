@@ -22,6 +22,7 @@ def fo_pool(gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None = None) ->
     """As `kernels.fo_pool.reference.fo_pool`; differentiable once. Raises ValueError if T == 0."""
     if gates_TBG.shape[0] == 0:
         raise ValueError("fo_pool needs at least one time step")
+    gates_TBG = gates_TBG.to(torch.promote_types(gates_TBG.dtype, c0_BH.dtype))
     if keep_TBH is not None:
         keep_TBH = keep_TBH.detach().expand(*gates_TBG.shape[:-1], c0_BH.shape[-1])
     h_TBH, c_BH = _FoPool.apply(gates_TBG, c0_BH, keep_TBH)  # type: ignore[no-untyped-call]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import kernels
 from models import dropout
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 class LstmLayer(RecurrentLayer):
     """One LSTM layer that holds its raw weights and hands the kernel dropped ones. State: h and c, (1, B, H)."""
+
+    op = "lstm"
 
     def __init__(self, num_inputs: int, num_hidden: int, *, weight_drop: float, kernel: str) -> None:
         super().__init__()
@@ -37,13 +40,20 @@ class LstmLayer(RecurrentLayer):
         return self.weight_hh.new_zeros(1, batch, num_hidden), self.weight_hh.new_zeros(1, batch, num_hidden)
 
     def run(
-        self, x_TBI: Tensor, state: tuple[Tensor, ...], *, training: bool, generator: torch.Generator | None
+        self,
+        x_TBI: Tensor,
+        state: tuple[Tensor, ...],
+        table_VI: Tensor | None = None,
+        *,
+        training: bool,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return h_TBH and the new state; in training the recurrent matrix is dropped anew for each window."""
         h_1BH, c_1BH = state
         weight_hh = dropout.weight(self.weight_hh, self.weight_drop, training=training, generator=generator)
         _, lstm = kernels.resolve("lstm", self.kernel, x_TBI.device)
-        h_TBH, h_BH, c_BH = lstm(x_TBI, h_1BH[0], c_1BH[0], self.weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        weight_ih = self.weight_ih if table_VI is None else functional.linear(self.weight_ih, table_VI)
+        h_TBH, h_BH, c_BH = lstm(x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
         return h_TBH, (h_BH.unsqueeze(0), c_BH.unsqueeze(0))
 
 

@@ -26,6 +26,8 @@ class QrnnLayer(RecurrentLayer):
     in evaluation, without rescaling, as the official code does.
     """
 
+    op = "fo_pool"
+
     def __init__(
         self, num_inputs: int, num_hidden: int, *, window: int, weight_drop: float, zoneout: float, kernel: str
     ) -> None:
@@ -45,19 +47,46 @@ class QrnnLayer(RecurrentLayer):
         return (cell_1BH, zeros(1, batch, self.num_inputs)) if self.window == 2 else (cell_1BH,)
 
     def run(
-        self, x_TBI: Tensor, state: tuple[Tensor, ...], *, training: bool, generator: torch.Generator | None
+        self,
+        x_TBI: Tensor,
+        state: tuple[Tensor, ...],
+        table_VI: Tensor | None = None,
+        *,
+        training: bool,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Return h_TBH and the new state; the previous input is carried as given, after dropout, and detached."""
         weight = dropout.weight(self.linear.weight, self.weight_drop, training=training, generator=generator)
-        source = x_TBI
-        if self.window == 2:
-            source = torch.cat([x_TBI, torch.cat([state[1], x_TBI[:-1]])], dim=-1)
-        gates_TBG = functional.linear(source, weight, self.linear.bias)
+        if table_VI is None:
+            gates_TBG, last_1BI = self._gates(x_TBI, state, weight)
+        else:
+            gates_TBG, last_1BI = self._gates_of_symbols(x_TBI, state, weight, table_VI)
         keep = self._keep(gates_TBG, training=training, generator=generator)
         _, fo_pool = kernels.resolve("fo_pool", self.kernel, x_TBI.device)
         h_TBH, c_BH = fo_pool(gates_TBG, state[0][0], keep)
-        previous = (x_TBI[-1:].detach(),) if self.window == 2 else ()
+        previous = (last_1BI.detach(),) if self.window == 2 else ()
         return h_TBH, (c_BH.unsqueeze(0), *previous)
+
+    def _gates(self, x_TBI: Tensor, state: tuple[Tensor, ...], weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gates_TBG and the last input."""
+        source = x_TBI
+        if self.window == 2:
+            source = torch.cat([x_TBI, torch.cat([state[1], x_TBI[:-1]])], dim=-1)
+        return functional.linear(source, weight, self.linear.bias), x_TBI[-1:]
+
+    def _gates_of_symbols(
+        self, x_TBV: Tensor, state: tuple[Tensor, ...], weight: Tensor, table_VI: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `_gates` of x @ table. The carried input is a row of the table already and is multiplied as it is."""
+        taps = [functional.linear(part, table_VI) for part in weight.split(self.num_inputs, dim=1)]
+        last_1BI = x_TBV[-1:] @ table_VI
+        if self.window == 1:
+            return functional.linear(x_TBV, taps[0], self.linear.bias), last_1BI
+        source = torch.cat([x_TBV[1:], x_TBV[:-1]], dim=-1)
+        later = functional.linear(source, torch.cat(taps, dim=1), self.linear.bias)
+        first_source = torch.cat([x_TBV[:1], state[1]], dim=-1)
+        first_weight = torch.cat([taps[0], weight[:, self.num_inputs :]], dim=1)
+        return torch.cat([functional.linear(first_source, first_weight, self.linear.bias), later]), last_1BI
 
     def _keep(self, gates_TBG: Tensor, *, training: bool, generator: torch.Generator | None) -> Tensor | None:
         if self.zoneout == 0:

@@ -66,10 +66,11 @@ def oracle_window(config, p, inputs, targets, state):
     ("config", "steps"),
     [
         (Config(layers=3, hidden=9, embedding=5), (7, 4, 6)),
+        (Config(layers=2, hidden=5, embedding=23), (4, 1, 6)),
         (Config(layers=1, hidden=9, embedding=4, ar=2, tar=1), (1, 3)),
         (Config(layers=2, hidden=6, embedding=3, tie=False, ar=0.5, tar=1.5), (5, 5)),
     ],
-    ids=["tied", "one layer, penalties", "untied, penalties"],
+    ids=["tied", "one-hot input", "one layer, penalties", "untied, penalties"],
 )
 def test_equals_numpy(config: Config, steps: tuple[int, ...], kernel: str) -> None:
     torch.manual_seed(5)

@@ -72,10 +72,12 @@ def oracle_window(config, p, inputs, targets, state, keep):
     ("config", "steps"),
     [
         (Config(layers=3, hidden=9, embedding=5), (7, 4, 6)),
+        (Config(layers=2, hidden=5, embedding=23), (4, 1, 6)),
+        (Config(layers=2, hidden=5, embedding=23, first_window=1), (3, 2)),
         (Config(layers=1, hidden=9, embedding=4), (1, 3)),
         (Config(layers=2, hidden=6, embedding=3, tie=False, first_window=1), (5, 5)),
     ],
-    ids=["tied", "one layer", "untied, window 1"],
+    ids=["tied", "one-hot input", "one-hot input, window 1", "one layer", "untied, window 1"],
 )
 def test_equals_numpy(config: Config, steps: tuple[int, ...], training: bool, kernel: str) -> None:
     """Training adds both penalties; evaluation scales f by 1 - zoneout. With every dropout at 0 both are exact."""

@@ -220,3 +220,41 @@ def test_any_shape(
         assert all(part.shape[-2] == streams for part in new)
     (out.nll_TB.mean() + out.penalty).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("field", ["weight", "hidden", "output"])
+def test_one_hot_inputs_are_a_shorter_way_to_the_same_numbers(builder: str, field: str) -> None:
+    """With the embedding wide enough, the first layer reads one-hot symbols; the other model is made to embed them."""
+    sizes = {"embedding": 2 * VOCAB, "dropout": Dropout(**{field: 0.3})}
+    short = make(builder, **sizes)
+    long = make(builder, **sizes)
+    long._inputs = lambda inputs_TB, *, training: (long.embedding[inputs_TB], None)  # type: ignore[method-assign]
+    x = ids(9, 3)
+    for model in (short, long):
+        model.generator = torch.Generator().manual_seed(4)
+        state = model.initial_state(3)
+        for window in (x[:5], x[4:]):
+            step = model(window[:-1], window[1:], state)
+            state = detach(step.state)
+            step.nll_TB.sum().backward()
+    torch.testing.assert_close(nll(short, x, 9), nll(long, x, 9), rtol=1e-12, atol=1e-12)
+    for (name, ours), (_, theirs) in zip(short.named_parameters(), long.named_parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_bfloat16_autocast_trains_float32_weights(builder: str) -> None:
+    model = make(builder, dropout=ALL).float()
+    exact = nll(model, ids(6, 3), 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = nll(model, ids(6, 3), 1)
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05)
+    rough.mean().backward()
+    assert all(parameter.grad is not None and parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_a_model_names_the_kernels_it_runs() -> None:
+    assert make("awd-lstm").kernels == {"lstm": "fused"}
+    assert make("qrnn").kernels == {"fo_pool": "unrolled"}
