@@ -31,6 +31,9 @@ class Group(click.Group):
         except HarnessError as error:
             click.echo(f"harness: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("harness: stopped", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
             # `harness table | head` closes the pipe; the interpreter must not complain of it at exit.
             sys.stderr.close()

@@ -111,9 +111,11 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
     import torch
 
     import models
-    from harness import data, machine
+    from harness import code, data, machine
 
     spec = job.spec
+    if code.installed() != dict(job.code):
+        raise HarnessError("the harness's own code changed after the command was given; give it again")
     _check_device(spec)
     torch.manual_seed(spec.seed)
     record.machine = machine.describe(spec.device)

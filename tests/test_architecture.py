@@ -40,6 +40,7 @@ ARROWS = {
         "train",
         "evaluate",
         "checkpoint",
+        "code",
         "metrics",
         "machine",
         "store",

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import kernels
+from harness import code, data
+from harness.suite import load, resolve
+from harness.types import RunRecord
+from harness.worker import Job, run
+
+SUITE = """
+suite: small
+task: Language Modelling
+dataset: {kind: markov, order: 1, symbols: 5, train: 4000, valid: 600, test: 700}
+metrics: [bpc]
+evaluation: {protocols: [exact, official, streams], streams: 8, warmup: 20}
+entries:
+  qrnn:
+    title: QRNN
+    model: {builder: qrnn, layers: 2, hidden: 8, embedding: 6}
+    recipe: {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, epochs: 2}
+"""
+
+
+def make_job(tmp_path: Path, text: str = SUITE, **changes: Any) -> Job:
+    tmp_path.mkdir(exist_ok=True)
+    path = tmp_path / "small.yaml"
+    path.write_text(text)
+    suite = load(path)
+    [spec] = resolve(suite, device=changes.pop("device", "cpu"))
+    prepared = data.prepare(suite.dataset, base=tmp_path)
+    return Job(spec, prepared, tmp_path / "results", changes.pop("code", code.installed()))
+
+
+def run_here(job: Job) -> tuple[RunRecord, list[dict[str, Any]]]:
+    events: list[dict[str, Any]] = []
+    return run(job, job.results / "run", events.append, lambda: False), events
+
+
+def test_a_job_survives_its_line(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    again = Job.from_line(job.to_line())
+    assert again.spec.run_id == job.spec.run_id
+    assert (again.prepared, again.results, again.code) == (job.prepared, job.results, job.code)
+
+
+def test_a_run_scores_every_protocol_on_the_same_model(tmp_path: Path) -> None:
+    record, events = run_here(make_job(tmp_path))
+    assert (record.status, record.error) == ("finished", None)
+    found = {(score["protocol"]["name"], score["split"]): score for score in record.scores}
+    assert len(found) == 6
+    exact, official = found["exact", "test"], found["official", "test"]
+    assert exact["tally"]["nll_nats"] == pytest.approx(official["tally"]["nll_nats"], rel=1e-6)
+    assert official["tally"]["num_units"] == exact["tally"]["num_units"] + 1, "the official divisor counts every token"
+    assert record.model["kernels"]["fo_pool"] in kernels.KERNELS["fo_pool"]
+    kinds = [event["event"] for event in events]
+    assert kinds[0] == "start"
+    assert kinds.count("validation") == 2
+
+
+def test_the_same_spec_gives_the_same_bits_and_another_seed_others(tmp_path: Path) -> None:
+    first, _ = run_here(make_job(tmp_path / "a"))
+    second, _ = run_here(make_job(tmp_path / "b"))
+    other_text = SUITE + "seeds: [2]\n"
+    third, _ = run_here(make_job(tmp_path / "c", other_text))
+    tallies = [[score["tally"] for score in record.scores] for record in (first, second, third)]
+    assert tallies[0] == tallies[1]
+    assert tallies[0] != tallies[2]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
+def test_a_missing_device_is_a_failed_record_of_one_line(tmp_path: Path) -> None:
+    record, _ = run_here(make_job(tmp_path, device="cuda"))
+    assert record.status == "failed"
+    assert record.error is not None
+    assert "cuda is not there" in record.error
+    assert "\n" not in record.error
+
+
+def test_code_that_changed_since_the_command_is_refused(tmp_path: Path) -> None:
+    record, _ = run_here(make_job(tmp_path, code={"version": "0.1.0", "source_sha256": "0" * 64}))
+    assert record.status == "failed"
+    assert "code changed" in str(record.error)
+
+
+def test_a_bug_in_a_model_is_a_failed_record_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import models
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no such\nthing")
+
+    monkeypatch.setattr(models, "build", broken)
+    record, _ = run_here(make_job(tmp_path))
+    assert (record.status, record.error) == ("failed", "RuntimeError: no such thing")
+
+
+def test_bfloat16_and_float64_are_trained_and_said(tmp_path: Path) -> None:
+    values = {}
+    for dtype in ("float32", "bfloat16", "float64"):
+        text = SUITE.replace("    title: QRNN\n", f"    title: QRNN\n    dtype: {dtype}\n")
+        record, _ = run_here(make_job(tmp_path / dtype, text))
+        assert record.status == "finished", record.error
+        assert record.model["dtype"] == dtype
+        values[dtype] = json.loads(json.dumps(record.scores))[0]["metrics"]["bpc"]
+    assert values["float64"] == pytest.approx(values["float32"], abs=1e-4)
+    assert values["bfloat16"] == pytest.approx(values["float32"], abs=0.05)
+    assert len(set(values.values())) == 3
