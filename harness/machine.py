@@ -9,6 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS")
+"""Settings from outside that change how fast a machine is, and nothing else."""
+
 PACKAGES = ("torch", "numpy", "safetensors", "pandas", "triton")
 
 
@@ -26,6 +29,7 @@ def describe(device: str) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": versions(),
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     if device.startswith("cuda"):
