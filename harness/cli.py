@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 EXIT_FAILED_RUN = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -35,9 +37,11 @@ class Group(click.Group):
             click.echo("harness: stopped", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # `harness table | head` closes the pipe; the interpreter must not complain of it at exit.
-            sys.stderr.close()
-            ctx.exit(0)
+            # The reader of our output is gone: say nothing more, not even at the interpreter's exit.
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, 1)
+            os.dup2(devnull, 2)
+            ctx.exit(EXIT_BROKEN_PIPE)
 
 
 results_option = click.option(

@@ -19,6 +19,7 @@ def describe(device: str) -> dict[str, Any]:
     """Machine of a run on `device`. Imports torch; used by the worker and by `doctor`."""
     import torch
 
+    cudnn: Any = torch.backends.cudnn
     found: dict[str, Any] = {
         "device": device,
         "device_name": cpu_name(),
@@ -30,6 +31,7 @@ def describe(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": versions(),
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        "fp32_precision": cudnn.rnn.fp32_precision,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
     }
     if device.startswith("cuda"):

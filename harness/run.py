@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from harness import code
+from harness.errors import StoreError
 from harness.progress import Reporter
 from harness.store import Store
 from harness.types import RunRecord, RunSpec
@@ -31,6 +32,9 @@ SPIN_COUNT = "4000"
 """How long libgomp's threads spin at a barrier before they sleep: about 80 us, where its own default is milliseconds.
 On an idle machine nothing is lost. Where anything else runs, a spinning thread keeps the core from the one it waits
 for, and training on two shared cores was seen to fall to a tenth of its speed."""
+
+REPEAT = "repeat"
+"""Name of the mark beside a run's checkpoints that says they belong to a repeat which is not finished."""
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to reach the end of its step and save before it is killed."""
@@ -55,32 +59,52 @@ class Plan:
 
 
 def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
-    """Run what is not yet finished, in order. A run that fails does not stop the others.
+    """Run what is not yet finished, in order. A run that fails, or cannot be held, does not stop the others.
 
-    Raises SuiteInterrupted on Ctrl-C or SIGTERM, StoreError where another process holds a run.
+    Raises SuiteInterrupted on Ctrl-C or SIGTERM; StoreError, at the end, where another process holds a run or its
+    folder cannot be used.
     """
-    records = []
+    records, problems = [], []
     with _sigterm_as_interrupt():
         for spec in plan.specs:
-            with plan.store.lock(spec.run_id):
-                records.append(_run_one(spec, plan, reporter))
-                plan.store.label(spec.run_id, spec.label)
+            try:
+                with plan.store.lock(spec.run_id):
+                    records.append(_run_one(spec, plan, reporter))
+                    plan.store.label(spec.run_id, spec.label)
+            except StoreError as problem:
+                reporter.note(f"{spec.label.entry}: {problem}")
+                problems.append(str(problem))
+    if problems:
+        raise StoreError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     return records
 
 
 def _run_one(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     store = plan.store
+    checkpoints = store.run_folder(spec.run_id) / "checkpoints"
     name = spec.label.entry + (f" seed {spec.seed}" if len({other.seed for other in plan.specs}) > 1 else "")
-    found = store.find(spec.run_id)
-    if found is not None and found.status in FINAL and not plan.again:
-        reporter.note(f"{name}: {found.status} already as {spec.run_id} (code {_made_by(found)}); --again repeats it")
+    found = None if plan.again else store.find(spec.run_id)
+    if found is not None and found.status in FINAL:
+        waiting = "; --again goes on with a repeat that was stopped" if (checkpoints / REPEAT).exists() else ""
+        reporter.note(
+            f"{name}: {found.status} already as {spec.run_id} (code {_made_by(found)}); "
+            + (waiting.removeprefix("; ") or "--again repeats it")
+        )
         return found
-    if found is not None:
-        store.archive(spec.run_id)
     if plan.again:
-        shutil.rmtree(store.run_folder(spec.run_id) / "checkpoints", ignore_errors=True)
+        _begin_repeat(checkpoints)
     reporter.start(name, spec.label.metrics[0])
-    return _in_worker(spec, plan, reporter)
+    record = _in_worker(spec, plan, reporter)
+    (checkpoints / REPEAT).unlink(missing_ok=True)
+    return record
+
+
+def _begin_repeat(checkpoints: Path) -> None:
+    """Start afresh, unless a repeat was stopped on its way: that one goes on. The old record stands until then."""
+    if not (checkpoints / REPEAT).exists():
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        checkpoints.mkdir(parents=True)
+        (checkpoints / REPEAT).touch()
 
 
 def _made_by(record: RunRecord) -> str:
@@ -97,7 +121,8 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     last_words: deque[str] = deque(maxlen=40)
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.worker"],
+        # -P: a folder called `models` where the user stands must not be taken for ours.
+        [sys.executable, "-P", "-m", "harness.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -116,19 +141,26 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
         for line in process.stdout:
             reporter.event(json.loads(line))
         returncode = process.wait()
-    except KeyboardInterrupt:
-        raise SuiteInterrupted(spec.run_id, saved=_stop(process)) from None
+    except (KeyboardInterrupt, BrokenPipeError) as reason:
+        # A closed pipe: whoever read our progress is gone, and the rest could not be told anyway.
+        saved = _stop(process)
+        if isinstance(reason, BrokenPipeError):
+            raise
+        raise SuiteInterrupted(spec.run_id, saved=saved) from None
     finally:
         _close(process, reader)
     if returncode == EXIT_INTERRUPTED:
         raise SuiteInterrupted(spec.run_id, saved=True)
-    record = plan.store.find(spec.run_id) if returncode == 0 else None
-    return record or _death_record(spec, plan, started_at, returncode, last_words)
+    record = plan.store.find(spec.run_id)
+    if record is not None and record.started_at >= started_at:
+        return record
+    return _death_record(spec, plan, started_at, returncode, last_words)
 
 
 def _environment() -> dict[str, str]:
-    """The caller's own, with barriers that give way unless the caller chose otherwise."""
+    """The caller's own, the worker's code that of this process, and barriers that give way unless told otherwise."""
     chosen = dict(os.environ)
+    chosen["PYTHONPATH"] = os.pathsep.join(filter(None, (str(code.ROOT), chosen.get("PYTHONPATH"))))
     if "OMP_WAIT_POLICY" not in chosen:
         chosen.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     return chosen

@@ -58,6 +58,7 @@ class Progress:
     done: bool = False
     seconds: float = 0.0
     validation_seconds: float = 0.0
+    thread_counts: list[int] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -107,7 +108,7 @@ class Trainer:
         if self.num_rows < 3:
             raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
         self.total_tokens = recipe.tokens or (recipe.epochs or 0) * (self.num_rows - 1) * recipe.batch
-        self.progress = Progress()
+        self.progress = Progress(thread_counts=[torch.get_num_threads()])
         if recipe.validation.every_tokens is not None:
             self.progress.next_validation_tokens = recipe.validation.every_tokens
         self.state: State = model.initial_state(recipe.batch)
@@ -120,11 +121,19 @@ class Trainer:
         folder = self.folder / "resume"
         if not (folder / checkpoint.INDEX).is_file():
             return False
+        try:
+            self._restore(folder)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}; --again starts the run afresh") from error
+        if self.progress.thread_counts[-1] != torch.get_num_threads():
+            # Sums are split otherwise over other threads: the result is as good, but no longer the same bits.
+            self.progress.thread_counts.append(torch.get_num_threads())
+        return True
+
+    def _restore(self, folder: Path) -> None:
         index = checkpoint.read_index(folder)
         if index.get("identity") != self.identity:
-            raise CheckpointError(
-                f"{folder} belongs to another run or was written by another version; remove it or use --again"
-            )
+            raise CheckpointError(f"{folder} belongs to another run or was written by other code")
         checkpoint.load_into(self.module, checkpoint.load_group(folder, index, "model"), folder)
         load_state(self.optimizer, checkpoint.load_group(folder, index, "optimizer"))
         rest = checkpoint.load_group(folder, index, "state")
@@ -136,7 +145,6 @@ class Trainer:
         self.nll_sum.fill_(self.progress.nll_since_validation)
         self.nll_looked_at = index["nll_looked_at"]
         self.tokens_looked_at = index["tokens_looked_at"]
-        return True
 
     def save(self) -> None:
         """Everything needed to go on from here, to `folder/resume`."""

@@ -14,14 +14,18 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import DeviceError, HarnessError
 from harness.types import RunRecord, RunSpec
+
+if TYPE_CHECKING:
+    from harness.recipe import Recipe
+    from harness.train import Progress
 
 EXIT_INTERRUPTED = 75
 """sysexits.h EX_TEMPFAIL: stopped on request, and can be taken up again."""
@@ -117,6 +121,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
     if code.installed() != dict(job.code):
         raise HarnessError("the harness's own code changed after the command was given; give it again")
     _check_device(spec)
+    _forbid_tf32()
     torch.manual_seed(spec.seed)
     record.machine = machine.describe(spec.device)
     corpus = data.load(job.prepared)
@@ -134,7 +139,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
         "kernels": dict(getattr(model, "kernels", {})),
     }
     if spec.recipe is not None:
-        record.training, record.curve = _train(spec, model, corpus, folder, record, emit, stop)
+        _train(record, model, corpus, folder, emit, stop)
     elif spec.checkpoint is not None:
         _load_checkpoint(spec, model, corpus)
     record.scores = _evaluate(spec, model, corpus, emit, stop)
@@ -142,18 +147,17 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
         record.status, record.error = "diverged", "a score is not a finite number"
 
 
-def _train(
-    spec: RunSpec, model: Any, corpus: Any, folder: Path, record: RunRecord, emit: Emit, stop: Stop
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Fit, then put the kept weights back into the model. Returns the training summary and the curve."""
+def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
+    """Fit, then put the kept weights back into the model. What training said stays in the record if it diverges."""
     from pydantic import TypeAdapter
 
     from harness import checkpoint
     from harness.metrics import METRICS
     from harness.recipe import Recipe
-    from harness.train import Hooks, Progress, Trainer
+    from harness.train import Diverged, Hooks, Trainer
     from harness.types import Tally
 
+    spec = record.spec
     metric = METRICS[spec.label.metrics[0]]
 
     def value(nll_per_unit: float | None) -> float | None:
@@ -188,11 +192,21 @@ def _train(
         hooks=Hooks(on_step, on_validation, stop),
     )
     if trainer.resume():
-        emit({"event": "resumed", "tokens": trainer.progress.tokens, "step": trainer.progress.step})
-    progress = trainer.fit()
+        threads = trainer.progress.thread_counts
+        emit({"event": "resumed", "tokens": trainer.progress.tokens, "step": trainer.progress.step, "threads": threads})
+    try:
+        trainer.fit()
+    except Diverged:
+        record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve
+        raise
     best = folder / "checkpoints" / "best"
     checkpoint.load_into(model, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
-    summary = {
+    record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve
+    record.training["checkpoint_sha256"] = checkpoint.fingerprint(best)
+
+
+def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
+    return {
         "tokens": progress.tokens,
         "steps": progress.step,
         "epochs": progress.epoch,
@@ -203,9 +217,8 @@ def _train(
         "seconds": progress.seconds,
         "validation_seconds": progress.validation_seconds,
         "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
-        "checkpoint_sha256": checkpoint.fingerprint(best),
+        "thread_counts": progress.thread_counts,
     }
-    return summary, progress.curve
 
 
 def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
@@ -275,6 +288,15 @@ def _check_device(spec: RunSpec) -> None:
             raise DeviceError(f"device {spec.device} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
 
 
+def _forbid_tf32() -> None:
+    """float32 means float32: by default cuDNN's LSTM would round its inputs to TF32's ten bits."""
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    for backend in (torch.backends.cuda.matmul, cudnn.rnn, cudnn.conv):
+        backend.fp32_precision = "ieee"
+
+
 def _autocast(spec: RunSpec) -> Callable[[], Any]:
     """bfloat16 trains under autocast over float32 weights; scores are always taken in the weights' own dtype."""
     if spec.dtype != "bfloat16":
@@ -290,8 +312,9 @@ class _Attempts:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "checkpoints" / "attempts.json"
         self.earlier: list[dict[str, Any]] = []
-        if self.path.is_file():
-            self.earlier = json.loads(self.path.read_text(encoding="utf-8"))
+        # Only a history of times: where it is damaged, the run is worth more than it.
+        with suppress(OSError, ValueError):
+            self.earlier = [dict(row) for row in json.loads(self.path.read_text(encoding="utf-8"))]
 
     def add(self, started_at: str, seconds: float, status: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from harness.code import ROOT
 from harness.store import Store
 
 SUITE = """
@@ -33,6 +34,7 @@ entries:
       {optimizer: adam, lr: 5e-3, batch: 8, bptt: 12, epochs: 3, clip: 0.25, decay_at: [2], windows: {},
        validation: {streams: 4}}
 """
+# Wall time alone: everything else must be the same after a resume.
 TIMES = ("seconds", "started_at", "attempts", "tokens_per_s", "train_seconds", "validation_seconds")
 
 
@@ -194,6 +196,52 @@ def test_finished_is_skipped_and_again_keeps_the_old_record(tmp_path: Path, suit
     assert len(list(results.glob("runs/*/history/*.json"))) == 1
 
 
+def test_an_interrupted_repeat_goes_on_and_the_old_record_stands_meanwhile(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    assert finish(start(suite, results))[0] == 0
+    before = only_record(results)
+    process = start(suite, results, "--again")
+    wait_for(lambda: 100 <= checkpoint_step(results) < before.training["steps"], "the repeat")
+    process.send_signal(signal.SIGINT)
+    assert finish(process)[0] == 130
+    assert only_record(results).started_at == before.started_at
+    _, _, err = finish(start(suite, results))
+    assert "--again goes on with a repeat that was stopped" in err
+    code, _, err = finish(start(suite, results, "--again"))
+    assert code == 0, err
+    assert "resumed at step" in err
+    assert only_record(results).started_at != before.started_at
+    assert [attempt["status"] for attempt in only_record(results).attempts] == ["interrupted", "finished"]
+    assert len(list(results.glob("runs/*/history/*.json"))) == 1
+
+
+def test_a_closed_pipe_stops_the_run_and_saves_it(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results, "--set", "recipe.epochs=200")
+    assert process.stderr
+    wait_for(lambda: checkpoint_step(results) >= 5, "training")
+    process.stderr.close()
+    process.stderr = None
+    assert process.wait(timeout=60) == 141
+    assert process.stdout
+    assert process.stdout.read() == ""
+    process.stdout.close()
+    assert json.loads(next(results.glob("runs/*/checkpoints/attempts.json")).read_text())[0]["status"] == "interrupted"
+
+
+def test_a_folder_named_models_where_one_stands_is_not_taken_for_ours(tmp_path: Path, suite: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "__init__.py").write_text("raise ImportError('not yours')")
+    # -P is how an installed command starts: without the current folder on its path.
+    command = [sys.executable, "-P", "-m", "harness.cli", "run", suite.name, "--results", "results", "--device", "cpu"]
+    options = ["--set", "recipe.epochs=1", "--set", "recipe.decay_at=[]"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, *options], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_run_held_by_another_process_is_left_alone(tmp_path: Path, suite: Path) -> None:
     results = tmp_path / "results"
     process = start(suite, results)
@@ -213,6 +261,7 @@ def test_a_diverged_run_says_where(tmp_path: Path, suite: Path) -> None:
     assert record.status == "diverged"
     assert "at step" in record.error
     assert "diverged" in out
+    assert record.training["steps"] > 0, "what training said until then is kept"
 
 
 def test_a_checkpoint_entry_scores_what_its_run_scored(tmp_path: Path, uninterrupted: Path) -> None:

@@ -166,6 +166,26 @@ def test_a_lost_run_stops_and_says_where(tmp_path: Path, ids: np.ndarray, spoil:
         trainer.fit()
 
 
+def test_other_threads_on_resume_are_on_the_record(tmp_path: Path, ids: np.ndarray) -> None:
+    with pytest.raises(Interrupted):
+        make_trainer(tmp_path, make_recipe(), ids, stop_after(5)).fit()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        resumed = make_trainer(tmp_path, make_recipe(), ids)
+        resumed.resume()
+    finally:
+        torch.set_num_threads(threads)
+    assert resumed.progress.thread_counts == [threads, threads + 1]
+
+
+def test_damage_to_what_is_resumed_names_the_way_out(tmp_path: Path, ids: np.ndarray) -> None:
+    make_trainer(tmp_path, make_recipe(epochs=1), ids).fit()
+    next((tmp_path / "resume").glob("optimizer-*")).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"is damaged.*; --again starts the run afresh"):
+        make_trainer(tmp_path, make_recipe(epochs=1), ids).resume()
+
+
 def test_a_split_too_short_for_the_streams_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too short for 4 streams"):
         make_trainer(tmp_path, make_recipe(), np.zeros(9, dtype=np.uint8))

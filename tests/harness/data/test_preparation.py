@@ -236,3 +236,12 @@ def test_offline_variable_can_be_off(monkeypatch: pytest.MonkeyPatch) -> None:
     for value, off in (("1", True), ("0", False), ("", False)):
         monkeypatch.setenv("HARNESS_OFFLINE", value)
         assert obtain.network_is_off() is off
+
+
+def test_ids_changed_in_place_are_rebuilt_before_they_are_used(tmp_path: Path) -> None:
+    spec = {"kind": "markov", "order": 1, "symbols": 4, "train": 300, "valid": 100, "test": 100}
+    folder = data.prepare(spec, cache=tmp_path)
+    right = (folder / "test.bin").read_bytes()
+    (folder / "test.bin").write_bytes(bytes(len(right)))
+    assert data.prepare(spec, cache=tmp_path) == folder
+    assert (folder / "test.bin").read_bytes() == right
