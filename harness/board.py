@@ -11,7 +11,6 @@ from harness.errors import StoreError
 from harness.report.leaderboard import leaderboard
 from harness.report.table import build
 from harness.store import Store
-from harness.suite import load
 
 if TYPE_CHECKING:
     from harness.types import Suite
@@ -38,8 +37,11 @@ def suite_text(store: Store, suite: Suite, fmt: str = "github") -> str:
 
 
 def save(store: Store) -> Path:
-    """Write RESULTS/LEADERBOARD.md from every record. Raises StoreError where it cannot be written."""
-    suites = [load(path) for path in catalogue.suite_files()]
+    """Write RESULTS/LEADERBOARD.md from every record. Raises StoreError where it cannot be written.
+
+    Suites that come with the harness and cannot be loaded are left out, and named in the store's `problems`.
+    """
+    suites, problems = catalogue.readable_suites()
     rows = published.load(published.find(store.root))
     command = f"harness table {store.root.name} --save"
     path = store.root / FILE_NAME
@@ -48,4 +50,5 @@ def save(store: Store) -> Path:
         write_atomic(path, leaderboard(store.records(), rows, suites=suites, regenerate=command))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+    store.problems += problems
     return path

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.code import ROOT
 from harness.errors import SuiteError
+
+if TYPE_CHECKING:
+    from harness.types import Suite
 
 SUITES = ROOT / "suites"
 
@@ -34,28 +37,38 @@ def suite_path(name: str) -> Path:
     raise SuiteError(f"{name}: there is no such file. {hint}")
 
 
+def readable_suites() -> tuple[list[Suite], list[str]]:
+    """The suites that come with the harness, and one line for each that cannot be loaded."""
+    from harness.suite import load
+
+    found, problems = [], []
+    for path in suite_files():
+        try:
+            found.append(load(path))
+        except SuiteError as problem:
+            problems.append(f"suite skipped: {problem}")
+    return found, problems
+
+
 def rows(what: str) -> list[dict[str, Any]]:
-    """One mapping per suite, model, dataset or metric."""
+    """One mapping per suite, model, dataset or metric; a suite that cannot be loaded says so under `problem`."""
     return {"suites": _suites, "models": _models, "datasets": _datasets, "metrics": _metrics}[what]()
 
 
 def _suites() -> list[dict[str, Any]]:
-    from harness.suite import load
-
-    found = []
-    for path in suite_files():
-        suite = load(path)
-        found.append(
-            {
-                "name": suite.name,
-                "dataset": suite.dataset_title,
-                "metrics": ", ".join(suite.metrics),
-                "entries": ", ".join(entry.name for entry in suite.entries),
-                "profiles": ", ".join(suite.profiles),
-                "file": str(path),
-            }
-        )
-    return found
+    suites, problems = readable_suites()
+    found: list[dict[str, Any]] = [
+        {
+            "name": suite.name,
+            "dataset": suite.dataset_title,
+            "metrics": ", ".join(suite.metrics),
+            "entries": ", ".join(entry.name for entry in suite.entries),
+            "profiles": ", ".join(suite.profiles),
+            "file": str(suite.path),
+        }
+        for suite in suites
+    ]
+    return [*found, *({"name": None, "problem": problem} for problem in problems)]
 
 
 def _models() -> list[dict[str, Any]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from harness import code, data, machine
 
+GET_TORCH = "pip install 'torch>=2.11,<2.14'"
 COMPILERS = ("cc", "gcc", "clang")
 
 
@@ -25,7 +26,28 @@ class Check:
 
 def examine(roots: Sequence[Path]) -> list[Check]:
     """Every check, in the order a person would ask."""
-    return [_code(), _python(), _torch(), _threads(), *_gpu(), _compiler(), _memory(), _cache(), *_data(roots)]
+    asked: dict[str, Callable[[], Check | list[Check]]] = {
+        "harness": _code,
+        "python": _python,
+        "torch": _torch,
+        "cpu": _threads,
+        "cuda": _gpu,
+        "compiler": _compiler,
+        "memory": _memory,
+        "cache": _cache,
+        "data": lambda: _data(roots),
+    }
+    return [check for name, question in asked.items() for check in _answered(name, question)]
+
+
+def _answered(name: str, question: Callable[[], Check | list[Check]]) -> list[Check]:
+    """What the question gives; where the answer fails, that is the finding, and the others are still asked."""
+    try:
+        answer = question()
+    except Exception as error:  # an installation broken in any way is what this command is asked about
+        said = " ".join(str(error).split()) or "without a word"
+        return [Check(name, "error", f"cannot be found out: {type(error).__name__}: {said}")]
+    return answer if isinstance(answer, list) else [answer]
 
 
 def to_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -55,8 +77,8 @@ def _python() -> Check:
 def _torch() -> Check:
     try:
         import torch
-    except Exception as error:  # an installation broken in any way is what this command is asked about
-        return Check("torch", "error", f"cannot be imported: {error}", "pip install 'torch>=2.11,<2.14'")
+    except Exception as error:  # a broken library raises OSError, RuntimeError and more
+        return Check("torch", "error", f"cannot be imported: {' '.join(str(error).split())}", GET_TORCH)
     found = [f"{torch.__version__}, {torch.get_num_threads()} threads"]
     if torch.backends.mkldnn.is_available():
         found.append("oneDNN")
@@ -68,8 +90,10 @@ def _threads() -> Check:
 
 
 def _gpu() -> list[Check]:
-    import torch
-
+    try:
+        import torch
+    except Exception:  # `torch` above says what is wrong with it
+        return [Check("cuda", "missing", "torch cannot be imported", GET_TORCH)]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_properties(index).name for index in range(torch.cuda.device_count())]
         return [Check("cuda", "ok", f"{', '.join(names)} (CUDA {torch.version.cuda})")]

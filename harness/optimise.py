@@ -29,9 +29,10 @@ def schedule_factor(schedule: Schedule, done: float) -> float:
     """Factor of lr when the share `done` (0 to 1) of the run's tokens has been seen."""
     if schedule.warmup > 0 and done < schedule.warmup:
         return done / schedule.warmup
-    if schedule.kind == "constant" or done <= schedule.flat:
+    start = max(schedule.flat, schedule.warmup)
+    if schedule.kind == "constant" or done <= start or start == 1:
         return 1.0
-    falling = min(1.0, (done - schedule.flat) / (1 - schedule.flat))
+    falling = min(1.0, (done - start) / (1 - start))
     if schedule.kind == "cosine":
         falling = (1 - math.cos(math.pi * falling)) / 2
     return 1 + (schedule.final - 1) * falling

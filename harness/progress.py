@@ -109,7 +109,7 @@ class Bars:
 
 
 class _Rate:
-    """Tokens per second over the last stretch of training, resumed runs included."""
+    """Tokens per second over the last stretch of training, resumed runs included; 0 until two events are in."""
 
     def __init__(self) -> None:
         self.tokens, self.seconds, self.value = 0, 0.0, 0.0
@@ -135,15 +135,14 @@ def describe(event: dict[str, Any], metric: str, rate: _Rate) -> str | None:
     kind = event["event"]
     if kind == "train":
         per_s = rate.update(event["tokens"], event["seconds"])
-        left = (event["total_tokens"] - event["tokens"]) / per_s if per_s else None
         parts = [
             f"{event['tokens'] / event['total_tokens']:.0%} of {event['total_tokens']:,} tokens",
             f"loss {_number(event['loss'])} {unit}",
             f"best {_number(event['best'])}",
-            f"{per_s:,.0f} tokens/s",
         ]
-        if left is not None:
-            parts.append(f"{_clock(left)} left")
+        if per_s:
+            left = (event["total_tokens"] - event["tokens"]) / per_s
+            parts += [f"{per_s:,.0f} tokens/s", f"{_clock(left)} left"]
         return ", ".join(parts)
     if kind == "evaluate":
         return f"scoring {event['split']} ({event['protocol']}) {event['done'] / max(1, event['total']):.0%}"

@@ -11,7 +11,8 @@ class Schedule:
     """Learning rate over the whole run, as a factor of `lr`.
 
     constant: 1 throughout. linear: 1 until `flat` of the run is done, then linear to `final`.
-    cosine: the same with half a cosine. `warmup` is the share of the run that rises from 0 first.
+    cosine: the same with half a cosine. `warmup` is the share of the run that rises from 0 first; with
+    `flat` left at 0, the fall begins where the warmup ends.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

@@ -42,7 +42,10 @@ class Diverged(Exception):  # noqa: N818 - an outcome that becomes a record
 
 @dataclass(slots=True)
 class Progress:
-    """Where training stands. Only plain numbers, so that JSON holds it exactly."""
+    """Where training stands. Only plain numbers, so that JSON holds it exactly.
+
+    lr is that of the last step, before the window's own scaling.
+    """
 
     epoch: int = 0
     row: int = 0
@@ -50,6 +53,7 @@ class Progress:
     tokens: int = 0
     nll_since_validation: float = 0.0
     tokens_since_validation: int = 0
+    lr: float = 0.0
     next_validation_tokens: int = 0
     best_nll_per_unit: float | None = None
     best_epoch: int | None = None
@@ -219,8 +223,9 @@ class Trainer:
         loss.backward()
         if self.recipe.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.progress.lr = self.learning_rate()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate() * scale
+            group["lr"] = self.progress.lr * scale
         self.optimizer.step()
         self.state = detach(step.state)
         self.nll_sum += step.nll_TB.detach().sum(dtype=torch.float64)
@@ -274,7 +279,7 @@ class Trainer:
             "epoch": progress.epoch,
             "step": progress.step,
             "tokens": progress.tokens,
-            "lr": self.learning_rate(),
+            "lr": progress.lr,
             "train_nll_nats": float(self.nll_sum) / max(1, progress.tokens_since_validation),
             "valid_nll_nats": nll_per_unit,
             "is_best": is_best,

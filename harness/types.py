@@ -165,13 +165,16 @@ class RunSpec:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that changes a number, and nothing else: labels, paths and the device's index are left out."""
+        """Everything that changes a number, and nothing else.
+
+        Labels, paths and the device's index are left out, and so are the windows of scoring, which change its speed.
+        """
         return {
             "dataset": self.dataset_identity,
             "model": self.model,
-            "recipe": self.recipe,
+            "recipe": _without_windows(self.recipe) if self.recipe is not None else None,
             "checkpoint": self.checkpoint_sha256,
-            "evaluation": self.evaluation,
+            "evaluation": _without_window(self.evaluation),
             "seed": self.seed,
             "device": self.device.split(":")[0],
             "dtype": self.dtype,
@@ -294,6 +297,17 @@ def content_hash(value: Any) -> str:
 def finite_or_none(value: float) -> float | None:
     """JSON has no NaN and no infinity: they become null, and the record's status says why."""
     return value if math.isfinite(value) else None
+
+
+def _without_window(block: Mapping[str, Any]) -> dict[str, Any]:
+    """A block that says how to score, without the tokens per forward pass."""
+    return {key: value for key, value in block.items() if key != "window"}
+
+
+def _without_windows(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe whose validation says nothing of its window; the lengths it trains on (`windows`) stay."""
+    validation = recipe.get("validation")
+    return {**recipe, "validation": _without_window(validation)} if validation else dict(recipe)
 
 
 def _plain(value: Any) -> Any:

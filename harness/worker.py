@@ -253,7 +253,7 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) ->
 
 
 def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> None:
-    """Put a checkpoint's weights into the model after its vocabulary was seen to be the dataset's."""
+    """Put a checkpoint's weights into the model, once its vocabulary is the dataset's and its config the entry's."""
     from harness import checkpoint
     from harness.errors import CheckpointError
 
@@ -265,7 +265,22 @@ def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> None:
             f"{folder}: its vocabulary ({len(index.get('vocabulary', []))} tokens) is not that of "
             f"{corpus.name} ({corpus.vocab_size} tokens); score it on the dataset it was trained on"
         )
+    if not isinstance(index.get("model"), Mapping):
+        raise CheckpointError(f"{folder}: its index does not say what model it holds; train it again")
+    difference = _first_difference(index["model"], spec.model, "model")
+    if difference is not None:
+        raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
     checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
+
+
+def _first_difference(saved: Any, wanted: Any, path: str) -> str | None:
+    """The first key, in the entry's order, where a saved config is not the one wanted; None where they agree."""
+    if not (isinstance(saved, Mapping) and isinstance(wanted, Mapping)):
+        same = saved == wanted
+        return None if same else f"{path} is {json.dumps(saved)} there and {json.dumps(wanted)} here"
+    keys = dict.fromkeys((*wanted, *saved))
+    found = (_first_difference(saved.get(key), wanted.get(key), f"{path}.{key}") for key in keys)
+    return next(filter(None, found), None)
 
 
 def _config(spec: RunSpec) -> Any:

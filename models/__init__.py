@@ -26,6 +26,9 @@ BUILDERS = {
     "markov-oracle": "models.markov",
 }
 
+KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool"}
+"""builder -> the op of `kernels.KERNELS` its layers run on; a builder that is not here needs none."""
+
 
 def config_class(builder: str) -> type[Any]:
     """The config dataclass of a builder. Raises KeyError for an unknown name."""

@@ -107,7 +107,8 @@ def find_own(text: str, *, base: Path | None, roots: Sequence[Path]) -> Path:
     for place in places:
         if _is_folder(place):
             raise DataError(f"{place} is a folder; a dataset's file was expected")
-    raise DataError(f"no file {text}: looked at {', '.join(str(place) for place in places)}")
+    hint = "" if given.is_absolute() else "; --data or HARNESS_DATA names more folders to look in"
+    raise DataError(f"no file {text}: looked at {', '.join(str(place) for place in places)}{hint}")
 
 
 def is_file(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from harness.suite.nodes import Node, Where, read_yaml
 from harness.suite.shape import DEFAULT_PROFILE, EntryBlock, SuiteBlock, as_json, is_name, name_rule
 from harness.suite.wording import near, shown
 from harness.types import Entry, Suite
+from models.markov.config import Config as SourceConfig
 
 _ANY_VOCABULARY = 1 << 20
 """Large enough for any model's config to count its parameters."""
@@ -79,6 +81,9 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
     }
     for name, entry in block.entries.items() if block is not None else ():
         _weights(entry, configs[name], locate(root, ("entries", name), root.where), name, problems)
+    for name, config in configs.items():
+        if isinstance(config, SourceConfig) and dataset:
+            _source(root, name, config, dataset, problems)
     problems.raise_if_any(note)
     if block is None:
         raise AssertionError("a block that does not fit leaves a problem")
@@ -121,14 +126,31 @@ def _known_names(root: Node, problems: Problems) -> None:
     _each_known(root, "metrics", METRICS, problems)
     rows = _published_names()
     _each_known(root, "published", rows, problems)
-    backends = {"auto", *(name for table in kernels.KERNELS.values() for name in table)}
     for name, member in _entries(root).items():
         if not is_name(name):
             problems.add(member.where, f"entries {name_rule(name)}")
-        for key, known in (("kernel", backends), ("published", rows)):
-            value = member.node.members.get(key)
-            if value is not None and isinstance(value.node.value, str) and value.node.value not in known:
-                problems.unknown(value.node.where, f"entries.{name}.{key}", value.node.value, known)
+        _kernel(name, member.node, problems)
+        value = member.node.members.get("published")
+        if value is not None and isinstance(value.node.value, str) and value.node.value not in rows:
+            problems.unknown(value.node.where, f"entries.{name}.published", value.node.value, rows)
+
+
+def _kernel(name: str, entry: Node, problems: Problems) -> None:
+    """A kernel that is one of the builder's own."""
+    value, model = entry.members.get("kernel"), entry.members.get("model")
+    if value is None or not isinstance(value.node.value, str):
+        return
+    kernel, path = value.node.value, f"entries.{name}.kernel"
+    every = ["auto", *dict.fromkeys(each for table in kernels.KERNELS.values() for each in table)]
+    builder = model.node.members.get("builder") if model is not None else None
+    if kernel not in every:
+        problems.unknown(value.node.where, path, kernel, every)
+    elif builder is not None and builder.node.value in models.BUILDERS:
+        op = models.KERNEL_OPS.get(str(builder.node.value))
+        known = ["auto", *(kernels.KERNELS[op] if op is not None else ())]
+        if kernel not in known:
+            text = f"{path} '{kernel}' is none of {builder.node.value}'s: it has {', '.join(known)}"
+            problems.add(value.node.where, text)
 
 
 def _each_known(root: Node, key: str, known: Iterable[str], problems: Problems) -> None:
@@ -171,6 +193,20 @@ def _weights(entry: EntryBlock, config: Any, where: Where, name: str, problems: 
             problems.add(where, f"{path}: a {builder} has nothing to learn; take its recipe or checkpoint away")
     elif entry.recipe is None and entry.checkpoint is None:
         problems.add(where, f"{path} needs a recipe to train by, or a checkpoint to load")
+
+
+def _source(root: Node, name: str, config: SourceConfig, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """The oracle knows the distribution of one source; over any other data it would be no oracle."""
+    path = ("entries", name, "model")
+    if dataset.get("kind") != "markov":
+        problems.add(locate(root, path, root.where), f"{dotted(path)}: an oracle needs a dataset of kind markov")
+        return
+    for key in (field.name for field in fields(config)):
+        ours, theirs = getattr(config, key), dataset[key]
+        if ours != theirs:
+            at = (*path, key)
+            text = f"{dotted(at)} is {ours}, but dataset.{key} is {theirs}: an oracle is that of its own data; set both"
+            problems.add(locate(root, at, root.where), text)
 
 
 @cache

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -54,3 +55,20 @@ def test_adam_state_survives_the_round_trip() -> None:
     assert {key.split(".")[1] for key in state} == {"step", "exp_avg", "exp_avg_sq"}
     resumed, _ = steps(6, halfway, state)
     assert torch.equal(straight, resumed)
+
+
+@pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
+@pytest.mark.parametrize(("warmup", "flat"), [(0.3, 0.0), (0.3, 0.3), (0.1, 0.6), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0)])
+def test_a_schedule_never_jumps(kind: str, warmup: float, flat: float) -> None:
+    schedule = Schedule(kind=kind, warmup=warmup, flat=flat, final=0.1)  # type: ignore[arg-type]
+    steps = 20_000
+    factors = [optimise.schedule_factor(schedule, step / steps) for step in range(steps + 100)]
+    assert max(abs(b - a) for a, b in itertools.pairwise(factors)) < 50 / steps
+    assert max(factors) == pytest.approx(1, abs=1e-3)
+    assert factors[-1] == pytest.approx(1 if kind == "constant" or 1 in (warmup, flat) else 0.1)
+
+
+def test_the_fall_begins_where_the_warmup_ends() -> None:
+    schedule = Schedule(kind="linear", warmup=0.2, final=0.5)
+    found = [optimise.schedule_factor(schedule, done) for done in (0, 0.1, 0.2, 0.6, 1)]
+    assert found == pytest.approx([0, 0.5, 1, 0.75, 0.5])

@@ -27,7 +27,7 @@ def test_rate_and_time_left_come_from_the_last_stretch(capsys: pytest.CaptureFix
     plain.said_at = -1e9
     plain.event(train_event(2000, 12.0))
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "awd-lstm: 10% of 10,000 tokens, loss 2.5000 bit/char, best -, 0 tokens/s"
+    assert lines[0] == "awd-lstm: 10% of 10,000 tokens, loss 2.5000 bit/char, best -"
     assert lines[1].endswith("500 tokens/s, 0:16 left")
 
 
@@ -53,6 +53,9 @@ def test_bars_follow_a_run_to_its_end() -> None:
     bars.start("x", "bpc")
     bars.event(train_event(2500, 1.0))
     assert bars.bars.tasks[0].percentage == 25
+    assert "tokens/s" not in bars.bars.tasks[0].description
+    bars.event(train_event(2600, 2.0))
+    assert "100 tokens/s" in bars.bars.tasks[0].description
     bars.event({"event": "evaluate", "split": "test", "protocol": "exact", "done": 3, "total": 4})
     assert bars.bars.tasks[0].percentage == 75
     bars.event({"event": "record", "status": "finished", "error": None})

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kernels
+import models
 from harness.errors import SuiteError
 from harness.suite import load, load_dataset
 from harness.suite.nodes import parse_yaml, plain
@@ -135,6 +137,7 @@ MISTAKES = [
     ("ptb-char", "{kind: bytes, file: enwik8, fractions: [0.8, 0.1, 0.1]}", "2: dataset: a file of your own cannot stand"),
     ("  lstm:\n    model", "  lstm:\n    dtype: float16\n    model", "6: entries.lstm.dtype 'float16' is unknown. Did you mean 'bfloat16'?"),
     ("  lstm:\n    model", "  lstm:\n    kernel: fuzed\n    model", "6: entries.lstm.kernel 'fuzed' is unknown. Did you mean 'fused'?"),
+    ("  lstm:\n    model", "  lstm:\n    kernel: unrolled\n    model", "6: entries.lstm.kernel 'unrolled' is none of awd-lstm's: it has auto, fused, reference"),
     ("  lstm:\n    model", "  lstm:\n    published: ptb-char/awdlstm\n    model", "6: entries.lstm.published 'ptb-char/awdlstm' is unknown. Did you mean 'ptb-char/awd-lstm'?"),
     ("  lstm:\n    model", "  lstm:\n    checkpoint: here\n    model", "5: entries.lstm has both recipe and checkpoint"),
     ("  lstm:\n    model", "  l stm:\n    model", "5: entries 'l stm' must be at most 64 letters"),
@@ -177,6 +180,43 @@ def test_models_that_learn_need_weights_and_others_take_none(write) -> None:  # 
     )
     assert load(write(oracle)).entries[0].recipe is None
     assert "has nothing to learn" in refusal(write(oracle + "    checkpoint: x\n"))
+
+
+ORACLE = """\
+suite: o
+dataset: {kind: markov, order: 1, symbols: 4, concentration: 0.5, seed: 3}
+metrics: [bpc]
+entries:
+  oracle:
+    model: {builder: markov-oracle, order: 1, symbols: 4, concentration: 0.5, seed: 3}
+"""
+
+
+@pytest.mark.parametrize(("key", "value"), [("order", 2), ("symbols", 5), ("concentration", 0.25), ("seed", 1)])
+def test_an_oracle_of_another_source_is_refused(write, key: str, value: float) -> None:  # type: ignore[no-untyped-def]
+    path = write(ORACLE)
+    old = load(path).dataset[key]
+    message = f"6: entries.oracle.model.{key} is {old}, but dataset.{key} is {value}: an oracle is that of its own data"
+    assert refusal(path, overrides=(f"dataset.{key}={value}",)).startswith(message)
+    both = (f"dataset.{key}={value}", f"entries.oracle.model.{key}={value}")
+    assert load(path, overrides=both).entries[0].model[key] == value
+
+
+@pytest.mark.parametrize("dataset", ["ptb-char", "{kind: bytes, file: x.txt, fractions: [0.8, 0.1, 0.1]}"])
+def test_an_oracle_needs_a_source(write, dataset: str) -> None:  # type: ignore[no-untyped-def]
+    text = ORACLE.replace("{kind: markov, order: 1, symbols: 4, concentration: 0.5, seed: 3}", dataset)
+    assert refusal(write(text)) == "6: entries.oracle.model: an oracle needs a dataset of kind markov"
+
+
+def test_a_kernel_is_one_of_the_builders_own(write) -> None:  # type: ignore[no-untyped-def]
+    for builder, op in models.KERNEL_OPS.items():
+        text = SUITE.replace("awd-lstm", builder)
+        for name in ("auto", *kernels.KERNELS[op]):
+            assert load(write(text), overrides=(f"entries.lstm.kernel={name}",)).entries[0].kernel == name
+    fused = refusal(write(SUITE.replace("awd-lstm", "qrnn")), overrides=("entries.lstm.kernel=fused",))
+    assert "entries.lstm.kernel 'fused' is none of qrnn's: it has auto, unrolled, reference" in fused
+    oracle = refusal(write(ORACLE), overrides=("entries.oracle.kernel=reference",))
+    assert "'reference' is none of markov-oracle's: it has auto" in oracle
 
 
 def test_a_dataset_alone_will_do_to_prepare_it_but_not_to_run_it(write) -> None:  # type: ignore[no-untyped-def]

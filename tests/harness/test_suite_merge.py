@@ -99,7 +99,8 @@ def test_set_comes_after_the_profile_and_the_last_one_wins(path: Path) -> None:
 
 def test_set_skips_entries_without_the_block(path: Path) -> None:
     oracle = "  o: {model: {builder: markov-oracle, order: 2, symbols: 8, concentration: 0.2, seed: 0}}\nprofiles:"
-    path.write_text(SUITE.replace("profiles:", oracle), encoding="utf-8")
+    same_data = SUITE[: SUITE.index("  own:")].replace("profiles:", oracle)
+    path.write_text(same_data, encoding="utf-8")
     suite = load(path, overrides=["recipe.batch=2"])
     assert suite.entries[2].recipe is None
 

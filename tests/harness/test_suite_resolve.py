@@ -73,14 +73,14 @@ def test_a_spec_holds_labels_and_every_default_and_survives_json(tmp_path: Path)
         "entries.lstm.dtype=bfloat16",
         "entries.lstm.kernel=reference",
         "seeds=[3]",
-        "dataset.seed=1",
+        "dataset.seed=1 and entries.oracle.model.seed=1",
         "dataset.train=1000",
         "evaluation.protocols=[official]",
     ],
 )
 def test_what_changes_a_number_changes_the_id(tmp_path: Path, override: str) -> None:
     path = write(tmp_path)
-    assert first(path, overrides=(override,)).run_id != first(path).run_id
+    assert first(path, overrides=tuple(override.split(" and "))).run_id != first(path).run_id
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,9 @@ def test_what_changes_a_number_changes_the_id(tmp_path: Path, override: str) -> 
         "published=[]",
         "checkpoint_every_s=5",
         "metrics=[bpc, perplexity]",
+        # speed alone
+        "evaluation.window=64",
+        "entries.lstm.recipe.validation.window=64",
         # a default written out
         "entries.lstm.recipe.betas=[0.9, 0.999]",
         "entries.lstm.recipe.clip=0",
@@ -106,6 +109,15 @@ def test_what_changes_no_number_keeps_the_id(tmp_path: Path, override: str) -> N
     assert first(path, overrides=(override,)).run_id == first(path).run_id
 
 
+def test_the_windows_of_scoring_stay_in_the_spec_though_not_in_its_identity(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    overrides = ("evaluation.window=64", "entries.lstm.recipe.validation.window=32")
+    wider, spec = first(path), first(path, overrides=overrides)
+    assert spec.quality_identity == wider.quality_identity
+    assert spec.recipe is not None
+    assert (spec.evaluation["window"], spec.recipe["validation"]["window"]) == (64, 32)
+
+
 def test_names_and_places_keep_the_id(tmp_path: Path) -> None:
     here = first(write(tmp_path))
     renamed = SUITE.replace("suite: ids", "suite: renamed").replace("  lstm:", "  other:")
@@ -117,7 +129,8 @@ def test_names_and_places_keep_the_id(tmp_path: Path) -> None:
 
 def test_own_text_is_known_by_its_content_not_its_place(tmp_path: Path) -> None:
     block = "dataset: {kind: bytes, name: mine, file: a.txt, fractions: [0.8, 0.1, 0.1]}"
-    text = SUITE.replace("dataset: {kind: markov, order: 2, symbols: 8}", block)
+    without_oracle = SUITE[: SUITE.index("  oracle:")] + SUITE[SUITE.index("profiles:") :]
+    text = without_oracle.replace("dataset: {kind: markov, order: 2, symbols: 8}", block)
     one, two = write(tmp_path / "one", text), write(tmp_path / "two", text)
     with pytest.raises(DataError):
         first(one)

@@ -138,6 +138,17 @@ def test_the_best_model_is_kept_and_scores_what_the_curve_says(tmp_path: Path, i
     assert scored.tally.nll_nats / scored.tally.num_units == min(values)
 
 
+def test_the_curve_holds_the_rate_of_the_steps_before_it(tmp_path: Path, ids: np.ndarray) -> None:
+    recipe = make_recipe(lr=0.01, epochs=4, decay_at=(2,), decay_factor=0.5)
+    rows = make_trainer(tmp_path / "a", recipe, ids).fit().curve
+    assert [row["lr"] for row in rows] == pytest.approx([0.01, 0.01, 0.005, 0.005])
+    falling = make_recipe(lr=0.01, epochs=None, tokens=len(ids) * 2, windows=None, schedule=Schedule(kind="linear"))
+    trainer = make_trainer(tmp_path / "b", falling, ids)
+    used: list[float] = []
+    trainer.optimizer.register_step_pre_hook(lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"]))
+    assert trainer.fit().curve[-1]["lr"] == used[-1] > 0
+
+
 def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.ndarray) -> None:
     validation = Validation(every_tokens=400, streams=3)
     recipe = make_recipe(epochs=None, tokens=2000, windows=None, validation=validation)

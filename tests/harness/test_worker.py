@@ -88,6 +88,34 @@ def test_code_that_changed_since_the_command_is_refused(tmp_path: Path) -> None:
     assert "code changed" in str(record.error)
 
 
+def test_a_checkpoint_of_another_config_is_refused_though_its_weights_fit(tmp_path: Path) -> None:
+    trained = make_job(tmp_path)
+    record, _ = run_here(trained)
+    best = trained.results / "run" / "checkpoints" / "best"
+    text = SUITE[: SUITE.index("    recipe:")] + f"    checkpoint: {best}\n"
+    loaded, _ = run_here(make_job(tmp_path / "same", text))
+    assert (loaded.status, loaded.scores[0]["tally"]) == ("finished", record.scores[0]["tally"])
+    for old, new, said in (
+        ("embedding: 6", "embedding: 6, zoneout: 0.25", "model.zoneout is 0.0 there and 0.25 here"),
+        ("embedding: 6", "embedding: 6, dropout: {hidden: 0.5}", "model.dropout.hidden is 0.0 there and 0.5 here"),
+        ("hidden: 8", "hidden: 9", "model.hidden is 8 there and 9 here"),
+    ):
+        other, _ = run_here(make_job(tmp_path / "other", text.replace(old, new)))
+        assert other.status == "failed"
+        assert f"{best}: holds another model: {said}" in str(other.error)
+
+
+def test_a_checkpoint_that_does_not_name_its_model_is_refused(tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    run_here(job)
+    best = job.results / "run" / "checkpoints" / "best"
+    index = json.loads((best / "checkpoint.json").read_text())
+    del index["model"]
+    (best / "checkpoint.json").write_text(json.dumps(index))
+    record, _ = run_here(make_job(tmp_path / "x", SUITE[: SUITE.index("    recipe:")] + f"    checkpoint: {best}\n"))
+    assert (record.status, "does not say what model it holds" in str(record.error)) == ("failed", True)
+
+
 def test_a_bug_in_a_model_is_a_failed_record_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import models
 

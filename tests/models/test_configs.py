@@ -91,3 +91,13 @@ def test_configs_and_tables_import_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
+    for builder in models.BUILDERS:
+        config = {"markov-oracle": {"order": 1, "symbols": 4, "concentration": 0.5, "seed": 0}}.get(
+            builder, {"layers": 1, "hidden": 4, "embedding": 4}
+        )
+        model = models.build(builder, models.config_class(builder)(**config), vocab_size=4)
+        ops = set(getattr(model, "kernels", {}))
+        assert ops == ({models.KERNEL_OPS[builder]} if builder in models.KERNEL_OPS else set())

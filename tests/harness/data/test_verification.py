@@ -152,7 +152,11 @@ def test_the_list_says_where_each_dataset_stands(
 
 def test_where_of_own_text_and_of_a_source(tmp_path: Path) -> None:
     spec = {"kind": "bytes", "file": "x.txt", "fractions": [0.8, 0.1, 0.1]}
-    assert data.where(spec, base=tmp_path, cache=tmp_path / "c").startswith("missing: no file x.txt")
+    missing = data.where(spec, base=tmp_path, cache=tmp_path / "c")
+    assert missing.startswith("missing: no file x.txt")
+    assert missing.endswith("; --data or HARNESS_DATA names more folders to look in")
+    absolute = data.where({**spec, "file": "/nowhere/x.txt"}, base=tmp_path, cache=tmp_path / "c")
+    assert absolute == "missing: no file /nowhere/x.txt: looked at /nowhere/x.txt"
     (tmp_path / "x.txt").write_bytes(BODY)
     assert data.where(spec, base=tmp_path, cache=tmp_path / "c") == f"found: {tmp_path / 'x.txt'}"
     data.prepare(spec, base=tmp_path, cache=tmp_path / "c")

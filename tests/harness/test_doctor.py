@@ -1,0 +1,50 @@
+"""A broken part of an installation is one line of the report, and the rest of the report still stands."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import pytest
+
+from harness import doctor, machine
+
+
+def statuses(checks: list[doctor.Check]) -> dict[str, str]:
+    return {check.name: check.status for check in checks}
+
+
+@pytest.mark.parametrize("error", [ImportError("libtorch.so:\nno such file"), OSError("bad library")])
+def test_a_broken_torch_is_said_and_the_rest_is_still_looked_at(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    whole = doctor.examine([])
+    real = builtins.__import__
+
+    def without_torch(name: str, *arguments: Any, **options: Any) -> Any:
+        if name.split(".")[0] == "torch":
+            raise error
+        return real(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without_torch)
+    checks = doctor.examine([])
+    assert [check.name for check in checks] == [check.name for check in whole]
+    found = statuses(checks)
+    assert (found["torch"], found["cuda"]) == ("error", "missing")
+    broken = {name for name, status in statuses(whole).items() if found[name] != status}
+    assert broken <= {"torch", "cuda"}
+    torch = next(check for check in checks if check.name == "torch")
+    assert "\n" not in torch.detail
+    assert str(torch.hint).startswith("pip install")
+
+
+@pytest.mark.parametrize(("name", "function"), [("memory", "memory_bytes"), ("cpu", "usable_cores")])
+def test_a_question_that_fails_is_answered_with_why(monkeypatch: pytest.MonkeyPatch, name: str, function: str) -> None:
+    def fail() -> int:
+        raise RuntimeError("no such\ncounter")
+
+    monkeypatch.setattr(machine, function, fail)
+    checks = doctor.examine([])
+    [check] = [check for check in checks if check.status == "error"]
+    assert (check.name, check.detail) == (name, "cannot be found out: RuntimeError: no such counter")
+    assert check.detail in doctor.render(checks)
