@@ -209,9 +209,9 @@ def table(results: Path, format_: str, save: bool) -> None:
 
     store = Store(results)
     click.echo(board.table_text(store, format_), nl=False)
-    _warn_of(store.problems)
     if save:
         click.echo(f"saved {board.save(store)}", err=True)
+    _warn_of(store.problems)
 
 
 @main.command()
