@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from harness.atomic import write_atomic
 from harness.errors import NotComparableError, StoreError
-from harness.report.measured import metric_value, primary_protocol
+from harness.report.measured import is_beyond_limit, metric_std_error, metric_value, primary_protocol
 from harness.types import Label, RunRecord, content_hash
 
 SCHEMA = 1
@@ -33,6 +33,7 @@ class BaselineRow:
 
     kind: quality is a score, limit what the data itself allows, speed training's tokens per second.
     protocol, num_targets and num_units are null where nothing was scored; machine is its fingerprint.
+    two_sided: better by more than the tolerance is a regression too, as nothing was learned that could improve.
     """
 
     suite: str
@@ -49,6 +50,7 @@ class BaselineRow:
     num_targets: int | None
     num_units: int | None
     machine: str | None
+    two_sided: bool = False
 
     @property
     def identity(self) -> Identity:
@@ -58,7 +60,11 @@ class BaselineRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The same row as one record has it. value is None where there is none, and error says why."""
+    """The same row as one record has it. value is None where there is none, and error says why.
+
+    beyond_limit: the value is better than the data allows. untrained: a score of neither recipe nor checkpoint,
+    the same every time. variant is what runs of one quality identity and seed differ in: device kind, dtype, kernel.
+    """
 
     identity: Identity
     value: float | None
@@ -71,12 +77,21 @@ class Measured:
     code: Mapping[str, Any]
     started_at: str
     run_id: str
+    beyond_limit: bool
+    untrained: bool
+    variant: tuple[str, ...]
 
 
 def measure(records: Iterable[tuple[RunRecord, Sequence[Label]]]) -> list[Measured]:
-    """Every row a gate could hold: the ranking protocol's scores, the data's limits, the speed of training."""
-    rows = [row for record, labels in records for label in labels for row in _of_label(record, label)]
-    return [row for index, row in enumerate(rows) if row.identity[-1] != "limit" or not _is_repeated(row, rows[:index])]
+    """Every row a gate could hold, in the order the runs were started.
+
+    They are the ranking protocol's scores, the data's limits and the speed of training.
+    """
+    found = [row for record, labels in records for label in labels for row in _of_label(record, label)]
+    rows = sorted(found, key=lambda row: (row.started_at, row.run_id))
+    return [
+        row for index, row in enumerate(rows) if row.identity[-1] != "limit" or not _is_repeated(row, rows[index + 1 :])
+    ]
 
 
 def read(path: Path) -> list[BaselineRow]:
@@ -125,7 +140,8 @@ def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
         limit = (record.data.get("limits") or {}).get(metric)
         if limit is not None:
             data = content_hash(record.spec.dataset_identity)
-            yield _measured(record, label, ("limit", 0, "data", metric, "limit"), limit, identity=data)
+            row = _measured(record, label, ("limit", 0, "data", metric, "limit"), limit, identity=data)
+            yield replace(row, variant=())
     if record.training is not None or record.spec.recipe is not None:
         speed = (record.training or {}).get("tokens_per_s")
         place = (label.entry, record.spec.seed, "train", SPEED_METRIC, "speed")
@@ -138,8 +154,11 @@ def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Ma
         return _measured(record, label, place, None, error=f"{record.status}: {record.error}", score=score)
     if score is None:
         return _measured(record, label, place, None, error="the record holds no such score")
-    return _measured(
-        record, label, place, metric_value(score, metric), error="the score is not a finite number", score=score
+    value, limit = metric_value(score, metric), (record.data.get("limits") or {}).get(metric)
+    return replace(
+        _measured(record, label, place, value, error="the score is not a finite number", score=score),
+        beyond_limit=is_beyond_limit(value, metric_std_error(score, metric), limit, metric),
+        untrained=record.spec.recipe is None and record.spec.checkpoint is None,
     )
 
 
@@ -165,25 +184,29 @@ def _measured(
         code=record.code,
         started_at=record.started_at,
         run_id=record.run_id,
+        beyond_limit=False,
+        untrained=False,
+        variant=(record.spec.device.split(":")[0], record.spec.dtype, record.spec.kernel),
     )
 
 
-def _is_repeated(row: Measured, earlier: Sequence[Measured]) -> bool:
-    """Whether another run over the same data, by the same code, has said this limit already."""
+def _is_repeated(row: Measured, later: Sequence[Measured]) -> bool:
+    """Whether a later run over the same data, by the same code, says this limit as well."""
     same = (row.identity, row.value, row.quality_identity, row.code)
-    return any(same == (other.identity, other.value, other.quality_identity, other.code) for other in earlier)
+    return any(same == (other.identity, other.value, other.quality_identity, other.code) for other in later)
 
 
 def _row(value: Any, number: int) -> BaselineRow:
-    """One row, every type checked. Raises ValueError naming row and key."""
+    """One row, every type checked; older files have no `two_sided`. Raises ValueError naming row and key."""
     if not isinstance(value, dict):
         raise ValueError(f"row {number} is not an object")
     names = [field.name for field in fields(BaselineRow)]
     for key in [*value, *names]:
         if key not in names:
             raise ValueError(f"row {number} has the unknown key '{key}'")
-        if key not in value:
+        if key not in value and key != "two_sided":
             raise ValueError(f"row {number} lacks '{key}'")
+    value = {"two_sided": False, **value}
     for key, right in _TYPES.items():
         if not right(value[key]):
             raise ValueError(f"row {number}: {key} cannot be {value[key]!r}")
@@ -215,6 +238,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "protocol": lambda value: value is None or (isinstance(value, dict) and set(value) == set(PROTOCOL_KEYS)),
     **dict.fromkeys(("num_targets", "num_units"), _is_count_or_null),
     "machine": lambda value: value is None or isinstance(value, str),
+    "two_sided": lambda value: isinstance(value, bool),
 }
 
 

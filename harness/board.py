@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from harness import catalogue, published, report
 from harness.atomic import write_atomic
-from harness.errors import StoreError
+from harness.errors import StoreError, SuiteError
 from harness.report.leaderboard import leaderboard
 from harness.report.table import build
 from harness.store import Store
+from harness.suite import load
 
 if TYPE_CHECKING:
+    from harness.report.measured import Records
     from harness.types import Suite
 
 FILE_NAME = "LEADERBOARD.md"
@@ -23,7 +25,7 @@ def table_text(store: Store, fmt: str) -> str:
     records = store.records()
     if not records and not store.problems:
         raise StoreError(f"{store.root}: holds no records; `harness run SUITE --results {store.root}` makes some")
-    return report.write(build(records, published.load(published.find(store.root))), fmt)
+    return _text(store, records, fmt)
 
 
 def suite_text(store: Store, suite: Suite, fmt: str = "github") -> str:
@@ -33,7 +35,7 @@ def suite_text(store: Store, suite: Suite, fmt: str = "github") -> str:
         here = [label for label in labels if (label.suite, label.profile) == (suite.name, suite.profile)]
         if here:
             records.append((record, here))
-    return report.write(build(records, published.load(published.find(store.root))), fmt)
+    return _text(store, records, fmt)
 
 
 def save(store: Store) -> Path:
@@ -41,14 +43,30 @@ def save(store: Store) -> Path:
 
     Suites that come with the harness and cannot be loaded are left out, and named in the store's `problems`.
     """
-    suites, problems = catalogue.readable_suites()
     rows = published.load(published.find(store.root))
     command = f"harness table {store.root.name} --save"
     path = store.root / FILE_NAME
     try:
         store.root.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, leaderboard(store.records(), rows, suites=suites, regenerate=command))
+        records = store.records()
+        write_atomic(path, leaderboard(records, rows, suites=_installed(store), regenerate=command))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
-    store.problems += problems
     return path
+
+
+def _text(store: Store, records: Records, fmt: str) -> str:
+    rows = published.load(published.find(store.root))
+    return report.write(build(records, rows, suites=_installed(store)), fmt)
+
+
+def _installed(store: Store) -> list[Suite]:
+    """Every installed suite under each of its profiles. One that cannot be used joins the store's problems."""
+    found = []
+    for path in catalogue.suite_files():
+        try:
+            full = load(path)
+            found += [full, *(load(path, profile=name) for name in full.profiles if name != full.profile)]
+        except SuiteError as problem:
+            store.problems.append(f"suite skipped: {problem}; its rows cannot be told from changed ones")
+    return found

@@ -2,11 +2,13 @@
 
 Exit codes: 0 every row holds. 1 a regression, which is said even where other rows cannot be compared. 2 a baseline
 or record that cannot be read, found before anything is compared. 3 a row that cannot be compared: no baseline, no
-run, other data, recipe or protocol, or a record made by other code than is installed. Better is never an error.
+run, other data, recipe or protocol, or a record made by other code than is installed. Better is no error, but for a
+score that is better than the data allows, and for rows that are held from both sides.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +30,10 @@ VERDICTS: tuple[Verdict, ...] = ("regression", "not comparable", "skipped", "imp
 ABSOLUTE_TOLERANCE = {"bpc": 0.01}
 RELATIVE_TOLERANCE = {"perplexity": 0.005, SPEED_METRIC: 0.5}
 OTHER_RELATIVE_TOLERANCE = 0.01
+UNTRAINED_TOLERANCE = 1e-5
+"""Absolute. A score of what was never trained is the same every time, up to the rounding of its sums."""
+
+BEYOND_LIMIT = "better than the data allows by more than chance; look for targets that leak into the input"
 
 ROUNDING = 1e-12
 """A move of exactly the tolerance is within it, whatever the last bit of a subtraction says."""
@@ -96,7 +102,8 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
         by_identity.setdefault(row.identity, []).append(row)
     rows = [found for row in expected for found in _judge(row, by_identity.pop(row.identity, []), code)]
     new = [
-        CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
+        _impossible(row, code)
+        or CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
         for identity in sorted(by_identity)
         for row in by_identity[identity]
         if row.identity[-1] != "speed"
@@ -107,8 +114,9 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
 def update(results: Path, baseline_path: Path, *, speed: bool = False) -> UpdateReport:
     """Make the baseline what the records say now; tolerances that stand in it are kept.
 
-    Where several records serve one row, the last started is taken. Rows without a finite value now stay as they
-    were, and so do rows of speed unless `speed` asks for them. Raises StoreError, the old file then standing.
+    Where several records serve one row, the last started is taken. Rows without a finite value now, or with one that
+    is better than the data allows, stay as they were, and so do rows of speed unless `speed` asks for them. Scores
+    of what was never trained are held from both sides. Raises StoreError, the old file then standing.
     """
     measured = _measured(results)
     try:
@@ -116,13 +124,15 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False) -> Update
     except NotComparableError:
         old = {}
     latest: dict[Identity, Measured] = {}
-    for row in sorted(measured, key=lambda row: (row.started_at, row.run_id)):
+    for row in measured:
         if row.identity[-1] != "speed" or speed:
             latest[row.identity] = row
     rows, kept = dict(old), []
     for identity, row in latest.items():
         if row.value is None:
             kept.append(f"{_name(identity)}: {row.error}")
+        elif row.beyond_limit:
+            kept.append(f"{_name(identity)}: {row.value:.6g} is {BEYOND_LIMIT}")
         else:
             rows[identity] = _baseline_row(row, row.value, old.get(identity))
     kept += [f"{_name(identity)}: no run among these records" for identity in old if not _is_known(identity, measured)]
@@ -142,7 +152,10 @@ def _measured(results: Path) -> list[Measured]:
 
 
 def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, Any]) -> list[CheckRow]:
-    """One row per record that may be held to this one, or a single row that says why there is none."""
+    """One row for each newest record of the installed code, or a single row that says why there is none.
+
+    An older one never answers for it: a row that passed before the suite was changed says nothing of the suite.
+    """
     row = CheckRow(expected.identity, "not comparable", expected=expected.value, tolerance=expected.tolerance)
     if not found:
         return [replace(row, reason="no run among these records")]
@@ -150,10 +163,31 @@ def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, 
     if not current:
         made_by = describe({key: str(value) for key, value in found[-1].code.items()})
         return [replace(row, reason=f"made by code {made_by}, not the installed one; run it with --again")]
-    fitting = [other for other in current if _difference(expected, other) is None]
-    if not fitting:
-        return [replace(row, reason=_difference(expected, current[-1]) or "", run_id=current[-1].run_id)]
-    return [_compare(replace(row, run_id=other.run_id, found=other.value), expected, other) for other in fitting]
+    return [_held(replace(row, run_id=other.run_id), expected, other) for other in _newest(current)]
+
+
+def _newest(found: Sequence[Measured]) -> list[Measured]:
+    """The last started of each device kind, dtype and kernel; runs started within one second are all the last."""
+    last: dict[tuple[str, ...], str] = {}
+    for row in found:
+        last[row.variant] = max(row.started_at, last.get(row.variant, ""))
+    return [row for row in found if row.started_at == last[row.variant]]
+
+
+def _held(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
+    if found.beyond_limit:
+        return replace(row, verdict="regression", reason=BEYOND_LIMIT, found=found.value)
+    difference = _difference(expected, found)
+    if difference is not None:
+        return replace(row, reason=difference)
+    return _compare(replace(row, found=found.value), expected, found)
+
+
+def _impossible(found: Measured, code: Mapping[str, Any]) -> CheckRow | None:
+    """A row outside of the baseline that fails all the same."""
+    if not found.beyond_limit or found.code != code:
+        return None
+    return CheckRow(found.identity, "regression", BEYOND_LIMIT, found=found.value, run_id=found.run_id)
 
 
 def _difference(expected: BaselineRow, found: Measured) -> str | None:
@@ -178,11 +212,12 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
     worse = found.value - expected.value
     if expected.kind == "speed" or higher_is_better(expected.metric):
         worse = -worse
-    if expected.kind == "limit":
+    both_sides = expected.kind == "limit" or expected.two_sided
+    if both_sides:
         worse = abs(worse)
     allowed = expected.tolerance + ROUNDING * max(1.0, abs(expected.value))
     if worse > allowed:
-        moved = "moved" if expected.kind == "limit" else "worse"
+        moved = "moved" if both_sides else "worse"
         return replace(row, verdict="regression", reason=f"{moved} by more than the tolerance")
     if -worse > allowed:
         return replace(row, verdict="improved", reason="better by more than the tolerance; --update keeps it")
@@ -191,6 +226,10 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
 
 def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> BaselineRow:
     suite, profile, entry, seed, split, metric, kind = row.identity
+    tolerance = UNTRAINED_TOLERANCE if row.untrained else default_tolerance(metric, value)
+    # A tolerance from before a row was held from both sides was made for something that learns.
+    if old is not None and (old.two_sided or not row.untrained):
+        tolerance = old.tolerance
     return BaselineRow(
         suite=suite,
         entry=entry,
@@ -200,12 +239,13 @@ def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> Basel
         metric=metric,
         kind=next(known for known in baseline.KINDS if known == kind),
         value=value,
-        tolerance=old.tolerance if old else default_tolerance(metric, value),
+        tolerance=tolerance,
         quality_identity=row.quality_identity,
         protocol=row.protocol,
         num_targets=row.num_targets,
         num_units=row.num_units,
         machine=row.machine,
+        two_sided=row.untrained or (old is not None and old.two_sided),
     )
 
 
@@ -227,6 +267,8 @@ def _name(identity: Identity) -> str:
 def _cells(row: CheckRow) -> list[str]:
     kind, metric = row.identity[-1], row.identity[-2]
     decimals = 0 if kind == "speed" else decimals_of(metric) + 1
+    if kind != "speed" and row.tolerance:
+        decimals = max(decimals, math.ceil(-math.log10(row.tolerance)) + 1)
 
     def number(value: float | None, sign: str = "") -> str:
         return "—" if value is None else f"{value:{sign}.{decimals}f}"

@@ -24,16 +24,18 @@ from harness import curve
 from harness.atomic import write_atomic
 from harness.errors import StoreError
 from harness.types import RECORD_SCHEMA, Label, RunRecord, RunSpec
+from harness.wellformed import check_label, check_record
 
 RECORD, CURVE, LABELS = "record.json", "curve.csv", "labels.json"
 LABEL_LOCK_S = 10.0
 FIELDS = tuple(field.name for field in dataclasses.fields(RunRecord))
-LISTS = ("attempts", "scores", "curve", "timings", "traces")
-BLOCKS = ("code", "machine", "data", "model")
 
 
 class Store:
-    """Records of one results folder. `problems` lists what the last call of `records` could not read."""
+    """Records of one results folder.
+
+    `problems` lists what the last call of `records` could not read, and what has kept a later `write` from its label.
+    """
 
     def __init__(self, root: Path) -> None:
         """root need not exist yet. Raises StoreError where it is a file."""
@@ -71,7 +73,8 @@ class Store:
     def write(self, record: RunRecord) -> None:
         """Write a record whole or not at all, and its own label; the one it replaces goes to history.
 
-        Non-finite numbers become null. Raises StoreError for what JSON cannot hold or the disk refuses.
+        Non-finite numbers become null. Raises StoreError for what JSON cannot hold or the disk refuses. Once the
+        record stands nothing is raised: labels that cannot be read are set aside, and `problems` says so.
         """
         folder = self.run_folder(record.run_id)
         body = _plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
@@ -86,7 +89,10 @@ class Store:
                 write_atomic(folder / RECORD, _json_text({**body, "curve": {"file": CURVE, "sha256": _sha256(text)}}))
             else:
                 (folder / CURVE).unlink(missing_ok=True)
-        self.label(record.run_id, record.spec.label)
+        try:
+            self._label(record.run_id, record.spec.label, set_aside=True)
+        except StoreError as problem:
+            self.problems.append(str(problem))
 
     def archive(self, run_id: str) -> None:
         """Move a run's record to its history, so that `find` knows it no more. Without a record, nothing happens."""
@@ -97,7 +103,13 @@ class Store:
             (folder / CURVE).unlink(missing_ok=True)
 
     def label(self, run_id: str, label: Label) -> None:
-        """Give a run a place in a table; one of the same suite, entry and profile is brought up to date."""
+        """Give a run a place in a table; one of the same suite, entry and profile is brought up to date.
+
+        Raises StoreError where the labels that stand cannot be read or replaced.
+        """
+        self._label(run_id, label, set_aside=False)
+
+    def _label(self, run_id: str, label: Label, *, set_aside: bool) -> None:
         from filelock import FileLock, Timeout
 
         folder = self.run_folder(run_id)
@@ -105,6 +117,8 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(str(folder / "labels.lock"), timeout=LABEL_LOCK_S):
+                    if set_aside:
+                        self._set_damaged_labels_aside(folder)
                     self._add_label(folder, label)
             except Timeout as error:
                 raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
@@ -134,11 +148,25 @@ class Store:
         if not path.exists():
             return []
         try:
-            return [Label.from_json(value) for value in json.loads(path.read_text(encoding="utf-8"))]
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            content = _from_json(path)
+            if not isinstance(content, list):
+                raise TypeError("not a list of labels")
+            for value in content:
+                check_label(value)
+            return [Label.from_json(value) for value in content]
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise StoreError(
                 f"{path}: is damaged ({_reason(error)}); delete it to fall back on the record's own"
             ) from error
+
+    def _set_damaged_labels_aside(self, folder: Path) -> None:
+        try:
+            self._labels(folder)
+        except StoreError as problem:
+            kept = _free(folder, "damaged-labels")
+            (folder / LABELS).replace(kept)
+            said = str(problem).rpartition("; delete")[0]
+            self.problems.append(f"{said}; kept as {kept.name}, and begun anew with the label of the run just written")
 
     def _add_label(self, folder: Path, label: Label) -> None:
         found = {_place(known): known for known in self._labels(folder)}
@@ -168,12 +196,15 @@ def _read(folder: Path) -> RunRecord:
     """The record of a folder, its curve joined. Raises StoreError naming the file and what is wrong with it."""
     path = folder / RECORD
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = _from_json(path)
         _check_schema(value, path)
+        check_label(value["spec"]["label"], "spec.label")
         value["curve"] = _read_curve(value["curve"], folder)
         record = RunRecord(**{**value, "spec": RunSpec.from_json(value["spec"])})
-        _check_types(record, folder.name)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if record.run_id != folder.name:
+            raise ValueError(f"it is the record of {record.run_id}")
+        check_record(record)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
     return record
 
@@ -190,17 +221,13 @@ def _check_schema(value: Any, path: Path) -> None:
         )
 
 
-def _check_types(record: RunRecord, name: str) -> None:
-    if record.run_id != name:
-        raise ValueError(f"it is the record of {record.run_id}")
-    if not isinstance(record.status, str) or not isinstance(record.started_at, str):
-        raise TypeError("status and started_at must be text")
-    for field in LISTS:
-        if not all(isinstance(item, dict) for item in getattr(record, field)):
-            raise TypeError(f"{field} must be a list of objects")
-    for field in BLOCKS:
-        if not isinstance(getattr(record, field), dict):
-            raise TypeError(f"{field} must be an object")
+def _from_json(path: Path) -> Any:
+    """Raises ValueError for NaN and infinity too: `write` puts null in their place."""
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
 
 
 def _read_curve(value: Any, folder: Path) -> list[dict[str, Any]]:

@@ -172,7 +172,7 @@ class RunSpec:
         return {
             "dataset": self.dataset_identity,
             "model": self.model,
-            "recipe": _without_windows(self.recipe) if self.recipe is not None else None,
+            "recipe": recipe_identity(self.recipe) if self.recipe is not None else None,
             "checkpoint": self.checkpoint_sha256,
             "evaluation": _without_window(self.evaluation),
             "seed": self.seed,
@@ -304,7 +304,7 @@ def _without_window(block: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "window"}
 
 
-def _without_windows(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def recipe_identity(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """A recipe whose validation says nothing of its window; the lengths it trains on (`windows`) stay."""
     validation = recipe.get("validation")
     return {**recipe, "validation": _without_window(validation)} if validation else dict(recipe)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from harness.report.row import FINISHED, LIMIT, NO_PROTOCOL, PUBLISHED, Row
 
 NOT_APPLICABLE = "—"
+DEFAULT_DTYPE, DEFAULT_KERNEL = "float32", "auto"
+RECIPE_DIGITS = 6
 
 Column = tuple[str, Callable[[Row], str], str]
 """Heading, cell, and alignment (left or right)."""
 
 
 def value_text(row: Row) -> str:
-    """The value, or in its place the status that says why there is none: never blank, never 0."""
-    return row.status if row.value is None else f"{row.value:.{row.decimals}f}"
+    """The value, or in its place the status that says why there is none: never blank, never 0.
+
+    One that is better than the data allows is marked: no model can reach it.
+    """
+    if row.value is None:
+        return row.status
+    return f"{row.value:.{row.decimals}f}" + (" (beyond the limit)" if row.beyond_limit else "")
+
+
+def std_error_text(row: Row) -> str:
+    """Two digits of the standard error, however small it is: it says how far from a limit is too far."""
+    if row.std_error is None:
+        return NOT_APPLICABLE
+    decimals = row.decimals + 1
+    if 0 < row.std_error < 1:
+        decimals = max(decimals, 1 - math.floor(math.log10(row.std_error)))
+    return f"± {row.std_error:.{decimals}f}"
 
 
 def published_text(row: Row) -> str:
@@ -53,6 +71,22 @@ def protocol_text(row: Row) -> str:
     return row.protocol if row.rank is not None or row.value is None else f"{row.protocol} (not ranked)"
 
 
+def device_text(row: Row) -> str:
+    """The device, with a dtype and kernel other than those a suite has by default."""
+    dtype = row.dtype if row.dtype != DEFAULT_DTYPE else None
+    kernel = f"kernel {row.kernel}" if row.kernel not in (None, DEFAULT_KERNEL) else None
+    return ", ".join(part for part in (row.device, dtype, kernel) if part) or NOT_APPLICABLE
+
+
+def profile_text(row: Row) -> str:
+    """The profile, whether model or recipe were changed, and which they are where several would read the same."""
+    if row.profile is None:
+        return NOT_APPLICABLE
+    changed = ", changed" if row.changed else ""
+    which = f" (recipe {row.recipe_id[:RECIPE_DIGITS]})" if row.several_recipes and row.recipe_id else ""
+    return f"{row.profile}{changed}{which}"
+
+
 def source_text(row: Row) -> str:
     """Where a published value is from, which code made ours, or what went wrong."""
     if row.status in (PUBLISHED, LIMIT):
@@ -73,14 +107,15 @@ COLUMNS: tuple[Column, ...] = (
     ("Metric", lambda row: row.metric_title, "left"),
     ("Value", value_text, "right"),
     ("Model", lambda row: row.model, "left"),
+    ("Std. error", std_error_text, "right"),
     ("Published", published_text, "right"),
     ("Difference", difference_text, "right"),
     ("Params", params_text, "right"),
     ("Seeds", seeds_text, "right"),
     ("Tokens/s", lambda row: _number(row.tokens_per_s), "right"),
     ("Seconds", lambda row: _number(row.seconds), "right"),
-    ("Device", lambda row: row.device or NOT_APPLICABLE, "left"),
-    ("Profile", lambda row: row.profile or NOT_APPLICABLE, "left"),
+    ("Device", device_text, "left"),
+    ("Profile", profile_text, "left"),
     ("Split", lambda row: row.split, "left"),
     ("Protocol", protocol_text, "left"),
     ("Source", source_text, "left"),

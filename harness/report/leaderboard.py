@@ -18,7 +18,8 @@ from harness.report.columns import (
     without,
 )
 from harness.report.github import escape, grid
-from harness.report.measured import Records, recipe_id
+from harness.report.measured import Records
+from harness.report.recipes import recipes_of
 from harness.report.row import FINISHED, PUBLISHED, Row, metric_title
 from harness.report.table import Table, build
 from harness.types import Suite
@@ -50,15 +51,18 @@ def leaderboard(
 ) -> str:
     """Markdown that depends on its arguments alone: no clock, no machine, no order of files.
 
-    suites are the installed ones: a paper's row without a value says whether one could make it.
+    suites are the installed ones, each once per profile: a paper's row without a value says whether one could make
+    it, and a run of another model or recipe than theirs is marked.
     regenerate is the command that writes this file anew. full_profile names the paper's own recipes.
     """
-    table = build(sorted(records, key=lambda item: item[0].run_id), published, every_published=True)
+    by_id = sorted(records, key=lambda item: item[0].run_id)
+    table = build(by_id, published, every_published=True, suites=suites)
+    full = [suite for suite in suites if suite.profile == full_profile]
     lines = ["# Leaderboard", ""]
     lines += [f"Generated from the records beside it; do not edit. `{regenerate}` writes it anew.", ""]
     lines += ["## The paper's rows", ""]
     lines += ["Merity, Keskar and Socher 2018, arXiv:1803.08240: its values as published, and ours beside each.", ""]
-    lines += [_paper_section(table, published, _Reasons(published, suites, full_profile))]
+    lines += [_paper_section(table, published, _Reasons(published, full, full_profile))]
     for rows in table.groups():
         lines += [f"## {_heading(rows, table)}", "", _ranking(rows)]
     return "\n".join(lines)
@@ -66,7 +70,10 @@ def leaderboard(
 
 @dataclass(frozen=True, slots=True)
 class _Reasons:
-    """Why a row of the paper has no value of ours from the full recipe, derived from what there is."""
+    """Why a row of the paper has no value of ours from the full recipe, derived from what there is.
+
+    suites are the installed ones under the full profile.
+    """
 
     published: Sequence[PublishedRow]
     suites: Sequence[Suite]
@@ -91,16 +98,14 @@ class _Reasons:
         return f"no finished run of the full recipe among these records{where}"
 
     def is_full(self, row: Row) -> bool:
-        """Whether a row of ours is of the full recipe: one changed on the command line keeps its name."""
+        """Whether a row of ours is of an installed suite's full recipe for the published row that it names.
+
+        Names prove nothing: a recipe changed on the command line keeps its own, and anybody's suite may use them.
+        """
         if row.profile != self.full_profile:
             return False
-        known = {
-            (suite.name, entry.name): recipe_id(entry.model, entry.recipe)
-            for suite in self.suites
-            if suite.profile == self.full_profile
-            for entry in suite.entries
-        }
-        return known.get((row.suite or "", row.entry), row.recipe_id) == row.recipe_id
+        named = [known for known in self.published if known.id == row.published_id]
+        return any(row.recipe_id in recipes_of(known, self.suites) for known in named)
 
     def profile(self, row: Row) -> str:
         changed = row.profile == self.full_profile and not self.is_full(row)

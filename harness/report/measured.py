@@ -11,13 +11,17 @@ from typing import Any
 from harness import code
 from harness.metrics import METRICS
 from harness.published import TITLES, PublishedRow, dataset_key, dataset_title, match
-from harness.report.row import FINISHED, Row, decimals_of, metric_title
-from harness.types import Label, RunRecord, Tally, content_hash
+from harness.report.row import FINISHED, Row, decimals_of, higher_is_better, metric_title
+from harness.types import Label, RunRecord, Tally, content_hash, recipe_identity
 
 Records = Iterable[tuple[RunRecord, Sequence[Label]]]
 
 OWN_KINDS = ("bytes", "chars", "markov")
 """Kinds of dataset that are the user's own: no published value is about them, whatever their name."""
+
+LIMIT_STD_ERRORS = 4.0
+LIMIT_ROUNDING = 1e-5
+"""How far beyond the data's limit a value must be before chance (one text in thirty thousand) and rounding are out."""
 
 
 def rows_of(records: Records, published: Sequence[PublishedRow]) -> list[Row]:
@@ -41,8 +45,33 @@ def metric_value(score: Mapping[str, Any], metric: str) -> float | None:
     None where it is not a finite number.
     """
     value = score["metrics"].get(metric)
-    if metric not in score["metrics"] and metric in METRICS:
+    if metric not in score["metrics"] and metric in METRICS and score["tally"]["nll_nats"] is not None:
         value = METRICS[metric].compute(Tally(**score["tally"]))
+    return _finite(value)
+
+
+def metric_std_error(score: Mapping[str, Any], metric: str) -> float | None:
+    """The standard error of `metric_value`: as recorded, or carried over from a metric that was. None where unknown."""
+    known = score["std_errors"]
+    if metric in known or metric not in METRICS or score["tally"]["nll_nats"] is None:
+        return _finite(known.get(metric))
+    tally = Tally(**score["tally"])
+    for name, found in known.items():
+        of_one = METRICS[name].std_error(tally, 1.0) if name in METRICS else 0.0
+        if found is not None and of_one > 0:
+            return _finite(METRICS[metric].std_error(tally, found / of_one))
+    return None
+
+
+def is_beyond_limit(value: float | None, std_error: float | None, limit: float | None, metric: str) -> bool:
+    """Whether a value is better than the data allows. False where value, limit or standard error is unknown."""
+    if value is None or std_error is None or limit is None:
+        return False
+    beyond = value - limit if higher_is_better(metric) else limit - value
+    return beyond > LIMIT_STD_ERRORS * std_error + LIMIT_ROUNDING
+
+
+def _finite(value: Any) -> float | None:
     return value if isinstance(value, int | float) and math.isfinite(value) else None
 
 
@@ -89,13 +118,16 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         limit=limits.get(metric),
         decimals=decimals_of(metric),
         own_text=own,
+        dtype=record.spec.dtype,
+        kernel=record.spec.kernel,
+        device_kind=record.spec.device.split(":")[0],
         recipe_id=recipe_id(record.spec.model, record.spec.recipe),
     )
 
 
 def recipe_id(model: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> str:
     """Hash of what is trained and how, apart from data, seed and machine."""
-    return content_hash({"model": model, "recipe": recipe})
+    return content_hash({"model": model, "recipe": recipe_identity(recipe) if recipe is not None else None})
 
 
 def _dataset_key(record: RunRecord, label: Label, own: bool) -> str:
@@ -118,7 +150,9 @@ def _scored(row: Row, record: RunRecord, score: Mapping[str, Any] | None) -> Row
     )
     if value is None:
         return replace(found, status="failed", error="the score is not a finite number")
-    return replace(found, seed_mean=value, std_error=score["std_errors"].get(row.metric))
+    std_error = metric_std_error(score, row.metric)
+    beyond = is_beyond_limit(value, std_error, row.limit, row.metric)
+    return replace(found, seed_mean=value, std_error=std_error, beyond_limit=beyond)
 
 
 def _compared(row: Row, beside: PublishedRow) -> Row:
@@ -127,9 +161,9 @@ def _compared(row: Row, beside: PublishedRow) -> Row:
 
 
 def _all_but_seed(record: RunRecord, row: Row) -> tuple[Any, ...]:
-    """What rows share that differ in their seed alone."""
-    spec = record.spec
-    how = (spec.quality_identity, spec.device.split(":")[0], spec.dtype, spec.kernel, row.device, row.num_targets)
+    """What rows share that differ in their seed alone: no mean mixes what two versions of the code have made."""
+    made_by = (row.device_kind, row.device, row.dtype, row.kernel, content_hash(record.code))
+    how = (record.spec.quality_identity, row.num_targets, *made_by)
     return (*row.group, row.suite, row.entry, row.profile, row.model, row.protocol, row.status, row.error, how)
 
 
@@ -152,7 +186,7 @@ def _together(rows: list[Row]) -> Row:
         seconds=_mean(row.seconds for row in rows),
         run_ids=tuple(name for row in rows for name in row.run_ids),
         seed_list=tuple(seed for row in rows for seed in row.seed_list),
-        code=", ".join(sorted({row.code for row in rows if row.code})) or None,
+        beyond_limit=any(row.beyond_limit for row in rows),
     )
 
 

@@ -22,7 +22,9 @@ class Row:
     exactly where there is none, and error then says why. A row stands for all `seeds` that differ in nothing else:
     value is their mean, seed_std their deviation (n - 1); std_error is that of a single run's value over its text.
     difference is value less published, seconds and tokens_per_s are training's, data is a hash of the dataset's
-    identity. rank is the place among values of one protocol, None for rows that are not ranked.
+    identity. rank is the place among values of one protocol, None for rows that are not ranked. recipe_id is a hash
+    of model and recipe; changed says whether they are other than the installed suite's, None where it has no such
+    entry. beyond_limit: better than the data allows, so something is wrong with the run.
     """
 
     task: str
@@ -59,9 +61,15 @@ class Row:
     data: str | None = None
     limit: float | None = None
     rank: int | None = None
+    dtype: str | None = None
+    kernel: str | None = None
+    device_kind: str | None = None
+    recipe_id: str | None = None
+    changed: bool | None = None
+    beyond_limit: bool = False
     decimals: int = OTHER_DECIMALS
     own_text: bool = False
-    recipe_id: str | None = None
+    several_recipes: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Keys in the order above; what only serves to build and print is left out."""
@@ -74,7 +82,7 @@ class Row:
         return (self.task, self.dataset, self.metric, self.split, self.data or "")
 
 
-_FOR_PRINT = ("decimals", "own_text", "recipe_id")
+_FOR_PRINT = ("decimals", "own_text", "several_recipes")
 
 JSON_KEYS = tuple(field.name for field in fields(Row) if field.name not in _FOR_PRINT)
 

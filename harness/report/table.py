@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from harness.published import PublishedRow, dataset_title
 from harness.report.measured import Records, primary_protocol, rows_of
+from harness.report.recipes import marked
 from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row, higher_is_better, metric_title
+from harness.types import Suite
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,13 +40,20 @@ class Table:
         return pd.DataFrame([row.to_json() for row in self.rows], columns=list(JSON_KEYS), dtype=object)
 
 
-def build(records: Records, published: Sequence[PublishedRow], *, every_published: bool = False) -> Table:
+def build(
+    records: Records,
+    published: Sequence[PublishedRow],
+    *,
+    every_published: bool = False,
+    suites: Sequence[Suite] = (),
+) -> Table:
     """The table of these records with the published rows of their datasets, metrics and splits.
 
-    every_published adds those of which there is no record as well.
+    every_published adds those of which there is no record as well. suites are the installed ones, each once per
+    profile: rows whose model or recipe is not theirs are marked.
     """
     records = list(records)
-    ours = rows_of(records, published)
+    ours = marked(rows_of(records, published), suites)
     primary = _primary_of_groups(records, ours)
     rows = [*ours, *_limits(ours), *_published_beside(ours, published, every_published)]
     grouped: dict[Group, list[Row]] = {}
@@ -128,10 +137,14 @@ def _group_order(row: Row) -> tuple[int, str, str, str, str]:
 
 
 def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
-    """Values of the ranking protocol by the metric's direction, then other protocols, then runs without a value."""
+    """Values of the ranking protocol by the metric's direction, then other protocols, then runs without a value.
+
+    A value that is better than the data allows stands after those that rank.
+    """
 
     def order(row: Row) -> tuple[object, ...]:
-        tier = 2 if row.value is None else 0 if row.protocol in (primary, *NO_PROTOCOL) else 1
+        in_order = row.protocol in (primary, *NO_PROTOCOL) and not row.beyond_limit
+        tier = 2 if row.value is None else 0 if in_order else 1
         value = 0.0 if row.value is None else -row.value if higher_is_better(row.metric) else row.value
         protocol = row.protocol if tier else ""
         return (tier, protocol, value, row.model, row.entry, row.profile or "", row.run_ids)
@@ -139,7 +152,7 @@ def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
     placed = []
     above: Counter[float] = Counter()
     for row in sorted(rows, key=order):
-        ranks = row.value is not None and row.protocol in (primary, PUBLISHED)
+        ranks = row.value is not None and row.protocol in (primary, PUBLISHED) and not row.beyond_limit
         if ranks and row.value is not None:
             # Equal values share a rank; the next one counts all that stand before it.
             better = sum(number for value, number in above.items() if value != row.value)

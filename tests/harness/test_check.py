@@ -191,6 +191,113 @@ def test_the_limit_is_held_in_both_directions_and_once(tmp_path: Path) -> None:
         assert (report.exit_code, verdicts(report)["data", "limit"]) == (code, "regression" if code else "pass")
 
 
+def bounded(value: float, **changes: Any) -> RunRecord:
+    return record(value, data={"limits": {"bpc": 1.45}}, **changes)
+
+
+# The standard error is 0.004: four of them below 1.45 is 1.434.
+@pytest.mark.parametrize(("value", "code"), [(1.46, 0), (1.4341, 0), (1.4339, 1), (0.3, 1)])
+def test_a_score_that_the_data_does_not_allow_is_a_regression(tmp_path: Path, value: float, code: int) -> None:
+    base = tmp_path / "b.json"
+    update(stored(tmp_path / "a", bounded(1.5)), base)
+    report = check(stored(tmp_path / "now", bounded(value)), base, code=CODE)
+    assert report.exit_code == code
+    assert ("better than the data allows" in report.render()) == bool(code)
+
+
+def test_an_impossible_score_fails_under_another_recipe_and_outside_of_the_baseline(tmp_path: Path) -> None:
+    base = tmp_path / "b.json"
+    update(stored(tmp_path / "a", bounded(1.5)), base)
+    other = bounded(0.3, spec_=spec(recipe={"optimizer": "sgd"}))
+    assert check(stored(tmp_path / "other", other), base, code=CODE).exit_code == 1
+    beside = bounded(0.3, spec_=spec(seed=2))
+    assert check(stored(tmp_path / "new", bounded(1.5), beside), base, code=CODE).exit_code == 1
+    old = bounded(0.3, spec_=spec(seed=2), code=OTHER_CODE)
+    assert check(stored(tmp_path / "old", bounded(1.5), old), base, code=CODE).exit_code == 0
+
+
+def test_an_impossible_score_never_becomes_the_baseline(tmp_path: Path) -> None:
+    base = tmp_path / "b.json"
+    update(stored(tmp_path / "a", bounded(1.5)), base)
+    said = update(stored(tmp_path / "now", bounded(0.3)), base)
+    assert "0.3 is better than the data allows" in str(said)
+    assert {row.value for row in baseline.read(base) if row.split == "test"} == {1.5}
+
+
+def oracle(value: float, **changes: Any) -> RunRecord:
+    """Neither recipe nor checkpoint: nothing that could learn."""
+    run = spec(model={"builder": "markov-oracle"}, recipe=None)
+    return bounded(value, spec_=run, training=None, **changes)
+
+
+@pytest.mark.parametrize(
+    ("value", "code"), [(1.5, 0), (1.500009, 0), (1.499991, 0), (1.50002, 1), (1.49998, 1), (1.4, 1)]
+)
+def test_what_was_never_trained_is_held_from_both_sides(tmp_path: Path, value: float, code: int) -> None:
+    base = tmp_path / "b.json"
+    update(stored(tmp_path / "a", oracle(1.5)), base)
+    report = check(stored(tmp_path / "now", oracle(value)), base, code=CODE)
+    assert (report.exit_code, verdicts(report)["test", "quality"]) == (code, "regression" if code else "pass")
+    assert "0.000010" in report.render()
+
+
+def test_only_what_was_never_trained_is_held_from_both_sides_unless_a_row_asks_for_it(tmp_path: Path) -> None:
+    base = tmp_path / "b.json"
+    weights = spec(recipe=None, checkpoint="folder", checkpoint_sha256="1", seed=2)
+    update(stored(tmp_path / "a", record(1.5), record(1.5, spec_=weights)), base)
+    body = json.loads(base.read_text())
+    assert {row["two_sided"] for row in body["rows"]} == {False}
+    for row in body["rows"]:
+        row["two_sided"] = True
+    base.write_text(json.dumps(body))
+    update(tmp_path / "a", base)
+    assert {(row.two_sided, row.tolerance) for row in baseline.read(base) if row.kind == "quality"} == {(True, 0.01)}
+    assert check(stored(tmp_path / "now", record(1.4)), base, code=CODE).exit_code == 1
+
+
+def test_a_baseline_from_before_is_read_and_an_update_holds_its_oracle_tightly(tmp_path: Path) -> None:
+    base = tmp_path / "b.json"
+    update(stored(tmp_path / "a", oracle(1.5)), base)
+    body = json.loads(base.read_text())
+    for row in body["rows"]:
+        del row["two_sided"]
+        row["tolerance"] = 0.01
+    base.write_text(json.dumps(body))
+    assert check(tmp_path / "a", base, code=CODE).exit_code == 0
+    update(tmp_path / "a", base)
+    quality = {(row.two_sided, row.tolerance) for row in baseline.read(base) if row.kind == "quality"}
+    assert quality == {(True, 1e-5)}
+
+
+def later(run: RunRecord) -> RunRecord:
+    return replace(run, started_at="2026-01-02T04:00:00+00:00")
+
+
+def test_an_older_run_never_answers_for_a_changed_recipe(tmp_path: Path, base: Path) -> None:
+    changed = later(record(1.5, spec_=spec(recipe={"optimizer": "adam", "lr": 1e-6})))
+    report = check(stored(tmp_path / "now", record(1.5), changed), base, code=CODE)
+    assert report.exit_code == 3
+    assert "another model, recipe" in report.render()
+    assert check(stored(tmp_path / "same second", record(1.5), replace(changed, started_at=record().started_at)), base,
+                 code=CODE).exit_code == 3  # fmt: skip
+    assert check(stored(tmp_path / "back", later(record(1.5)), replace(changed, started_at="2025")), base,
+                 code=CODE).exit_code == 0  # fmt: skip
+
+
+def test_a_later_run_on_another_device_hides_no_failure(tmp_path: Path, base: Path) -> None:
+    elsewhere = later(record(1.5, spec_=spec(device="cuda")))
+    report = check(stored(tmp_path / "now", record(1.7), elsewhere), base, code=CODE)
+    assert report.exit_code == 1
+
+
+def test_the_limit_of_the_latest_run_counts(tmp_path: Path) -> None:
+    base = tmp_path / "b.json"
+    update(stored(tmp_path / "a", bounded(1.5)), base)
+    moved = later(record(1.5, data={"limits": {"bpc": 1.2}}, spec_=spec(seed=2)))
+    report = check(stored(tmp_path / "now", bounded(1.5), moved), base, code=CODE)
+    assert verdicts(report)["data", "limit"] == "regression"
+
+
 def test_new_runs_pass_and_are_shown(tmp_path: Path, base: Path) -> None:
     results = stored(tmp_path / "now", record(1.5), record(9.0, spec_=spec(seed=2)))
     report = check(results, base, code=CODE)

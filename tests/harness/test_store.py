@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_factory import failed, label, record, spec
+from record_factory import failed, label, record, score, spec
 
 from harness import atomic, curve
 from harness.errors import StoreError
@@ -48,7 +48,8 @@ def test_a_curve_reads_back_with_its_types(rows: Any) -> None:
 )
 def test_what_is_written_is_read_back(tmp_path: Path, points: Any, data: Any, scores: Any, training: Any) -> None:
     store = Store(tmp_path)
-    written = record(curve=points, data=data, scores=scores, training=training)
+    whole = [{**extra, **score(1.5)} for extra in scores]
+    written = record(curve=points, data=data, scores=whole, training=training)
     store.write(written)
     found = store.find(written.run_id)
     assert found is not None
@@ -191,6 +192,37 @@ def test_damage_is_named_and_does_not_hide_the_rest(tmp_path: Path) -> None:
     store.write(runs[0])
     assert store.find(runs[0].run_id) is not None
     assert (folders[0] / "history" / "damaged.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("text", ["[3]", "{", "3", '[{"suite": 1}]', "null"])
+def test_damaged_labels_never_cost_a_record_just_written(tmp_path: Path, text: str) -> None:
+    store = Store(tmp_path)
+    store.write(record(1.5))
+    folder = store.run_folder(record().run_id)
+    (folder / "labels.json").write_text(text)
+    store.write(record(1.25))
+    found = store.find(record().run_id)
+    assert found is not None
+    assert found.scores[1]["metrics"]["bpc"] == 1.25
+    [problem] = store.problems
+    assert "labels.json: is damaged" in problem
+    assert "damaged-labels.json" in problem
+    assert (folder / "damaged-labels.json").read_text() == text
+    assert store.records() == [(found, [label()])]
+    assert store.problems == []
+
+
+def test_labels_that_cannot_be_written_do_not_cost_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import filelock
+
+    def busy(*_: Any, **__: Any) -> Any:
+        raise filelock.Timeout("labels.lock")
+
+    monkeypatch.setattr(filelock, "FileLock", busy)
+    store = Store(tmp_path)
+    store.write(record())
+    assert store.find(record().run_id) is not None
+    assert "labels.lock" in store.problems[0]
 
 
 @pytest.mark.parametrize(

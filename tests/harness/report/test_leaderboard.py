@@ -97,6 +97,29 @@ def test_a_recipe_changed_by_hand_is_not_the_full_recipe() -> None:
     assert line[10].startswith("no finished run of the full recipe")
 
 
+def test_anybodys_suite_is_not_the_full_recipe() -> None:
+    toy = spec(label=label(suite="toy", profile="full"), model={**spec().model, "hidden": 8})
+    line = paper_lines(text_of(record(1.5, spec_=toy), suites=[suite()]))[0]
+    assert (line[5], line[9]) == ("1.500", "full, changed")
+    assert line[10].startswith("no finished run of the full recipe")
+
+
+def test_the_full_recipe_of_another_row_is_not_this_ones() -> None:
+    mistaken = spec(label=label(profile="full", published="ptb-char/qrnn"))
+    assert paper_lines(text_of(record(1.5, spec_=mistaken), suites=[suite()]))[1][10] != "full recipe"
+
+
+def test_a_recipe_changed_by_hand_is_marked_in_every_ranking() -> None:
+    quick = suite(profile="quick")
+    as_shipped = record(1.6, spec_=spec(seed=1))
+    changed = record(1.5, spec_=spec(seed=2, recipe={**(spec().recipe or {}), "lr": 1e-6}))
+    text = text_of(as_shipped, changed, suites=[suite(), quick])
+    ranking = text.split("## Penn Treebank (Character Level): Bit per Character (BPC), test")[1].split("## ")[0]
+    profiles = {value: line for line in ranking.splitlines() for value in ("1.500", "1.600") if f" {value} " in line}
+    assert "| quick, changed |" in re.sub(" +", " ", profiles["1.500"])
+    assert "| quick |" in re.sub(" +", " ", profiles["1.600"])
+
+
 def test_a_failed_run_gives_its_error() -> None:
     line = paper_lines(text_of(failed(spec_=spec(label=label(profile="full"))), suites=[suite()]))[0]
     assert (line[5], line[10]) == ("failed", "the run of profile full failed: out of memory at step 12")

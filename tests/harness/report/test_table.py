@@ -14,8 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_factory import failed, label, record, score, spec
 
-from harness import metrics, published
-from harness.report.columns import difference_text, params_text, protocol_text, seeds_text, value_text
+from harness import metrics, published, report
+from harness.report.columns import (
+    device_text,
+    difference_text,
+    params_text,
+    profile_text,
+    protocol_text,
+    seeds_text,
+    std_error_text,
+    value_text,
+)
 from harness.report.row import Row
 from harness.report.table import Table, build
 
@@ -149,6 +158,66 @@ def test_the_limit_stands_in_the_table() -> None:
     assert [(row.status, row.value, row.rank) for row in test] == [("limit", 1.25, None), ("finished", 1.3, 1)]
     assert (test[0].dataset, test[0].dataset_title) == ("markov", "Order-2 source")
     assert test[1].limit == 1.25
+
+
+def test_a_value_beyond_the_limit_is_marked_and_does_not_rank() -> None:
+    def run(value: float, seed: int) -> Any:
+        return record(value, spec_=spec(label=label(entry=f"e{seed}"), seed=seed), data={"limits": {"bpc": 1.25}})
+
+    table = build(labelled(run(0.3, 1), run(1.2341, 2), run(1.3, 3)), ())
+    assert [(row.value, row.rank, row.beyond_limit) for row in own(table)] == [
+        (1.2341, 1, False),  # four standard errors of 0.004 below: chance
+        (1.3, 2, False),
+        (0.3, None, True),
+    ]
+    marked = own(table)[-1]
+    assert value_text(marked) == "0.300 (beyond the limit)"
+    assert protocol_text(marked) == "exact (not ranked)"
+    assert marked.to_json()["beyond_limit"] is True
+
+
+def test_a_seed_beyond_the_limit_marks_the_mean() -> None:
+    runs = [seeded(value, seed, data={"limits": {"bpc": 1.25}}) for seed, value in ((1, 1.3), (2, 0.3))]
+    (row,) = own(build(labelled(*runs), ()))
+    assert (row.seeds, row.rank, row.beyond_limit) == (2, None, True)
+
+
+def test_the_standard_error_is_printed_with_two_digits() -> None:
+    row = own(build(labelled(record(1.5)), ()))[0]
+    assert std_error_text(row) == "± 0.0040"
+    assert [std_error_text(replace(row, std_error=error)) for error in (0.00012, 0.0, 1.5, None)] == [
+        "± 0.00012",
+        "± 0.0000",
+        "± 1.5000",
+        "—",
+    ]
+    assert "± 0.0040" in report.write(build(labelled(record(1.5)), ()), "github")
+    assert r"\(\pm\) 0.0040" in report.write(build(labelled(record(1.5)), ()), "latex")
+
+
+def test_the_standard_error_of_a_metric_that_was_not_recorded_follows_its_slope() -> None:
+    run = record(1.5)
+    (row,) = own(build([(run, [label(metrics=("perplexity",), published=None)])], ()))
+    # perplexity = 2 ** bpc, so its error is that of bpc times ln 2 times itself
+    assert row.std_error == pytest.approx(0.004 * math.log(2) * 2**1.5, rel=1e-12)
+
+
+def test_versions_of_the_code_are_never_averaged() -> None:
+    other = {"version": "0.1.0", "source_sha256": "cd" * 32}
+    rows = own(build(labelled(seeded(1.5, 1), seeded(1.7, 2, code=other), seeded(1.6, 3)), ()))
+    assert sorted((row.seed_list, row.code) for row in rows) == [
+        ((1, 3), "0.1.0+ababababab"),
+        ((2,), "0.1.0+cdcdcdcdcd"),
+    ]
+
+
+def test_dtype_kernel_and_recipe_tell_rows_apart() -> None:
+    changes: Any = [{}, {"dtype": "bfloat16"}, {"kernel": "unrolled"}, *({"recipe": {"lr": lr}} for lr in (1e-6, 1e-2))]
+    rows = own(build(labelled(*(record(spec_=spec(**change)) for change in changes)), ()))
+    shown = {(device_text(row), profile_text(row)) for row in rows}
+    assert len(shown) == len(changes)
+    assert {"Some CPU", "Some CPU, bfloat16", "Some CPU, kernel unrolled"} == {device for device, _ in shown}
+    assert all(row.recipe_id and f"(recipe {row.recipe_id[:6]})" in profile_text(row) for row in rows)
 
 
 def test_own_text_never_stands_beside_published_rows() -> None:

@@ -14,6 +14,7 @@ from record_factory import failed, label, record, spec
 
 from harness import published, report
 from harness.report import github, latex
+from harness.report.measured import recipe_id
 from harness.report.table import Table, build
 
 NASTY = r"a|b \ {x}_y & 50% $z ~ ^ # <i> `c` *d* [e](f) -- ''"
@@ -55,13 +56,13 @@ def test_latex_escapes_every_special_character() -> None:
 def test_latex_has_a_cell_per_column(table: Table) -> None:
     lines = [line for line in report.write(table, "latex").splitlines() if line.endswith(r"\\")]
     assert len(lines) == len(table.rows) + 1
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {16}
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {17}
 
 
 def test_github_has_a_cell_per_column(table: Table) -> None:
     lines = report.write(table, "github").splitlines()
     assert len(lines) == len(table.rows) + 2
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {18}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {19}
     assert any(re.search(r"\| +failed \|", line) and r"a b \| c" in line for line in lines)
 
 
@@ -95,6 +96,8 @@ def test_json_is_a_list_of_rows_with_full_precision(table: Table) -> None:
     assert {row["status"] for row in rows} == {"finished", "failed", "published"}
     ours = next(row for row in rows if row["status"] == "finished" and row["split"] == "test")
     assert (ours["dataset"], ours["metric"], ours["published"]) == ("ptb-char", "bpc", 1.175)
+    assert (ours["dtype"], ours["kernel"], ours["device_kind"]) == ("float32", "auto", "cpu")
+    assert (ours["seed_list"], ours["recipe_id"]) == ([1], recipe_id(spec().model, spec().recipe))
 
 
 def test_csv_reads_back(table: Table) -> None:
