@@ -25,7 +25,8 @@ class Check:
 
 def examine(roots: Sequence[Path]) -> list[Check]:
     """Every check, in the order a person would ask."""
-    return [_code(), _python(), _torch(), _threads(), *_gpu(), _compiler(), _memory(), _cache(), *_data(roots)]
+    software = [_code(), _python(), _torch()]
+    return [*software, _threads(), *_gpu(), _compiler(), _native(), _memory(), _cache(), *_data(roots)]
 
 
 def to_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -84,6 +85,16 @@ def _compiler() -> Check:
         if path is not None:
             return Check("compiler", "ok", path)
     return Check("compiler", "missing", "no cc, gcc or clang on PATH", "install gcc or clang for compiled kernels")
+
+
+def _native() -> Check:
+    """Whether the compiled fo_pool library can be used; without it training runs, slower, on plain torch."""
+    from kernels.fo_pool import library, native
+
+    reason = native.unavailable("cpu")
+    if reason is not None:
+        return Check("native kernel", "missing", f"fo_pool native: {reason}", library.REBUILD)
+    return Check("native kernel", "ok", f"fo_pool native: {native.describe()}")
 
 
 def _memory() -> Check:

@@ -39,16 +39,14 @@ def prepare(
 ) -> Inputs:
     """Check the arguments and bring them to one dtype.
 
-    h and c are returned in the promoted dtype of gates and c0; the work is done in the same, half precision widened to
-    float32. With `widen` False gates keep their dtype, for a backend that widens while it reads.
-    Raises ValueError naming the argument, what it is and what it should be. device_type: the only one this backend takes.
+    h and c are returned in the promoted dtype of gates and c0; the work is done in the same, half precision widened
+    to float32. With `widen` False gates keep their dtype, for a backend that widens while it reads. device_type: the
+    only one the backend takes. Raises ValueError naming the argument, what it is and what it should be.
     """
     _check_gates(gates_TBG, output_gate)
     num_steps, num_streams, num_gates = gates_TBG.shape
     shape_BH = (num_streams, num_gates // (2 + output_gate))
-    _check_tensor("c0_BH", c0_BH)
-    if tuple(c0_BH.shape) != shape_BH:
-        raise ValueError(f"fo_pool: c0_BH must have shape (B, H) = {shape_BH}, got {tuple(c0_BH.shape)}")
+    _check_rows("c0_BH", c0_BH, shape_BH)
     if device_type is not None and gates_TBG.device.type != device_type:
         raise ValueError(f"fo_pool: gates_TBG must be on {device_type} for backend {backend}, got {gates_TBG.device}")
     out_dtype = torch.promote_types(gates_TBG.dtype, c0_BH.dtype)
@@ -56,9 +54,7 @@ def prepare(
     if keep_TBH is not None:
         keep_TBH = _keep(keep_TBH, (num_steps, *shape_BH)).to(dtype)
     if out_mask_BH is not None:
-        _check_tensor("out_mask_BH", out_mask_BH)
-        if tuple(out_mask_BH.shape) != shape_BH:
-            raise ValueError(f"fo_pool: out_mask_BH must have shape (B, H) = {shape_BH}, got {tuple(out_mask_BH.shape)}")
+        _check_rows("out_mask_BH", out_mask_BH, shape_BH)
         out_mask_BH = out_mask_BH.detach().to(dtype)
     for name, value in (("c0_BH", c0_BH), ("keep_TBH", keep_TBH), ("out_mask_BH", out_mask_BH)):
         if value is not None and value.device != gates_TBG.device:
@@ -72,6 +68,12 @@ def _check_tensor(name: str, value: object) -> None:
         raise ValueError(f"fo_pool: {name} must be a tensor, got {type(value).__name__}")
     if value.dtype not in DTYPES:
         raise ValueError(f"fo_pool: {name} must be float16, bfloat16, float32 or float64, got {value.dtype}")
+
+
+def _check_rows(name: str, value: Tensor, shape_BH: tuple[int, int]) -> None:
+    _check_tensor(name, value)
+    if tuple(value.shape) != shape_BH:
+        raise ValueError(f"fo_pool: {name} must have shape (B, H) = {shape_BH}, got {tuple(value.shape)}")
 
 
 def _check_gates(gates_TBG: Tensor, output_gate: bool) -> None:

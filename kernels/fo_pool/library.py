@@ -50,7 +50,7 @@ class Call(ctypes.Structure):
     ]
 
 
-class Missing(Exception):
+class MissingLibraryError(Exception):
     """There is no library that can be used; the message says why and how to get one."""
 
 
@@ -65,18 +65,18 @@ def path() -> Path | None:
 
 @cache
 def load() -> ctypes.CDLL:
-    """Return the library. Raises Missing if it was not built, cannot be loaded, or was built from other sources."""
+    """Return the library. Raises MissingLibraryError if there is none, it cannot be loaded, or its sources changed."""
     found = path()
     if found is None:
-        raise Missing(f"its library was not built: install a C compiler, then {REBUILD}")
+        raise MissingLibraryError(f"its library was not built: install a C compiler, then {REBUILD}")
     try:
         library = ctypes.CDLL(str(found))
         library.fo_pool_sources.restype = ctypes.c_char_p
         built_from = library.fo_pool_sources().decode()
     except (OSError, AttributeError) as error:
-        raise Missing(f"its library cannot be loaded ({error}): {REBUILD}") from error
+        raise MissingLibraryError(f"its library cannot be loaded ({error}): {REBUILD}") from error
     if built_from != sources.digest():
-        raise Missing(f"its library was built from other sources: {REBUILD}")
+        raise MissingLibraryError(f"its library was built from other sources: {REBUILD}")
     library.fo_pool_work.argtypes = [ctypes.c_void_p]
     library.fo_pool_work.restype = None
     library.fo_pool_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]
@@ -95,8 +95,9 @@ def num_levels() -> int:
 def team() -> Callable[..., None] | None:
     """Return GOMP_parallel of the OpenMP runtime torch has loaded, or None where there is no such function.
 
-    GOMP_parallel(function, argument, num_threads, flags) is what a compiled `omp parallel` calls. Through it torch's own
-    threads, which spin for a while after each of its operations, take part; a second pool would fight them for the cores.
+    GOMP_parallel(function, argument, num_threads, flags) is what a compiled `omp parallel` calls. Through it torch's
+    own threads, which spin for a while after each of its operations, take part; a second pool would fight them for
+    the cores.
     """
     if not torch.backends.openmp.is_available():
         return None
@@ -119,7 +120,7 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
 
 
 def run(call: Call, num_threads: int) -> None:
-    """Work on all tiles of `call` on this thread and num_threads - 1 others. Columns are independent: so are the bits."""
+    """Work on all tiles of `call` on this thread and num_threads - 1 others; the bits do not depend on their number."""
     work, argument = load().fo_pool_work, ctypes.addressof(call)
     if num_threads == 1:
         work(argument)

@@ -26,15 +26,15 @@ def unavailable(device: torch.device | str) -> str | None:
         return f"it runs on the cpu, not on {device}"
     try:
         library.load()
-    except library.Missing as reason:
+    except library.MissingLibraryError as reason:
         return str(reason)
     return None
 
 
 def describe() -> str:
-    """Return what the library uses here: instruction set and threads. Raises library.Missing."""
+    """Return what the library uses here: instruction set and threads. Raises library.MissingLibraryError."""
     level = library.LEVELS[library.num_levels() - 1]
-    return f"{level}, {'torch’s OpenMP threads' if library.team() else 'threads of its own'}"
+    return f"{level}, {'on the OpenMP threads of torch' if library.team() else 'on threads of its own'}"
 
 
 def fo_pool(
