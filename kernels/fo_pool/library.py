@@ -79,8 +79,6 @@ def load() -> ctypes.CDLL:
         raise MissingLibraryError(f"its library was built from other sources: {REBUILD}")
     library.fo_pool_work.argtypes = [ctypes.c_void_p]
     library.fo_pool_work.restype = None
-    library.fo_pool_large_pages.argtypes = [ctypes.c_void_p, ctypes.c_int64]
-    library.fo_pool_large_pages.restype = None
     library.fo_pool_levels.restype = ctypes.c_int32
     return library
 

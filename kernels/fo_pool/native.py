@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.fo_pool import checks, library
+from kernels.fo_pool import buffers, checks, library
 
 # Measured: below, waking a second thread costs more than it brings; above, results outlive every cache.
 _MIN_ELEMENTS_PER_THREAD = 1 << 14
 _MIN_BYTES_STREAMED = 1 << 25
-_MIN_BYTES_LARGE_PAGES = 1 << 22
-_TILE = 512
+_TILE = 1024
 
 
 def unavailable(device: torch.device | str) -> str | None:
@@ -63,7 +62,10 @@ def _forward(
     gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return h_TBH, all cells (empty where h holds them), and the last cell."""
-    h_TBH, cells_TBH, last_BH = _outputs(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
+    shape_TBH, dtype = (gates_TBG.shape[0], *c0_BH.shape), gates_TBG.dtype
+    apart = output_gate or out_mask_BH is not None
+    h_TBH, cells_TBH = buffers.empty(shape_TBH, dtype), buffers.empty(shape_TBH if apart else (0,), dtype)
+    last_BH = torch.empty(c0_BH.shape, dtype=dtype)
     call = _call(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
     call.h, call.last = h_TBH.data_ptr(), last_BH.data_ptr()
     call.cells = cells_TBH.data_ptr() or None
@@ -72,7 +74,7 @@ def _forward(
 
 
 @_forward.register_fake
-def _outputs(
+def _(
     gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape_TBH = (gates_TBG.shape[0], *c0_BH.shape)
@@ -101,7 +103,7 @@ def _backward(
     dlast_BH: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the gradients of gates and c0. A gradient that is None is zero."""
-    dgates_TBG, dc0_BH = gates_TBG.new_empty(gates_TBG.shape), c0_BH.new_empty(c0_BH.shape)
+    dgates_TBG, dc0_BH = buffers.empty(tuple(gates_TBG.shape), gates_TBG.dtype), torch.empty_like(c0_BH.contiguous())
     call = _call(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
     cells_TBH = cells_TBH.contiguous()
     call.backward, call.cells = 1, cells_TBH.data_ptr()
@@ -180,9 +182,6 @@ def _run(call: library.Call, outputs: list[Tensor]) -> None:
     if num_elements == 0:
         return
     num_bytes = sum(value.nbytes for value in outputs)
-    if num_bytes >= _MIN_BYTES_LARGE_PAGES:
-        for value in outputs:
-            library.load().fo_pool_large_pages(value.data_ptr(), value.nbytes)
     aligned = all(value.data_ptr() % 16 == 0 for value in outputs) and call.hidden * outputs[0].itemsize % 16 == 0
     call.stream = aligned and num_bytes >= _MIN_BYTES_STREAMED
     call.tile = _TILE

@@ -1,15 +1,8 @@
 /* The loops of scan.h compiled for each precision and instruction set, and the choice among them at run time. */
-#if defined(__linux__)
-#define _DEFAULT_SOURCE /* madvise */
-#endif
-
 #include "fo_pool.h"
 
 #include <string.h>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -18,7 +11,6 @@
 #define ALIGNED _Alignas(64)
 #define CACHE_LINE 64
 #define BLOCK_BYTES 256
-#define LARGE_PAGE (1 << 21)
 
 /* No element of a block's results depends on another element. */
 #if defined(__clang__)
@@ -111,16 +103,6 @@ void fo_pool_work(void *argument) {
     }
 #if defined(__x86_64__)
     if (call->stream) _mm_sfence();
-#endif
-}
-
-void fo_pool_large_pages(void *buffer, int64_t bytes) {
-#if defined(__linux__) && defined(MADV_HUGEPAGE)
-    const uintptr_t first = ((uintptr_t)buffer + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
-    const uintptr_t end = ((uintptr_t)buffer + (uintptr_t)bytes) / LARGE_PAGE * LARGE_PAGE;
-    if (end > first) (void)madvise((void *)first, end - first, MADV_HUGEPAGE); /* only a wish: failure is no error */
-#else
-    (void)buffer, (void)bytes;
 #endif
 }
 

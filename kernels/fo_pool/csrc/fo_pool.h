@@ -51,9 +51,6 @@ FO_POOL_API void fo_pool_work(void *call);
 /* Number of instruction sets this machine can run: 1 plain, 2 with AVX2 and FMA, 3 with AVX-512. */
 FO_POOL_API int32_t fo_pool_levels(void);
 
-/* Ask for large pages under a buffer that is about to be written for the first time. */
-FO_POOL_API void fo_pool_large_pages(void *buffer, int64_t bytes);
-
 /* Digest of the sources this library was built from. */
 FO_POOL_API const char *fo_pool_sources(void);
 
