@@ -63,20 +63,28 @@ def path() -> Path | None:
     return None
 
 
-@cache
 def load() -> ctypes.CDLL:
     """Return the library. Raises MissingLibraryError if there is none, it cannot be loaded, or its sources changed."""
+    found = _find()
+    if isinstance(found, str):
+        raise MissingLibraryError(found)
+    return found
+
+
+@cache
+def _find() -> ctypes.CDLL | str:
+    """The library, or why there is none: asked before every call, so answered once."""
     found = path()
     if found is None:
-        raise MissingLibraryError(f"its library was not built: install a C compiler, then {REBUILD}")
+        return f"its library was not built: install a C compiler, then {REBUILD}"
     try:
         library = ctypes.CDLL(str(found))
         library.fo_pool_sources.restype = ctypes.c_char_p
         built_from = library.fo_pool_sources().decode()
     except (OSError, AttributeError) as error:
-        raise MissingLibraryError(f"its library cannot be loaded ({error}): {REBUILD}") from error
+        return f"its library cannot be loaded ({error}): {REBUILD}"
     if built_from != sources.digest():
-        raise MissingLibraryError(f"its library was built from other sources: {REBUILD}")
+        return f"its library was built from other sources: {REBUILD}"
     library.fo_pool_work.argtypes = [ctypes.c_void_p]
     library.fo_pool_work.restype = None
     library.fo_pool_levels.restype = ctypes.c_int32
