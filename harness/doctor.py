@@ -33,6 +33,7 @@ def examine(roots: Sequence[Path]) -> list[Check]:
         "cpu": _threads,
         "cuda": _gpu,
         "compiler": _compiler,
+        "native kernel": _native,
         "memory": _memory,
         "cache": _cache,
         "data": lambda: _data(roots),
@@ -108,6 +109,16 @@ def _compiler() -> Check:
         if path is not None:
             return Check("compiler", "ok", path)
     return Check("compiler", "missing", "no cc, gcc or clang on PATH", "install gcc or clang for compiled kernels")
+
+
+def _native() -> Check:
+    """Whether the compiled fo_pool library can be used; without it training runs, slower, on plain torch."""
+    from kernels.fo_pool import library, native
+
+    reason = native.unavailable("cpu")
+    if reason is not None:
+        return Check("native kernel", "missing", f"fo_pool native: {reason}", library.REBUILD)
+    return Check("native kernel", "ok", f"fo_pool native: {native.describe()}")
 
 
 def _memory() -> Check:

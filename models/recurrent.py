@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 class RecurrentLayer(nn.Module):
     """One layer. `run` returns h_TBH and the layer's state after the last step.
 
+    h_TBH is under locked dropout of rate `out_dropout`; its mask is drawn after all others of the layer.
     With a table_VI, x_TBI is one-hot, (T, B, V), and stands for x @ table: a layer multiplies its input weights by the
     table once instead of by every row of x.
     """
@@ -58,6 +59,7 @@ class RecurrentLayer(nn.Module):
         *,
         training: bool,
         generator: torch.Generator | None,
+        out_dropout: float,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         raise NotImplementedError
 
@@ -100,17 +102,25 @@ class RecurrentModel(nn.Module):
         return self.softmax.log_probs(h_NH, self.embedding)
 
     def _encode(self, inputs_TB: Tensor, state: State, *, training: bool) -> tuple[Tensor, Tensor, State]:
-        """Return the last layer's raw and dropped output and the new state."""
+        """Return the last layer's output as TAR wants it, its output under dropout, and the new state.
+
+        Only TAR reads an output without dropout; otherwise the last layer drops its own, and both are the same tensor.
+        """
         rates, generator = self.config.dropout, self.generator
+        layers = self._layers()
+        raw_wanted = training and self.config.tar > 0
+        last = 0.0 if raw_wanted else rates.output
         x_TBX, table_VX = self._inputs(inputs_TB.long(), training=training)
         states: list[State] = []
-        for layer, layer_state in zip(self._layers(), state, strict=True):
-            if states:
-                x_TBX = dropout.locked(x_TBX, rates.hidden, training=training, generator=generator)
-            x_TBX, layer_state = layer.run(x_TBX, tuple(layer_state), table_VX, training=training, generator=generator)
+        for layer, layer_state, rate in zip(layers, state, [*[rates.hidden] * (len(layers) - 1), last], strict=True):
+            x_TBX, layer_state = layer.run(
+                x_TBX, tuple(layer_state), table_VX, training=training, generator=generator, out_dropout=rate
+            )
             table_VX = None
             states.append(layer_state)
-        dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
+        dropped_TBX = x_TBX
+        if raw_wanted:
+            dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
         return x_TBX, dropped_TBX, tuple(states)
 
     def _inputs(self, inputs_TB: Tensor, *, training: bool) -> tuple[Tensor, Tensor | None]:

@@ -1,6 +1,6 @@
 """QRNN pooling with its own backward: big operations over blocks of time steps, one small one per step.
 
-Letters: T time, B stream, H hidden, G = 3 H. Runs wherever torch does.
+Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H. Runs wherever torch does.
 """
 
 from __future__ import annotations
@@ -12,60 +12,80 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from kernels.fo_pool import checks
+
 aten = torch.ops.aten
 
 # Elements per block on a CPU: the five float32 temporaries of a block then stay in a shared cache.
 _BLOCK_ELEMENTS = 1 << 17
 
 
-def fo_pool(gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """As `kernels.fo_pool.reference.fo_pool`; differentiable once. Raises ValueError if T == 0."""
-    if gates_TBG.shape[0] == 0:
-        raise ValueError("fo_pool needs at least one time step")
-    gates_TBG = gates_TBG.to(torch.promote_types(gates_TBG.dtype, c0_BH.dtype))
-    if keep_TBH is not None:
-        keep_TBH = keep_TBH.detach().expand(*gates_TBG.shape[:-1], c0_BH.shape[-1])
-    h_TBH, c_BH = _FoPool.apply(gates_TBG, c0_BH, keep_TBH)  # type: ignore[no-untyped-call]
-    return h_TBH, c_BH
+def fo_pool(
+    gates_TBG: Tensor,
+    c0_BH: Tensor,
+    keep_TBH: Tensor | None = None,
+    *,
+    output_gate: bool = True,
+    out_mask_BH: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `kernels.fo_pool.reference.fo_pool`; differentiable once."""
+    gates_TBG, c0_BH, keep_TBH, out_mask_BH, out_dtype = checks.prepare(
+        "unrolled", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate
+    )
+    h_TBH, c_BH = _FoPool.apply(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)  # type: ignore[no-untyped-call]
+    return h_TBH.to(out_dtype), c_BH.to(out_dtype)
 
 
 class _FoPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any,
+        gates_TBG: Tensor,
+        c0_BH: Tensor,
+        keep_TBH: Tensor | None,
+        out_mask_BH: Tensor | None,
+        output_gate: bool,
+    ) -> tuple[Tensor, Tensor]:
         num_hidden = c0_BH.shape[-1]
         acts_TBG = torch.empty_like(gates_TBG, memory_format=torch.contiguous_format)
         cells_TBH = torch.empty_like(acts_TBG[..., :num_hidden], memory_format=torch.contiguous_format)
-        h_TBH = torch.empty_like(cells_TBH)
+        h_TBH = torch.empty_like(cells_TBH) if output_gate or out_mask_BH is not None else cells_TBH
         previous_BH = c0_BH
         for block in _blocks(cells_TBH):
             acts = acts_TBG[block]
             _tanh(gates_TBG[block, :, :num_hidden], out=acts[..., :num_hidden])
             torch.sigmoid(gates_TBG[block, :, num_hidden:], out=acts[..., num_hidden:])
-            z, f, o = acts.chunk(3, dim=-1)
+            z, f, *o = acts.split(num_hidden, dim=-1)
             step = f if keep_TBH is None else f * keep_TBH[block]
             cells = cells_TBH[block]
             for z_BH, step_BH, cell_BH in zip(z.unbind(0), step.unbind(0), cells.unbind(0), strict=True):
                 torch.lerp(previous_BH, z_BH, step_BH, out=cell_BH)
                 previous_BH = cell_BH
-            torch.mul(o, cells, out=h_TBH[block])
-        ctx.save_for_backward(acts_TBG, cells_TBH, c0_BH, keep_TBH)
+            h = torch.mul(o[0], cells, out=h_TBH[block]) if output_gate else cells
+            if out_mask_BH is not None:
+                torch.mul(h, out_mask_BH, out=h_TBH[block])
+        ctx.save_for_backward(acts_TBG, cells_TBH, c0_BH, keep_TBH, out_mask_BH)
+        ctx.output_gate = output_gate
         return h_TBH, previous_BH.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dh_TBH: Tensor, dlast_BH: Tensor) -> tuple[Tensor, Tensor, None]:
-        acts_TBG, cells_TBH, c0_BH, keep_TBH = ctx.saved_tensors
+    def backward(ctx: Any, dh_TBH: Tensor, dlast_BH: Tensor) -> tuple[Tensor | None, ...]:
+        acts_TBG, cells_TBH, c0_BH, keep_TBH, out_mask_BH = ctx.saved_tensors
+        num_hidden = c0_BH.shape[-1]
         dgates_TBG = torch.empty_like(acts_TBG)
         dnext_BH = dlast_BH
         for block in reversed(list(_blocks(cells_TBH))):
-            z, f, o = acts_TBG[block].chunk(3, dim=-1)
-            dz, df, do = dgates_TBG[block].chunk(3, dim=-1)
-            cells, dh = cells_TBH[block], dh_TBH[block]
+            z, f, *o = acts_TBG[block].split(num_hidden, dim=-1)
+            dz, df, *do = dgates_TBG[block].split(num_hidden, dim=-1)
+            cells = cells_TBH[block]
+            dh = dh_TBH[block] if out_mask_BH is None else dh_TBH[block] * out_mask_BH
             keep = None if keep_TBH is None else keep_TBH[block]
             step = f if keep is None else f * keep
-            aten.sigmoid_backward.grad_input(dh * cells, o, grad_input=do)
+            if ctx.output_gate:
+                aten.sigmoid_backward.grad_input(dh * cells, o[0], grad_input=do[0])
 
-            carry, dc = 1 - step, dh * o
+            carry, dc = 1 - step, dh * o[0] if ctx.output_gate else dh.clone(memory_format=torch.contiguous_format)
             dc_steps, carry_steps = dc.unbind(0), carry.unbind(0)
             dc_steps[-1].add_(dnext_BH)
             for t in range(len(dc_steps) - 1, 0, -1):
@@ -81,7 +101,7 @@ class _FoPool(torch.autograd.Function):
                 pull.mul_(keep)
             aten.sigmoid_backward.grad_input(pull, f, grad_input=df)
             aten.tanh_backward.grad_input(dc.mul_(step), z, grad_input=dz)
-        return dgates_TBG, dnext_BH, None
+        return dgates_TBG, dnext_BH, None, None, None
 
 
 def _tanh(x: Tensor, *, out: Tensor) -> None:

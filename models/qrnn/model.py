@@ -54,16 +54,23 @@ class QrnnLayer(RecurrentLayer):
         *,
         training: bool,
         generator: torch.Generator | None,
+        out_dropout: float,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return h_TBH and the new state; the previous input is carried as given, after dropout, and detached."""
+        """Return h_TBH and the new state; the previous input is carried as given, after dropout, and detached.
+
+        The kernel multiplies by the output's mask while it has h at hand; `dropout.locked` would pass over it again.
+        """
         weight = dropout.weight(self.linear.weight, self.weight_drop, training=training, generator=generator)
         if table_VI is None:
             gates_TBG, last_1BI = self._gates(x_TBI, state, weight)
         else:
             gates_TBG, last_1BI = self._gates_of_symbols(x_TBI, state, weight, table_VI)
         keep = self._keep(gates_TBG, training=training, generator=generator)
+        c0_BH, out_mask_BH = state[0][0], None
+        if training and out_dropout > 0:
+            out_mask_BH = dropout.scaled_mask(c0_BH, tuple(c0_BH.shape), out_dropout, generator)
         _, fo_pool = kernels.resolve("fo_pool", self.kernel, x_TBI.device)
-        h_TBH, c_BH = fo_pool(gates_TBG, state[0][0], keep)
+        h_TBH, c_BH = fo_pool(gates_TBG, c0_BH, keep, out_mask_BH=out_mask_BH)
         previous = (last_1BI.detach(),) if self.window == 2 else ()
         return h_TBH, (c_BH.unsqueeze(0), *previous)
 

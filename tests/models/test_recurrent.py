@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import kernels
 import models
 from models.config import Dropout
 from models.recurrent import RecurrentModel
@@ -257,4 +258,11 @@ def test_bfloat16_autocast_trains_float32_weights(builder: str) -> None:
 
 def test_a_model_names_the_kernels_it_runs() -> None:
     assert make("awd-lstm").kernels == {"lstm": "fused"}
-    assert make("qrnn").kernels == {"fo_pool": "unrolled"}
+    assert make("qrnn").kernels == {"fo_pool": kernels.resolve("fo_pool")[0]}
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_dropout_inside_a_layer_draws_and_does_what_it_does_outside(builder: str) -> None:
+    """With TAR the last layer's mask is applied after the layer: nothing else may change, to the last bit."""
+    inside, outside = (make(builder, dropout=ALL, tar=tar) for tar in (0.0, 1.0))
+    assert torch.equal(nll(inside, ids(9, 3), 5), nll(outside, ids(9, 3), 5))

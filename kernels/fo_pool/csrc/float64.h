@@ -1,0 +1,19 @@
+/* Constants of double precision; see gates.h. The polynomial is a minimax fit, 0.002 x 2^-53 from exact. */
+#define REAL double
+#define BITS uint64_t
+#define NAME(name) name##_f64
+#define FABS __builtin_fabs
+#define COPYSIGN __builtin_copysign
+#define LOG2E 1.4426950408889634
+#define LN2_HIGH 6.93147180369123816490e-1
+#define LN2_LOW 1.90821492927058770002e-10
+#define ROUND_SHIFT 6755399441055744.0
+#define MANTISSA 52
+#define ONE_BITS 0x3ff0000000000000u
+#define FLUSH 709.4
+#define POLYNOMIAL_HIGH(r) \
+    (1.984126988607301269156e-4 + r * (2.480158717220621678415e-5 + r * (2.7557244254638500161e-6 + \
+    r * (2.755740279739325084686e-7 + r * (2.510902430716610314548e-8 + r * 2.087532179141202494849e-9)))))
+#define POLYNOMIAL(r) \
+    (0.5000000000000000008523 + r * (0.1666666666666667654684 + r * (0.04166666666666650813204 + \
+    r * (0.008333333333321654338687 + r * (1.388888888896261628149e-3 + r * POLYNOMIAL_HIGH(r))))))

@@ -1,0 +1,111 @@
+/* The loops of scan.h compiled for each precision and instruction set, and the choice among them at run time. */
+#include "fo_pool.h"
+
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define ALIGNED _Alignas(64)
+#define CACHE_LINE 64
+#define BLOCK_BYTES 256
+
+/* No element of a block's results depends on another element. */
+#if defined(__clang__)
+#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+struct tile {
+    int64_t stream, first;
+    int width;
+};
+
+static ALWAYS_INLINE void prefetch(const void *block) {
+    for (int line = 0; line < BLOCK_BYTES; line += CACHE_LINE) __builtin_prefetch((const char *)block + line);
+}
+
+/* Copy a block's result to memory; past the caches where nothing will read it from there in time. */
+static ALWAYS_INLINE void put(void *to, const void *from, int64_t bytes, int stream) {
+#if defined(__x86_64__)
+    if (stream) {
+        for (int64_t at = 0; at < bytes; at += 16)
+            _mm_stream_si128((__m128i *)((char *)to + at), _mm_load_si128((const __m128i *)((const char *)from + at)));
+        return;
+    }
+#endif
+    (void)stream;
+    if (bytes == BLOCK_BYTES)
+        memcpy(to, from, BLOCK_BYTES);
+    else
+        memcpy(to, from, bytes);
+}
+
+#include "float32.h"
+#include "gates.h"
+#include "scan.h"
+#include "forget.h"
+
+#include "float64.h"
+#include "gates.h"
+#include "scan.h"
+#include "forget.h"
+
+typedef void (*work_on)(const struct fo_pool_call *, struct tile);
+
+#define COMPILED_FOR(level, ...)                                                                             \
+    __VA_ARGS__ static void level##_f32(const struct fo_pool_call *call, struct tile tile) {                 \
+        work_on_f32(call, tile);                                                                             \
+    }                                                                                                        \
+    __VA_ARGS__ static void level##_f64(const struct fo_pool_call *call, struct tile tile) {                 \
+        work_on_f64(call, tile);                                                                             \
+    }
+
+COMPILED_FOR(plain, )
+#if defined(__x86_64__)
+COMPILED_FOR(avx2, __attribute__((target("avx2,fma"))))
+#if defined(__clang__)
+COMPILED_FOR(avx512, __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))))
+#else
+COMPILED_FOR(avx512, __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+#endif
+static const work_on LEVELS[][2] = {{plain_f32, plain_f64}, {avx2_f32, avx2_f64}, {avx512_f32, avx512_f64}};
+#else
+static const work_on LEVELS[][2] = {{plain_f32, plain_f64}};
+#endif
+
+int32_t fo_pool_levels(void) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 1;
+    int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    return wide ? 3 : 2;
+#else
+    return 1;
+#endif
+}
+
+void fo_pool_work(void *argument) {
+    struct fo_pool_call *call = argument;
+    const work_on function = LEVELS[call->level][call->double_precision != 0];
+    const int64_t per_stream = (call->hidden + call->tile - 1) / call->tile;
+    for (;;) {
+        const int64_t index = __atomic_fetch_add(&call->next, 1, __ATOMIC_RELAXED);
+        if (index >= call->tiles) break;
+        struct tile tile = {.stream = index / per_stream, .first = index % per_stream * call->tile};
+        const int64_t rest = call->hidden - tile.first;
+        tile.width = (int)(rest < call->tile ? rest : call->tile);
+        function(call, tile);
+    }
+#if defined(__x86_64__)
+    if (call->stream) _mm_sfence();
+#endif
+}
+
+const char *fo_pool_sources(void) {
+    return FO_POOL_SOURCES;
+}

@@ -1,0 +1,57 @@
+/* Fused QRNN pooling for the CPU: a plain C interface, without Python and without torch.
+ *
+ * Shapes: T steps, B streams, H hidden units. gates is (T, B, 3H) with output_gate, else (T, B, 2H); keep
+ * broadcasts to (T, B, H); out_mask and c0 are (B, H). Strides count elements; the innermost stride is 1, but
+ * keep's may be 0. h, cells and dgates are contiguous. Every pointer is to float, or to double where
+ * double_precision is set.
+ */
+#ifndef FO_POOL_H
+#define FO_POOL_H
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define FO_POOL_API __declspec(dllexport)
+#else
+#define FO_POOL_API __attribute__((visibility("default")))
+#endif
+
+/* One forward or backward pass, cut into `tiles` tiles that any number of threads may share. */
+struct fo_pool_call {
+    int64_t steps, streams, hidden;
+    int64_t tile;  /* columns of one tile, at most FO_POOL_MAX_TILE */
+    int64_t tiles; /* streams * ceil(hidden / tile) */
+    int64_t next;  /* first tile nobody has taken yet: 0 at the start */
+    const void *gates;
+    int64_t gates_t, gates_b;
+    const void *c0;
+    int64_t c0_b;
+    const void *keep; /* null: nothing is zoned out */
+    int64_t keep_t, keep_b, keep_h;
+    const void *out_mask; /* null: nothing is dropped */
+    int64_t out_mask_b;
+    void *h;        /* forward: written */
+    void *cells;    /* forward: written, or null where h holds them; backward: read */
+    void *last;     /* forward: the cell after the last step, (B, H), written */
+    const void *dh; /* backward: gradient of h, or null for zeros */
+    int64_t dh_t, dh_b;
+    const void *dlast; /* backward: gradient of last, or null for zeros */
+    int64_t dlast_b;
+    void *dgates, *dc0; /* backward: written */
+    int32_t backward, double_precision, output_gate;
+    int32_t stream; /* write past the caches */
+    int32_t level;  /* instruction set: an index below fo_pool_levels() */
+};
+
+#define FO_POOL_MAX_TILE 1024
+
+/* Work on tiles of `call`, a struct fo_pool_call, until none is left; to be called once by every thread. */
+FO_POOL_API void fo_pool_work(void *call);
+
+/* Number of instruction sets this machine can run: 1 plain, 2 with AVX2 and FMA, 3 with AVX-512. */
+FO_POOL_API int32_t fo_pool_levels(void);
+
+/* Digest of the sources this library was built from. */
+FO_POOL_API const char *fo_pool_sources(void);
+
+#endif

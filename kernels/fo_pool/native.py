@@ -1,0 +1,190 @@
+"""QRNN pooling on the CPU in compiled C: each gate is read once and each result written once, forward and backward.
+
+Forward moves 3 + 2 values per element, backward 5 + 3: it computes the gates anew rather than keep them.
+Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels.fo_pool import buffers, checks, library
+
+# Measured: below, waking a second thread costs more than it brings; above, results outlive every cache.
+_MIN_ELEMENTS_PER_THREAD = 1 << 14
+_MIN_BYTES_STREAMED = 1 << 25
+_TILE = 1024
+
+
+def unavailable(device: torch.device | str) -> str | None:
+    """Return why this backend cannot run on `device`, or None if it can."""
+    if torch.device(device).type != "cpu":
+        return f"it runs on the cpu, not on {device}"
+    try:
+        library.load()
+    except library.MissingLibraryError as reason:
+        return str(reason)
+    return None
+
+
+def describe() -> str:
+    """Return what the library uses here: instruction set and threads. Raises library.MissingLibraryError."""
+    level = library.LEVELS[library.num_levels() - 1]
+    return f"{level}, {'on the OpenMP threads of torch' if library.team() else 'on threads of its own'}"
+
+
+def fo_pool(
+    gates_TBG: Tensor,
+    c0_BH: Tensor,
+    keep_TBH: Tensor | None = None,
+    *,
+    output_gate: bool = True,
+    out_mask_BH: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """As `kernels.fo_pool.reference.fo_pool`, on the CPU; differentiable once."""
+    gates_TBG, c0_BH, keep_TBH, out_mask_BH, out_dtype = checks.prepare(
+        "native", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate, device_type="cpu"
+    )
+    h_TBH, _, c_BH = _forward(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
+    return h_TBH.to(out_dtype), c_BH.to(out_dtype)
+
+
+@torch.library.custom_op(
+    "fo_pool::native",
+    mutates_args=(),
+    device_types="cpu",
+    schema="(Tensor gates, Tensor c0, Tensor? keep, Tensor? out_mask, bool output_gate) -> (Tensor, Tensor, Tensor)",
+)
+def _forward(
+    gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return h_TBH, all cells (empty where h holds them), and the last cell."""
+    shape_TBH, dtype = (gates_TBG.shape[0], *c0_BH.shape), gates_TBG.dtype
+    apart = output_gate or out_mask_BH is not None
+    h_TBH, cells_TBH = buffers.empty(shape_TBH, dtype), buffers.empty(shape_TBH if apart else (0,), dtype)
+    last_BH = torch.empty(c0_BH.shape, dtype=dtype)
+    call = _call(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
+    call.h, call.last = h_TBH.data_ptr(), last_BH.data_ptr()
+    call.cells = cells_TBH.data_ptr() or None
+    _run(call, [h_TBH, cells_TBH])
+    return h_TBH, cells_TBH, last_BH
+
+
+@_forward.register_fake
+def _(
+    gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    shape_TBH = (gates_TBG.shape[0], *c0_BH.shape)
+    h_TBH = gates_TBG.new_empty(shape_TBH)
+    apart = output_gate or out_mask_BH is not None
+    return h_TBH, gates_TBG.new_empty(shape_TBH if apart else (0,)), gates_TBG.new_empty(c0_BH.shape)
+
+
+@torch.library.custom_op(
+    "fo_pool::native_backward",
+    mutates_args=(),
+    device_types="cpu",
+    schema=(
+        "(Tensor gates, Tensor c0, Tensor? keep, Tensor? out_mask, bool output_gate, Tensor cells, Tensor? dh, "
+        "Tensor? dlast) -> (Tensor, Tensor)"
+    ),
+)
+def _backward(
+    gates_TBG: Tensor,
+    c0_BH: Tensor,
+    keep_TBH: Tensor | None,
+    out_mask_BH: Tensor | None,
+    output_gate: bool,
+    cells_TBH: Tensor,
+    dh_TBH: Tensor | None,
+    dlast_BH: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of gates and c0. A gradient that is None is zero."""
+    dgates_TBG, dc0_BH = buffers.empty(tuple(gates_TBG.shape), gates_TBG.dtype), torch.empty_like(c0_BH.contiguous())
+    call = _call(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
+    cells_TBH = cells_TBH.contiguous()
+    call.backward, call.cells = 1, cells_TBH.data_ptr()
+    call.dgates, call.dc0 = dgates_TBG.data_ptr(), dc0_BH.data_ptr()
+    if dh_TBH is not None:
+        dh_TBH = _rows(dh_TBH)
+        call.dh, call.dh_t, call.dh_b = dh_TBH.data_ptr(), dh_TBH.stride(0), dh_TBH.stride(1)
+    if dlast_BH is not None:
+        dlast_BH = _rows(dlast_BH)
+        call.dlast, call.dlast_b = dlast_BH.data_ptr(), dlast_BH.stride(0)
+    _run(call, [dgates_TBG])
+    return dgates_TBG, dc0_BH
+
+
+@_backward.register_fake
+def _(gates_TBG: Tensor, c0_BH: Tensor, *_others: Any) -> tuple[Tensor, Tensor]:
+    return gates_TBG.new_empty(gates_TBG.shape), c0_BH.new_empty(c0_BH.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate = inputs
+    h_TBH, cells_TBH, _ = output
+    apart = output_gate or out_mask_BH is not None
+    ctx.save_for_backward(gates_TBG, c0_BH, keep_TBH, out_mask_BH, cells_TBH if apart else h_TBH)
+    ctx.mark_non_differentiable(cells_TBH)
+    ctx.set_materialize_grads(False)
+    ctx.output_gate = output_gate
+
+
+def _gradients(
+    ctx: Any, dh_TBH: Tensor | None, _: Tensor | None, dlast_BH: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    if dh_TBH is None and dlast_BH is None:
+        return None, None, None, None, None
+    gates_TBG, c0_BH, keep_TBH, out_mask_BH, cells_TBH = ctx.saved_tensors
+    dgates_TBG, dc0_BH = _backward(
+        gates_TBG, c0_BH, keep_TBH, out_mask_BH, ctx.output_gate, cells_TBH, dh_TBH, dlast_BH
+    )
+    return dgates_TBG, dc0_BH, None, None, None
+
+
+_forward.register_autograd(_gradients, setup_context=_save)
+
+
+def _rows(value: Tensor) -> Tensor:
+    """The tensor itself if its innermost dimension is dense, else a copy in which it is."""
+    return value if value.stride(-1) == 1 else value.contiguous()
+
+
+def _call(
+    gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
+) -> library.Call:
+    """What both directions read. The call keeps its tensors alive in `tensors`."""
+    gates_TBG, c0_BH = _rows(gates_TBG), _rows(c0_BH)
+    streams, hidden = c0_BH.shape
+    call = library.Call(steps=gates_TBG.shape[0], streams=streams, hidden=hidden, output_gate=output_gate)
+    call.double_precision = gates_TBG.dtype == torch.float64
+    call.gates, call.gates_t, call.gates_b = gates_TBG.data_ptr(), gates_TBG.stride(0), gates_TBG.stride(1)
+    call.c0, call.c0_b = c0_BH.data_ptr(), c0_BH.stride(0)
+    call.tensors = [gates_TBG, c0_BH]
+    if keep_TBH is not None:
+        if keep_TBH.stride(2) not in (0, 1):
+            keep_TBH = keep_TBH.contiguous()
+        call.keep, call.tensors = keep_TBH.data_ptr(), [*call.tensors, keep_TBH]
+        call.keep_t, call.keep_b, call.keep_h = keep_TBH.stride()
+    if out_mask_BH is not None:
+        out_mask_BH = _rows(out_mask_BH)
+        call.out_mask, call.tensors = out_mask_BH.data_ptr(), [*call.tensors, out_mask_BH]
+        call.out_mask_b = out_mask_BH.stride(0)
+    return call
+
+
+def _run(call: library.Call, outputs: list[Tensor]) -> None:
+    """Choose tiles, threads and the way results are written, and work."""
+    num_elements = call.steps * call.streams * call.hidden
+    if num_elements == 0:
+        return
+    num_bytes = sum(value.nbytes for value in outputs)
+    aligned = all(value.data_ptr() % 16 == 0 for value in outputs) and call.hidden * outputs[0].itemsize % 16 == 0
+    call.stream = aligned and num_bytes >= _MIN_BYTES_STREAMED
+    call.tile = _TILE
+    call.tiles = call.streams * -(-call.hidden // call.tile)
+    call.level = library.num_levels() - 1
+    library.run(call, max(1, min(torch.get_num_threads(), num_elements // _MIN_ELEMENTS_PER_THREAD)))
