@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from harness import catalogue, published, report
 from harness.atomic import write_atomic
 from harness.errors import StoreError
+from harness.report.kernels import leaderboard_section
 from harness.report.leaderboard import leaderboard
 from harness.report.table import build
 from harness.store import Store
 from harness.suite import load
 
 if TYPE_CHECKING:
+    from harness.report.measured import Records
     from harness.types import Suite
 
 FILE_NAME = "LEADERBOARD.md"
@@ -24,7 +26,7 @@ def table_text(store: Store, fmt: str) -> str:
     records = store.records()
     if not records and not store.problems:
         raise StoreError(f"{store.root}: holds no records; `harness run SUITE --results {store.root}` makes some")
-    return report.write(build(records, published.load(published.find(store.root))), fmt)
+    return _text(records, store, fmt)
 
 
 def suite_text(store: Store, suite: Suite, fmt: str = "github") -> str:
@@ -34,7 +36,14 @@ def suite_text(store: Store, suite: Suite, fmt: str = "github") -> str:
         here = [label for label in labels if (label.suite, label.profile) == (suite.name, suite.profile)]
         if here:
             records.append((record, here))
-    return report.write(build(records, published.load(published.find(store.root))), fmt)
+    return _text(records, store, fmt)
+
+
+def _text(records: Records, store: Store, fmt: str) -> str:
+    """The table; as Markdown also the kernels that were timed."""
+    text = report.write(build(records, published.load(published.find(store.root))), fmt)
+    kernels = leaderboard_section(record for record, _ in records) if fmt == "github" else None
+    return f"{text}\n{kernels}" if kernels else text
 
 
 def save(store: Store) -> Path:

@@ -18,6 +18,7 @@ from harness.report.columns import (
     without,
 )
 from harness.report.github import escape, grid
+from harness.report.kernels import leaderboard_section
 from harness.report.measured import Records, recipe_id
 from harness.report.row import FINISHED, PUBLISHED, Row, metric_title
 from harness.report.table import Table, build
@@ -53,7 +54,8 @@ def leaderboard(
     suites are the installed ones: a paper's row without a value says whether one could make it.
     regenerate is the command that writes this file anew. full_profile names the paper's own recipes.
     """
-    table = build(sorted(records, key=lambda item: item[0].run_id), published, every_published=True)
+    records = sorted(records, key=lambda item: item[0].run_id)
+    table = build(records, published, every_published=True)
     lines = ["# Leaderboard", ""]
     lines += [f"Generated from the records beside it; do not edit. `{regenerate}` writes it anew.", ""]
     lines += ["## The paper's rows", ""]
@@ -61,7 +63,8 @@ def leaderboard(
     lines += [_paper_section(table, published, _Reasons(published, suites, full_profile))]
     for rows in table.groups():
         lines += [f"## {_heading(rows, table)}", "", _ranking(rows)]
-    return "\n".join(lines)
+    kernels = leaderboard_section(record for record, _ in records)
+    return "\n".join([*lines, kernels] if kernels else lines)
 
 
 @dataclass(frozen=True, slots=True)
