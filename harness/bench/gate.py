@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -106,15 +107,10 @@ def threshold(twin_ratios: Sequence[float]) -> float:
 
     The larger of FLOOR, the pair's own median difference, and the spread of its middle half.
     """
-    if not twin_ratios:
+    if len(twin_ratios) < 2:
         return FLOOR
-    ordered = sorted(twin_ratios)
-
-    def at(share: float) -> float:
-        return ordered[round(share * (len(ordered) - 1))]
-
-    middle = at(0.5)
-    return max(FLOOR, middle, 1 / middle, at(0.75) / at(0.25))
+    low, middle, high = statistics.quantiles(twin_ratios, n=4, method="inclusive")
+    return max(FLOOR, middle, 1 / middle, high / low)
 
 
 def judge(baseline: Baseline, first: Rows, again: Callable[[str, str], Rows]) -> GateReport:

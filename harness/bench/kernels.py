@@ -107,7 +107,7 @@ class Bench:
     def _flaw(self, function: Kernel, given: Inputs, wanted: dict[str, Tensor]) -> str | None:
         """What is wrong with a backend's results, or what it raised; None where they are the reference's."""
         try:
-            return disagreement(results(function, given), wanted, computed_in=self.autocast)
+            return disagreement(results(function, given), wanted, autocast=self.autocast is not None)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
             return _one_line(error)
 

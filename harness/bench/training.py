@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import kernels
@@ -45,21 +45,27 @@ class Trainee:
             encoding="utf-8",
         )
         job = {"entry": entry.to_json(), "participant": participant, "device": device, "threads": threads}
-        self.job = json.dumps(job)
+        self._job = json.dumps(job)
 
-    def start(self) -> Mapping[str, Any]:
-        """Build the model. Raises TraineeError, as do all that ask the process something."""
-        return self._ask(self.job)
+    def start(self) -> None:
+        """Hand over the job; the process builds its model meanwhile."""
+        self._send(self._job)
+
+    def ready(self) -> Mapping[str, Any]:
+        """Wait for the model. Raises TraineeError, as do all that wait for an answer."""
+        return self._receive()
 
     def step(self) -> float:
         """Milliseconds of one step."""
-        answer = self._ask(STEP)
+        self._send(STEP)
+        answer = self._receive()
         self.losses.append(answer["loss"])
         return float(answer["ms"])
 
     def end(self) -> Mapping[str, Any]:
         """Peak memory."""
-        return self._ask("end")
+        self._send("end")
+        return self._receive()
 
     def close(self) -> None:
         """Leave neither process nor pipe behind."""
@@ -68,20 +74,19 @@ class Trainee:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout, self._errors):
             if pipe is not None:
-                try:
+                with suppress(BrokenPipeError):
                     pipe.close()
-                except BrokenPipeError:
-                    continue
 
-    def _ask(self, line: str) -> Mapping[str, Any]:
+    def _send(self, line: str) -> None:
         assert self._process.stdin
-        assert self._process.stdout
-        try:
+        # One that died leaves no answer either: that is where its end is noticed.
+        with suppress(BrokenPipeError):
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
+
+    def _receive(self) -> Mapping[str, Any]:
+        assert self._process.stdout
+        answer = self._process.stdout.readline()
         if not answer:
             raise TraineeError(self.participant, self._last_words())
         found: Mapping[str, Any] = json.loads(answer)
@@ -127,14 +132,15 @@ def measure_entry(
         trainees: dict[str, Trainee] = {}
         facts: dict[str, Mapping[str, Any]] = {}
         for name in wanted:
-            say(f"{entry.name}: building {name}")
-            trainee = Trainee(entry, name, device=device, threads=threads)
-            stack.callback(trainee.close)
+            trainees[name] = Trainee(entry, name, device=device, threads=threads)
+            stack.callback(trainees[name].close)
+            trainees[name].start()
+        for name in wanted:
             try:
-                facts[name] = trainee.start()
-                trainees[name] = trainee
+                facts[name] = trainees[name].ready()
             except TraineeError as error:
                 errors[name] = str(error)
+                del trainees[name]
         say(f"{entry.name}: timing {', '.join(trainees)}")
         samples = _take_turns(trainees, budget, errors)
         _compare_losses(entry, trainees, errors)
