@@ -148,12 +148,14 @@ class Bench:
             "status": OK,
             "error": None,
             "ms": milliseconds,
+            "ms_min": min(mine),
             "ms_p10": timing.percentile(mine, 10),
             "ms_p90": timing.percentile(mine, 90),
             "ms_warm": timing.median(warm_samples) if warm_samples else None,
             "gb_per_s": gb_per_s,
             "share_of_copy": gb_per_s / best[COPY],
             "share_of_triad": gb_per_s / best[TRIAD],
+            "share_of_triad_paired": self._paired_share(cost.bytes_moved, mine, cold[TRIAD, TRIAD]),
             "gflop_per_s": gflop_per_s,
             "share_of_gemm": None if gflop_per_s is None else gflop_per_s / best[GEMM],
             "speedup_over_chain": _speedup(cold, beside, backend, (direction,)),
@@ -167,6 +169,10 @@ class Bench:
             "samples_warm_ms": warm_samples,
         }
 
+    def _paired_share(self, bytes_moved: int, samples: Sequence[float], triad: Sequence[float]) -> float:
+        """Median over the rounds of the kernel's bandwidth over that round's triad's."""
+        return bytes_moved / self.ceilings.work()[TRIAD] * timing.median(timing.paired_ratios(triad, samples))
+
     def _rows_without_time(
         self, op: str, case: Case, backends: Sequence[str], status: str, error: str
     ) -> list[dict[str, Any]]:
@@ -179,8 +185,9 @@ class Bench:
 
 
 MEASURED = (
-    *("ms", "ms_p10", "ms_p90", "ms_warm", "gb_per_s", "share_of_copy", "share_of_triad", "gflop_per_s"),
-    *("share_of_gemm", "speedup_over_chain", "speedup_over_chain_both", "ratio_to_reference", "ratio_samples"),
+    *("ms", "ms_min", "ms_p10", "ms_p90", "ms_warm", "gb_per_s", "share_of_copy", "share_of_triad"),
+    *("share_of_triad_paired", "gflop_per_s", "share_of_gemm"),
+    *("speedup_over_chain", "speedup_over_chain_both", "ratio_to_reference", "ratio_samples"),
     *("copy_gb_per_s", "triad_gb_per_s", "gemm_gflop_per_s"),
     *("name", "samples_ms", "num_warmup", "clock", "bytes_moved", "flops", "samples_warm_ms"),
 )

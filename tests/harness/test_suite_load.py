@@ -60,6 +60,15 @@ def refusal(path: Path, **options: object) -> str:
     return message.removeprefix(f"{path}:").removeprefix(" ")
 
 
+def test_kernels_to_time_are_ops_there_are_each_named_once(write) -> None:  # type: ignore[no-untyped-def]
+    assert load(write(SUITE)).kernels == ()
+    assert load(write(SUITE + "kernels: [lstm, fo_pool]\n")).kernels == ("lstm", "fo_pool")
+    assert refusal(write(SUITE + "kernels: [fo_pol]\n")).endswith(
+        "kernels[0] 'fo_pol' is unknown. Did you mean 'fo_pool'?"
+    )
+    assert "kernels names one twice" in refusal(write(SUITE + "kernels: [lstm, lstm]\n"))
+
+
 def test_a_suite_is_read_with_every_default_written_out(write) -> None:  # type: ignore[no-untyped-def]
     suite = load(write(SUITE))
     assert (suite.name, suite.task, suite.profile) == ("tiny", "Language Modelling", "full")
