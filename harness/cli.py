@@ -236,6 +236,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows, a JSON list, here.")
 @click.option("--check", "baseline", type=click.Path(path_type=Path), help="Hold the ratios to this baseline.")
 @click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
+@click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
 def bench(**options: Any) -> None:
     """Time kernels (fo_pool, lstm; all of them without a name), or whole steps (training), against what they replace.
 

@@ -13,8 +13,8 @@ _LARGEST = 2**31 - 1
 def keep_freed_memory() -> bool:
     """Stop glibc from handing large arrays back to the system. Returns whether it could be asked.
 
-    A kernel that returns 80 MB otherwise has the system map and clear 20,000 fresh pages inside every call, which takes
-    as long as the kernel and is no property of it. Elsewhere than on glibc nothing changes.
+    A kernel that returns 80 MB in fresh memory otherwise has the system map and clear 20,000 pages inside every call,
+    which takes several times as long as writing them. Elsewhere than on glibc nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -43,6 +43,7 @@ class Request:
     json_file: Path | None = None
     baseline: Path | None = None
     update: bool = False
+    keep_memory: bool = False
 
 
 def run(request: Request, *, show: Say, say: Say) -> int:
@@ -67,7 +68,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
 
     from harness import machine
     from harness.bench.allocator import keep_freed_memory
-    from harness.bench.kernels import OK, UNAVAILABLE, Bench
+    from harness.bench.kernels import FAILED, Bench
     from harness.report.kernels import kernel_table
 
     planned = plan(names, request.cases, quick=request.quick)
@@ -82,7 +83,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
             report = gate.skipped(old, here["fingerprint"])
             show(report.render())
             return report.exit_code
-    kept = keep_freed_memory()
+    kept = request.keep_memory and keep_freed_memory()
     bench = Bench(
         device=device,
         dtype=getattr(torch, request.dtype),
@@ -98,8 +99,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
            "budget": asdict(bench.budget)}  # fmt: skip
     _keep(request, "kernels", here, rows, how, say)
     if request.baseline is None:
-        wrong = [row for row in rows if row["status"] not in (OK, UNAVAILABLE)]
-        return EXIT_FAILED_KERNEL if wrong else EXIT_OK
+        return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
     if request.update:
         made = gate.merge(old, gate.make(here["fingerprint"], rows))
         gate.write(request.baseline, made)
@@ -139,7 +139,7 @@ def _is_quick(case: Any) -> bool:
 
 def _training(request: Request, show: Say, say: Say) -> int:
     from harness import machine
-    from harness.bench.training import measure_entry
+    from harness.bench.training import FAILED, measure_entry
     from harness.report.kernels import training_table
 
     for name in request.cases:
@@ -161,7 +161,7 @@ def _training(request: Request, show: Say, say: Say) -> int:
         torch.set_num_threads(request.threads)
     how = {"entries": [entry.to_json() for entry in entries], "quick": request.quick, "budget": asdict(budget)}
     _keep(request, TRAINING, machine.describe(device), rows, how, say)
-    return EXIT_FAILED_KERNEL if any(row["status"] != "ok" for row in rows) else EXIT_OK
+    return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
 
 
 def _keep(

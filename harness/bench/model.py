@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from harness.bench.allocator import keep_freed_memory
 from harness.bench.kernels import Bench
 from harness.bench.ops import case_for
 from harness.timing import Budget
@@ -47,6 +46,5 @@ def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[dict[str
         dtype = torch.bfloat16
     elif spec.dtype == "bfloat16":
         autocast = torch.bfloat16
-    keep_freed_memory()
     bench = Bench(device=spec.device, dtype=dtype, budget=BUDGET, backends=(backend,), warm=False, autocast=autocast)
     return bench.case(op, case)

@@ -19,6 +19,7 @@ LOSS_TOLERANCE = 1e-3
 """Relative, of the first step's loss: two poolings of one model under the same seed."""
 
 STEP = "step"
+OK, FAILED, UNAVAILABLE = "ok", "failed", "unavailable"
 
 
 class TraineeError(Exception):
@@ -116,6 +117,18 @@ def participants(entry: Entry) -> list[str]:
     return [COMPARISON[entry.op], *backends, GEMMS]
 
 
+def _unavailable(entry: Entry, names: Sequence[str], device: str) -> dict[str, str]:
+    """Backends among the names that cannot run on the device, and why."""
+    reasons = {}
+    for name in names:
+        if name in kernels.KERNELS[entry.op]:
+            try:
+                kernels.resolve(entry.op, name, device)
+            except ValueError as error:
+                reasons[name] = str(error)
+    return reasons
+
+
 def measure_entry(
     entry: Entry,
     *,
@@ -127,15 +140,18 @@ def measure_entry(
 ) -> list[dict[str, Any]]:
     """Rows of one entry: one per participant but the products. One that fails has its reason in `error`."""
     wanted = list(names) if names is not None else participants(entry)
-    errors: dict[str, str] = {}
+    absent = _unavailable(entry, wanted, device)
+    errors: dict[str, str] = dict(absent)
     with ExitStack() as stack:
         trainees: dict[str, Trainee] = {}
         facts: dict[str, Mapping[str, Any]] = {}
         for name in wanted:
+            if name in absent:
+                continue
             trainees[name] = Trainee(entry, name, device=device, threads=threads)
             stack.callback(trainees[name].close)
             trainees[name].start()
-        for name in wanted:
+        for name in list(trainees):
             try:
                 facts[name] = trainees[name].ready()
             except TraineeError as error:
@@ -145,11 +161,12 @@ def measure_entry(
         samples = _take_turns(trainees, budget, errors)
         _compare_losses(entry, trainees, errors)
         memory = _end(trainees, errors)
-    return [
+    rows = [
         _row(entry, name, device, budget, samples, facts.get(name, {}), memory.get(name, {}), errors.get(name))
         for name in wanted
         if name != GEMMS
     ]
+    return [{**row, "status": UNAVAILABLE} if row["backend"] in absent else row for row in rows]
 
 
 def _take_turns(trainees: dict[str, Trainee], budget: Budget, errors: dict[str, str]) -> Samples:
@@ -215,7 +232,7 @@ def _row(
         "entry": entry.name,
         "backend": name,
         "device": device,
-        "status": "ok" if taken else "failed",
+        "status": OK if taken else FAILED,
         "error": error if taken or error else "nothing was measured",
         "tokens_per_s": None if milliseconds is None else entry.tokens_per_step / milliseconds * 1e3,
         "speedup_over_chain": over(beside),

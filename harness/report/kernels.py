@@ -29,7 +29,7 @@ def training_table(rows: Sequence[Timed]) -> str:
         [
             row["entry"],
             row["backend"],
-            _number(row["tokens_per_s"], ",.0f") if row["error"] is None else "failed",
+            _number(row["tokens_per_s"], ",.0f") if row["status"] == "ok" else row["status"],
             _number(row["speedup_over_chain"], ".2f"),
             _percent(row["share_of_gemm"]),
             _number(None if row["peak_rss_bytes"] is None else row["peak_rss_bytes"] / 1e6, ",.0f"),

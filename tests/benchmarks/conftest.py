@@ -13,7 +13,6 @@ import torch
 
 import kernels
 from harness import timing
-from harness.bench.allocator import keep_freed_memory
 from harness.bench.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher
 from harness.bench.ops import FORWARD, REFERENCE, candidate, comparison, disagreement, results, work
 from harness.timing import Budget
@@ -32,7 +31,6 @@ def device() -> str:
 
 @pytest.fixture(scope="session")
 def flusher(device: str) -> Flusher:
-    keep_freed_memory()
     return Flusher(device)
 
 

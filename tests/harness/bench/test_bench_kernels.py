@@ -22,6 +22,11 @@ PROMISED = {"op", "backend", "case", "direction", "ms", "gb_per_s", "share_of_tr
 SMALL = FoPoolCase(4, 2, 3)
 
 
+def measured(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without the backends that this machine cannot run."""
+    return [row for row in rows if row["status"] != "unavailable"]
+
+
 @pytest.fixture
 def bench() -> Bench:
     return Bench(budget=Budget(seconds=0, minimum=2, maximum=2), array_bytes=1 << 16, gemm=8)
@@ -52,6 +57,7 @@ def test_every_backend_gets_a_row_per_direction_with_the_promised_keys(op: str, 
     for row in rows:
         assert set(row) >= PROMISED
         assert set(MEASURED) <= set(row)
+    for row in measured(rows):
         assert row["status"] == "ok"
         assert len(row["samples_ms"]) == len(row["ratio_samples"]) == 2
         assert row["gb_per_s"] == pytest.approx(row["bytes_moved"] / row["ms"] / 1e6)
@@ -135,14 +141,14 @@ def test_a_reference_that_fails_fails_every_row(bench: Bench, monkeypatch: pytes
 
     monkeypatch.setattr(reference, "fo_pool", no_memory)
     rows = bench.case("fo_pool", SMALL)
-    assert {row["status"] for row in rows} == {"failed"}
+    assert {row["status"] for row in measured(rows)} == {"failed"}
     assert all("not enough memory" in row["error"] for row in rows)
 
 
 def test_warm_times_are_absent_where_a_case_does_not_fit_the_cache(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert all(row["ms_warm"] is not None for row in bench.case("fo_pool", SMALL))
+    assert all(row["ms_warm"] is not None for row in measured(bench.case("fo_pool", SMALL)))
     monkeypatch.setattr("harness.bench.kernels.cache_bytes", lambda device: 1)
     assert all(row["ms_warm"] is None for row in bench.case("fo_pool", SMALL))
 
@@ -164,7 +170,7 @@ def test_work_of_an_lstm_counts_both_products_and_twice_as_many_backward() -> No
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_other_dtypes_are_held_to_the_reference_as_well(dtype: torch.dtype, bench: Bench) -> None:
     bench.dtype = dtype
-    rows = bench.case("fo_pool", FoPoolCase(9, 2, 5, keep=0.6))
+    rows = measured(bench.case("fo_pool", FoPoolCase(9, 2, 5, keep=0.6)))
     assert {row["status"] for row in rows} == {"ok"}
     assert {row["dtype"] for row in rows} == {str(dtype).removeprefix("torch.")}
 

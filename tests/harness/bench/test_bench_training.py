@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from typing import Any
 
 import pytest
@@ -105,6 +107,18 @@ def test_one_that_dies_is_left_out_and_the_others_start_over(rows: Any) -> None:
     found = rows({CHAIN: (30.0, 2.0), "dies": (None, 2.0), "fast": (15.0, 2.0)})
     assert (found["dies"]["status"], found["dies"]["error"]) == ("failed", "ended with status -9")
     assert (found["fast"]["status"], found["fast"]["share_of_gemm"]) == ("ok", None)
+
+
+def test_a_backend_that_cannot_run_here_is_not_started(rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = types.ModuleType("elsewhere_backend")
+    elsewhere.unavailable = lambda device: "needs a GPU"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "elsewhere_backend", elsewhere)
+    table = {**kernels.KERNELS["fo_pool"], "elsewhere": "elsewhere_backend:fo_pool"}
+    monkeypatch.setitem(kernels.KERNELS, "fo_pool", table)
+    found = rows({CHAIN: (30.0, 2.0), "elsewhere": (1.0, 2.0)})
+    assert found["elsewhere"]["status"] == "unavailable"
+    assert "needs a GPU" in found["elsewhere"]["error"]
+    assert found[CHAIN]["status"] == "ok"
 
 
 def test_one_that_trains_another_model_is_wrong_however_fast(rows: Any) -> None:

@@ -56,9 +56,15 @@ def test_what_failed_says_so_once_with_its_reason() -> None:
 
 
 def test_training_rows_show_tokens_and_a_failure_its_reason() -> None:
-    good = {"entry": "qrnn-4x256", "backend": "native", "error": None, "tokens_per_s": 21_500.4,
+    good = {"entry": "qrnn-4x256", "backend": "native", "status": "ok", "error": None, "tokens_per_s": 21_500.4,
             "speedup_over_chain": 1.5, "share_of_gemm": 0.71, "peak_rss_bytes": 412_000_000}  # fmt: skip
-    bad = {**dict.fromkeys(good), "entry": "qrnn-4x256", "backend": "triton", "error": "ended with status -9"}
+    bad = {
+        **dict.fromkeys(good),
+        "entry": "qrnn-4x256",
+        "backend": "triton",
+        "status": "failed",
+        "error": "ended with status -9",
+    }
     text = training_table([good, bad])
     assert body(text)[0] == ["qrnn-4x256", "native", "21,500", "1.50", "71%", "412"]
     assert body(text)[1][2] == "failed"
