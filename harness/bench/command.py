@@ -21,8 +21,8 @@ EXIT_OK, EXIT_FAILED_KERNEL = 0, 1
 QUICK_BYTES, QUICK_FLOPS = 64 << 20, 20e9
 """What forward and backward of a quick case may move and compute."""
 
-BUDGET = Budget(seconds=6.0, minimum=5, maximum=60, warmup=1)
-QUICK_BUDGET = Budget(seconds=1.0, minimum=5, maximum=40, warmup=1)
+BUDGET = Budget(seconds=8.0, minimum=7, maximum=60, warmup=2)
+QUICK_BUDGET = Budget(seconds=1.0, minimum=7, maximum=40, warmup=2)
 TRAINING_BUDGET = Budget(seconds=60.0, minimum=5, maximum=20, warmup=2)
 QUICK_TRAINING_BUDGET = Budget(seconds=10.0, minimum=3, maximum=8, warmup=1)
 

@@ -12,7 +12,7 @@ from harness.timing import Budget
 from harness.types import RunSpec
 from kernels.cases import Case
 
-BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=1)
+BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=2)
 
 
 def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:

@@ -80,7 +80,7 @@ def run(benchmark: Any, device: str, flusher: Flusher, ceilings: dict[str, float
                 torch.cuda.synchronize()
 
         benchmark.group = f"{op} {case.name} {direction} {cache}"
-        benchmark.pedantic(target, setup=before, rounds=rounds_of(case), warmup_rounds=1)
+        benchmark.pedantic(target, setup=before, rounds=rounds_of(case), warmup_rounds=2)
         note(benchmark, case, direction, reference_ms, ceilings)
 
     return timed
