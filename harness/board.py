@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness import catalogue, published, report
 from harness.atomic import write_atomic
 from harness.errors import StoreError, SuiteError
+from harness.report.kernels import leaderboard_section
 from harness.report.leaderboard import leaderboard
 from harness.report.table import build
 from harness.store import Store
@@ -56,8 +57,11 @@ def save(store: Store) -> Path:
 
 
 def _text(store: Store, records: Records, fmt: str) -> str:
+    """The table; as Markdown also the kernels that were timed."""
     rows = published.load(published.find(store.root))
-    return report.write(build(records, rows, suites=_installed(store)), fmt)
+    text = report.write(build(records, rows, suites=_installed(store)), fmt)
+    kernels = leaderboard_section(record for record, _ in records) if fmt == "github" else None
+    return f"{text}\n{kernels}" if kernels else text
 
 
 def _installed(store: Store) -> list[Suite]:

@@ -232,6 +232,31 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
     sys.exit(report.exit_code)
 
 
+@main.command()
+@click.argument("names", nargs=-1, metavar="[KERNEL]...")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="This case or entry only; may be repeated.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
+@click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), default="float32")
+@click.option("--quick", is_flag=True, help="Small cases and few rounds: seconds instead of minutes.")
+@click.option("--threads", type=click.IntRange(1), default=None, help="Threads of torch; its own choice otherwise.")
+@results_option
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows, a JSON list, here.")
+@click.option("--check", "baseline", type=click.Path(path_type=Path), help="Hold the ratios to this baseline.")
+@click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
+@click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
+def bench(**options: Any) -> None:
+    """Time kernels (fo_pool, lstm; all of them without a name), or whole steps (training), against what they replace.
+
+    Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain
+    chain of operations and the machine's own ceilings. Exit 0 well, 1 a wrong kernel or a regression, 2 bad input,
+    3 not comparable.
+    """
+    from harness.bench import command
+
+    request = command.Request(**options)
+    sys.exit(command.run(request, show=click.echo, say=lambda text: click.echo(text, err=True)))
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["suites", "models", "datasets", "metrics"]))
 @json_option

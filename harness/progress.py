@@ -152,6 +152,7 @@ def describe(event: dict[str, Any], metric: str, rate: _Rate) -> str | None:
             f"validation {_number(event['value'])} {unit} at epoch {event['epoch']}, step {event['step']:,}"
             + (" (best so far)" if event["is_best"] else "")
         ),
+        "timing": lambda: f"timing {event['op']} ({event['backend']}) at {event['case']}",
         "record": lambda: event["status"] + (f": {event['error']}" if event["error"] else ""),
     }
     return phrases[kind]() if kind in phrases else None

@@ -146,7 +146,8 @@ class RunSpec:
 
     dataset is the suite's dataset block; dataset_identity is what `harness.data.identify` says of
     its content (a registered name, or checksums of the user's files). Exactly one of recipe and
-    checkpoint is set, except for models that need neither (the oracle), where both are None.
+    checkpoint is set, except for models that need neither (the oracle), where both are None. kernels are
+    ops to time after scoring: they change no number.
     """
 
     label: Label
@@ -162,6 +163,7 @@ class RunSpec:
     dtype: str
     kernel: str
     checkpoint_every_s: float = 60.0
+    kernels: tuple[str, ...] = ()
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -198,7 +200,8 @@ class RunSpec:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RunSpec:
-        return cls(**{**value, "label": Label.from_json(value["label"])})
+        kernels = tuple(value.get("kernels", ()))
+        return cls(**{**value, "label": Label.from_json(value["label"]), "kernels": kernels})
 
     def on(self, device: str) -> RunSpec:
         return replace(self, device=device)
@@ -235,6 +238,7 @@ class Suite:
     entries: tuple[Entry, ...]
     published: tuple[str, ...]
     checkpoint_every_s: float
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +266,9 @@ class Corpus:
 class RunRecord:
     """All that is known of one run. Written whole or not at all; read back by `store`.
 
-    status is finished, failed or diverged. Keys that vary with wall time stand in `seconds`,
-    `started_at`, `attempts` and in names ending in `_s`, `_per_s` or `seconds`; nothing else does.
+    status is finished, failed or diverged. What varies with wall time stands in `seconds`, `started_at`,
+    `attempts`, `timings` and in names ending in `_s`, `_per_s` or `seconds`; nothing else does. timings are
+    rows of `harness.bench.kernels`: a Timing with op, backend, case, direction and what was derived from it.
     """
 
     run_id: str

@@ -143,6 +143,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
     elif spec.checkpoint is not None:
         _load_checkpoint(spec, model, corpus)
     record.scores = _evaluate(spec, model, corpus, emit, stop)
+    record.timings = _time_kernels(spec, model, emit, stop)
     if any(value is None for score in record.scores for value in score["metrics"].values()):
         record.status, record.error = "diverged", "a score is not a finite number"
 
@@ -249,6 +250,22 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) ->
         for part in ("metrics", "std_errors"):
             row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
         rows.append(row)
+    return rows
+
+
+def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+    """Rows of the ops the suite asks for and this model runs, at the model's own shapes."""
+    if not spec.kernels:
+        return []
+    from harness.bench.model import cases_of, time_case
+    from harness.train import Interrupted
+
+    rows = []
+    for op, backend, case in cases_of(spec, model):
+        if stop():
+            raise Interrupted(f"timing {op}")
+        emit({"event": "timing", "op": op, "backend": backend, "case": case.name})
+        rows += time_case(spec, op, backend, case)
     return rows
 
 

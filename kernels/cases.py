@@ -1,11 +1,12 @@
 """The shapes, dtypes and tolerances every backend is tested on; benchmarks time the same list.
 
-Letters: T time, B stream, I input, H hidden.
+Letters: T time, B stream, I input, H hidden, G gates.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -28,45 +29,134 @@ TOLERANCES = {
     torch.float64: Tolerance(absolute=1e-13, relative=1e-13),
 }
 
+# For tensors stored in half precision: the carry is float32, so an entry errs by its own rounding and little more.
+HALF_TOLERANCES = {
+    torch.bfloat16: Tolerance(absolute=4e-3, relative=8e-3),
+    torch.float16: Tolerance(absolute=5e-4, relative=1e-3),
+}
+
+
+def tolerance(dtype: torch.dtype) -> Tolerance:
+    """The tolerance of tensors of a dtype. Raises KeyError for a dtype no kernel is held to."""
+    return {**TOLERANCES, **HALF_TOLERANCES}[dtype]
+
 
 @dataclass(frozen=True, slots=True)
 class FoPoolCase:
-    """One call of fo_pool: T steps, B streams, H hidden units; keep is the probability kept by zoneout, 1 for none."""
+    """One call of fo_pool: T steps, B streams, H hidden units; keep is the probability kept by zoneout, 1 for none.
+
+    slow: too large for the default test run. timed: benchmarks time it.
+    """
 
     steps: int
     streams: int
     hidden: int
     keep: float = 1.0
     slow: bool = False
+    timed: bool = False
+
+    @property
+    def name(self) -> str:
+        """`T150-B128-H1024`"""
+        zoneout = "" if self.keep == 1 else f"-K{self.keep:g}"
+        return f"T{self.steps}-B{self.streams}-H{self.hidden}{zoneout}"
 
 
 @dataclass(frozen=True, slots=True)
 class LstmCase:
-    """One call of lstm: T steps, B streams, I inputs, H hidden units."""
+    """One call of lstm: T steps, B streams, I inputs, H hidden units. slow and timed as in `FoPoolCase`."""
 
     steps: int
     streams: int
     inputs: int
     hidden: int
     slow: bool = False
+    timed: bool = False
+
+    @property
+    def name(self) -> str:
+        """`T150-B128-H1000`, or `T33-B4-I64-H32` where inputs and hidden units differ in number."""
+        inputs = "" if self.inputs == self.hidden else f"-I{self.inputs}"
+        return f"T{self.steps}-B{self.streams}{inputs}-H{self.hidden}"
 
 
-# slow: a model's own size, for benchmarks and for tests with minutes to spend.
+Case: TypeAlias = FoPoolCase | LstmCase
+
+# The slow ones are the sizes of Merity et al. 2018, arXiv:1803.08240 (Penn Treebank characters and WikiText-103 for
+# the QRNN, Penn Treebank characters and enwik8 for the LSTM), of models for a CPU, and few streams of a long text.
 FO_POOL_CASES = (
     FoPoolCase(1, 1, 1),
     FoPoolCase(5, 3, 7),
     FoPoolCase(5, 3, 7, keep=0.6),
+    FoPoolCase(20, 4, 64, timed=True),
     FoPoolCase(33, 4, 64),
     FoPoolCase(150, 10, 129, keep=0.9),
-    FoPoolCase(100, 32, 320, slow=True),
+    FoPoolCase(100, 32, 256, slow=True, timed=True),
     FoPoolCase(70, 32, 1024, slow=True),
-    FoPoolCase(140, 60, 2500, slow=True),
+    FoPoolCase(150, 128, 1024, slow=True, timed=True),
+    FoPoolCase(140, 60, 2500, slow=True, timed=True),
+    FoPoolCase(32768, 1, 1024, slow=True, timed=True),
 )
 LSTM_CASES = (
     LstmCase(1, 1, 1, 1),
     LstmCase(5, 3, 4, 7),
+    LstmCase(20, 4, 64, 64, timed=True),
     LstmCase(33, 4, 64, 32),
     LstmCase(20, 10, 17, 129),
-    LstmCase(100, 32, 64, 256, slow=True),
+    LstmCase(100, 32, 256, 256, slow=True, timed=True),
     LstmCase(70, 32, 1000, 1000, slow=True),
+    LstmCase(150, 128, 1000, 1000, slow=True, timed=True),
+    LstmCase(200, 128, 1840, 1840, slow=True, timed=True),
 )
+
+CASES: dict[str, tuple[Case, ...]] = {"fo_pool": FO_POOL_CASES, "lstm": LSTM_CASES}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Arguments of one call, in order: those with a gradient, then those without. leaf_names and output_names."""
+
+    leaves: tuple[Tensor, ...]
+    constants: tuple[Tensor | None, ...]
+    leaf_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+
+
+def inputs(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -> Inputs:
+    """Random arguments of a case: drawn on the CPU from a fixed seed, so that they are the same on every device.
+
+    Half-precision dtypes are those of the gates; a carried cell is float32, as the kernels keep it.
+    """
+    draw = torch.Generator().manual_seed(1)
+    if isinstance(case, FoPoolCase):
+        return _fo_pool_inputs(case, dtype, torch.device(device), draw)
+    return _lstm_inputs(case, dtype, torch.device(device), draw)
+
+
+def _fo_pool_inputs(case: FoPoolCase, dtype: torch.dtype, device: torch.device, draw: torch.Generator) -> Inputs:
+    wide = torch.promote_types(dtype, torch.float32)
+    gates_TBG = 2 * torch.randn(case.steps, case.streams, 3 * case.hidden, generator=draw, dtype=wide)
+    c0_BH = torch.randn(case.streams, case.hidden, generator=draw, dtype=wide)
+    keep_TBH = None
+    if case.keep != 1:
+        mask_TBH = torch.empty(case.steps, case.streams, case.hidden, dtype=wide)
+        keep_TBH = mask_TBH.bernoulli_(case.keep, generator=draw).to(device)
+    leaves = (gates_TBG.to(device, dtype), c0_BH.to(device))
+    return Inputs(_with_gradient(leaves), (keep_TBH,), ("gates", "c0"), ("h", "c"))
+
+
+def _lstm_inputs(case: LstmCase, dtype: torch.dtype, device: torch.device, draw: torch.Generator) -> Inputs:
+    t, b, i, h = case.steps, case.streams, case.inputs, case.hidden
+    shapes = [(t, b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,), (4 * h,)]
+    scales = [1, 1, 1, i**-0.5, h**-0.5, 1, 1]
+    wide = torch.promote_types(dtype, torch.float32)
+    leaves = tuple(
+        (scale * torch.randn(shape, generator=draw, dtype=wide)).to(device, dtype)
+        for scale, shape in zip(scales, shapes, strict=True)
+    )
+    names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    return Inputs(_with_gradient(leaves), (), names, ("h_TBH", "h", "c"))
+
+
+def _with_gradient(leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(leaf.requires_grad_() for leaf in leaves)

@@ -18,6 +18,7 @@ from harness.report.columns import (
     without,
 )
 from harness.report.github import escape, grid
+from harness.report.kernels import leaderboard_section
 from harness.report.measured import Records
 from harness.report.recipes import recipes_of
 from harness.report.row import FINISHED, PUBLISHED, Row, metric_title
@@ -65,7 +66,8 @@ def leaderboard(
     lines += [_paper_section(table, published, _Reasons(published, full, full_profile))]
     for rows in table.groups():
         lines += [f"## {_heading(rows, table)}", "", _ranking(rows)]
-    return "\n".join(lines)
+    kernels = leaderboard_section(record for record, _ in by_id)
+    return "\n".join([*lines, kernels] if kernels else lines)
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
         entries=tuple(_entry(name, entry, configs[name]) for name, entry in block.entries.items()),
         published=block.published if block.published is not None else _fitting_rows(dataset, block.metrics),
         checkpoint_every_s=block.checkpoint_every_s,
+        kernels=block.kernels,
     )
 
 
@@ -124,6 +125,7 @@ def _entries(root: Node) -> Mapping[str, Any]:
 def _known_names(root: Node, problems: Problems) -> None:
     """Names that other rooms own: metrics, kernels, and those that become file names."""
     _each_known(root, "metrics", METRICS, problems)
+    _each_known(root, "kernels", kernels.KERNELS, problems)
     rows = _published_names()
     _each_known(root, "published", rows, problems)
     for name, member in _entries(root).items():

@@ -58,6 +58,7 @@ def resolve(
                 dtype=entry.dtype,
                 kernel=entry.kernel,
                 checkpoint_every_s=suite.checkpoint_every_s,
+                kernels=suite.kernels,
             )
             for seed in (chosen if entry.recipe is not None else chosen[:1])
         ]

@@ -39,6 +39,7 @@ def schema() -> dict[str, Any]:
     blocks = {config.__name__: _take(config, definitions) for config in KINDS.values()}
     root["properties"]["dataset"] = {"anyOf": [names, registered, *blocks.values()]}
     root["properties"]["metrics"]["items"] = {"enum": list(METRICS), "type": "string"}
+    root["properties"]["kernels"]["items"] = {"enum": list(kernels.KERNELS), "type": "string"}
     root["properties"]["profiles"] = {
         "description": "Named variants of this suite, merged over it; a null entry drops that entry.",
         "type": "object",

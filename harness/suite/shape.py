@@ -44,7 +44,8 @@ class SuiteBlock:
     """A dataset and its metrics, the models to train or load, and the profiles that make them smaller or larger.
 
     `dataset_title` is how tables name the data; `published` lists rows to set beside ours, all that fit where
-    absent; `checkpoint_every_s` is the time between two checkpoints of a run, in seconds.
+    absent; `kernels` names ops to check and time at the models' shapes after scoring; `checkpoint_every_s` is the
+    time between two checkpoints of a run, in seconds.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -58,6 +59,7 @@ class SuiteBlock:
     seeds: tuple[int, ...] = (1,)
     evaluation: Evaluation = field(default_factory=Evaluation)
     published: tuple[str, ...] | None = None
+    kernels: tuple[str, ...] = ()
     checkpoint_every_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -69,6 +71,8 @@ class SuiteBlock:
             values = getattr(self, name)
             if not values:
                 raise ValueError(f"{name} must hold at least one value")
+        for name in ("metrics", "seeds", "kernels"):
+            values = getattr(self, name)
             if len(set(values)) != len(values):
                 raise ValueError(f"{name} names one twice: {list(values)}")
         check_seeds(self.seeds)

@@ -1,0 +1,197 @@
+"""What `harness bench` does, apart from reading the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import kernels
+from harness import device as devices
+from harness.bench import gate, record
+from harness.bench.entries import ENTRIES, Entry
+from harness.errors import DeviceError, HarnessError
+from harness.timing import Budget
+
+TRAINING = "training"
+EXIT_OK, EXIT_FAILED_KERNEL = 0, 1
+
+QUICK_BYTES, QUICK_FLOPS = 64 << 20, 20e9
+"""What forward and backward of a quick case may move and compute."""
+
+BUDGET = Budget(seconds=8.0, minimum=7, maximum=60, warmup=2)
+QUICK_BUDGET = Budget(seconds=1.0, minimum=7, maximum=40, warmup=2)
+TRAINING_BUDGET = Budget(seconds=60.0, minimum=5, maximum=20, warmup=2)
+QUICK_TRAINING_BUDGET = Budget(seconds=10.0, minimum=3, maximum=8, warmup=1)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options of `harness bench`, as given."""
+
+    names: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()
+    device: str = "auto"
+    dtype: str = "float32"
+    quick: bool = False
+    threads: int | None = None
+    results: Path = Path("results")
+    json_file: Path | None = None
+    baseline: Path | None = None
+    update: bool = False
+    keep_memory: bool = False
+
+
+def run(request: Request, *, show: Say, say: Say) -> int:
+    """Measure, print, and write the record. Returns the exit status; `show` prints results and `say` progress.
+
+    Raises DeviceError for a kernel, case or device that is not there, StoreError for what cannot be written.
+    """
+    if request.update and request.baseline is None:
+        raise HarnessError("--update makes a baseline: name its file with --check FILE")
+    names = request.names or tuple(kernels.KERNELS)
+    for name in names:
+        _known(name, (*kernels.KERNELS, TRAINING), "kernel")
+    if TRAINING in names:
+        if len(names) > 1 or request.baseline is not None:
+            raise HarnessError("bench training stands alone: without other kernels and without --check")
+        return _training(request, show, say)
+    return _kernels(request, names, show, say)
+
+
+def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int:
+    import torch
+
+    from harness import machine
+    from harness.bench.allocator import keep_freed_memory
+    from harness.bench.kernels import FAILED, Bench
+    from harness.report.kernels import kernel_table
+
+    planned = plan(names, request.cases, quick=request.quick)
+    device = _device(request.device)
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    here = machine.describe(device)
+    old = None
+    if request.baseline is not None and (not request.update or request.baseline.exists()):
+        old = gate.read(request.baseline)
+        if not request.update and old.fingerprint != here["fingerprint"]:
+            report = gate.skipped(old, here["fingerprint"])
+            show(report.render())
+            return report.exit_code
+    kept = request.keep_memory and keep_freed_memory()
+    bench = Bench(
+        device=device,
+        dtype=getattr(torch, request.dtype),
+        budget=QUICK_BUDGET if request.quick else BUDGET,
+        twin=request.baseline is not None,
+    )
+    rows: list[dict[str, Any]] = []
+    for op, case in planned:
+        say(f"{op} {case.name}")
+        rows += bench.case(op, case)
+    show(kernel_table(rows))
+    how = {"names": list(names), "quick": request.quick, "dtype": request.dtype, "freed_memory_kept": kept,
+           "budget": asdict(bench.budget)}  # fmt: skip
+    _keep(request, "kernels", here, rows, how, say)
+    if request.baseline is None:
+        return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
+    if request.update:
+        made = gate.merge(old, gate.make(here["fingerprint"], rows))
+        gate.write(request.baseline, made)
+        show(f"{len(made.rows)} rows in {request.baseline}")
+        return EXIT_OK
+    assert old is not None
+
+    def again(op: str, name: str) -> list[dict[str, Any]]:
+        say(f"{op} {name}, once more")
+        return next(bench.case(op, case) for planned_op, case in planned if (planned_op, case.name) == (op, name))
+
+    report = gate.judge(old, rows, again)
+    show(report.render())
+    return report.exit_code
+
+
+def plan(names: Sequence[str], cases: Sequence[str], *, quick: bool) -> list[tuple[str, Any]]:
+    """(op, case) for all cases that are timed, or those named. Raises DeviceError for a name no op has."""
+    from kernels.cases import CASES
+
+    known = [case.name for op in names for case in CASES[op]]
+    for name in cases:
+        _known(name, known, "case")
+    if cases:
+        return [(op, case) for op in names for case in CASES[op] if case.name in cases]
+    return [(op, case) for op in names for case in CASES[op] if case.timed and (not quick or _is_quick(case))]
+
+
+def _is_quick(case: Any) -> bool:
+    import torch
+
+    from harness.bench.ops import work, working_set_bytes
+
+    flops = sum(part.flops or 0 for part in work(case, torch.float32).values())
+    return working_set_bytes(case, torch.float32) <= QUICK_BYTES and flops <= QUICK_FLOPS
+
+
+def _training(request: Request, show: Say, say: Say) -> int:
+    from harness import machine
+    from harness.bench.training import FAILED, measure_entry
+    from harness.report.kernels import training_table
+
+    for name in request.cases:
+        _known(name, ENTRIES, "entry")
+    entries: list[Entry] = [ENTRIES[name] for name in request.cases] or [
+        entry for entry in ENTRIES.values() if entry.quick or not request.quick
+    ]
+    if request.dtype != "float32":
+        raise DeviceError(f"bench training is measured in float32, not {request.dtype}")
+    device = _device(request.device)
+    budget = QUICK_TRAINING_BUDGET if request.quick else TRAINING_BUDGET
+    rows = []
+    for entry in entries:
+        rows += measure_entry(entry, device=device, budget=budget, threads=request.threads, say=say)
+    show(training_table(rows))
+    if request.threads:
+        import torch
+
+        torch.set_num_threads(request.threads)
+    how = {"entries": [entry.to_json() for entry in entries], "quick": request.quick, "budget": asdict(budget)}
+    _keep(request, TRAINING, machine.describe(device), rows, how, say)
+    return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
+
+
+def _keep(
+    request: Request,
+    kind: str,
+    machine: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    how: Mapping[str, Any],
+    say: Say,
+) -> None:
+    if request.json_file is not None:
+        record.write_rows(request.json_file, rows)
+    say(f"record {record.write(request.results, kind, machine, rows, how)}")
+
+
+def _device(name: str) -> str:
+    import torch
+
+    device = devices.resolve(name)
+    if device.startswith("cuda") and (
+        not torch.cuda.is_available() or (torch.device(device).index or 0) >= torch.cuda.device_count()
+    ):
+        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        raise DeviceError(f"device {device} is not there: torch {torch.__version__} sees {seen} CUDA devices")
+    return device
+
+
+def _known(name: str, known: Sequence[str] | Mapping[str, Any], what: str) -> None:
+    if name in known:
+        return
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known)}."
+    raise DeviceError(f"{what} '{name}' is unknown. {hint}")

@@ -1,0 +1,50 @@
+"""The kernels of a run's own model, at the shapes the run works at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from harness.bench.kernels import Bench
+from harness.bench.ops import case_for
+from harness.timing import Budget
+from harness.types import RunSpec
+from kernels.cases import Case
+
+BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=2)
+
+
+def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
+    """(op, backend, case) of every op the spec asks for and the model runs, once per distinct layer width.
+
+    T and B are the recipe's BPTT and batch; a model that is only scored reads windows of one stream.
+    """
+    running: dict[str, str] = getattr(model, "kernels", {})
+    steps, streams = int(spec.evaluation.get("window", 1)), 1
+    if spec.recipe is not None:
+        steps, streams = int(spec.recipe["bptt"]), int(spec.recipe["batch"])
+    found: dict[tuple[str, str, Case], None] = {}
+    for op in spec.kernels:
+        for inputs, hidden in model.config.widths if op in running else ():
+            keep = 1 - getattr(model.config, "zoneout", 0.0)
+            case = case_for(op, steps=steps, streams=streams, inputs=inputs, hidden=hidden, keep=keep)
+            found[op, running[op], case] = None
+    return list(found)
+
+
+def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[dict[str, Any]]:
+    """Rows of the backend beside the plain way and the reference, in the run's dtype.
+
+    bfloat16 trains under autocast: the gates of fo_pool come in bfloat16 from the product before it, an LSTM casts
+    what it is given itself.
+    """
+    dtype, autocast = torch.float32, None
+    if spec.dtype == "float64":
+        dtype = torch.float64
+    elif spec.dtype == "bfloat16" and op == "fo_pool":
+        dtype = torch.bfloat16
+    elif spec.dtype == "bfloat16":
+        autocast = torch.bfloat16
+    bench = Bench(device=spec.device, dtype=dtype, budget=BUDGET, backends=(backend,), warm=False, autocast=autocast)
+    return bench.case(op, case)

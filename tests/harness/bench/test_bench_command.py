@@ -1,0 +1,148 @@
+"""`harness bench` from its command line, with one tiny case."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+import kernels
+from harness.bench import command, gate
+from harness.bench import kernels as room
+from harness.bench.entries import CHAIN, Entry
+from harness.cli import main
+from harness.timing import Budget
+from kernels import cases
+from kernels.cases import FoPoolCase, LstmCase
+
+TINY = {
+    "fo_pool": (FoPoolCase(4, 2, 3, timed=True), FoPoolCase(6, 1, 2)),
+    "lstm": (LstmCase(3, 2, 4, 4, timed=True), LstmCase(10**4, 128, 10**3, 10**3, timed=True)),
+}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cases, "CASES", TINY)
+    monkeypatch.setattr(command, "QUICK_BUDGET", Budget(seconds=0, minimum=3, maximum=3))
+    monkeypatch.setattr(command, "QUICK_TRAINING_BUDGET", Budget(seconds=0, minimum=2, maximum=2))
+    small = room.Ceilings
+    monkeypatch.setattr(room, "Ceilings", lambda device, dtype, **_: small(device, dtype, array_bytes=1 << 16, gemm=8))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Any:
+    def call(*arguments: object) -> Result:
+        options = ["--device", "cpu", "--results", tmp_path / "results"]
+        return CliRunner().invoke(main, ["bench", *(str(each) for each in (*arguments, *options))])
+
+    return call
+
+
+def test_rows_are_printed_written_and_kept_as_a_record(bench: Any, tmp_path: Path) -> None:
+    done = bench("--quick", "--json", tmp_path / "rows.json")
+    assert done.exit_code == 0, done.output
+    assert "T4-B2-H3" in done.stdout
+    assert "T10000" not in done.stdout
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert {row["op"] for row in rows} == set(kernels.KERNELS)
+    assert {row["case"] for row in rows} == {"T4-B2-H3", "T3-B2-H4"}
+    [path] = (tmp_path / "results" / "bench").iterdir()
+    record = json.loads(path.read_text())
+    assert record["rows"] == rows
+    assert record["kind"] == "kernels"
+    assert {"code", "machine", "written_at", "how", "schema"} <= set(record)
+    assert record["machine"]["fingerprint"]
+    assert path.name.endswith("Z.json")
+
+
+def test_a_case_may_be_named_even_where_it_is_not_timed_by_itself(bench: Any) -> None:
+    done = bench("fo_pool", "--quick", "--case", "T6-B1-H2")
+    assert done.exit_code == 0
+    assert "T6-B1-H2" in done.stdout
+    assert "T4-B2-H3" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["fo_pol"], "kernel 'fo_pol' is unknown. Did you mean 'fo_pool'?"),
+        (["fo_pool", "--case", "T4-B2-H4"], "case 'T4-B2-H4' is unknown. Did you mean 'T4-B2-H3'?"),
+        (["training", "--case", "qrnn-4x265"], "entry 'qrnn-4x265' is unknown. Did you mean 'qrnn-4x256'?"),
+        (["training", "fo_pool"], "bench training stands alone"),
+        (["training", "--check", "x.json"], "bench training stands alone"),
+        (["training", "--dtype", "float64"], "measured in float32"),
+        (["--update"], "--update makes a baseline"),
+        (["--device", "gpu"], "device 'gpu' is unknown"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_two(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["bench", *arguments, "--results", str(tmp_path)])
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_wrong_kernel_is_exit_one_with_its_reason(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = {**kernels.KERNELS["fo_pool"], "broken": "kernels.fo_pool.nowhere:fo_pool"}
+    monkeypatch.setitem(kernels.KERNELS, "fo_pool", table)
+    monkeypatch.setattr(kernels, "resolve", _resolve_or_raise(kernels.resolve))
+    done = bench("fo_pool", "--quick")
+    assert done.exit_code == 1
+    assert "fo_pool T4-B2-H3 broken: ZeroDivisionError: division by zero" in done.stdout
+
+
+def _resolve_or_raise(resolve: Any) -> Any:
+    def wrapped(op: str, name: str = "auto", device: str = "cpu") -> Any:
+        return ("broken", lambda *_: 1 / 0) if name == "broken" else resolve(op, name, device)
+
+    return wrapped
+
+
+def test_the_gate_walks_through_its_answers(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "baseline.json"
+    missing = bench("fo_pool", "--quick", "--check", path)
+    assert missing.exit_code == 3
+    assert "make one with --update" in missing.stderr
+    assert bench("fo_pool", "--quick", "--check", path, "--update").exit_code == 0
+    baseline = gate.read(path)
+    assert "unrolled" in {row.backend for row in baseline.rows}
+    assert {row.backend for row in baseline.rows} <= set(kernels.KERNELS["fo_pool"]) - {"reference"}
+
+    content = json.loads(path.read_text())
+    for factor, status, verdict in ((1e3, 0, "improved"), (1e-3, 1, "regression")):
+        rows = [{**row, "ratio": row["ratio"] * factor} for row in content["rows"]]
+        path.write_text(json.dumps({**content, "rows": rows}))
+        done = bench("fo_pool", "--quick", "--check", path)
+        assert (done.exit_code, verdict in done.stdout) == (status, True)
+    path.write_text(json.dumps({**content, "fingerprint": "Other CPU"}))
+    skipped = bench("fo_pool", "--quick", "--check", path)
+    assert skipped.exit_code == 0
+    assert "other hardware" in skipped.stdout
+    path.write_text("{")
+    assert bench("fo_pool", "--quick", "--check", path).exit_code == 2
+
+
+def test_training_is_a_record_too(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = {"layers": 1, "hidden": 4, "embedding": 4}
+    entry = Entry("tiny", "fo_pool", "qrnn", model, batch=2, bptt=3, vocab_size=5, quick=True)
+    monkeypatch.setattr(command, "ENTRIES", {"tiny": entry})
+    monkeypatch.setattr("harness.bench.training.participants", lambda entry: [CHAIN])
+    done = bench("training", "--quick", "--threads", 1, "--json", tmp_path / "rows.json")
+    assert done.exit_code == 0, done.output
+    assert "tiny" in done.stdout
+    [row] = json.loads((tmp_path / "rows.json").read_text())
+    assert (row["backend"], row["share_of_gemm"]) == (CHAIN, None)
+    [path] = (tmp_path / "results" / "bench").iterdir()
+    assert json.loads(path.read_text())["kind"] == "training"
+
+
+def test_results_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file")
+    arguments = ["bench", "fo_pool", "--quick", "--device", "cpu", "--results", str(tmp_path / "results")]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr

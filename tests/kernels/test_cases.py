@@ -1,0 +1,89 @@
+"""The one list that tests and benchmarks walk, and the chain that benchmarks compare with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import kernels
+from harness.bench.ops import disagreement, results
+from kernels import cases
+from kernels.cases import CASES, FoPoolCase, LstmCase
+from kernels.fo_pool import chain, reference
+
+
+def test_cases_are_spelled_by_their_shape_and_each_is_there_once() -> None:
+    assert FoPoolCase(150, 128, 1024).name == "T150-B128-H1024"
+    assert FoPoolCase(5, 3, 7, keep=0.6).name == "T5-B3-H7-K0.6"
+    assert LstmCase(150, 128, 1000, 1000).name == "T150-B128-H1000"
+    assert LstmCase(33, 4, 64, 32).name == "T33-B4-I64-H32"
+    for listed in CASES.values():
+        names = [case.name for case in listed]
+        assert len(set(names)) == len(names)
+
+
+def test_the_papers_shapes_are_timed() -> None:
+    timed = {op: {case.name for case in listed if case.timed} for op, listed in CASES.items()}
+    assert set(timed) == set(kernels.KERNELS)
+    assert {"T150-B128-H1024", "T140-B60-H2500", "T32768-B1-H1024", "T20-B4-H64"} <= timed["fo_pool"]
+    assert {"T150-B128-H1000", "T200-B128-H1840"} <= timed["lstm"]
+
+
+@pytest.mark.parametrize("dtype", [*cases.TOLERANCES, *cases.HALF_TOLERANCES], ids=str)
+def test_inputs_have_the_cases_shapes_and_are_the_same_every_time(dtype: torch.dtype) -> None:
+    first, second = (cases.inputs(FoPoolCase(4, 2, 3, keep=0.5), dtype) for _ in range(2))
+    gates, c0 = first.leaves
+    assert (gates.shape, gates.dtype) == ((4, 2, 9), dtype)
+    assert (c0.shape, c0.dtype) == ((2, 3), torch.promote_types(dtype, torch.float32))
+    assert all(torch.equal(a, b) for a, b in zip(first.leaves, second.leaves, strict=True))
+    assert set(first.constants[0].unique().tolist()) <= {0.0, 1.0}
+    lstm = cases.inputs(LstmCase(4, 2, 5, 3), dtype)
+    assert [tuple(leaf.shape) for leaf in lstm.leaves] == [(4, 2, 5), (2, 3), (2, 3), (12, 5), (12, 3), (12,), (12,)]
+    assert all(leaf.dtype == dtype and leaf.requires_grad for leaf in lstm.leaves)
+
+
+@pytest.mark.parametrize("case", [case for case in cases.FO_POOL_CASES if not case.slow], ids=lambda case: case.name)
+def test_the_chain_computes_what_the_reference_does(case: FoPoolCase) -> None:
+    given = cases.inputs(case, torch.float64)
+    assert disagreement(results(chain.fo_pool, given), results(reference.fo_pool, given)) is None
+
+
+def test_the_chain_serves_f_pooling_and_an_output_mask() -> None:
+    """f-pooling is the recurrence alone; the mask multiplies what comes out."""
+    draw = torch.Generator().manual_seed(4)
+    gates = torch.randn(5, 2, 6, generator=draw, dtype=torch.float64)
+    c0, mask = (torch.rand(2, 3, generator=draw, dtype=torch.float64) for _ in range(2))
+    wanted, c = [], c0
+    for z, f in zip(gates[..., :3].tanh(), gates[..., 3:].sigmoid(), strict=True):
+        c = f * z + (1 - f) * c
+        wanted.append(c * mask)
+    h, last = chain.fo_pool(gates, c0, output_gate=False, out_mask_BH=mask)
+    torch.testing.assert_close(h, torch.stack(wanted), atol=1e-14, rtol=0)
+    torch.testing.assert_close(last, c, atol=1e-14, rtol=0)
+
+
+def test_the_chain_refuses_no_time_steps() -> None:
+    with pytest.raises(ValueError, match="at least one time step"):
+        chain.fo_pool(torch.zeros(0, 2, 9), torch.zeros(2, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    ("op", "backend", "case"),
+    [
+        pytest.param(op, backend, case, id=f"{op}-{backend}-{case.name}")
+        for op, backends in kernels.KERNELS.items()
+        for backend in backends
+        if backend != "reference"
+        for case in CASES[op]
+        if case.slow
+    ],
+)
+def test_every_backend_at_a_models_own_size(op: str, backend: str, case: cases.Case) -> None:
+    try:
+        function = kernels.resolve(op, backend)[1]
+    except ValueError as error:
+        pytest.skip(str(error))
+    given = cases.inputs(case, torch.float32)
+    assert disagreement(results(function, given), results(kernels.resolve(op, "reference")[1], given)) is None
