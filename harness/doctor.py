@@ -113,11 +113,12 @@ def _compiler() -> Check:
 
 def _native() -> Check:
     """Whether the compiled fo_pool library can be used; without it training runs, slower, on plain torch."""
-    from kernels.fo_pool import library, native
+    from kernels.fo_pool import native
 
     reason = native.unavailable("cpu")
     if reason is not None:
-        return Check("native kernel", "missing", f"fo_pool native: {reason}", library.REBUILD)
+        what, _, how = reason.rpartition(": ")
+        return Check("native kernel", "missing", f"fo_pool native: {what}", how)
     return Check("native kernel", "ok", f"fo_pool native: {native.describe()}")
 
 
