@@ -6,6 +6,7 @@ answered by one line. The end of the pipe ends the process.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -137,12 +138,11 @@ def peak_rss_bytes() -> int:
 
     On Linux from its own memory map: the figure of getrusage starts at the size of the process that started this one.
     """
-    try:
+    # Only Linux has the file; elsewhere the line is not found and getrusage has to do.
+    with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
