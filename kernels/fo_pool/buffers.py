@@ -44,10 +44,8 @@ def _take(num_bytes: int) -> mmap.mmap:
         except ValueError:  # another thread was faster
             continue
         return region
-    region = mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        region.madvise(mmap.MADV_HUGEPAGE)
-    return region
+    # Large pages were measured to bring nothing once the region is in use, and can stall its first use for a second.
+    return mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _give_back(region: mmap.mmap) -> None:
