@@ -33,19 +33,11 @@ def fo_pool(
 
     Gates may be float16, bfloat16, float32 or float64 and of any strides; the cell is carried in float32, in float64
     where gates or c0 are. Repeatable bit for bit on one kind of device: the way of scanning follows from T, B H and the
-    device's number of multiprocessors alone (`kernels.fo_pool.triton_ops.steps_per_chunk`). Raises ValueError naming the
-    argument that does not fit, or if T == 0.
+    device's number of multiprocessors alone (`kernels.fo_pool.triton_ops.steps_per_chunk`).
+    Raises ValueError naming the argument that does not fit, or if T == 0.
     """
-    device_type = None if triton_ops.interpreted() else "cuda"
     gates_TBG, c0_BH, keep_TBH, out_mask_BH, _ = checks.prepare(
-        "triton",
-        gates_TBG,
-        c0_BH,
-        keep_TBH,
-        out_mask_BH,
-        output_gate=output_gate,
-        device_type=device_type,
-        widen=False,
+        "triton", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate, widen=False
     )
     # Pointers to bool differ between triton's compiler and its interpreter; the same bytes as uint8 do not.
     if keep_TBH is not None and keep_TBH.dtype == torch.bool:

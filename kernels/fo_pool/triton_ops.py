@@ -5,6 +5,7 @@ Letters: T time, B stream, H hidden. triton is imported when a kernel is first l
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ _BLOCK = 128
 _WARPS = 4
 # The interpreter's time goes by programs, whatever their width.
 _INTERPRETED_BLOCK = 2048
-# Steps read ahead. Beyond these the registers of a program push others off the multiprocessor.
+# Steps read ahead. Beyond these the registers of a program push others off the multiprocessor; float64 takes two each.
 _FORWARD_UNROLL = 4
 _BACKWARD_UNROLL = 2
 _SCAN_UNROLL = 8
@@ -35,14 +36,15 @@ def interpreted() -> bool:
 def steps_per_chunk(num_steps: int, num_columns: int, num_multiprocessors: int) -> int:
     """Return how many steps a program walks: all of them, or fewer in the chunked scan. A pure function.
 
-    Chunking reads the gates twice and starts four kernels instead of one. It is chosen where there are at least 512
+    Chunking reads the gates twice and starts three kernels instead of one. It is chosen where there are at least 512
     steps and the columns give each multiprocessor fewer than 128 threads, a sixteenth of what it holds. Then there are
-    as many chunks as bring it to 512 threads, but none of less than 64 steps.
+    as many chunks as bring it to 512 threads, but none of less than 64 steps, and no more chunks than each has steps:
+    the walk over the chunks would outlast the walk through one. Reasoned from latencies, not measured.
     """
     if num_steps < 512 or num_columns >= 128 * num_multiprocessors:
         return num_steps
-    num_chunks = min(-(-512 * num_multiprocessors // num_columns), num_steps // 64)
-    return -(-num_steps // num_chunks)
+    wanted = -(-512 * num_multiprocessors // num_columns)
+    return -(-num_steps // min(wanted, num_steps // 64, isqrt(num_steps)))
 
 
 @torch.library.custom_op("fo_pool::triton", mutates_args=())
@@ -61,22 +63,25 @@ def forward(
     """
     from kernels.fo_pool import triton_chunks, triton_kernels
 
+    if gates.device.type != "cuda" and not interpreted():
+        raise ValueError(f"fo_pool: gates_TBG must be on cuda for backend triton, got {gates.device}")
     h, cells, last = _outputs(gates, c0, out_mask, output_gate, save_cells)
     if c0.numel() == 0:
         return h, cells, last
     sizes, grid, meta = _plan(gates, c0, chunk_steps)
     masks = _operand(keep), _operand(out_mask)
     starts = _operand(c0)
+    unroll = _FORWARD_UNROLL * torch.float32.itemsize // _carry(gates, c0).itemsize
     if grid[1] > 1:
         factors, offsets = _reductions(grid[1], c0, gates)
         _launch(
             triton_chunks.reduce_forward, grid, _operand(gates), masks[0], factors, offsets, sizes,
-            OUTPUT_GATE=output_gate, UNROLL=_FORWARD_UNROLL, **meta,
+            OUTPUT_GATE=output_gate, UNROLL=unroll, **meta,
         )  # fmt: skip
         starts = _scan(factors, offsets, starts, sizes, meta, reverse=False)
     _launch(
         triton_kernels.forward, grid, _operand(gates), *masks, starts, h, cells if cells.numel() else None, last, sizes,
-        OUTPUT_GATE=output_gate, UNROLL=_FORWARD_UNROLL, **meta,
+        OUTPUT_GATE=output_gate, UNROLL=unroll, **meta,
     )  # fmt: skip
     return h, cells, last
 
@@ -145,15 +150,17 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    gates, c0, keep, out_mask, output_gate, _, chunk_steps = inputs
+    gates, c0, keep, out_mask, output_gate, save_cells, chunk_steps = inputs
     h, cells, _ = output
     ctx.save_for_backward(gates, c0, _cells_of(h, cells), keep, out_mask)
-    ctx.output_gate, ctx.chunk_steps = output_gate, chunk_steps
+    ctx.output_gate, ctx.save_cells, ctx.chunk_steps = output_gate, save_cells, chunk_steps
     ctx.mark_non_differentiable(cells)
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx: Any, dh: Tensor | None, _: Tensor | None, dlast: Tensor | None) -> tuple[Any, ...]:
+    if not ctx.save_cells:
+        raise RuntimeError("fo_pool::triton was called without save_cells and has no gradient")
     gates, c0, cells, keep, out_mask = ctx.saved_tensors
     # A gradient nobody gave is one zero, read through strides of zero.
     if dh is None:
@@ -182,6 +189,11 @@ def _cells_of(h: Tensor, cells: Tensor) -> Tensor:
     return cells if cells.dim() == 3 else h
 
 
+def _carry(gates: Tensor, c0: Tensor) -> torch.dtype:
+    """Return the dtype the cell is carried in."""
+    return torch.float64 if torch.float64 in (gates.dtype, c0.dtype) else torch.float32
+
+
 def _like(value: Tensor) -> Tensor:
     return torch.empty_like(value, memory_format=torch.contiguous_format)
 
@@ -195,10 +207,9 @@ def _plan(gates: Tensor, c0: Tensor, chunk_steps: int) -> tuple[tuple[int, ...],
         chunk_steps = steps_per_chunk(num_steps, num_columns, _num_multiprocessors(gates.device))
     block = _INTERPRETED_BLOCK if interpreted() else _BLOCK
     grid = -(-num_columns // block), -(-num_steps // chunk_steps)
-    wide = torch.float64 in (gates.dtype, c0.dtype)
     # Fused multiply-adds by name: triton is about to change what it does by default.
     meta = {
-        "ACC": tl.float64 if wide else tl.float32,
+        "ACC": tl.float64 if _carry(gates, c0) == torch.float64 else tl.float32,
         "BLOCK": block,
         "num_warps": _WARPS,
         "enable_fp_fusion": True,
@@ -221,8 +232,7 @@ def _operand(value: Tensor | None) -> Operand | None:
 
 def _reductions(num_chunks: int, c0: Tensor, gates: Tensor) -> tuple[Tensor, Tensor]:
     """Return empty factors and offsets, (chunks, B H), in the carry's dtype."""
-    wide = torch.float64 in (gates.dtype, c0.dtype)
-    factors = c0.new_empty((num_chunks, c0.numel()), dtype=torch.float64 if wide else torch.float32)
+    factors = c0.new_empty((num_chunks, c0.numel()), dtype=_carry(gates, c0))
     return factors, torch.empty_like(factors)
 
 
