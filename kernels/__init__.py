@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # A backend's module may define `unavailable(device) -> str | None`, the reason it cannot run there.
 KERNELS = {
     "fo_pool": {
+        "triton": "kernels.fo_pool.triton:fo_pool",
         "native": "kernels.fo_pool.native:fo_pool",
         "unrolled": "kernels.fo_pool.unrolled:fo_pool",
         "reference": "kernels.fo_pool.reference:fo_pool",

@@ -14,7 +14,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Inputs(NamedTuple):
-    """Arguments of one dtype, ready for a backend.
+    """Arguments ready for a backend, of one dtype unless it widens them itself.
 
     keep_TBH is expanded, and it and out_mask_BH are detached. out_dtype: what h_TBH and c_BH are to be returned in.
     """
@@ -40,8 +40,8 @@ def prepare(
     """Check the arguments and bring them to one dtype.
 
     h and c are returned in the promoted dtype of gates and c0; the work is done in the same, half precision widened
-    to float32. With `widen` False gates keep their dtype, for a backend that widens while it reads. device_type: the
-    only one the backend takes. Raises ValueError naming the argument, what it is and what it should be.
+    to float32. With `widen` False all keep their own, for a backend that widens while it reads. device_type: the only
+    one the backend takes. Raises ValueError naming the argument, what it is and what it should be.
     """
     _check_gates(gates_TBG, output_gate)
     num_steps, num_streams, num_gates = gates_TBG.shape
@@ -50,17 +50,20 @@ def prepare(
     if device_type is not None and gates_TBG.device.type != device_type:
         raise ValueError(f"fo_pool: gates_TBG must be on {device_type} for backend {backend}, got {gates_TBG.device}")
     out_dtype = torch.promote_types(gates_TBG.dtype, c0_BH.dtype)
-    dtype = torch.promote_types(out_dtype, torch.float32)
     if keep_TBH is not None:
-        keep_TBH = _keep(keep_TBH, (num_steps, *shape_BH)).to(dtype)
+        keep_TBH = _keep(keep_TBH, (num_steps, *shape_BH))
     if out_mask_BH is not None:
         _check_rows("out_mask_BH", out_mask_BH, shape_BH)
-        out_mask_BH = out_mask_BH.detach().to(dtype)
+        out_mask_BH = out_mask_BH.detach()
     for name, value in (("c0_BH", c0_BH), ("keep_TBH", keep_TBH), ("out_mask_BH", out_mask_BH)):
         if value is not None and value.device != gates_TBG.device:
             raise ValueError(f"fo_pool: {name} must be on {gates_TBG.device} like gates_TBG, got {value.device}")
-    gates_TBG = gates_TBG.to(dtype) if widen else gates_TBG
-    return Inputs(gates_TBG, c0_BH.to(dtype), keep_TBH, out_mask_BH, out_dtype)
+    if widen:
+        dtype = torch.promote_types(out_dtype, torch.float32)
+        gates_TBG, c0_BH = gates_TBG.to(dtype), c0_BH.to(dtype)
+        keep_TBH = None if keep_TBH is None else keep_TBH.to(dtype)
+        out_mask_BH = None if out_mask_BH is None else out_mask_BH.to(dtype)
+    return Inputs(gates_TBG, c0_BH, keep_TBH, out_mask_BH, out_dtype)
 
 
 def _check_tensor(name: str, value: object) -> None:

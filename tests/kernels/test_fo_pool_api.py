@@ -14,7 +14,7 @@ import kernels
 from kernels import cases
 from kernels.fo_pool.reference import fo_pool as reference
 
-BACKENDS = [name for name in kernels.KERNELS["fo_pool"] if name != "triton"]
+BACKENDS = list(kernels.KERNELS["fo_pool"])
 FAST = [name for name in BACKENDS if name != "reference"]
 
 
