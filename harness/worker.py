@@ -76,6 +76,8 @@ def main() -> int:
         emit({"event": "interrupted", "where": str(reason)})
         return EXIT_INTERRUPTED
     store.write(record)
+    for problem in store.problems:
+        emit({"event": "problem", "text": problem})
     emit({"event": "record", "status": record.status, "error": record.error})
     return 0
 
