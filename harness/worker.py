@@ -157,6 +157,7 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     from harness import checkpoint
     from harness.metrics import METRICS
     from harness.recipe import Recipe
+    from harness.speed import applied, unverified
     from harness.train import Diverged, Hooks, Trainer
     from harness.types import Tally
 
@@ -191,9 +192,12 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
         folder=folder / "checkpoints",
         identity={**json.loads(json.dumps(spec.identity)), "code": record.code["source_sha256"]},
         autocast=_autocast(spec),
+        speed=applied(spec.speed, spec.device),
+        loss_scale=spec.dtype == "float16",
         checkpoint_every_s=spec.checkpoint_every_s,
         hooks=Hooks(on_step, on_validation, stop),
     )
+    record.model["speed"], record.model["unverified"] = asdict(trainer.speed), unverified(trainer.speed)
     if trainer.resume():
         threads = trainer.progress.thread_counts
         emit({"event": "resumed", "tokens": trainer.progress.tokens, "step": trainer.progress.step, "threads": threads})
@@ -332,12 +336,12 @@ def _forbid_tf32() -> None:
 
 
 def _autocast(spec: RunSpec) -> Callable[[], Any]:
-    """bfloat16 trains under autocast over float32 weights; scores are always taken in the weights' own dtype."""
-    if spec.dtype != "bfloat16":
+    """16-bit training runs under autocast over float32 weights; scores are always taken in the weights' own dtype."""
+    if spec.dtype not in ("bfloat16", "float16"):
         return nullcontext
     import torch
 
-    return lambda: torch.autocast(spec.device.split(":")[0], dtype=torch.bfloat16)
+    return lambda: torch.autocast(spec.device.split(":")[0], dtype=getattr(torch, spec.dtype))
 
 
 class _Attempts:
