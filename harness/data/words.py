@@ -124,15 +124,18 @@ def _blocks(piece: Piece, block_bytes: int) -> Iterator[bytes]:
     from harness.data import text
 
     rest = b""
+    is_inside_line = False
     for chunk in text.read_bytes(piece, block_bytes):
         end = max(chunk.rfind(b"\n"), chunk.rfind(b" ")) + 1
         if end:
             yield _line_feeds(rest + chunk[:end])
-            rest = b""
+            rest, is_inside_line = b"", chunk[end - 1 : end] == b" "
         rest += chunk[end:]
-    if rest:
-        last = _line_feeds(rest)
-        yield last if last.endswith(b"\n") else last + b"\n"
+    last = _line_feeds(rest)
+    if last.endswith(b"\n"):
+        yield last
+    elif last or is_inside_line:
+        yield last + b"\n"
 
 
 def _line_feeds(block: bytes) -> bytes:
