@@ -112,14 +112,14 @@ def _compiler() -> Check:
 
 
 def _native() -> Check:
-    """Whether the compiled fo_pool library can be used; without it training runs, slower, on plain torch."""
-    from kernels.fo_pool import native
+    """Whether the compiled library can be used; without it training runs, slower, on plain torch."""
+    from kernels.compiled import library
 
-    reason = native.unavailable("cpu")
+    reason = library.unavailable("cpu")
     if reason is not None:
         what, _, how = reason.rpartition(": ")
-        return Check("native kernel", "missing", f"fo_pool native: {what}", how)
-    return Check("native kernel", "ok", f"fo_pool native: {native.describe()}")
+        return Check("native kernel", "missing", f"backends named native: {what}", how)
+    return Check("native kernel", "ok", f"backends named native: {library.describe()}")
 
 
 def _memory() -> Check:

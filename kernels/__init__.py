@@ -1,6 +1,7 @@
 """Numerical kernels: one lazy table of backends per op. Importing this package imports no torch.
 
-fo_pool: QRNN pooling. lstm: one LSTM layer over a window. `cases` lists what every backend is tested and timed on.
+fo_pool: QRNN pooling. lstm: one LSTM layer over a window. weight_drop: DropConnect of a weight matrix. `cases` lists
+what every backend is tested and timed on.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ KERNELS = {
     "lstm": {
         "fused": "kernels.lstm.fused:lstm",
         "reference": "kernels.lstm.reference:lstm",
+    },
+    "weight_drop": {
+        "triton": "kernels.weight_drop.triton:weight_drop",
+        "native": "kernels.weight_drop.native:weight_drop",
+        "reference": "kernels.weight_drop.reference:weight_drop",
     },
 }
 
