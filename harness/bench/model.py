@@ -19,8 +19,8 @@ BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=2)
 def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
     """(op, backend, case) of every op the spec asks for and the model runs, once per distinct layer width.
 
-    T and B are the recipe's BPTT and batch; a model that is only scored reads windows of one stream. A weight is dropped
-    whole, whatever the window.
+    T and B are the recipe's BPTT and batch; a model that is only scored reads windows of one stream. A weight is
+    dropped whole, whatever the window.
     """
     running: dict[str, str] = getattr(model, "kernels", {})
     steps, streams = int(spec.evaluation.get("window", 1)), 1

@@ -16,11 +16,12 @@ from harness.bench.entries import CHAIN, Entry
 from harness.cli import main
 from harness.timing import Budget
 from kernels import cases
-from kernels.cases import FoPoolCase, LstmCase
+from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 
 TINY = {
     "fo_pool": (FoPoolCase(4, 2, 3, timed=True), FoPoolCase(6, 1, 2)),
     "lstm": (LstmCase(3, 2, 4, 4, timed=True), LstmCase(10**4, 128, 10**3, 10**3, timed=True)),
+    "weight_drop": (WeightDropCase(6, 5, timed=True),),
 }
 
 
@@ -49,7 +50,7 @@ def test_rows_are_printed_written_and_kept_as_a_record(bench: Any, tmp_path: Pat
     assert "T10000" not in done.stdout
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {row["op"] for row in rows} == set(kernels.KERNELS)
-    assert {row["case"] for row in rows} == {"T4-B2-H3", "T3-B2-H4"}
+    assert {row["case"] for row in rows} == {"T4-B2-H3", "T3-B2-H4", "R6-C5-P0.5"}
     [path] = (tmp_path / "results" / "bench").iterdir()
     record = json.loads(path.read_text())
     assert record["rows"] == rows
