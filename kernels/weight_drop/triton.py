@@ -60,6 +60,7 @@ def drop(raw: Tensor, seed: Tensor, p: float) -> Tensor:
         DROP_BELOW=checks.drop_below(p), SCALE=checks.scale(p),
         ACC=tl.float64 if raw.dtype == torch.float64 else tl.float32,
         LANES=checks.LANES, WORDS=checks.WORDS, COUNTERS=counters, num_warps=_WARPS,
+        enable_fp_fusion=False,
     )  # fmt: skip
     return dropped
 

@@ -116,7 +116,7 @@ def interpret(selection: str, *files: str) -> None:
 def test_interpreted_alone_and_on_the_shared_cases() -> None:
     shared = "equals_reference or extreme or poisons or bad_argument or no_time_steps"
     files = "fo_pool_interpreted.py", "test_kernels.py", "test_fo_pool_api.py"
-    interpret(f"fo_pool_interpreted or (triton and not 150 and ({shared}))", *files)
+    interpret(f"fo_pool_interpreted or (triton and not 150 and not weight_drop and ({shared}))", *files)
 
 
 @missing
