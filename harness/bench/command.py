@@ -58,6 +58,9 @@ def run(request: Request, *, show: Say, say: Say) -> int:
         raise HarnessError("--update makes a baseline: name its file with --check FILE")
     names = request.names or tuple(kernels.KERNELS)
     for name in names:
+        ops = [op for op, backends in kernels.KERNELS.items() if name in backends]
+        if ops:
+            raise DeviceError(f"'{name}' is a backend of {', '.join(ops)}, not a kernel; name one of these to time it")
         _known(name, (*kernels.KERNELS, TRAINING), "kernel")
     if TRAINING in names:
         if len(names) > 1 or request.baseline is not None:

@@ -55,9 +55,10 @@ class LstmLayer(RecurrentLayer):
         """Return h_TBH and the new state; in training the recurrent matrix is dropped anew for each window."""
         h_1BH, c_1BH = state
         weight_hh = self.dropped_weight(training=training, generator=generator)
-        _, lstm = kernels.resolve("lstm", self.kernel, x_TBI.device)
         weight_ih = self.weight_ih if table_VI is None else functional.linear(self.weight_ih, table_VI)
-        h_TBH, h_BH, c_BH = lstm(x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        arguments = (x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        _, lstm = kernels.resolve("lstm", self.kernel, x_TBI.device, arguments)
+        h_TBH, h_BH, c_BH = lstm(*arguments)
         h_TBH = dropout.locked(h_TBH, out_dropout, training=training, generator=generator)
         return h_TBH, (h_BH.unsqueeze(0), c_BH.unsqueeze(0))
 

@@ -35,7 +35,12 @@ def test_interpreted_on_the_shared_tests() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", ""]
     files = ["test_weight_drop.py", "test_kernels.py"]
     found = subprocess.run(
-        [*command, "-k", "triton and not fo_pool and not gpu and not twice", *(str(Path(__file__).parent / file) for file in files)],
+        [
+            *command,
+            "-k",
+            "triton and not fo_pool and not gpu and not twice",
+            *(str(Path(__file__).parent / file) for file in files),
+        ],
         cwd=ROOT,
         env={**os.environ, "TRITON_INTERPRET": "1"},
         capture_output=True,

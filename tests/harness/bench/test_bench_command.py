@@ -71,6 +71,8 @@ def test_a_case_may_be_named_even_where_it_is_not_timed_by_itself(bench: Any) ->
     ("arguments", "said"),
     [
         (["fo_pol"], "kernel 'fo_pol' is unknown. Did you mean 'fo_pool'?"),
+        (["triton"], "'triton' is a backend of fo_pool, weight_drop, not a kernel; name one of these to time it"),
+        (["weight_drop", "--case", "R6-C5"], "case 'R6-C5' is unknown. Did you mean 'R6-C5-P0.5'?"),
         (["fo_pool", "--case", "T4-B2-H4"], "case 'T4-B2-H4' is unknown. Did you mean 'T4-B2-H3'?"),
         (["training", "--case", "qrnn-4x265"], "entry 'qrnn-4x265' is unknown. Did you mean 'qrnn-4x256'?"),
         (["training", "fo_pool"], "bench training stands alone"),
