@@ -250,7 +250,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 @click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
 @click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
 def bench(**options: Any) -> None:
-    """Time kernels (fo_pool, lstm; all of them without a name), or whole steps (training), against what they replace.
+    """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way.
 
     Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain
     chain of operations and the machine's own ceilings. Exit 0 well, 1 a wrong kernel or a regression, 2 bad input,
