@@ -32,7 +32,8 @@ MAX_INLINE_TOKENS = 1024
 def save(folder: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]) -> None:
     """Write every group of tensors to a file of its own, then the index that makes them the checkpoint.
 
-    meta["vocabulary"], where it is long, goes to a file too; `vocabulary` reads it from wherever it is. Raises CheckpointError where the folder cannot be written; the previous checkpoint then still stands.
+    meta["vocabulary"], where it is long, goes to a file too; `vocabulary` reads it from wherever it is. Raises
+    CheckpointError where the folder cannot be written; the previous checkpoint then still stands.
     """
     from safetensors.torch import save_file
 

@@ -16,7 +16,10 @@ from harness.units import unit_of
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A model ready to score and to sample. block: its part of a suite. sha256: of its weights."""
+    """A model ready to score and to sample.
+
+    block: its part of a suite. sha256: of its weights. origin: where an imported one comes from.
+    """
 
     folder: Path
     model: LanguageModel
@@ -25,6 +28,7 @@ class Kept:
     vocabulary: list[str]
     unit: str
     sha256: str
+    origin: Mapping[str, Any] | None = None
 
 
 def load(folder: Path, *, device: str, kernel: str = "auto") -> Kept:
@@ -50,12 +54,20 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> Kept:
         raise CheckpointError(f"{folder}: its model cannot be built: {' '.join(str(error).split())}") from None
     model = model.to(device=device, dtype=torch.float64 if dtype == "float64" else torch.float32).eval()
     checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
-    unit = str(index.get("unit") or unit_of(words))
-    return Kept(folder, model, block, dtype, words, unit, checkpoint.fingerprint(folder))  # type: ignore[arg-type]
+    return Kept(
+        folder=folder,
+        model=model,  # type: ignore[arg-type]
+        block=block,
+        dtype=dtype,
+        vocabulary=words,
+        unit=str(index.get("unit") or unit_of(words)),
+        sha256=checkpoint.fingerprint(folder),
+        origin=index.get("origin"),
+    )
 
 
 def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> None:
-    """Put a checkpoint's weights into a run's model, once its vocabulary is the dataset's and its config the entry's."""
+    """Put a checkpoint's weights into a run's model, once its vocabulary is the dataset's, its config the entry's."""
     assert spec.checkpoint is not None
     folder = Path(spec.checkpoint)
     index = checkpoint.read_index(folder)
@@ -72,7 +84,7 @@ def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> None:
 
 
 def model_config(block: Mapping[str, Any]) -> Any:
-    """The config of a model's block. Raises KeyError for an unknown builder, ValueError for a value that does not fit."""
+    """The config of a model's block. Raises KeyError for an unknown builder, ValueError for a wrong value."""
     from pydantic import TypeAdapter
 
     import models

@@ -123,7 +123,9 @@ def _places(path: Path, position: int, num_bytes: int, storages: list[Storage]) 
             size = storage.num_elements * _dtype(storage).itemsize
             left = max(0, num_bytes - position - 8)
             if size > left:
-                raise MalformedError(f"a storage of {size:,} bytes is declared where {left:,} are left: it is truncated")
+                raise MalformedError(
+                    f"a storage of {size:,} bytes is declared where {left:,} are left: it is truncated"
+                )
             file.seek(position)
             count = int.from_bytes(file.read(8), "little", signed=True)
             if count != storage.num_elements:

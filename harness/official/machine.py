@@ -60,9 +60,9 @@ class _Machine:
                 return value
             handler = _HANDLERS.get(code)
             if handler is None:
-                known = pickletools.code2op.get(code.decode("latin-1"))
-                what = f"the opcode {known.name}" if known else f"the byte 0x{code.hex()}"
-                raise MalformedError(f"{what} at byte {self.position - 1:,} is none that an official checkpoint holds")
+                raise MalformedError(
+                    f"{_opcode_name(code)} at byte {self.position - 1:,} is none that an official checkpoint holds"
+                )
             handler(self)
         raise MalformedError(f"the pickle has more than {MAX_OPCODES:,} opcodes")
 
@@ -193,6 +193,11 @@ class _Machine:
     def new_object(self) -> None:
         args, cls = self.pop(), self.pop()
         self.push(names.instance(cls, args))
+
+
+def _opcode_name(code: bytes) -> str:
+    names_of = (opcode.name for opcode in pickletools.opcodes if opcode.code == code.decode("latin-1"))
+    return f"the opcode {name}" if (name := next(names_of, None)) else f"the byte 0x{code.hex()}"
 
 
 def _byte_string(machine: _Machine, size: int) -> None:

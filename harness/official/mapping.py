@@ -22,7 +22,7 @@ FLOATS = ("float16", "float32", "float64")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a checkpoint holds. model: a suite's block without its defaults; written_by: what the objects tell of torch."""
+    """What a checkpoint holds. model: a suite's block without its defaults; written_by: which torch, as far as told."""
 
     model: dict[str, Any]
     tensors: dict[str, np.ndarray]
@@ -161,7 +161,11 @@ def _dropout(model: _Object, weight_drops: list[float]) -> dict[str, float]:
     if len(set(weight_drops)) > 1:
         raise MalformedError("its layers have different weight drops, which is not supported")
     rates = {"embedding": model.number("dropoute") or 0.0}
-    for ours, theirs, module in (("input", "dropouti", "idrop"), ("hidden", "dropouth", "hdrop"), ("output", "dropout", "drop")):
+    for ours, theirs, module in (
+        ("input", "dropouti", "idrop"),
+        ("hidden", "dropouth", "hdrop"),
+        ("output", "dropout", "drop"),
+    ):
         rate = model.number(theirs)
         if rate is None and module in model.part("_modules"):
             rate = model.child(module).number("p")

@@ -71,7 +71,7 @@ def allowed(module: str, name: str) -> Name:
 
 
 def called(callee: Any, args: Any) -> Any:
-    """What stands for `callee(*args)`. Raises MalformedError for a call that is not one of CALLS with its usual arguments."""
+    """What stands for `callee(*args)`. Raises MalformedError unless it is one of CALLS, as it usually is."""
     if not isinstance(callee, Name):
         raise MalformedError("it calls something that is not a name, as no official checkpoint does")
     make = CALLS.get(callee.full)

@@ -61,7 +61,7 @@ class Tensor:
 
 
 class MalformedError(Exception):
-    """Bytes that are no official checkpoint. The message says what was found; the importer puts the file's name to it."""
+    """Bytes that are no official checkpoint. The message says what was found; the importer adds the file's name."""
 
 
 def shown(text: str) -> str:

@@ -26,13 +26,14 @@ def read(folder: Path) -> list[str]:
 
 
 def _add(path: Path, seen: dict[str, None]) -> None:
-    number = 0
+    num_lines = 0
     try:
         with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
+            for line in file:
+                num_lines += 1
                 seen.update(dict.fromkeys(line.split()))
                 seen.setdefault(EOS)
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 near line {number + 1:,} ({error.reason}); mend the file") from None
+        raise DataError(f"{path}: not UTF-8 near line {num_lines + 1:,} ({error.reason}); mend the file") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
