@@ -251,12 +251,14 @@ def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: Any) -> tuple[np.nd
 
 
 def module_of(model: LanguageModel) -> torch.nn.Module:
+    """The model as the module it is. Raises TypeError where it is none."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"a model must be an nn.Module, got {type(model).__name__}")
     return model
 
 
 def device_of(model: LanguageModel) -> torch.device:
+    """Where the model's parameters and buffers are; the CPU where it has none."""
     module = module_of(model)
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device

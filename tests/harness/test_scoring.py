@@ -121,7 +121,7 @@ def test_weights_that_are_not_finite_are_no_score(tmp_path: Path) -> None:
     broken = {name: value * np.nan for name, value in model.state_dict().items()}
     checkpoint.save(tmp_path / "c", {"model": broken}, {"model": BLOCK, "vocabulary": VOCABULARY})
     (tmp_path / "t.txt").write_text("abab")
-    with pytest.raises(CheckpointError, match="its loss on .* is nan"):
+    with pytest.raises(CheckpointError, match=r"its loss on .* is nan"):
         scoring.run(scoring.Request(checkpoint=tmp_path / "c", text=tmp_path / "t.txt"))
 
 

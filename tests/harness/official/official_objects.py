@@ -33,7 +33,7 @@ def lstm_weights(rng: np.random.Generator, inputs: int, hidden: int) -> dict[str
 
 
 def lstm(writer: Writer, weights: dict[str, np.ndarray], *, drop: float | None, copy: bool = False) -> Instance:
-    """One layer, inside a WeightDrop unless drop is None; copy: the recurrent matrix stands under its plain name too."""
+    """One layer, in a WeightDrop unless drop is None; copy: the recurrent matrix stands under its plain name too."""
     named = {f"{name}_l0": value for name, value in weights.items()}
     if drop is None:
         return module(writer, "torch.nn.modules.rnn", "LSTM", {"num_layers": 1}, parameters=named)

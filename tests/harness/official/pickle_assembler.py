@@ -1,4 +1,4 @@
-"""Pickles put together opcode by opcode, so that a test can write what no pickler would, and what torch wrote in 2018."""
+"""Pickles put together opcode by opcode: what no pickler would write, and what torch wrote in 2018."""
 
 from __future__ import annotations
 
@@ -104,15 +104,6 @@ def opcodes(value: Any) -> bytes:
             return opcodes(value.cls) + b")\x81" + (opcodes(value.state) + b"b" if value.state is not None else b"")
         case Persistent():
             return opcodes(value.value) + b"Q"
-        case None | True | False:
-            return {None: b"N", True: b"\x88", False: b"\x89"}[value]
-        case int():
-            raw = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            return b"\x8a" + bytes([len(raw)]) + raw
-        case float():
-            return b"G" + struct.pack(">d", value)
-        case str():
-            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
         case tuple():
             return b"(" + b"".join(map(opcodes, value)) + b"t"
         case list():
@@ -120,4 +111,15 @@ def opcodes(value: Any) -> bytes:
         case Mapping():
             return b"}(" + b"".join(opcodes(key) + opcodes(item) for key, item in value.items()) + b"u"
         case _:
-            raise TypeError(type(value))
+            return scalar(value)
+
+
+def scalar(value: float | str | None) -> bytes:
+    if value is None or isinstance(value, bool):
+        return {None: b"N", True: b"\x88", False: b"\x89"}[value]
+    if isinstance(value, int):
+        raw = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
+        return b"\x8a" + bytes([len(raw)]) + raw
+    if isinstance(value, float):
+        return b"G" + struct.pack(">d", value)
+    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()

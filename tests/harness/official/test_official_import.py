@@ -14,11 +14,14 @@ from click.testing import CliRunner
 from official_objects import criterion, language_model, lstm, lstm_weights, optimizer
 from pickle_assembler import Call, Global, Writer
 
-from harness import scoring
+from harness import code, scoring
 from harness.cli import main
+from harness.data import prepare
 from harness.errors import CheckpointError, DataError
 from harness.official import vocabulary
 from harness.official.importing import import_checkpoint
+from harness.suite import load, resolve
+from harness.worker import Job, run
 
 CASES = {"lstm_char": ("ptb-char-cut", "bpc"), "qrnn_word_splits": ("ptb-word-cut", "perplexity")}
 
@@ -66,6 +69,38 @@ def test_every_figure_the_official_code_says_of_itself_is_ours(legacy: Path, tmp
     assert list(exact["metrics"]) == [metric]
     assert scored("--window", 7)["nll_nats"] == pytest.approx(exact["nll_nats"], rel=1e-6)
     assert vocabulary.read(legacy / folder) == recorded["words"]
+
+
+SUITE = """
+suite: imported
+dataset: {{kind: words, name: cut, folder: {folder}, vocabulary: first-appearance}}
+metrics: [{metric}]
+evaluation: {{protocols: [exact, official], splits: [test]}}
+entries:
+  imported:
+    model: {model}
+    checkpoint: {out}
+"""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_suites_entry_scores_an_imported_checkpoint(legacy: Path, tmp_path: Path, name: str) -> None:
+    folder, metric = CASES[name]
+    recorded = json.loads((legacy / f"{name}.json").read_text())
+    imported = import_checkpoint(legacy / f"{name}.pt", legacy / folder, tmp_path / "out")
+    text = SUITE.format(folder=legacy / folder, metric=metric, model=json.dumps(imported.model), out=tmp_path / "out")
+    (tmp_path / "suite.yaml").write_text(text)
+    suite = load(tmp_path / "suite.yaml")
+    [spec] = resolve(suite, device="cpu")
+    job = Job(spec, prepare(suite.dataset), tmp_path / "results", code.installed())
+    record = run(job, tmp_path / "results" / "run", lambda event: None, lambda: False)
+    assert record.error is None
+    exact, one = [score["tally"] for score in record.scores]
+    assert exact["nll_nats"] / exact["num_units"] == pytest.approx(recorded["exact_nats_per_token"], rel=1e-6)
+    assert one["nll_nats"] / one["num_units"] == pytest.approx(recorded["official_eval_loss_batch1"], rel=1e-6)
+    assert record.spec.checkpoint_sha256 == imported.sha256
+    found = harness("evaluate", tmp_path / "out", "--dataset", tmp_path / "suite.yaml", "--device", "cpu", "--json")
+    assert json.loads(found.stdout)["nll_nats"] == pytest.approx(exact["nll_nats"], rel=1e-7)
 
 
 def small_model(writer: Writer, vocab_size: int) -> list[Any]:
