@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import __version__
+from harness.checkpoint_commands import evaluate, import_, sample
 from harness.errors import HarnessError
+from harness.options import data_option, json_option
 
 if TYPE_CHECKING:
     from harness.types import RunRecord, Suite
@@ -53,11 +55,6 @@ results_option = click.option(
     "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
     help="Folder of records and tables.",
 )  # fmt: skip
-data_option = click.option(
-    "--data", "data_path", metavar="DIR[:DIR...]", default=None,
-    help="Read-only folders to look for data in; HARNESS_DATA says the same.",
-)  # fmt: skip
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 profile_option = click.option("--profile", default=None, help="A profile of the suite; the full recipe otherwise.")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -282,6 +279,10 @@ def doctor(data_path: str | None, as_json: bool) -> None:
 
     checks = examiner.examine(room.search_roots(data_path))
     click.echo(json.dumps(examiner.to_json(checks), indent=1) if as_json else examiner.render(checks))
+
+
+for command in (import_, evaluate, sample):
+    main.add_command(command)
 
 
 def _suite_path(name: str) -> Path:

@@ -78,7 +78,10 @@ def streams(num_streams: int, warmup: int, window: int) -> EvaluationProtocol:
 
 
 def official(split: str, window: int) -> EvaluationProtocol:
-    batch = OFFICIAL_BATCH[split]
+    return official_streams(OFFICIAL_BATCH[split], window)
+
+
+def official_streams(batch: int, window: int) -> EvaluationProtocol:
     return EvaluationProtocol(
         name="official",
         num_streams=batch,
@@ -106,7 +109,7 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
 
     Raises ValueError where the split is too short for the protocol.
     """
-    module = _module(model)
+    module = module_of(model)
     was_training = module.training
     module.eval()
     try:
@@ -214,7 +217,7 @@ def _warm_state(
         length = min(protocol.window, warmup - first)
         positions_TB = starts_B[None, :] - warmup + first + np.arange(length + 1)[:, None]
         _, state = _nll(model, ids[np.maximum(positions_TB, 0)], state)
-    keep_B = torch.from_numpy(starts_B > 0).to(_device(model))
+    keep_B = torch.from_numpy(starts_B > 0).to(device_of(model))
     return reset_streams(state, keep_B)
 
 
@@ -242,19 +245,21 @@ def _trimmed_streams(model: LanguageModel, ids: np.ndarray, protocol: Evaluation
 
 def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
     """nll (T - 1, B) in float64 on the host, and the state after it."""
-    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64)).to(_device(model))
+    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64)).to(device_of(model))
     step = model(tokens[:-1], tokens[1:], state)
     return step.nll_TB.double().cpu().numpy(), step.state
 
 
-def _module(model: LanguageModel) -> torch.nn.Module:
+def module_of(model: LanguageModel) -> torch.nn.Module:
+    """The model as the module it is. Raises TypeError where it is none."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"a model must be an nn.Module, got {type(model).__name__}")
     return model
 
 
-def _device(model: LanguageModel) -> torch.device:
-    module = _module(model)
+def device_of(model: LanguageModel) -> torch.device:
+    """Where the model's parameters and buffers are; the CPU where it has none."""
+    module = module_of(model)
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return torch.device("cpu")

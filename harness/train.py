@@ -331,6 +331,7 @@ class Trainer:
             "identity": self.identity,
             "model": self.identity["model"],
             "dtype": str(next(self.module.parameters()).dtype).removeprefix("torch."),
+            "unit": self.corpus.unit,
             "vocabulary": list(self.corpus.vocabulary),
             "step": self.progress.step,
             "epoch": self.progress.epoch,

@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DeviceError, HarnessError
+from harness.errors import HarnessError
 from harness.types import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -117,20 +117,20 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
     import torch
 
     import models
-    from harness import code, data, machine
+    from harness import code, data, kept, machine
 
     spec = job.spec
     if code.installed() != dict(job.code):
         raise HarnessError("the harness's own code changed after the command was given; give it again")
-    _check_device(spec)
-    _forbid_tf32()
+    kept.check_device(spec.device, builder=str(spec.model["builder"]), kernel=spec.kernel)
+    kept.forbid_tf32()
     torch.manual_seed(spec.seed)
     record.machine = machine.describe(spec.device)
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
     emit({"event": "start", "num_threads": torch.get_num_threads(), "metric": spec.label.metrics[0]})
 
-    config = _config(spec)
+    config = kept.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
     model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
     model = model.to(device=spec.device, dtype=dtype)
@@ -143,7 +143,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
     if spec.recipe is not None:
         _train(record, model, corpus, folder, emit, stop)
     elif spec.checkpoint is not None:
-        _load_checkpoint(spec, model, corpus)
+        kept.load_for(spec, model, corpus)
     record.scores = _evaluate(spec, model, corpus, emit, stop)
     record.timings = _time_kernels(spec, model, emit, stop)
     if any(value is None for score in record.scores for value in score["metrics"].values()):
@@ -273,76 +273,6 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
         emit({"event": "timing", "op": op, "backend": backend, "case": case.name})
         rows += time_case(spec, op, backend, case)
     return rows
-
-
-def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> None:
-    """Put a checkpoint's weights into the model, once its vocabulary is the dataset's and its config the entry's."""
-    from harness import checkpoint
-    from harness.errors import CheckpointError
-
-    assert spec.checkpoint is not None
-    folder = Path(spec.checkpoint)
-    index = checkpoint.read_index(folder)
-    if list(index.get("vocabulary", [])) != list(corpus.vocabulary):
-        raise CheckpointError(
-            f"{folder}: its vocabulary ({len(index.get('vocabulary', []))} tokens) is not that of "
-            f"{corpus.name} ({corpus.vocab_size} tokens); score it on the dataset it was trained on"
-        )
-    if not isinstance(index.get("model"), Mapping):
-        raise CheckpointError(f"{folder}: its index does not say what model it holds; train it again")
-    difference = _first_difference(index["model"], spec.model, "model")
-    if difference is not None:
-        raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
-    checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
-
-
-def _first_difference(saved: Any, wanted: Any, path: str) -> str | None:
-    """The first key, in the entry's order, where a saved config is not the one wanted; None where they agree."""
-    if not (isinstance(saved, Mapping) and isinstance(wanted, Mapping)):
-        same = saved == wanted
-        return None if same else f"{path} is {json.dumps(saved)} there and {json.dumps(wanted)} here"
-    keys = dict.fromkeys((*wanted, *saved))
-    found = (_first_difference(saved.get(key), wanted.get(key), f"{path}.{key}") for key in keys)
-    return next(filter(None, found), None)
-
-
-def _config(spec: RunSpec) -> Any:
-    from pydantic import TypeAdapter
-
-    import models
-
-    block = {key: value for key, value in spec.model.items() if key != "builder"}
-    return TypeAdapter(models.config_class(spec.model["builder"])).validate_python(block)
-
-
-def _check_device(spec: RunSpec) -> None:
-    """Raises DeviceError for a device, or a kernel on it, that this machine does not have."""
-    import torch
-
-    import kernels
-    import models
-
-    if spec.device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise DeviceError(f"device {spec.device} is not there: torch {torch.__version__} sees no CUDA device")
-        index = torch.device(spec.device).index or 0
-        if index >= torch.cuda.device_count():
-            raise DeviceError(f"device {spec.device} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    op = models.KERNEL_OPS.get(str(spec.model["builder"]))
-    if op is not None:
-        try:
-            kernels.resolve(op, spec.kernel, spec.device)
-        except ValueError as error:
-            raise DeviceError(f"{error}; `kernel: auto` takes one that can") from error
-
-
-def _forbid_tf32() -> None:
-    """float32 means float32: by default cuDNN's LSTM would round its inputs to TF32's ten bits."""
-    import torch
-
-    cudnn: Any = torch.backends.cudnn
-    for backend in (torch.backends.cuda.matmul, cudnn.rnn, cudnn.conv):
-        backend.fp32_precision = "ieee"
 
 
 def _autocast(spec: RunSpec) -> Callable[[], Any]:

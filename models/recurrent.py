@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import kernels
 from models import dropout
+from models.adaptive_softmax import AdaptiveSoftmax, Split
 from models.softmax import Softmax
 from models.step import State, StepOutput
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
         def tar(self) -> float: ...
         @property
         def tie(self) -> bool: ...
+        @property
+        def cutoffs(self) -> tuple[int, ...]: ...
+        @property
+        def tail_order(self) -> str: ...
         @property
         def widths(self) -> list[tuple[int, int]]: ...
 
@@ -95,16 +100,26 @@ class RecurrentModel(nn.Module):
         self.generator: torch.Generator | None = None
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.embedding).uniform_(-0.1, 0.1))
         self.layers = nn.ModuleList(layers)
-        self.softmax = Softmax(vocab_size, config.widths[-1][1], tied=config.tie)
+        self.softmax = _softmax(config, vocab_size)
 
     def initial_state(self, batch: int) -> State:
         """Return zeros for `batch` streams, in the model's dtype and on its device."""
         return tuple(layer.initial_state(batch) for layer in self._layers())
 
-    def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> StepOutput:
-        """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation)."""
+    def split(self, targets_TB: Tensor) -> Split | None:
+        """Return what `forward` needs to know of targets to pass over the words they are not; None if nothing."""
+        return self.softmax.split(targets_TB) if isinstance(self.softmax, AdaptiveSoftmax) else None
+
+    def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State, split: Split | None = None) -> StepOutput:
+        """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
+
+        split: of these targets, made while they were on the host; without it the device may have to be waited for.
+        """
         raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
-        nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
+        if isinstance(self.softmax, AdaptiveSoftmax):
+            nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding, split)
+        else:
+            nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
         return StepOutput(nll_TB, state, self._penalty(raw_TBH, h_TBH))
 
     @torch.no_grad()
@@ -178,3 +193,10 @@ class RecurrentModel(nn.Module):
 
     def _layers(self) -> list[RecurrentLayer]:
         return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]
+
+
+def _softmax(config: RecurrentConfig, vocab_size: int) -> Softmax | AdaptiveSoftmax:
+    width = config.widths[-1][1]
+    if not config.cutoffs:
+        return Softmax(vocab_size, width, tied=config.tie)
+    return AdaptiveSoftmax(vocab_size, width, config.cutoffs, reversed_tails=config.tail_order == "reversed")

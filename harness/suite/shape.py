@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from harness.protocol import Evaluation
 from harness.recipe import Recipe
 from harness.speed import Speed
 from harness.suite.wording import short
+from models.config import LATER
 
 DEFAULT_PROFILE = "full"
 DEFAULT_TASK = "Language Modelling"
@@ -84,9 +85,22 @@ class SuiteBlock:
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """A config dataclass with every default, as JSON would hold it: lists for tuples."""
+    """A config dataclass with every default, as JSON would hold it: lists for tuples.
+
+    A field marked LATER is left out at its default: the block, and the name of the run, are what they were before it.
+    """
     value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return value
+    return _without_later(config, value)
+
+
+def _without_later(config: Any, value: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for each in fields(config):
+        own = getattr(config, each.name)
+        if LATER.keys() <= each.metadata.keys() and own == each.default:
+            continue
+        kept[each.name] = _without_later(own, value[each.name]) if is_dataclass(own) else value[each.name]
+    return kept
 
 
 def check_seeds(seeds: Iterable[int]) -> None:

@@ -278,6 +278,26 @@ def test_a_checkpoint_entry_scores_what_its_run_scored(tmp_path: Path, uninterru
     assert scores[0] == scores[1]
 
 
+def test_a_finished_runs_model_is_scored_and_sampled_by_itself(
+    tmp_path: Path, suite: Path, uninterrupted: Path
+) -> None:
+    [best] = uninterrupted.glob("runs/*/checkpoints/best")
+    command = [sys.executable, "-m", "harness.cli"]
+    scored = subprocess.run(
+        [*command, "evaluate", str(best), "--dataset", str(suite), "--split", "valid", "--device", "cpu", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(scored.stdout)
+    expected = only_record(uninterrupted).scores[0]["tally"]
+    assert {key: found[key] for key in expected} == expected
+    drawn = subprocess.run(
+        [*command, "sample", str(best), "--prompt", "a", "--tokens", "20", "--device", "cpu"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(drawn.stdout.strip()) == 20
+    assert set(drawn.stdout.strip()) <= set("abcdef")
+
+
 def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path: Path, uninterrupted: Path) -> None:
     [best] = uninterrupted.glob("runs/*/checkpoints/best")
     trained = SUITE[: SUITE.index("    recipe:")].replace("symbols: 6", "symbols: 7")
