@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from harness.protocol import Evaluation
+from harness.protocol import Adaptive, Evaluation
 from harness.recipe import Recipe
 from harness.suite.wording import short
 
@@ -26,6 +26,7 @@ class EntryBlock:
 
     `recipe` trains it, `checkpoint` names a folder of trained weights, relative to the suite file; a model
     that learns nothing has neither. `title` is its name in tables, `published` the row it is compared with.
+    `adaptive` stands in for the suite's `evaluation.adaptive`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -37,6 +38,7 @@ class EntryBlock:
     published: str | None = None
     dtype: Dtype = "float32"
     kernel: str = "auto"
+    adaptive: Adaptive | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
