@@ -64,6 +64,7 @@ def mixed_nll(nll_N: Tensor, log_cache_SN: Tensor, interpolations: Sequence[floa
     return -torch.stack(mixed, dim=1)
 
 
+@torch.no_grad()
 def cached_nll(
     model: LanguageModel,
     ids: np.ndarray,
