@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from leaky_model import Leaky
 from torch import nn
 
+import models
 from harness import evaluate
 from harness.adapt import dynamic, statistics
-from models.step import StepOutput
+from models.step import StepOutput, detach
 
 
 class Bigram(nn.Module):
@@ -110,6 +111,29 @@ def test_rms_is_the_loop_by_hand_with_its_pull_clipped(decay: float) -> None:
     assert (model.table.detach().numpy() == trained).all()
 
 
+@pytest.mark.parametrize("builder", ["awd-lstm", "qrnn"])
+def test_a_recurrent_model_carries_its_state_over_the_update(builder: str) -> None:
+    """The oracle keeps weights apart from the module, which it calls with the ones of the moment."""
+    torch.manual_seed(0)
+    config = models.config_class(builder)(layers=2, hidden=9, embedding=6)
+    model = models.build(builder, config, vocab_size=12).double().eval()
+    ids = np.random.default_rng(3).integers(0, 12, size=100)
+    trained = {name: value.detach().clone() for name, value in model.named_parameters()}
+    current, state, expected = trained, model.initial_state(1), []
+    for first in range(0, 99, 15):
+        tokens = torch.from_numpy(ids[first : first + 16]).unsqueeze(1)
+        leaves = {name: value.clone().requires_grad_() for name, value in current.items()}
+        step = torch.func.functional_call(model, leaves, (tokens[:-1], tokens[1:], state))
+        step.nll_TB.mean().backward()
+        expected += step.nll_TB.flatten().tolist()
+        state = detach(step.state)
+        current = {
+            name: (leaf - 0.5 * leaf.grad + 0.1 * (trained[name] - leaf)).detach() for name, leaf in leaves.items()
+        }
+    found = collect(model, ids, lambda weights: dynamic.SgdRule(weights, lr=0.5, decay=0.1), 15)
+    assert found == pytest.approx(np.array(expected), rel=1e-9)
+
+
 def test_a_segment_is_scored_before_the_model_learns_from_it(leaky: Leaky, ids: np.ndarray) -> None:
     static = collect(leaky, ids, lambda weights: dynamic.SgdRule(weights, lr=0.0, decay=0.0), 25)
     wild = collect(leaky, ids[:100], lambda weights: dynamic.SgdRule(weights, lr=1e3, decay=0.0), 25)
@@ -184,7 +208,6 @@ def test_statistics_read_as_many_targets_as_they_say(num_tokens: int, streams: i
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_gives_the_cpus_scores() -> None:
-    import models
     from models.awd_lstm.config import Config
 
     torch.manual_seed(0)
