@@ -20,7 +20,9 @@ from harness import data
 from harness.data.folder import flaw, read_manifest
 from harness.data.preparation import prepared_folder, request
 from harness.errors import DataError, SuiteError
+from harness.protocol import adaptive_protocols
 from harness.recipe import Recipe, WindowSampling
+from harness.suite import evaluation_of
 from harness.types import Entry, Suite
 
 OPTIMIZER_MOMENTS = {"adam": 2, "sgd": 0}
@@ -73,7 +75,7 @@ def _row(suite: Suite, entry: Entry, known: _Known, source: str) -> dict[str, An
         "vocab_size": known.vocab_size,
         **dict.fromkeys(("parameters", "tokens_per_epoch", "training_tokens", "epochs", "optimizer_steps")),
         **dict.fromkeys(("optimizer_steps_are_expected", "training_flops", "peak_memory_bytes")),
-        "evaluation": _targets(suite.evaluation, known.num_tokens),
+        "evaluation": _targets(evaluation_of(suite, entry), known.num_tokens),
         "data": source,
         "reason": known.reason,
     }
@@ -189,7 +191,7 @@ def peak_memory_bytes(entry: Entry, recipe: Recipe, num_parameters: int, vocab_s
 
 def _targets(evaluation: Mapping[str, Any], num_tokens: Mapping[str, int] | None) -> list[dict[str, Any]]:
     rows = []
-    for protocol in evaluation["protocols"]:
+    for protocol in (*evaluation["protocols"], *adaptive_protocols(evaluation)):
         for split in evaluation["splits"]:
             targets = None
             if num_tokens is not None:
@@ -221,13 +223,19 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
     right = ("left", "left", *["right"] * 7, "left")
     lines = [tabulate(table, headers="keys", tablefmt="github", disable_numparse=True, colalign=right)]
     lines += [f"{row['entry']}: {row['reason']}" for row in rows if row["reason"]]
-    if rows:
-        first = rows[0]
-        scored = [
-            f"{each['split']} {each['protocol']} ({_count(each['targets'])} targets)" for each in first["evaluation"]
-        ]
-        lines += [f"evaluation: {', '.join(scored)}", f"data: {first['data']}"]
+    told = list(dict.fromkeys(_evaluation(row) for row in rows))
+    if len(told) == 1:
+        lines.append(f"evaluation: {told[0]}")
+    else:
+        lines += [f"{row['entry']}: evaluation: {_evaluation(row)}" for row in rows]
+    lines += [f"data: {row['data']}" for row in rows[:1]]
     return "\n".join(lines)
+
+
+def _evaluation(row: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{each['split']} {each['protocol']} ({_count(each['targets'])} targets)" for each in row["evaluation"]
+    )
 
 
 def _count(value: int | None) -> str:

@@ -40,7 +40,7 @@ class Scored:
     block_nll_nats: list[float]
 
 
-class _Blocks:
+class Blocks:
     """Sums of nll over blocks of consecutive targets, filled by position."""
 
     def __init__(self, num_targets: int) -> None:
@@ -186,7 +186,7 @@ def _all_targets(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProt
     per_stream = math.ceil(num_targets / num_streams)
     num_streams = math.ceil(num_targets / per_stream)
     starts_B = np.arange(num_streams) * per_stream
-    blocks = _Blocks(num_targets)
+    blocks = Blocks(num_targets)
     total = 0.0
     state = _warm_state(model, ids, protocol, starts_B, min(protocol.warmup, per_stream))
     for first in range(0, per_stream, protocol.window):
@@ -228,7 +228,7 @@ def _trimmed_streams(model: LanguageModel, ids: np.ndarray, protocol: Evaluation
         raise ValueError(f"a split of {len(ids)} tokens is too short for {protocol.num_streams} streams")
     columns_TB = np.asarray(ids[: rows * protocol.num_streams]).reshape(protocol.num_streams, rows).T
     num_targets = (rows - 1) * protocol.num_streams
-    blocks = _Blocks(num_targets)
+    blocks = Blocks(num_targets)
     state = model.initial_state(protocol.num_streams)
     total = 0.0
     for first in range(0, rows - 1, protocol.window):

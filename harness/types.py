@@ -43,6 +43,8 @@ class LanguageModel(Protocol):
 
     def log_probs(self, h_NH: torch.Tensor) -> torch.Tensor: ...
 
+    def nll(self, h_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:
@@ -88,7 +90,8 @@ class Score:
     """One split under one protocol. `metrics` and `std_errors` map a metric's name to its value.
 
     block_nll_nats are sums over `block_targets` consecutive targets in text order (the last may be
-    shorter): the raw samples behind std_errors and behind paired comparisons of two models.
+    shorter): the raw samples behind std_errors and behind paired comparisons of two models. adaptation says, for
+    a protocol under which the model learns from the text, how it was tuned and what it gained; see `harness.adapt`.
     """
 
     split: str
@@ -99,6 +102,7 @@ class Score:
     block_targets: int
     block_nll_nats: Sequence[float]
     seconds: float
+    adaptation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +229,7 @@ class Entry:
     dtype: str
     kernel: str
     speed: Mapping[str, Any] = field(default_factory=dict)
+    adaptive: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ PROTOCOL = {field.name: _OF_ANNOTATION[str(field.type)] for field in fields(Eval
 TALLY = {field.name: _OF_ANNOTATION[str(field.type)] for field in fields(Tally)}
 
 # Parts that need not be there; where they are, a table or gate reads them.
-EVALUATION = {"protocols": _or_null(SOME_TEXTS), "splits": TEXTS}
+EVALUATION = {"protocols": _or_null(SOME_TEXTS), "splits": TEXTS, "adaptive": _or_null(OBJECT)}
 OPTIONAL: Mapping[str, Mapping[str, Kind]] = {
     "code": {"version": TEXT, "source_sha256": TEXT},
     "machine": dict.fromkeys(("device_name", "fingerprint"), _or_null(TEXT)),

@@ -231,6 +231,7 @@ def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
 def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
     from pydantic import TypeAdapter
 
+    from harness.adapt import score_adapted
     from harness.evaluate import Tick, score_splits
     from harness.protocol import Evaluation
     from harness.train import Interrupted
@@ -250,9 +251,24 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) ->
         return tick
 
     evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
+    metrics, splits = spec.label.metrics, evaluation.splits
+    scores = score_splits(model, corpus.splits, evaluation, metrics, on_start=on_start)
+    if evaluation.adaptive is not None:
+        scores += score_adapted(
+            model,
+            corpus.splits,
+            evaluation.adaptive,
+            metrics,
+            score=splits,
+            window=evaluation.window,
+            static=scores,
+            on_start=on_start,
+        )
     rows = []
-    for found in score_splits(model, corpus.splits, evaluation, spec.label.metrics, on_start=on_start):
+    for found in scores:
         row = asdict(found)
+        if found.adaptation is None:
+            del row["adaptation"]
         for part in ("metrics", "std_errors"):
             row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
         rows.append(row)

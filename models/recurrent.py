@@ -133,6 +133,11 @@ class RecurrentModel(nn.Module):
         """Return log probabilities (N, V) of rows of `features`."""
         return self.softmax.log_probs(h_NH, self.embedding)
 
+    @torch.no_grad()
+    def nll(self, h_NH: Tensor, targets_N: Tensor) -> Tensor:
+        """Return nll_N in nats of one target per row of `features`, without the other words' probabilities."""
+        return self.softmax.nll(h_NH, targets_N, self.embedding)
+
     def _encode(self, inputs_TB: Tensor, state: State, *, training: bool) -> tuple[Tensor, Tensor, State]:
         """Return the last layer's output as TAR wants it, its output under dropout, and the new state.
 

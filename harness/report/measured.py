@@ -10,6 +10,7 @@ from typing import Any
 
 from harness import code
 from harness.metrics import METRICS
+from harness.protocol import ADAPTIVE_MARKS, adaptive_protocols
 from harness.published import TITLES, PublishedRow, dataset_key, dataset_title, match
 from harness.report.row import FINISHED, Row, decimals_of, higher_is_better, metric_title
 from harness.types import Label, RunRecord, Tally, content_hash, recipe_identity
@@ -77,12 +78,15 @@ def _finite(value: Any) -> float | None:
 
 def _single(record: RunRecord, label: Label, published: Sequence[PublishedRow]) -> Iterator[Row]:
     scores = {(score["split"], score["protocol"]["name"]): score for score in record.scores}
-    wanted = [(split, name) for name in _protocols(record) for split in record.spec.evaluation.get("splits", ())]
+    every = (*_protocols(record), *adaptive_protocols(record.spec.evaluation))
+    wanted = [(split, name) for name in every for split in record.spec.evaluation.get("splits", ())]
     for split, protocol in dict.fromkeys([*wanted, *scores]):
         for metric in label.metrics:
             row = _bare(record, label, metric, split, protocol)
             row = _scored(row, record, scores.get((split, protocol)))
-            beside = None if row.own_text else match(published, label.published, metric=metric, split=split)
+            # A published row is of a model that does not learn from the test text, unless its name says so.
+            compared = not row.own_text and protocol not in ADAPTIVE_MARKS
+            beside = match(published, label.published, metric=metric, split=split) if compared else None
             yield row if beside is None else _compared(row, beside)
 
 
@@ -98,7 +102,7 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         split=split,
         protocol=protocol,
         value=None,
-        model=label.title,
+        model=f"{label.title} + {ADAPTIVE_MARKS[protocol]}" if protocol in ADAPTIVE_MARKS else label.title,
         entry=label.entry,
         params=record.model.get("num_parameters"),
         status=record.status,

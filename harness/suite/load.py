@@ -96,7 +96,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
         dataset=dataset,
         dataset_title=block.dataset_title or data.facts(dataset).title,
         metrics=block.metrics,
-        evaluation=as_json(block.evaluation),
+        evaluation=block.evaluation.to_json(),
         seeds=block.seeds,
         entries=tuple(_entry(name, entry, configs[name]) for name, entry in block.entries.items()),
         published=block.published if block.published is not None else _fitting_rows(dataset, block.metrics),
@@ -116,6 +116,7 @@ def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
         dtype=entry.dtype,
         kernel=entry.kernel,
         speed=as_json(entry.speed),
+        adaptive=entry.adaptive.to_json() if entry.adaptive is not None else None,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from harness.protocol import Evaluation
+from harness.protocol import Adaptive, Evaluation
 from harness.recipe import Recipe
 from harness.speed import Speed
 from harness.suite.wording import short
@@ -29,6 +29,7 @@ class EntryBlock:
     `recipe` trains it, `checkpoint` names a folder of trained weights, relative to the suite file; a model
     that learns nothing has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit
     dtypes compute the training step alone, over float32 weights. `speed` switches ways to compute the same step.
+    `adaptive` stands in for the suite's `evaluation.adaptive`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -41,6 +42,7 @@ class EntryBlock:
     dtype: Dtype = "float32"
     kernel: str = "auto"
     speed: Speed = field(default_factory=Speed)
+    adaptive: Adaptive | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

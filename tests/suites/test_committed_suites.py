@@ -24,11 +24,23 @@ def test_every_profile_loads_and_resolves(path: Path, tmp_path: Path) -> None:
         own.parent.mkdir()
         own.write_bytes(bytes(range(256)))
     assert suite.name == path.stem
-    assert suite.profiles == ("full", "quick")
-    for profile in suite.profiles:
+    assert suite.profiles[:2] == ("full", "quick")
+    trained = [profile for profile in suite.profiles if not profile.endswith("-dynamic")]
+    for profile in trained:
         specs = resolve(load(path, profile=profile), device="cpu", roots=[tmp_path])
         assert specs
         assert len({spec.run_id for spec in specs}) == len(specs)
+
+
+@pytest.mark.parametrize(("name", "profile"), [("ptb-char", "quick-dynamic")])
+def test_a_profile_that_adapts_scores_the_weights_that_its_twin_trains(name: str, profile: str) -> None:
+    path = ROOT / "suites" / f"{name}.yaml"
+    twins = {spec.label.entry: spec for spec in resolve(load(path, profile=profile.split("-")[0]), device="cpu")}
+    for entry in load(path, profile=profile).entries:
+        twin = twins[entry.name]
+        assert entry.adaptive is not None
+        assert (entry.recipe, entry.model) == (None, twin.model)
+        assert entry.checkpoint == f"../results/runs/{twin.run_id}/checkpoints/best"
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
