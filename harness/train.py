@@ -23,7 +23,7 @@ from harness.errors import CheckpointError
 from harness.optimise import decay_factor, load_state, make_optimizer, schedule_factor, state_to_tensors
 from harness.recipe import Recipe
 from harness.types import Corpus, LanguageModel
-from models.step import State, detach
+from models.step import State, detach, step_over
 
 CHECK_EVERY_STEPS = 20
 """Steps between looks at the loss on the host: each look waits for the device."""
@@ -215,9 +215,9 @@ class Trainer:
 
     def _update(self, row: int, length: int, scale: float) -> None:
         """Forward, backward, clip and step on rows [row, row + length]."""
-        tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64)).to(self.device)
+        tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64))
         with self.autocast():
-            step = self.model(tokens_TB[:-1], tokens_TB[1:], detach(self.state))
+            step = step_over(self.model, tokens_TB, detach(self.state), self.device)
             loss = step.nll_TB.mean() + step.penalty
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

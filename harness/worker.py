@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import DeviceError, HarnessError
+from harness.errors import DeviceError, HarnessError, SuiteError
 from harness.types import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -130,7 +130,10 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
 
     config = _config(spec)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
-    model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    try:
+        model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    except ValueError as error:
+        raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
     model = model.to(device=spec.device, dtype=dtype)
     record.model = {
         "builder": spec.model["builder"],
