@@ -133,7 +133,8 @@ def plan_training(recipe: Recipe, num_train_tokens: int) -> Plan | None:
     """Targets and steps of a recipe over a training split, as the training loop walks it; None if it is too short.
 
     The split is cut into B columns of R rows; an epoch trains B (R - 1) targets in windows of at most T rows.
-    With sampled windows the steps are those of the mean length, half a window added for the cut last one.
+    With sampled windows the steps are those of the mean length, half a window added for the cut last one. Fine-tuning
+    is counted in full; it may end sooner.
     """
     num_rows = num_train_tokens // recipe.batch
     if num_rows < 3:
@@ -151,6 +152,9 @@ def plan_training(recipe: Recipe, num_train_tokens: int) -> Plan | None:
         rest = math.ceil((wanted - whole * per_epoch) / window_tokens)
         tokens = whole * per_epoch + min(per_epoch, round(rest * window_tokens))
         steps = whole * steps_per_epoch + min(rest, steps_per_epoch)
+    if recipe.finetune is not None:
+        tokens += recipe.finetune.epochs * per_epoch
+        steps += recipe.finetune.epochs * steps_per_epoch
     return Plan(per_epoch, tokens, round(steps), recipe.windows is not None)
 
 
@@ -175,16 +179,17 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
 def peak_memory_bytes(entry: Entry, recipe: Recipe, num_parameters: int, vocab_size: int) -> int:
     """Estimated peak of training, without what the framework takes: measured peaks lay 40 to 180 MiB above it.
 
-    Weights, their gradient, the optimiser's moments (two for Adam) and, with weight drop, the dropped copy and its
-    gradient, in the weights' dtype. And one window of T x B tokens in the dtype computed in, per token: 8 values per
-    unit of a layer's output (four gates, the cell, the output, its dropped copy, the gradient), 3 per embedding
-    value, 3 per logit (logits, their softmax, their gradient). A model without layers counts its logits alone. An
-    adaptive softmax counts the logits it keeps and the part it works on.
+    Weights, their gradient, the optimiser's moments (two for Adam, the average where SGD may keep one) and, with
+    weight drop, the dropped copy and its gradient, in the weights' dtype. And one window of T x B tokens in the dtype
+    computed in, per token: 8 values per unit of a layer's output (four gates, the cell, the output, its dropped copy,
+    the gradient), 3 per embedding value, 3 per logit (logits, their softmax, their gradient). A model without layers
+    counts its logits alone. An adaptive softmax counts the logits it keeps and the part it works on.
     """
     weight_bytes = 8 if entry.dtype == "float64" else 4
     value_bytes = {"float64": 8, "bfloat16": 2}.get(entry.dtype, 4)
     copies = 4 if entry.model.get("dropout", {}).get("weight", 0) > 0 else 2
-    kept = num_parameters * (copies + OPTIMIZER_MOMENTS[recipe.optimizer]) * weight_bytes
+    averages = 0 if recipe.averaging is None and recipe.finetune is None else 1
+    kept = num_parameters * (copies + OPTIMIZER_MOMENTS[recipe.optimizer] + averages) * weight_bytes
     layers, hidden = entry.model.get("layers", 0), entry.model.get("hidden", 0)
     embedding = entry.model.get("embedding", 0)
     units = hidden * max(0, layers - 1) + (embedding if entry.model.get("tie", True) else hidden)

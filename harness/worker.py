@@ -210,6 +210,8 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
 
 
 def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
+    from harness.standing import stage_summary
+
     return {
         "tokens": progress.tokens,
         "steps": progress.step,
@@ -222,6 +224,7 @@ def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
         "validation_seconds": progress.validation_seconds,
         "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
         "thread_counts": progress.thread_counts,
+        **stage_summary(progress, recipe),
     }
 
 

@@ -94,6 +94,12 @@ class RecurrentModel(nn.Module):
         """Return what `forward` needs to know of targets to pass over the words they are not; None if nothing."""
         return self.softmax.split(targets_TB) if isinstance(self.softmax, AdaptiveSoftmax) else None
 
+    def criterion_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the official code keeps in its loss, not in its model."""
+        if isinstance(self.softmax, AdaptiveSoftmax):
+            return [self.softmax.tail_vectors, self.softmax.tail_bias]
+        return []
+
     def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State, split: Split | None = None) -> StepOutput:
         """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
 
