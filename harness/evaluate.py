@@ -16,7 +16,7 @@ import torch
 
 from harness.metrics import METRICS
 from harness.types import EvaluationProtocol, LanguageModel, Score, Tally
-from models.step import reset_streams
+from models.step import reset_streams, step_over
 
 if TYPE_CHECKING:
     from harness.protocol import Evaluation
@@ -245,8 +245,8 @@ def _trimmed_streams(model: LanguageModel, ids: np.ndarray, protocol: Evaluation
 
 def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
     """nll (T - 1, B) in float64 on the host, and the state after it."""
-    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64)).to(device_of(model))
-    step = model(tokens[:-1], tokens[1:], state)
+    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64))
+    step = step_over(model, tokens, state, device_of(model))
     return step.nll_TB.double().cpu().numpy(), step.state
 
 

@@ -151,6 +151,7 @@ def describe(event: dict[str, Any], metric: str, rate: _Rate) -> str | None:
         "resumed": lambda: f"resumed at step {event['step']:,} ({event['tokens']:,} tokens)",
         "validation": lambda: (
             f"validation {_number(event['value'])} {unit} at epoch {event['epoch']}, step {event['step']:,}"
+            + (", averaged weights" if event.get("averaged") else "")
             + (" (best so far)" if event["is_best"] else "")
         ),
         "timing": lambda: f"timing {event['op']} ({event['backend']}) at {event['case']}",

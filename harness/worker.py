@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, SuiteError
 from harness.types import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -132,7 +132,10 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
 
     config = kept.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
-    model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    try:
+        model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    except ValueError as error:
+        raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
     model = model.to(device=spec.device, dtype=dtype)
     record.model = {
         "builder": spec.model["builder"],
@@ -213,6 +216,8 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
 
 
 def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
+    from harness.standing import stage_summary
+
     return {
         "tokens": progress.tokens,
         "steps": progress.step,
@@ -225,6 +230,7 @@ def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
         "validation_seconds": progress.validation_seconds,
         "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
         "thread_counts": progress.thread_counts,
+        **stage_summary(progress, recipe),
     }
 
 

@@ -16,11 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-PART_LOGITS = 1 << 24
-"""Logits computed at a time, at most, where one row does not need more: 64 MiB in float32."""
-
-KEPT_LOGITS = 1 << 26
-"""Logits kept for the backward pass, at most; those of further parts are computed again."""
+from models.config import KEPT_LOGITS, PART_LOGITS
 
 MIN_COLUMNS = 1 << 10
 

@@ -12,6 +12,13 @@ LATER: Mapping[str, bool] = MappingProxyType({"later": True})
 """Metadata of a field added after runs had been named: at its default it stays out of the block that names them."""
 
 
+PART_LOGITS = 1 << 24
+"""Logits an adaptive softmax computes at a time, at most, where one row does not need more: 64 MiB in float32."""
+
+KEPT_LOGITS = 1 << 26
+"""Logits it keeps for the backward pass, at most; those of further parts are computed again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropout:
     """Probabilities of the five dropouts of Merity et al. 2017, arXiv:1708.02182, each in [0, 1).
@@ -84,14 +91,19 @@ def softmax_flops_per_token(*, vocab_size: int, width: int, cutoffs: Sequence[in
     With cutoffs it is an expectation: a target falls into a tail as often as words in order of frequency do under
     Zipf's law, p(rank r) ~ 1 / r. Raises ValueError for cutoffs beyond the vocabulary.
     """
+    return round(2 * width * softmax_columns(vocab_size, cutoffs))
+
+
+def softmax_columns(vocab_size: int, cutoffs: Sequence[int] = ()) -> float:
+    """Return the logits of one target: V, or with cutoffs what `softmax_flops_per_token` expects."""
     check_cutoffs(cutoffs, vocab_size)
     if not cutoffs:
-        return 2 * width * vocab_size
+        return vocab_size
     columns = float(cutoffs[0] + len(cutoffs))
     for first, last in pairwise((*cutoffs, vocab_size)):
         share = (_harmonic(last) - _harmonic(first)) / _harmonic(vocab_size)
         columns += share * (last - first)
-    return round(2 * width * columns)
+    return columns
 
 
 def _harmonic(count: int) -> float:

@@ -16,6 +16,7 @@ from models import dropout
 from models.adaptive_softmax import AdaptiveSoftmax, Split
 from models.softmax import Softmax
 from models.step import State, StepOutput
+from models.tied_lookup import lookup
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -106,19 +107,27 @@ class RecurrentModel(nn.Module):
         """Return zeros for `batch` streams, in the model's dtype and on its device."""
         return tuple(layer.initial_state(batch) for layer in self._layers())
 
-    def split(self, targets_TB: Tensor) -> Split | None:
+    def split_targets(self, targets_TB: Tensor) -> Split | None:
         """Return what `forward` needs to know of targets to pass over the words they are not; None if nothing."""
         return self.softmax.split(targets_TB) if isinstance(self.softmax, AdaptiveSoftmax) else None
+
+    def criterion_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the official code keeps in its loss, not in its model."""
+        if isinstance(self.softmax, AdaptiveSoftmax):
+            return [self.softmax.tail_vectors, self.softmax.tail_bias]
+        return []
 
     def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State, split: Split | None = None) -> StepOutput:
         """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
 
         split: of these targets, made while they were on the host; without it the device may have to be waited for.
         """
-        raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
         if isinstance(self.softmax, AdaptiveSoftmax):
-            nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding, split)
+            rows_TBE, table_VE = lookup(inputs_TB.long(), self.embedding)
+            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, rows_TBE, training=self.training)
+            nll_TB = self.softmax.nll(h_TBH, targets_TB, table_VE, split)
         else:
+            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
             nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
         return StepOutput(nll_TB, state, self._penalty(raw_TBH, h_TBH))
 
@@ -138,16 +147,19 @@ class RecurrentModel(nn.Module):
         """Return nll_N in nats of one target per row of `features`, without the other words' probabilities."""
         return self.softmax.nll(h_NH, targets_N, self.embedding)
 
-    def _encode(self, inputs_TB: Tensor, state: State, *, training: bool) -> tuple[Tensor, Tensor, State]:
+    def _encode(
+        self, inputs_TB: Tensor, state: State, rows_TBE: Tensor | None = None, *, training: bool
+    ) -> tuple[Tensor, Tensor, State]:
         """Return the last layer's output as TAR wants it, its output under dropout, and the new state.
 
+        rows_TBE: the embedding's rows of the inputs, where they are looked up already.
         Only TAR reads an output without dropout; otherwise the last layer drops its own, and both are the same tensor.
         """
         rates, generator = self.config.dropout, self.generator
         layers = self._layers()
         raw_wanted = training and self.config.tar > 0
         last = 0.0 if raw_wanted else rates.output
-        x_TBX, table_VX = self._inputs(inputs_TB.long(), training=training)
+        x_TBX, table_VX = self._inputs(inputs_TB.long(), rows_TBE, training=training)
         states: list[State] = []
         for layer, layer_state, rate in zip(layers, state, [*[rates.hidden] * (len(layers) - 1), last], strict=True):
             x_TBX, layer_state = layer.run(
@@ -160,7 +172,7 @@ class RecurrentModel(nn.Module):
             dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
         return x_TBX, dropped_TBX, tuple(states)
 
-    def _inputs(self, inputs_TB: Tensor, *, training: bool) -> tuple[Tensor, Tensor | None]:
+    def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
         """Return the first layer's input, and the table it is to be multiplied by where it is one-hot.
 
         Over a small alphabet a one-hot input is narrower than an embedding, and the first layer's products shrink with
@@ -169,11 +181,13 @@ class RecurrentModel(nn.Module):
         rates = self.config.dropout
         num_symbols, width = self.embedding.shape
         masked = training and (rates.input > 0 or rates.embedding > 0)
-        if not masked and num_symbols * 2 <= width:
+        if rows_TBE is None and not masked and num_symbols * 2 <= width:
             one_hot_TBV = nn.functional.one_hot(inputs_TB, num_symbols).to(self.embedding.dtype)
             return one_hot_TBV, self.embedding
+        if rows_TBE is None:
+            rows_TBE = nn.functional.embedding(inputs_TB, self.embedding)
         x_TBE = dropout.embedding(
-            inputs_TB, self.embedding, rates.embedding, training=training, generator=self.generator
+            rows_TBE, inputs_TB, num_symbols, rates.embedding, training=training, generator=self.generator
         )
         return dropout.locked(x_TBE, rates.input, training=training, generator=self.generator), None
 

@@ -11,9 +11,9 @@ from typing import Any
 import kernels
 import models
 from harness import data, published
-from harness.errors import SuiteError
+from harness.errors import DataError, SuiteError
 from harness.metrics import METRICS
-from harness.suite.check import Keys, Problems, check, dotted, locate
+from harness.suite.check import Keys, Problems, check, dotted, locate, own_words
 from harness.suite.dataset import dataset_block
 from harness.suite.merge import apply_overrides, apply_profile, without
 from harness.suite.nodes import Node, Where, read_yaml
@@ -22,7 +22,7 @@ from harness.suite.wording import near, shown
 from harness.types import Entry, Suite
 from models.markov.config import Config as SourceConfig
 
-_ANY_VOCABULARY = 1 << 20
+_ANY_VOCABULARY = 1 << 64
 """Large enough for any model's config to count its parameters."""
 
 
@@ -84,6 +84,8 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
     for name, config in configs.items():
         if isinstance(config, SourceConfig) and dataset:
             _source(root, name, config, dataset, problems)
+        elif config is not None and dataset:
+            _fits(root, name, config, dataset, problems)
     problems.raise_if_any(note)
     if block is None:
         raise AssertionError("a block that does not fit leaves a problem")
@@ -211,6 +213,19 @@ def _source(root: Node, name: str, config: SourceConfig, dataset: Mapping[str, A
             at = (*path, key)
             text = f"{dotted(at)} is {ours}, but dataset.{key} is {theirs}: an oracle is that of its own data; set both"
             problems.add(locate(root, at, root.where), text)
+
+
+def _fits(root: Node, name: str, config: Any, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """A model that fits the vocabulary, where the dataset's table knows it before any data is read."""
+    path = ("entries", name, "model")
+    try:
+        vocab_size = data.facts(dataset).vocab_size
+        if vocab_size is not None:
+            config.num_parameters(vocab_size)
+    except DataError:
+        return  # already among the problems
+    except ValueError as error:
+        problems.add(*own_words(str(error), root, path, path, locate(root, path, root.where)))
 
 
 @cache

@@ -44,6 +44,17 @@ class EntryBlock:
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
 
+    def __post_init__(self) -> None:
+        averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)
+        if self.dtype == "float16" and averages:
+            raise ValueError(
+                "dtype float16 needs an optimiser that can skip a step, and averaged SGD cannot: take bfloat16"
+            )
+        if self.speed.graph and averages:
+            raise ValueError("speed.graph cannot follow a recipe from one optimiser to averaged SGD; leave it out")
+        if self.speed.graph and self.model.get("cutoffs"):
+            raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size each time")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteBlock:

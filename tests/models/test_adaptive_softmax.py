@@ -170,15 +170,21 @@ def test_impossible_cutoffs_are_refused(cutoffs: list[int], message: str) -> Non
 
 
 def test_a_model_with_cutoffs_scores_and_trains() -> None:
-    """The loss is that of `log_probs` over `features`, and every parameter gets a gradient."""
+    """The loss is that of `log_probs` over `features`; the embedding's one gradient is the sum of autograd's two."""
     torch.manual_seed(3)
     model = models.build("qrnn", Config(layers=2, hidden=6, embedding=4, cutoffs=(4, 9)), vocab_size=20).double()
     x = torch.randint(20, (6, 3))
     state = model.initial_state(3)
-    step = model(x[:-1], x[1:], state, model.split(x[1:]))
+    step = model(x[:-1], x[1:], state, model.split_targets(x[1:]))
     features, _ = model.features(x[:-1], state)
     log_probs = model.log_probs(features.flatten(0, 1)).view(5, 3, 20)
     torch.testing.assert_close(step.nll_TB, -log_probs.gather(2, x[1:, :, None])[..., 0])
     step.nll_TB.mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    assert models.build("qrnn", Config(layers=1, hidden=2, embedding=2), vocab_size=20).split(x) is None
+    shared = model.embedding.grad.clone()
+    model.zero_grad()
+    looked_up = torch.nn.functional.embedding(x[:-1], model.embedding)
+    _, h, _ = model._encode(x[:-1], state, looked_up, training=True)
+    model.softmax.nll(h, x[1:], model.embedding).mean().backward()
+    torch.testing.assert_close(shared, model.embedding.grad, rtol=1e-13, atol=1e-15)
+    assert models.build("qrnn", Config(layers=1, hidden=2, embedding=2), vocab_size=20).split_targets(x) is None
