@@ -76,6 +76,7 @@ def main() -> None:
 @results_option
 @data_option
 @click.option("--again", is_flag=True, help="Repeat finished runs; their old records are kept in history.")
+@click.option("--sensors/--no-sensors", default=True, help="Watch the hardware meanwhile; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
 def run(
     suite: str,
@@ -87,6 +88,7 @@ def run(
     results: Path,
     data_path: str | None,
     again: bool,
+    sensors: bool,
     quiet: bool,
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard."""
@@ -103,7 +105,7 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        records = run_suite(Plan(specs, prepared, Store(results), again), reporter)
+        records = run_suite(Plan(specs, prepared, Store(results), again, sensors), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(_interruption(interrupted.run_id, saved=interrupted.saved), err=True)
@@ -201,14 +203,16 @@ def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> Non
     show_default=True,
     help="Markdown, LaTeX, CSV, or JSON with every key.",
 )
+@click.option("--columns", metavar="NAME,NAME...", help="These columns, in this order, by heading or JSON key.")
 @click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md anew as well.")
-def table(results: Path, format_: str, save: bool) -> None:
+def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
     """Print the leaderboard of every record in RESULTS, beside the published rows."""
     from harness import board
+    from harness.report.choice import split
     from harness.store import Store
 
     store = Store(results)
-    click.echo(board.table_text(store, format_), nl=False)
+    click.echo(board.table_text(store, format_, None if columns is None else split(columns)), nl=False)
     if save:
         click.echo(f"saved {board.save(store)}", err=True)
     _warn_of(store.problems)
