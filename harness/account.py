@@ -43,7 +43,20 @@ def costs_of(
         gemm_reason=gemm_reason,
     )
     summary, unknown = costs.summarise(whole, work)
-    return {**whole, "gemm": gemm, "summary": summary, "unknown_summary": unknown}
+    return {**_brief(whole), "gemm": gemm, "summary": summary, "unknown_summary": unknown}
+
+
+def _brief(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the reasons that every phase repeats: those of quantities that no phase has stand in `unknown` once."""
+    said = whole["unknown"].items()
+    phases = {
+        name: {
+            **phase,
+            "unknown": {key: why for key, why in phase.get("unknown", {}).items() if (key, why) not in said},
+        }
+        for name, phase in whole["phases"].items()
+    }
+    return {**whole, "phases": phases}
 
 
 def without(reason: str) -> dict[str, Any]:

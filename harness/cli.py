@@ -261,6 +261,32 @@ def bench(**options: Any) -> None:
     sys.exit(command.run(request, show=click.echo, say=lambda text: click.echo(text, err=True)))
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--interval", "interval_s", type=click.FloatRange(0.05, 60), default=0.5, show_default=True,
+              metavar="S", help="Seconds between samples.")  # fmt: skip
+@click.option("--gpu", default="auto", show_default=True, metavar="UUID|auto|none",
+              help="The GPU to watch; auto: the only one there is.")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole account here.")
+@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every sample here, as CSV.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+def monitor(
+    interval_s: float, gpu: str, json_file: Path | None, trace_file: Path | None, command: tuple[str, ...]
+) -> None:
+    """Run COMMAND, watch the hardware, and say on standard error what it cost. The exit status is the command's."""
+    from harness import monitor as room
+
+    sys.exit(
+        room.run(
+            command,
+            gpu=None if gpu == "none" else gpu,
+            interval_s=interval_s,
+            json_file=json_file,
+            trace_file=trace_file,
+            say=lambda text: click.echo(text, err=True),
+        )
+    )
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["suites", "models", "datasets", "metrics"]))
 @json_option

@@ -75,7 +75,9 @@ def joined(accounts: Sequence[Account]) -> dict[str, Any]:
         return dict(accounts[0])
     last = accounts[-1]
     names = dict.fromkeys(name for each in accounts for name in each["phases"])
-    phases = {name: _joined_phase([each["phases"][name] for each in accounts if name in each["phases"]]) for name in names}
+    phases = {
+        name: _joined_phase([each["phases"][name] for each in accounts if name in each["phases"]]) for name in names
+    }
     seconds = sum(phase["seconds"] or 0.0 for phase in phases.values())
     cpu_seconds = _sum(each["sampler"].get("cpu_seconds") for each in accounts)
     sampler = {
@@ -84,9 +86,7 @@ def joined(accounts: Sequence[Account]) -> dict[str, Any]:
         "cpu_seconds": cpu_seconds,
         "share_of_core": cpu_seconds / seconds if cpu_seconds is not None and seconds else None,
     }
-    unknown = {
-        name: why for name, why in last["unknown"].items() if all(name in each["unknown"] for each in accounts)
-    }
+    unknown = {name: why for name, why in last["unknown"].items() if all(name in each["unknown"] for each in accounts)}
     startup, traces = ([each.get(name) or {} for each in accounts] for name in ("startup", "trace"))
     processes = [each.get("process") or {} for each in accounts]
     reserved = ((each.get("allocator") or {}).get("peak_reserved_bytes") for each in accounts)
@@ -116,6 +116,7 @@ def _joined_phase(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "cpu_seconds": _sum(part["cpu_seconds"] for part in parts),
         "quantities": quantities,
         "energy": {kind: _joined_energy(parts, kind) for kind in parts[-1]["energy"]},
+        "unknown": {name: why for name, why in parts[-1].get("unknown", {}).items() if name not in quantities},
     }
 
 

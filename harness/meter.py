@@ -40,7 +40,9 @@ class Meter:
         if self.enabled:
             age_s = max(0.0, time.time() - psutil.Process().create_time())
             self._startup = {"seconds": age_s, "cpu_seconds": time.process_time()}
-            self._watch = Watch(self.attempts.sensors(), pid=psutil.Process().pid, gpu_uuid=machine.gpu_uuid(self.device))
+            self._watch = Watch(
+                self.attempts.sensors(), pid=psutil.Process().pid, gpu_uuid=machine.gpu_uuid(self.device)
+            )
             self._watch.start()
 
     @contextmanager
@@ -85,7 +87,7 @@ class Meter:
         return self._found
 
     def account(self, record: RunRecord) -> dict[str, Any]:
-        """The record's costs, once the attempt has been noted as ended. A fault in it costs the account, not the run."""
+        """The record's costs, once the attempt has been noted as ended. A fault here costs the account, not the run."""
         try:
             return account.costs_of(record, self.attempts, gemm=self._gemm, gemm_reason=self._gemm_reason)
         except Exception as error:  # the traceback goes to the run's own log

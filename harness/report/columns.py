@@ -104,7 +104,7 @@ def _percent(value: float | None) -> str:
     return NOT_APPLICABLE if value is None else f"{value:.0f}"
 
 
-def _three_digits(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """0.00125, 3.21, 46.3, 1,234: three leading digits, and all of those before the point."""
     if value is None:
         return NOT_APPLICABLE
@@ -114,12 +114,12 @@ def _three_digits(value: float | None) -> str:
 
 
 def _gigabytes(value: float | None) -> str:
-    return NOT_APPLICABLE if value is None else f"{_three_digits(value / 1e9)} GB"
+    return NOT_APPLICABLE if value is None else f"{three_digits(value / 1e9)} GB"
 
 
 def power_text(row: Row) -> str:
     """Watts of the GPU's board; of the processor's package where the run was on no GPU."""
-    return _three_digits(row.gpu_power_w if row.device_kind == "cuda" else row.package_power_w)
+    return three_digits(row.gpu_power_w if row.device_kind == "cuda" else row.package_power_w)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -155,8 +155,8 @@ CPU_COST: tuple[Column, ...] = (
 )
 ENERGY_COST: tuple[Column, ...] = (
     ("W", power_text, "right"),
-    ("Wh", lambda row: _three_digits(row.energy_wh), "right"),
-    ("J/Mtoken", lambda row: _three_digits(row.joules_per_mtoken), "right"),
+    ("Wh", lambda row: three_digits(row.energy_wh), "right"),
+    ("J/Mtoken", lambda row: three_digits(row.joules_per_mtoken), "right"),
 )
 RATE_COST: tuple[Column, ...] = (
     ("GFLOP/s", lambda row: _number(None if row.model_flop_per_s is None else row.model_flop_per_s / 1e9), "right"),

@@ -1,4 +1,4 @@
-"""What a row says of its cost: figures out of a record, several seeds together, and a reason for every one that is null."""
+"""What a row says of its cost: figures out of a record, seeds together, and a reason for every one that is null."""
 
 from __future__ import annotations
 
@@ -49,4 +49,7 @@ def together(rows: Sequence[Row]) -> dict[str, Any]:
     for key in KEYS:
         known = [getattr(row, key) for row in rows if getattr(row, key) is not None]
         found[key] = (max(known) if key in PEAKS else statistics.fmean(known)) if known else None
-    return {**found, "unknown": {key: rows[0].unknown[key] for key in KEYS if found[key] is None and key in rows[0].unknown}}
+    return {
+        **found,
+        "unknown": {key: rows[0].unknown[key] for key in KEYS if found[key] is None and key in rows[0].unknown},
+    }
