@@ -251,6 +251,8 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 def bench(**options: Any) -> None:
     """Time kernels (fo_pool, lstm; all of them without a name), or whole steps (training), against what they replace.
 
+    `harness bench sensors` says what being watched costs: the same steps with the sampler and without.
+
     Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain
     chain of operations and the machine's own ceilings. Exit 0 well, 1 a wrong kernel or a regression, 2 bad input,
     3 not comparable.
