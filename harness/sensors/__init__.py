@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 SENSORS = {
+    "nvml": "harness.sensors.nvml:Nvml",
+    "gpm": "harness.sensors.gpm:Gpm",
     "cpu": "harness.sensors.cpu:Cpu",
     "rapl": "harness.sensors.rapl:Rapl",
 }
