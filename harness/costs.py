@@ -229,7 +229,8 @@ def _energy(costs: Account, kind: str, names: Iterable[str]) -> Known:
     covered, seconds = sum(phase["seconds"] for phase in known), sum(phase["seconds"] for _, phase in phases)
     if covered == 0 or covered < LEAST_COVERED * seconds:
         name, phase = max((each for each in phases if each[1] not in known), key=lambda each: each[1]["seconds"])
-        return None, f"{name}: {(phase['energy'].get(kind) or {}).get('reason') or 'not measured'}"
+        reason = (phase["energy"].get(kind) or {}).get("reason") or "not measured"
+        return None, reason if reason == costs["unknown"].get(f"{kind}_energy_j") else f"{name}: {reason}"
     return sum(phase["energy"][kind]["joules"] for phase in known) * seconds / covered, None
 
 

@@ -115,13 +115,15 @@ def _sensors() -> list[Check]:
     checks = []
     for name, found in sensors.probe(uuid).items():
         available = found["status"] == "available"
-        told = ", ".join(f"{key} {_short(value)}" for key, value in found["details"].items() if value is not None)
+        told = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in found["details"].items() if value)
         detail = told or "answers" if available else found["reason"]
         checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail))
     return checks
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} ({reason})" for key, reason in value.items())
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 

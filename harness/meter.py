@@ -20,6 +20,7 @@ Emit = Callable[[dict[str, Any]], None]
 LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")
 """Quantities that a person sees while the run goes on."""
 
+LIVE_EVERY_S = 0.5
 TOLD_OF = ("train", "evaluate")
 
 
@@ -56,11 +57,20 @@ class Meter:
 
     def telling(self, emit: Emit) -> Emit:
         """The same channel, with the newest readings added, as `now`, to the events a person follows."""
+        now: dict[str, float] = {}
+        read_at = float("-inf")
 
         def tell(event: dict[str, Any]) -> None:
-            latest = self._watch.latest() if self._watch and event["event"] in TOLD_OF else None
-            now = {name: latest[name] for name in LIVE if name in latest} if latest else None
-            emit({**event, "now": now} if now else event)
+            nonlocal read_at
+            if self._watch is None or event["event"] not in TOLD_OF:
+                emit(event)
+                return
+            if time.monotonic() - read_at >= LIVE_EVERY_S:
+                read_at = time.monotonic()
+                # A quantity that was not due in the last row keeps the value it had.
+                latest = self._watch.latest() or {}
+                now.update({name: latest[name] for name in LIVE if name in latest})
+            emit({**event, "now": dict(now)} if now else event)
 
         return tell
 

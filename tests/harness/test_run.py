@@ -35,7 +35,16 @@ entries:
        validation: {streams: 4}}
 """
 # Wall time alone: everything else must be the same after a resume.
-TIMES = ("seconds", "started_at", "attempts", "tokens_per_s", "train_seconds", "validation_seconds")
+TIMES = (
+    "seconds",
+    "started_at",
+    "attempts",
+    "tokens_per_s",
+    "train_seconds",
+    "validation_seconds",
+    "costs",
+    "traces",
+)
 
 
 @pytest.fixture
