@@ -114,7 +114,8 @@ class Panel:
         return Reading.nothing(of_sensor(slot.name), LATE) if slot.was_open else None
 
     def _note(self, slot: _Slot, reading: Reading | None, now: float, row: dict[str, float]) -> None:
-        if reading is None:
+        """Take a reading into the row. One that is empty came too soon, and is due again at the next tick."""
+        if reading is None or not reading.values:
             return
         slot.read_at = now
         slot.reasons.update(reading.reasons)
