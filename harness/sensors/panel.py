@@ -90,6 +90,8 @@ class Panel:
             slot.was_open = True
         except SensorUnavailable as reason:
             slot.reason = str(reason)
+        except Exception as error:
+            slot.reason = f"{type(error).__name__}: {error}"
         return slot
 
     def _read(self, slot: _Slot) -> Reading:

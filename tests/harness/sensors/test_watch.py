@@ -16,7 +16,9 @@ import psutil
 import pytest
 
 from harness.sensors import SENSORS, trace, watch
+from harness.sensors.process import SamplerProcess
 from harness.sensors.quantities import QUANTITIES
+from harness.sensors.sampler import Job
 from harness.sensors.watch import Watch
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -257,3 +259,14 @@ def test_neither_watch_nor_sampler_imports_torch_and_the_sampler_no_numpy() -> N
             [sys.executable, "-c", code.format(module)], capture_output=True, text=True, check=True, cwd=ROOT
         )
         assert done.stdout.strip() == expected
+
+
+def test_a_sampler_that_cannot_write_says_so_in_its_last_words(sleeper: int) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full, which is a disk without space, on this system")
+    found = SamplerProcess(Job(sleeper, None, 0.1, "/dev/full", time.monotonic()))
+    sampler = psutil.Process(found.pid)
+    wait_for(lambda: sampler.status() == psutil.STATUS_ZOMBIE)
+    outcome = found.finish(5.0)
+    assert outcome.status == "died"
+    assert outcome.reason == "it ended with status 1 during the run: OSError: [Errno 28] No space left on device"
