@@ -130,7 +130,7 @@ def test_a_driver_call_that_hangs_costs_only_its_own_readings(records: dict[str,
 def test_a_driver_that_hangs_from_the_start_leaves_the_processor(records: dict[str, dict[str, Any]]) -> None:
     costs = records["init hangs"]
     assert costs["sampler"]["status"] == "ok"
-    assert costs["phases"]["train"]["quantities"]["rss_bytes"]["num_samples"] >= 5
+    assert costs["phases"]["train"]["quantities"]["rss_bytes"]["num_samples"] >= 2
     for name in ("nvml", "gpm"):
         assert costs["sensors"][name]["status"] == "unavailable"
         assert costs["sensors"][name]["reason"].startswith("driver call did not return in ")

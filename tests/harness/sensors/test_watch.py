@@ -270,3 +270,22 @@ def test_a_sampler_that_cannot_write_says_so_in_its_last_words(sleeper: int) -> 
     outcome = found.finish(5.0)
     assert outcome.status == "died"
     assert outcome.reason == "it ended with status 1 during the run: OSError: [Errno 28] No space left on device"
+
+
+def test_a_sensor_that_comes_and_goes_does_not_fill_the_pipe(tmp_path: Path, sleeper: int) -> None:
+    """What a sampler tells is bounded: a full pipe would swallow that it ended well."""
+    script = """
+import sys, harness.sensors.panel as panel, harness.sensors.sampler as sampler
+count = iter(range(10**9))
+panel.Panel.status = lambda self: {"cpu": {"status": "lost", "reason": str(next(count)) + "x" * 3000, "details": {}}}
+sampler.COST_FACTOR = 0.0
+sampler.main()
+"""
+    (tmp_path / "flapping.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.sensors.process.environment", lambda: environment)
+        job = Job(sleeper, None, 0.005, str(tmp_path / trace.NAME), time.monotonic())
+        found = SamplerProcess(job, module="flapping")
+    wait_for(lambda: len(trace.read(tmp_path / trace.NAME).times_s) > 40)
+    assert found.finish(10.0).status == "ok"
