@@ -29,10 +29,10 @@ sys.stdin.readline()
 """
 
 CHILD = """
-import time
+import sys, time
 end = time.process_time() + 0.3
 while time.process_time() < end: pass
-input()
+sys.stdin.read()
 """
 
 
