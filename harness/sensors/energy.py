@@ -28,33 +28,45 @@ def joules(
     if len(counter[0]) >= 2:
         return _by_counter(counter, power, spans, gap_s)
     if len(power[0]) >= 2:
-        found = _sum(power[0], _trapezoids(*power), power, spans, gap_s, whole_gaps=False)
-        notes = [f"no counter: {reason}" if reason else "no counter", found.pop("note")]
-        return _energy(found["joules"], "integrated power", notes)
+        value, note = _sum(power[0], _trapezoids(*power), power, spans, gap_s, whole_gaps=False)
+        no_counter = f"no counter: {reason}" if reason else "no counter"
+        return _energy(value, "integrated power", [no_counter, note or _rough(spans)])
     return _energy(None, None, [reason or "fewer than two readings"])
+
+
+def passed(counter: tuple[Array, Array], spans: Sequence[Span], gap_s: float) -> tuple[float | None, str | None]:
+    """What a counter that is never reset gained over the spans, or None and why."""
+    if len(counter[0]) < 2:
+        return None, "fewer than two readings"
+    flat = np.zeros(0), np.zeros(0)
+    return _sum(counter[0], np.diff(counter[1]), flat, spans, gap_s, whole_gaps=True)
+
+
+def _rough(spans: Sequence[Span]) -> str | None:
+    seconds = total_s(spans)
+    return f"the phase lasted {seconds:.1f} s; under {SHORT_S:.0f} s this is rough" if seconds < SHORT_S else None
 
 
 def _by_counter(
     counter: tuple[Array, Array], power: tuple[Array, Array], spans: Sequence[Span], gap_s: float
 ) -> dict[str, Any]:
     times_s, values_j = counter
-    passed = np.diff(values_j)
+    gains = np.diff(values_j)
     notes: list[str | None] = []
-    resets = np.flatnonzero(passed < 0)
+    resets = np.flatnonzero(gains < 0)
     if len(resets):
-        passed[resets] = _integrated_between(times_s[resets], times_s[resets + 1], power, gap_s)
+        gains[resets] = _integrated_between(times_s[resets], times_s[resets + 1], power, gap_s)
         touched = np.unique(cut(times_s, spans).gap)
         seen = np.intersect1d(resets, touched)
         if len(seen):
             when = ", ".join(f"{times_s[place + 1]:.1f} s" for place in seen[:3])
             seconds = float(np.sum(times_s[seen + 1] - times_s[seen]))
             bridge = f"{seconds:.2f} s by integrated power"
-            if np.isnan(passed[seen]).any():
+            if np.isnan(gains[seen]).any():
                 bridge = "and no power was read to bridge it"
             notes.append(f"the counter was reset at {when}; {bridge}")
-    found = _sum(times_s, passed, power, spans, gap_s, whole_gaps=True)
-    notes.append(found["note"])
-    return _energy(found["joules"], "counter", notes)
+    value, note = _sum(times_s, gains, power, spans, gap_s, whole_gaps=True)
+    return _energy(value, "counter", [*notes, note or _rough(spans)])
 
 
 def _energy(value: float | None, source: str | None, notes: Sequence[str | None]) -> dict[str, Any]:
@@ -70,7 +82,7 @@ def _sum(
     gap_s: float,
     *,
     whole_gaps: bool,
-) -> dict[str, Any]:
+) -> tuple[float | None, str | None]:
     """Add up what passed between readings, the gaps at the edges in parts, by the shape of the power within them."""
     pieces = cut(times_s, spans)
     inside = np.bincount(pieces.gap, weights=pieces.seconds, minlength=len(passed_j))
@@ -82,10 +94,8 @@ def _sum(
     end = _part(left, right, pieces.gap, (pieces.end_s - times_s[pieces.gap]) / length[pieces.gap])
     covered, seconds = float(pieces.seconds.sum()), total_s(spans)
     if covered < LEAST_COVERED * seconds or covered == 0.0:
-        return {"joules": None, "note": f"readings cover {covered:.1f} s of {seconds:.1f} s"}
-    note = f"the phase lasted {seconds:.1f} s; under {SHORT_S:.0f} s this is rough" if seconds < SHORT_S else None
-    value = float(np.sum(passed_j[pieces.gap] * (end - start))) * seconds / covered
-    return {"joules": value, "note": note}
+        return None, f"readings cover {covered:.1f} s of {seconds:.1f} s"
+    return float(np.sum(passed_j[pieces.gap] * (end - start))) * seconds / covered, None
 
 
 def _power_at(power: tuple[Array, Array], times_s: Array) -> Array:
@@ -113,6 +123,6 @@ def _integrated_between(start_s: Array, end_s: Array, power: tuple[Array, Array]
     found = np.full(len(start_s), np.nan)
     for place, span in enumerate(zip(start_s, end_s, strict=True)):
         if len(power[0]) >= 2:
-            answer = _sum(power[0], _trapezoids(*power), power, [span], gap_s, whole_gaps=False)
-            found[place] = np.nan if answer["joules"] is None else answer["joules"]
+            value, _ = _sum(power[0], _trapezoids(*power), power, [span], gap_s, whole_gaps=False)
+            found[place] = np.nan if value is None else value
     return found

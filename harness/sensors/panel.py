@@ -14,6 +14,7 @@ from harness.sensors.guard import HANG_S, Guarded
 from harness.sensors.quantities import of_sensor
 
 CLOSE_S = 0.5
+OPENING = "the driver had not answered yet when the run ended"
 LATE = "driver call took longer than the time between two readings"
 
 
@@ -36,9 +37,8 @@ class _Slot:
         """Take over what the guard knows by now; a call that has not returned for long is a reason of its own."""
         if self.guard is not None:
             self.details, self.was_open = self.guard.details, self.guard.opened
-            waiting_s = self.guard.waiting_s
-            hangs = f"driver call did not return in {waiting_s:.0f} s" if waiting_s >= HANG_S else None
-            self.reason = self.guard.reason or hangs
+            hangs = self.guard.waiting_s >= HANG_S
+            self.reason = self.guard.reason or (f"driver call did not return in {HANG_S:.0f} s" if hangs else None)
 
 
 class Panel:
@@ -90,6 +90,8 @@ class Panel:
             slot.was_open = True
         except SensorUnavailable as reason:
             slot.reason = str(reason)
+        except Exception as error:
+            slot.reason = f"{type(error).__name__}: {error}"
         return slot
 
     def _read(self, slot: _Slot) -> Reading:
@@ -114,7 +116,8 @@ class Panel:
         return Reading.nothing(of_sensor(slot.name), LATE) if slot.was_open else None
 
     def _note(self, slot: _Slot, reading: Reading | None, now: float, row: dict[str, float]) -> None:
-        if reading is None:
+        """Take a reading into the row. One that is empty came too soon, and is due again at the next tick."""
+        if reading is None or not reading.values:
             return
         slot.read_at = now
         slot.reasons.update(reading.reasons)
@@ -127,7 +130,7 @@ class Panel:
     def _status(self, slot: _Slot) -> dict[str, Any]:
         slot.follow_guard()
         if slot.guard is not None and not slot.was_open and slot.reason is None:
-            slot.reason = f"driver call did not return in {slot.guard.waiting_s:.1f} s, when the run ended"
+            slot.reason = OPENING
         status = "available" if slot.reason is None else "lost" if slot.was_open else "unavailable"
         return {
             "status": status,

@@ -36,8 +36,8 @@ LONGEST_PAUSE_S = 2.0
 ALIVE_S = 1.0
 """How often the watched process is looked for while nothing else happens."""
 
-NUM_EVENTS = 200
-"""Changes told at most. Nobody reads them before the end, and a pipe holds only so much."""
+NUM_EVENTS = 16
+"""Changes told at most, some 2 kB each. Nobody reads them before the end, and a pipe holds 64 kB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,7 @@ def main() -> None:
     panel = Panel(Target(tree, job.gpu_uuid))
     sampler = Sampler(job, panel, tree, trace)
     reason = sampler.run(Inbox(0))
+    os.set_blocking(1, True)  # now somebody reads, or is gone
     tell({"event": "sensors", "sensors": sampler.status()})
     tell({"event": "end", "reason": reason, "cpu_seconds": time.process_time()})
     trace.close()

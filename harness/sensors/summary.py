@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.sensors.energy import joules
+from harness.sensors.energy import joules, passed
 from harness.sensors.quantities import QUANTITIES, throttle_names
 from harness.sensors.segments import Array, Span, cut, total_s
 from harness.sensors.trace import Trace
@@ -36,10 +36,13 @@ def summarise(trace: Trace, spans: Sequence[Span], gap_s: float, unknown: Mappin
             quantities[name] = {"unit": about.unit, **found}
         else:
             missing[name] = unknown.get(name, "no reading during this phase")
+    cpu_seconds, note = passed(trace.points("cpu_seconds"), spans, gap_s)
+    if note is not None:
+        missing["cpu_seconds"] = unknown.get("cpu_seconds", note)
     return {
         "seconds": total_s(spans),
         "num_spans": len(spans),
-        "cpu_seconds": _passed(*trace.points("cpu_seconds"), spans),
+        "cpu_seconds": cpu_seconds,
         "quantities": quantities,
         "energy": {name: _energy(trace, *sources, spans, gap_s, unknown) for name, sources in ENERGIES.items()},
         "unknown": missing,
@@ -52,15 +55,6 @@ def _energy(
     nothing = np.zeros(0), np.zeros(0)
     points = trace.points(power) if power is not None else nothing
     return joules(trace.points(counter), points, spans, gap_s, unknown.get(counter))
-
-
-def _passed(times_s: Array, values: Array, spans: Sequence[Span]) -> float | None:
-    """What a counter that never falls gained over the spans; None where no reading lies near."""
-    edges = [edge for span in spans for edge in span]
-    if not edges or len(times_s) < 2 or min(edges) < times_s[0] - HOLD_S or max(edges) > times_s[-1] + HOLD_S:
-        return None
-    at = np.interp(np.array(edges), times_s, values)
-    return float(np.sum(at[1::2] - at[::2]))
 
 
 def _describe(trace: Trace, name: str, spans: Sequence[Span], gap_s: float) -> dict[str, Any] | None:
@@ -94,7 +88,8 @@ def _statistics(values: Array, weights: Array) -> dict[str, float]:
     total = weights.sum()
     # A value stands at the middle of its weight, so that equal weights give the usual median.
     places = (np.cumsum(weights) - weights / 2) / total
-    found = {"mean": float(np.sum(values * weights) / total)}
+    mean = np.clip(np.sum(values * weights) / total, values[0], values[-1])  # whatever the rounding
+    found = {"mean": float(mean)}
     found |= {name: float(np.interp(share, places, values)) for name, share in PERCENTILES.items()}
     return {**found, "peak": float(values[-1])}
 

@@ -36,7 +36,7 @@ def compile_driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pa
             hidden = "".join(f"{name};" for name in (*absent, "hidden_by_default_*"))
             visible.write_text(f"{{ global: nvml*; local: {hidden} }};")
             command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(folder / "libnvidia-ml.so.1")]
-            command += [str(HERE / "nvml_stub.c"), f"-Wl,--version-script={visible}", "-lm"]
+            command += [str(HERE / "nvml_stub.c"), f"-Wl,--version-script={visible}", "-pthread"]
             subprocess.run(command, check=True, capture_output=True)
             built[key] = folder
         return built[key]

@@ -1,9 +1,8 @@
 /* A libnvidia-ml.so.1 that plays a script: what GPUs there are, how their readings go, and what fails when.
 
-   NVML_STUB_SCRIPT names the script, read anew at every nvmlInitWithFlags. Its lines:
+   NVML_STUB_SCRIPT names the script, read by the first nvmlInitWithFlags after the last nvmlShutdown. Its lines:
 
-     clock PATH                 time is the number in this file; without it, seconds since `start`
-     start SECONDS              on CLOCK_MONOTONIC
+     clock PATH                 time is the number in this file; without it, seconds since the script was read
      gpu UUID                   the lines below are of this GPU; those above, of the library
      curve NAME T:V T:V ...     piecewise linear, flat outside: power gpu memory sm occupancy tensor dram
      reset T                    the energy counter goes back to 0
@@ -14,7 +13,7 @@
      mig                        a slice
      mig_mode                   a board cut into slices
 */
-#include <math.h>
+#include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +39,8 @@ typedef struct {
 typedef struct { double t; } Sample;
 
 static Device library, device[4];
-static int num_devices;
+static int num_devices, num_users;
+static pthread_mutex_t reading = PTHREAD_MUTEX_INITIALIZER;
 static char clock_path[4096];
 static double started;
 
@@ -112,7 +112,6 @@ static void parse(char *line, Device **d) {
   char *rest = line + used;
   sscanf(rest, "%4095[^\n]", text);
   if (!strcmp(word, "clock")) strcpy(clock_path, text);
-  else if (!strcmp(word, "start")) sscanf(rest, "%lf", &started);
   else if (!strcmp(word, "gpu")) { *d = &device[num_devices++]; snprintf((*d)->uuid, sizeof (*d)->uuid, "%.95s", text); }
   else if (!strcmp(word, "curve")) parse_curve(*d, rest);
   else if (!strcmp(word, "reset")) { sscanf(rest, "%lf", &number); (*d)->reset[(*d)->num_resets++] = number; }
@@ -133,8 +132,9 @@ static void parse(char *line, Device **d) {
   }
 }
 
-int nvmlInitWithFlags(unsigned flags) {
-  (void)flags;
+int nvmlShutdown(void);
+
+static int read_script(void) {
   char line[8192];
   const char *path = getenv("NVML_STUB_SCRIPT");
   FILE *file = path ? fopen(path, "r") : NULL;
@@ -144,13 +144,30 @@ int nvmlInitWithFlags(unsigned flags) {
   memset(device, 0, sizeof device);
   num_devices = 0;
   clock_path[0] = 0;
+  started = 0;
+  started = now();
   while (fgets(line, sizeof line, file)) parse(line, &d);
   fclose(file);
-  CHECK(&library);
   return SUCCESS;
 }
 
-int nvmlShutdown(void) { return SUCCESS; }
+int nvmlInitWithFlags(unsigned flags) {
+  (void)flags;
+  pthread_mutex_lock(&reading);
+  int code = num_users ? SUCCESS : read_script();
+  num_users++;
+  pthread_mutex_unlock(&reading);
+  if (code == SUCCESS) code = fault(&library, __func__);
+  if (code) nvmlShutdown();
+  return code;
+}
+
+int nvmlShutdown(void) {
+  pthread_mutex_lock(&reading);
+  num_users--;
+  pthread_mutex_unlock(&reading);
+  return SUCCESS;
+}
 
 const char *nvmlErrorString(int code) { return code == 999 ? "Unknown Error" : "an error of the stub"; }
 
