@@ -78,6 +78,7 @@ def main() -> None:
 @results_option
 @data_option
 @click.option("--again", is_flag=True, help="Repeat finished runs; their old records are kept in history.")
+@click.option("--sensors/--no-sensors", default=True, help="Watch the hardware meanwhile; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
 def run(
     suite: str,
@@ -89,6 +90,7 @@ def run(
     results: Path,
     data_path: str | None,
     again: bool,
+    sensors: bool,
     quiet: bool,
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard."""
@@ -105,7 +107,7 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        records = run_suite(Plan(specs, prepared, Store(results), again), reporter)
+        records = run_suite(Plan(specs, prepared, Store(results), again, sensors), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(_interruption(interrupted.run_id, saved=interrupted.saved), err=True)
@@ -203,14 +205,16 @@ def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> Non
     show_default=True,
     help="Markdown, LaTeX, CSV, or JSON with every key.",
 )
+@click.option("--columns", metavar="NAME,NAME...", help="These columns, in this order, by heading or JSON key.")
 @click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md anew as well.")
-def table(results: Path, format_: str, save: bool) -> None:
+def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
     """Print the leaderboard of every record in RESULTS, beside the published rows."""
     from harness import board
+    from harness.report.choice import split
     from harness.store import Store
 
     store = Store(results)
-    click.echo(board.table_text(store, format_), nl=False)
+    click.echo(board.table_text(store, format_, None if columns is None else split(columns)), nl=False)
     if save:
         click.echo(f"saved {board.save(store)}", err=True)
     _warn_of(store.problems)
@@ -249,6 +253,8 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 def bench(**options: Any) -> None:
     """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way.
 
+    `harness bench sensors` says what being watched costs: the same steps with the sampler and without.
+
     Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain
     chain of operations and the machine's own ceilings. Exit 0 well, 1 a wrong kernel or a regression, 2 bad input,
     3 not comparable.
@@ -257,6 +263,32 @@ def bench(**options: Any) -> None:
 
     request = command.Request(**options)
     sys.exit(command.run(request, show=click.echo, say=lambda text: click.echo(text, err=True)))
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--interval", "interval_s", type=click.FloatRange(0.05, 60), default=0.5, show_default=True,
+              metavar="S", help="Seconds between samples.")  # fmt: skip
+@click.option("--gpu", default="auto", show_default=True, metavar="UUID|auto|none",
+              help="The GPU to watch; auto: the only one there is.")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole account here.")
+@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every sample here, as CSV.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+def monitor(
+    interval_s: float, gpu: str, json_file: Path | None, trace_file: Path | None, command: tuple[str, ...]
+) -> None:
+    """Run COMMAND, watch the hardware, and say on standard error what it cost. The exit status is the command's."""
+    from harness import monitor as room
+
+    sys.exit(
+        room.run(
+            command,
+            gpu=None if gpu == "none" else gpu,
+            interval_s=interval_s,
+            json_file=json_file,
+            trace_file=trace_file,
+            say=lambda text: click.echo(text, err=True),
+        )
+    )
 
 
 @main.command("list")

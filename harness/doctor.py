@@ -34,6 +34,7 @@ def examine(roots: Sequence[Path]) -> list[Check]:
         "torch": _torch,
         "cpu": _threads,
         "cuda": _gpu,
+        "sensors": _sensors,
         "compiler": _compiler,
         "native kernel": _native,
         "triton": _triton,
@@ -104,6 +105,29 @@ def _gpu() -> list[Check]:
     if torch.version.cuda is None:
         return [Check("cuda", "missing", "torch is a CPU build", "install a CUDA build of torch to train on a GPU")]
     return [Check("cuda", "missing", "torch has CUDA, but no device answers", "check the driver with nvidia-smi")]
+
+
+def _sensors() -> list[Check]:
+    """Each sensor of the hardware, asked in a process of its own: a driver that hangs does not hang the report."""
+    from harness import sensors
+
+    try:
+        uuid = machine.gpu_uuid("cuda:0")
+    except Exception:  # `torch` says what is wrong with it; the sensors need it only to tell several GPUs apart
+        uuid = None
+    checks = []
+    for name, found in sensors.probe(uuid).items():
+        available = found["status"] == "available"
+        told = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in found["details"].items() if value)
+        detail = told or "answers" if available else found["reason"]
+        checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail))
+    return checks
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} ({reason})" for key, reason in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _compiler() -> Check:

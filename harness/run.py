@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from harness import code
+from harness import code, rusage
 from harness.errors import StoreError
 from harness.progress import Reporter
 from harness.store import Store
@@ -50,12 +50,16 @@ class SuiteInterrupted(Exception):  # noqa: N818 - a request that was granted, n
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The runs of one suite under chosen seeds and device, with the prepared data they share."""
+    """The runs of one suite under chosen seeds and device, with the prepared data they share.
+
+    sensors: whether the hardware is watched meanwhile.
+    """
 
     specs: Sequence[RunSpec]
     prepared: Path
     store: Store
     again: bool = False
+    sensors: bool = True
 
 
 def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
@@ -139,10 +143,11 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     reader = threading.Thread(target=_drain, args=(process.stderr, last_words, folder / "worker.log"), daemon=True)
     reader.start()
     try:
-        _send(process, Job(spec, plan.prepared, plan.store.root, code.installed()))
+        _send(process, Job(spec, plan.prepared, plan.store.root, code.installed(), plan.sensors))
         for line in process.stdout:
             reporter.event(json.loads(line))
-        returncode = process.wait()
+        usage = rusage.reap(process)
+        returncode = process.returncode
     except (KeyboardInterrupt, BrokenPipeError) as reason:
         # A closed pipe: whoever read our progress is gone, and the rest could not be told anyway.
         saved = _stop(process)
@@ -155,7 +160,9 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
         raise SuiteInterrupted(spec.run_id, saved=True)
     record = plan.store.find(spec.run_id)
     if record is not None and record.started_at >= started_at:
-        return record
+        # The kernel's own account of the worker, to hold the sensors' against; it exists only once the worker is gone.
+        plan.store.amend(spec.run_id, rusage=usage)
+        return plan.store.find(spec.run_id) or record
     return _death_record(spec, plan, started_at, returncode, last_words)
 
 
@@ -222,8 +229,20 @@ def _death_record(spec: RunSpec, plan: Plan, started_at: str, returncode: int, l
         started_at=started_at,
         code=dict(code.installed()),
     )
+    _add_costs(record, plan)
     plan.store.write(record)
     return record
+
+
+def _add_costs(record: RunRecord, plan: Plan) -> None:
+    """What a dead worker's sampler has left: the sampler outlives it long enough to write the last reading."""
+    from harness import account
+    from harness.attempts import Attempts
+
+    attempts = Attempts(plan.store.run_folder(record.run_id) / "checkpoints")
+    account.recover(attempts)
+    record.attempts, record.traces = attempts.for_record(), account.traces(attempts)
+    record.costs = account.costs_of(record, attempts) if plan.sensors else account.without(account.OFF)
 
 
 def _drain(stream: IO[str], last_words: deque[str], log: Path) -> None:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from models.step import State, StepOutput
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
+"""2 added `costs`, and rows in `traces`; records of schema 1 are read as made without sensors."""
 
 
 class LanguageModel(Protocol):
@@ -278,8 +279,10 @@ class RunRecord:
     """All that is known of one run. Written whole or not at all; read back by `store`.
 
     status is finished, failed or diverged. What varies with wall time stands in `seconds`, `started_at`,
-    `attempts`, `timings` and in names ending in `_s`, `_per_s` or `seconds`; nothing else does. timings are
-    rows of `harness.bench.kernels`: a Timing with op, backend, case, direction and what was derived from it.
+    `attempts`, `timings`, `costs`, `traces` and in names ending in `_s`, `_per_s` or `seconds`; nothing else does.
+    timings are rows of `harness.bench.kernels`: a Timing with op, backend, case, direction and what was derived from
+    it. costs is `harness.meter.Meter.account`'s, None in records made before there were sensors; traces are rows of
+    what was sampled, thinned.
     """
 
     run_id: str
@@ -298,6 +301,7 @@ class RunRecord:
     curve: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     traces: list[dict[str, Any]] = field(default_factory=list)
+    costs: dict[str, Any] | None = None
     schema: int = RECORD_SCHEMA
 
 

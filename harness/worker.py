@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from harness.errors import HarnessError, SuiteError
 from harness.types import RunRecord, RunSpec
 
 if TYPE_CHECKING:
+    from harness.meter import Meter
     from harness.recipe import Recipe
     from harness.train import Progress
 
@@ -36,12 +37,16 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told: the spec, the prepared data's folder, the results tree and the installed code."""
+    """What a worker is told: the spec, the prepared data's folder, the results tree, the installed code.
+
+    sensors: whether the hardware is watched.
+    """
 
     spec: RunSpec
     prepared: Path
     results: Path
     code: Mapping[str, str]
+    sensors: bool = True
 
     def to_line(self) -> str:
         return json.dumps(
@@ -50,15 +55,15 @@ class Job:
                 "prepared": str(self.prepared),
                 "results": str(self.results),
                 "code": dict(self.code),
+                "sensors": self.sensors,
             }
         )
 
     @classmethod
     def from_line(cls, line: str) -> Job:
         value = json.loads(line)
-        return cls(
-            RunSpec.from_json(value["spec"]), Path(value["prepared"]), Path(value["results"]), dict(value["code"])
-        )
+        spec, prepared, results = RunSpec.from_json(value["spec"]), Path(value["prepared"]), Path(value["results"])
+        return cls(spec, prepared, results, dict(value["code"]), bool(value["sensors"]))
 
 
 def main() -> int:
@@ -84,6 +89,9 @@ def main() -> int:
 
 def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     """Train or load, score, and say how it went: a failure is a record too. Raises only Interrupted."""
+    from harness import account
+    from harness.attempts import Attempts
+    from harness.meter import Meter
     from harness.train import Diverged, Interrupted
 
     started = time.monotonic()
@@ -94,11 +102,15 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         code=dict(job.code),
     )
-    attempts = _Attempts(folder)
+    attempts = Attempts(folder / "checkpoints")
+    account.recover(attempts)
+    attempts.begin(record.started_at)
+    meter = Meter(attempts, job.spec.device, enabled=job.sensors)
+    meter.start()
     try:
-        _fill(record, job, folder, emit, stop)
+        _fill(record, job, folder, meter.telling(emit), stop, meter)
     except Interrupted:
-        attempts.add(record.started_at, time.monotonic() - started, "interrupted")
+        attempts.end(time.monotonic() - started, "interrupted", meter.stop())
         raise
     except Diverged as reason:
         record.status, record.error = "diverged", str(reason)
@@ -107,13 +119,34 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     except Exception as error:  # a crash becomes a record; the traceback goes to the run's own log
         traceback.print_exc()
         record.status, record.error = "failed", _one_line(error)
+    own = meter.stop()
     record.seconds = time.monotonic() - started
-    record.attempts = [*attempts.earlier, attempts.row(record.started_at, record.seconds, record.status)]
+    attempts.end(record.seconds, record.status, own)
+    record.attempts, record.costs = attempts.for_record(), meter.account(record)
+    record.traces = account.traces(attempts)
     return record
 
 
-def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> None:
+def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, meter: Meter) -> None:
     """Do the work of one run, putting each part into the record as soon as it is known."""
+    spec = job.spec
+    with meter.phase("load"):
+        model, corpus = _load(record, job, emit)
+    if spec.recipe is not None:
+        with meter.phase("train"):
+            _train(record, model, corpus, folder, emit, stop)
+    with meter.phase("evaluate"):
+        record.scores = _evaluate(spec, model, corpus, emit, stop)
+    with meter.phase("kernels"):
+        record.timings = _time_kernels(spec, model, emit, stop)
+        if spec.recipe is not None:
+            meter.time_gemm(spec.dtype)
+    if any(value is None for score in record.scores for value in score["metrics"].values()):
+        record.status, record.error = "diverged", "a score is not a finite number"
+
+
+def _load(record: RunRecord, job: Job, emit: Emit) -> tuple[Any, Any]:
+    """The model, with a checkpoint's weights where the spec names one, and the corpus."""
     import torch
 
     import models
@@ -142,15 +175,11 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "dtype": spec.dtype,
         "kernels": dict(getattr(model, "kernels", {})),
+        "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
     }
-    if spec.recipe is not None:
-        _train(record, model, corpus, folder, emit, stop)
-    elif spec.checkpoint is not None:
+    if spec.recipe is None and spec.checkpoint is not None:
         kept.load_for(spec, model, corpus)
-    record.scores = _evaluate(spec, model, corpus, emit, stop)
-    record.timings = _time_kernels(spec, model, emit, stop)
-    if any(value is None for score in record.scores for value in score["metrics"].values()):
-        record.status, record.error = "diverged", "a score is not a finite number"
+    return model, corpus
 
 
 def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
@@ -306,27 +335,6 @@ def _autocast(spec: RunSpec) -> Callable[[], Any]:
     return lambda: torch.autocast(spec.device.split(":")[0], dtype=getattr(torch, spec.dtype))
 
 
-class _Attempts:
-    """The earlier tries at this run, kept beside its checkpoints until a record holds them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "checkpoints" / "attempts.json"
-        self.earlier: list[dict[str, Any]] = []
-        # Only a history of times: where it is damaged, the run is worth more than it.
-        with suppress(OSError, ValueError):
-            self.earlier = [dict(row) for row in json.loads(self.path.read_text(encoding="utf-8"))]
-
-    def add(self, started_at: str, seconds: float, status: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps([*self.earlier, self.row(started_at, seconds, status)]), encoding="utf-8")
-        partial.replace(self.path)
-
-    @staticmethod
-    def row(started_at: str, seconds: float, status: str) -> dict[str, Any]:
-        return {"started_at": started_at, "seconds": seconds, "status": status}
-
-
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500]
@@ -379,4 +387,7 @@ def _watch_for_stop() -> Stop:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    # Taking torch apart at the interpreter's exit costs up to a second of CPU time that no phase would hold.
+    os._exit(status)

@@ -12,6 +12,7 @@ from harness import code
 from harness.metrics import METRICS
 from harness.protocol import ADAPTIVE_MARKS, adaptive_protocols
 from harness.published import TITLES, PublishedRow, dataset_key, dataset_title, match
+from harness.report import costs
 from harness.report.row import FINISHED, Row, decimals_of, higher_is_better, metric_title
 from harness.types import Label, RunRecord, Tally, content_hash, recipe_identity
 
@@ -93,7 +94,6 @@ def _single(record: RunRecord, label: Label, published: Sequence[PublishedRow]) 
 def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: str) -> Row:
     """All of a row but its value."""
     own = record.spec.dataset.get("kind") in OWN_KINDS
-    training = record.training or {}
     limits = record.data.get("limits") or {}
     return Row(
         task=label.task,
@@ -107,8 +107,6 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         params=record.model.get("num_parameters"),
         status=record.status,
         seeds=1,
-        tokens_per_s=training.get("tokens_per_s"),
-        seconds=training.get("seconds"),
         device=record.machine.get("device_name") or record.spec.device,
         suite=label.suite,
         profile=label.profile,
@@ -126,6 +124,7 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         kernel=record.spec.kernel,
         device_kind=record.spec.device.split(":")[0],
         recipe_id=recipe_id(record.spec.model, record.spec.recipe),
+        **costs.figures(record),
     )
 
 
@@ -186,17 +185,11 @@ def _together(rows: list[Row]) -> Row:
         seeds=len(rows),
         seed_mean=mean,
         seed_std=statistics.stdev(values) if len(values) > 1 else None,
-        tokens_per_s=_mean(row.tokens_per_s for row in rows),
-        seconds=_mean(row.seconds for row in rows),
+        **costs.together(rows),
         run_ids=tuple(name for row in rows for name in row.run_ids),
         seed_list=tuple(seed for row in rows for seed in row.seed_list),
         beyond_limit=any(row.beyond_limit for row in rows),
     )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
 
 
 def _protocols(record: RunRecord) -> tuple[str, ...]:
