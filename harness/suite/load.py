@@ -74,6 +74,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
     block: SuiteBlock | None = check(root, SuiteBlock, (), problems)
     dataset = dataset_block(root, problems)
     _known_names(root, problems)
+    _metrics_fit(root, dataset, problems)
     configs = {
         name: _model(member.node, ("entries", name, "model"), problems)
         for name, member in _entries(root).items()
@@ -139,6 +140,20 @@ def _known_names(root: Node, problems: Problems) -> None:
         value = member.node.members.get("published")
         if value is not None and isinstance(value.node.value, str) and value.node.value not in rows:
             problems.unknown(value.node.where, f"entries.{name}.published", value.node.value, rows)
+
+
+def _metrics_fit(root: Node, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """No bits per word under the name of bits per character."""
+    member = root.members.get("metrics")
+    if member is None or not isinstance(member.node.value, tuple) or problems.found:
+        return
+    unit = data.facts(dataset).unit
+    for index, item in enumerate(member.node.value):
+        metric = METRICS[str(item.value)]
+        if unit in metric.not_per:
+            fitting = ", ".join(name for name, other in METRICS.items() if unit not in other.not_per)
+            text = f"metrics[{index}] '{metric.name}' is in {metric.unit}, but a unit of this dataset is a {unit}"
+            problems.add(item.where, f"{text}; it has {fitting}")
 
 
 def _kernel(name: str, entry: Node, problems: Problems) -> None:
