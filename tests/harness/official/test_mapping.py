@@ -61,6 +61,16 @@ def test_an_lstm_predicts_what_torchs_own_layers_predict(tmp_path: Path, legacy:
     assert found.model == {"builder": "awd-lstm", **sizes, "dropout": rates}
 
 
+def test_a_decoder_with_a_copy_of_the_embedding_is_tied(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    writer = Writer()
+    layers, _ = lstm_layers(writer, rng, drop=0.5)
+    embedding = rng.normal(size=(VOCAB, WIDTH)).astype(np.float32)
+    model = language_model(writer, layers, embedding, np.zeros(VOCAB, np.float32), embedding.copy())
+    found = found_in(writer.zipped(tmp_path / "m.pt", [model, criterion(writer, []), optimizer()]))
+    assert found.model["tie"] is True
+
+
 def test_a_decoder_of_its_own_makes_an_untied_model(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     writer = Writer()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from official_objects import criterion, language_model, lstm, lstm_weights, optimizer
 from pickle_assembler import Call, Global, Writer
 
@@ -178,6 +181,32 @@ def test_a_hostile_file_is_refused_by_name_and_nothing_of_it_is_run(data: Path, 
         assert "names posix.system, which no official checkpoint has a use for; nothing in it was run" in line
     assert not mark.exists()
     assert not (tmp_path / "out").exists()
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=3))
+def test_changed_bytes_are_a_checkpoint_or_one_refusal(
+    data: Path, tmp_path: Path, legacy: bool, changes: list[tuple[float, int]]
+) -> None:
+    writer = Writer(sources=legacy)
+    file = (writer.legacy if legacy else writer.zipped)(tmp_path / "m.pt", small_model(writer, 6))
+    raw = bytearray(file.read_bytes())
+    for where, value in changes:
+        raw[int(where * (len(raw) - 1))] = value
+    file.write_bytes(raw)
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+    with suppress(CheckpointError):
+        import_checkpoint(file, data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("cutoffs", [[3, 2], [2, 2], [2, 6], [0, 3]])
+def test_cutoffs_that_do_not_fit_are_one_line(data: Path, tmp_path: Path, cutoffs: list[int]) -> None:
+    writer = Writer()
+    root = small_model(writer, 6)
+    root[1] = criterion(writer, cutoffs, (np.zeros((2, 4), np.float32), np.zeros(2, np.float32)))
+    line = refused(writer.legacy(tmp_path / "m.pt", root), "--data", data, "--out", tmp_path / "out")
+    assert "holds a model that cannot be built" in line
+    assert "cutoffs" in line
 
 
 def test_another_checkpoint_is_never_overwritten(data: Path, tmp_path: Path) -> None:
