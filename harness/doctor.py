@@ -13,6 +13,12 @@ from typing import Any, Literal
 from harness import code, data, machine
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
+GET_SENSOR = {
+    "nvml": "NVIDIA's driver brings libnvidia-ml.so.1; without a GPU its columns are null",
+    "gpm": "NVIDIA GPUs from Hopper on have it, with a driver from 525 on; elsewhere its columns are null",
+    "rapl": "where /sys/class/powercap/*/energy_uj exists, root can let it be read; elsewhere package energy is null",
+}
+WITHOUT_SENSOR = "its columns are null, with this reason"
 COMPILERS = ("cc", "gcc", "clang")
 
 
@@ -120,7 +126,8 @@ def _sensors() -> list[Check]:
         available = found["status"] == "available"
         told = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in found["details"].items() if value)
         detail = told or "answers" if available else found["reason"]
-        checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail))
+        hint = None if available else GET_SENSOR.get(name, WITHOUT_SENSOR)
+        checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail, hint))
     return checks
 
 

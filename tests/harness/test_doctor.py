@@ -51,6 +51,7 @@ def test_each_sensor_is_available_or_says_why_not(monkeypatch: pytest.MonkeyPatc
         ("missing", "no NVIDIA driver"),
         ("ok", "answers"),
     ]
+    assert all(check.hint for check in checks.values() if check.status == "missing")
     assert list(checks) == ["sensor cpu", "sensor nvml", "sensor rapl"]
 
 
