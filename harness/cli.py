@@ -94,7 +94,7 @@ def run(
     from harness import device as devices
     from harness.run import Plan, SuiteInterrupted, run_suite
     from harness.store import Store
-    from harness.suite import load, resolve
+    from harness.suite import check_vocabulary, load, resolve
 
     loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
     chosen = devices.resolve(device)
@@ -103,6 +103,7 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
+        check_vocabulary(loaded, data.read_manifest(prepared)["alphabet_size"])
         records = run_suite(Plan(specs, prepared, Store(results), again), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()

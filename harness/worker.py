@@ -283,10 +283,12 @@ def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> None:
     assert spec.checkpoint is not None
     folder = Path(spec.checkpoint)
     index = checkpoint.read_index(folder)
-    if list(index.get("vocabulary", [])) != list(corpus.vocabulary):
+    saved = list(index.get("vocabulary", []))
+    if saved != list(corpus.vocabulary):
+        same = ", the same in another order" if sorted(saved) == sorted(corpus.vocabulary) else ""
         raise CheckpointError(
-            f"{folder}: its vocabulary ({len(index.get('vocabulary', []))} tokens) is not that of "
-            f"{corpus.name} ({corpus.vocab_size} tokens); score it on the dataset it was trained on"
+            f"{folder}: its vocabulary ({len(saved)} tokens) is not that of {corpus.name} ({corpus.vocab_size} "
+            f"tokens{same}); score it on the dataset{', in the order,' if same else ''} it was trained on"
         )
     if not isinstance(index.get("model"), Mapping):
         raise CheckpointError(f"{folder}: its index does not say what model it holds; train it again")

@@ -29,6 +29,7 @@ EVENT_SPACE = (
 
 BLOCK_BYTES = 1 << 24
 _STEP = 1 << 22
+_SPACES = bytes(32 if chr(code).isspace() and code != 10 else code for code in range(128)) + bytes(range(128, 256))
 
 
 def encode(
@@ -124,19 +125,25 @@ def _blocks(piece: Piece, block_bytes: int) -> Iterator[bytes]:
     from harness.data import text
 
     rest = b""
+    is_inside_line = False
     for chunk in text.read_bytes(piece, block_bytes):
         end = max(chunk.rfind(b"\n"), chunk.rfind(b" ")) + 1
         if end:
-            yield _line_feeds(rest + chunk[:end])
-            rest = b""
+            yield _plain(rest + chunk[:end])
+            rest, is_inside_line = b"", chunk[end - 1 : end] == b" "
         rest += chunk[end:]
-    if rest:
-        last = _line_feeds(rest)
-        yield last if last.endswith(b"\n") else last + b"\n"
+    last = _plain(rest)
+    if last.endswith(b"\n"):
+        yield last
+    elif last or is_inside_line:
+        yield last + b"\n"
 
 
-def _line_feeds(block: bytes) -> bytes:
-    return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+def _plain(block: bytes) -> bytes:
+    """Every line end a line feed, and all other white space of ASCII a space."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return block.translate(_SPACES)
 
 
 class _Words:

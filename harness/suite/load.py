@@ -11,10 +11,11 @@ from typing import Any
 import kernels
 import models
 from harness import data, published
-from harness.errors import DataError, SuiteError
+from harness.errors import SuiteError
 from harness.metrics import METRICS
 from harness.suite.check import Keys, Problems, check, dotted, locate, own_words
 from harness.suite.dataset import dataset_block
+from harness.suite.fit import misfit
 from harness.suite.merge import apply_overrides, apply_profile, without
 from harness.suite.nodes import Node, Where, read_yaml
 from harness.suite.shape import DEFAULT_PROFILE, EntryBlock, SuiteBlock, as_json, is_name, name_rule
@@ -74,6 +75,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
     block: SuiteBlock | None = check(root, SuiteBlock, (), problems)
     dataset = dataset_block(root, problems)
     _known_names(root, problems)
+    _metrics_fit(root, dataset, problems)
     configs = {
         name: _model(member.node, ("entries", name, "model"), problems)
         for name, member in _entries(root).items()
@@ -85,7 +87,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
         if isinstance(config, SourceConfig) and dataset:
             _source(root, name, config, dataset, problems)
         elif config is not None and dataset:
-            _fits(root, name, config, dataset, problems)
+            _vocabulary_fits(root, name, config, dataset, problems)
     problems.raise_if_any(note)
     if block is None:
         raise AssertionError("a block that does not fit leaves a problem")
@@ -137,6 +139,20 @@ def _known_names(root: Node, problems: Problems) -> None:
         value = member.node.members.get("published")
         if value is not None and isinstance(value.node.value, str) and value.node.value not in rows:
             problems.unknown(value.node.where, f"entries.{name}.published", value.node.value, rows)
+
+
+def _metrics_fit(root: Node, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """No bits per word under the name of bits per character."""
+    member = root.members.get("metrics")
+    if member is None or not isinstance(member.node.value, tuple) or problems.found:
+        return
+    unit = data.facts(dataset).unit
+    for index, item in enumerate(member.node.value):
+        metric = METRICS[str(item.value)]
+        if unit in metric.not_per:
+            fitting = ", ".join(name for name, other in METRICS.items() if unit not in other.not_per)
+            text = f"metrics[{index}] '{metric.name}' is in {metric.unit}, but a unit of this dataset is a {unit}"
+            problems.add(item.where, f"{text}; it has {fitting}")
 
 
 def _kernel(name: str, entry: Node, problems: Problems) -> None:
@@ -213,17 +229,13 @@ def _source(root: Node, name: str, config: SourceConfig, dataset: Mapping[str, A
             problems.add(locate(root, at, root.where), text)
 
 
-def _fits(root: Node, name: str, config: Any, dataset: Mapping[str, Any], problems: Problems) -> None:
-    """A model that fits the vocabulary, where the dataset's table knows it before any data is read."""
-    path = ("entries", name, "model")
-    try:
-        vocab_size = data.facts(dataset).vocab_size
-        if vocab_size is not None:
-            config.num_parameters(vocab_size)
-    except DataError:
-        return  # already among the problems
-    except ValueError as error:
-        problems.add(*own_words(str(error), root, path, path, locate(root, path, root.where)))
+def _vocabulary_fits(root: Node, name: str, config: Any, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """Where the table of datasets knows the vocabulary; the user's own text is looked at once it is prepared."""
+    vocab_size = data.facts(dataset).vocab_size if not problems.found else None
+    problem = misfit(config, vocab_size) if vocab_size is not None else None
+    if problem is not None:
+        path = ("entries", name, "model")
+        problems.add(*own_words(problem, root, path, path, locate(root, path, root.where)))
 
 
 @cache
