@@ -165,7 +165,7 @@ def _triton() -> Check:
     found = version("triton")
     reason = backend.unavailable("cuda")
     if reason is not None:
-        return Check("triton", "missing", f"{found}, but its kernels cannot run: {reason}")
+        return Check("triton", "missing", f"{found}, but its kernels cannot run: {reason}", "they need an NVIDIA GPU")
     return Check("triton", "ok", f"{found}, for backends named triton")
 
 

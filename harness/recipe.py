@@ -49,7 +49,7 @@ class WindowSampling:
     std: float = 5.0
     minimum: int = 5
     scale_lr: bool = True
-    multiple: int = 1
+    multiple: int = field(default=1, metadata=LATER)
 
     def __post_init__(self) -> None:
         if not 0 <= self.half_probability <= 1:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
+
+from models.config import LATER
 
 UNVERIFIED = ("graph",)
 """Switches whose code only a CUDA device runs and none has run yet: off unless asked for, and a record says so."""
@@ -24,14 +26,14 @@ class Speed:
 
     __pydantic_config__ = {"extra": "forbid"}
 
-    resident: bool = True
-    folded_clip: bool = False
-    graph: bool = False
+    resident: bool = field(default=True, metadata=LATER)
+    folded_clip: bool = field(default=False, metadata=LATER)
+    graph: bool = field(default=False, metadata=LATER)
 
 
 def applied(speed: Mapping[str, Any], device: str) -> Speed:
     """The switches as they take effect on a device: `cpu` or `cuda:0`."""
-    chosen = Speed(**speed)
+    chosen = Speed(**{each.name: bool(speed[each.name]) for each in fields(Speed) if each.name in speed})
     return chosen if device.startswith("cuda") else replace(chosen, **dict.fromkeys(CUDA_ONLY, False))
 
 

@@ -325,16 +325,9 @@ def _without_window(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_identity(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe whose validation says nothing of its window; the lengths it trains on (`windows`) stay.
-
-    A `multiple` of 1 rounds nothing: it is left out, as it is from the recipes that were named before it was there.
-    """
-    kept = dict(recipe)
-    if kept.get("validation"):
-        kept["validation"] = _without_window(kept["validation"])
-    if kept.get("windows"):
-        kept["windows"] = {name: value for name, value in kept["windows"].items() if (name, value) != ("multiple", 1)}
-    return kept
+    """A recipe whose validation says nothing of its window; the lengths it trains on (`windows`) stay."""
+    validation = recipe.get("validation")
+    return {**recipe, "validation": _without_window(validation)} if validation else dict(recipe)
 
 
 def _plain(value: Any) -> Any:

@@ -64,7 +64,7 @@ RECORD: Mapping[str, Kind] = {
     "costs": _or_null(OBJECT),
 }
 SPEC: Mapping[str, Kind] = {
-    **dict.fromkeys(("dataset", "dataset_identity", "model", "evaluation"), OBJECT),
+    **dict.fromkeys(("dataset", "dataset_identity", "model", "evaluation", "speed"), OBJECT),
     "recipe": _or_null(OBJECT),
     "checkpoint": _or_null(TEXT),
     "checkpoint_sha256": _or_null(TEXT),

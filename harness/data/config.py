@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from harness.data.registry import (
@@ -15,6 +15,7 @@ from harness.data.registry import (
     dataset,
     near,
 )
+from models.config import LATER
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What may name a dataset: it becomes part of run and folder names."""
@@ -112,11 +113,13 @@ class OwnWords(OwnFiles):
     """The user's own UTF-8 text as words cut at white space, with `<eos>` at each line's end; files as for characters.
 
     Every word of the three splits is in the vocabulary. `vocabulary` orders it: by `frequency` in the training
-    split, or by `first-appearance` over train, valid and test.
+    split, or by `first-appearance` over train, valid and test. `unit` says what a token stands for: `char` for the
+    official code's character files, which set a space between any two.
     """
 
     kind: Literal["words"]
     vocabulary: VocabularyOrder = DEFAULT_ORDER
+    unit: Literal["word", "char"] = field(default="word", metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ def facts(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetFacts:
     if isinstance(config, OwnFiles):
         name = own.name_of(config)
         files = tuple(Path(path).name for path in own.files_of(config).values())
-        return DatasetFacts(name, name, own.UNITS[config.kind], own.EVENT_SPACE[config.kind], None, None, files)
+        return DatasetFacts(name, name, own.unit_of(config), own.EVENT_SPACE[config.kind], None, None, files)
     if isinstance(config, MarkovSource):
         num_tokens = {split: getattr(config, split) for split in SPLITS}
         title, words = markov.title(config), markov.event_space(config)

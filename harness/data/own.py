@@ -17,13 +17,17 @@ from harness.errors import DataError
 VERSION = 1
 """Changes whenever the same file would give other ids."""
 
-UNITS = {"bytes": "byte", "chars": "char", "words": "word"}
 
 EVENT_SPACE = {
     "bytes": "one token per byte; newlines kept; nothing added at a line's end",
     "chars": "one token per Unicode code point of the UTF-8 text; newlines kept; nothing added at a line's end",
     "words": words.EVENT_SPACE,
 }
+
+
+def unit_of(config: Own) -> str:
+    """What a metric divides by."""
+    return config.unit if isinstance(config, OwnWords) else {"bytes": "byte", "chars": "char"}[config.kind]
 
 
 def name_of(config: Own) -> str:
@@ -66,6 +70,7 @@ def identity(config: Own, files: Mapping[str, Path]) -> dict[str, Any]:
     return {
         "name": name_of(config),
         **order,
+        **({"unit": "char"} if unit_of(config) == "char" and isinstance(config, OwnWords) else {}),
         "kind": config.kind,
         "preparation": VERSION,
         "fractions": list(config.fractions) if config.fractions is not None else None,

@@ -11,12 +11,13 @@ from typing import Any
 import kernels
 import models
 from harness import data, published
-from harness.errors import DataError, SuiteError
+from harness.errors import SuiteError
 from harness.metrics import METRICS
 from harness.suite.check import Keys, Problems, check, dotted, locate, own_words
 from harness.suite.dataset import dataset_block
+from harness.suite.fit import misfit
 from harness.suite.merge import apply_overrides, apply_profile, without
-from harness.suite.nodes import Node, Where, read_yaml
+from harness.suite.nodes import Node, Where, plain, read_yaml
 from harness.suite.shape import DEFAULT_PROFILE, EntryBlock, SuiteBlock, as_json, is_name, name_rule
 from harness.suite.wording import near, shown
 from harness.types import Entry, Suite
@@ -86,7 +87,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
         if isinstance(config, SourceConfig) and dataset:
             _source(root, name, config, dataset, problems)
         elif config is not None and dataset:
-            _fits(root, name, config, dataset, problems)
+            _vocabulary_fits(root, name, config, dataset, problems)
     problems.raise_if_any(note)
     if block is None:
         raise AssertionError("a block that does not fit leaves a problem")
@@ -193,7 +194,7 @@ def _model(entry: Node, path: Keys, problems: Problems) -> Any:
         return None
     name, where = builder.node.value, builder.node.where
     if not isinstance(name, str):
-        problems.add(where, f"{dotted(path)}.builder must be text, got {shown(name)}")
+        problems.add(where, f"{dotted(path)}.builder must be text, got {shown(plain(builder.node))}")
         return None
     if name not in models.BUILDERS:
         problems.unknown(where, f"{dotted(path)}.builder", name, models.BUILDERS)
@@ -230,17 +231,13 @@ def _source(root: Node, name: str, config: SourceConfig, dataset: Mapping[str, A
             problems.add(locate(root, at, root.where), text)
 
 
-def _fits(root: Node, name: str, config: Any, dataset: Mapping[str, Any], problems: Problems) -> None:
-    """A model that fits the vocabulary, where the dataset's table knows it before any data is read."""
-    path = ("entries", name, "model")
-    try:
-        vocab_size = data.facts(dataset).vocab_size
-        if vocab_size is not None:
-            config.num_parameters(vocab_size)
-    except DataError:
-        return  # already among the problems
-    except ValueError as error:
-        problems.add(*own_words(str(error), root, path, path, locate(root, path, root.where)))
+def _vocabulary_fits(root: Node, name: str, config: Any, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """Where the table of datasets knows the vocabulary; the user's own text is looked at once it is prepared."""
+    vocab_size = data.facts(dataset).vocab_size if not problems.found else None
+    problem = misfit(config, vocab_size) if vocab_size is not None else None
+    if problem is not None:
+        path = ("entries", name, "model")
+        problems.add(*own_words(problem, root, path, path, locate(root, path, root.where)))
 
 
 @cache

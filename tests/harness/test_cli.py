@@ -79,7 +79,7 @@ def test_columns_are_chosen_and_a_wrong_one_is_told_the_nearest(results: Path) -
     done = call("table", str(results), "--format", "json", "--columns", "Model,cpu_percent,rss")
     assert list(json.loads(done.stdout)[0]) == ["model", "cpu_percent", "peak_rss_bytes"]
     done = call("table", str(results), "--columns", "gpu_percnt")
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert "column 'gpu_percnt' is unknown. Did you mean 'gpu_percent'?" in done.stderr
 
 

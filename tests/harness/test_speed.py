@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 from record_factory import spec
 
-from harness.speed import applied, changed, unverified
+from harness.recipe import WindowSampling
+from harness.speed import Speed, applied, changed, unverified
+from harness.suite.shape import as_json
 
 
 def test_a_cpu_takes_no_notice_of_what_only_cuda_can_do() -> None:
@@ -29,8 +31,8 @@ def test_a_switch_names_another_run_of_the_same_quality() -> None:
     assert replace(plain, device="cpu").run_id == replace(graph, device="cpu").run_id
 
 
-def test_a_multiple_of_one_names_no_new_run() -> None:
-    windows = {"half_probability": 0.05, "std": 5.0, "minimum": 5, "scale_lr": True}
-    runs = [replace(spec(), recipe={"lr": 1e-3, "windows": {**windows, **more}}).run_id
-            for more in ({}, {"multiple": 1}, {"multiple": 8})]  # fmt: skip
-    assert runs[0] == runs[1] != runs[2]
+def test_what_stands_at_its_default_is_not_written_into_a_block() -> None:
+    assert as_json(Speed()) == {}
+    assert as_json(Speed(graph=True)) == {"graph": True}
+    assert "multiple" not in as_json(WindowSampling())
+    assert as_json(WindowSampling(multiple=8))["multiple"] == 8

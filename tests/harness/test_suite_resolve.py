@@ -196,3 +196,17 @@ def test_a_damaged_index_is_one_line(tmp_path: Path, files: dict[str, Any]) -> N
     with pytest.raises(CheckpointError) as caught:
         resolve(load(path), device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def test_a_later_key_at_its_default_changes_no_name(tmp_path: Path) -> None:
+    """Runs were named before these keys were: written out at their defaults they are left out again."""
+    plain = first(write(tmp_path))
+    sgd = ("entries.lstm.recipe.optimizer=sgd",)
+    assert "cutoffs" not in plain.model
+    assert plain.recipe is not None
+    assert "averaging" not in plain.recipe
+    for override in ("model.cutoffs=[]", "model.tail_order=forward", "recipe.averaging=null", "recipe.finetune=null"):
+        assert first(write(tmp_path), overrides=(f"entries.lstm.{override}",)).run_id == plain.run_id
+    for override in ("model.cutoffs=[3]", "recipe.averaging={}", "recipe.finetune={epochs: 1}"):
+        overrides = (*sgd, f"entries.lstm.{override}")
+        assert first(write(tmp_path), overrides=overrides).run_id != first(write(tmp_path), overrides=sgd).run_id

@@ -76,7 +76,7 @@ def test_every_figure_the_official_code_says_of_itself_is_ours(legacy: Path, tmp
 
 SUITE = """
 suite: imported
-dataset: {{kind: words, name: cut, folder: {folder}, vocabulary: first-appearance}}
+dataset: {{kind: words, name: cut, folder: {folder}, vocabulary: first-appearance, unit: {unit}}}
 metrics: [{metric}]
 evaluation: {{protocols: [exact, official], splits: [test]}}
 entries:
@@ -91,7 +91,13 @@ def test_a_suites_entry_scores_an_imported_checkpoint(legacy: Path, tmp_path: Pa
     folder, metric = CASES[name]
     recorded = json.loads((legacy / f"{name}.json").read_text())
     imported = import_checkpoint(legacy / f"{name}.pt", legacy / folder, tmp_path / "out")
-    text = SUITE.format(folder=legacy / folder, metric=metric, model=json.dumps(imported.model), out=tmp_path / "out")
+    text = SUITE.format(
+        unit="char" if metric == "bpc" else "word",
+        folder=legacy / folder,
+        metric=metric,
+        model=json.dumps(imported.model),
+        out=tmp_path / "out",
+    )
     (tmp_path / "suite.yaml").write_text(text)
     suite = load(tmp_path / "suite.yaml")
     [spec] = resolve(suite, device="cpu")
