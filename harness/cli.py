@@ -60,6 +60,22 @@ set_option = click.option(
 )  # fmt: skip
 
 
+def budget_options(command: Any) -> Any:
+    """How long a run may take, in all and this time, and where its checkpoints come from."""
+    for option in (
+        click.option("--resume-from", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
+                     help="Go on from the checkpoints of this runs/RUN_ID folder, carried from elsewhere."),
+        click.option("--leg", "leg_s", type=float, metavar="SECONDS",
+                     help="Save and stop after so long; the same command goes on from there."),
+        click.option("--tokens-per-s", type=float, metavar="N",
+                     help="With --time-budget: plan for this rate instead of measuring one."),
+        click.option("--time-budget", "time_budget_s", type=float, metavar="SECONDS",
+                     help="Plan the schedule into this time; the plan is kept for every leg that follows."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
@@ -77,6 +93,7 @@ def main() -> None:
 @data_option
 @click.option("--again", is_flag=True, help="Repeat finished runs; their old records are kept in history.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
+@budget_options
 def run(
     suite: str,
     profile: str | None,
@@ -88,13 +105,16 @@ def run(
     data_path: str | None,
     again: bool,
     quiet: bool,
+    **limits: Any,
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard."""
-    from harness import data, progress
+    from harness import data, limited, progress
     from harness import device as devices
     from harness.run import Plan, SuiteInterrupted, run_suite
     from harness.store import Store
     from harness.suite import load, resolve
+
+    within = limited.Limits(**limits)
 
     loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
     chosen = devices.resolve(device)
@@ -103,10 +123,11 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        records = run_suite(Plan(specs, prepared, Store(results), again), reporter)
+        specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
+        records = run_suite(Plan(specs, prepared, Store(results), again, within.deadline), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
-        click.echo(_interruption(interrupted.run_id, saved=interrupted.saved), err=True)
+        click.echo(within.farewell(interrupted, Store(results)), err=True)
         sys.exit(EXIT_INTERRUPTED)
     finally:
         reporter.stop()
@@ -304,12 +325,6 @@ def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) ->
     path = board.save(store)
     _warn_of(store.problems)
     click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
-
-
-def _interruption(run_id: str, *, saved: bool) -> str:
-    if saved:
-        return f"harness: stopped; {run_id} is saved and the same command goes on from there"
-    return f"harness: stopped; {run_id} goes on from its last checkpoint with the same command"
 
 
 def _warn_of(problems: list[str]) -> None:

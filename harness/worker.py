@@ -15,13 +15,15 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import legs
 from harness.errors import DeviceError, HarnessError
-from harness.types import RunRecord, RunSpec
+from harness.partial import SCORES, KeptScores
+from harness.types import RunRecord, RunSpec, content_hash
 
 if TYPE_CHECKING:
     from harness.recipe import Recipe
@@ -36,12 +38,18 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told: the spec, the prepared data's folder, the results tree and the installed code."""
+    """What a worker is told: the spec, the prepared data's folder, the results tree and the installed code.
+
+    left_s: seconds until the worker must begin to save, None for as long as it takes. calibrate_s: measure how fast
+    the run would go, for about so long per part, instead of running it.
+    """
 
     spec: RunSpec
     prepared: Path
     results: Path
     code: Mapping[str, str]
+    left_s: float | None = None
+    calibrate_s: float | None = None
 
     def to_line(self) -> str:
         return json.dumps(
@@ -50,6 +58,8 @@ class Job:
                 "prepared": str(self.prepared),
                 "results": str(self.results),
                 "code": dict(self.code),
+                "left_s": self.left_s,
+                "calibrate_s": self.calibrate_s,
             }
         )
 
@@ -57,7 +67,12 @@ class Job:
     def from_line(cls, line: str) -> Job:
         value = json.loads(line)
         return cls(
-            RunSpec.from_json(value["spec"]), Path(value["prepared"]), Path(value["results"]), dict(value["code"])
+            RunSpec.from_json(value["spec"]),
+            Path(value["prepared"]),
+            Path(value["results"]),
+            dict(value["code"]),
+            value["left_s"],
+            value["calibrate_s"],
         )
 
 
@@ -66,10 +81,14 @@ def main() -> int:
     emit = _claim_stdout()
     job = Job.from_line(_read_line(0))
     stop = _watch_for_stop()
+    if job.left_s is not None:
+        stop = legs.ending(job.left_s - _reserve_s(job.spec), stop)
     from harness.store import Store
     from harness.train import Interrupted
 
     store = Store(job.results)
+    if job.calibrate_s is not None:
+        return _calibrate(job, store.run_folder(job.spec.run_id) / "calibration", emit, stop)
     try:
         record = run(job, store.run_folder(job.spec.run_id), emit, stop)
     except Interrupted as reason:
@@ -110,8 +129,51 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     return record
 
 
+def _reserve_s(spec: RunSpec) -> float:
+    """Kept at a leg's end: two checkpoints' time, since the last one may come just after another."""
+    return 2 * float(spec.plan["rates"]["save_s"]) if spec.plan is not None else 0.0
+
+
+def _calibrate(job: Job, folder: Path, emit: Emit, stop: Stop) -> int:
+    """Measure in place of running; what went wrong is the last line on standard error."""
+    import shutil
+
+    from harness import calibration
+    from harness.train import Diverged, Interrupted
+
+    spec, seconds = job.spec, job.calibrate_s or 0.0
+    try:
+        model, corpus = _build(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
+        rates = calibration.measure(spec, model, corpus, folder, autocast=_autocast(spec), seconds=seconds, stop=stop)
+    except Interrupted:
+        return EXIT_INTERRUPTED
+    except (HarnessError, Diverged) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    emit({"event": "rates", "rates": rates})
+    return 0
+
+
 def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> None:
     """Do the work of one run, putting each part into the record as soon as it is known."""
+    spec = job.spec
+    model, corpus = _build(record, job, emit)
+    if spec.recipe is not None:
+        _train(record, model, corpus, folder, emit, stop)
+    elif spec.checkpoint is not None:
+        _load_checkpoint(spec, model, corpus)
+    kept = KeptScores(folder / "checkpoints" / SCORES, _scored_thing(record))
+    record.scores = _evaluate(spec, model, corpus, kept, emit, stop)
+    kept.forget()
+    record.timings = _time_kernels(spec, model, emit, stop)
+    if any(value is None for score in record.scores for value in score["metrics"].values()):
+        record.status, record.error = "diverged", "a score is not a finite number"
+
+
+def _build(record: RunRecord, job: Job, emit: Emit) -> tuple[Any, Any]:
+    """The run's model on its device, and its corpus; machine, data and model go into the record."""
     import torch
 
     import models
@@ -138,14 +200,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
         "dtype": spec.dtype,
         "kernels": dict(getattr(model, "kernels", {})),
     }
-    if spec.recipe is not None:
-        _train(record, model, corpus, folder, emit, stop)
-    elif spec.checkpoint is not None:
-        _load_checkpoint(spec, model, corpus)
-    record.scores = _evaluate(spec, model, corpus, emit, stop)
-    record.timings = _time_kernels(spec, model, emit, stop)
-    if any(value is None for score in record.scores for value in score["metrics"].values()):
-        record.status, record.error = "diverged", "a score is not a finite number"
+    return model, corpus
 
 
 def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
@@ -222,7 +277,14 @@ def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+def _scored_thing(record: RunRecord) -> str:
+    """A hash of what is scored, and by which code: scores of anything else are no use to a later leg."""
+    weights = (record.training or {}).get("checkpoint_sha256") or record.spec.checkpoint_sha256
+    return content_hash([record.spec.identity, record.code["source_sha256"], weights])
+
+
+def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+    """Rows of every split under every protocol; those that an earlier leg has scored are not scored again."""
     from pydantic import TypeAdapter
 
     from harness.evaluate import Tick, score_splits
@@ -245,11 +307,17 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) ->
 
     evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
     rows = []
-    for found in score_splits(model, corpus.splits, evaluation, spec.label.metrics, on_start=on_start):
-        row = asdict(found)
-        for part in ("metrics", "std_errors"):
-            row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
-        rows.append(row)
+    for protocol in evaluation.protocols:
+        for split in evaluation.splits:
+            row = kept.find(protocol, split)
+            if row is None:
+                piece = replace(evaluation, protocols=(protocol,), splits=(split,))
+                [found] = score_splits(model, corpus.splits, piece, spec.label.metrics, on_start=on_start)
+                row = asdict(found)
+                for part in ("metrics", "std_errors"):
+                    row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
+                kept.add(row)
+            rows.append(row)
     return rows
 
 

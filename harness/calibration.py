@@ -1,0 +1,205 @@
+"""How fast one run goes on this machine: a few real steps, a checkpoint, and the beginning of every scoring.
+
+Everything is done by the code that the run itself will use, on the run's own data and shapes, in a folder that is
+thrown away afterwards. Nothing of it reaches the run: model, optimiser and random generators are made anew there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from pydantic import TypeAdapter
+
+from harness import checkpoint, evaluate
+from harness.bench.model import cases_of, time_case
+from harness.budget import MEASURED, Rates
+from harness.protocol import Evaluation
+from harness.recipe import Recipe
+from harness.train import Hooks, Interrupted, Trainer
+from harness.types import Corpus, EvaluationProtocol, RunSpec
+
+WARMUP_STEPS = 3
+WARMUP_SHARE = 0.25
+MIN_STEPS = 2
+"""Fewest steps that are timed, however long they take."""
+
+
+class _Enough(Exception):  # noqa: N818 - ends a scoring whose speed is known
+    """Enough of a split has been scored."""
+
+
+class _Stopped(Exception):  # noqa: N818 - the request of the person in front, not that of the clock
+    """The calibration itself was asked to stop."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Asked after every step: waits for the device twice, when the steps to be timed begin and when they end."""
+
+    device: torch.device
+    seconds: float
+    stop: Callable[[], bool]
+    trainer: Trainer | None = None
+    began_s: float | None = None
+    ended_s: float = 0.0
+    began_tokens: int = 0
+    began_steps: int = 0
+    validation_s: float = 0.0
+    created_s: float = 0.0
+
+    def __call__(self) -> bool:
+        """Whether enough steps have been timed. Raises Interrupted where the run itself is to stop."""
+        if self.stop():
+            raise _Stopped
+        assert self.trainer is not None
+        progress, now = self.trainer.progress, time.perf_counter()
+        if self.began_s is None:
+            if progress.step >= WARMUP_STEPS and now - self.created_s >= WARMUP_SHARE * self.seconds:
+                _wait(self.device)
+                self.began_s = time.perf_counter()
+                self.began_tokens, self.began_steps = progress.tokens, progress.step
+                self.validation_s = progress.validation_seconds
+            return False
+        if progress.step - self.began_steps < MIN_STEPS or now - self.began_s < self.seconds:
+            return False
+        _wait(self.device)
+        self.ended_s = time.perf_counter()
+        return True
+
+
+def measure(
+    spec: RunSpec,
+    model: Any,
+    corpus: Corpus,
+    folder: Path,
+    *,
+    autocast: Callable[[], Any],
+    seconds: float,
+    stop: Callable[[], bool],
+) -> dict[str, Any]:
+    """`harness.budget.Rates` as JSON holds them. seconds: about how long each part is watched.
+
+    Raises Interrupted where `stop` says so, Diverged where the recipe fails within these few steps.
+    """
+    began_s, start_s = time.perf_counter(), time.time() - psutil.Process().create_time()
+    recipe = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {}))
+    device = next(model.parameters()).device
+    watch = _Watch(device, seconds, stop, created_s=began_s)
+    try:
+        rate, save_s = _training(spec, model, corpus, recipe, folder, autocast, watch)
+        keep_s = _time_to_save(folder / "keep", {"model": model.state_dict()})
+        own = evaluate.streams(recipe.validation.streams, recipe.validation.warmup, recipe.validation.window)
+        validation_s = _scoring_s(model, corpus.splits["valid"], own, seconds, stop) + keep_s
+        pieces = _pieces(spec, model, corpus, seconds, stop)
+        timing_s = _timing_s(spec, model)
+    except _Stopped:
+        raise Interrupted("calibration") from None
+    spent_s = start_s + time.perf_counter() - began_s
+    return asdict(
+        Rates(
+            source=MEASURED,
+            train_tokens_per_s=rate,
+            validation_s=validation_s,
+            scoring_s=sum(pieces) + timing_s,
+            longest_piece_s=max(validation_s, *pieces, 0.0),
+            start_s=start_s,
+            save_s=save_s,
+            spent_s=spent_s,
+        )
+    )
+
+
+def _training(
+    spec: RunSpec,
+    model: Any,
+    corpus: Corpus,
+    recipe: Recipe,
+    folder: Path,
+    autocast: Callable[[], Any],
+    watch: _Watch,
+) -> tuple[float, float]:
+    """Tokens per second of the training loop itself, and seconds of one checkpoint."""
+    identity = json.loads(json.dumps(spec.identity))
+    trainer = Trainer(
+        model, corpus, recipe, seed=spec.seed, folder=folder, identity=identity, autocast=autocast,
+        checkpoint_every_s=float("inf"), hooks=Hooks(stop=watch),
+    )  # fmt: skip
+    watch.trainer = trainer
+    started = time.perf_counter()
+    try:
+        trainer.fit()
+    except Interrupted:
+        seconds = watch.ended_s - (watch.began_s or started)
+        seconds -= trainer.progress.validation_seconds - watch.validation_s
+        rate = (trainer.progress.tokens - watch.began_tokens) / max(seconds, 1e-9)
+        return rate, time.perf_counter() - watch.ended_s
+    # A recipe shorter than the calibration: all of it was run.
+    rate = trainer.progress.tokens / max(trainer.progress.seconds, 1e-9)
+    saved_s = time.perf_counter()
+    trainer.save()
+    return rate, time.perf_counter() - saved_s
+
+
+def _pieces(spec: RunSpec, model: Any, corpus: Corpus, seconds: float, stop: Callable[[], bool]) -> list[float]:
+    """Seconds of each split under each of the suite's protocols."""
+    evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
+    return [
+        _scoring_s(model, corpus.splits[split], evaluate.protocol_for(name, split, evaluation), seconds, stop)
+        for name in evaluation.protocols
+        for split in evaluation.splits
+    ]
+
+
+def _scoring_s(
+    model: Any, ids: np.ndarray, protocol: EvaluationProtocol, seconds: float, stop: Callable[[], bool]
+) -> float:
+    """What the whole split would take at the pace of its beginning, the first window left out where there are more."""
+    started = time.perf_counter()
+    marks: list[tuple[float, int]] = []
+    done = 0
+
+    def tick(scored: int) -> None:
+        nonlocal done
+        done += scored
+        marks.append((time.perf_counter(), done))
+        if stop():
+            raise _Stopped
+        if marks[-1][0] - started >= seconds and len(marks) > 1:
+            raise _Enough
+
+    try:
+        evaluate.score(model, ids, protocol, tick=tick)
+    except _Enough:
+        (first_s, first), (last_s, last) = marks[0], marks[-1]
+        return (last_s - first_s) / (last - first) * (len(ids) - 1)
+    return time.perf_counter() - started
+
+
+def _timing_s(spec: RunSpec, model: Any) -> float:
+    """Kernels timed after scoring: one case of each op is timed, and stands for the others of it."""
+    total, cases = 0.0, cases_of(spec, model)
+    for op in dict.fromkeys(op for op, _, _ in cases):
+        mine = [(backend, case) for each, backend, case in cases if each == op]
+        started = time.perf_counter()
+        time_case(spec, op, *mine[0])
+        total += (time.perf_counter() - started) * len(mine)
+    return total
+
+
+def _time_to_save(folder: Path, groups: dict[str, Any]) -> float:
+    started = time.perf_counter()
+    checkpoint.save(folder, groups, {})
+    return time.perf_counter() - started
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
