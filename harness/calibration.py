@@ -6,7 +6,6 @@ thrown away afterwards. Nothing of it reaches the run: model, optimiser and rand
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,7 +21,6 @@ from harness import checkpoint, evaluate
 from harness.bench.model import cases_of, time_case
 from harness.budget import MEASURED, Rates
 from harness.protocol import Evaluation
-from harness.recipe import Recipe
 from harness.train import Hooks, Interrupted, Trainer
 from harness.types import Corpus, EvaluationProtocol, RunSpec
 
@@ -79,73 +77,56 @@ def measure(
     spec: RunSpec,
     model: Any,
     corpus: Corpus,
+    make_trainer: Callable[[Hooks], Trainer],
     folder: Path,
     *,
-    autocast: Callable[[], Any],
     seconds: float,
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
     """`harness.budget.Rates` as JSON holds them. seconds: about how long each part is watched.
 
-    Raises Interrupted where `stop` says so, Diverged where the recipe fails within these few steps.
+    make_trainer gives the run's own training loop; folder, where it and this keep their checkpoints, is the caller's
+    to throw away. Raises Interrupted where `stop` says so, Diverged where the recipe fails within these few steps.
     """
     began_s, start_s = time.perf_counter(), time.time() - psutil.Process().create_time()
-    recipe = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {}))
-    device = next(model.parameters()).device
-    watch = _Watch(device, seconds, stop, created_s=began_s)
+    watch = _Watch(next(model.parameters()).device, seconds, stop, created_s=began_s)
+    trainer = watch.trainer = make_trainer(Hooks(stop=watch))
+    validation = trainer.recipe.validation
     try:
-        rate, save_s = _training(spec, model, corpus, recipe, folder, autocast, watch)
+        rate, save_s = _training(trainer, watch)
         keep_s = _time_to_save(folder / "keep", {"model": model.state_dict()})
-        own = evaluate.streams(recipe.validation.streams, recipe.validation.warmup, recipe.validation.window)
+        own = evaluate.streams(validation.streams, validation.warmup, validation.window)
         validation_s = _scoring_s(model, corpus.splits["valid"], own, seconds, stop) + keep_s
         pieces = _pieces(spec, model, corpus, seconds, stop)
         timing_s = _timing_s(spec, model)
     except _Stopped:
         raise Interrupted("calibration") from None
-    spent_s = start_s + time.perf_counter() - began_s
-    return asdict(
-        Rates(
-            source=MEASURED,
-            train_tokens_per_s=rate,
-            validation_s=validation_s,
-            scoring_s=sum(pieces) + timing_s,
-            longest_piece_s=max(validation_s, *pieces, 0.0),
-            start_s=start_s,
-            save_s=save_s,
-            spent_s=spent_s,
-        )
+    rates = Rates(
+        source=MEASURED,
+        train_tokens_per_s=rate,
+        validation_s=validation_s,
+        scoring_s=sum(pieces) + timing_s,
+        longest_piece_s=max(validation_s, *pieces, 0.0),
+        start_s=start_s,
+        save_s=save_s,
+        spent_s=start_s + time.perf_counter() - began_s,
     )
+    return asdict(rates)
 
 
-def _training(
-    spec: RunSpec,
-    model: Any,
-    corpus: Corpus,
-    recipe: Recipe,
-    folder: Path,
-    autocast: Callable[[], Any],
-    watch: _Watch,
-) -> tuple[float, float]:
+def _training(trainer: Trainer, watch: _Watch) -> tuple[float, float]:
     """Tokens per second of the training loop itself, and seconds of one checkpoint."""
-    identity = json.loads(json.dumps(spec.identity))
-    trainer = Trainer(
-        model, corpus, recipe, seed=spec.seed, folder=folder, identity=identity, autocast=autocast,
-        checkpoint_every_s=float("inf"), hooks=Hooks(stop=watch),
-    )  # fmt: skip
-    watch.trainer = trainer
-    started = time.perf_counter()
+    progress = trainer.progress
     try:
         trainer.fit()
     except Interrupted:
-        seconds = watch.ended_s - (watch.began_s or started)
-        seconds -= trainer.progress.validation_seconds - watch.validation_s
-        rate = (trainer.progress.tokens - watch.began_tokens) / max(seconds, 1e-9)
-        return rate, time.perf_counter() - watch.ended_s
+        assert watch.began_s is not None
+        seconds = watch.ended_s - watch.began_s - (progress.validation_seconds - watch.validation_s)
+        return (progress.tokens - watch.began_tokens) / max(seconds, 1e-9), time.perf_counter() - watch.ended_s
     # A recipe shorter than the calibration: all of it was run.
-    rate = trainer.progress.tokens / max(trainer.progress.seconds, 1e-9)
     saved_s = time.perf_counter()
     trainer.save()
-    return rate, time.perf_counter() - saved_s
+    return progress.tokens / max(progress.seconds, 1e-9), time.perf_counter() - saved_s
 
 
 def _pieces(spec: RunSpec, model: Any, corpus: Corpus, seconds: float, stop: Callable[[], bool]) -> list[float]:

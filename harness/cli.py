@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,9 @@ class Group(click.Group):
     """Turns the one class of user errors into one line and an exit status; anything else is a bug and shows itself."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            # A scheduler's SIGTERM ends a command as Ctrl-C does: with a line, and nothing half written.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except HarnessError as error:

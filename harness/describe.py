@@ -177,7 +177,7 @@ def peak_memory_bytes(entry: Entry, recipe: Recipe, num_parameters: int, vocab_s
     value, 3 per logit (logits, their softmax, their gradient). A model without layers counts its logits alone.
     """
     weight_bytes = 8 if entry.dtype == "float64" else 4
-    value_bytes = {"float64": 8, "bfloat16": 2}.get(entry.dtype, 4)
+    value_bytes = {"float64": 8, "bfloat16": 2, "float16": 2}.get(entry.dtype, 4)
     copies = 4 if entry.model.get("dropout", {}).get("weight", 0) > 0 else 2
     kept = num_parameters * (copies + OPTIMIZER_MOMENTS[recipe.optimizer]) * weight_bytes
     layers, hidden = entry.model.get("layers", 0), entry.model.get("hidden", 0)

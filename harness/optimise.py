@@ -12,12 +12,29 @@ if TYPE_CHECKING:
     from harness.recipe import Recipe, Schedule
 
 
-def make_optimizer(recipe: Recipe, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam or SGD with L2 weight decay in the gradient, as the official code has it."""
+def make_optimizer(
+    recipe: Recipe, parameters: Iterable[torch.nn.Parameter], *, in_graph: bool = False
+) -> torch.optim.Optimizer:
+    """Adam or SGD with L2 weight decay in the gradient, as the official code has it, in torch's fused form.
+
+    in_graph: lr is a tensor on the device and the step counter lies beside it, so that a CUDA graph reads both anew.
+    """
     chosen = [parameter for parameter in parameters if parameter.requires_grad]
+    lr: float | torch.Tensor = torch.tensor(recipe.lr, device=chosen[0].device) if in_graph else recipe.lr
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(chosen, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    return torch.optim.Adam(chosen, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True)
+        return torch.optim.SGD(chosen, lr=lr, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.Adam(
+        chosen, lr=lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True, capturable=in_graph
+    )
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set lr of every group; one that is a tensor keeps its place in memory."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
 
 
 def decay_factor(recipe: Recipe, epochs_done: int) -> float:

@@ -147,6 +147,7 @@ def describe(event: dict[str, Any], metric: str, rate: _Rate) -> str | None:
     if kind == "evaluate":
         return f"scoring {event['split']} ({event['protocol']}) {event['done'] / max(1, event['total']):.0%}"
     phrases: dict[str, Callable[[], str]] = {
+        "problem": lambda: str(event["text"]),
         "resumed": lambda: f"resumed at step {event['step']:,} ({event['tokens']:,} tokens)",
         "validation": lambda: (
             f"validation {_number(event['value'])} {unit} at epoch {event['epoch']}, step {event['step']:,}"

@@ -36,7 +36,9 @@ class WindowSampling:
     """The official loop's random window lengths (awd-lstm-lm, main.py).
 
     With probability 1 - `half_probability` the base is BPTT, else half of it; the length is
-    max(`minimum`, int(normal(base, `std`))). `scale_lr` multiplies the step's learning rate by length / BPTT.
+    max(`minimum`, int(normal(base, `std`))). `multiple` above 1 then rounds it up or down to a multiple of that, by
+    chance and so that its mean stays: fewer distinct lengths, for code that prepares each. `scale_lr` multiplies the
+    step's learning rate by length / BPTT.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -45,6 +47,7 @@ class WindowSampling:
     std: float = 5.0
     minimum: int = 5
     scale_lr: bool = True
+    multiple: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.half_probability <= 1:
@@ -53,6 +56,8 @@ class WindowSampling:
             raise ValueError(f"std must not be negative, got {self.std}")
         if self.minimum < 1:
             raise ValueError(f"minimum must be at least 1, got {self.minimum}")
+        if self.multiple < 1:
+            raise ValueError(f"multiple must be at least 1, got {self.multiple}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,6 +75,8 @@ def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
                 with plan.store.lock(spec.run_id):
                     records.append(_run_one(spec, plan, reporter))
                     plan.store.label(spec.run_id, spec.label)
+                while plan.store.problems:
+                    reporter.note(f"{spec.label.entry}: {plan.store.problems.pop()}")
             except StoreError as problem:
                 reporter.note(f"{spec.label.entry}: {problem}")
                 problems.append(str(problem))

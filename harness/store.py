@@ -90,7 +90,7 @@ class Store:
             else:
                 (folder / CURVE).unlink(missing_ok=True)
         try:
-            self._label(record.run_id, record.spec.label, set_aside=True)
+            self.label(record.run_id, record.spec.label)
         except StoreError as problem:
             self.problems.append(str(problem))
 
@@ -105,11 +105,9 @@ class Store:
     def label(self, run_id: str, label: Label) -> None:
         """Give a run a place in a table; one of the same suite, entry and profile is brought up to date.
 
-        Raises StoreError where the labels that stand cannot be read or replaced.
+        Labels that cannot be read are set aside, and `problems` says so. Raises StoreError where they cannot be
+        replaced.
         """
-        self._label(run_id, label, set_aside=False)
-
-    def _label(self, run_id: str, label: Label, *, set_aside: bool) -> None:
         from filelock import FileLock, Timeout
 
         folder = self.run_folder(run_id)
@@ -117,8 +115,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 with FileLock(str(folder / "labels.lock"), timeout=LABEL_LOCK_S):
-                    if set_aside:
-                        self._set_damaged_labels_aside(folder)
+                    self._set_damaged_labels_aside(folder)
                     self._add_label(folder, label)
             except Timeout as error:
                 raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
@@ -166,7 +163,7 @@ class Store:
             kept = _free(folder, "damaged-labels")
             (folder / LABELS).replace(kept)
             said = str(problem).rpartition("; delete")[0]
-            self.problems.append(f"{said}; kept as {kept.name}, and begun anew with the label of the run just written")
+            self.problems.append(f"{said}; kept as {kept.name}, and begun anew with the label of this run")
 
     def _add_label(self, folder: Path, label: Label) -> None:
         found = {_place(known): known for known in self._labels(folder)}

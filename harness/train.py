@@ -20,13 +20,23 @@ import torch
 from harness import checkpoint, evaluate
 from harness.data.batch import epoch_over, next_window, to_streams
 from harness.errors import CheckpointError
-from harness.optimise import decay_factor, load_state, make_optimizer, schedule_factor, state_to_tensors
+from harness.graph import GraphStep
+from harness.optimise import (
+    decay_factor,
+    load_state,
+    make_optimizer,
+    schedule_factor,
+    set_learning_rate,
+    state_to_tensors,
+)
 from harness.recipe import Recipe
+from harness.speed import Speed
+from harness.step import LossScale, Step
 from harness.types import Corpus, LanguageModel
-from models.step import State, detach
+from models.step import State
 
-CHECK_EVERY_STEPS = 20
-"""Steps between looks at the loss on the host: each look waits for the device."""
+CHECK_EVERY_STEPS = {"cpu": 20, "cuda": 250}
+"""Steps between looks at the loss on the host: each look waits for the device, which a CPU is anyway."""
 
 DIVERGED_AT = 2.0
 """Mean loss over a look, in multiples of ln V, past which training is given up: uniform guessing gives 1."""
@@ -92,16 +102,19 @@ class Trainer:
         folder: Path,
         identity: dict[str, Any],
         autocast: Callable[[], Any],
+        speed: Speed | None = None,
+        loss_scale: bool = False,
         checkpoint_every_s: float = 60.0,
         hooks: Hooks | None = None,
     ) -> None:
         assert isinstance(model, torch.nn.Module)
         self.model, self.module = model, model
         self.corpus, self.recipe, self.folder, self.identity = corpus, recipe, folder, identity
-        self.autocast, self.checkpoint_every_s, self.hooks = autocast, checkpoint_every_s, hooks or Hooks()
+        self.checkpoint_every_s, self.hooks = checkpoint_every_s, hooks or Hooks()
+        self.speed = speed or Speed(resident=False)
         self.device = next(model.parameters()).device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = make_optimizer(recipe, self.parameters)
+        self.optimizer = make_optimizer(recipe, self.parameters, in_graph=self.speed.graph)
         self.window_rng = np.random.Generator(np.random.PCG64(seed))
         if model.generator is None:
             model.generator = torch.Generator(self.device)
@@ -109,6 +122,7 @@ class Trainer:
         self.generator = model.generator
         self.columns, _ = to_streams(corpus.splits["train"], recipe.batch)
         self.num_rows = len(self.columns)
+        self.resident_TB: torch.Tensor | None = None
         if self.num_rows < 3:
             raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
         self.total_tokens = recipe.tokens or (recipe.epochs or 0) * (self.num_rows - 1) * recipe.batch
@@ -116,7 +130,18 @@ class Trainer:
         if recipe.validation.every_tokens is not None:
             self.progress.next_validation_tokens = recipe.validation.every_tokens
         self.state: State = model.initial_state(recipe.batch)
-        self.nll_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.loss_scale = LossScale(self.device) if loss_scale else None
+        self.update = Step(
+            model,
+            self.parameters,
+            self.optimizer,
+            clip=recipe.clip,
+            autocast=autocast,
+            folded=self.speed.folded_clip or loss_scale,
+            loss_scale=self.loss_scale,
+        )
+        self.nll_sum = self.update.nll_sum
+        self.graph = GraphStep(self.update, self.state, self.generator) if self.speed.graph else None
         self.nll_looked_at = 0.0
         self.tokens_looked_at = 0
 
@@ -146,6 +171,8 @@ class Trainer:
         torch.set_rng_state(rest["torch_generator"])
         self.window_rng.bit_generator.state = index["window_rng"]
         self.progress = Progress(**index["progress"])
+        if self.loss_scale is not None:
+            self.loss_scale.restore(rest)
         self.nll_sum.fill_(self.progress.nll_since_validation)
         self.nll_looked_at = index["nll_looked_at"]
         self.tokens_looked_at = index["tokens_looked_at"]
@@ -156,6 +183,8 @@ class Trainer:
         rest = checkpoint.flatten_state(self.state)
         rest["dropout_generator"] = self.generator.get_state()
         rest["torch_generator"] = torch.get_rng_state()
+        if self.loss_scale is not None:
+            rest.update(self.loss_scale.tensors())
         groups = {"model": self.module.state_dict(), "optimizer": state_to_tensors(self.optimizer), "state": rest}
         meta = {
             "identity": self.identity,
@@ -204,7 +233,7 @@ class Trainer:
         progress.tokens_since_validation += length * recipe.batch
         pass_over = epoch_over(progress.row, self.num_rows, recipe.windows)
         out_of_tokens = recipe.tokens is not None and progress.tokens >= recipe.tokens
-        if progress.step % CHECK_EVERY_STEPS == 0 or pass_over or out_of_tokens:
+        if progress.step % CHECK_EVERY_STEPS[self.device.type] == 0 or pass_over or out_of_tokens:
             self._look()
         progress.seconds += time.perf_counter() - started
         if pass_over:
@@ -215,20 +244,24 @@ class Trainer:
 
     def _update(self, row: int, length: int, scale: float) -> None:
         """Forward, backward, clip and step on rows [row, row + length]."""
-        tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64)).to(self.device)
-        with self.autocast():
-            step = self.model(tokens_TB[:-1], tokens_TB[1:], detach(self.state))
-            loss = step.nll_TB.mean() + step.penalty
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.recipe.clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.progress.lr = self.learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.progress.lr * scale
-        self.optimizer.step()
-        self.state = detach(step.state)
-        self.nll_sum += step.nll_TB.detach().sum(dtype=torch.float64)
+        set_learning_rate(self.optimizer, self.progress.lr * scale)
+        tokens_TB = self._window(row, length)
+        if self.graph is None:
+            self.state = self.update(tokens_TB, self.state)
+            return
+        if self.state is not self.graph.state:
+            self.graph.load_state(self.state)
+        self.graph(tokens_TB)
+        self.state = self.graph.state
+
+    def _window(self, row: int, length: int) -> torch.Tensor:
+        """Ids (length + 1, B), int64, on the device: cut there, or read from the map and sent."""
+        if self.speed.resident:
+            if self.resident_TB is None:
+                self.resident_TB = torch.from_numpy(np.ascontiguousarray(self.columns).astype(np.int32)).to(self.device)
+            return self.resident_TB[row : row + length + 1].long()
+        return torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64)).to(self.device)
 
     def learning_rate(self) -> float:
         """lr of the next step before the window's own scaling."""

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness import speed as switches
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -165,6 +167,7 @@ class RunSpec:
     kernel: str
     checkpoint_every_s: float = 60.0
     kernels: tuple[str, ...] = ()
+    speed: Mapping[str, Any] = field(default_factory=dict)
     plan: Mapping[str, Any] | None = None
 
     @property
@@ -173,7 +176,9 @@ class RunSpec:
 
         Labels, paths and the device's index are left out, and so are the windows of scoring, which change its speed.
         """
+        named = switches.changed(self.speed, self.device)
         return {
+            **({"speed": named} if named else {}),
             "dataset": self.dataset_identity,
             "model": self.model,
             "recipe": recipe_identity(self.recipe) if self.recipe is not None else None,
@@ -187,8 +192,8 @@ class RunSpec:
 
     @property
     def quality_identity(self) -> str:
-        """Hash of what a score is *of*; two runs that share it differ only in hardware, dtype, kernel and seed."""
-        kept = {k: v for k, v in self.identity.items() if k not in ("device", "dtype", "kernel", "seed")}
+        """Hash of what a score is *of*; runs that share it differ only in hardware, dtype, kernel, speed and seed."""
+        kept = {k: v for k, v in self.identity.items() if k not in ("device", "dtype", "kernel", "seed", "speed")}
         return content_hash(kept)
 
     @property
@@ -221,6 +226,7 @@ class Entry:
     published: str | None
     dtype: str
     kernel: str
+    speed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,9 +318,16 @@ def _without_window(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def recipe_identity(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe whose validation says nothing of its window; the lengths it trains on (`windows`) stay."""
-    validation = recipe.get("validation")
-    return {**recipe, "validation": _without_window(validation)} if validation else dict(recipe)
+    """A recipe whose validation says nothing of its window; the lengths it trains on (`windows`) stay.
+
+    A `multiple` of 1 rounds nothing: it is left out, as it is from the recipes that were named before it was there.
+    """
+    kept = dict(recipe)
+    if kept.get("validation"):
+        kept["validation"] = _without_window(kept["validation"])
+    if kept.get("windows"):
+        kept["windows"] = {name: value for name, value in kept["windows"].items() if (name, value) != ("multiple", 1)}
+    return kept
 
 
 def _plain(value: Any) -> Any:

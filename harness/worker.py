@@ -27,7 +27,7 @@ from harness.types import RunRecord, RunSpec, content_hash
 
 if TYPE_CHECKING:
     from harness.recipe import Recipe
-    from harness.train import Progress
+    from harness.train import Progress, Trainer
 
 EXIT_INTERRUPTED = 75
 """sysexits.h EX_TEMPFAIL: stopped on request, and can be taken up again."""
@@ -95,6 +95,8 @@ def main() -> int:
         emit({"event": "interrupted", "where": str(reason)})
         return EXIT_INTERRUPTED
     store.write(record)
+    for problem in store.problems:
+        emit({"event": "problem", "text": problem})
     emit({"event": "record", "status": record.status, "error": record.error})
     return 0
 
@@ -144,7 +146,11 @@ def _calibrate(job: Job, folder: Path, emit: Emit, stop: Stop) -> int:
     spec, seconds = job.spec, job.calibrate_s or 0.0
     try:
         model, corpus = _build(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
-        rates = calibration.measure(spec, model, corpus, folder, autocast=_autocast(spec), seconds=seconds, stop=stop)
+
+        def make_trainer(hooks: Any) -> Trainer:
+            return _trainer(spec, model, corpus, folder, job.code["source_sha256"], hooks)
+
+        rates = calibration.measure(spec, model, corpus, make_trainer, folder, seconds=seconds, stop=stop)
     except Interrupted:
         return EXIT_INTERRUPTED
     except (HarnessError, Diverged) as error:
@@ -205,12 +211,10 @@ def _build(record: RunRecord, job: Job, emit: Emit) -> tuple[Any, Any]:
 
 def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
     """Fit, then put the kept weights back into the model. What training said stays in the record if it diverges."""
-    from pydantic import TypeAdapter
-
     from harness import checkpoint
     from harness.metrics import METRICS
-    from harness.recipe import Recipe
-    from harness.train import Diverged, Hooks, Trainer
+    from harness.speed import unverified
+    from harness.train import Diverged, Hooks
     from harness.types import Tally
 
     spec = record.spec
@@ -235,18 +239,10 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     def on_validation(row: dict[str, Any]) -> None:
         emit({"event": "validation", **row, "value": value(row["valid_nll_nats"])})
 
-    recipe = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {}))
-    trainer = Trainer(
-        model,
-        corpus,
-        recipe,
-        seed=spec.seed,
-        folder=folder / "checkpoints",
-        identity={**json.loads(json.dumps(spec.identity)), "code": record.code["source_sha256"]},
-        autocast=_autocast(spec),
-        checkpoint_every_s=spec.checkpoint_every_s,
-        hooks=Hooks(on_step, on_validation, stop),
-    )
+    hooks = Hooks(on_step, on_validation, stop)
+    trainer = _trainer(spec, model, corpus, folder / "checkpoints", record.code["source_sha256"], hooks)
+    recipe = trainer.recipe
+    record.model["speed"], record.model["unverified"] = asdict(trainer.speed), unverified(trainer.speed)
     if trainer.resume():
         threads = trainer.progress.thread_counts
         emit({"event": "resumed", "tokens": trainer.progress.tokens, "step": trainer.progress.step, "threads": threads})
@@ -259,6 +255,29 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     checkpoint.load_into(model, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
     record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve
     record.training["checkpoint_sha256"] = checkpoint.fingerprint(best)
+
+
+def _trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Any) -> Trainer:
+    """The spec's training loop over its model, as it runs and as a calibration watches it."""
+    from pydantic import TypeAdapter
+
+    from harness.recipe import Recipe
+    from harness.speed import applied
+    from harness.train import Trainer
+
+    return Trainer(
+        model,
+        corpus,
+        TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})),
+        seed=spec.seed,
+        folder=folder,
+        identity={**json.loads(json.dumps(spec.identity)), "code": code_sha256},
+        autocast=_autocast(spec),
+        speed=applied(spec.speed, spec.device),
+        loss_scale=spec.dtype == "float16",
+        checkpoint_every_s=spec.checkpoint_every_s,
+        hooks=hooks,
+    )
 
 
 def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
@@ -398,12 +417,12 @@ def _forbid_tf32() -> None:
 
 
 def _autocast(spec: RunSpec) -> Callable[[], Any]:
-    """bfloat16 trains under autocast over float32 weights; scores are always taken in the weights' own dtype."""
-    if spec.dtype != "bfloat16":
+    """16-bit training runs under autocast over float32 weights; scores are always taken in the weights' own dtype."""
+    if spec.dtype not in ("bfloat16", "float16"):
         return nullcontext
     import torch
 
-    return lambda: torch.autocast(spec.device.split(":")[0], dtype=torch.bfloat16)
+    return lambda: torch.autocast(spec.device.split(":")[0], dtype=getattr(torch, spec.dtype))
 
 
 class _Attempts:

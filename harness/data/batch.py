@@ -41,7 +41,15 @@ def next_window(
         return min(bptt, left), 1.0
     base = bptt if rng.random() < 1 - sampling.half_probability else bptt / 2
     length = max(sampling.minimum, int(rng.normal(base, sampling.std)))
+    if sampling.multiple > 1:
+        length = max(sampling.minimum, _rounded(length, sampling.multiple, rng))
     return min(length, left), length / bptt if sampling.scale_lr else 1.0
+
+
+def _rounded(length: int, multiple: int, rng: np.random.Generator) -> int:
+    """A neighbouring multiple, the upper one with the chance that keeps the mean."""
+    below, over = length - length % multiple, length % multiple
+    return below + multiple if rng.random() < over / multiple else below
 
 
 def epoch_over(row: int, num_rows: int, sampling: WindowSampling | None) -> bool:

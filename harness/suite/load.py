@@ -115,6 +115,7 @@ def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
         published=entry.published,
         dtype=entry.dtype,
         kernel=entry.kernel,
+        speed=as_json(entry.speed),
     )
 
 

@@ -10,7 +10,8 @@ from harness.suite.nodes import Member, Node, Where, parse_yaml
 from harness.suite.wording import near
 
 NOT_IN_A_PROFILE = ("suite", "profiles")
-FOR_ALL_ENTRIES = ("model", "recipe")
+FOR_ALL_ENTRIES = {"model": "model", "recipe": "recipe", "speed": "recipe"}
+"""Keys of an entry that may be set for all at once -> the block that an entry must have for it to matter."""
 
 
 def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
@@ -66,7 +67,7 @@ def apply_profile(root: Node, name: str) -> Node:
 
 
 def apply_overrides(root: Node, overrides: tuple[str, ...]) -> Node:
-    """Each `KEY=VALUE` laid on the suite in turn; VALUE is YAML 1.2. `recipe.` and `model.` reach every entry."""
+    """Each `KEY=VALUE` laid on the suite in turn; VALUE is YAML 1.2. A key in FOR_ALL_ENTRIES reaches every entry."""
     for text in overrides:
         key, equals, value = text.partition("=")
         keys = tuple(key.strip().split("."))
@@ -83,9 +84,10 @@ def apply_overrides(root: Node, overrides: tuple[str, ...]) -> Node:
 def _override(root: Node, keys: tuple[str, ...], value: Node, where: Where) -> Node:
     entries = root.members["entries"].node.members if "entries" in root.members else {}
     if keys[0] in FOR_ALL_ENTRIES:
-        owners = [name for name, member in entries.items() if _has_block(member.node, keys[0])]
+        needed = FOR_ALL_ENTRIES[keys[0]]
+        owners = [name for name, member in entries.items() if _has_block(member.node, needed)]
         if not owners:
-            raise SuiteError(f"{where}: no entry has a {keys[0]}")
+            raise SuiteError(f"{where}: no entry has a {needed}")
         return _nest(("entries",), _block({name: _nest(keys, value, where) for name in owners}, where), where)
     if keys[0] == "entries" and len(keys) > 1 and keys[1] not in entries:
         raise SuiteError(f"{where}: entries '{keys[1]}' is unknown.{near(keys[1], entries)}")

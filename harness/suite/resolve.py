@@ -57,6 +57,7 @@ def resolve(
                 device=device,
                 dtype=entry.dtype,
                 kernel=entry.kernel,
+                speed=entry.speed,
                 checkpoint_every_s=suite.checkpoint_every_s,
                 kernels=suite.kernels,
             )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from harness.protocol import Evaluation
 from harness.recipe import Recipe
+from harness.speed import Speed
 from harness.suite.wording import short
 
 DEFAULT_PROFILE = "full"
@@ -17,7 +18,7 @@ DEFAULT_TASK = "Language Modelling"
 MAX_SEED = 2**32 - 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-Dtype = Literal["float32", "bfloat16", "float64"]
+Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,8 @@ class EntryBlock:
     """One model of a suite: its builder and config, and how its weights come about.
 
     `recipe` trains it, `checkpoint` names a folder of trained weights, relative to the suite file; a model
-    that learns nothing has neither. `title` is its name in tables, `published` the row it is compared with.
+    that learns nothing has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit
+    dtypes compute the training step alone, over float32 weights. `speed` switches ways to compute the same step.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -37,6 +39,7 @@ class EntryBlock:
     published: str | None = None
     dtype: Dtype = "float32"
     kernel: str = "auto"
+    speed: Speed = field(default_factory=Speed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,17 @@ def lstm(
     """As `kernels.lstm.reference.lstm`. Raises ValueError if T == 0."""
     if x_TBI.shape[0] == 0:
         raise ValueError("lstm needs at least one time step")
-    weights = [weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G]
+    given = [x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G]
+    if x_TBI.is_cuda and torch.is_autocast_enabled("cuda"):
+        # Left to itself, autocast hands cuDNN float16 here, whatever dtype it was asked for.
+        dtype = torch.get_autocast_dtype("cuda")
+        with torch.autocast("cuda", enabled=False):
+            return _library(*(tensor.to(dtype) for tensor in given))
+    return _library(*given)
+
+
+def _library(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, *weights_of_layer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    weights = list(weights_of_layer)
     if x_TBI.is_cuda:
         weights = _one_buffer(weights)
     # cuDNN keeps what its backward needs only in training mode; no dropout happens inside, so the flag is harmless.

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -157,3 +160,24 @@ def test_doctor_says_what_is_missing_and_how_to_get_it() -> None:
     assert "compiler" in names
     assert all(check["hint"] for check in checks if check["status"] == "missing")
     assert "torch" in call("doctor").stdout
+
+
+def test_sigterm_ends_any_command_with_a_line() -> None:
+    waits = """
+import time
+from harness.cli import main
+
+@main.command()
+def wait() -> None:
+    print("ready", flush=True)
+    time.sleep(60)
+
+main(["wait"])
+"""
+    command = [sys.executable, "-c", waits]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, "harness: stopped\n")

@@ -212,6 +212,15 @@ def test_damaged_labels_never_cost_a_record_just_written(tmp_path: Path, text: s
     assert store.problems == []
 
 
+def test_damaged_labels_stop_no_further_label(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record())
+    (store.run_folder(record().run_id) / "labels.json").write_text("{")
+    store.label(record().run_id, replace(label(), suite="another"))
+    assert "kept as damaged-labels.json" in store.problems[0]
+    assert [[each.suite for each in labels] for _, labels in store.records()] == [["another"]]
+
+
 def test_labels_that_cannot_be_written_do_not_cost_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import filelock
 

@@ -107,6 +107,24 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, ids: np.ndarray, 
         assert kept[0]["files"]["model"] == kept[1]["files"]["model"]
 
 
+def test_the_loss_scale_is_resumed_too(tmp_path: Path, ids: np.ndarray) -> None:
+    straight = make_trainer(tmp_path / "straight", make_recipe(), ids, loss_scale=True)
+    assert straight.loss_scale is not None
+    straight.loss_scale.scale.fill_(3e38)
+    straight.fit()
+    stopped = make_trainer(tmp_path / "stopped", make_recipe(), ids, stop_after(9), loss_scale=True)
+    assert stopped.loss_scale is not None
+    stopped.loss_scale.scale.fill_(3e38)
+    with pytest.raises(Interrupted):
+        stopped.fit()
+    resumed = make_trainer(tmp_path / "stopped", make_recipe(), ids, loss_scale=True)
+    resumed.resume()
+    assert resumed.loss_scale is not None
+    resumed.fit()
+    assert torch.equal(resumed.loss_scale.scale, straight.loss_scale.scale)
+    assert timeless(resumed.progress) == timeless(straight.progress)
+
+
 def test_a_finished_run_resumes_to_its_end_at_once(tmp_path: Path, ids: np.ndarray) -> None:
     recipe = make_recipe(epochs=1)
     first = make_trainer(tmp_path, recipe, ids)

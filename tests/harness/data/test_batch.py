@@ -95,3 +95,17 @@ def test_the_factor_is_of_the_uncut_length_and_can_be_switched_off() -> None:
 def test_no_window_without_a_target(row: int) -> None:
     with pytest.raises(ValueError, match="has no target"):
         next_window(row, 10, 5, None, np.random.default_rng(0))
+
+
+def test_lengths_are_rounded_to_multiples_and_their_mean_stays() -> None:
+    fine = WindowSampling(minimum=1)
+    coarse = WindowSampling(minimum=1, multiple=10)
+    rng = np.random.Generator(np.random.PCG64(0))
+    drawn = {
+        sampling: np.array([next_window(0, 10**6, 150, sampling, rng)[0] for _ in range(20_000)])
+        for sampling in (fine, coarse)
+    }
+    assert set(drawn[coarse] % 10) == {0}
+    error = np.hypot(*(lengths.std() / len(lengths) ** 0.5 for lengths in drawn.values()))
+    assert abs(drawn[coarse].mean() - drawn[fine].mean()) < 4 * error
+    assert len(set(drawn[coarse])) < 20 < len(set(drawn[fine]))

@@ -1,0 +1,46 @@
+"""What makes a training step faster without changing what it computes. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+UNVERIFIED = ("graph",)
+"""Switches whose code only a CUDA device runs and none has run yet: off unless asked for, and a record says so."""
+
+CUDA_ONLY = ("resident", "graph")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Switches of the training step, each a way to compute the same update. A CPU takes no notice of CUDA's.
+
+    resident: the training ids lie on the CUDA device, and a window is cut there; the same bits. On a CPU the
+    memory-mapped file is as near. folded_clip: the factor that clips the gradients is handed to the fused optimiser
+    instead of being multiplied into them, which saves a pass over them; equal up to rounding. graph: the whole step is
+    captured as a CUDA graph for each window length, from the second time the length comes up.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    resident: bool = True
+    folded_clip: bool = False
+    graph: bool = False
+
+
+def applied(speed: Mapping[str, Any], device: str) -> Speed:
+    """The switches as they take effect on a device: `cpu` or `cuda:0`."""
+    chosen = Speed(**speed)
+    return chosen if device.startswith("cuda") else replace(chosen, **dict.fromkeys(CUDA_ONLY, False))
+
+
+def changed(speed: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The switches that take effect and not by default: what a run is named by, so that a new switch renames none."""
+    own, usual = (asdict(applied(values, device)) for values in (speed, {}))
+    return {name: value for name, value in own.items() if value != usual[name]}
+
+
+def unverified(speed: Speed) -> list[str]:
+    """The switches in use that no device has proven."""
+    return [name for name in UNVERIFIED if getattr(speed, name)]
