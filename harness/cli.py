@@ -283,6 +283,77 @@ def bench(**options: Any) -> None:
     sys.exit(command.run(request, show=click.echo, say=lambda text: click.echo(text, err=True)))
 
 
+@main.command()
+@click.argument("suite")
+@profile_option
+@click.option("--entry", required=True, help="The entry whose settings are searched.")
+@click.option(
+    "--over", multiple=True, metavar="KEY=V1,V2,...", help="An axis of the grid, such as recipe.lr=1e-3,2e-3."
+)
+@click.option("--tokens", type=click.IntRange(1), help="How long each trial trains, in tokens.")
+@click.option("--seed", "seeds", multiple=True, type=int, help="A seed for every trial; may be repeated.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
+@set_option
+@results_option
+@data_option
+@click.option("--quiet", is_flag=True, help="Print the table only.")
+def search(suite: str, data_path: str | None, results: Path, quiet: bool, **asked: Any) -> None:
+    """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
+    from harness import data, progress
+    from harness import device as devices
+    from harness import search as room
+    from harness.run import Plan, SuiteInterrupted, run_suite
+    from harness.store import Store
+
+    path, roots = _suite_path(suite), data.search_roots(data_path)
+    request = room.Request(suite=path, roots=roots, **{**asked, "device": devices.resolve(asked["device"])})
+    found = room.trials(request)
+    specs = [trial.spec for trial in found]
+    reporter = progress.reporter(quiet=quiet)
+    try:
+        lines = data.download_lines(reporter.note)
+        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
+        records = run_suite(Plan(specs, prepared, Store(room.trials_folder(results))), reporter)
+    except SuiteInterrupted as interrupted:
+        reporter.stop()
+        click.echo(
+            f"harness: stopped; {interrupted.run_id} and the trials after it go on with the same command", err=True
+        )
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        reporter.stop()
+    table = room.rows(found, records)
+    said = room.verdict(table, room.axes(request.over, request.entry), specs[0].label.metrics[0])
+    click.echo(room.render(request, table, said), nl=False)
+    click.echo(f"saved {room.write(results, request, table, said)}", err=True)
+    if any(record.status == "failed" for record in records):
+        sys.exit(EXIT_FAILED_RUN)
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the shards.")
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), default="float16", show_default=True)
+@click.option("--shard-mib", type=click.FloatRange(0.125, 4096), default=15.0, show_default=True, metavar="N",
+              help="Largest size of a file, in MiB.")  # fmt: skip
+@json_option
+def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: bool) -> None:
+    """Write the weights of CHECKPOINT, or of the best model of a run's folder, in 16 bits and in small files.
+
+    The folder it makes is a checkpoint again: a suite's `checkpoint:` reads it.
+    """
+    from harness import checkpoint as room
+    from harness import shards
+
+    best = checkpoint / "checkpoints" / "best"
+    made = shards.export(
+        best if (best / room.INDEX).is_file() else checkpoint, out, dtype=dtype, shard_bytes=int(shard_mib * 2**20)
+    )
+    entry = made["files"]["model"]
+    said = {key: entry[key] for key in ("dtype", "largest_rounding")}
+    _print_mapping({"folder": str(out), "shards": len(entry["shards"]), **said}, as_json)
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["suites", "models", "datasets", "metrics"]))
 @json_option

@@ -169,7 +169,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> 
     if spec.recipe is not None:
         _train(record, model, corpus, folder, emit, stop)
     elif spec.checkpoint is not None:
-        _load_checkpoint(spec, model, corpus)
+        record.model["weights_dtype"] = _load_checkpoint(spec, model, corpus)
     kept = KeptScores(folder / "checkpoints" / SCORES, _scored_thing(record))
     record.scores = _evaluate(spec, model, corpus, kept, emit, stop)
     kept.forget()
@@ -356,8 +356,11 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
     return rows
 
 
-def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> None:
-    """Put a checkpoint's weights into the model, once its vocabulary is the dataset's and its config the entry's."""
+def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> str:
+    """Put a checkpoint's weights into the model, once its vocabulary is the dataset's and its config the entry's.
+
+    Returns the dtype they were stored in.
+    """
     from harness import checkpoint
     from harness.errors import CheckpointError
 
@@ -375,6 +378,7 @@ def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> None:
     if difference is not None:
         raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
     checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
+    return checkpoint.precision(index)
 
 
 def _first_difference(saved: Any, wanted: Any, path: str) -> str | None:
