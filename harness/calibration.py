@@ -8,69 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-import torch
 from pydantic import TypeAdapter
 
-from harness import checkpoint, evaluate
+from harness import checkpoint, evaluate, pace
 from harness.bench.model import cases_of, time_case
 from harness.budget import MEASURED, Rates
+from harness.pace import Stopped
 from harness.protocol import Evaluation
+from harness.recipe import Recipe
 from harness.train import Hooks, Interrupted, Trainer
 from harness.types import Corpus, EvaluationProtocol, RunSpec
-
-WARMUP_STEPS = 3
-WARMUP_SHARE = 0.25
-MIN_STEPS = 2
-"""Fewest steps that are timed, however long they take."""
 
 
 class _Enough(Exception):  # noqa: N818 - ends a scoring whose speed is known
     """Enough of a split has been scored."""
-
-
-class _Stopped(Exception):  # noqa: N818 - the request of the person in front, not that of the clock
-    """The calibration itself was asked to stop."""
-
-
-@dataclass(slots=True)
-class _Watch:
-    """Asked after every step: waits for the device twice, when the steps to be timed begin and when they end."""
-
-    device: torch.device
-    seconds: float
-    stop: Callable[[], bool]
-    trainer: Trainer | None = None
-    began_s: float | None = None
-    ended_s: float = 0.0
-    began_tokens: int = 0
-    began_steps: int = 0
-    validation_s: float = 0.0
-    created_s: float = 0.0
-
-    def __call__(self) -> bool:
-        """Whether enough steps have been timed. Raises Interrupted where the run itself is to stop."""
-        if self.stop():
-            raise _Stopped
-        assert self.trainer is not None
-        progress, now = self.trainer.progress, time.perf_counter()
-        if self.began_s is None:
-            if progress.step >= WARMUP_STEPS and now - self.created_s >= WARMUP_SHARE * self.seconds:
-                _wait(self.device)
-                self.began_s = time.perf_counter()
-                self.began_tokens, self.began_steps = progress.tokens, progress.step
-                self.validation_s = progress.validation_seconds
-            return False
-        if progress.step - self.began_steps < MIN_STEPS or now - self.began_s < self.seconds:
-            return False
-        _wait(self.device)
-        self.ended_s = time.perf_counter()
-        return True
 
 
 def measure(
@@ -89,44 +46,27 @@ def measure(
     to throw away. Raises Interrupted where `stop` says so, Diverged where the recipe fails within these few steps.
     """
     began_s, start_s = time.perf_counter(), time.time() - psutil.Process().create_time()
-    watch = _Watch(next(model.parameters()).device, seconds, stop, created_s=began_s)
-    trainer = watch.trainer = make_trainer(Hooks(stop=watch))
-    validation = trainer.recipe.validation
+    validation = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})).validation
     try:
-        rate, save_s = _training(trainer, watch)
+        found = pace.measure(make_trainer, seconds, stop)
         keep_s = _time_to_save(folder / "keep", {"model": model.state_dict()})
         own = evaluate.streams(validation.streams, validation.warmup, validation.window)
         validation_s = _scoring_s(model, corpus.splits["valid"], own, seconds, stop) + keep_s
         pieces = _pieces(spec, model, corpus, seconds, stop)
         timing_s = _timing_s(spec, model)
-    except _Stopped:
+    except Stopped:
         raise Interrupted("calibration") from None
     rates = Rates(
         source=MEASURED,
-        train_tokens_per_s=rate,
+        train_tokens_per_s=found.tokens_per_s,
         validation_s=validation_s,
         scoring_s=sum(pieces) + timing_s,
         longest_piece_s=max(validation_s, *pieces, 0.0),
         start_s=start_s,
-        save_s=save_s,
+        save_s=found.save_s,
         spent_s=start_s + time.perf_counter() - began_s,
     )
     return asdict(rates)
-
-
-def _training(trainer: Trainer, watch: _Watch) -> tuple[float, float]:
-    """Tokens per second of the training loop itself, and seconds of one checkpoint."""
-    progress = trainer.progress
-    try:
-        trainer.fit()
-    except Interrupted:
-        assert watch.began_s is not None
-        seconds = watch.ended_s - watch.began_s - (progress.validation_seconds - watch.validation_s)
-        return (progress.tokens - watch.began_tokens) / max(seconds, 1e-9), time.perf_counter() - watch.ended_s
-    # A recipe shorter than the calibration: all of it was run.
-    saved_s = time.perf_counter()
-    trainer.save()
-    return progress.tokens / max(progress.seconds, 1e-9), time.perf_counter() - saved_s
 
 
 def _pieces(spec: RunSpec, model: Any, corpus: Corpus, seconds: float, stop: Callable[[], bool]) -> list[float]:
@@ -152,7 +92,7 @@ def _scoring_s(
         done += scored
         marks.append((time.perf_counter(), done))
         if stop():
-            raise _Stopped
+            raise Stopped
         if marks[-1][0] - started >= seconds and len(marks) > 1:
             raise _Enough
 
@@ -179,8 +119,3 @@ def _time_to_save(folder: Path, groups: dict[str, Any]) -> float:
     started = time.perf_counter()
     checkpoint.save(folder, groups, {})
     return time.perf_counter() - started
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

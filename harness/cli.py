@@ -260,7 +260,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[KERNEL]...")
-@click.option("--case", "cases", multiple=True, metavar="NAME", help="This case or entry only; may be repeated.")
+@click.option("--case", "--entry", "cases", multiple=True, metavar="NAME", help="This one only; may be repeated.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), default="float32")
 @click.option("--quick", is_flag=True, help="Small cases and few rounds: seconds instead of minutes.")
@@ -270,8 +270,13 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 @click.option("--check", "baseline", type=click.Path(path_type=Path), help="Hold the ratios to this baseline.")
 @click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
 @click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
+@click.option("--speed", multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated.")
+@click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, metavar="S",
+              help="With loop: how long each variant is timed.")  # fmt: skip
 def bench(**options: Any) -> None:
-    """Time kernels (fo_pool, lstm; all of them without a name), or whole steps (training), against what they replace.
+    """Time kernels (fo_pool, lstm; all of them without a name), or whole steps (training), against what they replace;
+    or the whole training loop of the paper's models at full size, on random tokens (loop).
 
     Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain
     chain of operations and the machine's own ceilings. Exit 0 well, 1 a wrong kernel or a regression, 2 bad input,

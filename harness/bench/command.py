@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from harness.bench.entries import ENTRIES, Entry
 from harness.errors import DeviceError, HarnessError
 from harness.timing import Budget
 
-TRAINING = "training"
+TRAINING, LOOP = "training", "loop"
 EXIT_OK, EXIT_FAILED_KERNEL = 0, 1
 
 QUICK_BYTES, QUICK_FLOPS = 64 << 20, 20e9
@@ -24,6 +24,7 @@ QUICK_BYTES, QUICK_FLOPS = 64 << 20, 20e9
 BUDGET = Budget(seconds=8.0, minimum=7, maximum=60, warmup=2)
 QUICK_BUDGET = Budget(seconds=1.0, minimum=7, maximum=40, warmup=2)
 TRAINING_BUDGET = Budget(seconds=60.0, minimum=5, maximum=20, warmup=2)
+QUICK_LOOP_S = 1.0
 QUICK_TRAINING_BUDGET = Budget(seconds=10.0, minimum=3, maximum=8, warmup=1)
 
 Say = Callable[[str], None]
@@ -44,6 +45,9 @@ class Request:
     baseline: Path | None = None
     update: bool = False
     keep_memory: bool = False
+    speed: tuple[str, ...] = ()
+    ablate: bool = False
+    seconds: float = 10.0
 
 
 def run(request: Request, *, show: Say, say: Say) -> int:
@@ -55,7 +59,11 @@ def run(request: Request, *, show: Say, say: Say) -> int:
         raise HarnessError("--update makes a baseline: name its file with --check FILE")
     names = request.names or tuple(kernels.KERNELS)
     for name in names:
-        _known(name, (*kernels.KERNELS, TRAINING), "kernel")
+        _known(name, (*kernels.KERNELS, TRAINING, LOOP), "kernel")
+    if LOOP in names:
+        if len(names) > 1 or request.baseline is not None:
+            raise HarnessError("bench loop stands alone: without other kernels and without --check")
+        return _loop(request, show, say)
     if TRAINING in names:
         if len(names) > 1 or request.baseline is not None:
             raise HarnessError("bench training stands alone: without other kernels and without --check")
@@ -162,6 +170,33 @@ def _training(request: Request, show: Say, say: Say) -> int:
     how = {"entries": [entry.to_json() for entry in entries], "quick": request.quick, "budget": asdict(budget)}
     _keep(request, TRAINING, machine.describe(device), rows, how, say)
     return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
+
+
+def _loop(request: Request, show: Say, say: Say) -> int:
+    from harness import machine
+    from harness.bench import loops
+    from harness.bench.full_size import LOOPS
+    from harness.speed import Speed
+
+    if not request.cases:
+        raise HarnessError(f"bench loop runs full-size models: name one with --entry: {', '.join(LOOPS)}")
+    for name in request.cases:
+        _known(name, LOOPS, "entry")
+    switches = [field.name for field in fields(Speed)]
+    for name in request.speed:
+        _known(name, switches, "switch")
+    if request.dtype == "float64":
+        raise DeviceError("bench loop is measured in float32, bfloat16 or float16")
+    device = _device(request.device)
+    speed = Speed(**{name: name in request.speed or getattr(Speed(), name) for name in switches})
+    ways = loops.variants(request.dtype, speed, device, ablate=request.ablate)
+    entries = [LOOPS[name] for name in request.cases]
+    seconds = min(request.seconds, QUICK_LOOP_S) if request.quick else request.seconds
+    rows = loops.measure(entries, ways, device=device, seconds=seconds, threads=request.threads, say=say)
+    show(loops.table(rows))
+    how = {"entries": [entry.to_json() for entry in entries], "seconds": seconds, "ablate": request.ablate}
+    _keep(request, LOOP, machine.describe(device), rows, how, say)
+    return EXIT_FAILED_KERNEL if any(row["status"] == loops.FAILED for row in rows) else EXIT_OK
 
 
 def _keep(
