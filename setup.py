@@ -7,16 +7,17 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 
-ROOM = Path("kernels/fo_pool")
-sources = runpy.run_path(str(ROOM / "sources.py"))
+KERNELS = Path("kernels")
+sources = runpy.run_path(str(KERNELS / "compiled" / "sources.py"))
 
 setup(
     ext_modules=[
         Extension(
-            "kernels.fo_pool._native",
-            [str(ROOM / "csrc" / "fo_pool.c")],
-            depends=sorted(map(str, (ROOM / "csrc").glob("*.h"))),
-            define_macros=[("FO_POOL_SOURCES", f'"{sources["digest"]()}"')],
+            "kernels.compiled._library",
+            sorted(map(str, KERNELS.glob("*/csrc/*.c"))),
+            depends=sorted(map(str, KERNELS.glob("*/csrc/*.h"))),
+            include_dirs=[str(KERNELS / "compiled" / "csrc")],
+            define_macros=[("KERNELS_SOURCES", f'"{sources["digest"]()}"')],
             # Nothing here changes a value: no errno and no trap is looked at, and sums keep their order.
             extra_compile_args=[
                 "-O3",

@@ -9,23 +9,18 @@ score that is better than the data allows, and for rows that are held from both 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from harness import baseline
+from harness import baseline, verdict
 from harness.baseline import SPEED_METRIC, BaselineRow, Identity, Measured
 from harness.code import describe
 from harness.errors import NotComparableError, StoreError
 from harness.report.row import decimals_of, higher_is_better
 from harness.store import Store
-
-EXIT_PASS, EXIT_REGRESSION, EXIT_BAD_INPUT, EXIT_NOT_COMPARABLE = 0, 1, 2, 3
-
-Verdict = Literal["pass", "improved", "regression", "not comparable", "skipped", "new"]
-VERDICTS: tuple[Verdict, ...] = ("regression", "not comparable", "skipped", "improved", "pass", "new")
+from harness.verdict import Verdict
 
 ABSOLUTE_TOLERANCE = {"bpc": 0.01}
 RELATIVE_TOLERANCE = {"perplexity": 0.005, SPEED_METRIC: 0.5}
@@ -62,10 +57,7 @@ class CheckReport:
 
     @property
     def exit_code(self) -> int:
-        verdicts = {row.verdict for row in self.rows}
-        if "regression" in verdicts:
-            return EXIT_REGRESSION
-        return EXIT_NOT_COMPARABLE if "not comparable" in verdicts else EXIT_PASS
+        return verdict.exit_code(row.verdict for row in self.rows)
 
     def render(self) -> str:
         """A table of every row with what moved, and one line that sums it up."""
@@ -74,8 +66,7 @@ class CheckReport:
         headings = ("Suite", "Profile", "Entry", "Seed", "Split", "Metric")
         more = ("Kind", "Baseline", "Now", "Moved", "Tolerance", "Verdict", "Why")
         aligns = ("left",) * 3 + ("right", "left", "left", "left") + ("right",) * 4 + ("left",) * 2
-        counts = Counter(row.verdict for row in self.rows)
-        total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        total = verdict.total(row.verdict for row in self.rows)
         return f"{grid([_cells(row) for row in self.rows], headings + more, aligns)}\n{total}"
 
 

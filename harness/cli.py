@@ -275,7 +275,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 @click.option("--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, metavar="S",
               help="With loop: how long each variant is timed.")  # fmt: skip
 def bench(**options: Any) -> None:
-    """Time kernels (fo_pool, lstm; all of them without a name), or whole steps (training), against what they replace;
+    """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way;
     or the whole training loop of the paper's models at full size, on random tokens (loop).
 
     Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain

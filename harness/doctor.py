@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +36,7 @@ def examine(roots: Sequence[Path]) -> list[Check]:
         "cuda": _gpu,
         "compiler": _compiler,
         "native kernel": _native,
+        "triton": _triton,
         "memory": _memory,
         "cache": _cache,
         "data": lambda: _data(roots),
@@ -112,14 +115,27 @@ def _compiler() -> Check:
 
 
 def _native() -> Check:
-    """Whether the compiled fo_pool library can be used; without it training runs, slower, on plain torch."""
-    from kernels.fo_pool import native
+    """Whether the compiled library can be used; without it training runs, slower, on plain torch."""
+    from kernels.compiled import library
 
-    reason = native.unavailable("cpu")
+    reason = library.unavailable("cpu")
     if reason is not None:
         what, _, how = reason.rpartition(": ")
-        return Check("native kernel", "missing", f"fo_pool native: {what}", how)
-    return Check("native kernel", "ok", f"fo_pool native: {native.describe()}")
+        return Check("native kernel", "missing", f"backends named native: {what}", how)
+    return Check("native kernel", "ok", f"backends named native: {library.describe()}")
+
+
+def _triton() -> Check:
+    """Whether the CUDA kernels can be used; a CPU needs them only for their tests."""
+    from kernels.fo_pool import triton as backend
+
+    if find_spec("triton") is None:
+        return Check("triton", "missing", "not installed", "pip install triton to run the CUDA kernels")
+    found = version("triton")
+    reason = backend.unavailable("cuda")
+    if reason is not None:
+        return Check("triton", "missing", f"{found}, but its kernels cannot run: {reason}")
+    return Check("triton", "ok", f"{found}, for backends named triton")
 
 
 def _memory() -> Check:

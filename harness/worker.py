@@ -401,7 +401,11 @@ def _config(spec: RunSpec) -> Any:
 
 
 def _check_device(spec: RunSpec) -> None:
+    """Raises DeviceError for a device, or a kernel on it, that this machine does not have."""
     import torch
+
+    import kernels
+    import models
 
     if spec.device.startswith("cuda"):
         if not torch.cuda.is_available():
@@ -409,6 +413,12 @@ def _check_device(spec: RunSpec) -> None:
         index = torch.device(spec.device).index or 0
         if index >= torch.cuda.device_count():
             raise DeviceError(f"device {spec.device} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
+    op = models.KERNEL_OPS.get(str(spec.model["builder"]))
+    if op is not None:
+        try:
+            kernels.resolve(op, spec.kernel, spec.device)
+        except ValueError as error:
+            raise DeviceError(f"{error}; `kernel: auto` takes one that can") from error
 
 
 def _forbid_tf32() -> None:

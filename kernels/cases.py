@@ -1,12 +1,13 @@
 """The shapes, dtypes and tolerances every backend is tested on; benchmarks time the same list.
 
-Letters: T time, B stream, I input, H hidden, G gates.
+Letters: T time, B stream, I input, H hidden, G gates; of a weight, R rows and C columns.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -80,7 +81,23 @@ class LstmCase:
         return f"T{self.steps}-B{self.streams}{inputs}-H{self.hidden}"
 
 
-Case: TypeAlias = FoPoolCase | LstmCase
+@dataclass(frozen=True, slots=True)
+class WeightDropCase:
+    """One call of weight_drop: a weight of R rows and C columns, dropped with probability p. slow, timed as above."""
+
+    rows: int
+    columns: int
+    p: float = 0.5
+    slow: bool = False
+    timed: bool = False
+
+    @property
+    def name(self) -> str:
+        """`R4000-C1000-P0.5`"""
+        return f"R{self.rows}-C{self.columns}-P{self.p:g}"
+
+
+Case: TypeAlias = FoPoolCase | LstmCase | WeightDropCase
 
 # The slow ones are the sizes of Merity et al. 2018, arXiv:1803.08240 (Penn Treebank characters and WikiText-103 for
 # the QRNN, Penn Treebank characters and enwik8 for the LSTM), of models for a CPU, and few streams of a long text.
@@ -109,7 +126,24 @@ LSTM_CASES = (
     LstmCase(200, 128, 1840, 1840, slow=True, timed=True),
 )
 
-CASES: dict[str, tuple[Case, ...]] = {"fo_pool": FO_POOL_CASES, "lstm": LSTM_CASES}
+# The recurrent matrices of the LSTMs above, and the linear map of an upper layer of Penn Treebank's QRNN.
+WEIGHT_DROP_CASES = (
+    WeightDropCase(1, 1),
+    WeightDropCase(0, 5),
+    WeightDropCase(3, 43, p=0.3),
+    WeightDropCase(28, 7, p=0.9),
+    WeightDropCase(256, 64, timed=True),
+    WeightDropCase(1024, 256, timed=True),
+    WeightDropCase(3072, 1024, p=0.1, slow=True, timed=True),
+    WeightDropCase(4000, 1000, slow=True, timed=True),
+    WeightDropCase(7360, 1840, p=0.2, slow=True, timed=True),
+)
+
+CASES: dict[str, tuple[Case, ...]] = {
+    "fo_pool": FO_POOL_CASES,
+    "lstm": LSTM_CASES,
+    "weight_drop": WEIGHT_DROP_CASES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +151,14 @@ class Inputs:
     """Arguments of one call, in order: those with a gradient, then those without. leaf_names and output_names."""
 
     leaves: tuple[Tensor, ...]
-    constants: tuple[Tensor | None, ...]
+    constants: tuple[Tensor | float | None, ...]
     leaf_names: tuple[str, ...]
     output_names: tuple[str, ...]
+
+    def call(self, function: Callable[..., Any]) -> tuple[Tensor, ...]:
+        """Call a backend; an op with a single output returns it bare."""
+        outputs = function(*self.leaves, *self.constants)
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def inputs(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -> Inputs:
@@ -130,6 +169,8 @@ def inputs(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -
     draw = torch.Generator().manual_seed(1)
     if isinstance(case, FoPoolCase):
         return _fo_pool_inputs(case, dtype, torch.device(device), draw)
+    if isinstance(case, WeightDropCase):
+        return _weight_drop_inputs(case, dtype, torch.device(device), draw)
     return _lstm_inputs(case, dtype, torch.device(device), draw)
 
 
@@ -156,6 +197,15 @@ def _lstm_inputs(case: LstmCase, dtype: torch.dtype, device: torch.device, draw:
     )
     names = ("x", "h0", "c0", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
     return Inputs(_with_gradient(leaves), (), names, ("h_TBH", "h", "c"))
+
+
+def _weight_drop_inputs(
+    case: WeightDropCase, dtype: torch.dtype, device: torch.device, draw: torch.Generator
+) -> Inputs:
+    wide = torch.promote_types(dtype, torch.float32)
+    raw = torch.randn(case.rows, case.columns, generator=draw, dtype=wide).to(device, dtype)
+    seed = torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=draw).to(device)
+    return Inputs(_with_gradient((raw,)), (case.p, seed), ("raw",), ("dropped",))
 
 
 def _with_gradient(leaves: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

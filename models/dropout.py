@@ -1,7 +1,7 @@
 """Locked, embedding and weight dropout. Merity et al. 2017, arXiv:1708.02182, sections 2 and 4.
 
-Every mask is drawn from `generator` (None: torch's default one); with p = 0, or when not training, nothing is
-drawn. Letters: T time, B stream, H width, V vocabulary, E embedding.
+Every mask, or the seed it is made from, is drawn from `generator` (None: torch's default one); with p = 0, or when not
+training, nothing is drawn. Letters: T time, B stream, H width, V vocabulary, E embedding.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+import kernels
 
 
 def locked(x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
@@ -29,11 +31,21 @@ def embedding(
     return rows_TBE * mask_V[ids_TB].unsqueeze(-1)
 
 
-def weight(raw: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
-    """Return a weight with single entries dropped (DropConnect); the gradient flows to the raw weight."""
+def weight(raw: Tensor, p: float, *, training: bool, generator: torch.Generator | None, kernel: str = "auto") -> Tensor:
+    """Return a weight with single entries dropped (DropConnect); the gradient flows to the raw weight.
+
+    The generator gives one seed and the op `weight_drop` makes the mask of it: all its backends the same one.
+    """
     if p == 0 or not training:
         return raw
-    return raw * scaled_mask(raw, tuple(raw.shape), p, generator)
+    _, weight_drop = kernels.resolve("weight_drop", kernel, raw.device)
+    dropped: Tensor = weight_drop(raw, p, draw_seed(raw.device, generator))
+    return dropped
+
+
+def draw_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Return 64 random bits as an int64 without dimensions. They stay on the device: nothing waits for them."""
+    return torch.empty((), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
 
 
 def scaled_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: torch.Generator | None) -> Tensor:

@@ -47,6 +47,23 @@ class RecurrentLayer(nn.Module):
     op: str
     """The kernel this layer runs."""
     kernel: str
+    weight_drop: float
+    """Probability with which an entry of `raw_weight` is dropped for a window."""
+
+    def raw_weight(self) -> Tensor:
+        """The weight that DropConnect works on."""
+        raise NotImplementedError
+
+    def dropped_weight(self, *, training: bool, generator: torch.Generator | None) -> Tensor:
+        """`raw_weight` as this window sees it."""
+        return dropout.weight(
+            self.raw_weight(), self.weight_drop, training=training, generator=generator, kernel=self.weight_drop_kernel
+        )
+
+    @property
+    def weight_drop_kernel(self) -> str:
+        """A layer that is to run its reference drops weights by theirs; the mask is the same either way."""
+        return "reference" if self.kernel == "reference" else "auto"
 
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         raise NotImplementedError
@@ -151,9 +168,13 @@ class RecurrentModel(nn.Module):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """Backend of each kernel that runs on the model's device: {"lstm": "fused"}."""
-        device = self.embedding.device
-        return {layer.op: kernels.resolve(layer.op, layer.kernel, device)[0] for layer in self._layers()}
+        """Backend of each kernel that runs on the model's device: {"lstm": "fused", "weight_drop": "native"}."""
+        device, found = self.embedding.device, {}
+        for layer in self._layers():
+            found[layer.op] = kernels.resolve(layer.op, layer.kernel, device)[0]
+            if layer.weight_drop > 0:
+                found["weight_drop"] = kernels.resolve("weight_drop", layer.weight_drop_kernel, device)[0]
+        return found
 
     def _layers(self) -> list[RecurrentLayer]:
         return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]

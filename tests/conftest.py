@@ -31,8 +31,25 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 @pytest.fixture
 def ptb_folder() -> Path:
     """The folder of `ptb.train.txt`, `ptb.valid.txt` and `ptb.test.txt`."""
-    for root in filter(None, os.environ.get("HARNESS_DATA", "").split(os.pathsep)):
-        for folder in (Path(root), Path(root) / "ptb"):
-            if (folder / "ptb.train.txt").is_file():
+    return _folder("HARNESS_DATA", "ptb", "ptb.train.txt", "Penn Treebank")
+
+
+@pytest.fixture
+def wikitext_folder() -> Path:
+    """The folder of WikiText-103's `wiki.valid.tokens` and `wiki.test.tokens`."""
+    return _folder("HARNESS_DATA", "wikitext-103", "wiki.test.tokens", "WikiText-103")
+
+
+@pytest.fixture
+def official_folder() -> Path:
+    """A cut of Penn Treebank as the official code's own data folder: train.txt, valid.txt, test.txt."""
+    return _folder("HARNESS_FIXTURES", "legacy/ptb-word-cut", "train.txt", "the official code's data folder")
+
+
+def _folder(variable: str, name: str, file: str, what: str) -> Path:
+    """The first root of a search path, or the folder `name` in it, that holds `file`."""
+    for root in filter(None, os.environ.get(variable, "").split(os.pathsep)):
+        for folder in (Path(root), Path(root) / name):
+            if (folder / file).is_file():
                 return folder.resolve()
-    pytest.skip("Penn Treebank is not in HARNESS_DATA")
+    pytest.skip(f"{what} is not in {variable}")

@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from harness import verdict
 from harness.atomic import write_atomic
 from harness.errors import NotComparableError, StoreError
+from harness.verdict import Verdict
 
 SCHEMA = 1
-EXIT_PASS, EXIT_REGRESSION, EXIT_NOT_COMPARABLE = 0, 1, 3
 
 FLOOR = 1.05
 """A ratio may always grow by this factor, however still the machine was."""
@@ -32,9 +32,6 @@ UNGATED = ("reference", "reference, again", "chain")
 """What others are compared with."""
 
 TWIN = "reference, again"
-
-Verdict = Literal["pass", "improved", "regression", "not comparable", "skipped", "new"]
-VERDICTS: tuple[Verdict, ...] = ("regression", "not comparable", "skipped", "improved", "pass", "new")
 
 Rows = Sequence[Mapping[str, Any]]
 Identity = tuple[str, str, str, str, str]
@@ -84,10 +81,7 @@ class GateReport:
     @property
     def exit_code(self) -> int:
         """As `harness check`: 0 pass, 1 a regression or a wrong kernel, 3 a row that cannot be compared."""
-        verdicts = {row.verdict for row in self.rows}
-        if "regression" in verdicts:
-            return EXIT_REGRESSION
-        return EXIT_NOT_COMPARABLE if "not comparable" in verdicts else EXIT_PASS
+        return verdict.exit_code(row.verdict for row in self.rows)
 
     def render(self) -> str:
         """A table of every row and one line that sums it up."""
@@ -97,8 +91,7 @@ class GateReport:
         aligns = ("left",) * 5 + ("right",) * 3 + ("left",) * 2
         body = [[*row.identity, _show(row.expected), _show(row.allowed), _all(row.found), row.verdict, row.reason]
                 for row in self.rows]  # fmt: skip
-        counts = Counter(row.verdict for row in self.rows)
-        total = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])
+        total = verdict.total(row.verdict for row in self.rows)
         return f"{grid(body, headings, aligns)}\n{total or 'nothing to compare'}"
 
 

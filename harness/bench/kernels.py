@@ -153,11 +153,11 @@ class Bench:
             "ms_p90": timing.percentile(mine, 90),
             "ms_warm": timing.median(warm_samples) if warm_samples else None,
             "gb_per_s": gb_per_s,
-            "share_of_copy": gb_per_s / best[COPY],
-            "share_of_triad": gb_per_s / best[TRIAD],
-            "share_of_triad_paired": self._paired_share(cost.bytes_moved, mine, cold[TRIAD, TRIAD]),
+            "share_of_copy": self._share(COPY, cost.bytes_moved, mine, cold),
+            "share_of_triad": self._share(TRIAD, cost.bytes_moved, mine, cold),
+            "share_of_best_triad": gb_per_s / best[TRIAD],
             "gflop_per_s": gflop_per_s,
-            "share_of_gemm": None if gflop_per_s is None else gflop_per_s / best[GEMM],
+            "share_of_gemm": None if cost.flops is None else self._share(GEMM, cost.flops, mine, cold),
             "speedup_over_chain": _speedup(cold, beside, backend, (direction,)),
             "speedup_over_chain_both": _speedup(cold, beside, backend, DIRECTIONS),
             "ratio_to_reference": 1 / _speedup(cold, REFERENCE, backend, (direction,)),
@@ -169,9 +169,10 @@ class Bench:
             "samples_warm_ms": warm_samples,
         }
 
-    def _paired_share(self, bytes_moved: int, samples: Sequence[float], triad: Sequence[float]) -> float:
-        """Median over the rounds of the kernel's bandwidth over that round's triad's."""
-        return bytes_moved / self.ceilings.work()[TRIAD] * timing.median(timing.paired_ratios(triad, samples))
+    def _share(self, ceiling: str, amount: int, milliseconds: Sequence[float], beside: Samples) -> float:
+        """Median over the rounds of the rate at which `amount` was done over that round's ceiling."""
+        ratios = timing.paired_ratios(beside[ceiling, ceiling], milliseconds)
+        return amount / self.ceilings.work()[ceiling] * timing.median(ratios)
 
     def _rows_without_time(
         self, op: str, case: Case, backends: Sequence[str], status: str, error: str
@@ -186,7 +187,7 @@ class Bench:
 
 MEASURED = (
     *("ms", "ms_min", "ms_p10", "ms_p90", "ms_warm", "gb_per_s", "share_of_copy", "share_of_triad"),
-    *("share_of_triad_paired", "gflop_per_s", "share_of_gemm"),
+    *("share_of_best_triad", "gflop_per_s", "share_of_gemm"),
     *("speedup_over_chain", "speedup_over_chain_both", "ratio_to_reference", "ratio_samples"),
     *("copy_gb_per_s", "triad_gb_per_s", "gemm_gflop_per_s"),
     *("name", "samples_ms", "num_warmup", "clock", "bytes_moved", "flops", "samples_warm_ms"),

@@ -10,15 +10,17 @@ from harness.bench.kernels import Bench
 from harness.bench.ops import case_for
 from harness.timing import Budget
 from harness.types import RunSpec
-from kernels.cases import Case
+from kernels.cases import Case, WeightDropCase
 
+WEIGHT_DROP = "weight_drop"
 BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=2)
 
 
 def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
     """(op, backend, case) of every op the spec asks for and the model runs, once per distinct layer width.
 
-    T and B are the recipe's BPTT and batch; a model that is only scored reads windows of one stream.
+    T and B are the recipe's BPTT and batch; a model that is only scored reads windows of one stream. A weight is
+    dropped whole, whatever the window.
     """
     running: dict[str, str] = getattr(model, "kernels", {})
     steps, streams = int(spec.evaluation.get("window", 1)), 1
@@ -26,7 +28,14 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
         steps, streams = int(spec.recipe["bptt"]), int(spec.recipe["batch"])
     found: dict[tuple[str, str, Case], None] = {}
     for op in spec.kernels:
-        for inputs, hidden in model.config.widths if op in running else ():
+        if op not in running:
+            continue
+        if op == WEIGHT_DROP:
+            for layer in model.layers:
+                rows, columns = layer.raw_weight().shape
+                found[op, running[op], WeightDropCase(rows, columns, layer.weight_drop)] = None
+            continue
+        for inputs, hidden in model.config.widths:
             keep = 1 - getattr(model.config, "zoneout", 0.0)
             case = case_for(op, steps=steps, streams=streams, inputs=inputs, hidden=hidden, keep=keep)
             found[op, running[op], case] = None

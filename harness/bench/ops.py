@@ -14,8 +14,12 @@ from torch import Tensor
 
 import kernels
 from harness.timing import Candidate
-from kernels.cases import Case, FoPoolCase, Inputs, LstmCase, Tolerance, tolerance
-from kernels.fo_pool import chain
+from kernels.cases import Case, FoPoolCase, Inputs, LstmCase, Tolerance, WeightDropCase, tolerance
+from kernels.fo_pool import chain as fo_pool_chain
+from kernels.weight_drop import chain as weight_drop_chain
+
+Kernel = Callable[..., Any]
+"""A backend: returns a tensor or a tuple of them."""
 
 FORWARD, BACKWARD = "forward", "backward"
 DIRECTIONS = (FORWARD, BACKWARD)
@@ -24,7 +28,8 @@ REFERENCE, CHAIN = "reference", "chain"
 AUTOCAST_TOLERANCE = Tolerance(absolute=2e-2, relative=5e-2)
 """Between two ways of computing in bfloat16 throughout: each step rounds anew, and the reference itself errs as far."""
 
-Kernel = Callable[..., tuple[Tensor, ...]]
+CHAINS: dict[str, Kernel] = {"fo_pool": fo_pool_chain.fo_pool, "weight_drop": weight_drop_chain.weight_drop}
+"""The plain way of doing what an op does, operation by operation. That of weight_drop draws masks of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,9 @@ def work(case: Case, dtype: torch.dtype) -> dict[str, Work]:
         forward = cells * (3 * size + 2 * wide + masks)
         backward = cells * (6 * size + 2 * wide + masks)
         return {FORWARD: Work(forward, None), BACKWARD: Work(backward, None)}
+    if isinstance(case, WeightDropCase):
+        both = Work(2 * size * case.rows * case.columns, None)  # a weight or a gradient in, one out
+        return {FORWARD: both, BACKWARD: both}
     rows = case.steps * case.streams
     weights = 4 * case.hidden * (case.inputs + case.hidden + 2)
     flops = 2 * rows * 4 * case.hidden * (case.inputs + case.hidden)
@@ -61,8 +69,8 @@ def working_set_bytes(case: Case, dtype: torch.dtype) -> int:
 
 def comparison(op: str) -> tuple[str, Kernel]:
     """Name and function of the plain way: the chain of separate operations, for the LSTM the reference's steps."""
-    if op == "fo_pool":
-        return CHAIN, chain.fo_pool
+    if op in CHAINS:
+        return CHAIN, CHAINS[op]
     return REFERENCE, kernels.resolve(op, REFERENCE)[1]
 
 
@@ -74,25 +82,24 @@ def case_for(op: str, *, steps: int, streams: int, inputs: int, hidden: int, kee
 
 
 def candidate(name: str, function: Kernel, inputs: Inputs) -> Candidate:
-    """Forward, then the backward of that very forward: the gradient reaches the output sequence, as in training."""
-    arguments = (*inputs.leaves, *inputs.constants)
+    """Forward, then the backward of that very forward: the gradient reaches the first output, as in training."""
     gradient: list[Tensor] = []
 
     def forward(_: Any) -> Tensor:
-        return function(*arguments)[0]
+        return inputs.call(function)[0]
 
-    def backward(h_TBH: Tensor) -> tuple[Tensor, ...]:
+    def backward(output: Tensor) -> tuple[Tensor, ...]:
         if not gradient:
-            gradient.append(torch.ones_like(h_TBH))
+            gradient.append(torch.ones_like(output))
         # Which inputs a gradient must reach is the same for all: a layer's input and weights, and the carried state.
-        return torch.autograd.grad(h_TBH, inputs.leaves, gradient[0])
+        return torch.autograd.grad(output, inputs.leaves, gradient[0])
 
     return Candidate(name, {FORWARD: forward, BACKWARD: backward})
 
 
 def results(function: Kernel, inputs: Inputs) -> dict[str, Tensor]:
     """Every output, and the gradient of every leaf under a loss that weighs each output at random."""
-    outputs = function(*inputs.leaves, *inputs.constants)
+    outputs = inputs.call(function)
     draw = torch.Generator().manual_seed(9)
     weights = [torch.randn(out.shape, generator=draw, dtype=out.dtype).to(out.device) for out in outputs]
     gradients = torch.autograd.grad(outputs, inputs.leaves, weights)
@@ -111,6 +118,8 @@ def disagreement(found: dict[str, Tensor], wanted: dict[str, Tensor], *, autocas
         value = found[name]
         if value.shape != right.shape or (value.dtype != right.dtype and not autocast):
             return f"{name} is {_kind(value)}, the reference's is {_kind(right)}"
+        if not right.numel():
+            continue
         error = (value.to(right.dtype) - right).abs().max().item()
         allowed = (AUTOCAST_TOLERANCE if autocast else tolerance(right.dtype)).allowed(right)
         if not error <= allowed:  # also where either is NaN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.data.config import DatasetConfig, MarkovSource, OwnText, Registered
+from harness.data.config import DatasetConfig, MarkovSource, OwnText, OwnWords, Registered
 from harness.data.description import DatasetFacts, facts, identify
 from harness.data.folder import load, read_manifest
 from harness.data.importing import import_file
@@ -22,6 +22,7 @@ __all__ = [
     "DatasetFacts",
     "MarkovSource",
     "OwnText",
+    "OwnWords",
     "Registered",
     "SpecError",
     "cache_folder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,14 +13,12 @@ from harness.errors import DataError
 CHUNK_BYTES = 1 << 20
 
 
-def digests(path: Path, *, md5: bool = False, copy_to: BinaryIO | None = None) -> dict[str, str]:
-    """sha256 (and md5 where asked) of a file as hex; copy_to gets exactly the bytes that were hashed.
+def digests(path: Path, *, also: Iterable[str] = (), copy_to: BinaryIO | None = None) -> dict[str, str]:
+    """sha256, and `also` of md5 and sha1, of a file as hex; copy_to gets exactly the bytes that were hashed.
 
     Raises DataError if the file cannot be read.
     """
-    hashers = {"sha256": hashlib.sha256()}
-    if md5:
-        hashers["md5"] = hashlib.md5(usedforsecurity=False)
+    hashers = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *also}}
     try:
         file = path.open("rb")
     except OSError as error:
@@ -38,13 +37,13 @@ def mismatch(path: Path, expected: RemoteFile) -> str | None:
     size = path.stat().st_size
     if expected.size is not None and size != expected.size:
         return f"expected {expected.size:,} bytes, got {size:,}"
-    return digest_mismatch(digests(path, md5=expected.md5 is not None), expected)
+    return digest_mismatch(digests(path, also=expected.checksums), expected)
 
 
 def digest_mismatch(got: dict[str, str], expected: RemoteFile) -> str | None:
     """As `mismatch`, from digests already taken."""
-    for algorithm, wanted in (("sha256", expected.sha256), ("md5", expected.md5)):
-        if wanted is not None and got[algorithm] != wanted:
+    for algorithm, wanted in expected.checksums.items():
+        if got[algorithm] != wanted:
             return f"expected {algorithm} {wanted}, got {got[algorithm]}"
     return None
 

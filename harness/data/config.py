@@ -6,7 +6,15 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from harness.data.registry import ALIASES, DATASETS, KINDS, near
+from harness.data.registry import (
+    ALIASES,
+    DATASETS,
+    DEFAULT_ORDER,
+    KINDS,
+    VocabularyOrder,
+    dataset,
+    near,
+)
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """What may name a dataset: it becomes part of run and folder names."""
@@ -14,11 +22,15 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A dataset of the table DATASETS, under its own name or an alias."""
+    """A dataset of the table DATASETS, under its own name or an alias.
+
+    `vocabulary` is the order of a word list, by frequency where absent; other data has none.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 
     name: str
+    vocabulary: VocabularyOrder | None = None
 
     def __post_init__(self) -> None:
         known = [*DATASETS, *ALIASES]
@@ -26,27 +38,36 @@ class Registered:
             raise ValueError(f"'{self.name}' is a kind of dataset, not a name: write {{kind: {self.name}, ...}}")
         if self.name not in known:
             raise ValueError(f"dataset '{self.name}' is unknown. {near(self.name, known)}")
+        row = dataset(self.canonical)
+        if self.vocabulary is not None and row.words is None:
+            raise ValueError(f"vocabulary orders a word list, but the tokens of {self.name} are {row.unit}s")
 
     @property
     def canonical(self) -> str:
         """The name in DATASETS, whatever alias was given."""
         return ALIASES.get(self.name, self.name)
 
+    @property
+    def order(self) -> VocabularyOrder | None:
+        """The order of the word list with the default filled in; None for data without one."""
+        return (self.vocabulary or DEFAULT_ORDER) if dataset(self.canonical).words is not None else None
+
+    def block(self) -> dict[str, str]:
+        """The block of a suite with its defaults written out."""
+        return {"name": self.name} if self.order is None else {"name": self.name, "vocabulary": self.order}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OwnText:
-    """The user's own text as characters (Unicode code points of UTF-8) or bytes.
-
-    Either `train`, `valid` and `test`, or one `file` cut by `fractions`. `name` is how tables call it.
-    """
+class OwnFiles:
+    """Where the user's own text lies, and how tables call it."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
-    kind: Literal["bytes", "chars"]
     name: str | None = None
     train: str | None = None
     valid: str | None = None
     test: str | None = None
+    folder: str | None = None
     file: str | None = None
     fractions: tuple[float, float, float] | None = None
 
@@ -56,8 +77,10 @@ class OwnText:
         splits = (self.train, self.valid, self.test)
         if self.file is not None and any(splits):
             raise ValueError("give either file with fractions, or train, valid and test, not both")
-        if self.file is None and not all(splits):
-            raise ValueError("give train, valid and test, or one file with fractions")
+        if self.folder is not None and (self.file is not None or any(splits)):
+            raise ValueError("folder stands for train.txt, valid.txt and test.txt in it; give no other file")
+        if self.file is None and self.folder is None and not all(splits):
+            raise ValueError("give train, valid and test, or a folder of the three, or one file with fractions")
         if self.file is not None and self.fractions is None:
             raise ValueError("file needs fractions, such as [0.9, 0.05, 0.05]")
         if self.file is None and self.fractions is not None:
@@ -71,6 +94,29 @@ class OwnText:
             raise ValueError(f"name must be letters, digits, '.', '_' and '-', got {name!r}")
         if name in DATASETS or name in ALIASES or name in KINDS:
             raise ValueError(f"name '{name}' is taken by a registered dataset; choose another for your own text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnText(OwnFiles):
+    """The user's own text as characters (Unicode code points of UTF-8) or bytes.
+
+    Either `train`, `valid` and `test`, or a `folder` with train.txt, valid.txt and test.txt, or one `file` cut by
+    `fractions`. `name` is how tables call it.
+    """
+
+    kind: Literal["bytes", "chars"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnWords(OwnFiles):
+    """The user's own UTF-8 text as words cut at white space, with `<eos>` at each line's end; files as for characters.
+
+    Every word of the three splits is in the vocabulary. `vocabulary` orders it: by `frequency` in the training
+    split, or by `first-appearance` over train, valid and test.
+    """
+
+    kind: Literal["words"]
+    vocabulary: VocabularyOrder = DEFAULT_ORDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,5 +152,8 @@ class MarkovSource:
                 raise ValueError(f"{name} must be at least 2 tokens, got {getattr(self, name)}")
 
 
-DatasetConfig: TypeAlias = Registered | OwnText | MarkovSource
+Own: TypeAlias = OwnText | OwnWords
+"""A block that names files of the user's."""
+
+DatasetConfig: TypeAlias = Registered | OwnText | OwnWords | MarkovSource
 """What a suite's dataset block becomes."""

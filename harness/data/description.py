@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import markov, own
-from harness.data.config import DatasetConfig, MarkovSource, OwnText
-from harness.data.registry import SPLITS, Dataset, dataset
+from harness.data.config import DatasetConfig, MarkovSource, OwnFiles, Registered
+from harness.data.registry import SPLITS, dataset
 from harness.data.spec import parse
 
 
@@ -32,7 +32,7 @@ class DatasetFacts:
 def facts(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetFacts:
     """Raises SpecError for a block that `parse` refuses."""
     config = parse(spec)
-    if isinstance(config, OwnText):
+    if isinstance(config, OwnFiles):
         name = own.name_of(config)
         files = tuple(Path(path).name for path in own.files_of(config).values())
         return DatasetFacts(name, name, own.UNITS[config.kind], own.EVENT_SPACE[config.kind], None, None, files)
@@ -60,13 +60,16 @@ def identify(
     Raises DataError where a file of the user's is missing; SpecError as `parse` does.
     """
     config = parse(spec)
-    if isinstance(config, OwnText):
+    if isinstance(config, OwnFiles):
         return own.identity(config, own.find_files(config, roots=roots, base=base))
     if isinstance(config, MarkovSource):
         return markov.identity(config)
-    return registered_identity(dataset(config.canonical))
+    return registered_identity(config)
 
 
-def registered_identity(row: Dataset) -> dict[str, Any]:
+def registered_identity(config: Registered) -> dict[str, Any]:
+    """Name, version and checksums; the order of a word list only where there is one."""
+    row = dataset(config.canonical)
     sources = {source.filename: ":".join(source.checksum) for source in row.sources}
-    return {"name": row.name, "preparation": row.version, "sources": sources}
+    known: dict[str, Any] = {"name": row.name, "preparation": row.version, "sources": sources}
+    return known if config.order is None else {**known, "vocabulary": config.order}

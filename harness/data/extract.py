@@ -74,7 +74,7 @@ def _temporary(folder: Path, name: str) -> Iterator[tuple[IO[bytes], Path]]:
 
 def _write(archive: Path, source: SourceFile, stream: IO[bytes], folder: Path) -> Path:
     assert source.size is not None
-    hashers = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
+    hashers = {name: hashlib.new(name, usedforsecurity=False) for name in source.checksums}
     target = folder / source.filename
     with _temporary(folder, source.filename) as (file, path):
         left = source.size

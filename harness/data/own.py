@@ -1,4 +1,4 @@
-"""The user's own text, as bytes or as Unicode characters."""
+"""The user's own text, as bytes, as Unicode characters or as words."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.data import words
 from harness.data.checksum import digests
-from harness.data.config import SAFE_NAME, OwnText
-from harness.data.locate import find_own
+from harness.data.config import SAFE_NAME, Own, OwnWords
+from harness.data.locate import find_own, find_own_folder
 from harness.data.registry import ALIASES, DATASETS, KINDS, SPLITS, Encoding
 from harness.errors import DataError
 
 VERSION = 1
 """Changes whenever the same file would give other ids."""
 
-UNITS = {"bytes": "byte", "chars": "char"}
+UNITS = {"bytes": "byte", "chars": "char", "words": "word"}
 
 EVENT_SPACE = {
     "bytes": "one token per byte; newlines kept; nothing added at a line's end",
     "chars": "one token per Unicode code point of the UTF-8 text; newlines kept; nothing added at a line's end",
+    "words": words.EVENT_SPACE,
 }
 
 
-def name_of(config: OwnText) -> str:
-    """The given name, else the stem of the file (of the training file where there are three).
+def name_of(config: Own) -> str:
+    """The given name, else the folder's, else the stem of the file (of the training file where there are three).
 
     Raises DataError where the stem is the name of a registered dataset.
     """
     if config.name is not None:
         return config.name
-    stem = Path(str(config.file or config.train)).stem
+    stem = Path(config.folder).name if config.folder is not None else Path(str(config.file or config.train)).stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "text"
     if name in DATASETS or name in ALIASES or name in KINDS:
         raise DataError(
@@ -42,22 +44,28 @@ def name_of(config: OwnText) -> str:
     return name
 
 
-def files_of(config: OwnText) -> dict[str, str]:
+def files_of(config: Own) -> dict[str, str]:
     """Role (train, valid and test, or file) -> the path as given."""
     if config.file is not None:
         return {"file": config.file}
+    if config.folder is not None:
+        return {split: str(Path(config.folder) / f"{split}.txt") for split in SPLITS}
     return {split: str(getattr(config, split)) for split in SPLITS}
 
 
-def find_files(config: OwnText, *, roots: Sequence[Path], base: Path | None) -> dict[str, Path]:
+def find_files(config: Own, *, roots: Sequence[Path], base: Path | None) -> dict[str, Path]:
     """The files by role. Raises DataError naming where a missing one was looked for."""
+    if config.folder is not None:
+        return find_own_folder(config.folder, [f"{split}.txt" for split in SPLITS], base=base, roots=roots)
     return {role: find_own(text, base=base, roots=roots) for role, text in files_of(config).items()}
 
 
-def identity(config: OwnText, files: Mapping[str, Path]) -> dict[str, Any]:
-    """Name, kind, fractions and what each file holds; never where it lies."""
+def identity(config: Own, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Name, kind, fractions, order of a word list, and what each file holds; never where it lies."""
+    order = {"vocabulary": config.vocabulary} if isinstance(config, OwnWords) else {}
     return {
         "name": name_of(config),
+        **order,
         "kind": config.kind,
         "preparation": VERSION,
         "fractions": list(config.fractions) if config.fractions is not None else None,
@@ -65,10 +73,17 @@ def identity(config: OwnText, files: Mapping[str, Path]) -> dict[str, Any]:
     }
 
 
-def encode(config: OwnText, files: Mapping[str, Path]) -> Encoding:
-    """Token ids of the three splits. Raises DataError for text that is not UTF-8 where characters are asked for."""
+def encode(config: Own, files: Mapping[str, Path], scratch: Path) -> Encoding:
+    """Token ids of the three splits; scratch: see `words.encode`.
+
+    Raises DataError for text that is not UTF-8 where characters or words are asked for.
+    """
     from harness.data import text
 
+    if isinstance(config, OwnWords):
+        cut = words.cut_lines(files["file"], config.fractions) if config.fractions is not None else None
+        pieces = cut or {split: text.Piece(files[split]) for split in SPLITS}
+        return words.encode(pieces, order=config.vocabulary, scratch=scratch)
     if config.fractions is not None:
         path = files["file"]
         num_units = path.stat().st_size if config.kind == "bytes" else text.count_chars(path)

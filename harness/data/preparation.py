@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.data import folder, markov, own
+from harness.data import folder, markov, own, words
 from harness.data.checksum import digests
-from harness.data.config import DatasetConfig, MarkovSource, OwnText
+from harness.data.config import DatasetConfig, MarkovSource, OwnFiles
 from harness.data.description import facts, registered_identity
 from harness.data.fetch import Progress
 from harness.data.locate import cache_folder, locked, writing
 from harness.data.obtain import obtain
-from harness.data.registry import SourceFile, dataset
+from harness.data.registry import Encoding, SourceFile, dataset
 from harness.data.spec import parse
 from harness.errors import DataError
 from harness.types import content_hash
@@ -44,13 +44,13 @@ def request(
 ) -> Request:
     """Raises DataError where a file of the user's is missing; SpecError as `parse` does."""
     config = parse(spec)
-    if isinstance(config, OwnText):
+    if isinstance(config, OwnFiles):
         files = own.find_files(config, roots=roots, base=base)
         stamps = {path: _stamp(path) for path in files.values()}
         return Request(config, own.identity(config, files), files, stamps)
     if isinstance(config, MarkovSource):
         return Request(config, markov.identity(config))
-    return Request(config, registered_identity(dataset(config.canonical)))
+    return Request(config, registered_identity(config))
 
 
 def prepared_folder(wanted: Request, cache: Path) -> Path:
@@ -101,19 +101,35 @@ def build(
         "event_space": known.event_space,
         "identity": dict(wanted.identity),
     }
-    if isinstance(wanted.config, OwnText):
+    files: dict[str, Path] = {}
+    if isinstance(wanted.config, OwnFiles):
         about["sources"] = _own_sources(wanted)
-        encoding = own.encode(wanted.config, wanted.own_files)
     elif isinstance(wanted.config, MarkovSource):
         about["sources"] = []
-        encoding = markov.encode(wanted.config)
     else:
         row = dataset(wanted.config.canonical)
         files = obtain(row, roots=roots, cache=cache, offline=offline, progress=progress)
         about["sources"] = [_source_entry(source, files[source.filename]) for source in row.sources]
-        encoding = row.encode(files)
     with writing(cache):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        encoding = _encode(wanted, files, scratch=target.parent)
         folder.write(target, encoding, about, confirm=lambda manifest: _confirm(wanted, manifest))
+
+
+def _encode(wanted: Request, files: Mapping[str, Path], scratch: Path) -> Encoding:
+    """files: a registered dataset's, by name."""
+    config = wanted.config
+    if isinstance(config, OwnFiles):
+        return own.encode(config, wanted.own_files, scratch)
+    if isinstance(config, MarkovSource):
+        return markov.encode(config)
+    row, order = dataset(config.canonical), config.order
+    if row.words is not None and order is not None:
+        texts = {split: files[name] for split, name in row.words.items()}
+        return words.encode(texts, order=order, scratch=scratch)
+    if row.encode is None:
+        raise AssertionError(f"{row.name} has neither words nor encode")
+    return row.encode(files)
 
 
 def _confirm(wanted: Request, manifest: Mapping[str, Any]) -> None:
@@ -144,6 +160,8 @@ def _source_entry(source: SourceFile, path: Path) -> dict[str, Any]:
     entry["sha256"] = source.sha256 or digests(path)["sha256"]
     if source.md5 is not None:
         entry["md5"] = source.md5
+    if source.sha1 is not None:
+        entry["sha1"] = source.sha1
     return entry
 
 

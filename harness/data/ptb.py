@@ -1,4 +1,4 @@
-"""Penn Treebank as Mikolov preprocessed it, read character by character."""
+"""Penn Treebank as Mikolov preprocessed it, read character by character or word by word."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.data.registry import Dataset, Encoding, RemoteFile, SourceFile
+from harness.data.registry import SPLITS, Dataset, Encoding, RemoteFile, SourceFile
+from harness.data.words import EOS, EVENT_SPACE
 
-EOS = "<eos>"
 SPACE = "_"
 
 SIMPLE_EXAMPLES = RemoteFile(
@@ -96,7 +96,7 @@ def encode_chars(text_by_split: Mapping[str, bytes]) -> Encoding:
 
 
 def _encode(files: Mapping[str, Path]) -> Encoding:
-    return encode_chars({split: files[f"ptb.{split}.txt"].read_bytes() for split in ("train", "valid", "test")})
+    return encode_chars({split: files[f"ptb.{split}.txt"].read_bytes() for split in SPLITS})
 
 
 PTB_CHAR = Dataset(
@@ -111,4 +111,15 @@ PTB_CHAR = Dataset(
     num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
     sources=SOURCES,
     encode=_encode,
+)
+
+PTB_WORD = Dataset(
+    name="ptb-word",
+    title="Penn Treebank (Word Level)",
+    unit="word",
+    event_space=EVENT_SPACE,
+    vocab_size=10_000,
+    num_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
+    sources=SOURCES,
+    words={split: f"ptb.{split}.txt" for split in SPLITS},
 )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +19,21 @@ DATASETS: dict[str, str] = {
     "ptb-char": "harness.data.ptb:PTB_CHAR",
     "enwik8": "harness.data.hutter:ENWIK8",
     "text8": "harness.data.hutter:TEXT8",
+    "ptb-word": "harness.data.ptb:PTB_WORD",
+    "wikitext-2": "harness.data.wikitext:WIKITEXT_2",
+    "wikitext-103": "harness.data.wikitext:WIKITEXT_103",
 }
 
 ALIASES: dict[str, str] = {"hutter-prize": "enwik8"}
 
-KINDS = ("bytes", "chars", "markov")
+KINDS = ("bytes", "chars", "words", "markov")
 """What a dataset block may say instead of a registered name."""
+
+VocabularyOrder: TypeAlias = Literal["frequency", "first-appearance"]
+"""Order of a word list: by count in the training split, ties by first appearance; or by first appearance over
+train, valid and test, as awd-lstm-lm's `Dictionary` has it."""
+
+DEFAULT_ORDER: VocabularyOrder = "frequency"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +44,23 @@ class RemoteFile:
     size: int | None = None
     sha256: str | None = None
     md5: str | None = None
+    sha1: str | None = None
     urls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.sha256 is None and self.md5 is None:
+        if not self.checksums:
             raise ValueError(f"{self.filename} needs a checksum")
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Algorithm -> hex digest of all that are known, the strongest first."""
+        known = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
+        return {algorithm: digest for algorithm, digest in known.items() if digest is not None}
 
     @property
     def checksum(self) -> tuple[str, str]:
         """(algorithm, hex digest): the strongest one known."""
-        return ("sha256", self.sha256) if self.sha256 is not None else ("md5", str(self.md5))
+        return next(iter(self.checksums.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,10 +97,11 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """One row of DATASETS. `encode` gets the checked source files by filename.
+    """One row of DATASETS: `encode` gets the checked source files by filename, or `words` names each split's file.
 
-    version changes whenever `encode` would give other ids. event_space says in words what the tokens are.
-    alias_titles: how a table names this data under an alias.
+    words: split -> filename of text whose words are the tokens (`harness.data.words`). version changes whenever
+    the same files would give other ids. event_space says in words what the tokens are. alias_titles: how a table
+    names this data under an alias. Raises ValueError unless exactly one of encode and words is given.
     """
 
     name: str
@@ -94,9 +111,14 @@ class Dataset:
     vocab_size: int
     num_tokens: Mapping[str, int]
     sources: tuple[SourceFile, ...]
-    encode: Callable[[Mapping[str, Path]], Encoding]
+    encode: Callable[[Mapping[str, Path]], Encoding] | None = None
+    words: Mapping[str, str] | None = None
     version: int = 1
     alias_titles: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.encode is None) == (self.words is None):
+            raise ValueError(f"{self.name} needs either encode or words")
 
 
 def dataset(name: str) -> Dataset:

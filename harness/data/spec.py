@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeAlias, get_args
 
-from harness.data.config import DatasetConfig, MarkovSource, OwnText, Registered
-from harness.data.registry import KINDS, near
+from harness.data.config import DatasetConfig, MarkovSource, OwnText, OwnWords, Registered
+from harness.data.registry import KINDS, VocabularyOrder, near
 from harness.errors import DataError
 
-_CLASSES: dict[str, type[OwnText] | type[MarkovSource]] = {
+_Block: TypeAlias = type[OwnText] | type[OwnWords] | type[MarkovSource]
+
+_CLASSES: dict[str, _Block] = {
     "bytes": OwnText,
     "chars": OwnText,
+    "words": OwnWords,
     "markov": MarkovSource,
 }
 
@@ -29,7 +32,7 @@ def parse(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetConfig:
 
     Raises SpecError, in one line and with the near name, for anything unknown or impossible.
     """
-    if isinstance(spec, Registered | OwnText | MarkovSource):
+    if isinstance(spec, DatasetConfig):
         return spec
     try:
         return Registered(name=spec) if isinstance(spec, str) else _parse_block(spec)
@@ -55,14 +58,17 @@ def _parse_registered(spec: Mapping[str, Any]) -> Registered:
     if "name" not in spec:
         raise ValueError(f"a dataset block needs a name, or {_KIND_NEEDED}")
     for key in spec:
-        if key != "name":
+        if key not in ("name", "vocabulary"):
             raise ValueError(f"dataset key '{key}' does not go with a registered name; own data needs {_KIND_NEEDED}")
     if not isinstance(spec["name"], str):
         raise ValueError(f"a dataset's name must be text, got {spec['name']!r}")
-    return Registered(name=spec["name"])
+    order = spec.get("vocabulary")
+    if order is not None and order not in get_args(VocabularyOrder):
+        raise ValueError(f"dataset vocabulary {order!r} is unknown. {near(str(order), get_args(VocabularyOrder))}")
+    return Registered(name=spec["name"], vocabulary=order)
 
 
-def _validated(config: type[OwnText] | type[MarkovSource], spec: Mapping[str, Any]) -> DatasetConfig:
+def _validated(config: _Block, spec: Mapping[str, Any]) -> DatasetConfig:
     from pydantic import TypeAdapter, ValidationError
 
     try:

@@ -55,7 +55,7 @@ def encode_bytes(pieces: Mapping[str, Piece], *, name: Callable[[int], str]) -> 
     """One token per byte; the bytes that occur in any piece get dense ids in rising order."""
     present = np.zeros(256, dtype=bool)
     for piece in pieces.values():
-        for chunk in _bytes_of(piece):
+        for chunk in read_bytes(piece):
             present |= np.bincount(np.frombuffer(chunk, np.uint8), minlength=256) > 0
     values = np.flatnonzero(present)
     ids = np.zeros(256, dtype=np.uint8)
@@ -70,7 +70,7 @@ def encode_bytes(pieces: Mapping[str, Piece], *, name: Callable[[int], str]) -> 
 def encode_chars(pieces: Mapping[str, Piece]) -> Encoding:
     """One token per code point of UTF-8, newlines included; ids in rising order of code point.
 
-    Raises DataError naming file and byte offset where a file is not UTF-8.
+    Raises DataError naming file, byte offset and line where a file is not UTF-8.
     """
     present = np.zeros(_CODE_POINTS, dtype=bool)
     for piece in pieces.values():
@@ -91,16 +91,17 @@ def count_chars(path: Path) -> int:
 
 
 def _translated(piece: Piece, table: bytes) -> Iterator[np.ndarray]:
-    for chunk in _bytes_of(piece):
+    for chunk in read_bytes(piece):
         yield np.frombuffer(chunk.translate(table), np.uint8)
 
 
-def _bytes_of(piece: Piece) -> Iterator[bytes]:
+def read_bytes(piece: Piece, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
+    """Bytes [start, stop) of a file, at most `chunk_bytes` at a time."""
     left = None if piece.stop is None else piece.stop - piece.start
     with piece.path.open("rb") as file:
         file.seek(piece.start)
         while left is None or left > 0:
-            chunk = file.read(CHUNK_BYTES if left is None else min(CHUNK_BYTES, left))
+            chunk = file.read(chunk_bytes if left is None else min(chunk_bytes, left))
             if not chunk:
                 return
             if left is not None:
@@ -132,8 +133,9 @@ def _decoded(path: Path) -> Iterator[np.ndarray]:
                 text = decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
                 offset = read - pending + error.start
+                line = 1 + sum(part.count(b"\n") for part in read_bytes(Piece(path, 0, offset)))
                 raise DataError(
-                    f"{path}: byte {offset:,} is not UTF-8 ({error.reason}); "
+                    f"{path}: byte {offset:,} in line {line:,} is not UTF-8 ({error.reason}); "
                     f"mend the file or read it with 'kind: bytes'"
                 ) from None
             read += len(chunk)

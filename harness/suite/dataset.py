@@ -26,15 +26,14 @@ def dataset_block(root: Node, problems: Problems) -> dict[str, Any]:
         return {}
     node, where = member.node, locate(root, ("dataset",), root.where)
     if isinstance(node.value, str):
-        _registered(node.value, where, "dataset", problems)
-        return {"name": node.value}
+        return _registered(node.value, where, "dataset", problems)
     if not isinstance(node.value, dict):
         problems.add(where, f"dataset must be a name or a block of keys, got {shown(plain(node))}")
         return {}
     kind = node.members.get("kind")
     if kind is None and "name" in node.members:
         config = check(node, Registered, ("dataset",), problems, under=where)
-        return {"name": config.name} if config is not None else {}
+        return config.block() if config is not None else {}
     if kind is None:
         problems.add(where, f"dataset needs a name, or a kind: {', '.join(KINDS)}")
         return {}
@@ -52,7 +51,9 @@ def dataset_block(root: Node, problems: Problems) -> dict[str, Any]:
     return as_json(config)
 
 
-def _registered(name: str, where: Where, path: str, problems: Problems) -> None:
+def _registered(name: str, where: Where, path: str, problems: Problems) -> dict[str, Any]:
     known = (*data.DATASETS, *data.ALIASES)
-    if name not in known:
-        problems.unknown(where, path, name, known)
+    if name in known:
+        return dict(Registered(name=name).block())
+    problems.unknown(where, path, name, known)
+    return {"name": name}

@@ -11,30 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kernels.fo_pool import buffers, checks, library
+from kernels.compiled import buffers, library
+from kernels.fo_pool import checks
+from kernels.fo_pool.call import MAX_TILE, WORKER, Call
 
 # All measured. With fewer elements waking a thread costs more than it brings. Larger results outlive the second-level
 # cache, and writing past the third costs the backward pass 30 % less.
 _MIN_ELEMENTS_PER_THREAD = 1 << 14
 _MIN_BYTES_STREAMED = 1 << 22
-_TILE = 1024
 
-
-def unavailable(device: torch.device | str) -> str | None:
-    """Return why this backend cannot run on `device`, or None if it can."""
-    if torch.device(device).type != "cpu":
-        return f"it runs on the cpu, not on {device}"
-    try:
-        library.load()
-    except library.MissingLibraryError as reason:
-        return str(reason)
-    return None
-
-
-def describe() -> str:
-    """Return what the library uses here: instruction set and threads. Raises library.MissingLibraryError."""
-    level = library.LEVELS[library.num_levels() - 1]
-    return f"{level}, {'on the OpenMP threads of torch' if library.team() else 'on threads of its own'}"
+unavailable = library.unavailable
 
 
 def fo_pool(
@@ -156,11 +142,11 @@ def _rows(value: Tensor) -> Tensor:
 
 def _call(
     gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
-) -> library.Call:
+) -> Call:
     """What both directions read. The call keeps its tensors alive in `tensors`."""
     gates_TBG, c0_BH = _rows(gates_TBG), _rows(c0_BH)
     streams, hidden = c0_BH.shape
-    call = library.Call(steps=gates_TBG.shape[0], streams=streams, hidden=hidden, output_gate=output_gate)
+    call = Call(steps=gates_TBG.shape[0], streams=streams, hidden=hidden, output_gate=output_gate)
     call.double_precision = gates_TBG.dtype == torch.float64
     call.gates, call.gates_t, call.gates_b = gates_TBG.data_ptr(), gates_TBG.stride(0), gates_TBG.stride(1)
     call.c0, call.c0_b = c0_BH.data_ptr(), c0_BH.stride(0)
@@ -177,7 +163,7 @@ def _call(
     return call
 
 
-def _run(call: library.Call, outputs: list[Tensor]) -> None:
+def _run(call: Call, outputs: list[Tensor]) -> None:
     """Choose tiles, threads and the way results are written, and work."""
     num_elements = call.steps * call.streams * call.hidden
     if num_elements == 0:
@@ -185,7 +171,7 @@ def _run(call: library.Call, outputs: list[Tensor]) -> None:
     num_bytes = sum(value.nbytes for value in outputs)
     aligned = all(value.data_ptr() % 16 == 0 for value in outputs) and call.hidden * outputs[0].itemsize % 16 == 0
     call.stream = aligned and num_bytes >= _MIN_BYTES_STREAMED
-    call.tile = _TILE
+    call.tile = MAX_TILE
     call.tiles = call.streams * -(-call.hidden // call.tile)
     call.level = library.num_levels() - 1
-    library.run(call, max(1, min(torch.get_num_threads(), num_elements // _MIN_ELEMENTS_PER_THREAD)))
+    library.run(WORKER, call, max(1, min(torch.get_num_threads(), num_elements // _MIN_ELEMENTS_PER_THREAD)))

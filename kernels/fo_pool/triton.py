@@ -9,16 +9,11 @@ each that PTX allows its ex2.approx and div.full. Both are exact at 0 and where 
 
 from __future__ import annotations
 
-import os
-from functools import cache
-from importlib.util import find_spec
-
 import torch
 from torch import Tensor
 
+from kernels import triton_launch
 from kernels.fo_pool import checks, triton_ops
-
-_OLDEST = (8, 0)
 
 
 def fo_pool(
@@ -48,30 +43,5 @@ def fo_pool(
 
 
 def unavailable(device: torch.device | str) -> str | None:
-    """Return why this backend cannot run on `device`, or None if it can.
-
-    Kernels that triton was told to interpret when they were imported (TRITON_INTERPRET=1, for tests) run anywhere.
-    """
-    return _unavailable(torch.device(device))
-
-
-@cache
-def _unavailable(device: torch.device) -> str | None:
-    if find_spec("triton") is None:
-        return "triton is not installed (pip install triton)"
-    if os.environ.get("TRITON_INTERPRET") == "1" and triton_ops.interpreted():
-        return None
-    if device.type != "cuda":
-        return f"needs a CUDA device, not {device.type}"
-    if not torch.cuda.is_available():
-        return f"torch {torch.__version__} sees no CUDA device"
-    if torch.version.hip is not None:
-        return "needs a CUDA device; this torch is built for ROCm"
-    capability = torch.cuda.get_device_capability(device)
-    if capability < _OLDEST:
-        return f"needs compute capability {_dotted(_OLDEST)}, {device} has {_dotted(capability)}"
-    return None
-
-
-def _dotted(capability: tuple[int, int]) -> str:
-    return ".".join(map(str, capability))
+    """Return why this backend cannot run on `device`, or None if it can."""
+    return triton_launch.unavailable(torch.device(device), triton_ops.interpreted)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels import triton_launch
+
 # One column per thread: a row of columns coalesces, and the shapes of large models fill the device.
 _BLOCK = 128
 _WARPS = 4
@@ -23,14 +25,14 @@ _SCAN_UNROLL = 8
 
 Operand = tuple[Tensor, int, int, int]
 
+_launch = triton_launch.launch
+
 
 def interpreted() -> bool:
     """Whether triton was told, before the kernels were imported, to interpret them on the CPU."""
-    from triton.runtime.jit import JITFunction
-
     from kernels.fo_pool import triton_kernels
 
-    return not isinstance(triton_kernels.forward, JITFunction)
+    return triton_launch.is_interpreted(triton_kernels.forward)
 
 
 def steps_per_chunk(num_steps: int, num_columns: int, num_multiprocessors: int) -> int:
@@ -255,9 +257,3 @@ def _scan(
         REVERSE=reverse, UNROLL=_SCAN_UNROLL, **meta,
     )  # fmt: skip
     return _operand(carries.view(factors.shape[0], -1, sizes[1]))
-
-
-def _launch(kernel: Any, grid: tuple[int, int], *arguments: Any, **meta: Any) -> None:
-    device = next(value.device for value in arguments if isinstance(value, Tensor))
-    with torch.cuda.device(device if device.type == "cuda" else -1):
-        kernel[grid](*arguments, **meta)

@@ -35,6 +35,9 @@ class LstmLayer(RecurrentLayer):
         self.bias_ih = nn.Parameter(torch.empty(4 * num_hidden).uniform_(-bound, bound))
         self.bias_hh = nn.Parameter(torch.empty(4 * num_hidden).uniform_(-bound, bound))
 
+    def raw_weight(self) -> Tensor:
+        return self.weight_hh
+
     def initial_state(self, batch: int) -> tuple[Tensor, Tensor]:
         num_hidden = self.weight_hh.shape[1]
         return self.weight_hh.new_zeros(1, batch, num_hidden), self.weight_hh.new_zeros(1, batch, num_hidden)
@@ -51,10 +54,11 @@ class LstmLayer(RecurrentLayer):
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Return h_TBH and the new state; in training the recurrent matrix is dropped anew for each window."""
         h_1BH, c_1BH = state
-        weight_hh = dropout.weight(self.weight_hh, self.weight_drop, training=training, generator=generator)
-        _, lstm = kernels.resolve("lstm", self.kernel, x_TBI.device)
+        weight_hh = self.dropped_weight(training=training, generator=generator)
         weight_ih = self.weight_ih if table_VI is None else functional.linear(self.weight_ih, table_VI)
-        h_TBH, h_BH, c_BH = lstm(x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        arguments = (x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        _, lstm = kernels.resolve("lstm", self.kernel, x_TBI.device, arguments)
+        h_TBH, h_BH, c_BH = lstm(*arguments)
         h_TBH = dropout.locked(h_TBH, out_dropout, training=training, generator=generator)
         return h_TBH, (h_BH.unsqueeze(0), c_BH.unsqueeze(0))
 

@@ -41,6 +41,9 @@ class QrnnLayer(RecurrentLayer):
         self.kernel = kernel
         self.linear = nn.Linear(window * num_inputs, 3 * num_hidden)
 
+    def raw_weight(self) -> Tensor:
+        return self.linear.weight
+
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
         zeros = self.linear.weight.new_zeros
         cell_1BH = zeros(1, batch, self.num_hidden)
@@ -60,7 +63,7 @@ class QrnnLayer(RecurrentLayer):
 
         The kernel multiplies by the output's mask while it has h at hand; `dropout.locked` would pass over it again.
         """
-        weight = dropout.weight(self.linear.weight, self.weight_drop, training=training, generator=generator)
+        weight = self.dropped_weight(training=training, generator=generator)
         if table_VI is None:
             gates_TBG, last_1BI = self._gates(x_TBI, state, weight)
         else:

@@ -48,3 +48,23 @@ def test_a_question_that_fails_is_answered_with_why(monkeypatch: pytest.MonkeyPa
     [check] = [check for check in checks if check.status == "error"]
     assert (check.name, check.detail) == (name, "cannot be found out: RuntimeError: no such counter")
     assert check.detail in doctor.render(checks)
+
+
+def triton_line() -> doctor.Check:
+    [check] = [check for check in doctor.examine([]) if check.name == "triton"]
+    return check
+
+
+def test_triton_is_said_to_be_usable_or_why_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kernels.fo_pool import triton as backend
+
+    monkeypatch.setattr(doctor, "find_spec", lambda name: object())
+    monkeypatch.setattr(doctor, "version", lambda name: "3.9.0")
+    monkeypatch.setattr(backend, "unavailable", lambda device: None)
+    assert (triton_line().status, triton_line().detail) == ("ok", "3.9.0, for backends named triton")
+    monkeypatch.setattr(backend, "unavailable", lambda device: "torch 2.13.0+cpu sees no CUDA device")
+    assert triton_line().status == "missing"
+    assert triton_line().detail == "3.9.0, but its kernels cannot run: torch 2.13.0+cpu sees no CUDA device"
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    assert (triton_line().status, triton_line().detail) == ("missing", "not installed")
+    assert str(triton_line().hint).startswith("pip install triton")

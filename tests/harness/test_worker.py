@@ -74,6 +74,15 @@ def test_the_same_spec_gives_the_same_bits_and_another_seed_others(tmp_path: Pat
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
+def test_a_kernel_that_cannot_run_here_is_a_failed_record_of_one_line(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("triton may run here")
+    record, _ = run_here(make_job(tmp_path, SUITE.replace("title: QRNN", "title: QRNN\n    kernel: triton")))
+    assert record.status == "failed"
+    assert str(record.error).startswith("no fo_pool backend can run on cpu (triton: ")
+    assert str(record.error).endswith("`kernel: auto` takes one that can")
+
+
 def test_a_missing_device_is_a_failed_record_of_one_line(tmp_path: Path) -> None:
     record, _ = run_here(make_job(tmp_path, device="cuda"))
     assert record.status == "failed"

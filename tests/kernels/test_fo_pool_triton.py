@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernels import triton_launch
 from kernels.fo_pool import triton as backend
 from kernels.fo_pool import triton_ops
 
@@ -54,15 +55,15 @@ def test_the_rule_keeps_within_the_grid_and_its_own_bounds(num_steps: int, num_c
 
 def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def reason(device: str) -> str | None:
-        backend._unavailable.cache_clear()
+        triton_launch.unavailable.cache_clear()
         return backend.unavailable(device)
 
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(backend, "find_spec", lambda name: None)
+            patch.setattr(triton_launch, "find_spec", lambda name: None)
             assert reason("cuda") == "triton is not installed (pip install triton)"
         with monkeypatch.context() as patch:
-            patch.setattr(backend, "find_spec", lambda name: object())
+            patch.setattr(triton_launch, "find_spec", lambda name: object())
             assert reason("cpu") == "needs a CUDA device, not cpu"
             patch.setattr(torch.cuda, "is_available", lambda: False)
             assert reason("cuda") == f"torch {torch.__version__} sees no CUDA device"
@@ -74,7 +75,7 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(torch.version, "hip", "6.4")
             assert reason("cuda") == "needs a CUDA device; this torch is built for ROCm"
     finally:
-        backend._unavailable.cache_clear()
+        triton_launch.unavailable.cache_clear()
 
 
 def test_asking_for_it_on_a_cpu_imports_no_triton() -> None:
@@ -115,7 +116,7 @@ def interpret(selection: str, *files: str) -> None:
 def test_interpreted_alone_and_on_the_shared_cases() -> None:
     shared = "equals_reference or extreme or poisons or bad_argument or no_time_steps"
     files = "fo_pool_interpreted.py", "test_kernels.py", "test_fo_pool_api.py"
-    interpret(f"fo_pool_interpreted or (triton and not 150 and ({shared}))", *files)
+    interpret(f"fo_pool_interpreted or (triton and not 150 and not weight_drop and ({shared}))", *files)
 
 
 @missing

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import kernels
+from harness.bench.ops import disagreement, results
 from kernels import cases
 
 
@@ -25,6 +26,14 @@ def runs_here(op: str, name: str) -> bool:
 FO_POOL = [name for name in kernels.KERNELS["fo_pool"] if runs_here("fo_pool", name)]
 FO_POOL_FAST = [name for name in FO_POOL if name != "reference"]
 LSTM_FAST = [name for name in kernels.KERNELS["lstm"] if name != "reference"]
+FAST_AT_CASES = [
+    pytest.param(op, backend, case, id=f"{op}-{backend}-{case.name}")
+    for op, backends in kernels.KERNELS.items()
+    for backend in backends
+    if backend != "reference" and runs_here(op, backend)
+    for case in cases.CASES[op]
+    if not case.slow
+]
 DTYPES = list(cases.TOLERANCES)
 
 
@@ -34,51 +43,12 @@ def assert_close(got: list[Tensor], want: list[Tensor]) -> None:
         torch.testing.assert_close(a, b, atol=tolerance.allowed(b), rtol=0)
 
 
-def run(function, inputs: list[Tensor], constants: list[Tensor | None]) -> list[Tensor]:
-    """Outputs, then gradients of a loss in which every output, carried state included, has its own weight."""
-    leaves = [value.detach().clone().requires_grad_() for value in inputs]
-    outputs = function(*leaves, *constants)
-    weights = torch.Generator().manual_seed(9)
-    loss = sum(
-        (out * torch.randn(out.shape, generator=weights, dtype=out.dtype).to(out.device)).sum() for out in outputs
-    )
-    loss.backward()
-    return [*(out.detach() for out in outputs), *(leaf.grad for leaf in leaves)]
-
-
-def fo_pool_inputs(case: cases.FoPoolCase, dtype: torch.dtype) -> tuple[list[Tensor], list[Tensor | None]]:
-    draw = torch.Generator().manual_seed(1)
-    gates = 2 * torch.randn(case.steps, case.streams, 3 * case.hidden, generator=draw, dtype=dtype)
-    c0 = torch.randn(case.streams, case.hidden, generator=draw, dtype=dtype)
-    shape = (case.steps, case.streams, case.hidden)
-    keep = None if case.keep == 1 else torch.empty(shape, dtype=dtype).bernoulli_(case.keep, generator=draw)
-    return [gates, c0], [keep]
-
-
-def lstm_inputs(case: cases.LstmCase, dtype: torch.dtype) -> list[Tensor]:
-    draw = torch.Generator().manual_seed(2)
-    t, b, i, h = case.steps, case.streams, case.inputs, case.hidden
-    shapes = [(t, b, i), (b, h), (b, h), (4 * h, i), (4 * h, h), (4 * h,), (4 * h,)]
-    scales = [1, 1, 1, i**-0.5, h**-0.5, 1, 1]
-    return [s * torch.randn(shape, generator=draw, dtype=dtype) for s, shape in zip(scales, shapes, strict=True)]
-
-
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", [c for c in cases.FO_POOL_CASES if not c.slow], ids=str)
-@pytest.mark.parametrize("backend", FO_POOL_FAST)
-def test_fo_pool_equals_reference(backend: str, case: cases.FoPoolCase, dtype: torch.dtype) -> None:
-    inputs, constants = fo_pool_inputs(case, dtype)
-    fast, plain = (kernels.resolve("fo_pool", name)[1] for name in (backend, "reference"))
-    assert_close(run(fast, inputs, constants), run(plain, inputs, constants))
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("case", [c for c in cases.LSTM_CASES if not c.slow], ids=str)
-@pytest.mark.parametrize("backend", LSTM_FAST)
-def test_lstm_equals_reference(backend: str, case: cases.LstmCase, dtype: torch.dtype) -> None:
-    fast, plain = (kernels.resolve("lstm", name)[1] for name in (backend, "reference"))
-    inputs = lstm_inputs(case, dtype)
-    assert_close(run(fast, inputs, []), run(plain, inputs, []))
+@pytest.mark.parametrize(("op", "backend", "case"), FAST_AT_CASES)
+def test_equals_reference(op: str, backend: str, case: cases.Case, dtype: torch.dtype) -> None:
+    given = cases.inputs(case, dtype)
+    fast, plain = (kernels.resolve(op, name)[1] for name in (backend, "reference"))
+    assert disagreement(results(fast, given), results(plain, given)) is None
 
 
 @pytest.mark.gpu
@@ -86,18 +56,12 @@ def test_lstm_equals_reference(backend: str, case: cases.LstmCase, dtype: torch.
 @pytest.mark.parametrize("op", list(kernels.KERNELS))
 def test_auto_on_cuda_equals_reference_on_cpu(op: str) -> None:
     """In float64; a warning, such as cuDNN's about scattered weights, is an error here."""
-    case_list = cases.FO_POOL_CASES if op == "fo_pool" else cases.LSTM_CASES
-    for case in case_list:
+    for case in cases.CASES[op]:
         if case.slow:
             continue
-        if isinstance(case, cases.FoPoolCase):
-            inputs, constants = fo_pool_inputs(case, torch.float64)
-        else:
-            inputs, constants = lstm_inputs(case, torch.float64), []
-        wanted = run(kernels.resolve(op, "reference")[1], inputs, constants)
-        on_cuda = [[value if value is None else value.cuda() for value in part] for part in (inputs, constants)]
-        got = run(kernels.resolve(op, "auto", "cuda")[1], *on_cuda)
-        assert_close([value.cpu() for value in got], wanted)
+        wanted = results(kernels.resolve(op, "reference")[1], cases.inputs(case, torch.float64))
+        found = results(kernels.resolve(op, "auto", "cuda")[1], cases.inputs(case, torch.float64, "cuda"))
+        assert disagreement({name: value.cpu() for name, value in found.items()}, wanted) is None
 
 
 @pytest.mark.parametrize("backend", FO_POOL_FAST)
@@ -112,23 +76,22 @@ def test_auto_on_cuda_equals_reference_on_cpu(op: str) -> None:
     )
 )
 def test_fo_pool_odd_shapes(backend: str, case: cases.FoPoolCase) -> None:
-    inputs, constants = fo_pool_inputs(case, torch.float64)
+    given = cases.inputs(case, torch.float64)
     fast, plain = (kernels.resolve("fo_pool", name)[1] for name in (backend, "reference"))
-    assert_close(run(fast, inputs, constants), run(plain, inputs, constants))
+    assert disagreement(results(fast, given), results(plain, given)) is None
 
 
 @pytest.mark.parametrize("backend", FO_POOL)
 @pytest.mark.parametrize("keep", [1.0, 0.5])
 def test_fo_pool_gradcheck(backend: str, keep: float) -> None:
-    inputs, constants = fo_pool_inputs(cases.FoPoolCase(4, 2, 3, keep=keep), torch.float64)
-    function = kernels.resolve("fo_pool", backend)[1]
-    assert torch.autograd.gradcheck(function, (*(value.requires_grad_() for value in inputs), *constants))
+    given = cases.inputs(cases.FoPoolCase(4, 2, 3, keep=keep), torch.float64)
+    assert torch.autograd.gradcheck(kernels.resolve("fo_pool", backend)[1], (*given.leaves, *given.constants))
 
 
 @pytest.mark.parametrize("backend", list(kernels.KERNELS["lstm"]))
 def test_lstm_gradcheck(backend: str) -> None:
-    inputs = lstm_inputs(cases.LstmCase(3, 2, 2, 3), torch.float64)
-    assert torch.autograd.gradcheck(kernels.resolve("lstm", backend)[1], [v.requires_grad_() for v in inputs])
+    given = cases.inputs(cases.LstmCase(3, 2, 2, 3), torch.float64)
+    assert torch.autograd.gradcheck(kernels.resolve("lstm", backend)[1], given.leaves)
 
 
 @pytest.mark.parametrize("backend", FO_POOL_FAST)
@@ -137,15 +100,15 @@ def test_fo_pool_blocks_meet_without_a_seam(backend: str, monkeypatch: pytest.Mo
     if not hasattr(module, "_BLOCK_ELEMENTS"):
         pytest.skip(f"{backend} does not cut time into blocks")
     monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 2 * 3 * 7)
-    inputs, constants = fo_pool_inputs(cases.FoPoolCase(9, 3, 7, keep=0.6), torch.float64)
+    given = cases.inputs(cases.FoPoolCase(9, 3, 7, keep=0.6), torch.float64)
     plain = kernels.resolve("fo_pool", "reference")[1]
-    assert_close(run(module.fo_pool, inputs, constants), run(plain, inputs, constants))
+    assert disagreement(results(module.fo_pool, given), results(plain, given)) is None
 
 
 @pytest.mark.parametrize("backend", FO_POOL_FAST)
 def test_fo_pool_reads_any_layout_and_leaves_its_inputs_alone(backend: str) -> None:
     """A transposed gates tensor and an expanded gradient are not contiguous; neither may be misread or written."""
-    (gates, c0), _ = fo_pool_inputs(cases.FoPoolCase(6, 3, 5), torch.float64)
+    gates, c0 = (leaf.detach() for leaf in cases.inputs(cases.FoPoolCase(6, 3, 5), torch.float64).leaves)
     fast, plain = (kernels.resolve("fo_pool", name)[1] for name in (backend, "reference"))
     gradients = []
     for function in (fast, plain):
@@ -173,21 +136,18 @@ def test_fo_pool_extremes(backend: str) -> None:
     torch.testing.assert_close(c, c0, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("op", ["fo_pool", "lstm"])
-def test_no_time_steps_is_refused(op: str) -> None:
-    for backend in FO_POOL if op == "fo_pool" else kernels.KERNELS[op]:
-        function = kernels.resolve(op, backend)[1]
-        arguments = (
-            (torch.zeros(0, 2, 9), torch.zeros(2, 3))
-            if op == "fo_pool"
-            else (*lstm_inputs(cases.LstmCase(0, 1, 1, 1), torch.float32),)
-        )
+@pytest.mark.parametrize(
+    ("op", "case"), [("fo_pool", cases.FoPoolCase(0, 2, 3)), ("lstm", cases.LstmCase(0, 1, 1, 1))], ids=str
+)
+def test_no_time_steps_is_refused(op: str, case: cases.Case) -> None:
+    for backend in filter(lambda name: runs_here(op, name), kernels.KERNELS[op]):
         with pytest.raises(ValueError, match="at least one time step"):
-            function(*arguments)
+            cases.inputs(case, torch.float32).call(kernels.resolve(op, backend)[1])
 
 
 def test_dropped_recurrent_weight_reaches_the_raw_one() -> None:
-    x, h0, c0, w_ih, w_hh, b_ih, b_hh = lstm_inputs(cases.LstmCase(5, 2, 3, 4), torch.float64)
+    given = cases.inputs(cases.LstmCase(5, 2, 3, 4), torch.float64)
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh = (leaf.detach() for leaf in given.leaves)
     mask = torch.empty_like(w_hh).bernoulli_(0.5, generator=torch.Generator().manual_seed(3)) * 2
     gradients = {}
     for name in kernels.KERNELS["lstm"]:
@@ -197,15 +157,16 @@ def test_dropped_recurrent_weight_reaches_the_raw_one() -> None:
         gradients[name] = raw.grad
         assert (raw.grad[mask == 0] == 0).all()
         assert (raw.grad[mask != 0] != 0).all()
-    assert_close([gradients["fused"]], [gradients["reference"]])
+    for name in LSTM_FAST:
+        assert_close([gradients[name]], [gradients["reference"]])
 
 
 def test_resolve_names_what_there_is() -> None:
     assert kernels.resolve("fo_pool")[0] == FO_POOL[0]
     assert kernels.resolve("lstm", "reference")[0] == "reference"
-    with pytest.raises(ValueError, match=r"lstm backend 'fuzed' is unknown; there are auto, fused, reference"):
+    with pytest.raises(ValueError, match=r"lstm backend 'fuzed' is unknown; there are auto, padded, fused, reference"):
         kernels.resolve("lstm", "fuzed")
-    with pytest.raises(ValueError, match="kernel op 'gru' is unknown; there are fo_pool, lstm"):
+    with pytest.raises(ValueError, match="kernel op 'gru' is unknown; there are fo_pool, lstm, weight_drop"):
         kernels.resolve("gru")
 
 

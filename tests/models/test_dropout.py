@@ -54,6 +54,29 @@ def test_weight_drop_gradient_is_the_dropped_weights_gradient_over_kept_share() 
     torch.testing.assert_close(raw.grad[kept], dropped.grad[kept] / 0.5)
 
 
+def test_weight_drop_draws_one_number_whatever_the_weights_size() -> None:
+    """So that a resumed run, whose generator goes on where it was, drops the same entries of the next window."""
+    generators = [seeded(5) for _ in range(3)]
+    for size, generator in zip((4, 1000), generators, strict=False):
+        dropout.weight(torch.ones(size, size), 0.5, training=True, generator=generator)
+    assert torch.equal(generators[0].get_state(), generators[1].get_state())
+    first, second = (dropout.weight(torch.ones(50, 50), 0.5, training=True, generator=generators[0]) for _ in range(2))
+    assert not torch.equal(first, second)
+    resumed = seeded(0)
+    resumed.set_state(generators[1].get_state())
+    again = dropout.weight(torch.ones(50, 50), 0.5, training=True, generator=resumed)
+    assert torch.equal(again, first)
+
+
+def test_seeds_use_all_64_bits() -> None:
+    generator = seeded(1)
+    drawn = [dropout.draw_seed(torch.device("cpu"), generator).item() for _ in range(400)]
+    assert len(set(drawn)) == 400
+    for bit in range(64):
+        share = sum((seed >> bit) & 1 for seed in drawn) / 400
+        assert 0.35 < share < 0.65, bit
+
+
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
 def test_masks_keep_the_mean(p: float) -> None:
     mask = dropout.scaled_mask(torch.empty(0, dtype=torch.float64), (200_000,), p, seeded())

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import kernels
 import models
+from models import dropout
 from models.config import Dropout
 from models.recurrent import RecurrentModel
 from models.step import detach, reset_streams
@@ -77,7 +78,7 @@ def test_weight_drop_trains_the_raw_weight(builder: str) -> None:
     p = 0.4
     model, fixed = make(builder, layers=1, dropout=Dropout(weight=p)), make(builder, layers=1)
     raw, x = model.get_parameter(weight_name(builder)), ids(6, 3)
-    mask = torch.empty_like(raw).bernoulli_(1 - p, generator=torch.Generator().manual_seed(7)) / (1 - p)
+    mask = dropout.weight(torch.ones_like(raw), p, training=True, generator=torch.Generator().manual_seed(7)).detach()
     with torch.no_grad():
         fixed.get_parameter(weight_name(builder)).copy_(raw * mask)
     loss = nll(model, x, 7)
@@ -94,6 +95,22 @@ def test_weight_drop_trains_the_raw_weight(builder: str) -> None:
     assert torch.equal(raw.detach()[~kept], old[~kept])
     torch.testing.assert_close(raw.detach()[kept], (old - raw.grad)[kept])
     assert not torch.equal(raw.detach(), old)
+
+
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_every_backend_of_weight_drop_trains_the_same_model(builder: str) -> None:
+    """The reference model drops by the plain op, the other by the best there is; the record names both."""
+    x, found = ids(6, 3), []
+    for kernel in ("reference", "auto"):
+        torch.manual_seed(0)
+        config = models.config_class(builder)(layers=2, hidden=7, embedding=5, dropout=Dropout(weight=0.5))
+        model = models.build(builder, config, vocab_size=VOCAB, kernel=kernel).double()
+        assert model.kernels["weight_drop"] == kernels.resolve("weight_drop", kernel)[0]
+        nll(model, x, 3).sum().backward()
+        found.append(model.get_parameter(weight_name(builder)).grad)
+    torch.testing.assert_close(*found, rtol=1e-10, atol=1e-12)
+    assert torch.equal(found[0] == 0, found[1] == 0)
+    assert "weight_drop" not in make(builder).kernels
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

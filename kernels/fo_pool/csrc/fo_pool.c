@@ -7,17 +7,8 @@
 #include <immintrin.h>
 #endif
 
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#define ALIGNED _Alignas(64)
 #define CACHE_LINE 64
 #define BLOCK_BYTES 256
-
-/* No element of a block's results depends on another element. */
-#if defined(__clang__)
-#define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
-#else
-#define INDEPENDENT _Pragma("GCC ivdep")
-#endif
 
 struct tile {
     int64_t stream, first;
@@ -66,28 +57,12 @@ typedef void (*work_on)(const struct fo_pool_call *, struct tile);
 
 COMPILED_FOR(plain, )
 #if defined(__x86_64__)
-COMPILED_FOR(avx2, __attribute__((target("avx2,fma"))))
-#if defined(__clang__)
-COMPILED_FOR(avx512, __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"))))
-#else
-COMPILED_FOR(avx512, __attribute__((target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
-#endif
+COMPILED_FOR(avx2, FOR_AVX2)
+COMPILED_FOR(avx512, FOR_AVX512)
 static const work_on LEVELS[][2] = {{plain_f32, plain_f64}, {avx2_f32, avx2_f64}, {avx512_f32, avx512_f64}};
 #else
 static const work_on LEVELS[][2] = {{plain_f32, plain_f64}};
 #endif
-
-int32_t fo_pool_levels(void) {
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 1;
-    int wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    return wide ? 3 : 2;
-#else
-    return 1;
-#endif
-}
 
 void fo_pool_work(void *argument) {
     struct fo_pool_call *call = argument;
@@ -104,8 +79,4 @@ void fo_pool_work(void *argument) {
 #if defined(__x86_64__)
     if (call->stream) _mm_sfence();
 #endif
-}
-
-const char *fo_pool_sources(void) {
-    return FO_POOL_SOURCES;
 }

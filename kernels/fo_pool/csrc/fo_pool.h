@@ -1,4 +1,4 @@
-/* Fused QRNN pooling for the CPU: a plain C interface, without Python and without torch.
+/* Fused QRNN pooling for the CPU.
  *
  * Shapes: T steps, B streams, H hidden units. gates is (T, B, 3H) with output_gate, else (T, B, 2H); keep
  * broadcasts to (T, B, H); out_mask and c0 are (B, H). Strides count elements; the innermost stride is 1, but
@@ -8,13 +8,7 @@
 #ifndef FO_POOL_H
 #define FO_POOL_H
 
-#include <stdint.h>
-
-#if defined(_WIN32)
-#define FO_POOL_API __declspec(dllexport)
-#else
-#define FO_POOL_API __attribute__((visibility("default")))
-#endif
+#include "compiled.h"
 
 /* One forward or backward pass, cut into `tiles` tiles that any number of threads may share. */
 struct fo_pool_call {
@@ -40,18 +34,12 @@ struct fo_pool_call {
     void *dgates, *dc0; /* backward: written */
     int32_t backward, double_precision, output_gate;
     int32_t stream; /* write past the caches */
-    int32_t level;  /* instruction set: an index below fo_pool_levels() */
+    int32_t level;  /* instruction set: an index below kernels_levels() */
 };
 
 #define FO_POOL_MAX_TILE 1024
 
 /* Work on tiles of `call`, a struct fo_pool_call, until none is left; to be called once by every thread. */
-FO_POOL_API void fo_pool_work(void *call);
-
-/* Number of instruction sets this machine can run: 1 plain, 2 with AVX2 and FMA, 3 with AVX-512. */
-FO_POOL_API int32_t fo_pool_levels(void);
-
-/* Digest of the sources this library was built from. */
-FO_POOL_API const char *fo_pool_sources(void);
+KERNELS_API void fo_pool_work(void *call);
 
 #endif

@@ -16,11 +16,12 @@ from harness.bench.entries import CHAIN, Entry
 from harness.cli import main
 from harness.timing import Budget
 from kernels import cases
-from kernels.cases import FoPoolCase, LstmCase
+from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 
 TINY = {
     "fo_pool": (FoPoolCase(4, 2, 3, timed=True), FoPoolCase(6, 1, 2)),
     "lstm": (LstmCase(3, 2, 4, 4, timed=True), LstmCase(10**4, 128, 10**3, 10**3, timed=True)),
+    "weight_drop": (WeightDropCase(6, 5, timed=True),),
 }
 
 
@@ -49,7 +50,7 @@ def test_rows_are_printed_written_and_kept_as_a_record(bench: Any, tmp_path: Pat
     assert "T10000" not in done.stdout
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {row["op"] for row in rows} == set(kernels.KERNELS)
-    assert {row["case"] for row in rows} == {"T4-B2-H3", "T3-B2-H4"}
+    assert {row["case"] for row in rows} == {"T4-B2-H3", "T3-B2-H4", "R6-C5-P0.5"}
     [path] = (tmp_path / "results" / "bench").iterdir()
     record = json.loads(path.read_text())
     assert record["rows"] == rows
@@ -70,6 +71,8 @@ def test_a_case_may_be_named_even_where_it_is_not_timed_by_itself(bench: Any) ->
     ("arguments", "said"),
     [
         (["fo_pol"], "kernel 'fo_pol' is unknown. Did you mean 'fo_pool'?"),
+        (["triton"], "'triton' is a backend of fo_pool, weight_drop, not a kernel; name one of these to time it"),
+        (["weight_drop", "--case", "R6-C5"], "case 'R6-C5' is unknown. Did you mean 'R6-C5-P0.5'?"),
         (["fo_pool", "--case", "T4-B2-H4"], "case 'T4-B2-H4' is unknown. Did you mean 'T4-B2-H3'?"),
         (["training", "--case", "qrnn-4x265"], "entry 'qrnn-4x265' is unknown. Did you mean 'qrnn-4x256'?"),
         (["training", "fo_pool"], "bench training stands alone"),

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import kernels
+from harness import timing
 from harness.bench import ops
 from harness.bench.kernels import MEASURED, TWIN, Bench
 from harness.bench.ops import BACKWARD, FORWARD, Work, work
 from harness.timing import Budget
-from kernels.cases import FoPoolCase, LstmCase
+from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 from kernels.fo_pool import reference
 
 PROMISED = {"op", "backend", "case", "direction", "ms", "gb_per_s", "share_of_triad", "speedup_over_chain"}
@@ -48,7 +49,9 @@ def add_backend(monkeypatch: pytest.MonkeyPatch, name: str, function: Any, **mor
     return calls
 
 
-@pytest.mark.parametrize(("op", "case"), [("fo_pool", SMALL), ("lstm", LstmCase(3, 2, 4, 5))])
+@pytest.mark.parametrize(("op", "case"), [
+    ("fo_pool", SMALL), ("lstm", LstmCase(3, 2, 4, 5)), ("weight_drop", WeightDropCase(30, 7, p=0.3)),
+])  # fmt: skip
 def test_every_backend_gets_a_row_per_direction_with_the_promised_keys(op: str, case: Any, bench: Bench) -> None:
     rows = bench.case(op, case)
     for backend in kernels.KERNELS[op]:
@@ -61,15 +64,37 @@ def test_every_backend_gets_a_row_per_direction_with_the_promised_keys(op: str, 
         assert row["status"] == "ok"
         assert len(row["samples_ms"]) == len(row["ratio_samples"]) == 2
         assert row["gb_per_s"] == pytest.approx(row["bytes_moved"] / row["ms"] / 1e6)
-        assert row["share_of_triad"] == pytest.approx(row["gb_per_s"] / row["triad_gb_per_s"])
-        assert (row["flops"] is None) == (op == "fo_pool") == (row["share_of_gemm"] is None)
+        assert row["share_of_best_triad"] == pytest.approx(row["gb_per_s"] / row["triad_gb_per_s"])
+        assert (row["flops"] is None) == (op != "lstm") == (row["share_of_gemm"] is None)
     json.dumps(rows, allow_nan=False)
+
+
+def test_shares_are_ratios_inside_a_round(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine slows to a third for one round of three: shares stay, the one of the best triad falls behind."""
+    pace = [1.0, 1.0, 3.0]
+
+    def measured(candidates: Any, *_: Any, **__: Any) -> Any:
+        return {(each.name, phase): [10 * slow for slow in pace] for each in candidates for phase in each.phases}
+
+    monkeypatch.setattr(timing, "measure", measured)
+    row = next(row for row in bench.case("lstm", LstmCase(3, 2, 4, 5)) if row["backend"] == "fused")
+    amount, ceilings = work(LstmCase(3, 2, 4, 5), torch.float32)[FORWARD], bench.ceilings.work()
+    assert row["share_of_copy"] == pytest.approx(amount.bytes_moved / ceilings["copy"])
+    assert row["share_of_triad"] == pytest.approx(amount.bytes_moved / ceilings["triad"])
+    assert row["share_of_gemm"] == pytest.approx(amount.flops / ceilings["gemm"])
+    pace[:] = [1.0, 3.0, 3.0]
+    row = next(row for row in bench.case("lstm", LstmCase(3, 2, 4, 5)) if row["backend"] == "fused")
+    assert row["share_of_triad"] == pytest.approx(amount.bytes_moved / ceilings["triad"])
+    assert row["share_of_best_triad"] == pytest.approx(row["share_of_triad"] / 3)
 
 
 def test_the_comparison_is_the_chain_for_pooling_and_the_steps_for_the_lstm(bench: Bench) -> None:
     pooling = {(row["backend"], row["direction"]): row for row in bench.case("fo_pool", SMALL)}
     assert pooling["chain", FORWARD]["speedup_over_chain"] == 1
     assert pooling["reference", FORWARD]["ratio_to_reference"] == 1
+    dropping = {(row["backend"], row["direction"]): row for row in bench.case("weight_drop", WeightDropCase(9, 5))}
+    assert dropping["chain", BACKWARD]["status"] == "ok"
+    assert dropping["chain", BACKWARD]["speedup_over_chain"] == 1
     lstm = {(row["backend"], row["direction"]): row for row in bench.case("lstm", LstmCase(3, 2, 4, 5))}
     assert ("chain", FORWARD) not in lstm
     assert lstm["reference", BACKWARD]["speedup_over_chain"] == 1
@@ -159,6 +184,11 @@ def test_work_of_pooling_is_five_and_eight_values_per_cell() -> None:
     assert full == {FORWARD: Work(20 * cells, None), BACKWARD: Work(32 * cells, None)}
     half = work(FoPoolCase(150, 128, 1024), torch.bfloat16)
     assert half == {FORWARD: Work((3 * 2 + 2 * 4) * cells, None), BACKWARD: Work((6 * 2 + 2 * 4) * cells, None)}
+
+
+def test_work_of_weight_dropout_is_a_value_in_and_a_value_out() -> None:
+    both = work(WeightDropCase(4000, 1000), torch.float32)
+    assert both == {FORWARD: Work(32_000_000, None), BACKWARD: Work(32_000_000, None)}
 
 
 def test_work_of_an_lstm_counts_both_products_and_twice_as_many_backward() -> None:

@@ -17,8 +17,9 @@ from harness.cli import main
 from harness.store import Store
 from harness.timing import Budget
 from harness.types import RunSpec
-from kernels.cases import FoPoolCase, LstmCase
+from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 from models.awd_lstm.config import Config as LstmConfig
+from models.config import Dropout
 from models.qrnn.config import Config as QrnnConfig
 
 SUITE = """
@@ -45,6 +46,19 @@ def test_each_distinct_width_once_at_the_recipes_window() -> None:
     lstm = models.build("awd-lstm", LstmConfig(layers=3, hidden=6, embedding=3), vocab_size=5)
     found = [case for _, _, case in cases_of(spec(recipe=RECIPE, kernels=("lstm",)), lstm)]
     assert found == [LstmCase(7, 4, 3, 6), LstmCase(7, 4, 6, 6), LstmCase(7, 4, 6, 3)]
+
+
+def test_a_dropped_weight_is_timed_at_its_own_size_and_only_where_it_is_dropped() -> None:
+    asked = spec(recipe=RECIPE, kernels=("weight_drop",))
+    sizes = {"layers": 3, "hidden": 6, "embedding": 3}
+    qrnn = models.build("qrnn", QrnnConfig(**sizes, dropout=Dropout(weight=0.1)), vocab_size=5)
+    backend = qrnn.kernels["weight_drop"]
+    shapes = [(18, 6), (18, 6), (9, 6)]
+    wanted = dict.fromkeys(("weight_drop", backend, WeightDropCase(*shape, 0.1)) for shape in shapes)
+    assert cases_of(asked, qrnn) == list(wanted)
+    lstm = models.build("awd-lstm", LstmConfig(**sizes, dropout=Dropout(weight=0.5)), vocab_size=5)
+    assert [case for *_, case in cases_of(asked, lstm)] == [WeightDropCase(24, 6, 0.5), WeightDropCase(12, 3, 0.5)]
+    assert cases_of(asked, models.build("qrnn", QrnnConfig(**sizes), vocab_size=5)) == []
 
 
 def test_a_model_that_is_only_scored_reads_one_stream() -> None:

@@ -73,7 +73,8 @@ def test_a_bad_byte_is_named_by_its_place(good: str, tail: bytes) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        with pytest.raises(DataError, match=rf"own\.txt: byte {error.start} is not UTF-8"):
+        line = 1 + body[: error.start].count(b"\n")
+        with pytest.raises(DataError, match=rf"own\.txt: byte {error.start} in line {line} is not UTF-8"):
             text.count_chars(path)
     else:
         assert text.count_chars(path) == len(body.decode())

@@ -1,4 +1,4 @@
-"""The compiled fo_pool library: found, checked, loaded, and run on torch's threads."""
+"""The compiled library of the native backends: found, checked, loaded, and run on torch's threads."""
 
 from __future__ import annotations
 
@@ -13,41 +13,16 @@ from pathlib import Path
 
 import torch
 
-from kernels.fo_pool import sources
+from kernels.compiled import sources
 
 LEVELS = ("plain", "AVX2", "AVX-512") if platform.machine() in ("x86_64", "AMD64") else ("plain",)
 """Instruction sets the library is compiled for, by their index in it."""
 
-MAX_TILE = 1024
-"""FO_POOL_MAX_TILE of fo_pool.h."""
-
 REBUILD = "run `pip install -e .` again in the project's folder"
 
 
-class Call(ctypes.Structure):
-    """struct fo_pool_call of fo_pool.h. Strides count elements; a pointer that is None is null."""
-
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("steps", "streams", "hidden", "tile", "tiles", "next")),
-        ("gates", ctypes.c_void_p),
-        ("gates_t", ctypes.c_int64),
-        ("gates_b", ctypes.c_int64),
-        ("c0", ctypes.c_void_p),
-        ("c0_b", ctypes.c_int64),
-        ("keep", ctypes.c_void_p),
-        ("keep_t", ctypes.c_int64),
-        ("keep_b", ctypes.c_int64),
-        ("keep_h", ctypes.c_int64),
-        ("out_mask", ctypes.c_void_p),
-        ("out_mask_b", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("h", "cells", "last", "dh")),
-        ("dh_t", ctypes.c_int64),
-        ("dh_b", ctypes.c_int64),
-        ("dlast", ctypes.c_void_p),
-        ("dlast_b", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("dgates", "dc0")),
-        *((name, ctypes.c_int32) for name in ("backward", "double_precision", "output_gate", "stream", "level")),
-    ]
+WORKERS = ("fo_pool_work", "weight_drop_work")
+"""Its functions that work on a call; see compiled.h."""
 
 
 class MissingLibraryError(Exception):
@@ -57,7 +32,7 @@ class MissingLibraryError(Exception):
 def path() -> Path | None:
     """Return where the built library lies, beside this file, or None."""
     for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        found = Path(__file__).with_name(f"_native{suffix}")
+        found = Path(__file__).with_name(f"_library{suffix}")
         if found.is_file():
             return found
     return None
@@ -79,22 +54,39 @@ def _find() -> ctypes.CDLL | str:
         return f"its library was not built: install a C compiler, then {REBUILD}"
     try:
         library = ctypes.CDLL(str(found))
-        library.fo_pool_sources.restype = ctypes.c_char_p
-        built_from = library.fo_pool_sources().decode()
+        library.kernels_sources.restype = ctypes.c_char_p
+        built_from = library.kernels_sources().decode()
     except (OSError, AttributeError) as error:
         return f"its library cannot be loaded ({error}): {REBUILD}"
     if built_from != sources.digest():
         return f"its library was built from other sources: {REBUILD}"
-    library.fo_pool_work.argtypes = [ctypes.c_void_p]
-    library.fo_pool_work.restype = None
-    library.fo_pool_levels.restype = ctypes.c_int32
+    for name in WORKERS:
+        worker = getattr(library, name)
+        worker.argtypes, worker.restype = [ctypes.c_void_p], None
+    library.kernels_levels.restype = ctypes.c_int32
     return library
+
+
+def unavailable(device: torch.device | str) -> str | None:
+    """Return why no backend of this library can run on `device`, or None if they can."""
+    if torch.device(device).type != "cpu":
+        return f"it runs on the cpu, not on {device}"
+    try:
+        load()
+    except MissingLibraryError as reason:
+        return str(reason)
+    return None
+
+
+def describe() -> str:
+    """Return what the library uses here: instruction set and threads. Raises MissingLibraryError."""
+    return f"{LEVELS[num_levels() - 1]}, {'on the OpenMP threads of torch' if team() else 'on threads of its own'}"
 
 
 @cache
 def num_levels() -> int:
     """Return how many of LEVELS this machine can run."""
-    return int(load().fo_pool_levels())
+    return int(load().kernels_levels())
 
 
 @cache
@@ -122,12 +114,12 @@ def team() -> Callable[..., None] | None:
 
 @cache
 def _pool(num_threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(num_threads, thread_name_prefix="fo_pool")
+    return ThreadPoolExecutor(num_threads, thread_name_prefix="kernels")
 
 
-def run(call: Call, num_threads: int) -> None:
-    """Work on all tiles of `call` on this thread and num_threads - 1 others; the bits do not depend on their number."""
-    work, argument = load().fo_pool_work, ctypes.addressof(call)
+def run(worker: str, call: ctypes.Structure, num_threads: int) -> None:
+    """Have one of WORKERS do all of `call` on this thread and num_threads - 1 others; their number changes no bit."""
+    work, argument = getattr(load(), worker), ctypes.addressof(call)
     if num_threads == 1:
         work(argument)
         return

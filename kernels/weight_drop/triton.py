@@ -1,0 +1,83 @@
+"""Weights with single entries dropped, on a CUDA device: one Triton kernel behind a torch.library operator.
+
+The kernel, and with it triton, is imported when first needed. The seed is read on the device, so that no call waits for
+it and a captured CUDA graph drops anew at each replay whose generator has moved on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kernels import triton_launch
+from kernels.weight_drop import checks
+
+# Two counters of the generator, eight elements, per thread.
+_COUNTERS = 256
+_WARPS = 4
+# The interpreter's time goes by programs, whatever their width.
+_INTERPRETED_COUNTERS = 4096
+
+_launch = triton_launch.launch
+
+
+def interpreted() -> bool:
+    """Whether triton was told, before the kernel was imported, to interpret it on the CPU."""
+    from kernels.weight_drop import triton_kernels
+
+    return triton_launch.is_interpreted(triton_kernels.drop)
+
+
+def unavailable(device: torch.device | str) -> str | None:
+    """Return why this backend cannot run on `device`, or None if it can."""
+    return triton_launch.unavailable(torch.device(device), interpreted)
+
+
+def weight_drop(raw: Tensor, p: float, seed: Tensor) -> Tensor:
+    """As `kernels.weight_drop.reference.weight_drop`, on a CUDA device."""
+    checks.check("triton", raw, p, seed)
+    dropped: Tensor = drop(raw, seed, p)
+    return dropped
+
+
+@torch.library.custom_op("weight_drop::triton", mutates_args=(), schema="(Tensor raw, Tensor seed, float p) -> Tensor")
+def drop(raw: Tensor, seed: Tensor, p: float) -> Tensor:
+    import triton.language as tl
+
+    from kernels.weight_drop import triton_kernels
+
+    if raw.device.type != "cuda" and not interpreted():
+        raise ValueError(f"weight_drop: raw must be on cuda for backend triton, got {raw.device}")
+    raw = raw.contiguous()
+    dropped = torch.empty_like(raw)
+    if raw.numel() == 0:
+        return dropped
+    counters = _INTERPRETED_COUNTERS if interpreted() else _COUNTERS
+    _launch(
+        triton_kernels.drop, (-(-raw.numel() // (counters * checks.WORDS)),), raw, seed, dropped, raw.numel(),
+        DROP_BELOW=checks.drop_below(p), SCALE=checks.scale(p),
+        ACC=tl.float64 if raw.dtype == torch.float64 else tl.float32,
+        LANES=checks.LANES, WORDS=checks.WORDS, COUNTERS=counters, num_warps=_WARPS,
+        enable_fp_fusion=False,
+    )  # fmt: skip
+    return dropped
+
+
+@drop.register_fake
+def _(raw: Tensor, seed: Tensor, p: float) -> Tensor:
+    return torch.empty_like(raw, memory_format=torch.contiguous_format)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+    _, seed, ctx.p = inputs
+    ctx.save_for_backward(seed)
+
+
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    (seed,) = ctx.saved_tensors
+    return drop(gradient, seed, ctx.p), None, None
+
+
+drop.register_autograd(_gradient, setup_context=_save)

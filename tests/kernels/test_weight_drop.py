@@ -1,0 +1,283 @@
+"""What every weight_drop backend promises: one mask, its statistics, its gradient, and clear refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+import kernels
+from kernels.compiled import library
+from kernels.weight_drop import checks, native
+from kernels.weight_drop.reference import philox, words
+from kernels.weight_drop.reference import weight_drop as reference
+
+BACKENDS = list(kernels.KERNELS["weight_drop"])
+FAST = [name for name in BACKENDS if name != "reference"]
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+built = pytest.mark.skipif(native.unavailable("cpu") is not None, reason=str(native.unavailable("cpu")))
+LEVELS = range(1, 1 + library.num_levels()) if native.unavailable("cpu") is None else range(1, 2)
+
+
+def backend(name: str) -> Any:
+    try:
+        return kernels.resolve("weight_drop", name)[1]
+    except ValueError as reason:
+        pytest.skip(str(reason))
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def seeded(seed: int) -> Tensor:
+    return torch.tensor(seed, dtype=torch.int64)
+
+
+def exact(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
+    """The same bits; in bfloat16, which triton's interpreter cuts off where the compiler rounds, the same mask."""
+    if dtype == torch.bfloat16:
+        assert torch.equal(found == 0, wanted == 0)
+        torch.testing.assert_close(found, wanted, atol=0, rtol=2**-7)
+    else:
+        assert torch.equal(found, wanted)
+
+
+def python_words(elements: Iterable[int], seed: int) -> list[int]:
+    """The generator and its layout once more, in Python's own integers, after the paper's description."""
+    low, found = 2**32 - 1, []
+    for element in elements:
+        group, place = divmod(element, 128)
+        word, lane = divmod(place, 32)
+        counter = 32 * group + lane
+        x, key = [counter & low, counter >> 32, 0, 0], [seed & low, (seed >> 32) & low]
+        for _ in range(10):
+            first, second = x[0] * 0xD2511F53, x[2] * 0xCD9E8D57
+            x = [(second >> 32) ^ x[1] ^ key[0], second & low, (first >> 32) ^ x[3] ^ key[1], first & low]
+            key = [(key[0] + 0x9E3779B9) & low, (key[1] + 0xBB67AE85) & low]
+        found.append(x[word])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "wanted"),
+    [
+        ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+        ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+        ),
+    ],
+)
+def test_philox_gives_its_authors_known_answers(counter: list[int], key: list[int], wanted: list[int]) -> None:
+    """Of kat_vectors in Random123, the authors' own code."""
+    assert philox([torch.tensor(each) for each in counter], [torch.tensor(each) for each in key]) == wanted
+
+
+@pytest.mark.parametrize("seed", [0, 1, -1, 2**62 + 12345, -(2**63), 2**63 - 1])
+def test_words_are_philox_of_seed_and_position(seed: int) -> None:
+    assert words(300, seeded(seed)).tolist() == python_words(range(300), seed)
+
+
+@pytest.mark.parametrize("name", FAST)
+@settings(deadline=None, max_examples=25)
+@given(data=st.data())
+def test_every_backend_equals_the_reference_bit_for_bit(name: str, data: st.DataObject) -> None:
+    function = backend(name)
+    shape = data.draw(st.lists(st.sampled_from([0, 1, 3, 31, 32, 127, 128, 129, 515]), max_size=2).map(tuple))
+    dtype = data.draw(st.sampled_from(DTYPES))
+    p = data.draw(st.sampled_from([0, 0.0, 1e-9, 0.1, 1 / 3, 0.5, 0.9, 1 - 1e-12]))
+    seed = seeded(data.draw(st.integers(-(2**63), 2**63 - 1)))
+    raw = (3 * draw(*shape)).to(dtype)
+    layout = data.draw(st.sampled_from(["dense", "transposed", "strided", "expanded"]))
+    if layout == "transposed":
+        raw = raw.mT.contiguous().mT if raw.dim() == 2 else raw
+    elif layout == "strided":
+        raw = torch.stack([raw, raw], dim=-1)[..., 1]
+    elif layout == "expanded" and raw.numel():
+        raw = raw.flatten()[0].expand(raw.shape)
+    found = function(raw, p, seed)
+    assert found.is_contiguous()
+    assert (found.shape, found.dtype) == (raw.shape, raw.dtype)
+    exact(found, reference(raw, p, seed), dtype)
+
+
+@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_the_gradient_is_dropped_by_the_same_mask(name: str, dtype: torch.dtype) -> None:
+    function, seed = backend(name), seeded(77)
+    for gradient in (draw(9, 40, seed=1).to(dtype), torch.full((1, 1), 0.3, dtype=dtype).expand(9, 40)):
+        found = []
+        for each in (function, reference):
+            raw = draw(9, 40).to(dtype).requires_grad_()
+            each(raw, 0.4, seed).backward(gradient)
+            found.append(raw.grad)
+        exact(*found, dtype)
+        assert 0 < (found[0] == 0).sum() < found[0].numel()
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_differentiable_twice(name: str) -> None:
+    function, raw = backend(name), draw(3, 4).requires_grad_()
+    assert torch.autograd.gradcheck(lambda raw: function(raw, 0.3, seeded(5)), raw)
+    assert torch.autograd.gradgradcheck(lambda raw: function(raw, 0.3, seeded(5)).square(), raw)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_input_is_left_alone_and_what_is_dropped_is_zero_whatever_it_was(name: str) -> None:
+    raw = torch.tensor([float("nan"), float("inf"), -1.0]).repeat(100)
+    before = raw.clone()
+    found = backend(name)(raw, 0.5, seeded(3))
+    assert torch.equal(raw, before) or raw.isnan().equal(before.isnan())
+    dropped = words(300, seeded(3)) < 2**31
+    assert (found[dropped] == 0).all()
+    assert found[~dropped].isnan().equal(before[~dropped].isnan())
+    assert (found[~dropped & (before == -1)] == -2).all()
+
+
+def test_the_bound_is_p_to_a_half_of_two_to_the_minus_32_and_never_drops_all() -> None:
+    assert [checks.drop_below(p) for p in (0, 0.5, 0.75)] == [0, 2**31, 3 * 2**30]
+    assert abs(checks.drop_below(1 / 3) / 2**32 - 1 / 3) <= 2**-33
+    assert checks.drop_below(1 - 2**-53) == 2**32 - 1
+
+
+@pytest.mark.parametrize("p", [0.5, 0.1, 1 / 3, 0.003, 0.97])
+def test_the_share_dropped_is_p_and_the_mean_stays(p: float) -> None:
+    """Most of these are no multiple of 1/256, so that a mask made of bytes would be seen through."""
+    number = 4_000_000
+    _, function = kernels.resolve("weight_drop")
+    found = function(torch.ones(number), p, seeded(2024))
+    deviation = (p * (1 - p) / number) ** 0.5
+    assert abs((found == 0).double().mean().item() - p) < 4.5 * deviation
+    assert abs(found.double().mean().item() - 1) < 4.5 * deviation / (1 - p)
+    assert torch.equal(found.unique(), torch.tensor([0, 1 / (1 - p)]))
+
+
+def correlation(a: Tensor, b: Tensor) -> float:
+    """In standard deviations of what chance gives."""
+    a, b = (each.double() - each.double().mean() for each in (a, b))
+    return ((a * b).mean() / (a.square().mean() * b.square().mean()).sqrt()).item() * a.numel() ** 0.5
+
+
+@pytest.mark.parametrize("p", [0.5, 0.2])
+def test_neighbours_do_not_know_of_each_other(p: float) -> None:
+    """At distances of one, a vector, a word of a counter, a group of counters and a row of a matrix."""
+    _, function = kernels.resolve("weight_drop")
+    mask = function(torch.ones(1 << 20), p, seeded(11)) != 0
+    for distance in (1, 2, 4, 8, 16, 31, 32, 33, 64, 96, 127, 128, 129, 1000, 1024, 4096):
+        assert abs(correlation(mask[:-distance], mask[distance:])) < 4.5, distance
+
+
+def test_seeds_that_follow_one_another_have_nothing_in_common() -> None:
+    _, function = kernels.resolve("weight_drop")
+    ones = torch.ones(1 << 19)
+    first = function(ones, 0.5, seeded(40)) != 0
+    for other in (41, 42, 40 ^ 2**31, 40 + 2**32, -40, 40 ^ -(2**63)):
+        mask = function(ones, 0.5, seeded(other)) != 0
+        assert abs(correlation(first, mask)) < 4.5, other
+        assert abs(correlation(first[128:], mask[:-128])) < 4.5, other
+    per_seed = torch.stack([function(ones[:1024], 0.5, seeded(each)) != 0 for each in range(2000)])
+    # One element over many seeds is as random as many elements of one seed.
+    shares = per_seed.double().mean(dim=0)
+    assert abs(shares - 0.5).max() < 5.5 * (0.25 / 2000) ** 0.5
+    assert abs(correlation(per_seed[:-1], per_seed[1:])) < 4.5
+
+
+def test_all_32_bits_of_a_word_are_fair() -> None:
+    drawn = words(1 << 18, seeded(-9))
+    for bit in range(32):
+        share = ((drawn >> bit) & 1).double().mean().item()
+        assert abs(share - 0.5) < 4.5 * (0.25 / drawn.numel()) ** 0.5, bit
+
+
+RAW, SEED = torch.zeros(2, 3), torch.tensor(1)
+BAD = {
+    "a list": (([0.0], 0.5, SEED), "raw must be a tensor, got list"),
+    "integers": ((RAW.long(), 0.5, SEED), r"raw must be float16, bfloat16, float32 or float64, got torch\.int64"),
+    "p of one": ((RAW, 1.0, SEED), r"p must be a number in \[0, 1\), got 1\.0"),
+    "p below": ((RAW, -0.1, SEED), r"p must be a number in \[0, 1\), got -0\.1"),
+    "p nan": ((RAW, float("nan"), SEED), r"p must be a number in \[0, 1\), got nan"),
+    "p true": ((RAW, True, SEED), r"p must be a number in \[0, 1\), got True"),
+    "a number": ((RAW, 0.5, 7), "seed must be a tensor of one int64 and no dimensions, got int"),
+    "seed dtype": ((RAW, 0.5, SEED.int()), r"no dimensions, got torch\.int32 \(\)"),
+    "seed shape": ((RAW, 0.5, SEED.view(1)), r"no dimensions, got torch\.int64 \(1,\)"),
+    "device": ((RAW, 0.5, SEED.to("meta")), "seed must be on cpu like raw, got meta"),
+}
+
+
+@pytest.mark.parametrize("what", list(BAD))
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_bad_argument_is_named(name: str, what: str) -> None:
+    arguments, message = BAD[what]
+    with pytest.raises(ValueError, match=f"^weight_drop: .*{message}"):
+        backend(name)(*arguments)
+
+
+# --- the compiled one ------------------------------------------------------------------------------------------------
+
+
+@built
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_instruction_set_gives_the_same_bits(
+    level: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library, "num_levels", lambda: level)
+    raw = draw(5000, dtype=dtype)
+    assert torch.equal(native.weight_drop(raw, 0.3, seeded(-8)), reference(raw, 0.3, seeded(-8)))
+
+
+@built
+@pytest.mark.parametrize("team", ["torch", "own"])
+def test_bits_do_not_depend_on_threads(team: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if team == "own":
+        monkeypatch.setattr(library, "team", lambda: None)
+    monkeypatch.setattr(native, "_MIN_ELEMENTS_PER_THREAD", 1)
+    raw, threads, found = draw(70_001, dtype=torch.float32), torch.get_num_threads(), []
+    try:
+        for num_threads in (1, 2, 3):
+            torch.set_num_threads(num_threads)
+            found.append(native.weight_drop(raw, 0.5, seeded(1)))
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+@built
+def test_opcheck() -> None:
+    operator = torch.ops.weight_drop.native.default
+    torch.library.opcheck(operator, (draw(5, 7).requires_grad_(), seeded(3), 0.5))
+    torch.library.opcheck(operator, (draw(7, 5).T, seeded(3), 0.0), test_utils=("test_schema", "test_faketensor"))
+
+
+@built
+def test_compiles_whole_with_a_seed_that_changes_between_calls() -> None:
+    def loss(raw: Tensor, seed: Tensor) -> Tensor:
+        return native.weight_drop(raw, 0.5, seed).square().sum()
+
+    compiled, raw = torch.compile(loss, fullgraph=True, backend="aot_eager"), draw(6, 50).requires_grad_()
+    for seed in (seeded(1), seeded(2)):
+        (wanted,) = torch.autograd.grad(loss(raw, seed), raw)
+        (found,) = torch.autograd.grad(compiled(raw, seed), raw)
+        torch.testing.assert_close(found, wanted)
+
+
+@built
+def test_no_mask_is_kept_for_the_gradient() -> None:
+    saved: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda value: saved.append(value) or value, lambda value: value):
+        native.weight_drop(draw(64, 64).requires_grad_(), 0.5, seeded(1))
+    assert [value.numel() for value in saved] == [1]
+
+
+def test_runs_on_the_cpu_only() -> None:
+    assert native.unavailable("cuda") == "it runs on the cpu, not on cuda"
+    with pytest.raises(ValueError, match="raw must be on cpu for backend native, got meta"):
+        native.weight_drop(RAW.to("meta"), 0.5, SEED.to("meta"))
