@@ -64,7 +64,7 @@ def plan_specs(
         path = plan_path(store.root, spec, share)
         found = read(path) if path.exists() else _made(spec, share, counts, measure)
         _follows(found, spec, path)
-        _check_leg(found, wanted.leg_s)
+        _check_leg(budget.rates_from(found["rates"]), wanted.leg_s)
         becomes = replace(spec, recipe=found["recipe"], plan={k: v for k, v in found.items() if k != "recipe"})
         write(path, found)
         write(store.run_folder(becomes.run_id) / PLAN, found)
@@ -95,6 +95,7 @@ def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Meas
         rates = measure(spec)
     else:
         rates = budget.given(share.tokens_per_s, share.seconds, counts["valid"] - 1)
+    _check_leg(rates, share.leg_s)
     legs = 1 if share.leg_s is None else max(1, -int(-share.seconds // share.leg_s))
     asked = Asked(seconds=share.seconds, legs=legs, checkpoint_every_s=spec.checkpoint_every_s)
     try:
@@ -162,11 +163,10 @@ def _follows(plan: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
         raise BudgetError(f"{path}: is the plan of {plan['of_run']}, not of {spec.run_id}; delete it to plan anew")
 
 
-def _check_leg(plan: Mapping[str, Any], leg_s: float | None) -> None:
+def _check_leg(rates: Rates, leg_s: float | None) -> None:
     """A leg that never outlasts its longest piece would come back to it forever."""
     if leg_s is None:
         return
-    rates = budget.rates_from(plan["rates"])
     least = rates.start_s + rates.longest_piece_s + 2 * rates.save_s
     if leg_s < least:
         raise BudgetError(

@@ -170,7 +170,9 @@ def verdict(table: Sequence[dict[str, Any]], grid: Sequence[Axis], metric: str) 
     rest = [row for row in table[1:] if row[metric] is not None]
     if rest:
         gap = abs(rest[0][metric] - best[metric])
-        said.append(f"the next is {gap:.4f} behind, where the standard error of one score is {best['std_error']:.4f}")
+        error = best["std_error"]
+        sure = "is not known" if error is None else f"is {error:.4f}"
+        said.append(f"the next is {gap:.4f} behind; the standard error of one score {sure}")
     said += [
         f"{axis.name} {best[axis.name]} stands at the edge of what was tried: try further values"
         for axis in grid
