@@ -347,13 +347,9 @@ def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: b
 
     The folder it makes is a checkpoint again: a suite's `checkpoint:` reads it.
     """
-    from harness import checkpoint as room
-    from harness import shards
+    from harness import export as room
 
-    best = checkpoint / "checkpoints" / "best"
-    made = shards.export(
-        best if (best / room.INDEX).is_file() else checkpoint, out, dtype=dtype, shard_bytes=int(shard_mib * 2**20)
-    )
+    made = room.export(room.find(checkpoint), out, dtype=dtype, shard_bytes=int(shard_mib * 2**20))
     entry = made["files"]["model"]
     said = {key: entry[key] for key in ("dtype", "largest_rounding")}
     _print_mapping({"folder": str(out), "shards": len(entry["shards"]), **said}, as_json)

@@ -1,20 +1,17 @@
 """Weights in 16 bits and in files of bounded size, for carrying through a narrow pipe; and back to float32.
 
-An exported folder is a checkpoint like any other: its index names the shards with their checksums under `model`, and
-`harness.checkpoint.load_group` reads it. Tensors are laid end to end in the order of their names and cut wherever a
-shard is full, so that one larger than a shard needs no rule of its own.
+An exported folder (`harness.export`) is a checkpoint like any other: its index names the shards with their checksums
+under `model`, and `harness.checkpoint.load_group` reads it. Tensors are laid end to end in the order of their names and
+cut wherever a shard is full, so that one larger than a shard needs no rule of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.atomic import write_atomic
 from harness.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -25,42 +22,6 @@ HEADER_BYTES = 64 << 10
 """Kept in every shard for safetensors' own header."""
 
 PIECE = "piece"
-
-
-def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> dict[str, Any]:
-    """Write the weights of the checkpoint `source` to the folder `out` as shards of at most shard_bytes each.
-
-    Returns the index that was written: `files.model` with the shards, the dtype, every tensor's shape and the largest
-    rounding; `exported_from` with the sha256 of the weights. Raises CheckpointError where the source is none, where a
-    weight is beyond the dtype's range, or where `out` is in use or cannot be written.
-    """
-    import torch
-
-    from harness import checkpoint
-
-    if dtype not in DTYPES:
-        raise CheckpointError(f"weights can be exported as {' or '.join(DTYPES)}, not {dtype}")
-    if shard_bytes < 2 * HEADER_BYTES:
-        raise CheckpointError(f"a shard of {shard_bytes:,} bytes is too small: at least {2 * HEADER_BYTES:,}")
-    if out.exists() and any(out.iterdir()):
-        raise CheckpointError(f"{out} is not empty; name a new folder")
-    index = checkpoint.read_index(source)
-    tensors = checkpoint.load_group(source, index, "model")
-    narrow, error = _narrowed(tensors, getattr(torch, dtype), source)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        entry = {
-            "dtype": dtype,
-            "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
-            "largest_rounding": error,
-            "shards": _write(narrow, out, shard_bytes),
-        }
-        files = {"model": entry, **_copy_others(source, out, index)}
-        made = {**index, "files": files, "exported_from": checkpoint.fingerprint(source)}
-        write_atomic(out / checkpoint.INDEX, json.dumps(made, indent=1))
-    except OSError as problem:
-        raise CheckpointError(f"{out}: cannot be written: {problem.strerror or problem}") from problem
-    return made
 
 
 def is_sharded(entry: Mapping[str, Any]) -> bool:
@@ -121,34 +82,11 @@ def load(folder: Path, entry: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _narrowed(
-    tensors: Mapping[str, torch.Tensor], dtype: torch.dtype, source: Path
-) -> tuple[dict[str, torch.Tensor], float]:
-    """Flat tensors in the narrow dtype by name, and the largest absolute rounding among them."""
-    import torch
+def write(tensors: Mapping[str, torch.Tensor], out: Path, shard_bytes: int) -> list[dict[str, str]]:
+    """Write flat 16-bit tensors to shards in an existing folder; return the index's list of them.
 
-    narrow, largest = {}, 0.0
-    for name in sorted(tensors):
-        wide = tensors[name].float().reshape(-1)
-        narrow[name] = wide.to(dtype)
-        if not torch.isfinite(narrow[name]).all():
-            raise CheckpointError(f"{source}: {name!r} holds values beyond the range of {dtype}; export as bfloat16")
-        if wide.numel():
-            largest = max(largest, float((narrow[name].float() - wide).abs().max()))
-    return narrow, largest
-
-
-def _copy_others(source: Path, out: Path, index: Mapping[str, Any]) -> dict[str, Any]:
-    """What the index names besides tensors, a long vocabulary for one, goes along as it is."""
-    others = {}
-    for name, entry in index["files"].items():
-        if name != "model" and "file" in entry and not entry["file"].endswith(".safetensors"):
-            shutil.copyfile(source / Path(entry["file"]).name, out / Path(entry["file"]).name)
-            others[name] = entry
-    return others
-
-
-def _write(tensors: Mapping[str, torch.Tensor], out: Path, shard_bytes: int) -> list[dict[str, str]]:
+    Raises CheckpointError where the names alone overfill a header, OSError as the disk does.
+    """
     from safetensors.torch import save_file
 
     written = []

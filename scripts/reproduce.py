@@ -132,15 +132,15 @@ class Reproduction:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"$ harness {' '.join(arguments)}\n")
             file.flush()
-            process = subprocess.Popen(
+            with subprocess.Popen(
                 [sys.executable, "-P", "-m", "harness.cli", *arguments], stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", env=self.environment,
-            )  # fmt: skip
-            assert process.stdout
-            for line in process.stdout:
-                file.write(line)
-                print(f"  {line}", end="", flush=True)
-            return process.wait()
+            ) as process:  # fmt: skip
+                assert process.stdout
+                for line in process.stdout:
+                    file.write(line)
+                    print(f"  {line}", end="", flush=True)
+            return process.returncode
 
     def _keep(self) -> None:
         self.results.mkdir(parents=True, exist_ok=True)

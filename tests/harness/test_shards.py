@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from harness import checkpoint, shards
 from harness.errors import CheckpointError
+from harness.export import export
 
 SMALL = 2 * shards.HEADER_BYTES
 
@@ -32,7 +33,7 @@ def test_every_weight_comes_back_as_its_rounding_and_the_words_stay(tmp_path: Pa
         "row": torch.randn(7),
     }
     source = saved(tmp_path / "best", tensors)
-    made = shards.export(source, tmp_path / "out", dtype=dtype, shard_bytes=SMALL)
+    made = export(source, tmp_path / "out", dtype=dtype, shard_bytes=SMALL)
     index = checkpoint.read_index(tmp_path / "out")
     assert index == made
     found = checkpoint.load_group(tmp_path / "out", index, "model")
@@ -69,25 +70,25 @@ def test_a_weight_beyond_the_range_is_named_and_bfloat16_holds_it(tmp_path: Path
     with pytest.raises(
         CheckpointError, match=r"'w' holds values beyond the range of torch\.float16; export as bfloat16"
     ):
-        shards.export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
-    shards.export(source, tmp_path / "out", dtype="bfloat16", shard_bytes=SMALL)
+        export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
+    export(source, tmp_path / "out", dtype="bfloat16", shard_bytes=SMALL)
 
 
 def test_a_folder_in_use_a_strange_dtype_and_tiny_shards_are_refused(tmp_path: Path) -> None:
     source = saved(tmp_path / "best", {"w": torch.ones(3)})
     with pytest.raises(CheckpointError, match="is not empty"):
-        shards.export(source, source, dtype="float16", shard_bytes=SMALL)
+        export(source, source, dtype="float16", shard_bytes=SMALL)
     with pytest.raises(CheckpointError, match="not int8"):
-        shards.export(source, tmp_path / "out", dtype="int8", shard_bytes=SMALL)
+        export(source, tmp_path / "out", dtype="int8", shard_bytes=SMALL)
     with pytest.raises(CheckpointError, match="too small"):
-        shards.export(source, tmp_path / "out", dtype="float16", shard_bytes=1000)
+        export(source, tmp_path / "out", dtype="float16", shard_bytes=1000)
     with pytest.raises(CheckpointError, match=r"holds no checkpoint\.json"):
-        shards.export(tmp_path / "nothing", tmp_path / "out", dtype="float16", shard_bytes=SMALL)
+        export(tmp_path / "nothing", tmp_path / "out", dtype="float16", shard_bytes=SMALL)
 
 
 def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
     source = saved(tmp_path / "best", {"w": torch.rand(80_000)})
-    shards.export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
+    export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
     second = tmp_path / "out" / "model-00002.safetensors"
     raw = bytearray(second.read_bytes())
     raw[-1] ^= 1
@@ -111,7 +112,7 @@ def test_a_missing_or_damaged_shard_is_named(tmp_path: Path) -> None:
 )
 def test_an_index_that_names_shards_wrongly_is_refused(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     source = saved(tmp_path / "best", {"w": torch.ones(3)})
-    shards.export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
+    export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
     path = tmp_path / "out" / checkpoint.INDEX
     index = json.loads(path.read_text())
     index["files"]["model"].update(change)
@@ -122,7 +123,7 @@ def test_an_index_that_names_shards_wrongly_is_refused(tmp_path: Path, change: d
 
 def test_shapes_that_do_not_fit_the_values_are_refused(tmp_path: Path) -> None:
     source = saved(tmp_path / "best", {"w": torch.ones(3)})
-    shards.export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
+    export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
     index = checkpoint.read_index(tmp_path / "out")
     index["files"]["model"]["shapes"]["w"] = [4]
     with pytest.raises(CheckpointError, match=r"'w' has 3 values, which do not make its shape \[4\]"):
@@ -135,6 +136,6 @@ def test_files_that_are_no_tensors_go_along(tmp_path: Path) -> None:
     index = json.loads((source / checkpoint.INDEX).read_text())
     index["files"]["vocabulary"] = {"file": "words.json", "sha256": "0" * 64}
     (source / checkpoint.INDEX).write_text(json.dumps(index))
-    made = shards.export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
+    made = export(source, tmp_path / "out", dtype="float16", shard_bytes=SMALL)
     assert made["files"]["vocabulary"]["file"] == "words.json"
     assert (tmp_path / "out" / "words.json").read_text() == "[]"
