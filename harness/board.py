@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 FILE_NAME = "LEADERBOARD.md"
 
 
-def table_text(store: Store, fmt: str) -> str:
-    """Every record of the store beside the published rows. Raises StoreError where the folder holds none."""
+def table_text(store: Store, fmt: str, columns: Sequence[str] | None = None) -> str:
+    """Every record of the store beside the published rows, under these columns or the usual ones.
+
+    Raises StoreError where the folder holds none, HarnessError for a column there is not.
+    """
     records = store.records()
     if not records and not store.problems:
         raise StoreError(f"{store.root}: holds no records; `harness run SUITE --results {store.root}` makes some")
-    return _text(store, records, fmt)
+    return _text(store, records, fmt, columns)
 
 
 def suite_text(store: Store, suite: Suite, fmt: str = "github") -> str:
@@ -56,11 +60,12 @@ def save(store: Store) -> Path:
     return path
 
 
-def _text(store: Store, records: Records, fmt: str) -> str:
-    """The table; as Markdown also the kernels that were timed."""
+def _text(store: Store, records: Records, fmt: str, columns: Sequence[str] | None = None) -> str:
+    """The table; as Markdown, unless columns are chosen, also the kernels that were timed."""
     rows = published.load(published.find(store.root))
-    text = report.write(build(records, rows, suites=_installed(store)), fmt)
-    kernels = leaderboard_section(record for record, _ in records) if fmt == "github" else None
+    text = report.write(build(records, rows, suites=_installed(store)), fmt, columns)
+    timed = fmt == "github" and columns is None
+    kernels = leaderboard_section(record for record, _ in records) if timed else None
     return f"{text}\n{kernels}" if kernels else text
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from harness.errors import BudgetError
-from harness.recipe import Recipe
+from harness.recipe import Finetune, Recipe
 
 MARGIN = 0.05
 """Share of the time asked for that is planned for nothing: a rate measured over seconds is not that of an hour."""
@@ -82,8 +82,8 @@ def given(tokens_per_s: float, asked_s: float, num_valid_targets: int) -> Rates:
 def fit(recipe: Recipe, num_train_tokens: int, asked: Asked, rates: Rates) -> Fit:
     """The longest form of the recipe that is expected to end within the time asked for, at most the recipe itself.
 
-    Epochs or tokens, the epochs of decay_at and the distance between validations shrink by one factor. Raises
-    BudgetError where the time does not hold an epoch for every stage between two decay points.
+    Epochs or tokens, the epochs of decay_at and finetune, and the distance between validations shrink by one factor.
+    Raises BudgetError where the time does not hold an epoch for every stage between two decay points.
     """
     epoch_tokens = (num_train_tokens // recipe.batch - 1) * recipe.batch
 
@@ -122,7 +122,9 @@ def shortened_epochs(recipe: Recipe, epochs: int) -> Recipe:
         validation = replace(validation, every_epochs=max(1, round(validation.every_epochs * factor)))
     else:
         validation = replace(validation, every_tokens=max(1, round(validation.every_tokens * factor)))
-    return replace(recipe, epochs=epochs, decay_at=tuple(points), validation=validation)
+    return replace(
+        recipe, epochs=epochs, decay_at=tuple(points), validation=validation, finetune=_shorter(recipe.finetune, factor)
+    )
 
 
 def shortened_tokens(recipe: Recipe, tokens: int) -> Recipe:
@@ -136,7 +138,13 @@ def shortened_tokens(recipe: Recipe, tokens: int) -> Recipe:
     if validation.every_tokens is not None:
         every = max(1, round(validation.every_tokens * tokens / recipe.tokens))
         validation = replace(validation, every_tokens=every)
-    return replace(recipe, tokens=tokens, validation=validation)
+    finetune = _shorter(recipe.finetune, tokens / recipe.tokens)
+    return replace(recipe, tokens=tokens, validation=validation, finetune=finetune)
+
+
+def _shorter(finetune: Finetune | None, factor: float) -> Finetune | None:
+    """The second stage by the same factor, an epoch at least; patience counts validations and stays."""
+    return None if finetune is None else replace(finetune, epochs=max(1, round(finetune.epochs * factor)))
 
 
 def to_json(fitted: Fit, recipe: Recipe, asked: Asked, rates: Rates) -> dict[str, Any]:
@@ -161,6 +169,7 @@ def schedule(recipe: Recipe) -> dict[str, Any]:
         "decay_at": list(recipe.decay_at),
         "validation_every_epochs": recipe.validation.every_epochs,
         "validation_every_tokens": recipe.validation.every_tokens,
+        "finetune_epochs": recipe.finetune.epochs if recipe.finetune else None,
     }
 
 
@@ -192,6 +201,7 @@ def _least(fewest: Recipe) -> str:
 
 def _training_s(recipe: Recipe, epoch_tokens: int, asked: Asked, rates: Rates) -> float:
     tokens = recipe.tokens if recipe.tokens is not None else (recipe.epochs or 0) * epoch_tokens
+    tokens += recipe.finetune.epochs * epoch_tokens if recipe.finetune else 0
     if recipe.validation.every_tokens is not None:
         validations = math.ceil(tokens / recipe.validation.every_tokens)
     else:

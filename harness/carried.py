@@ -18,7 +18,8 @@ from harness.types import RunSpec
 
 RESUME, BEST = "resume", "best"
 BESIDE = ("attempts.json", "scores.json")
-"""Files beside the checkpoints that belong to a run which is not finished."""
+SENSORS = "sensors"
+"""What lies beside the checkpoints of a run that is not finished: its tries, scores and what the sensors saw."""
 
 
 def install_plan(folder: Path, store: Store) -> None:
@@ -126,3 +127,5 @@ def _copy(source: Path, target: Path) -> None:
     for name in BESIDE:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+    if (source / SENSORS).is_dir():
+        shutil.copytree(source / SENSORS, target / SENSORS, dirs_exist_ok=True)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +25,16 @@ if TYPE_CHECKING:
 
 INDEX = "checkpoint.json"
 SCHEMA = 1
+VOCABULARY = "vocabulary"
+MAX_INLINE_TOKENS = 1024
+"""A longer vocabulary has a file of its own: the index stays short enough to be read by eye, and quick to replace."""
 
 
 def save(folder: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]) -> None:
     """Write every group of tensors to a file of its own, then the index that makes them the checkpoint.
 
-    Raises CheckpointError where the folder cannot be written; the previous checkpoint then still stands.
+    meta["vocabulary"], where it is long, goes to a file too; `vocabulary` reads it from wherever it is. Raises
+    CheckpointError where the folder cannot be written; the previous checkpoint then still stands.
     """
     from safetensors.torch import save_file
 
@@ -46,7 +50,10 @@ def save(folder: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: M
             _sync(partial)
             partial.replace(folder / name)
             files[group] = {"file": name, "sha256": checksum}
-        write_atomic(folder / INDEX, json.dumps({"schema": SCHEMA, "files": files, **meta}, indent=1))
+        rest = dict(meta)
+        if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
+            files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
+        write_atomic(folder / INDEX, json.dumps({"schema": SCHEMA, "files": files, **rest}, indent=1))
         _remove_unnamed(folder, {entry["file"] for entry in files.values()})
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint could not be written: {error.strerror or error}") from error
@@ -77,6 +84,24 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def vocabulary(folder: Path, index: Mapping[str, Any]) -> list[str]:
+    """The text of every token, from the index or the file it names; empty where the checkpoint has none.
+
+    Raises CheckpointError where the file is missing, damaged or no list of text.
+    """
+    words = index.get(VOCABULARY, [])
+    where = folder / INDEX
+    if VOCABULARY in index["files"]:
+        where = _checked(folder, index["files"][VOCABULARY])
+        try:
+            words = json.loads(where.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{where} cannot be read: {error}") from error
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise CheckpointError(f"{where} holds no vocabulary: a list of text was expected")
+    return words
+
+
 def fingerprint(folder: Path) -> str:
     """sha256 over the weights alone, as the index states it: what a run that scores them is named by."""
     files = read_index(folder)["files"]
@@ -102,12 +127,7 @@ def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, 
         raise CheckpointError(f"{folder / INDEX} names no {group} file")
     if shards.is_sharded(entry):
         return shards.load(folder, entry)
-    path = folder / Path(entry["file"]).name
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing, though {INDEX} names it")
-    found = _sha256(path)
-    if found != entry["sha256"]:
-        raise CheckpointError(f"{path} is damaged: sha256 is {found}, {INDEX} says {entry['sha256']}")
+    path = _checked(folder, entry)
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -147,6 +167,27 @@ def restore_state(like: State, tensors: Mapping[str, torch.Tensor], prefix: str 
     return tensors[prefix].to(device=like.device, dtype=like.dtype)
 
 
+def _write_vocabulary(folder: Path, words: Sequence[str]) -> dict[str, str]:
+    """One token to a line, as JSON; written anew only where it changed."""
+    text = json.dumps(list(words), indent=0)
+    checksum = hashlib.sha256(text.encode()).hexdigest()
+    name = f"{VOCABULARY}-{checksum[:16]}.json"
+    if not (folder / name).is_file():
+        write_atomic(folder / name, text)
+    return {"file": name, "sha256": checksum}
+
+
+def _checked(folder: Path, entry: Mapping[str, str]) -> Path:
+    """The file an entry of the index names, inside the folder, after its checksum held."""
+    path = folder / Path(entry["file"]).name
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing, though {INDEX} names it")
+    found = _sha256(path)
+    if found != entry["sha256"]:
+        raise CheckpointError(f"{path} is damaged: sha256 is {found}, {INDEX} says {entry['sha256']}")
+    return path
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -158,7 +199,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove_unnamed(folder: Path, named: set[str]) -> None:
-    for path in folder.glob("*.safetensors"):
+    for path in (*folder.glob("*.safetensors"), *folder.glob(f"{VOCABULARY}-*.json")):
         if path.name not in named:
             # A reader on another system may hold the old file open; it is then removed at the next save.
             with contextlib.suppress(OSError):

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness import __version__
+from harness.checkpoint_commands import evaluate, import_, sample
 from harness.errors import HarnessError
+from harness.options import data_option, json_option
 
 if TYPE_CHECKING:
     from harness.types import RunRecord, Suite
@@ -53,11 +55,6 @@ results_option = click.option(
     "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
     help="Folder of records and tables.",
 )  # fmt: skip
-data_option = click.option(
-    "--data", "data_path", metavar="DIR[:DIR...]", default=None,
-    help="Read-only folders to look for data in; HARNESS_DATA says the same.",
-)  # fmt: skip
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 profile_option = click.option("--profile", default=None, help="A profile of the suite; the full recipe otherwise.")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
@@ -97,6 +94,7 @@ def main() -> None:
 @results_option
 @data_option
 @click.option("--again", is_flag=True, help="Repeat finished runs; their old records are kept in history.")
+@click.option("--sensors/--no-sensors", default=True, help="Watch the hardware meanwhile; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
 @budget_options
 def run(
@@ -109,6 +107,7 @@ def run(
     results: Path,
     data_path: str | None,
     again: bool,
+    sensors: bool,
     quiet: bool,
     **limits: Any,
 ) -> None:
@@ -117,7 +116,7 @@ def run(
     from harness import device as devices
     from harness.run import Plan, SuiteInterrupted, run_suite
     from harness.store import Store
-    from harness.suite import load, resolve
+    from harness.suite import check_vocabulary, load, resolve
 
     within = limited.Limits(**limits)
 
@@ -128,8 +127,9 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
+        check_vocabulary(loaded, data.read_manifest(prepared)["alphabet_size"])
         specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
-        records = run_suite(Plan(specs, prepared, Store(results), again, within.deadline), reporter)
+        records = run_suite(Plan(specs, prepared, Store(results), again, sensors, within.deadline), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(within.farewell(interrupted, Store(results)), err=True)
@@ -227,14 +227,16 @@ def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> Non
     show_default=True,
     help="Markdown, LaTeX, CSV, or JSON with every key.",
 )
+@click.option("--columns", metavar="NAME,NAME...", help="These columns, in this order, by heading or JSON key.")
 @click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md anew as well.")
-def table(results: Path, format_: str, save: bool) -> None:
+def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
     """Print the leaderboard of every record in RESULTS, beside the published rows."""
     from harness import board
+    from harness.report.choice import split
     from harness.store import Store
 
     store = Store(results)
-    click.echo(board.table_text(store, format_), nl=False)
+    click.echo(board.table_text(store, format_, None if columns is None else split(columns)), nl=False)
     if save:
         click.echo(f"saved {board.save(store)}", err=True)
     _warn_of(store.problems)
@@ -277,6 +279,8 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 def bench(**options: Any) -> None:
     """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way;
     or the whole training loop of the paper's models at full size, on random tokens (loop).
+
+    `harness bench sensors` says what being watched costs: the same steps with the sampler and without.
 
     Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain
     chain of operations and the machine's own ceilings. Exit 0 well, 1 a wrong kernel or a regression, 2 bad input,
@@ -355,6 +359,32 @@ def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: b
     _print_mapping({"folder": str(out), "shards": len(entry["shards"]), **said}, as_json)
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.option("--interval", "interval_s", type=click.FloatRange(0.05, 60), default=0.5, show_default=True,
+              metavar="S", help="Seconds between samples.")  # fmt: skip
+@click.option("--gpu", default="auto", show_default=True, metavar="UUID|auto|none",
+              help="The GPU to watch; auto: the only one there is.")  # fmt: skip
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole account here.")
+@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every sample here, as CSV.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
+def monitor(
+    interval_s: float, gpu: str, json_file: Path | None, trace_file: Path | None, command: tuple[str, ...]
+) -> None:
+    """Run COMMAND, watch the hardware, and say on standard error what it cost. The exit status is the command's."""
+    from harness import monitor as room
+
+    sys.exit(
+        room.run(
+            command,
+            gpu=None if gpu == "none" else gpu,
+            interval_s=interval_s,
+            json_file=json_file,
+            trace_file=trace_file,
+            say=lambda text: click.echo(text, err=True),
+        )
+    )
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["suites", "models", "datasets", "metrics"]))
 @json_option
@@ -375,6 +405,10 @@ def doctor(data_path: str | None, as_json: bool) -> None:
 
     checks = examiner.examine(room.search_roots(data_path))
     click.echo(json.dumps(examiner.to_json(checks), indent=1) if as_json else examiner.render(checks))
+
+
+for command in (import_, evaluate, sample):
+    main.add_command(command)
 
 
 def _suite_path(name: str) -> Path:

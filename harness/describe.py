@@ -20,8 +20,11 @@ from harness import data
 from harness.data.folder import flaw, read_manifest
 from harness.data.preparation import prepared_folder, request
 from harness.errors import DataError, SuiteError
+from harness.protocol import adaptive_protocols
 from harness.recipe import Recipe, WindowSampling
+from harness.suite import evaluation_of
 from harness.types import Entry, Suite
+from models.config import KEPT_LOGITS, PART_LOGITS, softmax_columns
 
 OPTIMIZER_MOMENTS = {"adam": 2, "sgd": 0}
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}
@@ -51,8 +54,9 @@ def describe(suite: Suite, roots: Sequence[Path] = ()) -> list[dict[str, Any]]:
     """One row per entry, as JSON holds it; null with a `reason` for what cannot be known yet.
 
     parameters; vocab_size; tokens_per_epoch, training_tokens, epochs, optimizer_steps and training_flops of one
-    seed; peak_memory_bytes (an estimate, see `peak_memory_bytes`); evaluation, a list of split, protocol and targets;
-    data, where it would come from. Raises SuiteError where a model does not fit the dataset's vocabulary.
+    seed, the last two with a flag where they are expectations; peak_memory_bytes (an estimate, see
+    `peak_memory_bytes`); evaluation, a list of split, protocol and targets; data, where it would come from. Raises
+    SuiteError where a model does not fit the dataset's vocabulary.
     """
     known = _known(suite, roots)
     source = data.where(suite.dataset, roots, suite.path.parent)
@@ -73,7 +77,8 @@ def _row(suite: Suite, entry: Entry, known: _Known, source: str) -> dict[str, An
         "vocab_size": known.vocab_size,
         **dict.fromkeys(("parameters", "tokens_per_epoch", "training_tokens", "epochs", "optimizer_steps")),
         **dict.fromkeys(("optimizer_steps_are_expected", "training_flops", "peak_memory_bytes")),
-        "evaluation": _targets(suite.evaluation, known.num_tokens),
+        "training_flops_are_expected": False,
+        "evaluation": _targets(evaluation_of(suite, entry), known.num_tokens),
         "data": source,
         "reason": known.reason,
     }
@@ -99,6 +104,7 @@ def _row(suite: Suite, entry: Entry, known: _Known, source: str) -> dict[str, An
         optimizer_steps=plan.num_steps,
         optimizer_steps_are_expected=plan.is_expected,
         training_flops=3 * flops_per_token * plan.num_tokens,
+        training_flops_are_expected=bool(entry.model.get("cutoffs")),
         peak_memory_bytes=peak_memory_bytes(entry, recipe, row["parameters"], known.vocab_size),
     )
     return row
@@ -129,7 +135,8 @@ def plan_training(recipe: Recipe, num_train_tokens: int) -> Plan | None:
     """Targets and steps of a recipe over a training split, as the training loop walks it; None if it is too short.
 
     The split is cut into B columns of R rows; an epoch trains B (R - 1) targets in windows of at most T rows.
-    With sampled windows the steps are those of the mean length, half a window added for the cut last one.
+    With sampled windows the steps are those of the mean length, half a window added for the cut last one. Fine-tuning
+    is counted in full; it may end sooner.
     """
     num_rows = num_train_tokens // recipe.batch
     if num_rows < 3:
@@ -147,6 +154,9 @@ def plan_training(recipe: Recipe, num_train_tokens: int) -> Plan | None:
         rest = math.ceil((wanted - whole * per_epoch) / window_tokens)
         tokens = whole * per_epoch + min(per_epoch, round(rest * window_tokens))
         steps = whole * steps_per_epoch + min(rest, steps_per_epoch)
+    if recipe.finetune is not None:
+        tokens += recipe.finetune.epochs * per_epoch
+        steps += recipe.finetune.epochs * steps_per_epoch
     return Plan(per_epoch, tokens, round(steps), recipe.windows is not None)
 
 
@@ -171,25 +181,31 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
 def peak_memory_bytes(entry: Entry, recipe: Recipe, num_parameters: int, vocab_size: int) -> int:
     """Estimated peak of training, without what the framework takes: measured peaks lay 40 to 180 MiB above it.
 
-    Weights, their gradient, the optimiser's moments (two for Adam) and, with weight drop, the dropped copy and its
-    gradient, in the weights' dtype. And one window of T x B tokens in the dtype computed in, per token: 8 values per
-    unit of a layer's output (four gates, the cell, the output, its dropped copy, the gradient), 3 per embedding
-    value, 3 per logit (logits, their softmax, their gradient). A model without layers counts its logits alone.
+    Weights, their gradient, the optimiser's moments (two for Adam, the average where SGD may keep one) and, with
+    weight drop, the dropped copy and its gradient, in the weights' dtype. And one window of T x B tokens in the dtype
+    computed in, per token: 8 values per unit of a layer's output (four gates, the cell, the output, its dropped copy,
+    the gradient), 3 per embedding value, 3 per logit (logits, their softmax, their gradient). A model without layers
+    counts its logits alone. An adaptive softmax counts the logits it keeps and the part it works on.
     """
     weight_bytes = 8 if entry.dtype == "float64" else 4
     value_bytes = {"float64": 8, "bfloat16": 2, "float16": 2}.get(entry.dtype, 4)
     copies = 4 if entry.model.get("dropout", {}).get("weight", 0) > 0 else 2
-    kept = num_parameters * (copies + OPTIMIZER_MOMENTS[recipe.optimizer]) * weight_bytes
+    averages = 0 if recipe.averaging is None and recipe.finetune is None else 1
+    kept = num_parameters * (copies + OPTIMIZER_MOMENTS[recipe.optimizer] + averages) * weight_bytes
     layers, hidden = entry.model.get("layers", 0), entry.model.get("hidden", 0)
     embedding = entry.model.get("embedding", 0)
     units = hidden * max(0, layers - 1) + (embedding if entry.model.get("tie", True) else hidden)
-    per_token = (8 * units if layers else 0) + 3 * embedding + 3 * vocab_size
-    return int(kept + recipe.bptt * recipe.batch * per_token * value_bytes)
+    num_tokens, cutoffs = recipe.bptt * recipe.batch, entry.model.get("cutoffs", ())
+    logits = 3 * num_tokens * vocab_size
+    if cutoffs:
+        logits = min(int(num_tokens * softmax_columns(vocab_size, cutoffs)), KEPT_LOGITS) + 2 * PART_LOGITS
+    per_token = (8 * units if layers else 0) + 3 * embedding
+    return int(kept + (num_tokens * per_token + logits) * value_bytes)
 
 
 def _targets(evaluation: Mapping[str, Any], num_tokens: Mapping[str, int] | None) -> list[dict[str, Any]]:
     rows = []
-    for protocol in evaluation["protocols"]:
+    for protocol in (*evaluation["protocols"], *adaptive_protocols(evaluation)):
         for split in evaluation["splits"]:
             targets = None
             if num_tokens is not None:
@@ -212,7 +228,7 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
             "Tokens/epoch": _count(row["tokens_per_epoch"]),
             "Tokens": _count(row["training_tokens"]),
             "Steps": ("~" if row["optimizer_steps_are_expected"] else "") + _count(row["optimizer_steps"]),
-            "FLOPs": "-" if row["training_flops"] is None else f"{row['training_flops']:.2e}",
+            "FLOPs": _flops(row),
             "Memory (est.)": _bytes(row["peak_memory_bytes"]),
             "Seeds": " ".join(str(seed) for seed in row["seeds"]),
         }
@@ -221,17 +237,30 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
     right = ("left", "left", *["right"] * 7, "left")
     lines = [tabulate(table, headers="keys", tablefmt="github", disable_numparse=True, colalign=right)]
     lines += [f"{row['entry']}: {row['reason']}" for row in rows if row["reason"]]
-    if rows:
-        first = rows[0]
-        scored = [
-            f"{each['split']} {each['protocol']} ({_count(each['targets'])} targets)" for each in first["evaluation"]
-        ]
-        lines += [f"evaluation: {', '.join(scored)}", f"data: {first['data']}"]
+    told = list(dict.fromkeys(_evaluation(row) for row in rows))
+    if len(told) == 1:
+        lines.append(f"evaluation: {told[0]}")
+    else:
+        lines += [f"{row['entry']}: evaluation: {_evaluation(row)}" for row in rows]
+    lines += [f"data: {row['data']}" for row in rows[:1]]
     return "\n".join(lines)
+
+
+def _evaluation(row: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{each['split']} {each['protocol']} ({_count(each['targets'])} targets)" for each in row["evaluation"]
+    )
 
 
 def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
+
+
+def _flops(row: Mapping[str, Any]) -> str:
+    """Marked where they depend on how often the text's words fall into a tail."""
+    if row["training_flops"] is None:
+        return "-"
+    return ("~" if row["training_flops_are_expected"] else "") + f"{row['training_flops']:.2e}"
 
 
 def _bytes(value: int | None) -> str:

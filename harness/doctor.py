@@ -13,6 +13,12 @@ from typing import Any, Literal
 from harness import code, data, machine
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
+GET_SENSOR = {
+    "nvml": "NVIDIA's driver brings libnvidia-ml.so.1; without a GPU its columns are null",
+    "gpm": "NVIDIA GPUs from Hopper on have it, with a driver from 525 on; elsewhere its columns are null",
+    "rapl": "where /sys/class/powercap/*/energy_uj exists, root can let it be read; elsewhere package energy is null",
+}
+WITHOUT_SENSOR = "its columns are null, with this reason"
 COMPILERS = ("cc", "gcc", "clang")
 
 
@@ -34,6 +40,7 @@ def examine(roots: Sequence[Path]) -> list[Check]:
         "torch": _torch,
         "cpu": _threads,
         "cuda": _gpu,
+        "sensors": _sensors,
         "compiler": _compiler,
         "native kernel": _native,
         "triton": _triton,
@@ -104,6 +111,30 @@ def _gpu() -> list[Check]:
     if torch.version.cuda is None:
         return [Check("cuda", "missing", "torch is a CPU build", "install a CUDA build of torch to train on a GPU")]
     return [Check("cuda", "missing", "torch has CUDA, but no device answers", "check the driver with nvidia-smi")]
+
+
+def _sensors() -> list[Check]:
+    """Each sensor of the hardware, asked in a process of its own: a driver that hangs does not hang the report."""
+    from harness import sensors
+
+    try:
+        uuid = machine.gpu_uuid("cuda:0")
+    except Exception:  # `torch` says what is wrong with it; the sensors need it only to tell several GPUs apart
+        uuid = None
+    checks = []
+    for name, found in sensors.probe(uuid).items():
+        available = found["status"] == "available"
+        told = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in found["details"].items() if value)
+        detail = told or "answers" if available else found["reason"]
+        hint = None if available else GET_SENSOR.get(name, WITHOUT_SENSOR)
+        checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail, hint))
+    return checks
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} ({reason})" for key, reason in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _compiler() -> Check:

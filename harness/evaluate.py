@@ -16,7 +16,7 @@ import torch
 
 from harness.metrics import METRICS
 from harness.types import EvaluationProtocol, LanguageModel, Score, Tally
-from models.step import reset_streams
+from models.step import reset_streams, step_over
 
 if TYPE_CHECKING:
     from harness.protocol import Evaluation
@@ -40,7 +40,7 @@ class Scored:
     block_nll_nats: list[float]
 
 
-class _Blocks:
+class Blocks:
     """Sums of nll over blocks of consecutive targets, filled by position."""
 
     def __init__(self, num_targets: int) -> None:
@@ -78,7 +78,10 @@ def streams(num_streams: int, warmup: int, window: int) -> EvaluationProtocol:
 
 
 def official(split: str, window: int) -> EvaluationProtocol:
-    batch = OFFICIAL_BATCH[split]
+    return official_streams(OFFICIAL_BATCH[split], window)
+
+
+def official_streams(batch: int, window: int) -> EvaluationProtocol:
     return EvaluationProtocol(
         name="official",
         num_streams=batch,
@@ -106,7 +109,7 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
 
     Raises ValueError where the split is too short for the protocol.
     """
-    module = _module(model)
+    module = module_of(model)
     was_training = module.training
     module.eval()
     try:
@@ -183,7 +186,7 @@ def _all_targets(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProt
     per_stream = math.ceil(num_targets / num_streams)
     num_streams = math.ceil(num_targets / per_stream)
     starts_B = np.arange(num_streams) * per_stream
-    blocks = _Blocks(num_targets)
+    blocks = Blocks(num_targets)
     total = 0.0
     state = _warm_state(model, ids, protocol, starts_B, min(protocol.warmup, per_stream))
     for first in range(0, per_stream, protocol.window):
@@ -214,7 +217,7 @@ def _warm_state(
         length = min(protocol.window, warmup - first)
         positions_TB = starts_B[None, :] - warmup + first + np.arange(length + 1)[:, None]
         _, state = _nll(model, ids[np.maximum(positions_TB, 0)], state)
-    keep_B = torch.from_numpy(starts_B > 0).to(_device(model))
+    keep_B = torch.from_numpy(starts_B > 0).to(device_of(model))
     return reset_streams(state, keep_B)
 
 
@@ -225,7 +228,7 @@ def _trimmed_streams(model: LanguageModel, ids: np.ndarray, protocol: Evaluation
         raise ValueError(f"a split of {len(ids)} tokens is too short for {protocol.num_streams} streams")
     columns_TB = np.asarray(ids[: rows * protocol.num_streams]).reshape(protocol.num_streams, rows).T
     num_targets = (rows - 1) * protocol.num_streams
-    blocks = _Blocks(num_targets)
+    blocks = Blocks(num_targets)
     state = model.initial_state(protocol.num_streams)
     total = 0.0
     for first in range(0, rows - 1, protocol.window):
@@ -242,19 +245,21 @@ def _trimmed_streams(model: LanguageModel, ids: np.ndarray, protocol: Evaluation
 
 def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
     """nll (T - 1, B) in float64 on the host, and the state after it."""
-    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64)).to(_device(model))
-    step = model(tokens[:-1], tokens[1:], state)
+    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64))
+    step = step_over(model, tokens, state, device_of(model))
     return step.nll_TB.double().cpu().numpy(), step.state
 
 
-def _module(model: LanguageModel) -> torch.nn.Module:
+def module_of(model: LanguageModel) -> torch.nn.Module:
+    """The model as the module it is. Raises TypeError where it is none."""
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"a model must be an nn.Module, got {type(model).__name__}")
     return model
 
 
-def _device(model: LanguageModel) -> torch.device:
-    module = _module(model)
+def device_of(model: LanguageModel) -> torch.device:
+    """Where the model's parameters and buffers are; the CPU where it has none."""
+    module = module_of(model)
     for tensor in (*module.parameters(), *module.buffers()):
         return tensor.device
     return torch.device("cpu")

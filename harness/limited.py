@@ -62,6 +62,12 @@ def prepare(
     Raises BudgetError, CheckpointError and StoreError with what is wrong; SuiteInterrupted while measuring.
     """
     found = list(specs)
+    for spec in found:
+        if spec.evaluation.get("adaptive") and (limits.time_budget_s is not None or limits.leg_s is not None):
+            raise BudgetError(
+                f"{spec.label.entry}: adaptive protocols cannot be planned or cut into legs; leave evaluation.adaptive "
+                f"out, and score the kept checkpoint afterwards"
+            )
     if limits.resume_from is not None:
         carried.install_plan(limits.resume_from, store)
     if limits.time_budget_s is not None:

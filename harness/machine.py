@@ -44,6 +44,18 @@ def describe(device: str) -> dict[str, Any]:
     return found
 
 
+def gpu_uuid(device: str) -> str | None:
+    """UUID of the CUDA device as torch knows it; None for a CPU, and where torch cannot say."""
+    if not device.startswith("cuda"):
+        return None
+    import torch
+
+    try:
+        return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
+    except (RuntimeError, AssertionError, AttributeError):  # no such device: the run itself says so
+        return None
+
+
 @cache
 def cpu_name() -> str:
     """The processor's own name where the system gives one."""

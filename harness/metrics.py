@@ -11,7 +11,8 @@ from harness.types import Tally
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """title is the paper's name for it; split_titles replaces it where the paper names the split.
+    """title is the paper's name for it; split_titles replaces it where the paper names the split. not_per: units of
+    a dataset that would give the name another meaning.
 
     of_rate maps nats per unit to the metric's value; slope is its derivative there, which carries a
     standard error of the rate over to the metric.
@@ -24,6 +25,7 @@ class Metric:
     of_rate: Callable[[float], float]
     slope: Callable[[float], float]
     split_titles: tuple[tuple[str, str], ...] = ()
+    not_per: tuple[str, ...] = ()
 
     def compute(self, tally: Tally) -> float:
         """Value of the metric. NaN where nothing was scored, so that nothing passes for a perfect score."""
@@ -56,6 +58,7 @@ METRICS = {
         higher_is_better=False,
         of_rate=lambda rate: rate / math.log(2),
         slope=lambda rate: 1 / math.log(2),
+        not_per=("word",),
     ),
     "perplexity": Metric(
         name="perplexity",

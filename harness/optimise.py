@@ -72,3 +72,8 @@ def load_state(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for position, quantities in state.items():
+        own = optimizer.state[parameters[position]]
+        # torch has cast all but the step count to the weights' dtype: averaged SGD's scalars would lose or gain digits.
+        own.update({name: tensor.to(own[name].device) for name, tensor in quantities.items()})

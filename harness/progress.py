@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 PLAIN_EVERY_S = 10.0
 UNITS = {"bpc": "bit/char", "perplexity": "ppl"}
+HARDWARE = {"cpu_percent": "CPU {:.0f} %", "gpu_percent": "GPU {:.0f} %", "gpu_power_w": "{:.0f} W"}
 
 
 class Reporter(Protocol):
@@ -143,20 +144,28 @@ def describe(event: dict[str, Any], metric: str, rate: _Rate) -> str | None:
         if per_s:
             left = (event["total_tokens"] - event["tokens"]) / per_s
             parts += [f"{per_s:,.0f} tokens/s", f"{_clock(left)} left"]
-        return ", ".join(parts)
+        return ", ".join([*parts, *_hardware(event)])
     if kind == "evaluate":
-        return f"scoring {event['split']} ({event['protocol']}) {event['done'] / max(1, event['total']):.0%}"
+        scoring = f"scoring {event['split']} ({event['protocol']}) {event['done'] / max(1, event['total']):.0%}"
+        return ", ".join([scoring, *_hardware(event)])
     phrases: dict[str, Callable[[], str]] = {
         "problem": lambda: str(event["text"]),
         "resumed": lambda: f"resumed at step {event['step']:,} ({event['tokens']:,} tokens)",
         "validation": lambda: (
             f"validation {_number(event['value'])} {unit} at epoch {event['epoch']}, step {event['step']:,}"
+            + (", averaged weights" if event.get("averaged") else "")
             + (" (best so far)" if event["is_best"] else "")
         ),
         "timing": lambda: f"timing {event['op']} ({event['backend']}) at {event['case']}",
         "record": lambda: event["status"] + (f": {event['error']}" if event["error"] else ""),
     }
     return phrases[kind]() if kind in phrases else None
+
+
+def _hardware(event: dict[str, Any]) -> list[str]:
+    """What the sensors said last, as far as they know."""
+    now = event.get("now") or {}
+    return [form.format(now[name]) for name, form in HARDWARE.items() if now.get(name) is not None]
 
 
 def _number(value: float | None) -> str:

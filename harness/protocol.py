@@ -2,11 +2,138 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 ProtocolName = Literal["exact", "official", "streams"]
 SplitName = Literal["train", "valid", "test"]
+
+ADAPTIVE_MARKS = {
+    "neural-cache": "neural cache",
+    "dynamic-sgd": "dynamic evaluation (SGD)",
+    "dynamic-rms": "dynamic evaluation (RMS)",
+}
+"""Protocols under which a model learns from the text it is scored on, and what a table adds to its name."""
+
+TUNE_SPLIT = "valid"
+TUNE_TOKENS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NeuralCache:
+    """Continuous cache (Grave, Joulin and Usunier 2016, arXiv:1612.04426): p = (1 - l) p_model + l p_cache.
+
+    window: positions remembered. theta: how sharply the cache prefers like states. interpolation: l. Every
+    combination is scored on the first `tune_tokens` targets of valid (null: all), and the best one is kept.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    window: tuple[int, ...] = (500, 2000)
+    theta: tuple[float, ...] = (0.1, 0.3, 0.6, 1.0)
+    interpolation: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3)
+    tune_tokens: int | None = TUNE_TOKENS
+
+    def __post_init__(self) -> None:
+        _check_list("window", self.window, 1, math.inf)
+        _check_list("theta", self.theta, 0, math.inf)
+        _check_list("interpolation", self.interpolation, 0, math.inf)
+        if max(self.interpolation) >= 1:
+            raise ValueError(f"interpolation must be below 1, got {max(self.interpolation)}")
+        _check_counts(self, "tune_tokens")
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every combination of the lists, the last list running fastest."""
+        return [
+            {"window": window, "theta": theta, "interpolation": share}
+            for window in self.window
+            for theta in self.theta
+            for share in self.interpolation
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicSgd:
+    """Dynamic evaluation (Krause, Kahembwe, Murray and Renals 2018, arXiv:1709.07432) by gradient descent.
+
+    After each `segment` of targets is scored, w += -lr * gradient of its mean nll + decay * (trained w - w).
+    Every pair of lr and decay is tried on the first `tune_tokens` targets of valid (null: all).
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    lr: tuple[float, ...]
+    decay: tuple[float, ...] = (0.0,)
+    segment: int = 20
+    tune_tokens: int | None = TUNE_TOKENS
+
+    def __post_init__(self) -> None:
+        _check_list("lr", self.lr, 0, math.inf)
+        _check_list("decay", self.decay, 0, 1)
+        _check_counts(self, "segment", "tune_tokens")
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every pair of learning rate and decay."""
+        return [{"lr": lr, "decay": decay, "segment": self.segment} for lr in self.lr for decay in self.decay]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamicRms:
+    """Dynamic evaluation (arXiv:1709.07432) with each weight's step set by its gradients in training.
+
+    RMS is the root of a weight's mean squared gradient over the first `statistics_tokens` targets (null: all) of
+    the training text, cut into `statistics_streams` columns and read in windows of `segment`. After each segment,
+    w += -lr * gradient / (RMS + epsilon) + min(1, decay * RMS / average RMS) * (trained w - w).
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    lr: tuple[float, ...]
+    decay: tuple[float, ...] = (0.0,)
+    segment: int = 20
+    epsilon: float = 2e-5
+    tune_tokens: int | None = TUNE_TOKENS
+    statistics_streams: int = 100
+    statistics_tokens: int | None = 200_000
+
+    def __post_init__(self) -> None:
+        _check_list("lr", self.lr, 0, math.inf)
+        _check_list("decay", self.decay, 0, math.inf)
+        _check_counts(self, "segment", "tune_tokens", "statistics_streams", "statistics_tokens")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"epsilon must be positive, got {self.epsilon}")
+
+    def settings(self) -> list[dict[str, Any]]:
+        """Every pair of learning rate and decay."""
+        rest = {"segment": self.segment, "epsilon": self.epsilon}
+        return [{"lr": lr, "decay": decay, **rest} for lr in self.lr for decay in self.decay]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adaptive:
+    """Protocols under which the model learns from the text it is scored on. They are never ranked with others."""
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    neural_cache: NeuralCache | None = None
+    dynamic_sgd: DynamicSgd | None = None
+    dynamic_rms: DynamicRms | None = None
+
+    def __post_init__(self) -> None:
+        if not self.by_protocol():
+            raise ValueError("needs at least one of neural_cache, dynamic_sgd and dynamic_rms")
+
+    def by_protocol(self) -> dict[str, NeuralCache | DynamicSgd | DynamicRms]:
+        """Protocol name -> its settings, of those that are there."""
+        every = {"neural-cache": self.neural_cache, "dynamic-sgd": self.dynamic_sgd, "dynamic-rms": self.dynamic_rms}
+        return {name: config for name, config in every.items() if config is not None}
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting of the protocols that are there, defaults included; the others leave no trace."""
+        return {key: value for key, value in _plain(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +143,7 @@ class Evaluation:
     exact: one stream, state carried, N - 1 targets. official: the original code's batch sizes (valid 10,
     test 1) and its divisor. streams: `streams` text columns, each but the first reading `warmup` unscored
     tokens before its first target. window: tokens per forward pass; it changes speed, not the sum.
+    adaptive: protocols scored after these, under which the model learns from the text; see there.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -25,6 +153,7 @@ class Evaluation:
     streams: int = 64
     warmup: int = 512
     window: int = 512
+    adaptive: Adaptive | None = None
 
     def __post_init__(self) -> None:
         for name in ("protocols", "splits"):
@@ -37,3 +166,38 @@ class Evaluation:
             raise ValueError("streams and window must be at least 1")
         if self.warmup < 0:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Every setting, defaults included; no key for an absent `adaptive`, so that runs without it keep their ids."""
+        kept = {key: value for key, value in _plain(self).items() if key != "adaptive"}
+        return kept if self.adaptive is None else {**kept, "adaptive": self.adaptive.to_json()}
+
+
+def adaptive_protocols(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names of the adaptive protocols of an evaluation block as a record holds it."""
+    return tuple(key.replace("_", "-") for key in evaluation.get("adaptive") or {})
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON would hold it: lists for tuples."""
+    value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return value
+
+
+def _check_list(name: str, values: Iterable[float], low: float, high: float) -> None:
+    values = list(values)
+    if not values:
+        raise ValueError(f"{name} must hold at least one value")
+    if len(set(values)) != len(values):
+        raise ValueError(f"{name} names one twice: {values}")
+    for value in values:
+        if not low <= value <= high or math.isinf(value):
+            bounds = f"at least {low:g}" if math.isinf(high) else f"in [{low:g}, {high:g}]"
+            raise ValueError(f"{name} must be {bounds}, got {value}")
+
+
+def _check_counts(config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from models.config import LATER
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
@@ -86,12 +88,54 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Averaging:
+    """When SGD turns to averaged SGD (NT-ASGD, arXiv:1708.02182): once and for good, at a validation whose loss is
+    above the least of all but the last `patience` of those before it.
+
+    From then on validation and the kept model use the average, and the learning rate is `lr` again, as in the official
+    code; decay_at no longer acts. official_handover leaves out of training what the official code does not hand over:
+    the adaptive softmax's tail vectors and their biases, whose gradients add up from step to step and count in the
+    clipped norm.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    kind: Literal["non-monotone"] = "non-monotone"
+    patience: int = 5
+    official_handover: bool = False
+
+    def __post_init__(self) -> None:
+        if self.patience < 1:
+            raise ValueError(f"patience must be at least 1, got {self.patience}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finetune:
+    """A second stage: averaged SGD from its first step, begun from the kept model, at `lr` (awd-lstm-lm, finetune.py).
+
+    It ends after `epochs`, or at the validation where `Averaging` of the same patience would switch; the best model of
+    both stages is kept.
+    """
+
+    __pydantic_config__ = {"extra": "forbid"}
+
+    epochs: int
+    patience: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Optimiser, schedule, batching and stopping. Either `epochs` or `tokens` says how long.
 
     weight_decay is L2 in the gradient, as the official code's. decay_at lists epochs after whose
     validation lr is multiplied by decay_factor. clip is the gradient norm over all parameters, 0 for none.
-    windows: absent for windows of exactly BPTT. reset_state: `epoch` as the official code, or `never`.
+    windows: absent for windows of exactly BPTT. reset_state: `epoch` as the official code, or `never`. averaging and
+    finetune, where given, are of SGD.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -111,6 +155,8 @@ class Recipe:
     windows: WindowSampling | None = None
     reset_state: Literal["epoch", "never"] = "epoch"
     validation: Validation = field(default_factory=Validation)
+    averaging: Averaging | None = field(default=None, metadata=LATER)
+    finetune: Finetune | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if (self.epochs is None) == (self.tokens is None):
@@ -131,3 +177,6 @@ class Recipe:
             raise ValueError(f"decay_factor must be in (0, 1], got {self.decay_factor}")
         if list(self.decay_at) != sorted(set(self.decay_at)) or any(epoch < 1 for epoch in self.decay_at):
             raise ValueError(f"decay_at must be rising epochs from 1, got {list(self.decay_at)}")
+        for name in ("averaging", "finetune"):
+            if getattr(self, name) is not None and self.optimizer != "sgd":
+                raise ValueError(f"{name} needs optimizer: sgd, got {self.optimizer}")

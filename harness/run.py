@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from harness import code
+from harness import code, rusage
 from harness.errors import BudgetError, StoreError
 from harness.legs import Leg
 from harness.progress import Reporter
@@ -51,12 +51,16 @@ class SuiteInterrupted(Exception):  # noqa: N818 - a request that was granted, n
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The runs of one suite under chosen seeds and device, with the prepared data they share."""
+    """The runs of one suite under chosen seeds and device, with the prepared data they share.
+
+    sensors: whether the hardware is watched meanwhile.
+    """
 
     specs: Sequence[RunSpec]
     prepared: Path
     store: Store
     again: bool = False
+    sensors: bool = True
     leg: Leg | None = None
 
 
@@ -132,13 +136,15 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     last_words: deque[str] = deque(maxlen=40)
     left_s = None if plan.leg is None else plan.leg.left_s()
-    job = Job(spec, plan.prepared, plan.store.root, code.installed(), left_s=left_s)
-    returncode = _talk(job, folder / "worker.log", last_words, reporter.event)
+    job = Job(spec, plan.prepared, plan.store.root, code.installed(), plan.sensors, left_s)
+    returncode, usage = _talk(job, folder / "worker.log", last_words, reporter.event)
     if returncode == EXIT_INTERRUPTED:
         raise SuiteInterrupted(spec.run_id, saved=True, leg_over=plan.leg is not None)
     record = plan.store.find(spec.run_id)
     if record is not None and record.started_at >= started_at:
-        return record
+        # The kernel's own account of the worker, to hold the sensors' against; it exists only once the worker is gone.
+        plan.store.amend(spec.run_id, rusage=usage)
+        return plan.store.find(spec.run_id) or record
     return _death_record(spec, plan, started_at, returncode, last_words)
 
 
@@ -156,17 +162,19 @@ def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float) -> di
         if event["event"] == "rates":
             rates.update(event["rates"])
 
-    job = Job(spec, prepared, store.root, code.installed(), calibrate_s=seconds)
+    job = Job(spec, prepared, store.root, code.installed(), sensors=False, calibrate_s=seconds)
     with _sigterm_as_interrupt():
-        returncode = _talk(job, folder / "calibration.log", last_words, on_event)
+        returncode, _ = _talk(job, folder / "calibration.log", last_words, on_event)
     if not rates:
         said = next((line for line in reversed(last_words) if line.strip()), f"it ended with status {returncode}")
         raise BudgetError(f"{spec.label.entry}: its speed could not be measured: {said.strip()}"[:500])
     return rates
 
 
-def _talk(job: Job, log: Path, last_words: deque[str], on_event: Callable[[dict[str, Any]], None]) -> int:
-    """One worker from start to end. Returns its exit status; leaves neither process nor pipe behind."""
+def _talk(
+    job: Job, log: Path, last_words: deque[str], on_event: Callable[[dict[str, Any]], None]
+) -> tuple[int, dict[str, Any] | None]:
+    """One worker from start to end. Returns its exit status and usage; leaves neither process nor pipe behind."""
     process = subprocess.Popen(
         # -P: a folder called `models` where the user stands must not be taken for ours.
         [sys.executable, "-P", "-m", "harness.worker"],
@@ -187,7 +195,8 @@ def _talk(job: Job, log: Path, last_words: deque[str], on_event: Callable[[dict[
         _send(process, job)
         for line in process.stdout:
             on_event(json.loads(line))
-        return process.wait()
+        usage = rusage.reap(process)
+        return process.returncode, usage
     except (KeyboardInterrupt, BrokenPipeError) as reason:
         # A closed pipe: whoever read our progress is gone, and the rest could not be told anyway.
         saved = _stop(process)
@@ -261,8 +270,20 @@ def _death_record(spec: RunSpec, plan: Plan, started_at: str, returncode: int, l
         started_at=started_at,
         code=dict(code.installed()),
     )
+    _add_costs(record, plan)
     plan.store.write(record)
     return record
+
+
+def _add_costs(record: RunRecord, plan: Plan) -> None:
+    """What a dead worker's sampler has left: the sampler outlives it long enough to write the last reading."""
+    from harness import account
+    from harness.attempts import Attempts
+
+    attempts = Attempts(plan.store.run_folder(record.run_id) / "checkpoints")
+    account.recover(attempts)
+    record.attempts, record.traces = attempts.for_record(), account.traces(attempts)
+    record.costs = account.costs_of(record, attempts) if plan.sensors else account.without(account.OFF)
 
 
 def _drain(stream: IO[str], last_words: deque[str], log: Path) -> None:

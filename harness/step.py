@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from harness.types import LanguageModel
-from models.step import State, detach
+from models.step import State, detach, step_over
 
 FIRST_SCALE = 2.0**16
 GROWTH_EVERY = 2000
@@ -49,8 +49,8 @@ class Step:
 
     clip: largest gradient norm over all parameters, 0 for none. folded: the clip's factor, and the loss scale's, go to
     the fused optimiser, which divides by `grad_scale` as it reads the gradients and does nothing where `found_inf` is
-    set. Without it gradients are multiplied first. A loss scale needs folding: only the optimiser can skip a step
-    without the host knowing.
+    set. Without it, and for averaged SGD, which has no fused form, gradients are multiplied first. A loss scale needs
+    folding: only the optimiser can skip a step without the host knowing.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Step:
     def __call__(self, tokens_TB: Tensor, state: State) -> State:
         """Train on tokens (T + 1, B), each but the first a target; return the state after them, detached."""
         with self.autocast():
-            step = self.model(tokens_TB[:-1], tokens_TB[1:], detach(state))
+            step = step_over(self.model, tokens_TB, detach(state), self.nll_sum.device)
             loss = step.nll_TB.mean() + step.penalty
         self.optimizer.zero_grad(set_to_none=True)
         if self.loss_scale is None:
             loss.backward()
         else:
             (loss * self.loss_scale.scale).backward()
-        if self.folded:
+        if self.folded and not isinstance(self.optimizer, torch.optim.ASGD):
             self._fold()
         elif self.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)

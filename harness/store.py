@@ -1,7 +1,8 @@
 """The results tree: one folder per run, written atomically, found again by content.
 
-RESULTS/runs/<run_id>/record.json    all but the curve, which it names with its checksum
+RESULTS/runs/<run_id>/record.json    all but the curve and the trace, which it names with their checksums
                       curve.csv      the learning curve
+                      trace.csv      what the sensors saw, thinned
                       labels.json    where the run stands in tables
                       checkpoints/   the training loop's own
                       history/       records that a later one replaced, whole, by the time they were started
@@ -10,23 +11,20 @@ RESULTS/runs/<run_id>/record.json    all but the curve, which it names with its 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import math
-import numbers
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness import curve
 from harness.atomic import write_atomic
 from harness.errors import StoreError
+from harness.recordfile import FILES, json_text, plain, read_apart, write_apart, write_rows
 from harness.types import RECORD_SCHEMA, Label, RunRecord, RunSpec
 from harness.wellformed import check_label, check_record
 
-RECORD, CURVE, LABELS = "record.json", "curve.csv", "labels.json"
+RECORD, LABELS = "record.json", "labels.json"
 LABEL_LOCK_S = 10.0
 FIELDS = tuple(field.name for field in dataclasses.fields(RunRecord))
 
@@ -77,18 +75,15 @@ class Store:
         record stands nothing is raised: labels that cannot be read are set aside, and `problems` says so.
         """
         folder = self.run_folder(record.run_id)
-        body = _plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
+        body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._keep(folder)
-            # The record first holds its curve itself, then names the file: at no moment is there half of one.
-            write_atomic(folder / RECORD, _json_text(body))
-            if body["curve"]:
-                text = curve.to_csv(body["curve"])
-                write_atomic(folder / CURVE, text)
-                write_atomic(folder / RECORD, _json_text({**body, "curve": {"file": CURVE, "sha256": _sha256(text)}}))
-            else:
-                (folder / CURVE).unlink(missing_ok=True)
+            # The record first holds its rows itself, then names the files: at no moment is there half of one.
+            write_atomic(folder / RECORD, json_text(body))
+            named = write_apart(body, folder)
+            if named != body:
+                write_atomic(folder / RECORD, json_text(named))
         try:
             self.label(record.run_id, record.spec.label)
         except StoreError as problem:
@@ -99,8 +94,22 @@ class Store:
         folder = self.run_folder(run_id)
         with _disk_errors(folder):
             self._keep(folder)
-            (folder / RECORD).unlink(missing_ok=True)
-            (folder / CURVE).unlink(missing_ok=True)
+            for name in (RECORD, *FILES.values()):
+                (folder / name).unlink(missing_ok=True)
+
+    def amend(self, run_id: str, **costs: Any) -> None:
+        """Add to the costs of a record what is known only once its worker has ended. Without a record, nothing happens.
+
+        Raises StoreError where the record cannot be read or written.
+        """
+        folder = self.run_folder(run_id)
+        record = self.find(run_id)
+        if record is None:
+            return
+        body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
+        body["costs"] = {**(body["costs"] or {}), **plain(costs, folder / RECORD, "costs")}
+        with _disk_errors(folder):
+            write_atomic(folder / RECORD, json_text(write_apart(body, folder)))
 
     def label(self, run_id: str, label: Label) -> None:
         """Give a run a place in a table; one of the same suite, entry and profile is brought up to date.
@@ -184,9 +193,14 @@ class Store:
         except StoreError:
             write_atomic(_free(history, "damaged"), path.read_bytes().decode("utf-8", "backslashreplace"))
             return
-        body = _plain({name: getattr(record, name) for name in FIELDS}, path)
+        body = plain({name: getattr(record, name) for name in FIELDS}, path)
         # A colon, as ISO times have it, cannot stand in a file name everywhere.
-        write_atomic(_free(history, record.started_at.replace(":", "") or "undated"), _json_text(body))
+        kept = _free(history, record.started_at.replace(":", "") or "undated")
+        if body["traces"]:
+            # A trace is hundreds of rows, which as JSON would bury the rest.
+            name = f"{kept.stem}-{FILES['traces']}"
+            body["traces"] = write_rows(kept.with_name(name), body["traces"])
+        write_atomic(kept, json_text(body))
 
 
 def _read(folder: Path) -> RunRecord:
@@ -196,7 +210,8 @@ def _read(folder: Path) -> RunRecord:
         value = _from_json(path)
         _check_schema(value, path)
         check_label(value["spec"]["label"], "spec.label")
-        value["curve"] = _read_curve(value["curve"], folder)
+        for field, name in FILES.items():
+            value[field] = read_apart(value[field], folder, name)
         record = RunRecord(**{**value, "spec": RunSpec.from_json(value["spec"])})
         if record.run_id != folder.name:
             raise ValueError(f"it is the record of {record.run_id}")
@@ -227,42 +242,6 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a number")
 
 
-def _read_curve(value: Any, folder: Path) -> list[dict[str, Any]]:
-    if isinstance(value, list):
-        return value
-    if value["file"] != CURVE:
-        raise ValueError(f"curve is said to be in {value['file']!r}")
-    text = (folder / CURVE).read_bytes().decode("utf-8")
-    if _sha256(text) != value["sha256"]:
-        raise ValueError(f"{CURVE} is not the curve that was written with it")
-    return curve.from_csv(text)
-
-
-def _plain(value: Any, where: Path, name: str = "record") -> Any:
-    """value as JSON types, non-finite numbers as None. Raises StoreError naming the part that does not fit."""
-    if value is None or isinstance(value, str | bool):
-        return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: _plain(getattr(value, field.name), where, f"{name}.{field.name}") for field in fields}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, where, f"{name}.{key}") for key, item in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [_plain(item, where, f"{name}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value) if math.isfinite(value) else None
-    raise StoreError(f"{where}: {name} is a {type(value).__name__}, which a record cannot hold")
-
-
-def _json_text(body: Mapping[str, Any]) -> str:
-    """Indented JSON with each list of plain numbers on one line."""
-    text = json.dumps(body, indent=1, allow_nan=False)
-    # Inside a JSON string a newline is always escaped, so only layout is touched.
-    return re.sub(r'\[\n([^\[\]{}"]*)\n\s*\]', lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
-
-
 def _place(label: Label) -> tuple[str, str, str]:
     return (label.suite, label.entry, label.profile)
 
@@ -273,10 +252,6 @@ def _free(folder: Path, stem: str) -> Path:
     while path.exists():
         path, number = folder / f"{stem}-{number}.json", number + 1
     return path
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _reason(error: Exception) -> str:

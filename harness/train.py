@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ import numpy as np
 import torch
 
 from harness import checkpoint, evaluate
+from harness.averaging import (
+    averaged_sgd,
+    averaged_weights,
+    left_over_gradients,
+    non_monotone,
+    restore_gradients,
+)
 from harness.data.batch import epoch_over, next_window, to_streams
 from harness.errors import CheckpointError
 from harness.graph import GraphStep
@@ -31,58 +38,25 @@ from harness.optimise import (
 )
 from harness.recipe import Recipe
 from harness.speed import Speed
+from harness.standing import (
+    FINETUNE,
+    Diverged,
+    Hooks,
+    Interrupted,
+    Progress,
+    check_loss,
+    curve_row,
+    stage_over,
+    validation_due,
+)
 from harness.step import LossScale, Step
 from harness.types import Corpus, LanguageModel
-from models.step import State
+from models.step import State, targets_are_split
+
+__all__ = ["Diverged", "Hooks", "Interrupted", "Progress", "Trainer"]
 
 CHECK_EVERY_STEPS = {"cpu": 20, "cuda": 250}
 """Steps between looks at the loss on the host: each look waits for the device, which a CPU is anyway."""
-
-DIVERGED_AT = 2.0
-"""Mean loss over a look, in multiples of ln V, past which training is given up: uniform guessing gives 1."""
-
-
-class Interrupted(Exception):  # noqa: N818 - a request that was granted, not an error
-    """Training or evaluation was asked to stop; what is needed to go on has been saved."""
-
-
-class Diverged(Exception):  # noqa: N818 - an outcome that becomes a record
-    """The loss is not finite or has run away. The message says where."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """Where training stands. Only plain numbers, so that JSON holds it exactly.
-
-    lr is that of the last step, before the window's own scaling.
-    """
-
-    epoch: int = 0
-    row: int = 0
-    step: int = 0
-    tokens: int = 0
-    nll_since_validation: float = 0.0
-    tokens_since_validation: int = 0
-    lr: float = 0.0
-    next_validation_tokens: int = 0
-    best_nll_per_unit: float | None = None
-    best_epoch: int | None = None
-    best_step: int | None = None
-    validation_due: bool = False
-    done: bool = False
-    seconds: float = 0.0
-    validation_seconds: float = 0.0
-    thread_counts: list[int] = field(default_factory=list)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """How the loop speaks to its surroundings. stop is asked after every step."""
-
-    on_step: Callable[[Progress, float], None] = lambda progress, nll_per_token: None
-    on_validation: Callable[[dict[str, Any]], None] = lambda row: None
-    stop: Callable[[], bool] = lambda: False
 
 
 class Trainer:
@@ -123,9 +97,12 @@ class Trainer:
         self.columns, _ = to_streams(corpus.splits["train"], recipe.batch)
         self.num_rows = len(self.columns)
         self.resident_TB: torch.Tensor | None = None
+        self.targets_on_host = targets_are_split(model)
         if self.num_rows < 3:
             raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
-        self.total_tokens = recipe.tokens or (recipe.epochs or 0) * (self.num_rows - 1) * recipe.batch
+        per_epoch = (self.num_rows - 1) * recipe.batch
+        self.stage_tokens = recipe.tokens or (recipe.epochs or 0) * per_epoch
+        self.total_tokens = self.stage_tokens + (recipe.finetune.epochs * per_epoch if recipe.finetune else 0)
         self.progress = Progress(thread_counts=[torch.get_num_threads()])
         if recipe.validation.every_tokens is not None:
             self.progress.next_validation_tokens = recipe.validation.every_tokens
@@ -164,13 +141,16 @@ class Trainer:
         if index.get("identity") != self.identity:
             raise CheckpointError(f"{folder} belongs to another run or was written by other code")
         checkpoint.load_into(self.module, checkpoint.load_group(folder, index, "model"), folder)
+        self.progress = Progress(**index["progress"])
+        if self.progress.is_averaging:
+            self._average()
         load_state(self.optimizer, checkpoint.load_group(folder, index, "optimizer"))
         rest = checkpoint.load_group(folder, index, "state")
         self.state = checkpoint.restore_state(self.state, rest)
         self.generator.set_state(rest["dropout_generator"])
         torch.set_rng_state(rest["torch_generator"])
+        restore_gradients(self.parameters, rest)
         self.window_rng.bit_generator.state = index["window_rng"]
-        self.progress = Progress(**index["progress"])
         if self.loss_scale is not None:
             self.loss_scale.restore(rest)
         self.nll_sum.fill_(self.progress.nll_since_validation)
@@ -185,6 +165,7 @@ class Trainer:
         rest["torch_generator"] = torch.get_rng_state()
         if self.loss_scale is not None:
             rest.update(self.loss_scale.tensors())
+        rest.update(left_over_gradients(self.optimizer, self.parameters))
         groups = {"model": self.module.state_dict(), "optimizer": state_to_tensors(self.optimizer), "state": rest}
         meta = {
             "identity": self.identity,
@@ -200,7 +181,7 @@ class Trainer:
         self.module.train()
         saved_at = time.monotonic()
         try:
-            while not self.progress.done or self.progress.validation_due:
+            while not self.progress.done or self.progress.validation_due or self._begin_finetune():
                 if self.progress.validation_due:
                     self._validate()
                 else:
@@ -232,15 +213,14 @@ class Trainer:
         progress.tokens += length * recipe.batch
         progress.tokens_since_validation += length * recipe.batch
         pass_over = epoch_over(progress.row, self.num_rows, recipe.windows)
-        out_of_tokens = recipe.tokens is not None and progress.tokens >= recipe.tokens
-        if progress.step % CHECK_EVERY_STEPS[self.device.type] == 0 or pass_over or out_of_tokens:
+        if progress.step % CHECK_EVERY_STEPS[self.device.type] == 0 or pass_over or stage_over(progress, recipe):
             self._look()
         progress.seconds += time.perf_counter() - started
         if pass_over:
             progress.epoch += 1
             progress.row = 0
-        progress.done = out_of_tokens or (recipe.epochs is not None and progress.epoch >= recipe.epochs)
-        progress.validation_due = self._validation_due(pass_over)
+        progress.done = stage_over(progress, recipe)
+        progress.validation_due = validation_due(progress, recipe, pass_over=pass_over)
 
     def _update(self, row: int, length: int, scale: float) -> None:
         """Forward, backward, clip and step on rows [row, row + length]."""
@@ -256,18 +236,34 @@ class Trainer:
         self.state = self.graph.state
 
     def _window(self, row: int, length: int) -> torch.Tensor:
-        """Ids (length + 1, B), int64, on the device: cut there, or read from the map and sent."""
-        if self.speed.resident:
+        """Ids (length + 1, B), int64: cut on the device, or read from the map for the step to send."""
+        if self.speed.resident and not self.targets_on_host:
             if self.resident_TB is None:
                 self.resident_TB = torch.from_numpy(np.ascontiguousarray(self.columns).astype(np.int32)).to(self.device)
             return self.resident_TB[row : row + length + 1].long()
-        return torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64)).to(self.device)
+        tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64))
+        return tokens_TB if self.graph is None else tokens_TB.to(self.device)
 
     def learning_rate(self) -> float:
         """lr of the next step before the window's own scaling."""
-        done = self.progress.tokens / self.total_tokens
-        base = self.recipe.lr * decay_factor(self.recipe, self.progress.epoch)
-        return base * schedule_factor(self.recipe.schedule, done)
+        progress, recipe = self.progress, self.recipe
+        if progress.stage == FINETUNE:
+            return recipe.lr
+        base = recipe.lr if progress.is_averaging else recipe.lr * decay_factor(recipe, progress.epoch)
+        return base * schedule_factor(recipe.schedule, progress.tokens / self.stage_tokens)
+
+    def _begin_finetune(self) -> bool:
+        """Take the kept model up again for the second stage, if there is one to come. Returns whether there is."""
+        progress = self.progress
+        if self.recipe.finetune is None or progress.stage == FINETUNE:
+            return False
+        best = self.folder / "best"
+        checkpoint.load_into(self.module, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
+        progress.stage, progress.stage_epoch, progress.row, progress.done = FINETUNE, progress.epoch, 0, False
+        self.state = self.model.initial_state(self.recipe.batch)
+        self.module.zero_grad(set_to_none=True)
+        self._average()
+        return True
 
     def _look(self) -> None:
         """Bring the loss to the host; raise Diverged where it is not finite or has run away."""
@@ -275,50 +271,36 @@ class Trainer:
         tokens = self.progress.tokens_since_validation - self.tokens_looked_at
         per_token = (total - self.nll_looked_at) / max(1, tokens)
         self.nll_looked_at, self.tokens_looked_at = total, self.progress.tokens_since_validation
-        where = f"at step {self.progress.step:,} of epoch {self.progress.epoch + 1}"
-        if not math.isfinite(per_token):
-            raise Diverged(f"training loss became {per_token} {where}")
-        if per_token > DIVERGED_AT * math.log(max(2, self.corpus.vocab_size)):
-            raise Diverged(f"training loss rose to {per_token:.3f} nats per token {where}, above {DIVERGED_AT:g} ln V")
+        check_loss(per_token, self.corpus.vocab_size, self.progress)
         self.hooks.on_step(self.progress, per_token)
-
-    def _validation_due(self, pass_over: bool) -> bool:
-        validation, progress = self.recipe.validation, self.progress
-        if progress.done:
-            return True
-        if validation.every_tokens is None:
-            return pass_over and progress.epoch % validation.every_epochs == 0
-        return progress.tokens >= progress.next_validation_tokens
 
     def _validate(self) -> None:
         """Score the validation split under `streams`, keep the model where it is the best so far, extend the curve."""
         started = time.perf_counter()
         validation, progress = self.recipe.validation, self.progress
         protocol = evaluate.streams(validation.streams, validation.warmup, validation.window)
-        scored = evaluate.score(self.model, self.corpus.splits["valid"], protocol, tick=self._stop_if_asked)
-        nll_per_unit = scored.tally.nll_nats / scored.tally.num_units
-        if not math.isfinite(nll_per_unit):
-            raise Diverged(f"validation loss became {nll_per_unit} at step {progress.step:,}")
-        is_best = progress.best_nll_per_unit is None or nll_per_unit < progress.best_nll_per_unit
-        if is_best:
-            progress.best_nll_per_unit = nll_per_unit
-            progress.best_epoch, progress.best_step = progress.epoch, progress.step
-            self._keep()
+        with averaged_weights(self.optimizer):
+            scored = evaluate.score(self.model, self.corpus.splits["valid"], protocol, tick=self._stop_if_asked)
+            nll_per_unit = scored.tally.nll_nats / scored.tally.num_units
+            if not math.isfinite(nll_per_unit):
+                raise Diverged(f"validation loss became {nll_per_unit} at step {progress.step:,}")
+            is_best = progress.best_nll_per_unit is None or nll_per_unit < progress.best_nll_per_unit
+            if is_best:
+                progress.best_nll_per_unit = nll_per_unit
+                progress.best_epoch, progress.best_step = progress.epoch, progress.step
+                self._keep()
         if validation.every_tokens is not None:
             while progress.next_validation_tokens <= progress.tokens:
                 progress.next_validation_tokens += validation.every_tokens
         progress.validation_seconds += time.perf_counter() - started
-        row = {
-            "epoch": progress.epoch,
-            "step": progress.step,
-            "tokens": progress.tokens,
-            "lr": progress.lr,
-            "train_nll_nats": float(self.nll_sum) / max(1, progress.tokens_since_validation),
-            "valid_nll_nats": nll_per_unit,
-            "is_best": is_best,
-            "train_seconds": progress.seconds,
-            "validation_seconds": progress.validation_seconds,
-        }
+        row = curve_row(
+            progress,
+            self.recipe,
+            train_nll_nats=float(self.nll_sum) / max(1, progress.tokens_since_validation),
+            valid_nll_nats=nll_per_unit,
+            is_best=is_best,
+        )
+        self._turn(nll_per_unit)
         progress.curve.append(row)
         progress.validation_due = False
         self.nll_sum.zero_()
@@ -326,11 +308,28 @@ class Trainer:
         self.nll_looked_at, self.tokens_looked_at = 0.0, 0
         self.hooks.on_validation(row)
 
+    def _turn(self, latest: float) -> None:
+        """What a validation that is no better brings about: averaging, or the end of the second stage."""
+        progress, averaging, finetune = self.progress, self.recipe.averaging, self.recipe.finetune
+        if progress.done:
+            return
+        earlier = progress.stage_values()
+        if progress.stage == FINETUNE and finetune is not None:
+            progress.done = non_monotone(earlier, latest, finetune.patience)
+        elif averaging is not None and not progress.is_averaging and non_monotone(earlier, latest, averaging.patience):
+            progress.averaging_epoch, progress.averaging_step = progress.epoch, progress.step
+            self._average()
+
+    def _average(self) -> None:
+        """Hand the parameters over to averaged SGD."""
+        self.optimizer = self.update.optimizer = averaged_sgd(self.recipe, self.model, self.parameters)
+
     def _keep(self) -> None:
         meta = {
             "identity": self.identity,
             "model": self.identity["model"],
             "dtype": str(next(self.module.parameters()).dtype).removeprefix("torch."),
+            "unit": self.corpus.unit,
             "vocabulary": list(self.corpus.vocabulary),
             "step": self.progress.step,
             "epoch": self.progress.epoch,

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from models.step import State, StepOutput
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
+"""2 added `costs`, and rows in `traces`; records of schema 1 are read as made without sensors."""
 
 
 class LanguageModel(Protocol):
@@ -42,6 +43,8 @@ class LanguageModel(Protocol):
     def features(self, inputs_TB: torch.Tensor, state: State) -> tuple[torch.Tensor, State]: ...
 
     def log_probs(self, h_NH: torch.Tensor) -> torch.Tensor: ...
+
+    def nll(self, h_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class Score:
     """One split under one protocol. `metrics` and `std_errors` map a metric's name to its value.
 
     block_nll_nats are sums over `block_targets` consecutive targets in text order (the last may be
-    shorter): the raw samples behind std_errors and behind paired comparisons of two models.
+    shorter): the raw samples behind std_errors and behind paired comparisons of two models. adaptation says, for
+    a protocol under which the model learns from the text, how it was tuned and what it gained; see `harness.adapt`.
     """
 
     split: str
@@ -99,6 +103,7 @@ class Score:
     block_targets: int
     block_nll_nats: Sequence[float]
     seconds: float
+    adaptation: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +232,7 @@ class Entry:
     dtype: str
     kernel: str
     speed: Mapping[str, Any] = field(default_factory=dict)
+    adaptive: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +281,10 @@ class RunRecord:
     """All that is known of one run. Written whole or not at all; read back by `store`.
 
     status is finished, failed or diverged. What varies with wall time stands in `seconds`, `started_at`,
-    `attempts`, `timings` and in names ending in `_s`, `_per_s` or `seconds`; nothing else does. timings are
-    rows of `harness.bench.kernels`: a Timing with op, backend, case, direction and what was derived from it.
+    `attempts`, `timings`, `costs`, `traces` and in names ending in `_s`, `_per_s` or `seconds`; nothing else does.
+    timings are rows of `harness.bench.kernels`: a Timing with op, backend, case, direction and what was derived from
+    it. costs is `harness.meter.Meter.account`'s, None in records made before there were sensors; traces are rows of
+    what was sampled, thinned.
     """
 
     run_id: str
@@ -295,6 +303,7 @@ class RunRecord:
     curve: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
     traces: list[dict[str, Any]] = field(default_factory=list)
+    costs: dict[str, Any] | None = None
     schema: int = RECORD_SCHEMA
 
 

@@ -51,6 +51,7 @@ SOME_TEXTS: Kind = (lambda value: _is_texts(value) and len(value) > 0, "a list o
 OBJECT: Kind = (lambda value: isinstance(value, dict), "an object")
 OBJECTS: Kind = (_is_objects, "a list of objects")
 VALUES: Kind = (_is_values, "an object of numbers")
+REASONS: Kind = (lambda value: isinstance(value, dict) and _is_texts(list(value.values())), "an object of texts")
 
 RECORD: Mapping[str, Kind] = {
     "status": TEXT,
@@ -60,6 +61,7 @@ RECORD: Mapping[str, Kind] = {
     **dict.fromkeys(("code", "machine", "data", "model"), OBJECT),
     "training": _or_null(OBJECT),
     **dict.fromkeys(("attempts", "scores", "curve", "timings", "traces"), OBJECTS),
+    "costs": _or_null(OBJECT),
 }
 SPEC: Mapping[str, Kind] = {
     **dict.fromkeys(("dataset", "dataset_identity", "model", "evaluation"), OBJECT),
@@ -87,13 +89,14 @@ PROTOCOL = {field.name: _OF_ANNOTATION[str(field.type)] for field in fields(Eval
 TALLY = {field.name: _OF_ANNOTATION[str(field.type)] for field in fields(Tally)}
 
 # Parts that need not be there; where they are, a table or gate reads them.
-EVALUATION = {"protocols": _or_null(SOME_TEXTS), "splits": TEXTS}
+EVALUATION = {"protocols": _or_null(SOME_TEXTS), "splits": TEXTS, "adaptive": _or_null(OBJECT)}
 OPTIONAL: Mapping[str, Mapping[str, Kind]] = {
     "code": {"version": TEXT, "source_sha256": TEXT},
     "machine": dict.fromkeys(("device_name", "fingerprint"), _or_null(TEXT)),
     "data": {"limits": _or_null(VALUES)},
     "model": {"num_parameters": _or_null(WHOLE)},
     "training": dict.fromkeys(("tokens_per_s", "seconds"), _or_null(NUMBER)),
+    "costs": {"summary": VALUES, "unknown_summary": REASONS},
 }
 
 

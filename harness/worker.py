@@ -14,20 +14,22 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import legs
-from harness.errors import DeviceError, HarnessError
+from harness.errors import HarnessError, SuiteError
 from harness.partial import SCORES, KeptScores
 from harness.types import RunRecord, RunSpec, content_hash
 
 if TYPE_CHECKING:
+    from harness.meter import Meter
     from harness.recipe import Recipe
     from harness.train import Progress, Trainer
+    from harness.types import Score
 
 EXIT_INTERRUPTED = 75
 """sysexits.h EX_TEMPFAIL: stopped on request, and can be taken up again."""
@@ -38,16 +40,17 @@ Stop = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a worker is told: the spec, the prepared data's folder, the results tree and the installed code.
+    """What a worker is told: the spec, the prepared data's folder, the results tree, the installed code.
 
-    left_s: seconds until the worker must begin to save, None for as long as it takes. calibrate_s: measure how fast
-    the run would go, for about so long per part, instead of running it.
+    sensors: whether the hardware is watched. left_s: seconds until the worker must begin to save, None for as long as
+    it takes. calibrate_s: measure how fast the run would go, for about so long per part, instead of running it.
     """
 
     spec: RunSpec
     prepared: Path
     results: Path
     code: Mapping[str, str]
+    sensors: bool = True
     left_s: float | None = None
     calibrate_s: float | None = None
 
@@ -58,6 +61,7 @@ class Job:
                 "prepared": str(self.prepared),
                 "results": str(self.results),
                 "code": dict(self.code),
+                "sensors": self.sensors,
                 "left_s": self.left_s,
                 "calibrate_s": self.calibrate_s,
             }
@@ -71,6 +75,7 @@ class Job:
             Path(value["prepared"]),
             Path(value["results"]),
             dict(value["code"]),
+            bool(value["sensors"]),
             value["left_s"],
             value["calibrate_s"],
         )
@@ -103,6 +108,9 @@ def main() -> int:
 
 def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     """Train or load, score, and say how it went: a failure is a record too. Raises only Interrupted."""
+    from harness import account
+    from harness.attempts import Attempts
+    from harness.meter import Meter
     from harness.train import Diverged, Interrupted
 
     started = time.monotonic()
@@ -113,11 +121,15 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         code=dict(job.code),
     )
-    attempts = _Attempts(folder)
+    attempts = Attempts(folder / "checkpoints")
+    account.recover(attempts)
+    attempts.begin(record.started_at)
+    meter = Meter(attempts, job.spec.device, enabled=job.sensors)
+    meter.start()
     try:
-        _fill(record, job, folder, emit, stop)
+        _fill(record, job, folder, meter.telling(emit), stop, meter)
     except Interrupted:
-        attempts.add(record.started_at, time.monotonic() - started, "interrupted")
+        attempts.end(time.monotonic() - started, "interrupted", meter.stop())
         raise
     except Diverged as reason:
         record.status, record.error = "diverged", str(reason)
@@ -126,8 +138,11 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     except Exception as error:  # a crash becomes a record; the traceback goes to the run's own log
         traceback.print_exc()
         record.status, record.error = "failed", _one_line(error)
+    own = meter.stop()
     record.seconds = time.monotonic() - started
-    record.attempts = [*attempts.earlier, attempts.row(record.started_at, record.seconds, record.status)]
+    attempts.end(record.seconds, record.status, own)
+    record.attempts, record.costs = attempts.for_record(), meter.account(record)
+    record.traces = account.traces(attempts)
     return record
 
 
@@ -145,7 +160,7 @@ def _calibrate(job: Job, folder: Path, emit: Emit, stop: Stop) -> int:
 
     spec, seconds = job.spec, job.calibrate_s or 0.0
     try:
-        model, corpus = _build(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
+        model, corpus = _load(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
 
         def make_trainer(hooks: Any) -> Trainer:
             return _trainer(spec, model, corpus, folder, job.code["source_sha256"], hooks)
@@ -162,50 +177,60 @@ def _calibrate(job: Job, folder: Path, emit: Emit, stop: Stop) -> int:
     return 0
 
 
-def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop) -> None:
+def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, meter: Meter) -> None:
     """Do the work of one run, putting each part into the record as soon as it is known."""
     spec = job.spec
-    model, corpus = _build(record, job, emit)
+    with meter.phase("load"):
+        model, corpus = _load(record, job, emit)
     if spec.recipe is not None:
-        _train(record, model, corpus, folder, emit, stop)
-    elif spec.checkpoint is not None:
-        record.model["weights_dtype"] = _load_checkpoint(spec, model, corpus)
-    kept = KeptScores(folder / "checkpoints" / SCORES, _scored_thing(record))
-    record.scores = _evaluate(spec, model, corpus, kept, emit, stop)
-    kept.forget()
-    record.timings = _time_kernels(spec, model, emit, stop)
+        with meter.phase("train"):
+            _train(record, model, corpus, folder, emit, stop)
+    with meter.phase("evaluate"):
+        kept = KeptScores(folder / "checkpoints" / SCORES, _scored_thing(record))
+        record.scores = _evaluate(spec, model, corpus, kept, emit, stop)
+        kept.forget()
+    with meter.phase("kernels"):
+        record.timings = _time_kernels(spec, model, emit, stop)
+        if spec.recipe is not None:
+            meter.time_gemm(spec.dtype)
     if any(value is None for score in record.scores for value in score["metrics"].values()):
         record.status, record.error = "diverged", "a score is not a finite number"
 
 
-def _build(record: RunRecord, job: Job, emit: Emit) -> tuple[Any, Any]:
-    """The run's model on its device, and its corpus; machine, data and model go into the record."""
+def _load(record: RunRecord, job: Job, emit: Emit) -> tuple[Any, Any]:
+    """The model, with a checkpoint's weights where the spec names one, and the corpus."""
     import torch
 
     import models
-    from harness import code, data, machine
+    from harness import code, data, kept, machine
 
     spec = job.spec
     if code.installed() != dict(job.code):
         raise HarnessError("the harness's own code changed after the command was given; give it again")
-    _check_device(spec)
-    _forbid_tf32()
+    kept.check_device(spec.device, builder=str(spec.model["builder"]), kernel=spec.kernel)
+    kept.forbid_tf32()
     torch.manual_seed(spec.seed)
     record.machine = machine.describe(spec.device)
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
     emit({"event": "start", "num_threads": torch.get_num_threads(), "metric": spec.label.metrics[0]})
 
-    config = _config(spec)
+    config = kept.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
-    model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    try:
+        model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    except ValueError as error:
+        raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
     model = model.to(device=spec.device, dtype=dtype)
     record.model = {
         "builder": spec.model["builder"],
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
         "dtype": spec.dtype,
         "kernels": dict(getattr(model, "kernels", {})),
+        "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
     }
+    if spec.recipe is None and spec.checkpoint is not None:
+        record.model["weights_dtype"] = kept.load_for(spec, model, corpus)
     return model, corpus
 
 
@@ -281,6 +306,8 @@ def _trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: 
 
 
 def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
+    from harness.standing import stage_summary
+
     return {
         "tokens": progress.tokens,
         "steps": progress.step,
@@ -293,6 +320,7 @@ def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
         "validation_seconds": progress.validation_seconds,
         "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
         "thread_counts": progress.thread_counts,
+        **stage_summary(progress, recipe),
     }
 
 
@@ -303,13 +331,16 @@ def _scored_thing(record: RunRecord) -> str:
 
 
 def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
-    """Rows of every split under every protocol; those that an earlier leg has scored are not scored again."""
+    """Rows of every split under every protocol; those that an earlier leg has scored are not scored again.
+
+    Adaptive protocols start from the others' scores and need all of them at hand.
+    """
     from pydantic import TypeAdapter
 
+    from harness.adapt import score_adapted
     from harness.evaluate import Tick, score_splits
     from harness.protocol import Evaluation
     from harness.train import Interrupted
-    from harness.types import finite_or_none
 
     def on_start(split: str, protocol: str, num_targets: int) -> Tick:
         done = 0
@@ -325,19 +356,41 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Em
         return tick
 
     evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
-    rows = []
+    metrics, splits = spec.label.metrics, evaluation.splits
+    rows, scores = [], []
     for protocol in evaluation.protocols:
-        for split in evaluation.splits:
-            row = kept.find(protocol, split)
+        for split in splits:
+            row = kept.find(protocol, split) if evaluation.adaptive is None else None
             if row is None:
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,))
-                [found] = score_splits(model, corpus.splits, piece, spec.label.metrics, on_start=on_start)
-                row = asdict(found)
-                for part in ("metrics", "std_errors"):
-                    row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
+                scores += score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
+                row = _score_row(scores[-1])
                 kept.add(row)
             rows.append(row)
+    if evaluation.adaptive is not None:
+        adapted = score_adapted(
+            model,
+            corpus.splits,
+            evaluation.adaptive,
+            metrics,
+            score=splits,
+            window=evaluation.window,
+            static=scores,
+            on_start=on_start,
+        )
+        rows += [_score_row(found) for found in adapted]
     return rows
+
+
+def _score_row(found: Score) -> dict[str, Any]:
+    from harness.types import finite_or_none
+
+    row = asdict(found)
+    if found.adaptation is None:
+        del row["adaptation"]
+    for part in ("metrics", "std_errors"):
+        row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
+    return row
 
 
 def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
@@ -356,80 +409,6 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
     return rows
 
 
-def _load_checkpoint(spec: RunSpec, model: Any, corpus: Any) -> str:
-    """Put a checkpoint's weights into the model, once its vocabulary is the dataset's and its config the entry's.
-
-    Returns the dtype they were stored in.
-    """
-    from harness import checkpoint
-    from harness.errors import CheckpointError
-
-    assert spec.checkpoint is not None
-    folder = Path(spec.checkpoint)
-    index = checkpoint.read_index(folder)
-    if list(index.get("vocabulary", [])) != list(corpus.vocabulary):
-        raise CheckpointError(
-            f"{folder}: its vocabulary ({len(index.get('vocabulary', []))} tokens) is not that of "
-            f"{corpus.name} ({corpus.vocab_size} tokens); score it on the dataset it was trained on"
-        )
-    if not isinstance(index.get("model"), Mapping):
-        raise CheckpointError(f"{folder}: its index does not say what model it holds; train it again")
-    difference = _first_difference(index["model"], spec.model, "model")
-    if difference is not None:
-        raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
-    checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
-    return checkpoint.precision(index)
-
-
-def _first_difference(saved: Any, wanted: Any, path: str) -> str | None:
-    """The first key, in the entry's order, where a saved config is not the one wanted; None where they agree."""
-    if not (isinstance(saved, Mapping) and isinstance(wanted, Mapping)):
-        same = saved == wanted
-        return None if same else f"{path} is {json.dumps(saved)} there and {json.dumps(wanted)} here"
-    keys = dict.fromkeys((*wanted, *saved))
-    found = (_first_difference(saved.get(key), wanted.get(key), f"{path}.{key}") for key in keys)
-    return next(filter(None, found), None)
-
-
-def _config(spec: RunSpec) -> Any:
-    from pydantic import TypeAdapter
-
-    import models
-
-    block = {key: value for key, value in spec.model.items() if key != "builder"}
-    return TypeAdapter(models.config_class(spec.model["builder"])).validate_python(block)
-
-
-def _check_device(spec: RunSpec) -> None:
-    """Raises DeviceError for a device, or a kernel on it, that this machine does not have."""
-    import torch
-
-    import kernels
-    import models
-
-    if spec.device.startswith("cuda"):
-        if not torch.cuda.is_available():
-            raise DeviceError(f"device {spec.device} is not there: torch {torch.__version__} sees no CUDA device")
-        index = torch.device(spec.device).index or 0
-        if index >= torch.cuda.device_count():
-            raise DeviceError(f"device {spec.device} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    op = models.KERNEL_OPS.get(str(spec.model["builder"]))
-    if op is not None:
-        try:
-            kernels.resolve(op, spec.kernel, spec.device)
-        except ValueError as error:
-            raise DeviceError(f"{error}; `kernel: auto` takes one that can") from error
-
-
-def _forbid_tf32() -> None:
-    """float32 means float32: by default cuDNN's LSTM would round its inputs to TF32's ten bits."""
-    import torch
-
-    cudnn: Any = torch.backends.cudnn
-    for backend in (torch.backends.cuda.matmul, cudnn.rnn, cudnn.conv):
-        backend.fp32_precision = "ieee"
-
-
 def _autocast(spec: RunSpec) -> Callable[[], Any]:
     """16-bit training runs under autocast over float32 weights; scores are always taken in the weights' own dtype."""
     if spec.dtype not in ("bfloat16", "float16"):
@@ -437,27 +416,6 @@ def _autocast(spec: RunSpec) -> Callable[[], Any]:
     import torch
 
     return lambda: torch.autocast(spec.device.split(":")[0], dtype=getattr(torch, spec.dtype))
-
-
-class _Attempts:
-    """The earlier tries at this run, kept beside its checkpoints until a record holds them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "checkpoints" / "attempts.json"
-        self.earlier: list[dict[str, Any]] = []
-        # Only a history of times: where it is damaged, the run is worth more than it.
-        with suppress(OSError, ValueError):
-            self.earlier = [dict(row) for row in json.loads(self.path.read_text(encoding="utf-8"))]
-
-    def add(self, started_at: str, seconds: float, status: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(json.dumps([*self.earlier, self.row(started_at, seconds, status)]), encoding="utf-8")
-        partial.replace(self.path)
-
-    @staticmethod
-    def row(started_at: str, seconds: float, status: str) -> dict[str, Any]:
-        return {"started_at": started_at, "seconds": seconds, "status": status}
 
 
 def _one_line(error: BaseException) -> str:
@@ -512,4 +470,7 @@ def _watch_for_stop() -> Stop:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stderr.flush()
+    # Taking torch apart at the interpreter's exit costs up to a second of CPU time that no phase would hold.
+    os._exit(status)

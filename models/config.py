@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
+from types import MappingProxyType
+
+LATER: Mapping[str, bool] = MappingProxyType({"later": True})
+"""Metadata of a field added after runs had been named: at its default it stays out of the block that names them."""
+
+
+PART_LOGITS = 1 << 24
+"""Logits an adaptive softmax computes at a time, at most, where one row does not need more: 64 MiB in float32."""
+
+KEPT_LOGITS = 1 << 26
+"""Logits it keeps for the backward pass, at most; those of further parts are computed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +64,50 @@ def layer_widths(*, layers: int, hidden: int, embedding: int, tie: bool) -> list
     return list(pairwise(widths))
 
 
-def num_softmax_parameters(*, vocab_size: int, embedding: int, width: int, tie: bool) -> int:
-    """Return the parameters of embedding and softmax together; tied, they share one matrix."""
-    return vocab_size * embedding + vocab_size + (0 if tie else vocab_size * width)
+def check_cutoffs(cutoffs: Sequence[int], vocab_size: int | None = None) -> None:
+    """Raise ValueError unless cutoffs rise from 1 at least and, where it is known, end below the vocabulary."""
+    if any(cutoff < 1 for cutoff in cutoffs):
+        raise ValueError(f"cutoffs must be at least 1, got {list(cutoffs)}")
+    if any(later <= earlier for earlier, later in pairwise(cutoffs)):
+        raise ValueError(f"cutoffs must rise, got {list(cutoffs)}")
+    if vocab_size is not None and cutoffs and cutoffs[-1] >= vocab_size:
+        raise ValueError(f"cutoffs must lie below the vocabulary of {vocab_size:,} words, got {list(cutoffs)}")
+
+
+def num_softmax_parameters(
+    *, vocab_size: int, embedding: int, width: int, tie: bool, cutoffs: Sequence[int] = ()
+) -> int:
+    """Return the parameters of embedding and softmax together; tied, they share one matrix.
+
+    Each cutoff brings a tail, and with it a vector and a bias. Raises ValueError for cutoffs beyond the vocabulary.
+    """
+    check_cutoffs(cutoffs, vocab_size)
+    return vocab_size * embedding + vocab_size + (0 if tie else vocab_size * width) + len(cutoffs) * (width + 1)
+
+
+def softmax_flops_per_token(*, vocab_size: int, width: int, cutoffs: Sequence[int] = ()) -> int:
+    """Return the multiply-adds of one target's softmax, counted twice.
+
+    With cutoffs it is an expectation: a target falls into a tail as often as words in order of frequency do under
+    Zipf's law, p(rank r) ~ 1 / r. Raises ValueError for cutoffs beyond the vocabulary.
+    """
+    return round(2 * width * softmax_columns(vocab_size, cutoffs))
+
+
+def softmax_columns(vocab_size: int, cutoffs: Sequence[int] = ()) -> float:
+    """Return the logits of one target: V, or with cutoffs what `softmax_flops_per_token` expects."""
+    check_cutoffs(cutoffs, vocab_size)
+    if not cutoffs:
+        return vocab_size
+    columns = float(cutoffs[0] + len(cutoffs))
+    for first, last in pairwise((*cutoffs, vocab_size)):
+        share = (_harmonic(last) - _harmonic(first)) / _harmonic(vocab_size)
+        columns += share * (last - first)
+    return columns
+
+
+def _harmonic(count: int) -> float:
+    """Return 1 + 1/2 + ... + 1/count, to 1e-8 relative."""
+    if count < 100:
+        return sum(1 / rank for rank in range(1, count + 1))
+    return math.log(count) + 0.5772156649015329 + 1 / (2 * count) - 1 / (12 * count * count)

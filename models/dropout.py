@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 import kernels
 
@@ -21,13 +20,12 @@ def locked(x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generato
 
 
 def embedding(
-    ids_TB: Tensor, weight_VE: Tensor, p: float, *, training: bool, generator: torch.Generator | None
+    rows_TBE: Tensor, ids_TB: Tensor, vocab_size: int, p: float, *, training: bool, generator: torch.Generator | None
 ) -> Tensor:
-    """Return rows (T, B, E) of the matrix; a dropped row is zero wherever its id stands in the window."""
-    rows_TBE = functional.embedding(ids_TB, weight_VE)
+    """Return an embedding's rows of ids_TB with whole words dropped: a dropped row is zero wherever its id stands."""
     if p == 0 or not training:
         return rows_TBE
-    mask_V = scaled_mask(weight_VE, (weight_VE.shape[0],), p, generator)
+    mask_V = scaled_mask(rows_TBE, (vocab_size,), p, generator)
     return rows_TBE * mask_V[ids_TB].unsqueeze(-1)
 
 

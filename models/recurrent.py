@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 import kernels
 from models import dropout
+from models.adaptive_softmax import AdaptiveSoftmax, Split
 from models.softmax import Softmax
 from models.step import State, StepOutput
+from models.tied_lookup import lookup
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
         def tar(self) -> float: ...
         @property
         def tie(self) -> bool: ...
+        @property
+        def cutoffs(self) -> tuple[int, ...]: ...
+        @property
+        def tail_order(self) -> str: ...
         @property
         def widths(self) -> list[tuple[int, int]]: ...
 
@@ -95,16 +101,34 @@ class RecurrentModel(nn.Module):
         self.generator: torch.Generator | None = None
         self.embedding = nn.Parameter(torch.empty(vocab_size, config.embedding).uniform_(-0.1, 0.1))
         self.layers = nn.ModuleList(layers)
-        self.softmax = Softmax(vocab_size, config.widths[-1][1], tied=config.tie)
+        self.softmax = _softmax(config, vocab_size)
 
     def initial_state(self, batch: int) -> State:
         """Return zeros for `batch` streams, in the model's dtype and on its device."""
         return tuple(layer.initial_state(batch) for layer in self._layers())
 
-    def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> StepOutput:
-        """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation)."""
-        raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
-        nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
+    def split_targets(self, targets_TB: Tensor) -> Split | None:
+        """Return what `forward` needs to know of targets to pass over the words they are not; None if nothing."""
+        return self.softmax.split(targets_TB) if isinstance(self.softmax, AdaptiveSoftmax) else None
+
+    def criterion_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the official code keeps in its loss, not in its model."""
+        if isinstance(self.softmax, AdaptiveSoftmax):
+            return [self.softmax.tail_vectors, self.softmax.tail_bias]
+        return []
+
+    def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State, split: Split | None = None) -> StepOutput:
+        """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
+
+        split: of these targets, made while they were on the host; without it the device may have to be waited for.
+        """
+        if isinstance(self.softmax, AdaptiveSoftmax):
+            rows_TBE, table_VE = lookup(inputs_TB.long(), self.embedding)
+            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, rows_TBE, training=self.training)
+            nll_TB = self.softmax.nll(h_TBH, targets_TB, table_VE, split)
+        else:
+            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
+            nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
         return StepOutput(nll_TB, state, self._penalty(raw_TBH, h_TBH))
 
     @torch.no_grad()
@@ -118,16 +142,24 @@ class RecurrentModel(nn.Module):
         """Return log probabilities (N, V) of rows of `features`."""
         return self.softmax.log_probs(h_NH, self.embedding)
 
-    def _encode(self, inputs_TB: Tensor, state: State, *, training: bool) -> tuple[Tensor, Tensor, State]:
+    @torch.no_grad()
+    def nll(self, h_NH: Tensor, targets_N: Tensor) -> Tensor:
+        """Return nll_N in nats of one target per row of `features`, without the other words' probabilities."""
+        return self.softmax.nll(h_NH, targets_N, self.embedding)
+
+    def _encode(
+        self, inputs_TB: Tensor, state: State, rows_TBE: Tensor | None = None, *, training: bool
+    ) -> tuple[Tensor, Tensor, State]:
         """Return the last layer's output as TAR wants it, its output under dropout, and the new state.
 
+        rows_TBE: the embedding's rows of the inputs, where they are looked up already.
         Only TAR reads an output without dropout; otherwise the last layer drops its own, and both are the same tensor.
         """
         rates, generator = self.config.dropout, self.generator
         layers = self._layers()
         raw_wanted = training and self.config.tar > 0
         last = 0.0 if raw_wanted else rates.output
-        x_TBX, table_VX = self._inputs(inputs_TB.long(), training=training)
+        x_TBX, table_VX = self._inputs(inputs_TB.long(), rows_TBE, training=training)
         states: list[State] = []
         for layer, layer_state, rate in zip(layers, state, [*[rates.hidden] * (len(layers) - 1), last], strict=True):
             x_TBX, layer_state = layer.run(
@@ -140,7 +172,7 @@ class RecurrentModel(nn.Module):
             dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
         return x_TBX, dropped_TBX, tuple(states)
 
-    def _inputs(self, inputs_TB: Tensor, *, training: bool) -> tuple[Tensor, Tensor | None]:
+    def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
         """Return the first layer's input, and the table it is to be multiplied by where it is one-hot.
 
         Over a small alphabet a one-hot input is narrower than an embedding, and the first layer's products shrink with
@@ -149,11 +181,13 @@ class RecurrentModel(nn.Module):
         rates = self.config.dropout
         num_symbols, width = self.embedding.shape
         masked = training and (rates.input > 0 or rates.embedding > 0)
-        if not masked and num_symbols * 2 <= width:
+        if rows_TBE is None and not masked and num_symbols * 2 <= width:
             one_hot_TBV = nn.functional.one_hot(inputs_TB, num_symbols).to(self.embedding.dtype)
             return one_hot_TBV, self.embedding
+        if rows_TBE is None:
+            rows_TBE = nn.functional.embedding(inputs_TB, self.embedding)
         x_TBE = dropout.embedding(
-            inputs_TB, self.embedding, rates.embedding, training=training, generator=self.generator
+            rows_TBE, inputs_TB, num_symbols, rates.embedding, training=training, generator=self.generator
         )
         return dropout.locked(x_TBE, rates.input, training=training, generator=self.generator), None
 
@@ -178,3 +212,10 @@ class RecurrentModel(nn.Module):
 
     def _layers(self) -> list[RecurrentLayer]:
         return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]
+
+
+def _softmax(config: RecurrentConfig, vocab_size: int) -> Softmax | AdaptiveSoftmax:
+    width = config.widths[-1][1]
+    if not config.cutoffs:
+        return Softmax(vocab_size, width, tied=config.tie)
+    return AdaptiveSoftmax(vocab_size, width, config.cutoffs, reversed_tails=config.tail_order == "reversed")

@@ -98,7 +98,7 @@ def full_steps(budgets: Mapping[str, float]) -> list[Step]:
 
     return [
         run("lstm-row", 1000, PTB, "awd-lstm"),
-        _loop("full-size", 180, ("enwik8-lstm-3x1840",), "--seconds", "20"),
+        _loop("full-size", 240, ("enwik8-lstm-3x1840", "wikitext-103-qrnn-4x2500"), "--seconds", "30"),
         run("qrnn-row", 1000, PTB, "qrnn"),
         _loop("ablations", 300, (LSTM, "ptb-char-qrnn-6x1024"), "--ablate", "--seconds", "5"),
         run("beyond", 1500, BEYOND, "awd-lstm"),

@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A shared machine may hold any example up for a second; the suite's own timeout ends what hangs.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -15,7 +15,9 @@ from harness.bench.entries import ENTRIES, Entry
 from harness.errors import DeviceError, HarnessError
 from harness.timing import Budget
 
-TRAINING, LOOP = "training", "loop"
+TRAINING, LOOP, SENSORS = "training", "loop", "sensors"
+ALONE = (TRAINING, LOOP, SENSORS)
+"""What is measured by itself, without kernels and without a gate."""
 EXIT_OK, EXIT_FAILED_KERNEL = 0, 1
 
 QUICK_BYTES, QUICK_FLOPS = 64 << 20, 20e9
@@ -29,6 +31,10 @@ QUICK_BUDGET = Budget(seconds=1.0, minimum=7, maximum=40, warmup=2)
 TRAINING_BUDGET = Budget(seconds=60.0, minimum=5, maximum=20, warmup=2)
 QUICK_LOOP_S = 1.0
 QUICK_TRAINING_BUDGET = Budget(seconds=10.0, minimum=3, maximum=8, warmup=1)
+
+TURNS: dict[str, Any] = {"rounds": 10, "turn_s": 10.0}
+QUICK_TURNS: dict[str, Any] = {"rounds": 3, "turn_s": 3.0}
+"""Of `bench sensors`: three turns a round, five minutes in all, or half a minute."""
 
 Say = Callable[[str], None]
 
@@ -65,15 +71,12 @@ def run(request: Request, *, show: Say, say: Say) -> int:
         ops = [op for op, backends in kernels.KERNELS.items() if name in backends]
         if ops:
             raise DeviceError(f"'{name}' is a backend of {', '.join(ops)}, not a kernel; name one of these to time it")
-        _known(name, (*kernels.KERNELS, TRAINING, LOOP), "kernel")
-    if LOOP in names:
-        if len(names) > 1 or request.baseline is not None:
-            raise HarnessError("bench loop stands alone: without other kernels and without --check")
-        return _loop(request, show, say)
-    if TRAINING in names:
-        if len(names) > 1 or request.baseline is not None:
-            raise HarnessError("bench training stands alone: without other kernels and without --check")
-        return _training(request, show, say)
+        _known(name, (*kernels.KERNELS, *ALONE), "kernel")
+    for name in ALONE:
+        if name in names:
+            if len(names) > 1 or request.baseline is not None:
+                raise HarnessError(f"bench {name} stands alone: without other kernels and without --check")
+            return {TRAINING: _training, LOOP: _loop, SENSORS: _sensors}[name](request, show, say)
     return _kernels(request, names, show, say)
 
 
@@ -214,6 +217,29 @@ def _loop(request: Request, show: Say, say: Say) -> int:
     how = {"entries": [entry.to_json() for entry in entries], "seconds": seconds, "ablate": request.ablate}
     _keep(request, LOOP, machine.describe(device), rows, how, say)
     return EXIT_FAILED_KERNEL if any(row["status"] == loops.FAILED for row in rows) else EXIT_OK
+
+
+def _sensors(request: Request, show: Say, say: Say) -> int:
+    """Training steps with and without the sampler beside them; --case names the model."""
+    import torch
+
+    from harness import machine
+    from harness.bench import sampling
+
+    for name in request.cases:
+        _known(name, ENTRIES, "entry")
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    device = _device(request.device)
+    turns = QUICK_TURNS if request.quick else TURNS
+    rows = [
+        sampling.measure(**turns, device=device, entry=ENTRIES[name], say=say)
+        for name in request.cases or (sampling.ENTRY,)
+    ]
+    for row in rows:
+        show(f"{row['entry']}\n{sampling.text(row)}")
+    _keep(request, SENSORS, machine.describe(device), rows, dict(turns), say)
+    return EXIT_OK
 
 
 def _keep(

@@ -77,6 +77,26 @@ LOOPS: Mapping[str, FullSize] = {
             epoch_tokens=90_000_000,
             epochs=50,
         ),
+        FullSize(
+            name="wikitext-103-qrnn-4x2500",
+            builder="qrnn",
+            model={
+                "layers": 4,
+                "hidden": 2500,
+                "embedding": 400,
+                "dropout": _dropout(0.1, 0.1, 0.0),
+                "cutoffs": [2800, 20_000, 76_000],
+                "tail_order": "reversed",
+            },
+            batch=60,
+            bptt=140,
+            lr=1e-3,
+            weight_decay=0.0,
+            vocab_size=267_735,
+            zipf=WORD_ZIPF,
+            epoch_tokens=103_227_021,
+            epochs=14,
+        ),
         replace(_ptb("tiny-lstm-1x16", "awd-lstm", 1, 16, 16), batch=4, bptt=10),
     )
 }

@@ -37,7 +37,7 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
     from pydantic import TypeAdapter
 
     import models
-    from harness import pace
+    from harness import kept, pace
     from harness.bench.full_size import FullSize
     from harness.bench.trainee import peak_rss_bytes
     from harness.recipe import Recipe, WindowSampling
@@ -47,7 +47,7 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
     entry, device, dtype = FullSize(**job["entry"]), job["device"], job["dtype"]
     if job["threads"]:
         torch.set_num_threads(job["threads"])
-    forbid_rounding()
+    kept.forbid_tf32()
     torch.manual_seed(1)
     config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
     model: Any = models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=job["kernel"]).to(device)
@@ -81,15 +81,6 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
         "peak_device_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else None,
         "unverified": unverified(speed),
     }
-
-
-def forbid_rounding() -> None:
-    """float32 means float32, as in a run."""
-    import torch
-
-    cudnn: Any = torch.backends.cudnn
-    for backend in (torch.backends.cuda.matmul, cudnn.rnn, cudnn.conv):
-        backend.fp32_precision = "ieee"
 
 
 def random_corpus(entry: Any) -> Any:

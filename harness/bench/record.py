@@ -19,7 +19,7 @@ SCHEMA = 1
 def write(
     results: Path, kind: str, machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], how: Mapping[str, Any]
 ) -> Path:
-    """Write one record, whole or not at all, and return its path. kind: `kernels` or `training`.
+    """Write one record, whole or not at all, and return its path. kind: `kernels`, `training` or `sensors`.
 
     how: what the session was asked for. Raises StoreError where the folder cannot be written.
     """

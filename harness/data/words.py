@@ -29,6 +29,7 @@ EVENT_SPACE = (
 
 BLOCK_BYTES = 1 << 24
 _STEP = 1 << 22
+_SPACES = bytes(32 if chr(code).isspace() and code != 10 else code for code in range(128)) + bytes(range(128, 256))
 
 
 def encode(
@@ -128,18 +129,21 @@ def _blocks(piece: Piece, block_bytes: int) -> Iterator[bytes]:
     for chunk in text.read_bytes(piece, block_bytes):
         end = max(chunk.rfind(b"\n"), chunk.rfind(b" ")) + 1
         if end:
-            yield _line_feeds(rest + chunk[:end])
+            yield _plain(rest + chunk[:end])
             rest, is_inside_line = b"", chunk[end - 1 : end] == b" "
         rest += chunk[end:]
-    last = _line_feeds(rest)
+    last = _plain(rest)
     if last.endswith(b"\n"):
         yield last
     elif last or is_inside_line:
         yield last + b"\n"
 
 
-def _line_feeds(block: bytes) -> bytes:
-    return block.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in block else block
+def _plain(block: bytes) -> bytes:
+    """Every line end a line feed, and all other white space of ASCII a space."""
+    if b"\r" in block:
+        block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return block.translate(_SPACES)
 
 
 class _Words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,11 @@ WRITERS = {
 }
 
 
-def write(table: Table, fmt: str) -> str:
-    """The table as text that ends in a newline. Raises KeyError for an unknown format."""
+def write(table: Table, fmt: str, columns: Sequence[str] | None = None) -> str:
+    """The table as text that ends in a newline; columns are headings or keys, None for the usual ones.
+
+    Raises KeyError for an unknown format and HarnessError for an unknown column.
+    """
     module, function = WRITERS[fmt].split(":")
-    text: str = getattr(import_module(module), function)(table)
+    text: str = getattr(import_module(module), function)(table, columns)
     return text

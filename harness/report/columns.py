@@ -100,6 +100,28 @@ def _number(value: float | None) -> str:
     return NOT_APPLICABLE if value is None else f"{value:,.0f}"
 
 
+def _percent(value: float | None) -> str:
+    return NOT_APPLICABLE if value is None else f"{value:.0f}"
+
+
+def three_digits(value: float | None) -> str:
+    """0.00125, 3.21, 46.3, 1,234: three leading digits, and all of those before the point."""
+    if value is None:
+        return NOT_APPLICABLE
+    if value == 0:
+        return "0"
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def _gigabytes(value: float | None) -> str:
+    return NOT_APPLICABLE if value is None else f"{three_digits(value / 1e9)} GB"
+
+
+def power_text(row: Row) -> str:
+    """Watts of the GPU's board; of the processor's package where the run was on no GPU."""
+    return three_digits(row.gpu_power_w if row.device_kind == "cuda" else row.package_power_w)
+
+
 COLUMNS: tuple[Column, ...] = (
     ("#", lambda row: NOT_APPLICABLE if row.rank is None else str(row.rank), "right"),
     ("Task", lambda row: row.task, "left"),
@@ -119,6 +141,26 @@ COLUMNS: tuple[Column, ...] = (
     ("Split", lambda row: row.split, "left"),
     ("Protocol", protocol_text, "left"),
     ("Source", source_text, "left"),
+)
+
+# Shown where a row knows them; `harness table --columns` names the others too.
+GPU_COST: tuple[Column, ...] = (
+    ("GPU %", lambda row: _percent(row.gpu_percent), "right"),
+    ("SM %", lambda row: _percent(row.sm_percent), "right"),
+    ("Peak memory", lambda row: _gigabytes(row.peak_gpu_bytes), "right"),
+)
+CPU_COST: tuple[Column, ...] = (
+    ("CPU %", lambda row: _percent(row.cpu_percent), "right"),
+    ("RSS", lambda row: _gigabytes(row.peak_rss_bytes), "right"),
+)
+ENERGY_COST: tuple[Column, ...] = (
+    ("W", power_text, "right"),
+    ("Wh", lambda row: three_digits(row.energy_wh), "right"),
+    ("J/Mtoken", lambda row: three_digits(row.joules_per_mtoken), "right"),
+)
+RATE_COST: tuple[Column, ...] = (
+    ("GFLOP/s", lambda row: _number(None if row.model_flop_per_s is None else row.model_flop_per_s / 1e9), "right"),
+    ("Of GEMM", lambda row: _percent(None if row.share_of_gemm is None else 100 * row.share_of_gemm), "right"),
 )
 
 # What a section of the leaderboard says in its heading.

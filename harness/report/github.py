@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.report.columns import COLUMNS, cells
+from harness.report.choice import named, usual
+from harness.report.columns import cells
 from harness.report.table import Table
 
 
-def write(table: Table) -> str:
-    return grid(cells(table.rows), [name for name, _, _ in COLUMNS], [align for _, _, align in COLUMNS])
+def write(table: Table, names: Sequence[str] | None = None) -> str:
+    columns = usual(table.rows) if names is None else named(names)
+    return grid(cells(table.rows, columns), [name for name, _, _ in columns], [align for _, _, align in columns])
 
 
 def grid(body: Sequence[Sequence[str]], headings: Sequence[str], aligns: Sequence[str]) -> str:

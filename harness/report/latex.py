@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-from harness.report.columns import COLUMNS, cells
+from harness.report.choice import named, usual
+from harness.report.columns import cells
 from harness.report.table import Table
 
 ESCAPES = {
@@ -31,16 +33,17 @@ ESCAPES = {
 }
 
 
-def write(table: Table) -> str:
+def write(table: Table, names: Sequence[str] | None = None) -> str:
     from tabulate import tabulate
 
-    body = [[escape(cell) for cell in line] for line in cells(table.rows)]
+    columns = usual(table.rows) if names is None else named(names)
+    body = [[escape(cell) for cell in line] for line in cells(table.rows, columns)]
     return (
         tabulate(
             body,
-            headers=[escape(name) for name, _, _ in COLUMNS],
+            headers=[escape(name) for name, _, _ in columns],
             tablefmt="latex_raw",
-            colalign=[align for _, _, align in COLUMNS] if body else None,
+            colalign=[align for _, _, align in columns] if body else None,
             disable_numparse=True,
         )
         + "\n"

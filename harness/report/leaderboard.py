@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.published import PublishedRow, dataset_title, match, paper_rows
+from harness.report.choice import usual
 from harness.report.columns import (
     COLUMNS,
     HEADING_COLUMNS,
@@ -158,7 +159,7 @@ def _heading(rows: Sequence[Row], table: Table) -> str:
 
 
 def _ranking(rows: tuple[Row, ...]) -> str:
-    columns = without(COLUMNS, HEADING_COLUMNS)
+    columns = usual(rows, without(COLUMNS, HEADING_COLUMNS))
     return grid(cells(rows, columns), [name for name, _, _ in columns], [align for _, _, align in columns])
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from harness import code
 from harness.metrics import METRICS
+from harness.protocol import ADAPTIVE_MARKS, adaptive_protocols
 from harness.published import TITLES, PublishedRow, dataset_key, dataset_title, match
+from harness.report import costs
 from harness.report.row import FINISHED, Row, decimals_of, higher_is_better, metric_title
 from harness.types import Label, RunRecord, Tally, content_hash, recipe_identity
 
@@ -77,19 +79,21 @@ def _finite(value: Any) -> float | None:
 
 def _single(record: RunRecord, label: Label, published: Sequence[PublishedRow]) -> Iterator[Row]:
     scores = {(score["split"], score["protocol"]["name"]): score for score in record.scores}
-    wanted = [(split, name) for name in _protocols(record) for split in record.spec.evaluation.get("splits", ())]
+    every = (*_protocols(record), *adaptive_protocols(record.spec.evaluation))
+    wanted = [(split, name) for name in every for split in record.spec.evaluation.get("splits", ())]
     for split, protocol in dict.fromkeys([*wanted, *scores]):
         for metric in label.metrics:
             row = _bare(record, label, metric, split, protocol)
             row = _scored(row, record, scores.get((split, protocol)))
-            beside = None if row.own_text else match(published, label.published, metric=metric, split=split)
+            # A published row is of a model that does not learn from the test text, unless its name says so.
+            compared = not row.own_text and protocol not in ADAPTIVE_MARKS
+            beside = match(published, label.published, metric=metric, split=split) if compared else None
             yield row if beside is None else _compared(row, beside)
 
 
 def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: str) -> Row:
     """All of a row but its value."""
     own = record.spec.dataset.get("kind") in OWN_KINDS
-    training = record.training or {}
     limits = record.data.get("limits") or {}
     return Row(
         task=label.task,
@@ -98,13 +102,11 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         split=split,
         protocol=protocol,
         value=None,
-        model=label.title,
+        model=f"{label.title} + {ADAPTIVE_MARKS[protocol]}" if protocol in ADAPTIVE_MARKS else label.title,
         entry=label.entry,
         params=record.model.get("num_parameters"),
         status=record.status,
         seeds=1,
-        tokens_per_s=training.get("tokens_per_s"),
-        seconds=training.get("seconds"),
         device=record.machine.get("device_name") or record.spec.device,
         suite=label.suite,
         profile=label.profile,
@@ -122,6 +124,7 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         kernel=record.spec.kernel,
         device_kind=record.spec.device.split(":")[0],
         recipe_id=recipe_id(record.spec.model, record.spec.recipe),
+        **costs.figures(record),
     )
 
 
@@ -182,17 +185,11 @@ def _together(rows: list[Row]) -> Row:
         seeds=len(rows),
         seed_mean=mean,
         seed_std=statistics.stdev(values) if len(values) > 1 else None,
-        tokens_per_s=_mean(row.tokens_per_s for row in rows),
-        seconds=_mean(row.seconds for row in rows),
+        **costs.together(rows),
         run_ids=tuple(name for row in rows for name in row.run_ids),
         seed_list=tuple(seed for row in rows for seed in row.seed_list),
         beyond_limit=any(row.beyond_limit for row in rows),
     )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.fmean(known) if known else None
 
 
 def _protocols(record: RunRecord) -> tuple[str, ...]:

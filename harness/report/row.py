@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from harness.metrics import METRICS
@@ -24,7 +25,9 @@ class Row:
     difference is value less published, seconds and tokens_per_s are training's, data is a hash of the dataset's
     identity. rank is the place among values of one protocol, None for rows that are not ranked. recipe_id is a hash
     of model and recipe; changed says whether they are other than the installed suite's, None where it has no such
-    entry. beyond_limit: better than the data allows, so something is wrong with the run.
+    entry. beyond_limit: better than the data allows, so something is wrong with the run. The figures from cpu_percent
+    on are those of `harness.costs.summarise`; unknown maps each that is null, seconds and tokens_per_s among them, to
+    its reason.
     """
 
     task: str
@@ -67,14 +70,27 @@ class Row:
     recipe_id: str | None = None
     changed: bool | None = None
     beyond_limit: bool = False
+    cpu_percent: float | None = None
+    peak_rss_bytes: float | None = None
+    gpu_percent: float | None = None
+    sm_percent: float | None = None
+    gpu_power_w: float | None = None
+    package_power_w: float | None = None
+    energy_wh: float | None = None
+    joules_per_mtoken: float | None = None
+    peak_gpu_bytes: float | None = None
+    model_flop_per_s: float | None = None
+    share_of_gemm: float | None = None
+    unknown: Mapping[str, str] = field(default_factory=dict)
     decimals: int = OTHER_DECIMALS
     own_text: bool = False
     several_recipes: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Keys in the order above; what only serves to build and print is left out."""
-        row = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in _FOR_PRINT}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
+        row = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _FOR_PRINT}
+        row = {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
+        return {**row, "unknown": dict(self.unknown)}
 
     @property
     def group(self) -> tuple[str, str, str, str, str]:
@@ -84,7 +100,7 @@ class Row:
 
 _FOR_PRINT = ("decimals", "own_text", "several_recipes")
 
-JSON_KEYS = tuple(field.name for field in fields(Row) if field.name not in _FOR_PRINT)
+JSON_KEYS = tuple(each.name for each in fields(Row) if each.name not in _FOR_PRINT)
 
 
 def metric_title(metric: str, split: str) -> str:

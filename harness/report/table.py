@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.published import PublishedRow, dataset_title
+from harness.report import costs
 from harness.report.measured import Records, primary_protocol, rows_of
 from harness.report.recipes import marked
 from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row, higher_is_better, metric_title
@@ -60,7 +61,8 @@ def build(
     for row in rows:
         grouped.setdefault(row.group, []).append(row)
     ordered = sorted(grouped, key=lambda group: _group_order(grouped[group][0]))
-    return Table(tuple(row for group in ordered for row in _ranked(grouped[group], primary.get(group))))
+    ranked = (row for group in ordered for row in _ranked(grouped[group], primary.get(group)))
+    return Table(tuple(replace(row, unknown=costs.unknown(row)) for row in ranked))
 
 
 def _primary_of_groups(records: Records, ours: Sequence[Row]) -> dict[Group, str]:

@@ -90,12 +90,12 @@ def _explain(finding: Mapping[str, Any], node: Node, type_: Any, path: Keys, pro
     elif kind == "literal_error":
         problems.add(where, f"{full} must be one of {finding['ctx']['expected']}")
     elif kind == "value_error":
-        problems.add(*_own_words(str(finding["ctx"]["error"]), node, (*path, *loc), loc, where))
+        problems.add(*own_words(str(finding["ctx"]["error"]), node, (*path, *loc), loc, where))
     else:
         problems.add(where, sentence(finding, full or "the top level"))
 
 
-def _own_words(message: str, node: Node, full: Keys, loc: Keys, where: Where) -> tuple[Where, str]:
+def own_words(message: str, node: Node, full: Keys, loc: Keys, where: Where) -> tuple[Where, str]:
     """A config's own ValueError: cite the field its first word names (`lr`, `dropout.input`), if the block has it."""
     first, _, rest = message.partition(" ")
     name = first.rpartition(".")[2]

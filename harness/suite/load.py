@@ -11,9 +11,9 @@ from typing import Any
 import kernels
 import models
 from harness import data, published
-from harness.errors import SuiteError
+from harness.errors import DataError, SuiteError
 from harness.metrics import METRICS
-from harness.suite.check import Keys, Problems, check, dotted, locate
+from harness.suite.check import Keys, Problems, check, dotted, locate, own_words
 from harness.suite.dataset import dataset_block
 from harness.suite.merge import apply_overrides, apply_profile, without
 from harness.suite.nodes import Node, Where, read_yaml
@@ -22,7 +22,7 @@ from harness.suite.wording import near, shown
 from harness.types import Entry, Suite
 from models.markov.config import Config as SourceConfig
 
-_ANY_VOCABULARY = 1 << 20
+_ANY_VOCABULARY = 1 << 64
 """Large enough for any model's config to count its parameters."""
 
 
@@ -74,6 +74,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
     block: SuiteBlock | None = check(root, SuiteBlock, (), problems)
     dataset = dataset_block(root, problems)
     _known_names(root, problems)
+    _metrics_fit(root, dataset, problems)
     configs = {
         name: _model(member.node, ("entries", name, "model"), problems)
         for name, member in _entries(root).items()
@@ -84,6 +85,8 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
     for name, config in configs.items():
         if isinstance(config, SourceConfig) and dataset:
             _source(root, name, config, dataset, problems)
+        elif config is not None and dataset:
+            _fits(root, name, config, dataset, problems)
     problems.raise_if_any(note)
     if block is None:
         raise AssertionError("a block that does not fit leaves a problem")
@@ -96,7 +99,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, *,
         dataset=dataset,
         dataset_title=block.dataset_title or data.facts(dataset).title,
         metrics=block.metrics,
-        evaluation=as_json(block.evaluation),
+        evaluation=block.evaluation.to_json(),
         seeds=block.seeds,
         entries=tuple(_entry(name, entry, configs[name]) for name, entry in block.entries.items()),
         published=block.published if block.published is not None else _fitting_rows(dataset, block.metrics),
@@ -116,6 +119,7 @@ def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
         dtype=entry.dtype,
         kernel=entry.kernel,
         speed=as_json(entry.speed),
+        adaptive=entry.adaptive.to_json() if entry.adaptive is not None else None,
     )
 
 
@@ -136,6 +140,20 @@ def _known_names(root: Node, problems: Problems) -> None:
         value = member.node.members.get("published")
         if value is not None and isinstance(value.node.value, str) and value.node.value not in rows:
             problems.unknown(value.node.where, f"entries.{name}.published", value.node.value, rows)
+
+
+def _metrics_fit(root: Node, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """No bits per word under the name of bits per character."""
+    member = root.members.get("metrics")
+    if member is None or not isinstance(member.node.value, tuple) or problems.found:
+        return
+    unit = data.facts(dataset).unit
+    for index, item in enumerate(member.node.value):
+        metric = METRICS[str(item.value)]
+        if unit in metric.not_per:
+            fitting = ", ".join(name for name, other in METRICS.items() if unit not in other.not_per)
+            text = f"metrics[{index}] '{metric.name}' is in {metric.unit}, but a unit of this dataset is a {unit}"
+            problems.add(item.where, f"{text}; it has {fitting}")
 
 
 def _kernel(name: str, entry: Node, problems: Problems) -> None:
@@ -210,6 +228,19 @@ def _source(root: Node, name: str, config: SourceConfig, dataset: Mapping[str, A
             at = (*path, key)
             text = f"{dotted(at)} is {ours}, but dataset.{key} is {theirs}: an oracle is that of its own data; set both"
             problems.add(locate(root, at, root.where), text)
+
+
+def _fits(root: Node, name: str, config: Any, dataset: Mapping[str, Any], problems: Problems) -> None:
+    """A model that fits the vocabulary, where the dataset's table knows it before any data is read."""
+    path = ("entries", name, "model")
+    try:
+        vocab_size = data.facts(dataset).vocab_size
+        if vocab_size is not None:
+            config.num_parameters(vocab_size)
+    except DataError:
+        return  # already among the problems
+    except ValueError as error:
+        problems.add(*own_words(str(error), root, path, path, locate(root, path, root.where)))
 
 
 @cache

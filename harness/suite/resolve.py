@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness import checkpoint
 from harness.data import identify
@@ -52,7 +53,7 @@ def resolve(
                 recipe=entry.recipe,
                 checkpoint=str(folder) if folder is not None else None,
                 checkpoint_sha256=digest,
-                evaluation=suite.evaluation,
+                evaluation=evaluation_of(suite, entry),
                 seed=seed,
                 device=device,
                 dtype=entry.dtype,
@@ -64,6 +65,12 @@ def resolve(
             for seed in (chosen if entry.recipe is not None else chosen[:1])
         ]
     return specs
+
+
+def evaluation_of(suite: Suite, entry: Entry) -> dict[str, Any]:
+    """The suite's evaluation block with the entry's own `adaptive`, if it has one."""
+    own = {} if entry.adaptive is None else {"adaptive": entry.adaptive}
+    return {**suite.evaluation, **own}
 
 
 def _label(suite: Suite, entry: Entry) -> Label:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from harness.protocol import Evaluation
+from harness.protocol import Adaptive, Evaluation
 from harness.recipe import Recipe
 from harness.speed import Speed
 from harness.suite.wording import short
+from models.config import LATER
 
 DEFAULT_PROFILE = "full"
 DEFAULT_TASK = "Language Modelling"
@@ -28,6 +29,7 @@ class EntryBlock:
     `recipe` trains it, `checkpoint` names a folder of trained weights, relative to the suite file; a model
     that learns nothing has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit
     dtypes compute the training step alone, over float32 weights. `speed` switches ways to compute the same step.
+    `adaptive` stands in for the suite's `evaluation.adaptive`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -40,6 +42,18 @@ class EntryBlock:
     dtype: Dtype = "float32"
     kernel: str = "auto"
     speed: Speed = field(default_factory=Speed)
+    adaptive: Adaptive | None = None
+
+    def __post_init__(self) -> None:
+        averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)
+        if self.dtype == "float16" and averages:
+            raise ValueError(
+                "dtype float16 needs an optimiser that can skip a step, and averaged SGD cannot: take bfloat16"
+            )
+        if self.speed.graph and averages:
+            raise ValueError("speed.graph cannot follow a recipe from one optimiser to averaged SGD; leave it out")
+        if self.speed.graph and self.model.get("cutoffs"):
+            raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size each time")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +98,22 @@ class SuiteBlock:
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """A config dataclass with every default, as JSON would hold it: lists for tuples."""
+    """A config dataclass with every default, as JSON would hold it: lists for tuples.
+
+    A field marked LATER is left out at its default: the block, and the name of the run, are what they were before it.
+    """
     value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return value
+    return _without_later(config, value)
+
+
+def _without_later(config: Any, value: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for each in fields(config):
+        own = getattr(config, each.name)
+        if LATER.keys() <= each.metadata.keys() and own == each.default:
+            continue
+        kept[each.name] = _without_later(own, value[each.name]) if is_dataclass(own) else value[each.name]
+    return kept
 
 
 def check_seeds(seeds: Iterable[int]) -> None:

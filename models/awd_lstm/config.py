@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from models.config import Dropout, check_penalty, check_size, layer_widths, num_softmax_parameters
+from models.config import (
+    LATER,
+    Dropout,
+    check_cutoffs,
+    check_penalty,
+    check_size,
+    layer_widths,
+    num_softmax_parameters,
+    softmax_flops_per_token,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,7 +22,9 @@ class Config:
     """A stack of LSTM layers. Merity et al. 2017, arXiv:1708.02182.
 
     layers, hidden and embedding are counts and widths; the last layer is as wide as the embedding if `tie`.
-    ar and tar weigh the activation penalties of the last layer.
+    ar and tar weigh the activation penalties of the last layer. cutoffs: word numbers at which the tails of an
+    adaptive softmax begin, which needs `tie`; none for a full softmax. tail_order: of the tails in its head,
+    `reversed` as in the official code.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -24,12 +36,17 @@ class Config:
     ar: float = 0.0
     tar: float = 0.0
     tie: bool = True
+    cutoffs: tuple[int, ...] = field(default=(), metadata=LATER)
+    tail_order: Literal["forward", "reversed"] = field(default="forward", metadata=LATER)
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "embedding"):
             check_size(name, getattr(self, name))
         for name in ("ar", "tar"):
             check_penalty(name, getattr(self, name))
+        check_cutoffs(self.cutoffs)
+        if self.cutoffs and not self.tie:
+            raise ValueError("cutoffs need tie: head and tails share the embedding matrix")
 
     @property
     def widths(self) -> list[tuple[int, int]]:
@@ -40,10 +57,15 @@ class Config:
         """Two matrices and two biases of four gates per layer, the embedding, and the softmax."""
         lstm = sum(4 * h * (x + h + 2) for x, h in self.widths)
         return lstm + num_softmax_parameters(
-            vocab_size=vocab_size, embedding=self.embedding, width=self.widths[-1][1], tie=self.tie
+            vocab_size=vocab_size,
+            embedding=self.embedding,
+            width=self.widths[-1][1],
+            tie=self.tie,
+            cutoffs=self.cutoffs,
         )
 
     def forward_flops_per_token(self, vocab_size: int) -> int:
-        """Multiply-adds of matrix products, counted twice."""
+        """Multiply-adds of matrix products, counted twice; an adaptive softmax's are an expectation."""
         lstm = sum(4 * h * (x + h) for x, h in self.widths)
-        return 2 * (lstm + self.widths[-1][1] * vocab_size)
+        softmax = softmax_flops_per_token(vocab_size=vocab_size, width=self.widths[-1][1], cutoffs=self.cutoffs)
+        return 2 * lstm + softmax

@@ -73,6 +73,10 @@ class MarkovOracle(nn.Module):
         """Return log probabilities (N, S) of rows from `features`."""
         return self.log_table_RS[h_N1[:, 0]]
 
+    def nll(self, h_N1: Tensor, targets_N: Tensor) -> Tensor:
+        """Return nll_N in nats of one target per row of `features`."""
+        return -self.log_table_RS[h_N1[:, 0], targets_N.long()]
+
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> MarkovOracle:
     """Build the oracle. Raises ValueError if the vocabulary is not the source's; it needs no kernel."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from models.config import (
+    LATER,
     Dropout,
+    check_cutoffs,
     check_penalty,
     check_probability,
     check_size,
     layer_widths,
     num_softmax_parameters,
+    softmax_flops_per_token,
 )
 
 
@@ -34,12 +38,17 @@ class Config:
     ar: float = 0.0
     tar: float = 0.0
     tie: bool = True
+    cutoffs: tuple[int, ...] = field(default=(), metadata=LATER)
+    tail_order: Literal["forward", "reversed"] = field(default="forward", metadata=LATER)
 
     def __post_init__(self) -> None:
         for name in ("layers", "hidden", "embedding"):
             check_size(name, getattr(self, name))
         for name in ("ar", "tar"):
             check_penalty(name, getattr(self, name))
+        check_cutoffs(self.cutoffs)
+        if self.cutoffs and not self.tie:
+            raise ValueError("cutoffs need tie: head and tails share the embedding matrix")
         check_probability("zoneout", self.zoneout)
         if self.first_window not in (1, 2):
             raise ValueError(f"first_window must be 1 or 2, got {self.first_window}")
@@ -58,10 +67,15 @@ class Config:
         """One linear map with a bias to three gates per layer, the embedding, and the softmax."""
         linear = sum(3 * h * (w * x + 1) for (x, h), w in zip(self.widths, self.windows, strict=True))
         return linear + num_softmax_parameters(
-            vocab_size=vocab_size, embedding=self.embedding, width=self.widths[-1][1], tie=self.tie
+            vocab_size=vocab_size,
+            embedding=self.embedding,
+            width=self.widths[-1][1],
+            tie=self.tie,
+            cutoffs=self.cutoffs,
         )
 
     def forward_flops_per_token(self, vocab_size: int) -> int:
-        """Multiply-adds of matrix products, counted twice."""
+        """Multiply-adds of matrix products, counted twice; an adaptive softmax's are an expectation."""
         linear = sum(3 * h * w * x for (x, h), w in zip(self.widths, self.windows, strict=True))
-        return 2 * (linear + self.widths[-1][1] * vocab_size)
+        softmax = softmax_flops_per_token(vocab_size=vocab_size, width=self.widths[-1][1], cutoffs=self.cutoffs)
+        return 2 * linear + softmax

@@ -42,6 +42,9 @@ class Leaky(nn.Module):
     def log_probs(self, h_NH: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(self.out(h_NH), dim=-1)
 
+    def nll(self, h_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(self.out(h_NH), targets_N, reduction="none")
+
 
 def corpus_of(train: np.ndarray, valid: np.ndarray, test: np.ndarray, vocab_size: int) -> Corpus:
     """A Corpus in memory, with the checksums a prepared one would carry."""

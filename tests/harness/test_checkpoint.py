@@ -100,3 +100,25 @@ def test_nested_states_come_back_in_their_nesting() -> None:
     found = checkpoint.restore_state(like, checkpoint.flatten_state(state))
     assert torch.equal(found[0], state[0])
     assert torch.equal(found[1][1][0], state[1][1][0])
+
+
+def test_a_long_vocabulary_has_a_file_of_its_own_and_a_short_one_stands_in_the_index(tmp_path: Path) -> None:
+    words = [f"wörd-{number}" for number in range(5000)]
+    checkpoint.save(tmp_path, {"model": tensors(1.0)}, {"vocabulary": words})
+    index = checkpoint.read_index(tmp_path)
+    assert "vocabulary" not in index
+    assert checkpoint.vocabulary(tmp_path, index) == words
+    [file] = tmp_path.glob("vocabulary-*.json")
+    file.write_text('["other"]')
+    with pytest.raises(CheckpointError, match=r"vocabulary-.*is damaged"):
+        checkpoint.vocabulary(tmp_path, index)
+    checkpoint.save(tmp_path, {"model": tensors(2.0)}, {"vocabulary": words[:10]})
+    index = checkpoint.read_index(tmp_path)
+    assert index["vocabulary"] == checkpoint.vocabulary(tmp_path, index) == words[:10]
+    assert not list(tmp_path.glob("vocabulary-*")), "files no index names are removed"
+
+
+def test_a_vocabulary_that_is_no_list_of_text_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"model": tensors(1.0)}, {"vocabulary": [1, 2]})
+    with pytest.raises(CheckpointError, match="holds no vocabulary"):
+        checkpoint.vocabulary(tmp_path, checkpoint.read_index(tmp_path))

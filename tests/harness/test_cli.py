@@ -75,6 +75,14 @@ def test_every_format_prints(results: Path, format_: str) -> None:
     assert "oracle" in done.stdout
 
 
+def test_columns_are_chosen_and_a_wrong_one_is_told_the_nearest(results: Path) -> None:
+    done = call("table", str(results), "--format", "json", "--columns", "Model,cpu_percent,rss")
+    assert list(json.loads(done.stdout)[0]) == ["model", "cpu_percent", "peak_rss_bytes"]
+    done = call("table", str(results), "--columns", "gpu_percnt")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "column 'gpu_percnt' is unknown. Did you mean 'gpu_percent'?" in done.stderr
+
+
 def test_the_gate_walks_through_its_four_answers(results: Path, tmp_path: Path) -> None:
     baseline = tmp_path / "baseline.json"
     missing = call("check", results, "--baseline", baseline)

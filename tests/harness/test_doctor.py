@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness import doctor, machine
+from harness import doctor, machine, sensors
 
 
 def statuses(checks: list[doctor.Check]) -> dict[str, str]:
@@ -36,6 +36,23 @@ def test_a_broken_torch_is_said_and_the_rest_is_still_looked_at(
     torch = next(check for check in checks if check.name == "torch")
     assert "\n" not in torch.detail
     assert str(torch.hint).startswith("pip install")
+
+
+def test_each_sensor_is_available_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        "cpu": {"status": "available", "reason": None, "details": {"usable_cores": 2.0, "unknown": {"rss": "hidden"}}},
+        "nvml": {"status": "unavailable", "reason": "no NVIDIA driver", "details": {}},
+        "rapl": {"status": "available", "reason": None, "details": {}},
+    }
+    monkeypatch.setattr(sensors, "probe", lambda uuid: found)
+    checks = {check.name: check for check in doctor.examine([]) if check.name.startswith("sensor ")}
+    assert [(check.status, check.detail) for check in checks.values()] == [
+        ("ok", "usable cores 2.0, unknown rss (hidden)"),
+        ("missing", "no NVIDIA driver"),
+        ("ok", "answers"),
+    ]
+    assert all(check.hint for check in checks.values() if check.status == "missing")
+    assert list(checks) == ["sensor cpu", "sensor nvml", "sensor rapl"]
 
 
 @pytest.mark.parametrize(("name", "function"), [("memory", "memory_bytes"), ("cpu", "usable_cores")])

@@ -38,7 +38,7 @@ entries:
 evaluation: {window: 100}
 """
 BUDGET = ("--time-budget", "20", "--tokens-per-s", "1500")
-TIMES = ("seconds", "started_at", "attempts", "tokens_per_s", "train_seconds", "validation_seconds")
+TIMES = ("seconds", "started_at", "attempts", "costs", "traces", "tokens_per_s", "train_seconds", "validation_seconds")
 
 
 @pytest.fixture

@@ -31,6 +31,23 @@ def test_rate_and_time_left_come_from_the_last_stretch(capsys: pytest.CaptureFix
     assert lines[1].endswith("500 tokens/s, 0:16 left")
 
 
+def test_what_the_hardware_does_is_said_as_far_as_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = progress.Plain()
+    plain.start("x", "bpc")
+    for now, said in (
+        ({"cpu_percent": 97.4, "gpu_percent": None}, ", CPU 97 %"),
+        ({"cpu_percent": 9.6, "gpu_percent": 98.2, "gpu_power_w": 311.7}, ", CPU 10 %, GPU 98 %, 312 W"),
+        ({}, "best -"),
+    ):
+        plain.said_at = -1e9
+        plain.event({**train_event(0, 0.0), "now": now})
+        assert capsys.readouterr().err.endswith(f"{said}\n")
+    plain.said_at = -1e9
+    scoring = {"event": "evaluate", "split": "test", "protocol": "exact", "done": 1, "total": 4}
+    plain.event({**scoring, "now": {"gpu_power_w": 90.0}})
+    assert capsys.readouterr().err == "x: scoring test (exact) 25%, 90 W\n"
+
+
 def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     plain = progress.Plain()
     plain.start("x", "bpc")

@@ -34,8 +34,18 @@ entries:
       {optimizer: adam, lr: 5e-3, batch: 8, bptt: 12, epochs: 3, clip: 0.25, decay_at: [2], windows: {},
        validation: {streams: 4}}
 """
+SHORT = ("--set", "recipe.epochs=1", "--set", "recipe.decay_at=[]")
 # Wall time alone: everything else must be the same after a resume.
-TIMES = ("seconds", "started_at", "attempts", "tokens_per_s", "train_seconds", "validation_seconds")
+TIMES = (
+    "seconds",
+    "started_at",
+    "attempts",
+    "tokens_per_s",
+    "train_seconds",
+    "validation_seconds",
+    "costs",
+    "traces",
+)
 
 
 @pytest.fixture
@@ -278,6 +288,26 @@ def test_a_checkpoint_entry_scores_what_its_run_scored(tmp_path: Path, uninterru
     assert scores[0] == scores[1]
 
 
+def test_a_finished_runs_model_is_scored_and_sampled_by_itself(
+    tmp_path: Path, suite: Path, uninterrupted: Path
+) -> None:
+    [best] = uninterrupted.glob("runs/*/checkpoints/best")
+    command = [sys.executable, "-m", "harness.cli"]
+    scored = subprocess.run(
+        [*command, "evaluate", str(best), "--dataset", str(suite), "--split", "valid", "--device", "cpu", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = json.loads(scored.stdout)
+    expected = only_record(uninterrupted).scores[0]["tally"]
+    assert {key: found[key] for key in expected} == expected
+    drawn = subprocess.run(
+        [*command, "sample", str(best), "--prompt", "a", "--tokens", "20", "--device", "cpu"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert len(drawn.stdout.strip()) == 20
+    assert set(drawn.stdout.strip()) <= set("abcdef")
+
+
 def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path: Path, uninterrupted: Path) -> None:
     [best] = uninterrupted.glob("runs/*/checkpoints/best")
     trained = SUITE[: SUITE.index("    recipe:")].replace("symbols: 6", "symbols: 7")
@@ -303,3 +333,100 @@ def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> Non
     assert record.model["kernels"]
     assert [row["epoch"] for row in record.curve] == [1, 2, 3]
     assert record.training["tokens"] == record.curve[-1]["tokens"]
+
+
+def test_the_sensors_agree_with_the_kernels_own_account_of_the_worker(uninterrupted: Path) -> None:
+    costs = only_record(uninterrupted).costs
+    usage, own = costs["rusage"], costs["process"]
+    # The kernel's account includes the sampler, which the worker has waited for, and the worker's last moments.
+    cpu_s = usage["user_s"] + usage["system_s"] - costs["sampler"]["cpu_seconds"]
+    assert own["cpu_seconds"] == pytest.approx(cpu_s, rel=0.05)
+    assert own["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
+    assert costs["summary"]["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
+    seconds = costs["startup"]["seconds"] + costs["trace"]["seconds"]
+    cores = costs["sensors"]["cpu"]["details"]["usable_cores"]
+    assert costs["summary"]["cpu_percent"] == pytest.approx(100 * cpu_s / seconds / cores, rel=0.1)
+    assert set(costs["phases"]) == {"load", "train", "evaluate", "kernels"}
+    assert costs["gemm"]["dtype"] == "float32"
+    assert {key for key, value in costs["summary"].items() if value is None} == set(costs["unknown_summary"])
+    assert only_record(uninterrupted).traces
+
+
+@pytest.mark.slow
+def test_what_an_interrupted_attempt_cost_is_counted_and_a_killed_one_too(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    for number, wanted in enumerate((20, 120), start=1):
+        process = start(suite, results)
+        wait_for(lambda wanted=wanted: checkpoint_step(results) >= wanted, "training")
+        if number == 1:
+            process.send_signal(signal.SIGINT)
+        else:
+            worker = wait_for(lambda process=process: worker_of(process), "the worker")
+            process.send_signal(signal.SIGKILL)
+            worker.send_signal(signal.SIGKILL)
+        finish(process)
+    wait_for(lambda: not samplers(results), "the sampler of the killed worker to end")
+    code, _, err = finish(start(suite, results))
+    assert code == 0, err
+    record = only_record(results)
+    assert [attempt["status"] for attempt in record.attempts] == ["interrupted", "killed", "finished"]
+    parts = [attempt["costs"] for attempt in record.attempts]
+    assert record.costs["attempts_without_account"] == 0
+    spent_s = sum(part["process"]["cpu_seconds"] for part in parts)
+    assert record.costs["process"]["cpu_seconds"] == pytest.approx(spent_s)
+    trained = [part["phases"]["train"]["seconds"] for part in parts if "train" in part["phases"]]
+    assert record.costs["phases"]["train"]["seconds"] == pytest.approx(sum(trained))
+    assert {row["attempt"] for row in record.traces} == {1, 2, 3}
+
+
+def samplers(results: Path) -> list[psutil.Process]:
+    """Samplers that still write a trace below this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "harness.sensors.sampler" not in " ".join(process.cmdline()):
+                continue
+            files = [file.path for file in process.open_files()]
+        except psutil.Error:
+            continue
+        if any(str(results) in path for path in files):
+            found.append(process)
+    return found
+
+
+def test_a_run_without_sensors_has_the_same_id_and_says_so(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    code, _, err = finish(start(suite, results, *SHORT, "--no-sensors"))
+    assert code == 0, err
+    record = only_record(results)
+    assert record.costs["sampler"]["reason"] == "made with --no-sensors"
+    assert record.costs["rusage"]["user_s"] > 0
+    assert record.traces == []
+    assert f"finished already as {record.run_id}" in finish(start(suite, results, *SHORT))[2]
+
+
+def test_a_dead_workers_sampler_leaves_what_it_saw(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results, "--set", "recipe.epochs=200")
+    worker = wait_for(lambda: worker_of(process), "the worker")
+    wait_for(lambda: checkpoint_step(results) >= 50, "training")
+    worker.send_signal(signal.SIGKILL)
+    assert finish(process)[0] == 1
+    record = only_record(results)
+    assert (record.status, record.attempts[0]["status"]) == ("failed", "killed")
+    assert record.costs["phases"]["train"]["seconds"] > 0
+    assert record.costs["summary"]["peak_rss_bytes"] > 0
+    assert record.traces
+
+
+def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(tmp_path: Path, suite: Path) -> None:
+    results = tmp_path / "results"
+    process = start(suite, results, *SHORT)
+    [sampler] = wait_for(lambda: samplers(results), "the sampler")
+    sampler.send_signal(signal.SIGKILL)
+    code, _, err = finish(process)
+    assert code == 0, err
+    record = only_record(results)
+    assert record.status == "finished"
+    assert record.costs["sampler"]["status"] == "died"
+    assert "SIGKILL" in record.costs["sampler"]["reason"]

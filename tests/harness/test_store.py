@@ -65,6 +65,52 @@ def test_the_curve_stands_in_a_file_of_its_own(tmp_path: Path) -> None:
     assert json.loads((folder / "record.json").read_text())["curve"]["file"] == "curve.csv"
 
 
+def test_a_trace_stands_in_a_file_of_its_own_and_goes_to_history_as_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    traced = record(traces=[{"attempt": 1, "times_s": 0.5, "phase": "train"}, {"attempt": 1, "times_s": 1, "w": 2.5}])
+    store.write(traced)
+    folder = store.run_folder(traced.run_id)
+    assert (folder / "trace.csv").read_text() == "attempt,times_s,phase,w\n1,0.5,train,\n1,1,,2.5\n"
+    found = store.find(traced.run_id)
+    assert found is not None
+    assert as_json(found) == as_json(traced)
+    store.write(record())
+    assert not (folder / "trace.csv").exists()
+    [kept] = (folder / "history").glob("*.json")
+    trace = json.loads(kept.read_text())["traces"]["file"]
+    assert (folder / "history" / trace).read_text().startswith("attempt,times_s")
+    store.write(traced)
+    (folder / "trace.csv").write_text("attempt\n1\n")
+    with pytest.raises(StoreError, match=r"trace\.csv is not the trace that was written with it"):
+        store.find(traced.run_id)
+
+
+def test_what_only_the_parent_knows_is_added_to_the_costs_without_a_new_history(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.amend(record().run_id, rusage=None)
+    assert store.records() == []
+    written = record(costs={"summary": {"cpu_percent": 50.0}}, traces=[{"attempt": 1, "times_s": 0.5}])
+    store.write(written)
+    store.amend(written.run_id, rusage={"user_s": 1.5})
+    found = store.find(written.run_id)
+    assert found is not None
+    assert found.costs == {"summary": {"cpu_percent": 50.0}, "rusage": {"user_s": 1.5}}
+    assert (found.curve, found.traces) == (written.curve, written.traces)
+    assert not (store.run_folder(written.run_id) / "history").exists()
+
+
+def test_a_record_from_before_there_were_sensors_reads(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record())
+    path = store.run_folder(record().run_id) / "record.json"
+    body = json.loads(path.read_text())
+    del body["costs"]
+    path.write_text(json.dumps({**body, "schema": 1}))
+    found = store.find(record().run_id)
+    assert found is not None
+    assert found.costs is None
+
+
 def test_non_finite_numbers_become_null(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.write(record(model={"loss": math.nan, "norms": [1.0, math.inf]}, curve=[{"loss": -math.inf}]))

@@ -64,7 +64,8 @@ def store(tmp_path: Path) -> Store:
     """Two seeds of one run, so that their values are drawn together."""
     store = Store(tmp_path / "results")
     for seed in (1, 2):
-        store.write(record(spec_=spec(seed=seed), data={"name": "ptb-char", "limits": {"bpc": 1.0}}))
+        costs = {"summary": {"cpu_percent": 50.0, "gpu_percent": None}, "unknown_summary": {"gpu_percent": "no GPU"}}
+        store.write(record(spec_=spec(seed=seed), data={"name": "ptb-char", "limits": {"bpc": 1.0}}, costs=costs))
     return store
 
 

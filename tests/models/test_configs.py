@@ -22,6 +22,7 @@ PUBLISHED = [
     ("awd-lstm", AwdLstm(layers=2, hidden=256, embedding=64), 50, 415_410),
     ("qrnn", Qrnn(layers=6, hidden=1024, embedding=128), 50, 13_784_754),
     ("qrnn", Qrnn(layers=4, hidden=1550, embedding=400), 10_000, 24_020_150),
+    ("qrnn", Qrnn(layers=4, hidden=2500, embedding=400, cutoffs=(2800, 20_000, 76_000)), 267_735, 153_886_638),
 ]
 
 

@@ -23,7 +23,7 @@ def test_locked_mask_is_constant_over_time_and_differs_over_streams() -> None:
 def test_embedding_dropout_drops_whole_ids_everywhere() -> None:
     weight = torch.rand(40, 3) + 1
     ids = torch.randint(40, (30, 5))
-    out = dropout.embedding(ids, weight, 0.4, training=True, generator=seeded())
+    out = dropout.embedding(weight[ids], ids, len(weight), 0.4, training=True, generator=seeded())
     scale = out / weight[ids]
     assert (scale == scale[..., :1]).all() or torch.allclose(scale, scale[..., :1].expand_as(scale))
     factor = {}
@@ -35,7 +35,7 @@ def test_embedding_dropout_drops_whole_ids_everywhere() -> None:
 def test_embedding_dropout_equals_dropping_rows_of_the_matrix() -> None:
     weight = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(9, (7, 3))
-    out = dropout.embedding(ids, weight, 0.5, training=True, generator=seeded(3))
+    out = dropout.embedding(weight[ids], ids, len(weight), 0.5, training=True, generator=seeded(3))
     keep = torch.empty(9, dtype=torch.float64).bernoulli_(0.5, generator=seeded(3)) / 0.5
     torch.testing.assert_close(out, (weight * keep[:, None])[ids])
     out.sum().backward()
@@ -93,5 +93,7 @@ def test_nothing_is_drawn_without_need(p: float, training: bool) -> None:
     ids = torch.randint(5, (3, 2))
     assert dropout.locked(x, p, training=training, generator=generator) is x
     assert dropout.weight(weight, p, training=training, generator=generator) is weight
-    assert torch.equal(dropout.embedding(ids, weight, p, training=training, generator=generator), weight[ids])
+    assert torch.equal(
+        dropout.embedding(weight[ids], ids, len(weight), p, training=training, generator=generator), weight[ids]
+    )
     assert torch.equal(generator.get_state(), before)

@@ -247,7 +247,7 @@ def test_one_hot_inputs_are_a_shorter_way_to_the_same_numbers(builder: str, fiel
     sizes = {"embedding": 2 * VOCAB, "dropout": Dropout(**{field: 0.3})}
     short = make(builder, **sizes)
     long = make(builder, **sizes)
-    long._inputs = lambda inputs_TB, *, training: (long.embedding[inputs_TB], None)  # type: ignore[method-assign]
+    long._inputs = lambda inputs_TB, rows_TBE, *, training: (long.embedding[inputs_TB], None)  # type: ignore[method-assign]
     x = ids(9, 3)
     for model in (short, long):
         model.generator = torch.Generator().manual_seed(4)

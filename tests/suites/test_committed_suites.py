@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 
 from harness.code import ROOT
+from harness.describe import describe
 from harness.suite import load, resolve
 
 SUITES = sorted((ROOT / "suites").glob("*.yaml"))
 
 
 def test_the_suites_are_there() -> None:
-    assert [path.stem for path in SUITES] == ["calibration", "enwik-sample", "enwik8", "hutter-prize", "ptb-char"]
+    assert [path.stem for path in SUITES] == [
+        "calibration", "enwik-sample", "enwik8", "hutter-prize", "ptb-char", "ptb-word", "wikitext-103", "wikitext-2",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
@@ -24,11 +27,23 @@ def test_every_profile_loads_and_resolves(path: Path, tmp_path: Path) -> None:
         own.parent.mkdir()
         own.write_bytes(bytes(range(256)))
     assert suite.name == path.stem
-    assert suite.profiles == ("full", "quick")
-    for profile in suite.profiles:
+    assert suite.profiles[:2] == ("full", "quick")
+    trained = [profile for profile in suite.profiles if not profile.endswith("-dynamic")]
+    for profile in trained:
         specs = resolve(load(path, profile=profile), device="cpu", roots=[tmp_path])
         assert specs
         assert len({spec.run_id for spec in specs}) == len(specs)
+
+
+@pytest.mark.parametrize(("name", "profile"), [("ptb-char", "quick-dynamic")])
+def test_a_profile_that_adapts_scores_the_weights_that_its_twin_trains(name: str, profile: str) -> None:
+    path = ROOT / "suites" / f"{name}.yaml"
+    twins = {spec.label.entry: spec for spec in resolve(load(path, profile=profile.split("-")[0]), device="cpu")}
+    for entry in load(path, profile=profile).entries:
+        twin = twins[entry.name]
+        assert entry.adaptive is not None
+        assert (entry.recipe, entry.model) == (None, twin.model)
+        assert entry.checkpoint == f"../results/runs/{twin.run_id}/checkpoints/best"
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
@@ -72,6 +87,55 @@ def test_the_default_profile_is_the_official_recipe(suite: str, name: str) -> No
     assert recipe["windows"] == {"half_probability": 0.05, "std": 5.0, "minimum": 5, "scale_lr": True}
     assert recipe["decay_factor"] == 0.1
     assert recipe["schedule"]["kind"] == "constant"
+
+
+WORDS = {
+    # suite, entry: parameters, epochs, batch, bptt, clip, dropout e / i / h / o / weight, AR, TAR
+    ("ptb-word", "awd-lstm"): (24_221_600, 500, 20, 70, 0.25, (0.1, 0.4, 0.25, 0.4, 0.5), 2, 1),
+    ("ptb-word", "qrnn"): (24_020_150, 550, 20, 70, 0.2, (0.1, 0.4, 0.3, 0.4, 0.1), 2, 1),
+    ("wikitext-2", "awd-lstm"): (33_556_078, 750, 80, 70, 0.25, (0.1, 0.65, 0.2, 0.4, 0.5), 2, 1),
+    ("wikitext-2", "qrnn"): (33_354_628, 500, 40, 70, 0.25, (0.1, 0.4, 0.2, 0.4, 0.1), 2, 1),
+    ("wikitext-103", "qrnn"): (153_886_638, 14, 60, 140, 0.25, (0, 0.1, 0.1, 0.1, 0), 0, 0),
+}
+
+
+@pytest.mark.parametrize(("suite", "name"), WORDS)
+def test_word_models_train_by_the_official_recipe(suite: str, name: str) -> None:
+    path = ROOT / "suites" / f"{suite}.yaml"
+    (entry,) = [each for each in load(path).entries if each.name == name]
+    model, recipe = entry.model, entry.recipe
+    assert recipe is not None
+    (row,) = [each for each in describe(load(path)) if each["entry"] == name]
+    drop = tuple(model["dropout"][place] for place in ("embedding", "input", "hidden", "output", "weight"))
+    assert (
+        row["parameters"], recipe["epochs"], recipe["batch"], recipe["bptt"], recipe["clip"], drop,
+        model["ar"], model["tar"],
+    ) == WORDS[suite, name]  # fmt: skip
+    assert recipe["windows"] == {"half_probability": 0.05, "std": 5.0, "minimum": 5, "scale_lr": True}
+    if suite == "wikitext-103":
+        assert (recipe["optimizer"], recipe["lr"], recipe["decay_at"], recipe["weight_decay"]) == (
+            "adam",
+            1e-3,
+            [12],
+            0,
+        )
+        assert model["cutoffs"] == [2800, 20_000, 76_000]
+        assert entry.published == "wikitext-103/qrnn"
+    else:
+        assert (recipe["optimizer"], recipe["lr"], recipe["decay_at"], recipe["weight_decay"]) == (
+            "sgd",
+            30,
+            [],
+            1.2e-6,
+        )
+        assert recipe["averaging"] == {"kind": "non-monotone", "patience": 5, "official_handover": False}
+        assert recipe["finetune"] == {"epochs": recipe["epochs"], "patience": 5}
+        assert "cutoffs" not in model
+
+
+def test_an_averaged_recipe_is_among_the_quick_ones() -> None:
+    quick = load(ROOT / "suites" / "ptb-word.yaml", profile="quick").entries
+    assert any("averaging" in (entry.recipe or {}) for entry in quick)
 
 
 def test_the_same_data_and_recipe_under_two_names_is_one_run() -> None:

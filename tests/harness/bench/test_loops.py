@@ -18,7 +18,8 @@ from harness.cli import main
 from harness.speed import Speed
 
 TINY = LOOPS["tiny-lstm-1x16"]
-PARAMETERS = {"ptb-char-lstm-3x1000": 13_787_650, "ptb-char-qrnn-6x1024": 13_784_754, "enwik8-lstm-3x1840": 47_270_045}
+PARAMETERS = {"ptb-char-lstm-3x1000": 13_787_650, "ptb-char-qrnn-6x1024": 13_784_754, "enwik8-lstm-3x1840": 47_270_045,
+              "wikitext-103-qrnn-4x2500": 153_886_638}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", PARAMETERS)

@@ -1,0 +1,106 @@
+"""From what the sensors of every attempt left behind to a record's costs and trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness import costs, machine, thinning
+from harness.attempts import KILLED, Attempts
+from harness.sensors.quantities import QUANTITIES
+
+if TYPE_CHECKING:
+    from harness.types import RunRecord
+
+OFF = "made with --no-sensors"
+TRACE = "trace.csv"
+TIME, PHASE = "times_s", "phase"
+NO_GEMM = "the run ended before the device's matrix product was timed"
+LEFT_BEHIND = "the worker was killed; this is what its sampler had written"
+
+
+def costs_of(
+    record: RunRecord, attempts: Attempts, *, gemm: Mapping[str, Any] | None = None, gemm_reason: str = NO_GEMM
+) -> dict[str, Any]:
+    """A record's costs: all attempts joined, the device's GEMM, and a table's figures with the reason of every null.
+
+    record needs its device, machine, model and training; attempts are to have been noted as ended.
+    """
+    accounts = [row.get("costs") for row in attempts.rows]
+    known = [each for each in accounts if each]
+    if not known:
+        return without(OFF)
+    whole = {**costs.joined(known), "attempts_without_account": len(accounts) - len(known)}
+    training: Mapping[str, Any] = record.training or {}
+    work = costs.Work(
+        device_kind=record.spec.device.split(":")[0],
+        cores=record.machine.get("cores") or machine.usable_cores(),
+        num_tokens=training.get("tokens"),
+        tokens_per_s=training.get("tokens_per_s"),
+        forward_flops_per_token=record.model.get("forward_flops_per_token"),
+        reason=None if training else record.error or "nothing was trained",
+        gemm=gemm,
+        gemm_reason=gemm_reason,
+    )
+    summary, unknown = costs.summarise(whole, work)
+    return {**_brief(whole), "gemm": gemm, "summary": summary, "unknown_summary": unknown}
+
+
+def _brief(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the reasons that every phase repeats: those of quantities that no phase has stand in `unknown` once."""
+    said = whole["unknown"].items()
+    phases = {
+        name: {
+            **phase,
+            "unknown": {key: why for key, why in phase.get("unknown", {}).items() if (key, why) not in said},
+        }
+        for name, phase in whole["phases"].items()
+    }
+    return {**whole, "phases": phases}
+
+
+def without(reason: str) -> dict[str, Any]:
+    """The costs of a record whose run was not watched."""
+    summary, unknown = dict.fromkeys(costs.SUMMARY_KEYS), dict.fromkeys(costs.SUMMARY_KEYS, reason)
+    return {"sampler": {"status": "off", "reason": reason}, "summary": summary, "unknown_summary": unknown}
+
+
+def traces(attempts: Attempts) -> list[dict[str, Any]]:
+    """Rows of what the sensors saw in every attempt, thinned."""
+    natures = {name: quantity.nature for name, quantity in QUANTITIES.items()}
+    folders = [attempts.sensors(number) for number in range(1, len(attempts.rows) + 1)]
+    return thinning.thinned([thinning.read(folder / TRACE) for folder in folders], natures)
+
+
+def recover(attempts: Attempts) -> None:
+    """Give killed attempts the costs that their samplers' traces tell. One without a trace stays without."""
+    from harness.sensors import costs as sensor_costs
+    from harness.sensors.outcome import Outcome
+    from harness.sensors.watch import INTERVAL_S
+
+    for number, row in enumerate(attempts.rows, start=1):
+        path = attempts.sensors(number) / TRACE
+        rows = thinning.read(path)
+        if row["status"] != KILLED or row.get("costs") or not rows:
+            continue
+        outcome = Outcome("ok", LEFT_BEHIND)
+        attempts.recover(number, rows[-1][TIME], sensor_costs.assemble(path, outcome, spans(rows), INTERVAL_S))
+
+
+def spans(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """When each phase ran, in seconds since the watch began, from the names beside a trace's readings.
+
+    A reading carries the name of the phase that it closes or lies in: the time before it belongs to that phase.
+    """
+    found: dict[str, list[tuple[float, float]]] = {}
+    since = 0.0
+    for row in rows:
+        name, now = row.get(PHASE), float(row[TIME])
+        if name:
+            parts = found.setdefault(str(name), [])
+            if parts and parts[-1][1] == since:
+                parts[-1] = (parts[-1][0], now)
+            else:
+                parts.append((since, now))
+        since = now
+    return found

@@ -1,0 +1,128 @@
+"""One official checkpoint into one checkpoint of this harness, with the vocabulary it lacks."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import checkpoint
+from harness.errors import CheckpointError
+from harness.official import vocabulary as words
+from harness.official.container import opened
+from harness.official.mapping import Found, extract
+from harness.official.values import MalformedError
+from harness.units import unit_of
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was written, for the user to read."""
+
+    checkpoint: str
+    sha256: str
+    model: dict[str, Any]
+    num_parameters: int
+    vocabulary: int
+    unit: str
+    origin: dict[str, Any]
+
+
+def import_checkpoint(file: Path, data: Path, out: Path) -> Imported:
+    """Read FILE without running anything in it, and write the checkpoint OUT with the vocabulary of DATA.
+
+    Raises CheckpointError where FILE is no official checkpoint, DATA is not what it was trained on, or OUT holds
+    another checkpoint; DataError where DATA cannot be read.
+    """
+    tokens = words.read(data)
+    digest = _sha256(file)
+    _check_free(out, digest)
+    try:
+        with opened(file) as container:
+            layout, found = container.layout, extract(container)
+    except MalformedError as error:
+        raise CheckpointError(f"{file} is refused: {error}; nothing in it was run") from None
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
+    if found.vocab_size != len(tokens):
+        raise CheckpointError(
+            f"{file} knows {found.vocab_size:,} tokens, and {data} holds {len(tokens):,}: "
+            "give the data folder that it was trained on"
+        )
+    block = _checked_model(file, found)
+    origin = {
+        "format": "awd-lstm-lm",
+        "file": file.name,
+        "sha256": digest,
+        "layout": layout,
+        "written_by": found.written_by,
+        "not_in_the_file": ["ar", "tar"],
+    }
+    unit = unit_of(tokens)
+    meta = {"model": block, "dtype": found.dtype, "unit": unit, "vocabulary": tokens, "origin": origin}
+    checkpoint.save(out, {"model": _as_torch(found)}, meta)
+    return Imported(
+        checkpoint=str(out),
+        sha256=checkpoint.fingerprint(out),
+        model=block,
+        num_parameters=sum(array.size for array in found.tensors.values()),
+        vocabulary=len(tokens),
+        unit=unit,
+        origin=origin,
+    )
+
+
+def _checked_model(file: Path, found: Found) -> dict[str, Any]:
+    """The model's block with its defaults, once every parameter of such a model is there in its shape."""
+    import torch
+
+    import models
+    from harness.kept import model_config
+    from harness.suite.shape import as_json
+
+    builder = found.model["builder"]
+    try:
+        config = model_config(found.model)
+        with torch.device("meta"):
+            expected = models.build(builder, config, vocab_size=found.vocab_size).state_dict()
+    except ValueError as error:
+        raise CheckpointError(f"{file} holds a model that cannot be built: {' '.join(str(error).split())}") from None
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    for name, array in found.tensors.items():
+        if shapes.get(name) != array.shape:
+            raise CheckpointError(f"{file}: {name} has shape {array.shape}, and its model needs {shapes.get(name)}")
+    missing = sorted(set(shapes) - set(found.tensors))
+    if missing:
+        raise CheckpointError(f"{file} lacks {missing[0]}, which its model needs")
+    return {"builder": builder, **as_json(config)}
+
+
+def _check_free(out: Path, digest: str) -> None:
+    """A checkpoint may be imported again over itself, never over another one."""
+    if not (out / checkpoint.INDEX).exists():
+        return
+    origin = checkpoint.read_index(out).get("origin")
+    if not isinstance(origin, dict) or origin.get("sha256") != digest:
+        raise CheckpointError(f"{out} already holds another checkpoint; give another folder, or remove it first")
+
+
+def _as_torch(found: Found) -> dict[str, torch.Tensor]:
+    import torch
+
+    return {name: torch.from_numpy(array) for name, array in found.tensors.items()}
+
+
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def to_json(imported: Imported) -> dict[str, Any]:
+    return asdict(imported)

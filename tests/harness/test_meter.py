@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from record_factory import record
+
+from harness import account, machine, meter
+from harness.attempts import Attempts
+from harness.meter import Meter
+
+
+def begun(folder: Path, **options: Any) -> Meter:
+    attempts = Attempts(folder)
+    attempts.begin("now")
+    made = Meter(attempts, "cpu", **options)
+    made.start()
+    return made
+
+
+class Readings:
+    """A watch that has only newest readings."""
+
+    def __init__(self, *rows: dict[str, float] | None) -> None:
+        self.rows = list(rows)
+
+    def latest(self) -> dict[str, float] | None:
+        return self.rows.pop(0)
+
+
+def test_switched_off_it_watches_nothing_and_says_so(tmp_path: Path) -> None:
+    made = begun(tmp_path, enabled=False)
+    told: list[dict[str, Any]] = []
+    with made.phase("train"):
+        made.telling(told.append)({"event": "train"})
+    made.time_gemm("float32")
+    assert (made.stop(), told) == (None, [{"event": "train"}])
+    assert not made.attempts.sensors().exists()
+    made.attempts.end(1.0, "finished", made.stop())
+    assert made.account(record())["sampler"]["reason"] == account.OFF
+
+
+def test_an_attempt_says_what_it_cost(tmp_path: Path) -> None:
+    made = begun(tmp_path)
+    with made.phase("load"), made.phase("kernels"):
+        made.time_gemm("float64")
+    own = made.stop()
+    assert own is not None
+    assert made.stop() is own
+    assert "kernels" in own["phases"]
+    assert own["startup"]["cpu_seconds"] > 0
+    made.attempts.end(1.0, "finished", own)
+    costs = made.account(record(model={"forward_flops_per_token": 1000}))
+    assert costs["gemm"]["dtype"] == "float64"
+    assert costs["summary"]["model_flop_per_s"] == 3 * 1000 * 100.0
+    assert costs["summary"]["share_of_gemm"] == pytest.approx(3e5 / costs["gemm"]["flop_per_s"])
+
+
+def test_a_fault_in_the_account_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = begun(tmp_path, enabled=False)
+    monkeypatch.setattr(account, "costs_of", lambda *_, **__: 1 / 0)
+    assert made.account(record())["sampler"]["reason"] == "the account failed: ZeroDivisionError: division by zero"
+
+
+def test_events_a_person_follows_carry_the_newest_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "LIVE_EVERY_S", 0.0)
+    made = begun(tmp_path, enabled=False)
+    told: list[dict[str, Any]] = []
+    readings: Any = Readings(None, {"cpu_percent": 50.0, "rss_bytes": 1.0}, {"gpu_percent": 7.0})
+    made._watch = readings
+    tell = made.telling(told.append)
+    for name in ("train", "train", "start", "evaluate"):
+        tell({"event": name})
+    assert told == [
+        {"event": "train"},
+        {"event": "train", "now": {"cpu_percent": 50.0}},
+        {"event": "start"},
+        {"event": "evaluate", "now": {"cpu_percent": 50.0, "gpu_percent": 7.0}},
+    ]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")
+def test_a_device_that_is_not_there_has_no_uuid() -> None:
+    assert machine.gpu_uuid("cpu") is None
+    assert machine.gpu_uuid("cuda:0") is None
+    assert meter.peak_reserved_bytes("cuda:0") is None

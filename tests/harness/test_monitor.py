@@ -1,0 +1,106 @@
+"""The real command around real commands: their exit status, their signals, and what they cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.code import ROOT
+
+BUSY = """
+import sys, time
+kept = bytearray(150_000_000)
+kept[::4096] = b"x" * len(kept[::4096])
+until = time.process_time() + 1.5
+while time.process_time() < until: sum(range(1000))
+print("said by the command")
+sys.exit(7)
+"""
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.cli", "monitor", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **options,
+    )
+
+
+def monitor(*arguments: str) -> tuple[int, str, str]:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out, err
+
+
+def test_a_command_is_watched_and_its_status_is_ours(tmp_path: Path) -> None:
+    files = tmp_path / "costs.json", tmp_path / "trace.csv"
+    code, out, err = monitor("--interval", "0.1", "--json", str(files[0]), "--trace", str(files[1]), "--",
+                             sys.executable, "-c", BUSY)  # fmt: skip
+    assert (code, out) == (7, "said by the command\n"), err
+    account = json.loads(files[0].read_text())
+    usage = account["rusage"]
+    assert usage["user_s"] + usage["system_s"] == pytest.approx(1.6, abs=0.4)
+    assert account["process"]["cpu_seconds"] == pytest.approx(usage["user_s"] + usage["system_s"], rel=0.2)
+    assert account["process"]["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
+    assert account["process"]["peak_rss_bytes"] > 150_000_000
+    assert account["returncode"] == 7
+    rows = list(csv.DictReader(files[1].read_text().splitlines()))
+    assert {"command"} <= {row["phase"] for row in rows}
+    assert "ended with status 7" in err
+    assert "cpu_percent" in err
+    assert account["unknown"]["gpu_percent"] in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_the_commands_to_answer(tmp_path: Path, number: signal.Signals) -> None:
+    ready = tmp_path / "ready"
+    answers = f"""
+import pathlib, signal, sys, time
+signal.signal({int(number)}, lambda *_: sys.exit(9))
+pathlib.Path({str(ready)!r}).touch()
+time.sleep(60)
+"""
+    process = start("--", sys.executable, "-c", answers, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not ready.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 9, err
+    assert "ended with status 9" in err
+    assert "Traceback" not in err
+
+
+def test_a_command_that_a_signal_ends_has_a_shells_status() -> None:
+    code, _, err = monitor("--", sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    assert (code, "was ended by SIGKILL" in err) == (137, True)
+
+
+def test_options_of_the_command_are_its_own() -> None:
+    code, out, _ = monitor("--", sys.executable, "-c", "import sys; print(sys.argv[1:])", "--json", "-h", "--", "x")
+    assert (code, out) == (0, "['--json', '-h', '--', 'x']\n")
+
+
+@pytest.mark.parametrize(("command", "status"), [("no-such-command-anywhere", 127), ("/", 126)])
+def test_a_command_that_cannot_be_started_is_one_line(command: str, status: int) -> None:
+    code, out, err = monitor("--", command)
+    assert (code, out, err.count("\n")) == (status, "", 1)
+    assert f"harness: {command}: cannot be started" in err
+
+
+def test_a_file_that_cannot_be_written_is_one_line_after_the_account(tmp_path: Path) -> None:
+    code, _, err = monitor("--json", str(tmp_path / "none" / "x.json"), "--", sys.executable, "-c", "pass")
+    assert code == 2
+    assert "cannot be written" in err.splitlines()[-1]

@@ -1,0 +1,178 @@
+"""`harness evaluate` and `harness sample` over checkpoints that this harness trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+import models
+from harness import checkpoint, data, kept, scoring
+from harness.cli import main
+from harness.errors import CheckpointError, DataError
+
+VOCABULARY = ["\n", " ", "a", "b", "é"]
+BLOCK = {"builder": "awd-lstm", "layers": 1, "hidden": 6, "embedding": 6}
+
+
+def kept_model(folder: Path, vocabulary: list[str], **meta: Any) -> Any:
+    torch.manual_seed(0)
+    model = models.build("awd-lstm", kept.model_config(BLOCK), vocab_size=len(vocabulary)).eval()
+    checkpoint.save(folder, {"model": model.state_dict()}, {"model": BLOCK, "vocabulary": vocabulary, **meta})
+    return model
+
+
+def harness(*words: object) -> Any:
+    return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_a_text_is_scored_as_its_model_scores_it_by_hand(tmp_path: Path) -> None:
+    model = kept_model(tmp_path / "c", VOCABULARY)
+    (tmp_path / "t.txt").write_text("ab é\nba")
+    ids = torch.tensor([2, 3, 1, 4, 0, 3, 2]).unsqueeze(1)
+    with torch.no_grad():
+        expected = float(model(ids[:-1], ids[1:], model.initial_state(1)).nll_TB.double().sum())
+    found = scoring.run(scoring.Request(checkpoint=tmp_path / "c", text=tmp_path / "t.txt"))
+    assert found["nll_nats"] == pytest.approx(expected, rel=1e-6)
+    assert (found["num_targets"], found["num_units"], found["num_dropped"]) == (6, 6, 1)
+    assert found["metrics"]["bpc"] == pytest.approx(expected / 6 / np.log(2), rel=1e-6)
+    assert found["text"]["reading"] == "one token per character"
+
+
+def test_a_split_in_another_order_of_tokens_is_the_same_text(tmp_path: Path) -> None:
+    for split, text in (("train", "ab é\n"), ("valid", "ab"), ("test", "bé a\nab")):
+        (tmp_path / f"{split}.txt").write_text(text)
+    spec = {"kind": "chars", "name": "mine", **{s: str(tmp_path / f"{s}.txt") for s in ("train", "valid", "test")}}
+    corpus = data.load(data.prepare(spec))
+    kept_model(tmp_path / "same", list(corpus.vocabulary))
+    same = scoring.run(scoring.Request(checkpoint=tmp_path / "same", corpus=corpus))
+    text = scoring.run(scoring.Request(checkpoint=tmp_path / "same", text=tmp_path / "test.txt"))
+    assert same["nll_nats"] == text["nll_nats"]
+    kept_model(tmp_path / "turned", list(reversed(corpus.vocabulary)))
+    turned = scoring.run(scoring.Request(checkpoint=tmp_path / "turned", corpus=corpus))
+    text = scoring.run(scoring.Request(checkpoint=tmp_path / "turned", text=tmp_path / "test.txt"))
+    assert turned["nll_nats"] == text["nll_nats"]
+    kept_model(tmp_path / "fewer", ["a", "b"])
+    with pytest.raises(CheckpointError, match=r"lacks 3 of mine's 5, such as '\\n'"):
+        scoring.run(scoring.Request(checkpoint=tmp_path / "fewer", corpus=corpus))
+
+
+def test_every_protocol_is_known_to_the_command(tmp_path: Path) -> None:
+    kept_model(tmp_path / "c", VOCABULARY)
+    (tmp_path / "t.txt").write_text("ab é\nba" * 40)
+    found = {}
+    for protocol in ("exact", "official", "streams"):
+        run = harness(
+            "evaluate",
+            tmp_path / "c",
+            "--text",
+            tmp_path / "t.txt",
+            "--protocol",
+            protocol,
+            "--device",
+            "cpu",
+            "--json",
+        )
+        assert run.exit_code == 0, run.output
+        found[protocol] = json.loads(run.stdout)
+        assert found[protocol]["protocol"] == protocol
+    assert found["official"]["num_units"] == found["exact"]["num_units"] + 1
+    assert found["official"]["nll_nats"] == pytest.approx(found["exact"]["nll_nats"], rel=1e-6)
+    assert harness("evaluate", tmp_path / "c", "--text", tmp_path / "t.txt", "--device", "cpu").stdout.count("\n") > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "give either --dataset or --text"),
+        (["--text", "TEXT", "--dataset", "enwik8"], "give either --dataset or --text"),
+        (["--text", "TEXT", "--split", "valid"], "--split goes with --dataset"),
+        (["--dataset", "enwik8", "--unknown", "x"], "--unknown goes with --text"),
+        (["--text", "TEXT", "--batch", "10"], "--batch goes with --protocol official, not exact"),
+        (["--text", "SHORT"], "a split of 1 tokens has nothing to predict"),
+        (["--text", "TEXT", "--device", "tpu"], "device 'tpu' is unknown"),
+        (["--dataset", "enwik9"], "Did you mean 'enwik8'?"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(tmp_path: Path, options: list[str], message: str) -> None:
+    kept_model(tmp_path / "c", VOCABULARY)
+    (tmp_path / "TEXT").write_text("ab é")
+    (tmp_path / "SHORT").write_text("a")
+    words = [str(tmp_path / word) if word in ("TEXT", "SHORT") else word for word in options]
+    run = harness("evaluate", tmp_path / "c", *words)
+    assert run.exit_code == 2
+    assert message in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_folder_that_is_no_checkpoint_is_told_before_anything_is_prepared(tmp_path: Path) -> None:
+    run = harness("evaluate", tmp_path, "--dataset", "enwik8")
+    assert (run.exit_code, "is not a checkpoint" in run.stderr) == (2, True)
+    assert harness("sample", tmp_path, "--prompt", "x").exit_code == 2
+
+
+def test_weights_that_are_not_finite_are_no_score(tmp_path: Path) -> None:
+    model = kept_model(tmp_path / "c", VOCABULARY)
+    broken = {name: value * np.nan for name, value in model.state_dict().items()}
+    checkpoint.save(tmp_path / "c", {"model": broken}, {"model": BLOCK, "vocabulary": VOCABULARY})
+    (tmp_path / "t.txt").write_text("abab")
+    with pytest.raises(CheckpointError, match=r"its loss on .* is nan"):
+        scoring.run(scoring.Request(checkpoint=tmp_path / "c", text=tmp_path / "t.txt"))
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        ({"model": None}, "does not say what model it holds"),
+        ({"model": {**BLOCK, "builder": "gru"}}, "its model cannot be built"),
+        ({"model": {**BLOCK, "hidden": 0}}, "its model cannot be built"),
+        ({"model": {**BLOCK, "layers": 2}}, "lacks 'layers.1"),
+        ({"vocabulary": []}, "holds no vocabulary"),
+    ],
+)
+def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, meta: dict[str, Any], message: str) -> None:
+    model = kept_model(tmp_path / "c", VOCABULARY)
+    index = {"model": BLOCK, "vocabulary": VOCABULARY, **meta}
+    checkpoint.save(tmp_path / "c", {"model": model.state_dict()}, index)
+    with pytest.raises(CheckpointError, match=message):
+        kept.load(tmp_path / "c", device="cpu")
+
+
+def test_a_text_file_that_is_too_short_for_its_streams_is_refused(tmp_path: Path) -> None:
+    kept_model(tmp_path / "c", VOCABULARY)
+    (tmp_path / "t.txt").write_text("ab")
+    request = scoring.Request(checkpoint=tmp_path / "c", text=tmp_path / "t.txt", protocol="official", batch=10)
+    with pytest.raises(DataError, match="too short for 10 streams"):
+        scoring.run(request)
+
+
+def test_samples_are_text_and_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    kept_model(tmp_path / "c", VOCABULARY)
+    words = ("sample", tmp_path / "c", "--prompt", "ab", "--tokens", 30, "--device", "cpu")
+    first = harness(*words, "--seed", 4)
+    assert first.exit_code == 0, first.output
+    assert len(first.stdout) == 31, "thirty characters and the line's end"
+    assert first.stdout == harness(*words, "--seed", 4).stdout
+    assert first.stdout != harness(*words, "--seed", 5).stdout
+    greedy = harness(*words, "--temperature", 0).stdout
+    assert greedy == harness(*words, "--temperature", 0, "--seed", 9).stdout
+    stranger = harness(*words[:2], "--prompt", "xyz")
+    assert (stranger.exit_code, "prompt's 'x' is not among" in stranger.stderr) == (2, True)
+
+
+def test_a_greedy_sample_is_what_the_whole_text_predicts(tmp_path: Path) -> None:
+    """Without carried state: each next token is the likeliest after all of the text so far."""
+    model = kept_model(tmp_path / "c", VOCABULARY)
+    ids = [2, 3]
+    with torch.no_grad():
+        for _ in range(12):
+            h, _ = model.features(torch.tensor(ids).unsqueeze(1), model.initial_state(1))
+            ids.append(int(model.log_probs(h[-1]).argmax()))
+    expected = "".join(VOCABULARY[token] for token in ids[2:])
+    run = harness("sample", tmp_path / "c", "--prompt", "ab", "--tokens", 12, "--temperature", 0, "--device", "cpu")
+    assert run.stdout == expected + "\n"
