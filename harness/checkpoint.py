@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import shards
 from harness.atomic import write_atomic
 from harness.errors import CheckpointError
 
@@ -74,7 +75,11 @@ def read_index(folder: Path) -> dict[str, Any]:
     if index.get("schema") != SCHEMA:
         raise CheckpointError(f"{path} has schema {index.get('schema')!r}; this version reads {SCHEMA}")
     for group, entry in index["files"].items():
-        if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file", "sha256")):
+        if isinstance(entry, dict) and shards.is_sharded(entry):
+            wrong = shards.flaw(entry)
+            if wrong is not None:
+                raise CheckpointError(f"{path}: cannot be read: {wrong}")
+        elif not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file", "sha256")):
             raise CheckpointError(f"{path} names no file and sha256 for {group!r}")
     return index
 
@@ -102,7 +107,14 @@ def fingerprint(folder: Path) -> str:
     files = read_index(folder)["files"]
     if "model" not in files:
         raise CheckpointError(f"{folder / INDEX} names no model file")
-    return str(files["model"]["sha256"])
+    entry = files["model"]
+    return shards.fingerprint(entry) if shards.is_sharded(entry) else str(entry["sha256"])
+
+
+def precision(index: Mapping[str, Any]) -> str:
+    """The dtype the weights were stored in: 16 bits where they were exported so, though they are read as float32."""
+    entry = index["files"].get("model", {})
+    return str(entry["dtype"] if shards.is_sharded(entry) else index.get("dtype", "float32"))
 
 
 def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, torch.Tensor]:
@@ -113,6 +125,8 @@ def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, 
     entry = index["files"].get(group)
     if entry is None:
         raise CheckpointError(f"{folder / INDEX} names no {group} file")
+    if shards.is_sharded(entry):
+        return shards.load(folder, entry)
     path = _checked(folder, entry)
     try:
         return load_file(path)

@@ -62,6 +62,22 @@ set_option = click.option(
 )  # fmt: skip
 
 
+def budget_options(command: Any) -> Any:
+    """How long a run may take, in all and this time, and where its checkpoints come from."""
+    for option in (
+        click.option("--resume-from", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
+                     help="Go on from the checkpoints of this runs/RUN_ID folder, carried from elsewhere."),
+        click.option("--leg", "leg_s", type=float, metavar="SECONDS",
+                     help="Save and stop after so long; the same command goes on from there."),
+        click.option("--tokens-per-s", type=float, metavar="N",
+                     help="With --time-budget: plan for this rate instead of measuring one."),
+        click.option("--time-budget", "time_budget_s", type=float, metavar="SECONDS",
+                     help="Plan the schedule into this time; the plan is kept for every leg that follows."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 @click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
@@ -80,6 +96,7 @@ def main() -> None:
 @click.option("--again", is_flag=True, help="Repeat finished runs; their old records are kept in history.")
 @click.option("--sensors/--no-sensors", default=True, help="Watch the hardware meanwhile; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
+@budget_options
 def run(
     suite: str,
     profile: str | None,
@@ -92,13 +109,16 @@ def run(
     again: bool,
     sensors: bool,
     quiet: bool,
+    **limits: Any,
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard."""
-    from harness import data, progress
+    from harness import data, limited, progress
     from harness import device as devices
     from harness.run import Plan, SuiteInterrupted, run_suite
     from harness.store import Store
     from harness.suite import check_vocabulary, load, resolve
+
+    within = limited.Limits(**limits)
 
     loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
     chosen = devices.resolve(device)
@@ -108,10 +128,11 @@ def run(
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
         check_vocabulary(loaded, data.read_manifest(prepared)["alphabet_size"])
-        records = run_suite(Plan(specs, prepared, Store(results), again, sensors), reporter)
+        specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
+        records = run_suite(Plan(specs, prepared, Store(results), again, sensors, within.deadline), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
-        click.echo(_interruption(interrupted.run_id, saved=interrupted.saved), err=True)
+        click.echo(within.farewell(interrupted, Store(results)), err=True)
         sys.exit(EXIT_INTERRUPTED)
     finally:
         reporter.stop()
@@ -241,7 +262,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1, metavar="[KERNEL]...")
-@click.option("--case", "cases", multiple=True, metavar="NAME", help="This case or entry only; may be repeated.")
+@click.option("--case", "--entry", "cases", multiple=True, metavar="NAME", help="This one only; may be repeated.")
 @click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), default="float32")
 @click.option("--quick", is_flag=True, help="Small cases and few rounds: seconds instead of minutes.")
@@ -251,8 +272,13 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 @click.option("--check", "baseline", type=click.Path(path_type=Path), help="Hold the ratios to this baseline.")
 @click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
 @click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
+@click.option("--speed", multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated.")
+@click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
+@click.option("--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, metavar="S",
+              help="With loop: how long each variant is timed.")  # fmt: skip
 def bench(**options: Any) -> None:
-    """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way.
+    """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way;
+    or the whole training loop of the paper's models at full size, on random tokens (loop).
 
     `harness bench sensors` says what being watched costs: the same steps with the sampler and without.
 
@@ -264,6 +290,73 @@ def bench(**options: Any) -> None:
 
     request = command.Request(**options)
     sys.exit(command.run(request, show=click.echo, say=lambda text: click.echo(text, err=True)))
+
+
+@main.command()
+@click.argument("suite")
+@profile_option
+@click.option("--entry", required=True, help="The entry whose settings are searched.")
+@click.option(
+    "--over", multiple=True, metavar="KEY=V1,V2,...", help="An axis of the grid, such as recipe.lr=1e-3,2e-3."
+)
+@click.option("--tokens", type=click.IntRange(1), help="How long each trial trains, in tokens.")
+@click.option("--seed", "seeds", multiple=True, type=int, help="A seed for every trial; may be repeated.")
+@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
+@set_option
+@results_option
+@data_option
+@click.option("--quiet", is_flag=True, help="Print the table only.")
+def search(suite: str, data_path: str | None, results: Path, quiet: bool, **asked: Any) -> None:
+    """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
+    from harness import data, progress
+    from harness import device as devices
+    from harness import search as room
+    from harness.run import Plan, SuiteInterrupted, run_suite
+    from harness.store import Store
+
+    path, roots = _suite_path(suite), data.search_roots(data_path)
+    request = room.Request(suite=path, roots=roots, **{**asked, "device": devices.resolve(asked["device"])})
+    found = room.trials(request)
+    specs = [trial.spec for trial in found]
+    reporter = progress.reporter(quiet=quiet)
+    try:
+        lines = data.download_lines(reporter.note)
+        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
+        records = run_suite(Plan(specs, prepared, Store(room.trials_folder(results))), reporter)
+    except SuiteInterrupted as interrupted:
+        reporter.stop()
+        click.echo(
+            f"harness: stopped; {interrupted.run_id} and the trials after it go on with the same command", err=True
+        )
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        reporter.stop()
+    table = room.rows(found, records)
+    said = room.verdict(table, room.axes(request.over, request.entry), specs[0].label.metrics[0])
+    click.echo(room.render(request, table, said), nl=False)
+    click.echo(f"saved {room.write(results, request, table, said)}", err=True)
+    if any(record.status == "failed" for record in records):
+        sys.exit(EXIT_FAILED_RUN)
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the shards.")
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), default="float16", show_default=True)
+@click.option("--shard-mib", type=click.FloatRange(0.125, 4096), default=15.0, show_default=True, metavar="N",
+              help="Largest size of a file, in MiB.")  # fmt: skip
+@json_option
+def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: bool) -> None:
+    """Write the weights of CHECKPOINT, or of the best model of a run's folder, in 16 bits and in small files.
+
+    The folder it makes is a checkpoint again: a suite's `checkpoint:` reads it.
+    """
+    from harness import export as room
+
+    made = room.export(room.find(checkpoint), out, dtype=dtype, shard_bytes=int(shard_mib * 2**20))
+    entry = made["files"]["model"]
+    said = {key: entry[key] for key in ("dtype", "largest_rounding")}
+    _print_mapping({"folder": str(out), "shards": len(entry["shards"]), **said}, as_json)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -343,12 +436,6 @@ def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) ->
     path = board.save(store)
     _warn_of(store.problems)
     click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
-
-
-def _interruption(run_id: str, *, saved: bool) -> str:
-    if saved:
-        return f"harness: stopped; {run_id} is saved and the same command goes on from there"
-    return f"harness: stopped; {run_id} goes on from its last checkpoint with the same command"
 
 
 def _warn_of(problems: list[str]) -> None:

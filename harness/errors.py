@@ -33,3 +33,7 @@ class NotComparableError(HarnessError):
     """A gate that cannot say yes or no: a missing baseline or run, another protocol, other code."""
 
     exit_code = 3
+
+
+class BudgetError(HarnessError):
+    """A time budget or a leg that is too short for what it should hold, or a plan that cannot be followed."""

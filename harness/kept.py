@@ -66,8 +66,11 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> Kept:
     )
 
 
-def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> None:
-    """Put a checkpoint's weights into a run's model, once its vocabulary is the dataset's, its config the entry's."""
+def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> str:
+    """Put a checkpoint's weights into a run's model, once its vocabulary is the dataset's, its config the entry's.
+
+    Returns the dtype they were stored in.
+    """
     assert spec.checkpoint is not None
     folder = Path(spec.checkpoint)
     index = checkpoint.read_index(folder)
@@ -82,6 +85,7 @@ def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> None:
     if difference is not None:
         raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
     checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
+    return checkpoint.precision(index)
 
 
 def model_config(block: Mapping[str, Any]) -> Any:

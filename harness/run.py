@@ -11,15 +11,16 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from harness import code, rusage
-from harness.errors import StoreError
+from harness.errors import BudgetError, StoreError
+from harness.legs import Leg
 from harness.progress import Reporter
 from harness.store import Store
 from harness.types import RunRecord, RunSpec
@@ -41,11 +42,11 @@ STOP_GRACE_S = 60.0
 
 
 class SuiteInterrupted(Exception):  # noqa: N818 - a request that was granted, not an error
-    """The user asked to stop. `saved` says whether the run in progress can be taken up again."""
+    """The user asked to stop, or the leg is over. `saved`: whether the run in progress can be taken up again."""
 
-    def __init__(self, run_id: str, *, saved: bool) -> None:
+    def __init__(self, run_id: str, *, saved: bool, leg_over: bool = False) -> None:
         super().__init__(run_id)
-        self.run_id, self.saved = run_id, saved
+        self.run_id, self.saved, self.leg_over = run_id, saved, leg_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class Plan:
     store: Store
     again: bool = False
     sensors: bool = True
+    leg: Leg | None = None
 
 
 def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
@@ -71,6 +73,8 @@ def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
     records, problems = [], []
     with _sigterm_as_interrupt():
         for spec in plan.specs:
+            if plan.leg is not None and plan.leg.left_s() <= 0 and not _is_done(spec, plan):
+                raise SuiteInterrupted(spec.run_id, saved=True, leg_over=True)
             try:
                 with plan.store.lock(spec.run_id):
                     records.append(_run_one(spec, plan, reporter))
@@ -83,6 +87,11 @@ def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
     if problems:
         raise StoreError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     return records
+
+
+def _is_done(spec: RunSpec, plan: Plan) -> bool:
+    found = None if plan.again else plan.store.find(spec.run_id)
+    return found is not None and found.status in FINAL
 
 
 def _run_one(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
@@ -126,6 +135,46 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     folder.mkdir(parents=True, exist_ok=True)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     last_words: deque[str] = deque(maxlen=40)
+    left_s = None if plan.leg is None else plan.leg.left_s()
+    job = Job(spec, plan.prepared, plan.store.root, code.installed(), plan.sensors, left_s)
+    returncode, usage = _talk(job, folder / "worker.log", last_words, reporter.event)
+    if returncode == EXIT_INTERRUPTED:
+        raise SuiteInterrupted(spec.run_id, saved=True, leg_over=plan.leg is not None)
+    record = plan.store.find(spec.run_id)
+    if record is not None and record.started_at >= started_at:
+        # The kernel's own account of the worker, to hold the sensors' against; it exists only once the worker is gone.
+        plan.store.amend(spec.run_id, rusage=usage)
+        return plan.store.find(spec.run_id) or record
+    return _death_record(spec, plan, started_at, returncode, last_words)
+
+
+def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float) -> dict[str, Any]:
+    """Rates of one run on this machine, as `harness.calibration` measures them in about `seconds` per part.
+
+    Raises BudgetError with the worker's last words where it could not, SuiteInterrupted on Ctrl-C or SIGTERM.
+    """
+    folder = store.run_folder(spec.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    last_words: deque[str] = deque(maxlen=40)
+    rates: dict[str, Any] = {}
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "rates":
+            rates.update(event["rates"])
+
+    job = Job(spec, prepared, store.root, code.installed(), sensors=False, calibrate_s=seconds)
+    with _sigterm_as_interrupt():
+        returncode, _ = _talk(job, folder / "calibration.log", last_words, on_event)
+    if not rates:
+        said = next((line for line in reversed(last_words) if line.strip()), f"it ended with status {returncode}")
+        raise BudgetError(f"{spec.label.entry}: its speed could not be measured: {said.strip()}"[:500])
+    return rates
+
+
+def _talk(
+    job: Job, log: Path, last_words: deque[str], on_event: Callable[[dict[str, Any]], None]
+) -> tuple[int, dict[str, Any] | None]:
+    """One worker from start to end. Returns its exit status and usage; leaves neither process nor pipe behind."""
     process = subprocess.Popen(
         # -P: a folder called `models` where the user stands must not be taken for ours.
         [sys.executable, "-P", "-m", "harness.worker"],
@@ -140,30 +189,22 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     )
     assert process.stdout
     assert process.stderr
-    reader = threading.Thread(target=_drain, args=(process.stderr, last_words, folder / "worker.log"), daemon=True)
+    reader = threading.Thread(target=_drain, args=(process.stderr, last_words, log), daemon=True)
     reader.start()
     try:
-        _send(process, Job(spec, plan.prepared, plan.store.root, code.installed(), plan.sensors))
+        _send(process, job)
         for line in process.stdout:
-            reporter.event(json.loads(line))
+            on_event(json.loads(line))
         usage = rusage.reap(process)
-        returncode = process.returncode
+        return process.returncode, usage
     except (KeyboardInterrupt, BrokenPipeError) as reason:
         # A closed pipe: whoever read our progress is gone, and the rest could not be told anyway.
         saved = _stop(process)
         if isinstance(reason, BrokenPipeError):
             raise
-        raise SuiteInterrupted(spec.run_id, saved=saved) from None
+        raise SuiteInterrupted(job.spec.run_id, saved=saved) from None
     finally:
         _close(process, reader)
-    if returncode == EXIT_INTERRUPTED:
-        raise SuiteInterrupted(spec.run_id, saved=True)
-    record = plan.store.find(spec.run_id)
-    if record is not None and record.started_at >= started_at:
-        # The kernel's own account of the worker, to hold the sensors' against; it exists only once the worker is gone.
-        plan.store.amend(spec.run_id, rusage=usage)
-        return plan.store.find(spec.run_id) or record
-    return _death_record(spec, plan, started_at, returncode, last_words)
 
 
 def _environment() -> dict[str, str]:

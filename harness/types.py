@@ -154,7 +154,8 @@ class RunSpec:
     dataset is the suite's dataset block; dataset_identity is what `harness.data.identify` says of
     its content (a registered name, or checksums of the user's files). Exactly one of recipe and
     checkpoint is set, except for models that need neither (the oracle), where both are None. kernels are
-    ops to time after scoring: they change no number.
+    ops to time after scoring: they change no number. plan says how the recipe was fitted into a time budget, and
+    stays outside the identity: the recipe that came of it is what names the run.
     """
 
     label: Label
@@ -172,6 +173,7 @@ class RunSpec:
     checkpoint_every_s: float = 60.0
     kernels: tuple[str, ...] = ()
     speed: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] | None = None
 
     @property
     def identity(self) -> dict[str, Any]:

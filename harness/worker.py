@@ -15,18 +15,21 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import legs
 from harness.errors import HarnessError, SuiteError
-from harness.types import RunRecord, RunSpec
+from harness.partial import SCORES, KeptScores
+from harness.types import RunRecord, RunSpec, content_hash
 
 if TYPE_CHECKING:
     from harness.meter import Meter
     from harness.recipe import Recipe
-    from harness.train import Progress
+    from harness.train import Progress, Trainer
+    from harness.types import Score
 
 EXIT_INTERRUPTED = 75
 """sysexits.h EX_TEMPFAIL: stopped on request, and can be taken up again."""
@@ -39,7 +42,8 @@ Stop = Callable[[], bool]
 class Job:
     """What a worker is told: the spec, the prepared data's folder, the results tree, the installed code.
 
-    sensors: whether the hardware is watched.
+    sensors: whether the hardware is watched. left_s: seconds until the worker must begin to save, None for as long as
+    it takes. calibrate_s: measure how fast the run would go, for about so long per part, instead of running it.
     """
 
     spec: RunSpec
@@ -47,6 +51,8 @@ class Job:
     results: Path
     code: Mapping[str, str]
     sensors: bool = True
+    left_s: float | None = None
+    calibrate_s: float | None = None
 
     def to_line(self) -> str:
         return json.dumps(
@@ -56,14 +62,23 @@ class Job:
                 "results": str(self.results),
                 "code": dict(self.code),
                 "sensors": self.sensors,
+                "left_s": self.left_s,
+                "calibrate_s": self.calibrate_s,
             }
         )
 
     @classmethod
     def from_line(cls, line: str) -> Job:
         value = json.loads(line)
-        spec, prepared, results = RunSpec.from_json(value["spec"]), Path(value["prepared"]), Path(value["results"])
-        return cls(spec, prepared, results, dict(value["code"]), bool(value["sensors"]))
+        return cls(
+            RunSpec.from_json(value["spec"]),
+            Path(value["prepared"]),
+            Path(value["results"]),
+            dict(value["code"]),
+            bool(value["sensors"]),
+            value["left_s"],
+            value["calibrate_s"],
+        )
 
 
 def main() -> int:
@@ -71,10 +86,14 @@ def main() -> int:
     emit = _claim_stdout()
     job = Job.from_line(_read_line(0))
     stop = _watch_for_stop()
+    if job.left_s is not None:
+        stop = legs.ending(job.left_s - _reserve_s(job.spec), stop)
     from harness.store import Store
     from harness.train import Interrupted
 
     store = Store(job.results)
+    if job.calibrate_s is not None:
+        return _calibrate(job, store.run_folder(job.spec.run_id) / "calibration", emit, stop)
     try:
         record = run(job, store.run_folder(job.spec.run_id), emit, stop)
     except Interrupted as reason:
@@ -127,6 +146,37 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     return record
 
 
+def _reserve_s(spec: RunSpec) -> float:
+    """Kept at a leg's end: two checkpoints' time, since the last one may come just after another."""
+    return 2 * float(spec.plan["rates"]["save_s"]) if spec.plan is not None else 0.0
+
+
+def _calibrate(job: Job, folder: Path, emit: Emit, stop: Stop) -> int:
+    """Measure in place of running; what went wrong is the last line on standard error."""
+    import shutil
+
+    from harness import calibration
+    from harness.train import Diverged, Interrupted
+
+    spec, seconds = job.spec, job.calibrate_s or 0.0
+    try:
+        model, corpus = _load(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
+
+        def make_trainer(hooks: Any) -> Trainer:
+            return _trainer(spec, model, corpus, folder, job.code["source_sha256"], hooks)
+
+        rates = calibration.measure(spec, model, corpus, make_trainer, folder, seconds=seconds, stop=stop)
+    except Interrupted:
+        return EXIT_INTERRUPTED
+    except (HarnessError, Diverged) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    emit({"event": "rates", "rates": rates})
+    return 0
+
+
 def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, meter: Meter) -> None:
     """Do the work of one run, putting each part into the record as soon as it is known."""
     spec = job.spec
@@ -136,7 +186,9 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, met
         with meter.phase("train"):
             _train(record, model, corpus, folder, emit, stop)
     with meter.phase("evaluate"):
-        record.scores = _evaluate(spec, model, corpus, emit, stop)
+        kept = KeptScores(folder / "checkpoints" / SCORES, _scored_thing(record))
+        record.scores = _evaluate(spec, model, corpus, kept, emit, stop)
+        kept.forget()
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
         if spec.recipe is not None:
@@ -178,19 +230,16 @@ def _load(record: RunRecord, job: Job, emit: Emit) -> tuple[Any, Any]:
         "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
     }
     if spec.recipe is None and spec.checkpoint is not None:
-        kept.load_for(spec, model, corpus)
+        record.model["weights_dtype"] = kept.load_for(spec, model, corpus)
     return model, corpus
 
 
 def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
     """Fit, then put the kept weights back into the model. What training said stays in the record if it diverges."""
-    from pydantic import TypeAdapter
-
     from harness import checkpoint
     from harness.metrics import METRICS
-    from harness.recipe import Recipe
-    from harness.speed import applied, unverified
-    from harness.train import Diverged, Hooks, Trainer
+    from harness.speed import unverified
+    from harness.train import Diverged, Hooks
     from harness.types import Tally
 
     spec = record.spec
@@ -215,20 +264,9 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     def on_validation(row: dict[str, Any]) -> None:
         emit({"event": "validation", **row, "value": value(row["valid_nll_nats"])})
 
-    recipe = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {}))
-    trainer = Trainer(
-        model,
-        corpus,
-        recipe,
-        seed=spec.seed,
-        folder=folder / "checkpoints",
-        identity={**json.loads(json.dumps(spec.identity)), "code": record.code["source_sha256"]},
-        autocast=_autocast(spec),
-        speed=applied(spec.speed, spec.device),
-        loss_scale=spec.dtype == "float16",
-        checkpoint_every_s=spec.checkpoint_every_s,
-        hooks=Hooks(on_step, on_validation, stop),
-    )
+    hooks = Hooks(on_step, on_validation, stop)
+    trainer = _trainer(spec, model, corpus, folder / "checkpoints", record.code["source_sha256"], hooks)
+    recipe = trainer.recipe
     record.model["speed"], record.model["unverified"] = asdict(trainer.speed), unverified(trainer.speed)
     if trainer.resume():
         threads = trainer.progress.thread_counts
@@ -242,6 +280,29 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     checkpoint.load_into(model, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
     record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve
     record.training["checkpoint_sha256"] = checkpoint.fingerprint(best)
+
+
+def _trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Any) -> Trainer:
+    """The spec's training loop over its model, as it runs and as a calibration watches it."""
+    from pydantic import TypeAdapter
+
+    from harness.recipe import Recipe
+    from harness.speed import applied
+    from harness.train import Trainer
+
+    return Trainer(
+        model,
+        corpus,
+        TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})),
+        seed=spec.seed,
+        folder=folder,
+        identity={**json.loads(json.dumps(spec.identity)), "code": code_sha256},
+        autocast=_autocast(spec),
+        speed=applied(spec.speed, spec.device),
+        loss_scale=spec.dtype == "float16",
+        checkpoint_every_s=spec.checkpoint_every_s,
+        hooks=hooks,
+    )
 
 
 def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
@@ -263,14 +324,23 @@ def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+def _scored_thing(record: RunRecord) -> str:
+    """A hash of what is scored, and by which code: scores of anything else are no use to a later leg."""
+    weights = (record.training or {}).get("checkpoint_sha256") or record.spec.checkpoint_sha256
+    return content_hash([record.spec.identity, record.code["source_sha256"], weights])
+
+
+def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+    """Rows of every split under every protocol; those that an earlier leg has scored are not scored again.
+
+    Adaptive protocols start from the others' scores and need all of them at hand.
+    """
     from pydantic import TypeAdapter
 
     from harness.adapt import score_adapted
     from harness.evaluate import Tick, score_splits
     from harness.protocol import Evaluation
     from harness.train import Interrupted
-    from harness.types import finite_or_none
 
     def on_start(split: str, protocol: str, num_targets: int) -> Tick:
         done = 0
@@ -287,9 +357,18 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) ->
 
     evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
     metrics, splits = spec.label.metrics, evaluation.splits
-    scores = score_splits(model, corpus.splits, evaluation, metrics, on_start=on_start)
+    rows, scores = [], []
+    for protocol in evaluation.protocols:
+        for split in splits:
+            row = kept.find(protocol, split) if evaluation.adaptive is None else None
+            if row is None:
+                piece = replace(evaluation, protocols=(protocol,), splits=(split,))
+                scores += score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
+                row = _score_row(scores[-1])
+                kept.add(row)
+            rows.append(row)
     if evaluation.adaptive is not None:
-        scores += score_adapted(
+        adapted = score_adapted(
             model,
             corpus.splits,
             evaluation.adaptive,
@@ -299,15 +378,19 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, emit: Emit, stop: Stop) ->
             static=scores,
             on_start=on_start,
         )
-    rows = []
-    for found in scores:
-        row = asdict(found)
-        if found.adaptation is None:
-            del row["adaptation"]
-        for part in ("metrics", "std_errors"):
-            row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
-        rows.append(row)
+        rows += [_score_row(found) for found in adapted]
     return rows
+
+
+def _score_row(found: Score) -> dict[str, Any]:
+    from harness.types import finite_or_none
+
+    row = asdict(found)
+    if found.adaptation is None:
+        del row["adaptation"]
+    for part in ("metrics", "std_errors"):
+        row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
+    return row
 
 
 def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from harness.bench.entries import ENTRIES, Entry
 from harness.errors import DeviceError, HarnessError
 from harness.timing import Budget
 
-TRAINING, SENSORS = "training", "sensors"
-ALONE = (TRAINING, SENSORS)
+TRAINING, LOOP, SENSORS = "training", "loop", "sensors"
+ALONE = (TRAINING, LOOP, SENSORS)
 """What is measured by itself, without kernels and without a gate."""
 EXIT_OK, EXIT_FAILED_KERNEL = 0, 1
 
@@ -29,6 +29,7 @@ LSTM_BUDGET = Budget(seconds=8.0, minimum=7, maximum=60, warmup=2)
 
 QUICK_BUDGET = Budget(seconds=1.0, minimum=7, maximum=40, warmup=2)
 TRAINING_BUDGET = Budget(seconds=60.0, minimum=5, maximum=20, warmup=2)
+QUICK_LOOP_S = 1.0
 QUICK_TRAINING_BUDGET = Budget(seconds=10.0, minimum=3, maximum=8, warmup=1)
 
 TURNS: dict[str, Any] = {"rounds": 10, "turn_s": 10.0}
@@ -53,6 +54,9 @@ class Request:
     baseline: Path | None = None
     update: bool = False
     keep_memory: bool = False
+    speed: tuple[str, ...] = ()
+    ablate: bool = False
+    seconds: float = 10.0
 
 
 def run(request: Request, *, show: Say, say: Say) -> int:
@@ -72,7 +76,7 @@ def run(request: Request, *, show: Say, say: Say) -> int:
         if name in names:
             if len(names) > 1 or request.baseline is not None:
                 raise HarnessError(f"bench {name} stands alone: without other kernels and without --check")
-            return {TRAINING: _training, SENSORS: _sensors}[name](request, show, say)
+            return {TRAINING: _training, LOOP: _loop, SENSORS: _sensors}[name](request, show, say)
     return _kernels(request, names, show, say)
 
 
@@ -186,6 +190,33 @@ def _training(request: Request, show: Say, say: Say) -> int:
     how = {"entries": [entry.to_json() for entry in entries], "quick": request.quick, "budget": asdict(budget)}
     _keep(request, TRAINING, machine.describe(device), rows, how, say)
     return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
+
+
+def _loop(request: Request, show: Say, say: Say) -> int:
+    from harness import machine
+    from harness.bench import loops
+    from harness.bench.full_size import LOOPS
+    from harness.speed import Speed
+
+    if not request.cases:
+        raise HarnessError(f"bench loop runs full-size models: name one with --entry: {', '.join(LOOPS)}")
+    for name in request.cases:
+        _known(name, LOOPS, "entry")
+    switches = [field.name for field in fields(Speed)]
+    for name in request.speed:
+        _known(name, switches, "switch")
+    if request.dtype == "float64":
+        raise DeviceError("bench loop is measured in float32, bfloat16 or float16")
+    device = _device(request.device)
+    speed = Speed(**{name: name in request.speed or getattr(Speed(), name) for name in switches})
+    ways = loops.variants(request.dtype, speed, device, ablate=request.ablate)
+    entries = [LOOPS[name] for name in request.cases]
+    seconds = min(request.seconds, QUICK_LOOP_S) if request.quick else request.seconds
+    rows = loops.measure(entries, ways, device=device, seconds=seconds, threads=request.threads, say=say)
+    show(loops.table(rows))
+    how = {"entries": [entry.to_json() for entry in entries], "seconds": seconds, "ablate": request.ablate}
+    _keep(request, LOOP, machine.describe(device), rows, how, say)
+    return EXIT_FAILED_KERNEL if any(row["status"] == loops.FAILED for row in rows) else EXIT_OK
 
 
 def _sensors(request: Request, show: Say, say: Say) -> int:

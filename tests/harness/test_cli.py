@@ -143,6 +143,14 @@ def test_a_missing_dataset_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (["data", "import", "enwik8", "/nowhere/enwik8"], "/nowhere/enwik8"),
         (["data", "verify", "nothing"], "nothing"),
         (["describe", "/nowhere.yaml"], "there is no such file"),
+        (["run", "calibration", "--tokens-per-s", "5"], "give --time-budget as well"),
+        (["run", "calibration", "--leg", "-5"], "a leg must be positive seconds"),
+        (["search", "calibration", "--entry", "qrnn"], "nothing to search"),
+        (
+            ["search", "calibration", "--entry", "oracle", "--over", "model.order=1,2"],
+            "an oracle is that of its own data",
+        ),
+        (["export", "/nowhere", "--out", "/tmp/nothing"], "is not a checkpoint"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_two(arguments: list[str], said: str) -> None:
@@ -151,6 +159,20 @@ def test_bad_input_is_one_line_and_exit_two(arguments: list[str], said: str) -> 
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout == ""
+
+
+def test_export_takes_a_checkpoint_or_a_run_and_never_overwrites(tmp_path: Path) -> None:
+    import torch
+
+    from harness import checkpoint
+
+    checkpoint.save(tmp_path / "run" / "checkpoints" / "best", {"model": {"w": torch.ones(3)}}, {})
+    done = call("export", tmp_path / "run", "--out", tmp_path / "out", "--dtype", "bfloat16", "--json")
+    assert json.loads(done.stdout) == {
+        "folder": str(tmp_path / "out"), "shards": 1, "dtype": "bfloat16", "largest_rounding": 0.0
+    }  # fmt: skip
+    again = call("export", tmp_path / "run", "--out", tmp_path / "out")
+    assert (again.exit_code, "is not empty" in again.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("what", ["suites", "models", "datasets", "metrics"])

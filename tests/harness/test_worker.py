@@ -9,6 +9,7 @@ import torch
 
 import kernels
 from harness import code, data
+from harness.export import export
 from harness.suite import load, resolve
 from harness.types import RunRecord
 from harness.worker import Job, run
@@ -112,6 +113,19 @@ def test_a_checkpoint_of_another_config_is_refused_though_its_weights_fit(tmp_pa
         other, _ = run_here(make_job(tmp_path / "other", text.replace(old, new)))
         assert other.status == "failed"
         assert f"{best}: holds another model: {said}" in str(other.error)
+
+
+def test_weights_carried_in_16_bits_score_nearly_the_same_and_the_record_says_so(tmp_path: Path) -> None:
+    trained = make_job(tmp_path)
+    record, _ = run_here(trained)
+    export(trained.results / "run" / "checkpoints" / "best", tmp_path / "out", dtype="float16", shard_bytes=1 << 20)
+    text = SUITE[: SUITE.index("    recipe:")] + f"    checkpoint: {tmp_path / 'out'}\n"
+    loaded, _ = run_here(make_job(tmp_path / "loaded", text))
+    assert (loaded.status, loaded.error) == ("finished", None)
+    assert (loaded.model["dtype"], loaded.model["weights_dtype"]) == ("float32", "float16")
+    ours, theirs = (each.scores[0]["metrics"]["bpc"] for each in (loaded, record))
+    assert ours == pytest.approx(theirs, abs=1e-3)
+    assert ours != theirs
 
 
 def test_a_checkpoint_that_does_not_name_its_model_is_refused(tmp_path: Path) -> None:

@@ -51,6 +51,19 @@ def test_editors_are_told_of_the_schema(path: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=suite.schema.json\n")
 
 
+def test_the_suites_to_search_from_are_what_they_say() -> None:
+    """The small QRNN for the CPU, and the LSTM that is to go below the paper with no more parameters."""
+    folder = ROOT / "suites" / "search"
+    assert [path.stem for path in sorted(folder.glob("*.yaml"))] == ["ptb-char-beyond", "ptb-char-qrnn-6x256"]
+    [small], [beyond] = (load(folder / f"{name}.yaml").entries for name in ("ptb-char-qrnn-6x256", "ptb-char-beyond"))
+    assert (small.model["layers"], small.model["hidden"], small.published) == (6, 256, None)
+    full = next(entry for entry in load(ROOT / "suites" / "ptb-char.yaml").entries if entry.name == "awd-lstm")
+    assert beyond.model == full.model
+    assert load(folder / "ptb-char-qrnn-6x256.yaml").evaluation["splits"] == ["valid"]
+    for path in folder.glob("*.yaml"):
+        assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=../suite.schema.json\n")
+
+
 OFFICIAL = {
     # suite, entry: layers, hidden, embedding, lr, decay_at, epochs, bptt, dropout i / h / o, weight drop
     ("ptb-char", "awd-lstm"): (3, 1000, 200, 2e-3, [300, 400], 500, 150, (0.1, 0.25, 0.1), 0.5),

@@ -1,0 +1,103 @@
+"""The paper's models at their full size, as training loops to time on random tokens. Imports no torch.
+
+Recipes: salesforce/awd-lstm-lm, README; the 6-layer QRNN's is the LSTM's, since none was published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullSize:
+    """A model and what of its recipe decides its speed, over `vocab_size` symbols.
+
+    zipf: exponent of the symbols' distribution, p(rank r) ~ r ** -zipf, ids being ranks. epoch_tokens and epochs are
+    those of the full recipe, from which hours are told.
+    """
+
+    name: str
+    builder: str
+    model: Mapping[str, Any]
+    batch: int
+    bptt: int
+    lr: float
+    weight_decay: float
+    vocab_size: int
+    zipf: float
+    epoch_tokens: int
+    epochs: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _dropout(hidden: float, output: float, weight: float) -> dict[str, float]:
+    return {"embedding": 0.0, "input": 0.1, "hidden": hidden, "output": output, "weight": weight}
+
+
+# Exponents at which Zipf's law has the entropy of the symbols: 4.33 bit for Penn Treebank's 50 characters, 5.08 for
+# enwik8's 205 bytes; words follow it with an exponent of 1.
+PTB_ZIPF, ENWIK8_ZIPF, WORD_ZIPF = 1.115, 1.214, 1.0
+
+
+def _ptb(name: str, builder: str, layers: int, hidden: int, embedding: int) -> FullSize:
+    return FullSize(
+        name=name,
+        builder=builder,
+        model={"layers": layers, "hidden": hidden, "embedding": embedding, "dropout": _dropout(0.25, 0.1, 0.5)},
+        batch=128,
+        bptt=150,
+        lr=2e-3,
+        weight_decay=1.2e-6,
+        vocab_size=50,
+        zipf=PTB_ZIPF,
+        epoch_tokens=5_017_482,
+        epochs=500,
+    )
+
+
+LOOPS: Mapping[str, FullSize] = {
+    each.name: each
+    for each in (
+        _ptb("ptb-char-lstm-3x1000", "awd-lstm", 3, 1000, 200),
+        _ptb("ptb-char-qrnn-6x1024", "qrnn", 6, 1024, 128),
+        FullSize(
+            name="enwik8-lstm-3x1840",
+            builder="awd-lstm",
+            model={"layers": 3, "hidden": 1840, "embedding": 400, "dropout": _dropout(0.1, 0.4, 0.2)},
+            batch=128,
+            bptt=200,
+            lr=1e-3,
+            weight_decay=1.2e-6,
+            vocab_size=205,
+            zipf=ENWIK8_ZIPF,
+            epoch_tokens=90_000_000,
+            epochs=50,
+        ),
+        FullSize(
+            name="wikitext-103-qrnn-4x2500",
+            builder="qrnn",
+            model={
+                "layers": 4,
+                "hidden": 2500,
+                "embedding": 400,
+                "dropout": _dropout(0.1, 0.1, 0.0),
+                "cutoffs": [2800, 20_000, 76_000],
+                "tail_order": "reversed",
+            },
+            batch=60,
+            bptt=140,
+            lr=1e-3,
+            weight_decay=0.0,
+            vocab_size=267_735,
+            zipf=WORD_ZIPF,
+            epoch_tokens=103_227_021,
+            epochs=14,
+        ),
+        replace(_ptb("tiny-lstm-1x16", "awd-lstm", 1, 16, 16), batch=4, bptt=10),
+    )
+}
+"""By name. The tiny one is for a look on a CPU."""

@@ -1,0 +1,109 @@
+"""The training loop of a full-size model over random tokens, in a process of its own: `python -m harness.bench.looper`.
+
+One line of JSON in, one out: what `harness.bench.loops` asks, and what it makes a row of.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+VALID_TOKENS = 64
+MIN_WINDOWS = 64
+"""Windows in an epoch of random tokens: enough that none of those timed is an epoch's last, which is cut short."""
+
+
+def main() -> int:
+    """Answers with `error` where the loop could not be built or run; the exit status is 0 all the same."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    job = json.loads(sys.stdin.readline())
+    try:
+        answer = _time(job)
+    except Exception as error:  # told to the parent, which makes it the row's error
+        answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]}
+    channel.write(json.dumps(answer) + "\n")
+    channel.close()
+    return 0
+
+
+def _time(job: dict[str, Any]) -> dict[str, Any]:
+    import torch
+    from pydantic import TypeAdapter
+
+    import models
+    from harness import kept, pace
+    from harness.bench.full_size import FullSize
+    from harness.bench.trainee import peak_rss_bytes
+    from harness.recipe import Recipe, WindowSampling
+    from harness.speed import Speed, applied, unverified
+    from harness.train import Hooks, Trainer
+
+    entry, device, dtype = FullSize(**job["entry"]), job["device"], job["dtype"]
+    if job["threads"]:
+        torch.set_num_threads(job["threads"])
+    kept.forbid_tf32()
+    torch.manual_seed(1)
+    config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
+    model: Any = models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=job["kernel"]).to(device)
+    recipe = Recipe(
+        optimizer="adam", lr=entry.lr, batch=entry.batch, bptt=entry.bptt, epochs=1_000_000, clip=0.25,
+        weight_decay=entry.weight_decay, windows=WindowSampling(),
+    )  # fmt: skip
+    speed: Speed = applied(job["speed"], device)
+    corpus = random_corpus(entry)
+
+    def autocast() -> Any:
+        if dtype == "float32":
+            return nullcontext()
+        return torch.autocast(device.split(":")[0], dtype=getattr(torch, dtype))
+
+    def make_trainer(hooks: Hooks) -> Trainer:
+        return Trainer(
+            model, corpus, recipe, seed=1, folder=Path(folder), identity={"model": entry.name}, autocast=autocast,
+            speed=speed, loss_scale=dtype == "float16", checkpoint_every_s=float("inf"), hooks=hooks,
+        )  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as folder:
+        found = pace.measure(make_trainer, job["seconds"], lambda: False)
+    return {
+        "tokens_per_s": found.tokens_per_s,
+        "steps": found.steps,
+        "step_ms": found.seconds / found.steps * 1e3,
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "kernels": dict(getattr(model, "kernels", {})),
+        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_device_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else None,
+        "unverified": unverified(speed),
+    }
+
+
+def random_corpus(entry: Any) -> Any:
+    """Independent tokens by Zipf's law, enough for MIN_WINDOWS windows, seeded."""
+    import numpy as np
+
+    from harness.types import Corpus
+
+    rng = np.random.default_rng(2)
+    weights = np.arange(1, entry.vocab_size + 1, dtype=np.float64) ** -entry.zipf
+    edges = np.cumsum(weights / weights.sum())
+    num_train = entry.batch * (entry.bptt * MIN_WINDOWS + 1)
+    ids = np.searchsorted(edges, rng.random(num_train + VALID_TOKENS)).clip(max=entry.vocab_size - 1).astype(np.int32)
+    return Corpus(
+        name=entry.name,
+        unit="token",
+        splits={"train": ids[:num_train], "valid": ids[num_train:]},
+        vocabulary=range(entry.vocab_size),  # type: ignore[arg-type]  # its length is all that is asked for
+        num_units={},
+        limits={},
+        manifest={},
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

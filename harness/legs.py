@@ -1,0 +1,34 @@
+"""How long one invocation may go on: a leg ends by itself, early enough to leave a checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from harness.errors import BudgetError
+
+RESERVE_S, RESERVE_SHARE = 5.0, 0.2
+"""Kept for the way out of all processes: so much, or this share of a leg that is short."""
+
+Clock = Callable[[], float]
+
+
+class Leg:
+    """A deadline that counts from when it was made."""
+
+    def __init__(self, seconds: float, *, now: Clock = time.monotonic) -> None:
+        """Raises BudgetError unless seconds are positive and finite."""
+        if not 0 < seconds < float("inf"):
+            raise BudgetError(f"a leg must be positive seconds, got {seconds:g}")
+        self.seconds, self._now = seconds, now
+        self._ends = now() + seconds - min(RESERVE_S, RESERVE_SHARE * seconds)
+
+    def left_s(self) -> float:
+        """Seconds until the way out must begin; 0 or less once it should have."""
+        return self._ends - self._now()
+
+
+def ending(left_s: float, stop: Callable[[], bool], *, now: Clock = time.monotonic) -> Callable[[], bool]:
+    """`stop`, and true as well once left_s seconds from this call are over."""
+    deadline = now() + left_s
+    return lambda: stop() or now() >= deadline

@@ -1,0 +1,175 @@
+"""Budgeted runs: each spec's schedule planned once into the time there is, and kept for every leg that follows.
+
+RESULTS/plans/<run>-<seconds>s.json    the plan of the run that would have had the suite's own schedule
+RESULTS/runs/<run_id>/plan.json        a copy beside the checkpoints of the run it became, so that they travel together
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from harness import budget, code
+from harness.atomic import write_atomic
+from harness.budget import Asked, Rates
+from harness.errors import BudgetError
+from harness.recipe import Recipe
+from harness.store import Store
+from harness.suite.shape import as_json
+from harness.types import RunSpec, content_hash
+
+SCHEMA = 1
+PLAN = "plan.json"
+
+Measure = Callable[[RunSpec], Rates]
+"""Runs the calibration of one spec, in a process of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What was asked for. seconds: shared equally by the runs that train. tokens_per_s: given, or to be measured."""
+
+    seconds: float
+    leg_s: float | None = None
+    tokens_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("seconds", "leg_s", "tokens_per_s"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise BudgetError(f"{name} must be positive, got {value:g}")
+
+
+def plan_specs(
+    specs: Sequence[RunSpec], wanted: Budget, counts: Mapping[str, Any], store: Store, measure: Measure
+) -> list[RunSpec]:
+    """The specs with every recipe planned into its share of the budget; those that train nothing as they are.
+
+    counts: tokens per split, of the prepared data. A plan that stands in the store is followed as it is; otherwise
+    `measure` is asked, unless the rate was given, and the plan is kept. Raises BudgetError where the time is too
+    short, or a leg is too short for a piece of work that cannot be taken up halfway.
+    """
+    to_train = sum(spec.recipe is not None for spec in specs)
+    planned = []
+    for spec in specs:
+        if spec.recipe is None:
+            planned.append(spec)
+            continue
+        share = replace(wanted, seconds=wanted.seconds / to_train)
+        path = plan_path(store.root, spec, share)
+        found = read(path) if path.exists() else _made(spec, share, counts, measure)
+        _follows(found, spec, path)
+        _check_leg(budget.rates_from(found["rates"]), wanted.leg_s)
+        becomes = replace(spec, recipe=found["recipe"], plan={k: v for k, v in found.items() if k != "recipe"})
+        write(path, found)
+        write(store.run_folder(becomes.run_id) / PLAN, found)
+        planned.append(becomes)
+    return planned
+
+
+def plan_path(results: Path, spec: RunSpec, share: Budget) -> Path:
+    """One file per run, seconds and given rate: another budget is another plan."""
+    return results / "plans" / _name(spec.run_id, share.seconds, share.tokens_per_s)
+
+
+def file_name(plan: Mapping[str, Any]) -> str:
+    """The name under which `plan_path` looks for a plan."""
+    rates = budget.rates_from(plan["rates"])
+    rate = rates.train_tokens_per_s if rates.source == budget.GIVEN else None
+    return _name(plan["of_run"], plan["asked_seconds"], rate)
+
+
+def _name(run_id: str, seconds: float, rate: float | None) -> str:
+    return f"{run_id}-{seconds:g}s{'' if rate is None else f'-at-{rate:g}'}.json"
+
+
+def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+    assert spec.recipe is not None
+    recipe = TypeAdapter(Recipe).validate_json(json.dumps(dict(spec.recipe)), strict=True)
+    if share.tokens_per_s is None:
+        rates = measure(spec)
+    else:
+        rates = budget.given(share.tokens_per_s, share.seconds, counts["valid"] - 1)
+    _check_leg(rates, share.leg_s)
+    legs = 1 if share.leg_s is None else max(1, -int(-share.seconds // share.leg_s))
+    asked = Asked(seconds=share.seconds, legs=legs, checkpoint_every_s=spec.checkpoint_every_s)
+    try:
+        fitted = budget.fit(recipe, counts["train"], asked, rates)
+    except BudgetError as error:
+        raise BudgetError(f"{spec.label.suite}, entry {spec.label.entry}: {error}") from None
+    scaled = dict(spec.recipe) if fitted.recipe == recipe else as_json(fitted.recipe)
+    return {
+        "schema": SCHEMA,
+        "of_run": spec.run_id,
+        "of_recipe": content_hash(spec.recipe),
+        "code": dict(code.installed()),
+        **budget.to_json(fitted, recipe, asked, rates),
+        "recipe": scaled,
+    }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A plan file. Raises BudgetError naming it where it is damaged or of a later schema."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema"] != SCHEMA:
+            raise ValueError(f"schema {found['schema']!r}")
+        TypeAdapter(Recipe).validate_json(json.dumps(found["recipe"]), strict=True)
+        budget.rates_from(found["rates"])
+        for key in ("of_run", "of_recipe", "asked_seconds", "scaled", "original"):
+            found[key]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        what = " ".join(str(error).split())[:200]
+        raise BudgetError(f"{path}: is not a plan this version reads ({what}); delete it to plan anew") from None
+    return dict(found)
+
+
+def write(path: Path, plan: Mapping[str, Any]) -> None:
+    """Keep a plan, replacing one that stands there. Raises BudgetError where the disk refuses."""
+    text = json.dumps(plan, indent=1) + "\n"
+    try:
+        if path.exists() and path.read_text(encoding="utf-8") == text:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+    except OSError as error:
+        raise BudgetError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def describe(spec: RunSpec) -> str:
+    """One line on a planned run, for people."""
+    plan = spec.plan or {}
+    before, after = plan["original"], plan["scaled"]
+    unit = "epochs" if before["epochs"] is not None else "tokens"
+    points = f", lr falls after {_epochs(after['decay_at'])}" if after["decay_at"] else ""
+    return (
+        f"{spec.label.entry}: planned into {plan['asked_seconds']:,.0f} s at "
+        f"{plan['rates']['train_tokens_per_s']:,.0f} tokens/s ({plan['rates']['source']}): "
+        f"{after[unit]:,} of {before[unit]:,} {unit}{points}; run {spec.run_id}"
+    )
+
+
+def _epochs(points: Sequence[int]) -> str:
+    return ("epoch " if len(points) == 1 else "epochs ") + " and ".join(str(point) for point in points)
+
+
+def _follows(plan: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
+    if (plan["of_run"], plan["of_recipe"]) != (spec.run_id, content_hash(spec.recipe)):
+        raise BudgetError(f"{path}: is the plan of {plan['of_run']}, not of {spec.run_id}; delete it to plan anew")
+
+
+def _check_leg(rates: Rates, leg_s: float | None) -> None:
+    """A leg that never outlasts its longest piece would come back to it forever."""
+    if leg_s is None:
+        return
+    least = rates.start_s + rates.longest_piece_s + 2 * rates.save_s
+    if leg_s < least:
+        raise BudgetError(
+            f"a leg of {leg_s:g} s is too short: starting, the longest validation or scoring, and saving take "
+            f"{least:.0f} s together"
+        )

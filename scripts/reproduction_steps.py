@@ -1,0 +1,131 @@
+"""What `reproduce.py` does, step by step: each is one command of the harness."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+PTB, BEYOND = "suites/ptb-char.yaml", "suites/search/ptb-char-beyond.yaml"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A way to train that is tried for a few seconds before anything long is begun with it."""
+
+    name: str
+    entry: str
+    dtype: str
+    speed: Sequence[str] = ()
+    seconds: float = 5.0
+
+    def command(self) -> list[str]:
+        switches = [part for name in self.speed for part in ("--speed", name)]
+        return [
+            "bench",
+            "loop",
+            "--entry",
+            self.entry,
+            "--dtype",
+            self.dtype,
+            "--seconds",
+            f"{self.seconds:g}",
+            *switches,
+        ]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command. seconds: its time budget if it trains, what it is expected to take at most if not."""
+
+    name: str
+    seconds: float
+    arguments: tuple[str, ...]
+    entry: str | None = None
+
+    @property
+    def trains(self) -> bool:
+        return self.entry is not None
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it cannot be taken up halfway."""
+        return not self.trains
+
+    def command(self, settings: Mapping[str, Any] | None) -> list[str]:
+        """The command under the settings that the probes chose; without them, as it is given."""
+        found = list(self.arguments)
+        if self.trains:
+            found += ["--time-budget", f"{self.seconds:g}"]
+        if settings is None:
+            return found
+        if self.trains:
+            own = f"entries.{self.entry}"
+            found += ["--set", f"{own}.dtype={settings['dtype']}"]
+            found += [part for name in settings["speed"] for part in ("--set", f"{own}.speed.{name}=true")]
+        else:
+            found += ["--dtype", str(settings["dtype"])]
+            found += [part for name in settings["speed"] for part in ("--speed", name)]
+        return found
+
+
+LSTM = "ptb-char-lstm-3x1000"
+PROBES: Mapping[str, Sequence[Probe]] = {
+    "cuda": (
+        Probe("float16-graph", LSTM, "float16", ("graph",)),
+        Probe("float16", LSTM, "float16"),
+        Probe("bfloat16", LSTM, "bfloat16", ("folded_clip",)),
+        Probe("float32", LSTM, "float32"),
+    ),
+    "cpu": (Probe("float32", LSTM, "float32"),),
+    "rehearsal": (
+        Probe("float32", "tiny-lstm-1x16", "float32", seconds=0.5),
+        Probe("float32-folded", "tiny-lstm-1x16", "float32", ("folded_clip",), seconds=0.5),
+    ),
+}
+
+
+def _loop(name: str, seconds: float, entries: Sequence[str], *options: str) -> Step:
+    chosen = [part for entry in entries for part in ("--entry", entry)]
+    return Step(name, seconds, ("bench", "loop", *chosen, *options))
+
+
+def full_steps(budgets: Mapping[str, float]) -> list[Step]:
+    """At the paper's size: the LSTM row, the full-size models, the QRNN row, the ablations, and below the paper."""
+
+    def run(name: str, seconds: float, suite: str, entry: str) -> Step:
+        return Step(name, budgets.get(name, seconds), ("run", suite, "--only", entry), entry)
+
+    return [
+        run("lstm-row", 1000, PTB, "awd-lstm"),
+        _loop("full-size", 240, ("enwik8-lstm-3x1840", "wikitext-103-qrnn-4x2500"), "--seconds", "30"),
+        run("qrnn-row", 1000, PTB, "qrnn"),
+        _loop("ablations", 300, (LSTM, "ptb-char-qrnn-6x1024"), "--ablate", "--seconds", "5"),
+        run("beyond", 1500, BEYOND, "awd-lstm"),
+    ]
+
+
+SMALL = (
+    "model.layers=1", "model.hidden=32", "model.embedding=16", "recipe.epochs=null", "recipe.decay_at=[]",
+    "recipe.tokens=20_000_000", "recipe.batch=64", "recipe.bptt=50", "recipe.validation.streams=256",
+    "recipe.validation.every_tokens=5_000_000", "evaluation.protocols=[streams]", "evaluation.streams=256",
+    "evaluation.warmup=50", "kernels=[]",
+)  # fmt: skip
+
+
+def rehearsal_steps(budgets: Mapping[str, float]) -> list[Step]:
+    """The same steps at small size: minutes on a CPU, and nothing is learned from their numbers."""
+    small = tuple(part for value in SMALL for part in ("--set", value))
+
+    def run(name: str, suite: str, entry: str) -> Step:
+        marked = (f"entries.{entry}.title=Rehearsal of {name}", f"entries.{entry}.published=null")
+        own = tuple(part for value in marked for part in ("--set", value))
+        return Step(name, budgets.get(name, 40), ("run", suite, "--only", entry, *own, *small), entry)
+
+    return [
+        run("lstm-row", PTB, "awd-lstm"),
+        _loop("full-size", 20, ("tiny-lstm-1x16",), "--seconds", "0.5"),
+        run("qrnn-row", PTB, "qrnn"),
+        _loop("ablations", 40, ("tiny-lstm-1x16",), "--ablate", "--seconds", "0.5"),
+        run("beyond", BEYOND, "awd-lstm"),
+    ]

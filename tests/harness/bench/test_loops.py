@@ -1,0 +1,91 @@
+"""Full-size training loops: what they are, how they are varied, and a tiny one run for real."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from pydantic import TypeAdapter
+
+import models
+from harness.bench import loops
+from harness.bench.full_size import LOOPS
+from harness.bench.looper import MIN_WINDOWS, random_corpus
+from harness.cli import main
+from harness.speed import Speed
+
+TINY = LOOPS["tiny-lstm-1x16"]
+PARAMETERS = {"ptb-char-lstm-3x1000": 13_787_650, "ptb-char-qrnn-6x1024": 13_784_754, "enwik8-lstm-3x1840": 47_270_045,
+              "wikitext-103-qrnn-4x2500": 153_886_638}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_models_are_the_papers(name: str) -> None:
+    entry = LOOPS[name]
+    config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
+    assert config.num_parameters(entry.vocab_size) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize(("name", "bits"), [("ptb-char-lstm-3x1000", 4.334), ("enwik8-lstm-3x1840", 5.08)])
+def test_tokens_have_the_entropy_of_their_text(name: str, bits: float) -> None:
+    entry = replace(LOOPS[name], batch=64)
+    ids = random_corpus(entry).splits["train"]
+    assert len(ids) == 64 * (entry.bptt * MIN_WINDOWS + 1)
+    shares = np.bincount(ids, minlength=entry.vocab_size) / len(ids)
+    assert len(shares) == entry.vocab_size
+    assert -sum(p * math.log2(p) for p in shares if p) == pytest.approx(bits, abs=0.01)
+    assert shares[0] == max(shares)
+
+
+def test_each_part_that_is_on_is_left_out_in_turn() -> None:
+    def names(dtype: str, speed: Speed, device: str) -> list[str]:
+        return [way.name for way in loops.variants(dtype, speed, device, ablate=True)]
+
+    on = Speed(resident=True, folded_clip=True, graph=True)
+    assert names("bfloat16", on, "cuda:0") == [
+        "all", "without resident", "without folded_clip", "without graph", "without bfloat16", "without kernels",
+        "plain",
+    ]  # fmt: skip
+    assert "without folded_clip" not in names("float16", on, "cuda"), "a loss scale folds it anyway"
+    assert names("float32", Speed(), "cpu") == ["all", "without kernels"]
+    for way in loops.variants("float16", on, "cuda", ablate=True):
+        off = [name for name, value in asdict(way.speed).items() if not value]
+        assert off in ([], [way.name.removeprefix("without ")]) or way.name == "plain"
+    assert [way.name for way in loops.variants("float16", on, "cuda", ablate=False)] == ["all"]
+
+
+def test_a_tiny_loop_runs_and_one_that_cannot_says_why() -> None:
+    ways = loops.variants("float32", Speed(), "cpu", ablate=False)
+    broken = replace(TINY, name="broken", model={**TINY.model, "layers": -1})
+    good, bad = loops.measure([TINY, broken], ways, device="cpu", seconds=0.05, threads=1)
+    assert (good["status"], good["error"]) == ("ok", None)
+    assert good["steps"] >= 2
+    assert good["epoch_s"] == pytest.approx(5_017_482 / good["tokens_per_s"])
+    assert good["recipe_hours"] == pytest.approx(500 * good["epoch_s"] / 3600)
+    assert good["peak_rss_bytes"] > 50e6
+    assert good["peak_device_bytes"] is None
+    assert (bad["status"], bad["tokens_per_s"]) == ("failed", None)
+    assert "layers" in bad["error"]
+    text = loops.table([good, bad])
+    assert "failed" in text
+    assert "broken all: " in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["loop"], "name one with --entry: ptb-char-lstm-3x1000"),
+        (["loop", "--entry", "enwik8-lstm"], "Did you mean 'enwik8-lstm-3x1840'?"),
+        (["loop", "--entry", "tiny-lstm-1x16", "--speed", "grph"], "Did you mean 'graph'?"),
+        (["loop", "lstm", "--entry", "tiny-lstm-1x16"], "bench loop stands alone"),
+        (["loop", "--entry", "tiny-lstm-1x16", "--dtype", "float64"], "float32, bfloat16 or float16"),
+    ],
+)
+def test_bad_requests_are_one_line(arguments: list[str], said: str) -> None:
+    done = CliRunner().invoke(main, ["bench", *arguments], catch_exceptions=False)
+    assert done.exit_code == 2
+    [line] = done.stderr.strip().splitlines()
+    assert said in line

@@ -1,0 +1,263 @@
+"""Budgeted runs in legs: the same bits as the uninterrupted run of the same plan, wherever the legs end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import carried, code, data
+from harness.errors import BudgetError, CheckpointError
+from harness.limited import Limits, prepare
+from harness.store import Store
+from harness.suite import load, resolve
+from harness.train import Interrupted
+from harness.types import RunRecord, RunSpec
+from harness.worker import Job, run
+
+SUITE = """
+suite: small
+dataset: {kind: markov, order: 1, symbols: 6, train: 6000, valid: 800, test: 800}
+metrics: [bpc]
+entries:
+  awd-lstm:
+    model:
+      {builder: awd-lstm, layers: 2, hidden: 12, embedding: 8,
+       dropout: {input: 0.1, hidden: 0.1, output: 0.1, weight: 0.2}}
+    recipe:
+      {optimizer: adam, lr: 5e-3, batch: 8, bptt: 12, epochs: 200, clip: 0.25, decay_at: [100, 150], windows: {},
+       validation: {streams: 4, window: 100}}
+evaluation: {window: 100}
+"""
+BUDGET = ("--time-budget", "20", "--tokens-per-s", "1500")
+TIMES = ("seconds", "started_at", "attempts", "costs", "traces", "tokens_per_s", "train_seconds", "validation_seconds")
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+def planned(suite: Path, results: Path, **limits: Any) -> tuple[RunSpec, Path]:
+    loaded = load(suite)
+    prepared = data.prepare(loaded.dataset, base=suite.parent)
+    within = Limits(**{"time_budget_s": 20.0, "tokens_per_s": 1500.0, **limits})
+    [spec] = prepare(resolve(loaded, device="cpu"), within, prepared, Store(results), lambda text: None)
+    return spec, prepared
+
+
+def leg(spec: RunSpec, prepared: Path, results: Path, asked: int) -> RunRecord | None:
+    """One invocation that is told to stop at the asked-th time of asking; None where it was stopped."""
+    times = 0
+
+    def stop() -> bool:
+        nonlocal times
+        times += 1
+        return times >= asked
+
+    store = Store(results)
+    try:
+        record = run(
+            Job(spec, prepared, results, code.installed()), store.run_folder(spec.run_id), lambda _: None, stop
+        )
+    except Interrupted:
+        return None
+    store.write(record)
+    return record
+
+
+def timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: timeless(item) for key, item in value.items() if key not in TIMES}
+    return [timeless(item) for item in value] if isinstance(value, list) else value
+
+
+def plain(record: RunRecord) -> Any:
+    return timeless(
+        json.loads(json.dumps({name: getattr(record, name) for name in record.__slots__ if name != "spec"}))
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord]:
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "small.yaml").write_text(SUITE)
+    os.environ.setdefault("HARNESS_CACHE", str(folder / "cache"))
+    spec, prepared = planned(folder / "small.yaml", folder / "results")
+    record = leg(spec, prepared, folder / "results", asked=10**9)
+    assert record is not None
+    assert record.status == "finished", record.error
+    return folder / "results", record
+
+
+def test_the_record_says_what_was_planned(whole: tuple[Path, RunRecord]) -> None:
+    _, record = whole
+    plan, recipe = record.spec.plan, record.spec.recipe
+    assert plan is not None
+    assert recipe is not None
+    assert (plan["asked_seconds"], plan["rates"]["train_tokens_per_s"]) == (20.0, 1500.0)
+    assert plan["original"]["decay_at"] == [100, 150]
+    assert plan["scaled"]["epochs"] == recipe["epochs"] == record.training["epochs"] if record.training else False
+    assert [row["lr"] for row in record.curve] == pytest.approx(
+        [5e-3 * 0.1 ** sum(epoch <= row["epoch"] - 1 for epoch in recipe["decay_at"]) for row in record.curve]
+    )
+    assert Store(whole[0]).find(record.run_id).spec.plan == plan  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("every", [61, 130], ids=["legs of 61", "legs of 130"])
+def test_legs_end_with_the_bits_of_the_uninterrupted_run(
+    suite: Path, tmp_path: Path, whole: tuple[Path, RunRecord], every: int
+) -> None:
+    """Each leg is planned anew from what stands in the results, as a new invocation would."""
+    results = tmp_path / "results"
+    record, legs = None, 0
+    while record is None:
+        spec, prepared = planned(suite, results)
+        record, legs = leg(spec, prepared, results, every), legs + 1
+        assert legs < 40
+    assert legs >= 2
+    assert plain(record) == plain(whole[1])
+    ends = [attempt["status"] for attempt in record.attempts]
+    assert ends == ["interrupted"] * (legs - 1) + ["finished"]
+
+
+def test_scores_of_a_leg_that_ended_between_two_splits_are_not_taken_again(
+    suite: Path, tmp_path: Path, whole: tuple[Path, RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import evaluate
+
+    results = tmp_path / "results"
+    spec, prepared = planned(suite, results)
+    scored: list[str] = []
+    original = evaluate.score_splits
+
+    def watched(model: Any, splits: Any, evaluation: Any, *rest: Any, **options: Any) -> Any:
+        scored.extend(evaluation.splits)
+        if scored == ["valid", "test"]:
+            raise Interrupted("the leg is over")
+        return original(model, splits, evaluation, *rest, **options)
+
+    monkeypatch.setattr(evaluate, "score_splits", watched)
+    assert leg(spec, prepared, results, 10**9) is None
+    record = leg(spec, prepared, results, 10**9)
+    assert scored == ["valid", "test", "test"]
+    assert record is not None
+    assert plain(record) == plain(whole[1])
+    assert not list(results.glob("runs/*/checkpoints/scores.json"))
+
+
+def test_checkpoints_carried_elsewhere_go_on_there(suite: Path, tmp_path: Path, whole: tuple[Path, RunRecord]) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    spec, prepared = planned(suite, here)
+    assert leg(spec, prepared, here, 110) is None
+    folder = shutil.copytree(Store(here).run_folder(spec.run_id), tmp_path / "carried")
+    again, prepared = planned(suite, there, resume_from=folder)
+    assert again == spec
+    assert "goes on from its own checkpoint" in carried.take_up(folder, [again], Store(there))
+    record = leg(again, prepared, there, 10**9)
+    assert record is not None
+    assert plain(record) == plain(whole[1])
+    assert [attempt["status"] for attempt in record.attempts] == ["interrupted", "finished"]
+
+
+def test_a_carried_checkpoint_of_another_spec_or_code_is_refused_by_name(suite: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    spec, prepared = planned(suite, here)
+    assert leg(spec, prepared, here, 30) is None
+    folder = Store(here).run_folder(spec.run_id)
+    other = resolve(load(suite, overrides=["recipe.lr=1e-3", "recipe.epochs=7", "recipe.decay_at=[]"]), device="cpu")
+    with pytest.raises(
+        CheckpointError, match=r"another run: recipe\.lr is 0\.005 there and 0\.001 here \(and \d+ more"
+    ):
+        carried.take_up(folder, other, Store(tmp_path / "there"))
+    index = folder / "checkpoints" / "resume" / "checkpoint.json"
+    value = json.loads(index.read_text())
+    value["identity"]["code"] = "0" * 64
+    index.write_text(json.dumps(value))
+    with pytest.raises(CheckpointError, match=r"written by code 0000000000, while .* is installed"):
+        carried.take_up(folder, [spec], Store(tmp_path / "there"))
+    with pytest.raises(CheckpointError, match="holds no checkpoint to go on from"):
+        carried.take_up(tmp_path, [spec], Store(tmp_path / "there"))
+    assert not list((tmp_path / "there").glob("runs/*/checkpoints/resume/*"))
+
+
+def test_a_rate_without_a_budget_makes_no_sense() -> None:
+    with pytest.raises(BudgetError, match="give --time-budget as well"):
+        Limits(tokens_per_s=3.0)
+    with pytest.raises(BudgetError, match="--time-budget must be positive"):
+        Limits(time_budget_s=-3.0)
+
+
+def start(suite: Path, results: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "harness.cli", "run", str(suite), "--results", str(results), "--device", "cpu"]
+    return subprocess.Popen(
+        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_a_leg_ends_by_itself_and_says_how_to_go_on(suite: Path, tmp_path: Path) -> None:
+    began = time.monotonic()
+    process = start(suite, tmp_path / "results", "--set", "recipe.epochs=100000", "--leg", "4")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert out == ""
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("harness: the leg of 4 s is over; markov-awd-lstm-s1-")
+    assert last.endswith("and the same command goes on from there")
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_real_legs_one_of_them_killed_end_with_the_bits_of_the_uninterrupted_run(
+    suite: Path, tmp_path: Path, whole: tuple[Path, RunRecord]
+) -> None:
+    import psutil
+
+    results = tmp_path / "results"
+    process = start(suite, results, *BUDGET, "--set", "checkpoint_every_s=0.05")
+    deadline = time.monotonic() + 60
+    while not list(results.glob("runs/*/checkpoints/resume/checkpoint.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for each in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        each.send_signal(signal.SIGKILL)
+    process.communicate()
+    codes = []
+    for _ in range(12):
+        process = start(suite, results, *BUDGET, "--leg", "6")
+        _, err = process.communicate(timeout=120)
+        codes.append(process.returncode)
+        if process.returncode != 130:
+            break
+    assert codes[-1] == 0, err
+    [(record, _)] = Store(results).records()
+    # The environment of this process is not that of a worker, and does not change a bit.
+    ours, theirs = plain(record), plain(whole[1])
+    assert ours.pop("machine")["num_threads"] == theirs.pop("machine")["num_threads"]
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_what_was_measured_is_planned_with_and_kept(suite: Path, tmp_path: Path) -> None:
+    process = start(suite, tmp_path / "results", "--time-budget", "60", "--set", "recipe.epochs=2000")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    assert "measuring its speed" in err
+    [(record, _)] = Store(tmp_path / "results").records()
+    plan = record.spec.plan
+    assert plan is not None
+    assert plan["rates"]["source"] == "measured"
+    assert plan["rates"]["spent_s"] > plan["rates"]["start_s"] > 0
+    assert 1 < plan["scaled"]["epochs"] < 2000
+    assert record.seconds < 120
+    assert not list(tmp_path.glob("results/runs/*/calibration"))

@@ -1,0 +1,137 @@
+"""Small grids: what is tried, what is concluded, and that the test split has no say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from record_factory import failed, record, score
+
+from harness import search
+from harness.cli import main
+from harness.errors import SuiteError
+from harness.search import Request, axes, rows, split_values, trials, verdict
+
+SUITE = """
+suite: small
+dataset: {kind: markov, order: 1, symbols: 5, train: 3000, valid: 500, test: 500}
+metrics: [bpc]
+kernels: [fo_pool]
+entries:
+  other:
+    model: {builder: qrnn, layers: 2, hidden: 4, embedding: 4}
+    recipe: &r {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, epochs: 9, decay_at: [5]}
+  qrnn:
+    model: {builder: qrnn, layers: 1, hidden: 8, embedding: 6}
+    recipe: *r
+    published: ptb-char/qrnn
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+def request(suite: Path, *over: str, **changes: Any) -> Request:
+    return Request(**{"suite": suite, "entry": "qrnn", "over": over, "tokens": 640, **changes})
+
+
+def test_a_grid_is_every_combination_of_one_entry_and_scores_valid_alone(suite: Path) -> None:
+    found = trials(request(suite, "recipe.lr=1e-3,2e-3", "model.hidden=8,9", "recipe.betas=[0.9, 0.99]"))
+    assert [tuple(trial.values.values()) for trial in found] == [
+        (lr, hidden, "[0.9, 0.99]") for lr in ("1e-3", "2e-3") for hidden in ("8", "9")
+    ]
+    assert len({trial.spec.run_id for trial in found}) == 4
+    for trial in found:
+        spec = trial.spec
+        assert spec.recipe is not None
+        assert (spec.recipe["lr"], spec.model["hidden"]) == (
+            float(trial.values["recipe.lr"]),
+            int(trial.values["model.hidden"]),
+        )
+        assert (spec.recipe["tokens"], spec.recipe["epochs"], spec.recipe["decay_at"]) == (640, None, [])
+        assert spec.evaluation["splits"] == ["valid"]
+        assert (spec.label.entry, spec.label.profile, spec.label.published, spec.kernels) == (
+            "qrnn",
+            "search",
+            None,
+            (),
+        )
+
+
+def test_values_in_brackets_stay_together() -> None:
+    assert split_values("1, [2, {a: 3, b: 4}],5") == ["1", "[2, {a: 3, b: 4}]", "5"]
+
+
+@pytest.mark.parametrize(
+    ("over", "said"),
+    [
+        ((), "nothing to search"),
+        (("recipe.lr",), "is not KEY=VALUE,VALUE"),
+        (("recipe.lr=1,",), "is not KEY=VALUE,VALUE"),
+        (("recipe.lr=1,1",), "names a value twice"),
+        (("recipe.lr=1", "entries.qrnn.recipe.lr=2"), "names a key twice"),
+        (("evaluation.splits=[test],[valid]",), "may not change what is scored"),
+        (("recipe.lrr=1,2",), "Did you mean 'lr'?"),
+        (("recipe.lr=1,-2",), "lr must be positive"),
+        ((f"recipe.batch={','.join(map(str, range(1, 300)))}",), "more than 200"),
+    ],
+)
+def test_what_is_no_grid_is_refused_before_anything_runs(suite: Path, over: tuple[str, ...], said: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        trials(request(suite, *over))
+    assert said in str(caught.value)
+
+
+def made(suite: Path, values: list[float | None], **test_scores: float) -> tuple[list[search.Trial], list[Any]]:
+    found = trials(request(suite, "recipe.lr=1e-3,2e-3,4e-3"))
+    records = []
+    for trial, value in zip(found, values, strict=True):
+        if value is None:
+            records.append(failed(spec_=trial.spec))
+        else:
+            records.append(record(spec_=trial.spec, scores=[score(value, split="valid")]))
+    return found, records
+
+
+def test_the_best_stands_first_and_a_failure_last_with_its_reason(suite: Path) -> None:
+    found, records = made(suite, [1.5, None, 1.4])
+    table = rows(found, records)
+    assert [row["recipe.lr"] for row in table] == ["4e-3", "1e-3", "2e-3"]
+    assert (table[0]["bpc"], table[0]["std_error"]) == (1.4, 0.004)
+    assert (table[2]["bpc"], table[2]["error"]) == (None, "out of memory at step 12")
+
+
+def test_conclusions_say_how_sure_they_are(suite: Path) -> None:
+    grid = axes(["recipe.lr=1e-3,2e-3,4e-3"], "qrnn")
+    edge = verdict(rows(*made(suite, [1.5, 1.45, 1.4])), grid, "bpc")
+    assert edge[0] == "best on valid: recipe.lr 4e-3"
+    assert "0.0500 behind" in edge[1]
+    assert "edge of what was tried" in edge[2]
+    inside = verdict(rows(*made(suite, [1.5, 1.4, 1.45])), grid, "bpc")
+    assert not [said for said in inside if "edge" in said]
+    assert "one seed (1)" in inside[-1]
+    assert verdict(rows(*made(suite, [None, None, None])), grid, "bpc") == ["no trial finished: nothing is concluded"]
+
+
+def test_the_command_runs_trials_and_writes_their_table(suite: Path, tmp_path: Path) -> None:
+    command = ["search", str(suite), "--entry", "qrnn", "--over", "recipe.lr=1e-4,1e-2", "--tokens", "640",
+               "--device", "cpu", "--results", str(tmp_path / "results"), "--quiet"]  # fmt: skip
+    done = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    assert "best on valid: recipe.lr 1e-2" in done.stdout
+    [table] = (tmp_path / "results" / "search").glob("*.json")
+    body = json.loads(table.read_text())
+    assert [row["recipe.lr"] for row in body["trials"]] == ["1e-2", "1e-4"]
+    assert body["trials"][0]["bpc"] < body["trials"][1]["bpc"]
+    assert table.with_suffix(".md").read_text() == done.stdout
+    for row in body["trials"]:
+        kept = json.loads((tmp_path / "results" / "search" / "runs" / row["run_id"] / "record.json").read_text())
+        assert [each["split"] for each in kept["scores"]] == ["valid"]
+    assert not (tmp_path / "results" / "runs").exists()
