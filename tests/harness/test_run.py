@@ -21,9 +21,9 @@ from harness.store import Store
 SUITE = """
 suite: small
 task: Language Modelling
-dataset: {kind: markov, order: 1, symbols: 6, train: 40000, valid: 3000, test: 3000}
+dataset: {kind: markov, order: 1, symbols: 6, train: 20000, valid: 3000, test: 3000}
 metrics: [bpc]
-checkpoint_every_s: 0.05
+checkpoint_every_s: 0.1
 entries:
   awd-lstm:
     title: AWD-LSTM
@@ -124,7 +124,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_resumes_to_the_identical_record(tmp_path: Path, suite: Path, uninterrupted: Path) -> None:
     results = tmp_path / "results"
     process = start(suite, results)
-    wait_for(lambda: checkpoint_step(results) >= 150, "a checkpoint")
+    wait_for(lambda: checkpoint_step(results) >= 100, "a checkpoint")
     worker = wait_for(lambda: worker_of(process), "the worker")
     process.send_signal(signal.SIGKILL)
     worker.send_signal(signal.SIGKILL)
