@@ -64,6 +64,22 @@ def layer_widths(*, layers: int, hidden: int, embedding: int, tie: bool) -> list
     return list(pairwise(widths))
 
 
+def reads_one_hot(*, vocab_size: int, embedding: int, dropout: Dropout, training: bool) -> bool:
+    """Return whether a model's first layer reads one-hot symbols instead of rows of the embedding.
+
+    Over a small alphabet they are narrower, and the layer's products shrink with them; a mask on the embedding's
+    columns or rows stands in the way.
+    """
+    masked = training and (dropout.input > 0 or dropout.embedding > 0)
+    return not masked and vocab_size * 2 <= embedding
+
+
+def input_columns(*, vocab_size: int, embedding: int, dropout: Dropout) -> int:
+    """Return how many numbers per token the first layer multiplies in training."""
+    one_hot = reads_one_hot(vocab_size=vocab_size, embedding=embedding, dropout=dropout, training=True)
+    return vocab_size if one_hot else embedding
+
+
 def check_cutoffs(cutoffs: Sequence[int], vocab_size: int | None = None) -> None:
     """Raise ValueError unless cutoffs rise from 1 at least and, where it is known, end below the vocabulary."""
     if any(cutoff < 1 for cutoff in cutoffs):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import kernels
 from models import dropout
 from models.adaptive_softmax import AdaptiveSoftmax, Split
+from models.config import reads_one_hot
 from models.softmax import Softmax
 from models.step import State, StepOutput
 from models.tied_lookup import lookup
@@ -175,13 +176,12 @@ class RecurrentModel(nn.Module):
     def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
         """Return the first layer's input, and the table it is to be multiplied by where it is one-hot.
 
-        Over a small alphabet a one-hot input is narrower than an embedding, and the first layer's products shrink with
-        it; a mask on the embedding's columns or rows stands in the way.
+        `reads_one_hot` is the rule.
         """
         rates = self.config.dropout
         num_symbols, width = self.embedding.shape
-        masked = training and (rates.input > 0 or rates.embedding > 0)
-        if rows_TBE is None and not masked and num_symbols * 2 <= width:
+        one_hot = reads_one_hot(vocab_size=num_symbols, embedding=width, dropout=rates, training=training)
+        if rows_TBE is None and one_hot:
             one_hot_TBV = nn.functional.one_hot(inputs_TB, num_symbols).to(self.embedding.dtype)
             return one_hot_TBV, self.embedding
         if rows_TBE is None:

@@ -11,6 +11,7 @@ from models.config import (
     check_cutoffs,
     check_penalty,
     check_size,
+    input_columns,
     layer_widths,
     num_softmax_parameters,
     softmax_flops_per_token,
@@ -65,7 +66,8 @@ class Config:
         )
 
     def forward_flops_per_token(self, vocab_size: int) -> int:
-        """Multiply-adds of matrix products, counted twice; an adaptive softmax's are an expectation."""
-        lstm = sum(4 * h * (x + h) for x, h in self.widths)
+        """Multiply-adds of training's matrix products, counted twice; an adaptive softmax's are an expectation."""
+        columns = input_columns(vocab_size=vocab_size, embedding=self.embedding, dropout=self.dropout)
+        lstm = sum(4 * h * (x + h) for x, h in [(columns, self.widths[0][1]), *self.widths[1:]])
         softmax = softmax_flops_per_token(vocab_size=vocab_size, width=self.widths[-1][1], cutoffs=self.cutoffs)
         return 2 * lstm + softmax

@@ -12,6 +12,7 @@ from models.config import (
     check_penalty,
     check_probability,
     check_size,
+    input_columns,
     layer_widths,
     num_softmax_parameters,
     softmax_flops_per_token,
@@ -75,7 +76,9 @@ class Config:
         )
 
     def forward_flops_per_token(self, vocab_size: int) -> int:
-        """Multiply-adds of matrix products, counted twice; an adaptive softmax's are an expectation."""
-        linear = sum(3 * h * w * x for (x, h), w in zip(self.widths, self.windows, strict=True))
+        """Multiply-adds of training's matrix products, counted twice; an adaptive softmax's are an expectation."""
+        columns = input_columns(vocab_size=vocab_size, embedding=self.embedding, dropout=self.dropout)
+        widths = [(columns, self.widths[0][1]), *self.widths[1:]]
+        linear = sum(3 * h * w * x for (x, h), w in zip(widths, self.windows, strict=True))
         softmax = softmax_flops_per_token(vocab_size=vocab_size, width=self.widths[-1][1], cutoffs=self.cutoffs)
         return 2 * linear + softmax

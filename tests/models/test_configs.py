@@ -102,3 +102,15 @@ def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
         model = models.build(builder, models.config_class(builder)(**config), vocab_size=4)
         ops = set(getattr(model, "kernels", {}))
         assert ops == ({models.KERNEL_OPS[builder]} if builder in models.KERNEL_OPS else set())
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_one_hot_input_is_counted_as_what_is_multiplied(window: int) -> None:
+    """V 13 and E 30: 17 columns fewer of the first layer's input matrix, unless a mask needs the embedding."""
+    for make, rows, windows in ((AwdLstm, 4, 1), (Qrnn, 3, window)):
+        more = {} if make is AwdLstm else {"first_window": window}
+        plain = make(layers=2, hidden=7, embedding=30, **more)
+        masked = make(layers=2, hidden=7, embedding=30, dropout=Dropout(input=0.1), **more)
+        saved = masked.forward_flops_per_token(13) - plain.forward_flops_per_token(13)
+        assert saved == 2 * rows * 7 * windows * (30 - 13)
+        assert plain.forward_flops_per_token(16) == masked.forward_flops_per_token(16)
