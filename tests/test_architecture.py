@@ -94,7 +94,7 @@ ARROWS = {
     "thinning": set(),
     "costs": set(),
     "account": {"attempts", "costs", "machine", "sensors", "thinning"},
-    "meter": {"account", "attempts", "bench", "machine", "sensors"},
+    "meter": {"account", "attempts", "bench", "costs", "machine", "sensors"},
     "rusage": set(),
     "monitor": {"rusage", "recordfile", "report", "sensors"},
     "timing": set(),
