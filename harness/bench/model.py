@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,12 +18,12 @@ BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=2)
 
 
 def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
-    """(op, backend, case) of every op the spec asks for and the model runs, once per distinct layer width.
+    """(op, backend, case) of every op the spec asks for and the model runs, once per distinct layer width and backend.
 
     T and B are the recipe's BPTT and batch; a model that is only scored reads windows of one stream. A weight is
     dropped whole, whatever the window.
     """
-    running: dict[str, str] = getattr(model, "kernels", {})
+    running: Mapping[str, str] = getattr(model, "kernels", {})
     steps, streams = int(spec.evaluation.get("window", 1)), 1
     if spec.recipe is not None:
         steps, streams = int(spec.recipe["bptt"]), int(spec.recipe["batch"])
@@ -35,10 +36,10 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
                 rows, columns = layer.raw_weight().shape
                 found[op, running[op], WeightDropCase(rows, columns, layer.weight_drop)] = None
             continue
-        for inputs, hidden in model.config.widths:
+        for layer, (inputs, hidden) in zip(model.layers, model.config.widths, strict=True):
             keep = 1 - getattr(model.config, "zoneout", 0.0)
             case = case_for(op, steps=steps, streams=streams, inputs=inputs, hidden=hidden, keep=keep)
-            found[op, running[op], case] = None
+            found[op, layer.backend, case] = None
     return list(found)
 
 
