@@ -46,15 +46,12 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
 def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[dict[str, Any]]:
     """Rows of the backend beside the plain way and the reference, in the run's dtype.
 
-    bfloat16 trains under autocast: the gates of fo_pool come in bfloat16 from the product before it, an LSTM casts
-    what it is given itself.
+    16 bits train under autocast: the gates of fo_pool come in them from the product before it, an LSTM casts what it is
+    given itself, and a weight is dropped in float32, before the product that rounds it.
     """
-    dtype, autocast = torch.float32, None
-    if spec.dtype == "float64":
-        dtype = torch.float64
-    elif spec.dtype == "bfloat16" and op == "fo_pool":
-        dtype = torch.bfloat16
-    elif spec.dtype == "bfloat16":
-        autocast = torch.bfloat16
+    dtype: torch.dtype = getattr(torch, spec.dtype)
+    autocast = None
+    if spec.dtype in ("bfloat16", "float16") and op != "fo_pool":
+        dtype, autocast = torch.float32, dtype
     bench = Bench(device=spec.device, dtype=dtype, budget=BUDGET, backends=(backend,), warm=False, autocast=autocast)
     return bench.case(op, case)
