@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
 import kernels
-from harness import timing
+from harness import child, timing
 from harness.bench.entries import CHAIN, COMPARISON, GEMMS, Entry
 from harness.timing import Budget, Candidate, Phase, Samples
 
@@ -38,12 +37,13 @@ class Trainee:
         self.losses: list[float | None] = []
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.bench.trainee"],
+            child.command("harness.bench.trainee"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
             encoding="utf-8",
+            env=child.environment(),
         )
         job = {"entry": entry.to_json(), "participant": participant, "device": device, "threads": threads}
         self._job = json.dumps(job)

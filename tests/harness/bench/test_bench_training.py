@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +53,13 @@ def test_real_processes_take_turns_and_report_their_own_memory() -> None:
     assert (broken["status"], broken["tokens_per_s"]) == ("failed", None)
     assert "fo_pool backend 'nonesuch' is unknown" in broken["error"]
     json.dumps([row, broken], allow_nan=False)
+
+
+def test_a_folder_named_models_where_one_stands_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models.py").write_text("raise ImportError('not yours')")
+    monkeypatch.chdir(tmp_path)
+    [row] = measure_entry(QRNN, device="cpu", budget=BUDGET, threads=1, names=[CHAIN])
+    assert (row["status"], row["error"]) == ("ok", None)
 
 
 class Fake:
