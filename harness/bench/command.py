@@ -83,13 +83,14 @@ def run(request: Request, *, show: Say, say: Say) -> int:
 def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int:
     import torch
 
-    from harness import machine
+    from harness import kept, machine
     from harness.bench.allocator import keep_freed_memory
     from harness.bench.kernels import FAILED, Bench
     from harness.report.kernels import kernel_table
 
     planned = plan(names, request.cases, quick=request.quick)
     device = _device(request.device)
+    kept.forbid_tf32()
     if request.threads:
         torch.set_num_threads(request.threads)
     here = machine.describe(device)
@@ -100,7 +101,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
             report = gate.skipped(old, here["fingerprint"])
             show(report.render())
             return report.exit_code
-    kept = request.keep_memory and keep_freed_memory()
+    memory_kept = request.keep_memory and keep_freed_memory()
     bench = Bench(
         device=device,
         dtype=getattr(torch, request.dtype),
@@ -116,7 +117,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
         say(f"{op} {case.name}")
         rows += measure(op, case)
     show(kernel_table(rows))
-    how = {"names": list(names), "quick": request.quick, "dtype": request.dtype, "freed_memory_kept": kept,
+    how = {"names": list(names), "quick": request.quick, "dtype": request.dtype, "freed_memory_kept": memory_kept,
            "budget": {op: asdict(budget_of(op, quick=request.quick)) for op in names}}  # fmt: skip
     _keep(request, "kernels", here, rows, how, say)
     if request.baseline is None:
@@ -223,7 +224,7 @@ def _sensors(request: Request, show: Say, say: Say) -> int:
     """Training steps with and without the sampler beside them; --case names the model."""
     import torch
 
-    from harness import machine
+    from harness import kept, machine
     from harness.bench import sampling
 
     for name in request.cases:
@@ -231,6 +232,7 @@ def _sensors(request: Request, show: Say, say: Say) -> int:
     if request.threads:
         torch.set_num_threads(request.threads)
     device = _device(request.device)
+    kept.forbid_tf32()
     turns = QUICK_TURNS if request.quick else TURNS
     rows = [
         sampling.measure(**turns, device=device, entry=ENTRIES[name], say=say)

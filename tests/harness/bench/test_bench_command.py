@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import kernels
-from harness.bench import command, gate
+from harness import kept
+from harness.bench import command, gate, sampling
 from harness.bench import kernels as room
 from harness.bench.entries import CHAIN, Entry
 from harness.cli import main
@@ -58,6 +59,21 @@ def test_rows_are_printed_written_and_kept_as_a_record(bench: Any, tmp_path: Pat
     assert {"code", "machine", "written_at", "how", "schema"} <= set(record)
     assert record["machine"]["fingerprint"]
     assert path.name.endswith("Z.json")
+
+
+@pytest.mark.parametrize("arguments", [("weight_drop", "--quick"), ("sensors", "--quick", "--case", "tiny")])
+def test_float32_is_measured_as_float32(
+    bench: Any, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"layers": 1, "hidden": 4, "embedding": 4}
+    monkeypatch.setattr(command, "ENTRIES", {"tiny": Entry("tiny", "lstm", "awd-lstm", model, 2, 3)})
+    monkeypatch.setattr(sampling, "measure", lambda **_: {"entry": "tiny"})
+    monkeypatch.setattr(sampling, "text", lambda row: "")
+    asked: list[bool] = []
+    monkeypatch.setattr(kept, "forbid_tf32", lambda: asked.append(True))
+    done = bench(*arguments)
+    assert done.exit_code == 0, done.output
+    assert asked == [True]
 
 
 def test_a_case_may_be_named_even_where_it_is_not_timed_by_itself(bench: Any) -> None:

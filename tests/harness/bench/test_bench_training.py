@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import types
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 
 import kernels
 import models
+from harness import kept
 from harness.bench import gemms, trainee, training
 from harness.bench.entries import CHAIN, ENTRIES, GEMMS, NN_LSTM, Entry
 from harness.bench.training import TraineeError, measure_entry, participants
@@ -134,6 +136,17 @@ def test_one_that_trains_another_model_is_wrong_however_fast(rows: Any) -> None:
     assert found["fast"]["status"] == "failed"
     assert "loss is 2.1 nats, the chain's is 2" in found["fast"]["error"]
     assert found["fast"]["tokens_per_s"] is None
+
+
+def test_a_participant_computes_float32_as_float32(table: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = {"entry": QRNN.to_json(), "participant": CHAIN, "device": "cpu", "threads": None}
+    asked: list[bool] = []
+    monkeypatch.setattr(kept, "forbid_tf32", lambda: asked.append(True))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{json.dumps(job)}\nend\n"))
+    replies: list[Any] = []
+    trainee._serve(replies.append)
+    assert replies[0]["ready"]
+    assert asked == [True]
 
 
 @pytest.mark.parametrize("entry", [QRNN, LSTM])
