@@ -120,13 +120,14 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
     how = {"names": list(names), "quick": request.quick, "dtype": request.dtype, "freed_memory_kept": memory_kept,
            "budget": {op: asdict(budget_of(op, quick=request.quick)) for op in names}}  # fmt: skip
     _keep(request, "kernels", here, rows, how, say)
+    failed = sum(row["status"] == FAILED for row in rows)
     if request.baseline is None:
-        return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
+        return EXIT_FAILED_KERNEL if failed else EXIT_OK
     if request.update:
         made = gate.merge(old, gate.make(here["fingerprint"], rows))
         gate.write(request.baseline, made)
-        show(f"{len(made.rows)} rows in {request.baseline}")
-        return EXIT_OK
+        show(f"{len(made.rows)} rows in {request.baseline}" + (f"; {failed} failed and are not new" if failed else ""))
+        return EXIT_FAILED_KERNEL if failed else EXIT_OK
     assert old is not None
 
     def again(op: str, name: str) -> list[dict[str, Any]]:

@@ -105,13 +105,18 @@ def test_bad_input_is_one_line_and_exit_two(arguments: list[str], said: str, tmp
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_wrong_kernel_is_exit_one_with_its_reason(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_kernel_is_exit_one_with_its_reason(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = {**kernels.KERNELS["fo_pool"], "broken": "kernels.fo_pool.nowhere:fo_pool"}
     monkeypatch.setitem(kernels.KERNELS, "fo_pool", table)
     monkeypatch.setattr(kernels, "resolve", _resolve_or_raise(kernels.resolve))
     done = bench("fo_pool", "--quick")
     assert done.exit_code == 1
     assert "fo_pool T4-B2-H3 broken: ZeroDivisionError: division by zero" in done.stdout
+    updated = bench("fo_pool", "--quick", "--check", tmp_path / "baseline.json", "--update")
+    assert updated.exit_code == 1
+    assert "; 2 failed and are not new" in updated.stdout
 
 
 def _resolve_or_raise(resolve: Any) -> Any:
