@@ -127,6 +127,7 @@ def _resolve_or_raise(resolve: Any) -> Any:
 
 
 def test_the_gate_walks_through_its_answers(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "CEILING", float("inf"))  # three rounds of microseconds are never still
     path = tmp_path / "baseline.json"
     missing = bench("fo_pool", "--quick", "--check", path)
     assert missing.exit_code == 3
