@@ -96,10 +96,10 @@ class Fake:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def measured(script: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def measured(script: dict[str, Any], entry: Entry = QRNN) -> dict[str, dict[str, Any]]:
         monkeypatch.setattr(training, "Trainee", Fake)
         monkeypatch.setattr(Fake, "script", script)
-        found = measure_entry(QRNN, device="cpu", budget=BUDGET, names=list(script))
+        found = measure_entry(entry, device="cpu", budget=BUDGET, names=list(script))
         return {row["backend"]: row for row in found}
 
     return measured
@@ -134,8 +134,16 @@ def test_a_backend_that_cannot_run_here_is_not_started(rows: Any, monkeypatch: p
 def test_one_that_trains_another_model_is_wrong_however_fast(rows: Any) -> None:
     found = rows({CHAIN: (30.0, 2.0), "fast": (1.0, 2.1)})
     assert found["fast"]["status"] == "failed"
-    assert "loss is 2.1 nats, the chain's is 2" in found["fast"]["error"]
+    assert "loss is 2.1 nats, that of chain is 2" in found["fast"]["error"]
     assert found["fast"]["tokens_per_s"] is None
+
+
+def test_lstm_backends_are_held_to_one_another_and_not_to_layers_that_drop_nothing(rows: Any) -> None:
+    found = rows({NN_LSTM: (30.0, 3.0), "padded": (1.0, 2.1), "fused": (2.0, 2.0), GEMMS: (1.0, None)}, LSTM)
+    assert {name: row["status"] for name, row in found.items()} == {NN_LSTM: "ok", "padded": "failed", "fused": "ok"}
+    assert "loss is 2.1 nats, that of fused is 2" in found["padded"]["error"]
+    alike = rows({NN_LSTM: (30.0, 3.0), "padded": (1.0, 2.0005), "fused": (2.0, 2.0)}, LSTM)
+    assert {row["status"] for row in alike.values()} == {"ok"}
 
 
 def test_a_participant_computes_float32_as_float32(table: None, monkeypatch: pytest.MonkeyPatch) -> None:
