@@ -12,6 +12,7 @@ import psutil
 
 from harness import account, machine
 from harness.attempts import Attempts
+from harness.costs import RUN_PHASES
 from harness.sensors.watch import Watch
 from harness.types import RunRecord
 
@@ -52,8 +53,12 @@ class Meter:
         if self._watch is None:
             yield
             return
-        with self._watch.phase(name):
-            yield
+        try:
+            with self._watch.phase(name):
+                yield
+        finally:
+            if name in RUN_PHASES:  # kernels timed after them hold arrays that are not the model's
+                self._reserved_bytes = peak_reserved_bytes(self.device)
 
     def telling(self, emit: Emit) -> Emit:
         """The same channel, with the newest readings added, as `now`, to the events a person follows."""
@@ -82,7 +87,6 @@ class Meter:
 
         from harness.bench.gemm import gemm_rate
 
-        self._reserved_bytes = peak_reserved_bytes(self.device)
         try:
             self._gemm = gemm_rate(self.device, getattr(torch, dtype))
         except RuntimeError as error:  # no such product on this device, or no room for it

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from harness import code, rusage
+from harness import child, code, rusage
 from harness.errors import BudgetError, StoreError
 from harness.legs import Leg
 from harness.progress import Reporter
@@ -28,11 +26,6 @@ from harness.worker import EXIT_INTERRUPTED, Job
 
 FINAL = ("finished", "diverged")
 """Outcomes that running again would only repeat; a failed run is tried again."""
-
-SPIN_COUNT = "4000"
-"""How long libgomp's threads spin at a barrier before they sleep: about 80 us, where its own default is milliseconds.
-On an idle machine nothing is lost. Where anything else runs, a spinning thread keeps the core from the one it waits
-for, and training on two shared cores was seen to fall to a tenth of its speed."""
 
 REPEAT = "repeat"
 """Name of the mark beside a run's checkpoints that says they belong to a repeat which is not finished."""
@@ -176,15 +169,14 @@ def _talk(
 ) -> tuple[int, dict[str, Any] | None]:
     """One worker from start to end. Returns its exit status and usage; leaves neither process nor pipe behind."""
     process = subprocess.Popen(
-        # -P: a folder called `models` where the user stands must not be taken for ours.
-        [sys.executable, "-P", "-m", "harness.worker"],
+        child.command("harness.worker"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=_environment(),
+        env=child.environment(),
         start_new_session=True,  # Ctrl-C reaches the parent alone, which then asks the worker to save
     )
     assert process.stdout
@@ -205,15 +197,6 @@ def _talk(
         raise SuiteInterrupted(job.spec.run_id, saved=saved) from None
     finally:
         _close(process, reader)
-
-
-def _environment() -> dict[str, str]:
-    """The caller's own, the worker's code that of this process, and barriers that give way unless told otherwise."""
-    chosen = dict(os.environ)
-    chosen["PYTHONPATH"] = os.pathsep.join(filter(None, (str(code.ROOT), chosen.get("PYTHONPATH"))))
-    if "OMP_WAIT_POLICY" not in chosen:
-        chosen.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    return chosen
 
 
 def _send(process: subprocess.Popen[str], job: Job) -> None:

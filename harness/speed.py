@@ -11,6 +11,9 @@ from models.config import LATER
 UNVERIFIED = ("graph",)
 """Switches whose code only a CUDA device runs and none has run yet: off unless asked for, and a record says so."""
 
+UNVERIFIED_ON_CUDA = ("padded",)
+"""Backends that no CUDA device has run yet."""
+
 CUDA_ONLY = ("resident", "graph")
 
 
@@ -43,6 +46,8 @@ def changed(speed: Mapping[str, Any], device: str) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != usual[name]}
 
 
-def unverified(speed: Speed) -> list[str]:
-    """The switches in use that no device has proven."""
-    return [name for name in UNVERIFIED if getattr(speed, name)]
+def unverified(speed: Speed, kernels: Mapping[str, str], device: str) -> list[str]:
+    """The switches and backends in use that no device has proven. kernels: as a model names what it trained with."""
+    switches = [name for name in UNVERIFIED if getattr(speed, name)]
+    used = {name for names in kernels.values() for name in names.split(", ")} if device.startswith("cuda") else set()
+    return switches + [name for name in UNVERIFIED_ON_CUDA if name in used]

@@ -151,6 +151,9 @@ class Trainer:
         torch.set_rng_state(rest["torch_generator"])
         restore_gradients(self.parameters, rest)
         self.window_rng.bit_generator.state = index["window_rng"]
+        if index["trained_by"] is not None:
+            model: Any = self.module
+            model.trained_by = index["trained_by"]
         if self.loss_scale is not None:
             self.loss_scale.restore(rest)
         self.nll_sum.fill_(self.progress.nll_since_validation)
@@ -171,6 +174,7 @@ class Trainer:
             "identity": self.identity,
             "progress": asdict(self.progress),
             "window_rng": self.window_rng.bit_generator.state,
+            "trained_by": getattr(self.module, "trained_by", None),
             "nll_looked_at": self.nll_looked_at,
             "tokens_looked_at": self.tokens_looked_at,
         }

@@ -267,7 +267,7 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     hooks = Hooks(on_step, on_validation, stop)
     trainer = _trainer(spec, model, corpus, folder / "checkpoints", record.code["source_sha256"], hooks)
     recipe = trainer.recipe
-    record.model["speed"], record.model["unverified"] = asdict(trainer.speed), unverified(trainer.speed)
+    record.model["speed"] = asdict(trainer.speed)
     if trainer.resume():
         threads = trainer.progress.thread_counts
         emit({"event": "resumed", "tokens": trainer.progress.tokens, "step": trainer.progress.step, "threads": threads})
@@ -276,6 +276,10 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     except Diverged:
         record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve
         raise
+    finally:
+        # Only now: which backend a layer takes may hang on its first call's shapes and dtype.
+        record.model["kernels"] = dict(getattr(model, "kernels", {}))
+        record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.device)
     best = folder / "checkpoints" / "best"
     checkpoint.load_into(model, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
     record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve

@@ -20,7 +20,8 @@ from models.step import State, StepOutput
 from models.tied_lookup import lookup
 
 if TYPE_CHECKING:
-    from typing import Protocol
+    from collections.abc import Callable
+    from typing import Any, Protocol
 
     from models.config import Dropout
 
@@ -56,6 +57,22 @@ class RecurrentLayer(nn.Module):
     kernel: str
     weight_drop: float
     """Probability with which an entry of `raw_weight` is dropped for a window."""
+    trained_by: str | None = None
+    """Backend that the last window of training ran on; None before there was one."""
+
+    @property
+    def backend(self) -> str:
+        """What training ran on. Before it, what "auto" takes without knowing the call, as scoring mostly does."""
+        return self.trained_by or kernels.resolve(self.op, self.kernel, self.raw_weight().device)[0]
+
+    def resolve(
+        self, device: torch.device, arguments: Sequence[Any] | None = None, *, training: bool
+    ) -> Callable[..., Any]:
+        """Return the kernel for one call, its arguments where a backend is for some of them only; training notes it."""
+        name, function = kernels.resolve(self.op, self.kernel, device, arguments)
+        if training:
+            self.trained_by = name
+        return function
 
     def raw_weight(self) -> Tensor:
         """The weight that DropConnect works on."""
@@ -202,13 +219,27 @@ class RecurrentModel(nn.Module):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """Backend of each kernel that runs on the model's device: {"lstm": "fused", "weight_drop": "native"}."""
-        device, found = self.embedding.device, {}
+        """Backend of each kernel: {"lstm": "fused", "weight_drop": "native"}; "padded, fused" where layers differ.
+
+        Once the model has trained these are the ones it trained with.
+        """
+        found: dict[str, dict[str, None]] = {}
         for layer in self._layers():
-            found[layer.op] = kernels.resolve(layer.op, layer.kernel, device)[0]
+            found.setdefault(layer.op, {})[layer.backend] = None
             if layer.weight_drop > 0:
-                found["weight_drop"] = kernels.resolve("weight_drop", layer.weight_drop_kernel, device)[0]
-        return found
+                name = kernels.resolve("weight_drop", layer.weight_drop_kernel, self.embedding.device)[0]
+                found.setdefault("weight_drop", {})[name] = None
+        return {op: ", ".join(names) for op, names in found.items()}
+
+    @property
+    def trained_by(self) -> list[str | None]:
+        """Backend that each layer last trained with: what a resumed run has to be told of its earlier windows."""
+        return [layer.trained_by for layer in self._layers()]
+
+    @trained_by.setter
+    def trained_by(self, names: Sequence[str | None]) -> None:
+        for layer, name in zip(self._layers(), names, strict=True):
+            layer.trained_by = name
 
     def _layers(self) -> list[RecurrentLayer]:
         return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]

@@ -83,13 +83,14 @@ def run(request: Request, *, show: Say, say: Say) -> int:
 def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int:
     import torch
 
-    from harness import machine
+    from harness import kept, machine
     from harness.bench.allocator import keep_freed_memory
     from harness.bench.kernels import FAILED, Bench
     from harness.report.kernels import kernel_table
 
     planned = plan(names, request.cases, quick=request.quick)
     device = _device(request.device)
+    kept.forbid_tf32()
     if request.threads:
         torch.set_num_threads(request.threads)
     here = machine.describe(device)
@@ -100,7 +101,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
             report = gate.skipped(old, here["fingerprint"])
             show(report.render())
             return report.exit_code
-    kept = request.keep_memory and keep_freed_memory()
+    memory_kept = request.keep_memory and keep_freed_memory()
     bench = Bench(
         device=device,
         dtype=getattr(torch, request.dtype),
@@ -116,16 +117,17 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
         say(f"{op} {case.name}")
         rows += measure(op, case)
     show(kernel_table(rows))
-    how = {"names": list(names), "quick": request.quick, "dtype": request.dtype, "freed_memory_kept": kept,
+    how = {"names": list(names), "quick": request.quick, "dtype": request.dtype, "freed_memory_kept": memory_kept,
            "budget": {op: asdict(budget_of(op, quick=request.quick)) for op in names}}  # fmt: skip
     _keep(request, "kernels", here, rows, how, say)
+    failed = sum(row["status"] == FAILED for row in rows)
     if request.baseline is None:
-        return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
+        return EXIT_FAILED_KERNEL if failed else EXIT_OK
     if request.update:
         made = gate.merge(old, gate.make(here["fingerprint"], rows))
         gate.write(request.baseline, made)
-        show(f"{len(made.rows)} rows in {request.baseline}")
-        return EXIT_OK
+        show(f"{len(made.rows)} rows in {request.baseline}" + (f"; {failed} failed and are not new" if failed else ""))
+        return EXIT_FAILED_KERNEL if failed else EXIT_OK
     assert old is not None
 
     def again(op: str, name: str) -> list[dict[str, Any]]:
@@ -223,7 +225,7 @@ def _sensors(request: Request, show: Say, say: Say) -> int:
     """Training steps with and without the sampler beside them; --case names the model."""
     import torch
 
-    from harness import machine
+    from harness import kept, machine
     from harness.bench import sampling
 
     for name in request.cases:
@@ -231,6 +233,7 @@ def _sensors(request: Request, show: Say, say: Say) -> int:
     if request.threads:
         torch.set_num_threads(request.threads)
     device = _device(request.device)
+    kept.forbid_tf32()
     turns = QUICK_TURNS if request.quick else TURNS
     rows = [
         sampling.measure(**turns, device=device, entry=ENTRIES[name], say=say)

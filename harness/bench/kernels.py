@@ -44,7 +44,8 @@ class Bench:
     """Where and how to measure; holds the ceilings' arrays, which all cases share.
 
     backends: those to time, every one of KERNELS where None. warm: also measure with warm caches, where the case fits.
-    twin: also time the reference a second time. autocast: the dtype products are computed in, where not their own.
+    twin: also time the reference a second time. autocast: the dtype products are computed in, where not their own; the
+    ceiling's product is then in it too.
     """
 
     device: torch.device | str = "cpu"
@@ -59,7 +60,7 @@ class Bench:
 
     @cached_property
     def ceilings(self) -> Ceilings:
-        return Ceilings(self.device, self.dtype, array_bytes=self.array_bytes, gemm=self.gemm)
+        return Ceilings(self.device, self.autocast or self.dtype, array_bytes=self.array_bytes, gemm=self.gemm)
 
     @cached_property
     def flusher(self) -> Flusher:

@@ -71,15 +71,16 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         found = pace.measure(make_trainer, job["seconds"], lambda: False)
+    kernels = dict(getattr(model, "kernels", {}))
     return {
         "tokens_per_s": found.tokens_per_s,
         "steps": found.steps,
         "step_ms": found.seconds / found.steps * 1e3,
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "kernels": dict(getattr(model, "kernels", {})),
+        "kernels": kernels,
         "peak_rss_bytes": peak_rss_bytes(),
         "peak_device_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else None,
-        "unverified": unverified(speed),
+        "unverified": unverified(speed, kernels, device),
     }
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from harness import child
 from harness.bench.full_size import FullSize
 from harness.report.columns import NOT_APPLICABLE
 from harness.report.github import grid
@@ -81,12 +81,13 @@ def _ask(entry: FullSize, way: Variant, device: str, seconds: float, threads: in
         "device": device, "seconds": seconds, "threads": threads,
     }  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "harness.bench.looper"],
+        child.command("harness.bench.looper"),
         input=json.dumps(job) + "\n",
         capture_output=True,
         text=True,
         encoding="utf-8",
         errors="replace",
+        env=child.environment(),
         check=False,
     )
     if done.stdout.strip():

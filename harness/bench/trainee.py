@@ -41,8 +41,9 @@ def main() -> int:
 def _serve(reply: Callable[[Mapping[str, Any]], None]) -> None:
     import torch
 
-    from harness import timing
+    from harness import kept, timing
 
+    kept.forbid_tf32()
     job = json.loads(sys.stdin.readline())
     entry = Entry(**job["entry"])
     if job["threads"]:

@@ -57,7 +57,7 @@ class LstmLayer(RecurrentLayer):
         weight_hh = self.dropped_weight(training=training, generator=generator)
         weight_ih = self.weight_ih if table_VI is None else functional.linear(self.weight_ih, table_VI)
         arguments = (x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
-        _, lstm = kernels.resolve("lstm", self.kernel, x_TBI.device, arguments)
+        lstm = self.resolve(x_TBI.device, arguments, training=training)
         h_TBH, h_BH, c_BH = lstm(*arguments)
         h_TBH = dropout.locked(h_TBH, out_dropout, training=training, generator=generator)
         return h_TBH, (h_BH.unsqueeze(0), c_BH.unsqueeze(0))

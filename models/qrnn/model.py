@@ -72,7 +72,7 @@ class QrnnLayer(RecurrentLayer):
         c0_BH, out_mask_BH = state[0][0], None
         if training and out_dropout > 0:
             out_mask_BH = dropout.scaled_mask(c0_BH, tuple(c0_BH.shape), out_dropout, generator)
-        _, fo_pool = kernels.resolve("fo_pool", self.kernel, x_TBI.device)
+        fo_pool = self.resolve(x_TBI.device, training=training)
         h_TBH, c_BH = fo_pool(gates_TBG, c0_BH, keep, out_mask_BH=out_mask_BH)
         previous = (last_1BI.detach(),) if self.window == 2 else ()
         return h_TBH, (c_BH.unsqueeze(0), *previous)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import kernels
-from harness import timing
+from harness import kept, timing
 from harness.bench.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher
 from harness.bench.ops import FORWARD, REFERENCE, candidate, comparison, disagreement, results, work
 from kernels.cases import Case, inputs
@@ -24,6 +24,7 @@ Run = Callable[[str, str, Case, str, str], None]
 
 @pytest.fixture(scope="session")
 def device() -> str:
+    kept.forbid_tf32()
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

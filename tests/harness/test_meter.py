@@ -58,6 +58,37 @@ def test_an_attempt_says_what_it_cost(tmp_path: Path) -> None:
     assert costs["summary"]["share_of_gemm"] == pytest.approx(3e5 / costs["gemm"]["flop_per_s"])
 
 
+def test_the_allocators_peak_is_that_of_the_run_and_not_of_the_kernels_timed_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = 0
+    monkeypatch.setattr(meter, "peak_reserved_bytes", lambda device: peak or None)
+    made = begun(tmp_path)
+    with made.phase("train"):
+        peak = 5
+    with made.phase("evaluate"):
+        peak = 7
+    with made.phase("kernels"):
+        peak = 900
+        made.time_gemm("float32")
+    own = made.stop()
+    assert own is not None
+    assert own["allocator"] == {"peak_reserved_bytes": 7}
+
+
+def test_the_allocators_peak_of_a_phase_that_failed_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = iter([1, 5])
+    monkeypatch.setattr(meter, "peak_reserved_bytes", lambda device: next(peaks))
+    made = begun(tmp_path)
+    with made.phase("load"):
+        pass
+    with pytest.raises(MemoryError), made.phase("train"):
+        raise MemoryError
+    own = made.stop()
+    assert own is not None
+    assert own["allocator"] == {"peak_reserved_bytes": 5}
+
+
 def test_a_fault_in_the_account_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = begun(tmp_path, enabled=False)
     monkeypatch.setattr(account, "costs_of", lambda *_, **__: 1 / 0)

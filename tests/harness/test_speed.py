@@ -14,8 +14,21 @@ def test_a_cpu_takes_no_notice_of_what_only_cuda_can_do() -> None:
     assert not applied({"graph": True, "resident": True}, "cpu").graph
     assert not applied({"graph": True, "resident": True}, "cpu").resident
     assert applied({"graph": True}, "cuda:1").graph
-    assert unverified(applied({"graph": True}, "cpu")) == []
-    assert unverified(applied({"graph": True}, "cuda:0")) == ["graph"]
+    assert unverified(applied({"graph": True}, "cpu"), {}, "cpu") == []
+    assert unverified(applied({"graph": True}, "cuda:0"), {}, "cuda:0") == ["graph"]
+
+
+@pytest.mark.parametrize(
+    ("lstm", "device", "said"),
+    [
+        ("padded", "cuda:0", ["padded"]),
+        ("padded, fused", "cuda", ["padded"]),
+        ("fused", "cuda", []),
+        ("padded", "cpu", []),
+    ],
+)
+def test_a_backend_that_no_gpu_has_proven_is_named_where_one_ran_it(lstm: str, device: str, said: list[str]) -> None:
+    assert unverified(Speed(), {"lstm": lstm, "weight_drop": "reference"}, device) == said
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])

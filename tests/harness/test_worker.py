@@ -9,10 +9,13 @@ import torch
 
 import kernels
 from harness import code, data
+from harness.bench import model as timed
 from harness.export import export
 from harness.suite import load, resolve
+from harness.timing import Budget
 from harness.types import RunRecord
 from harness.worker import Job, run
+from kernels.lstm import padded
 
 SUITE = """
 suite: small
@@ -62,6 +65,22 @@ def test_a_run_scores_every_protocol_on_the_same_model(tmp_path: Path) -> None:
     kinds = [event["event"] for event in events]
     assert kinds[0] == "start"
     assert kinds.count("validation") == 2
+
+
+def test_a_record_names_the_backend_that_trained_and_times_it_even_where_a_later_leg_only_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` may choose by the call: here for the recipe's streams, which `exact` scoring does not have."""
+    monkeypatch.setattr(padded, "worth", lambda x_TBI, *_: x_TBI.shape[1] == 8)
+    monkeypatch.setattr(timed, "BUDGET", Budget(seconds=0, minimum=1, maximum=1))
+    text = SUITE.replace("builder: qrnn", "builder: awd-lstm").replace("epochs: 2", "epochs: 1") + "kernels: [lstm]\n"
+    job = make_job(tmp_path, text)
+    for _ in range(2):
+        record, _ = run_here(job)
+        assert record.status == "finished", record.error
+        assert record.model["kernels"] == {"lstm": "padded"}
+        assert record.model["unverified"] == []
+        assert {row["backend"] for row in record.timings} == {"padded"}
 
 
 def test_the_same_spec_gives_the_same_bits_and_another_seed_others(tmp_path: Path) -> None:

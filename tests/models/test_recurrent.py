@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import kernels
 import models
+from kernels.lstm import padded
 from models import dropout
 from models.config import Dropout
 from models.recurrent import RecurrentModel
@@ -276,6 +277,22 @@ def test_bfloat16_autocast_trains_float32_weights(builder: str) -> None:
 def test_a_model_names_the_kernels_it_runs() -> None:
     assert make("awd-lstm").kernels == {"lstm": "fused"}
     assert make("qrnn").kernels == {"fo_pool": kernels.resolve("fo_pool")[0]}
+
+
+def test_a_model_names_the_kernels_it_trained_with_layer_by_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto` may choose by the call: here for windows of three streams, and wide inputs alone."""
+    monkeypatch.setattr(padded, "worth", lambda x_TBI, *_: x_TBI.shape[1] == 3 and x_TBI.shape[2] == 7)
+    model = make("awd-lstm")
+    nll(model.eval(), ids(4, 3))
+    assert model.kernels == {"lstm": "fused"}
+    nll(model.train(), ids(4, 3))
+    assert model.kernels == {"lstm": "fused, padded"}
+    assert model.trained_by == ["fused", "padded"]
+    nll(model.eval(), ids(4, 1))
+    assert model.kernels == {"lstm": "fused, padded"}
+    other = make("awd-lstm")
+    other.trained_by = model.trained_by
+    assert other.kernels == model.kernels
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import kernels
-from harness.bench import command, gate
+from harness import kept
+from harness.bench import command, gate, sampling
 from harness.bench import kernels as room
 from harness.bench.entries import CHAIN, Entry
 from harness.cli import main
@@ -60,6 +61,21 @@ def test_rows_are_printed_written_and_kept_as_a_record(bench: Any, tmp_path: Pat
     assert path.name.endswith("Z.json")
 
 
+@pytest.mark.parametrize("arguments", [("weight_drop", "--quick"), ("sensors", "--quick", "--case", "tiny")])
+def test_float32_is_measured_as_float32(
+    bench: Any, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = {"layers": 1, "hidden": 4, "embedding": 4}
+    monkeypatch.setattr(command, "ENTRIES", {"tiny": Entry("tiny", "lstm", "awd-lstm", model, 2, 3)})
+    monkeypatch.setattr(sampling, "measure", lambda **_: {"entry": "tiny"})
+    monkeypatch.setattr(sampling, "text", lambda row: "")
+    asked: list[bool] = []
+    monkeypatch.setattr(kept, "forbid_tf32", lambda: asked.append(True))
+    done = bench(*arguments)
+    assert done.exit_code == 0, done.output
+    assert asked == [True]
+
+
 def test_a_case_may_be_named_even_where_it_is_not_timed_by_itself(bench: Any) -> None:
     done = bench("fo_pool", "--quick", "--case", "T6-B1-H2")
     assert done.exit_code == 0
@@ -89,13 +105,18 @@ def test_bad_input_is_one_line_and_exit_two(arguments: list[str], said: str, tmp
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_wrong_kernel_is_exit_one_with_its_reason(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_kernel_is_exit_one_with_its_reason(
+    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = {**kernels.KERNELS["fo_pool"], "broken": "kernels.fo_pool.nowhere:fo_pool"}
     monkeypatch.setitem(kernels.KERNELS, "fo_pool", table)
     monkeypatch.setattr(kernels, "resolve", _resolve_or_raise(kernels.resolve))
     done = bench("fo_pool", "--quick")
     assert done.exit_code == 1
     assert "fo_pool T4-B2-H3 broken: ZeroDivisionError: division by zero" in done.stdout
+    updated = bench("fo_pool", "--quick", "--check", tmp_path / "baseline.json", "--update")
+    assert updated.exit_code == 1
+    assert "; 2 failed and are not new" in updated.stdout
 
 
 def _resolve_or_raise(resolve: Any) -> Any:
@@ -106,6 +127,7 @@ def _resolve_or_raise(resolve: Any) -> Any:
 
 
 def test_the_gate_walks_through_its_answers(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "CEILING", float("inf"))  # three rounds of microseconds are never still
     path = tmp_path / "baseline.json"
     missing = bench("fo_pool", "--quick", "--check", path)
     assert missing.exit_code == 3

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 from record_factory import spec
 
 import models
 from harness.bench import model as room
+from harness.bench.kernels import Bench
 from harness.bench.model import cases_of, time_case
 from harness.cli import main
 from harness.store import Store
@@ -73,12 +75,41 @@ def test_a_model_without_kernels_has_nothing_to_time() -> None:
 
 @pytest.mark.parametrize(("dtype", "op", "timed"), [
     ("float64", "fo_pool", "float64"), ("bfloat16", "fo_pool", "bfloat16"), ("bfloat16", "lstm", "float32"),
+    ("float16", "fo_pool", "float16"), ("float16", "lstm", "float32"),
 ])  # fmt: skip
 def test_the_runs_dtype_is_the_one_timed(dtype: str, op: str, timed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "BUDGET", Budget(seconds=0, minimum=1, maximum=1))
     case = FoPoolCase(4, 2, 3) if op == "fo_pool" else LstmCase(4, 2, 3, 3)
     rows = time_case(spec(dtype=dtype), op, "reference", case)
     assert {(row["status"], row["dtype"]) for row in rows} == {("ok", timed)}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "op", "stored", "autocast"),
+    [
+        ("float32", "lstm", torch.float32, None),
+        ("float64", "lstm", torch.float64, None),
+        ("bfloat16", "lstm", torch.float32, torch.bfloat16),
+        ("float16", "lstm", torch.float32, torch.float16),
+        ("float16", "weight_drop", torch.float32, torch.float16),
+        ("float16", "fo_pool", torch.float16, None),
+    ],
+)
+def test_sixteen_bits_are_timed_as_they_train(
+    dtype: str, op: str, stored: torch.dtype, autocast: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Bench] = []
+
+    def noted(bench: Bench, *_: object) -> list[dict[str, Any]]:
+        made.append(bench)
+        return []
+
+    monkeypatch.setattr(Bench, "case", noted)
+    time_case(spec(dtype=dtype), op, "reference", FoPoolCase(4, 2, 3))
+    [bench] = made
+    assert (bench.dtype, bench.autocast) == (stored, autocast)
+    bench.array_bytes, bench.gemm = 64, 4
+    assert bench.ceilings.left_NN.dtype == (autocast or stored), "the product that a share is taken of"
 
 
 def test_timing_changes_no_run_id_and_travels_with_the_job() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from pydantic import TypeAdapter
 
 import kernels
 import models
+from harness import kept
 from harness.bench import gemms, trainee, training
 from harness.bench.entries import CHAIN, ENTRIES, GEMMS, NN_LSTM, Entry
 from harness.bench.training import TraineeError, measure_entry, participants
@@ -54,6 +57,13 @@ def test_real_processes_take_turns_and_report_their_own_memory() -> None:
     json.dumps([row, broken], allow_nan=False)
 
 
+def test_a_folder_named_models_where_one_stands_is_not_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models.py").write_text("raise ImportError('not yours')")
+    monkeypatch.chdir(tmp_path)
+    [row] = measure_entry(QRNN, device="cpu", budget=BUDGET, threads=1, names=[CHAIN])
+    assert (row["status"], row["error"]) == ("ok", None)
+
+
 class Fake:
     """A trainee without a process."""
 
@@ -86,10 +96,10 @@ class Fake:
 
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def measured(script: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    def measured(script: dict[str, Any], entry: Entry = QRNN) -> dict[str, dict[str, Any]]:
         monkeypatch.setattr(training, "Trainee", Fake)
         monkeypatch.setattr(Fake, "script", script)
-        found = measure_entry(QRNN, device="cpu", budget=BUDGET, names=list(script))
+        found = measure_entry(entry, device="cpu", budget=BUDGET, names=list(script))
         return {row["backend"]: row for row in found}
 
     return measured
@@ -124,8 +134,27 @@ def test_a_backend_that_cannot_run_here_is_not_started(rows: Any, monkeypatch: p
 def test_one_that_trains_another_model_is_wrong_however_fast(rows: Any) -> None:
     found = rows({CHAIN: (30.0, 2.0), "fast": (1.0, 2.1)})
     assert found["fast"]["status"] == "failed"
-    assert "loss is 2.1 nats, the chain's is 2" in found["fast"]["error"]
+    assert "loss is 2.1 nats, that of chain is 2" in found["fast"]["error"]
     assert found["fast"]["tokens_per_s"] is None
+
+
+def test_lstm_backends_are_held_to_one_another_and_not_to_layers_that_drop_nothing(rows: Any) -> None:
+    found = rows({NN_LSTM: (30.0, 3.0), "padded": (1.0, 2.1), "fused": (2.0, 2.0), GEMMS: (1.0, None)}, LSTM)
+    assert {name: row["status"] for name, row in found.items()} == {NN_LSTM: "ok", "padded": "failed", "fused": "ok"}
+    assert "loss is 2.1 nats, that of fused is 2" in found["padded"]["error"]
+    alike = rows({NN_LSTM: (30.0, 3.0), "padded": (1.0, 2.0005), "fused": (2.0, 2.0)}, LSTM)
+    assert {row["status"] for row in alike.values()} == {"ok"}
+
+
+def test_a_participant_computes_float32_as_float32(table: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = {"entry": QRNN.to_json(), "participant": CHAIN, "device": "cpu", "threads": None}
+    asked: list[bool] = []
+    monkeypatch.setattr(kept, "forbid_tf32", lambda: asked.append(True))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{json.dumps(job)}\nend\n"))
+    replies: list[Any] = []
+    trainee._serve(replies.append)
+    assert replies[0]["ready"]
+    assert asked == [True]
 
 
 @pytest.mark.parametrize("entry", [QRNN, LSTM])

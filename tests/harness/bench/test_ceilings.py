@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,8 +51,20 @@ def test_copy_triad_and_product_compute_what_they_are_named_for() -> None:
     assert run[COPY](None).tolist() == [3.0] * 1024
     assert run[TRIAD](None).tolist() == [5.0] * 1024
     assert run[GEMM](None).dtype == torch.float64
-    assert made.product_NN.tolist() == [[8.0] * 8] * 8
+    left, right = (operand.numpy() for operand in (made.left_NN, made.right_NN))
+    np.testing.assert_allclose(made.product_NN.numpy(), left @ right, rtol=1e-12, atol=1e-12)
     assert made.work() == {COPY: 2 * 4096, TRIAD: 3 * 4096, GEMM: 2 * 8**3}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_product_multiplies_numbers_like_a_models_and_moves_no_other_generator(dtype: torch.dtype) -> None:
+    before = torch.get_rng_state()
+    made = Ceilings("cpu", dtype, array_bytes=64, gemm=64)
+    assert torch.equal(torch.get_rng_state(), before)
+    for operand in (made.left_NN, made.right_NN):
+        assert operand.dtype == dtype
+        assert operand.float().std().item() == pytest.approx(1, abs=0.1)
+    assert not torch.equal(made.left_NN, made.right_NN)
 
 
 def test_arrays_are_larger_than_the_last_cache(caches: Path) -> None:

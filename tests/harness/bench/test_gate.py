@@ -80,6 +80,37 @@ def test_a_restless_machine_widens_what_is_allowed() -> None:
     assert judge(BASE, session(0.14, restless), Again(0.14, twin=restless)).rows[0].verdict == "regression"
 
 
+WILD = (0.5, 0.6, 1.0, 1.8, 2.0)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.1, 0.05])
+def test_where_the_machine_is_too_restless_nothing_can_be_said(ratio: float) -> None:
+    """The threshold of the wild pair is 3: a kernel three times slower would pass."""
+    again = Again(ratio, ratio, twin=WILD)
+    report = judge(BASE, session(ratio, WILD), again)
+    [judged] = report.rows
+    assert (judged.verdict, judged.found, report.exit_code, again.asked) == ("not comparable", (), 3, 2)
+    assert "equal candidates differed by 3.00" in judged.reason
+
+
+@pytest.mark.parametrize(
+    ("ratios", "twins", "verdict"),
+    [
+        ((0.9, 0.1), (WILD, STILL), "pass"),
+        ((0.9, 0.3, 0.3), (WILD, STILL, STILL), "regression"),
+        ((0.3, 0.1, 0.3), (STILL, WILD, STILL), "regression"),
+        ((0.3, 0.1, 0.1), (STILL, WILD, STILL), "not comparable"),
+    ],
+)
+def test_a_restless_measurement_counts_for_nothing_and_is_taken_again(
+    ratios: tuple[float, ...], twins: tuple[tuple[float, ...], ...], verdict: str
+) -> None:
+    first, *more = (session(ratio, twin) for ratio, twin in zip(ratios, twins, strict=True))
+    report = judge(BASE, first, lambda op, case: more.pop(0))
+    assert [judged.verdict for judged in report.rows] == [verdict]
+    assert not more
+
+
 def test_the_threshold_is_the_floor_the_pairs_median_or_their_spread() -> None:
     assert threshold(()) == gate.FLOOR
     assert threshold(STILL) == gate.FLOOR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,7 +58,9 @@ def test_each_part_that_is_on_is_left_out_in_turn() -> None:
     assert [way.name for way in loops.variants("float16", on, "cuda", ablate=False)] == ["all"]
 
 
-def test_a_tiny_loop_runs_and_one_that_cannot_says_why() -> None:
+def test_a_tiny_loop_runs_and_one_that_cannot_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models.py").write_text("raise ImportError('not yours')")
+    monkeypatch.chdir(tmp_path)
     ways = loops.variants("float32", Speed(), "cpu", ablate=False)
     broken = replace(TINY, name="broken", model={**TINY.model, "layers": -1})
     good, bad = loops.measure([TINY, broken], ways, device="cpu", seconds=0.05, threads=1)
