@@ -8,11 +8,12 @@ from typing import Any
 
 from models.config import LATER
 
-UNVERIFIED = ("graph",)
+UNVERIFIED = ("resident", "graph")
 """Switches whose code only a CUDA device runs and none has run yet: off unless asked for, and a record says so."""
 
-UNVERIFIED_ON_CUDA = ("padded",)
-"""Backends that no CUDA device has run yet."""
+UNVERIFIED_ON_CUDA = ("padded", "triton", "float16")
+"""Backends, and the dtype with a loss scale, that no CUDA device has run yet. `auto` takes triton there all the same:
+the other way to pool is a loop over time in Python."""
 
 CUDA_ONLY = ("resident", "graph")
 
@@ -29,7 +30,7 @@ class Speed:
 
     __pydantic_config__ = {"extra": "forbid"}
 
-    resident: bool = field(default=True, metadata=LATER)
+    resident: bool = field(default=False, metadata=LATER)
     folded_clip: bool = field(default=False, metadata=LATER)
     graph: bool = field(default=False, metadata=LATER)
 
@@ -46,8 +47,9 @@ def changed(speed: Mapping[str, Any], device: str) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != usual[name]}
 
 
-def unverified(speed: Speed, kernels: Mapping[str, str], device: str) -> list[str]:
-    """The switches and backends in use that no device has proven. kernels: as a model names what it trained with."""
-    switches = [name for name in UNVERIFIED if getattr(speed, name)]
-    used = {name for names in kernels.values() for name in names.split(", ")} if device.startswith("cuda") else set()
-    return switches + [name for name in UNVERIFIED_ON_CUDA if name in used]
+def unverified(speed: Speed, kernels: Mapping[str, str], dtype: str, device: str) -> list[str]:
+    """What was in use and no device has proven: switches, backends, dtype. kernels: what a model trained with."""
+    if not device.startswith("cuda"):
+        return []
+    used = {dtype, *(name for names in kernels.values() for name in names.split(", "))}
+    return [name for name in UNVERIFIED if getattr(speed, name)] + [name for name in UNVERIFIED_ON_CUDA if name in used]

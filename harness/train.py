@@ -85,7 +85,7 @@ class Trainer:
         self.model, self.module = model, model
         self.corpus, self.recipe, self.folder, self.identity = corpus, recipe, folder, identity
         self.checkpoint_every_s, self.hooks = checkpoint_every_s, hooks or Hooks()
-        self.speed = speed or Speed(resident=False)
+        self.speed = speed or Speed()
         self.device = next(model.parameters()).device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(recipe, self.parameters, in_graph=self.speed.graph)

@@ -279,7 +279,7 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     finally:
         # Only now: which backend a layer takes may hang on its first call's shapes and dtype.
         record.model["kernels"] = dict(getattr(model, "kernels", {}))
-        record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.device)
+        record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.dtype, spec.device)
     best = folder / "checkpoints" / "best"
     checkpoint.load_into(model, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
     record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve

@@ -80,7 +80,7 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
         "kernels": kernels,
         "peak_rss_bytes": peak_rss_bytes(),
         "peak_device_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else None,
-        "unverified": unverified(speed, kernels, device),
+        "unverified": unverified(speed, kernels, dtype, device),
     }
 
 

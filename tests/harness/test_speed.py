@@ -14,8 +14,8 @@ def test_a_cpu_takes_no_notice_of_what_only_cuda_can_do() -> None:
     assert not applied({"graph": True, "resident": True}, "cpu").graph
     assert not applied({"graph": True, "resident": True}, "cpu").resident
     assert applied({"graph": True}, "cuda:1").graph
-    assert unverified(applied({"graph": True}, "cpu"), {}, "cpu") == []
-    assert unverified(applied({"graph": True}, "cuda:0"), {}, "cuda:0") == ["graph"]
+    assert unverified(applied({"graph": True}, "cpu"), {}, "float16", "cpu") == []
+    assert unverified(applied({"graph": True}, "cuda:0"), {}, "float16", "cuda:0") == ["graph", "float16"]
 
 
 @pytest.mark.parametrize(
@@ -24,16 +24,17 @@ def test_a_cpu_takes_no_notice_of_what_only_cuda_can_do() -> None:
         ("padded", "cuda:0", ["padded"]),
         ("padded, fused", "cuda", ["padded"]),
         ("fused", "cuda", []),
+        ("triton", "cuda:1", ["triton"]),
         ("padded", "cpu", []),
     ],
 )
 def test_a_backend_that_no_gpu_has_proven_is_named_where_one_ran_it(lstm: str, device: str, said: list[str]) -> None:
-    assert unverified(Speed(), {"lstm": lstm, "weight_drop": "reference"}, device) == said
+    assert unverified(Speed(), {"lstm": lstm, "weight_drop": "reference"}, "float32", device) == said
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
 def test_defaults_written_out_or_not_name_the_same_run(device: str) -> None:
-    assert changed({}, device) == changed({"resident": True, "folded_clip": False, "graph": False}, device) == {}
+    assert changed({}, device) == changed({"resident": False, "folded_clip": False, "graph": False}, device) == {}
 
 
 def test_a_switch_names_another_run_of_the_same_quality() -> None:
