@@ -63,6 +63,25 @@ def test_a_command_is_watched_and_its_status_is_ours(tmp_path: Path) -> None:
     assert account["unknown"]["gpu_percent"] in err
 
 
+def test_the_last_reading_comes_before_the_command_is_reaped(tmp_path: Path) -> None:
+    """Read once at its start and once at its end: whatever lies between is in the second."""
+    file = tmp_path / "costs.json"
+    _, _, err = monitor("--interval", "60", "--json", str(file), "--", sys.executable, "-c", BUSY)
+    account = json.loads(file.read_text())
+    usage = account["rusage"]
+    # The system counts in hundredths of a second, and user and system time apart.
+    assert account["process"]["cpu_seconds"] == pytest.approx(usage["user_s"] + usage["system_s"], abs=0.05), err
+    assert account["sensors"]["cpu"]["status"] == "available"
+    assert account["phases"]["command"]["quantities"]["rss_bytes"]["mean"] > 0
+
+
+@pytest.mark.parametrize("interval", ["nan", "inf", "-nan", "0"])
+def test_an_interval_that_is_no_number_of_seconds_is_refused(interval: str) -> None:
+    code, out, err = monitor("--interval", interval, "--", sys.executable, "-c", "print('ran')")
+    assert (code, out, "Traceback" in err) == (2, "", False)
+    assert "--interval" in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_the_commands_to_answer(tmp_path: Path, number: signal.Signals) -> None:
     ready = tmp_path / "ready"
