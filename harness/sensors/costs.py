@@ -85,7 +85,7 @@ def _sensors(outcome: Outcome, found: Trace) -> dict[str, Any]:
     told = {name: {key: row.get(key) for key in keys} for name, row in outcome.sensors.items()}
     read = {about.sensor for name, about in QUANTITIES.items() if len(found.points(name)[0])}
     unavailable = {"status": "unavailable", "reason": _no_word(outcome), "details": {}}
-    seen = {"status": "available", "reason": None, "details": {}}
+    seen: dict[str, Any] = {"status": "available", "reason": None, "details": {}}
     return {name: told.get(name, seen if name in read else unavailable) for name in SENSORS}
 
 

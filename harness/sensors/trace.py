@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -82,12 +83,10 @@ class Trace:
 
     def highest(self, quantity: str, phase: str) -> float:
         """Of the readings that lie in a phase or close it, a moment after its end; -inf where there is none."""
-        import numpy as np
-
         wanted = label(phase)
-        of_phase = np.array([each == wanted for each in self.labels], dtype=bool)
-        values = self.values[quantity][: len(of_phase)][of_phase]
-        return float(np.max(values[~np.isnan(values)], initial=-np.inf))
+        pairs = zip(self.labels, self.values[quantity], strict=False)
+        found = (float(value) for each, value in pairs if each == wanted and not math.isnan(value))
+        return max(found, default=-math.inf)
 
 
 def label(phase: str) -> str:
