@@ -11,6 +11,7 @@ FIRST_NAMESPACE = 0xEFFFFFFC
 """Inode of the namespace of process ids a Linux machine starts with (include/linux/proc_ns.h, PROC_PID_INIT_INO)."""
 
 OWN, OTHERS = "gpu_memory_bytes", "other_gpu_processes"
+UNLISTED = "the driver lists none of our processes"
 
 
 def numbered_apart(namespace: Path = Path("/proc/self/ns/pid")) -> bool:
@@ -33,12 +34,12 @@ def share(listed: Mapping[int, int | None], ours: frozenset[int], *, apart: bool
     """
     found = ours & listed.keys()
     if apart and not found:
-        reason = "the driver lists none of our processes: it numbers them as another namespace of process ids does"
+        reason = f"{UNLISTED}: it numbers them as another namespace of process ids does"
         return Reading.nothing((OWN, OTHERS), reason)
     reading = Reading({OTHERS: float(len(listed) - len(found))})
     if not found:
         reading.values[OWN] = None
-        reading.reasons[OWN] = "the driver lists none of our processes"
+        reading.reasons[OWN] = UNLISTED
         return reading
     sizes = [listed[pid] for pid in found]
     known = [size for size in sizes if size is not None]
