@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness import costs, machine, thinning
+from harness import costs, joining, machine, thinning
 from harness.attempts import KILLED, Attempts
 from harness.sensors.quantities import QUANTITIES
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.types import RunRecord
 
 OFF = "made with --no-sensors"
+UNSEEN = "the worker ended before its first reading"
 TRACE = "trace.csv"
 TIME, PHASE = "times_s", "phase"
 NO_GEMM = "the run ended before the device's matrix product was timed"
@@ -20,17 +21,23 @@ LEFT_BEHIND = "the worker was killed; this is what its sampler had written"
 
 
 def costs_of(
-    record: RunRecord, attempts: Attempts, *, gemm: Mapping[str, Any] | None = None, gemm_reason: str = NO_GEMM
+    record: RunRecord,
+    attempts: Attempts,
+    *,
+    watched: bool = True,
+    gemm: Mapping[str, Any] | None = None,
+    gemm_reason: str = NO_GEMM,
 ) -> dict[str, Any]:
     """A record's costs: all attempts joined, the device's GEMM, and a table's figures with the reason of every null.
 
-    record needs its device, machine, model and training; attempts are to have been noted as ended.
+    record needs its device, machine, model and training; attempts are to have been noted as ended. watched: whether
+    the last of them had sensors.
     """
     accounts = [row.get("costs") for row in attempts.rows]
     known = [each for each in accounts if each]
     if not known:
-        return without(OFF)
-    whole = {**costs.joined(known), "attempts_without_account": len(accounts) - len(known)}
+        return without(UNSEEN if watched else OFF)
+    whole = {**joining.joined(known), "attempts_without_account": len(accounts) - len(known)}
     training: Mapping[str, Any] = record.training or {}
     work = costs.Work(
         device_kind=record.spec.device.split(":")[0],
@@ -60,9 +67,10 @@ def _brief(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without(reason: str) -> dict[str, Any]:
-    """The costs of a record whose run was not watched."""
+    """The costs of a record of which no attempt was seen."""
     summary, unknown = dict.fromkeys(costs.SUMMARY_KEYS), dict.fromkeys(costs.SUMMARY_KEYS, reason)
-    return {"sampler": {"status": "off", "reason": reason}, "summary": summary, "unknown_summary": unknown}
+    status = "died" if reason == UNSEEN else "off"
+    return {"sampler": {"status": status, "reason": reason}, "summary": summary, "unknown_summary": unknown}
 
 
 def traces(attempts: Attempts) -> list[dict[str, Any]]:
@@ -75,6 +83,7 @@ def traces(attempts: Attempts) -> list[dict[str, Any]]:
 def recover(attempts: Attempts) -> None:
     """Give killed attempts the costs that their samplers' traces tell. One without a trace stays without."""
     from harness.sensors import costs as sensor_costs
+    from harness.sensors import trace
     from harness.sensors.outcome import Outcome
     from harness.sensors.watch import INTERVAL_S
 
@@ -83,7 +92,7 @@ def recover(attempts: Attempts) -> None:
         rows = thinning.read(path)
         if row["status"] != KILLED or row.get("costs") or not rows:
             continue
-        outcome = Outcome("ok", LEFT_BEHIND)
+        outcome = Outcome("ok", LEFT_BEHIND, trace.read_status(path))
         attempts.recover(number, rows[-1][TIME], sensor_costs.assemble(path, outcome, spans(rows), INTERVAL_S))
 
 

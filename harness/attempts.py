@@ -17,7 +17,8 @@ class Attempts:
     """Rows of started_at, seconds, status and costs, the present try last.
 
     A try that was killed never said how it went: the next one finds it still running, and calls it killed. Its
-    seconds and costs are None until `recover` gives them.
+    seconds and costs are None until `recover` gives them. `startup`, what its process had spent before it was
+    watched, stands in its row until its costs, which hold it too, do.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,19 +37,27 @@ class Attempts:
         """Folder of what the sensors of one try saw, counted from 1; of the present one by default."""
         return self.folder / "sensors" / str(len(self.rows) if number is None else number)
 
-    def begin(self, started_at: str) -> None:
-        """A new try. Raises OSError where it cannot be noted."""
-        self.rows.append({"started_at": started_at, "seconds": None, "status": RUNNING, "costs": None})
+    def begin(self, started_at: str, startup: Mapping[str, float] | None = None) -> None:
+        """A new try. startup: seconds and cpu_seconds of its process until now, None where nothing watches it.
+
+        Raises OSError where it cannot be noted.
+        """
+        row: dict[str, Any] = {"started_at": started_at, "seconds": None, "status": RUNNING, "costs": None}
+        self.rows.append(row if startup is None else {**row, "startup": dict(startup)})
         self._write()
 
     def end(self, seconds: float, status: str, costs: Mapping[str, Any] | None) -> None:
         """How the present try went. Raises OSError where it cannot be noted."""
         self.rows[-1].update(seconds=seconds, status=status, costs=costs)
+        self.rows[-1].pop("startup", None)
         self._write()
 
     def recover(self, number: int, seconds: float | None, costs: Mapping[str, Any]) -> None:
-        """What a killed try had spent, read from what its sensors left behind."""
-        self.rows[number - 1].update(seconds=seconds, costs=costs)
+        """What a killed try had spent, read from what its sensors left behind; its `startup` goes to its costs."""
+        row = self.rows[number - 1]
+        row.update(seconds=seconds, costs=dict(costs))
+        if "startup" in row:
+            row["costs"]["startup"] = row.pop("startup")
 
     def for_record(self) -> list[dict[str, Any]]:
         """The rows. Of a single try the record's own costs are the costs, and its row does not repeat them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.options import data_option, device_option, json_option
+from harness.options import FiniteRange, data_option, device_option, json_option
 
 if TYPE_CHECKING:
     from harness.types import Corpus
@@ -84,7 +84,7 @@ def evaluate(
 @checkpoint_argument
 @click.option("--prompt", default="", help="Text to go on from; empty begins a line.")
 @click.option("--tokens", type=click.IntRange(1), default=200, show_default=True, help="How many to draw.")
-@click.option("--temperature", type=click.FloatRange(0, 100), default=1.0, show_default=True,
+@click.option("--temperature", type=FiniteRange(0, 100), default=1.0, show_default=True,
               help="0 takes the likeliest token.")  # fmt: skip
 @click.option("--top-k", type=click.IntRange(1), default=None, help="Draw from the K likeliest only.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)

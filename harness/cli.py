@@ -15,7 +15,7 @@ import click
 from harness import __version__
 from harness.checkpoint_commands import evaluate, import_, sample
 from harness.errors import HarnessError
-from harness.options import data_option, json_option
+from harness.options import FiniteRange, data_option, json_option
 
 if TYPE_CHECKING:
     from harness.types import RunRecord, Suite
@@ -274,7 +274,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 @click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
 @click.option("--speed", multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated.")
 @click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
-@click.option("--seconds", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, metavar="S",
+@click.option("--seconds", type=FiniteRange(0.1, 600), default=10.0, show_default=True, metavar="S",
               help="With loop: how long each variant is timed.")  # fmt: skip
 def bench(**options: Any) -> None:
     """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way;
@@ -343,7 +343,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the shards.")
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), default="float16", show_default=True)
-@click.option("--shard-mib", type=click.FloatRange(0.125, 4096), default=15.0, show_default=True, metavar="N",
+@click.option("--shard-mib", type=FiniteRange(0.125, 4096), default=15.0, show_default=True, metavar="N",
               help="Largest size of a file, in MiB.")  # fmt: skip
 @json_option
 def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: bool) -> None:
@@ -360,7 +360,7 @@ def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: b
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--interval", "interval_s", type=click.FloatRange(0.05, 60), default=0.5, show_default=True,
+@click.option("--interval", "interval_s", type=FiniteRange(0.05, 60), default=0.5, show_default=True,
               metavar="S", help="Seconds between samples.")  # fmt: skip
 @click.option("--gpu", default="auto", show_default=True, metavar="UUID|auto|none",
               help="The GPU to watch; auto: the only one there is.")  # fmt: skip

@@ -1,11 +1,11 @@
-"""What a run cost, out of what its sensors said: attempts added up, and the figures a table shows.
+"""What a run cost, out of what its sensors said: the figures a table shows.
 
 An account is what `harness.sensors.watch.Watch.stop` returns, as JSON holds it. Standard library only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,6 @@ out, as they are in the models' own counts."""
 
 LEAST_COVERED = 0.95
 """Share of a run's seconds whose energy must be known: a sampler takes part of a second to start."""
-
-SEVERAL = "several attempts: each one's own stands in `attempts`"
 
 SUMMARY_KEYS = (
     "cpu_percent",
@@ -60,87 +58,6 @@ class Work:
     reason: str | None = None
     gemm: Mapping[str, Any] | None = None
     gemm_reason: str | None = None
-
-
-def joined(accounts: Sequence[Account]) -> dict[str, Any]:
-    """One account for all attempts at a run, in their order.
-
-    Seconds, CPU seconds and joules are added: what an interrupted attempt has spent is spent. Means are weighted by
-    samples and peaks are the highest; medians and percentiles of several attempts cannot be had from their summaries
-    and are null. An attempt's `startup` and `allocator` go with it. Raises ValueError where there is none.
-    """
-    if not accounts:
-        raise ValueError("no account to join")
-    if len(accounts) == 1:
-        return dict(accounts[0])
-    last = accounts[-1]
-    names = dict.fromkeys(name for each in accounts for name in each["phases"])
-    phases = {
-        name: _joined_phase([each["phases"][name] for each in accounts if name in each["phases"]]) for name in names
-    }
-    seconds = sum(phase["seconds"] or 0.0 for phase in phases.values())
-    cpu_seconds = _sum(each["sampler"].get("cpu_seconds") for each in accounts)
-    sampler = {
-        **last["sampler"],
-        "num_samples": _sum(each["sampler"].get("num_samples") for each in accounts),
-        "cpu_seconds": cpu_seconds,
-        "share_of_core": cpu_seconds / seconds if cpu_seconds is not None and seconds else None,
-    }
-    unknown = {name: why for name, why in last["unknown"].items() if all(name in each["unknown"] for each in accounts)}
-    startup, traces = ([each.get(name) or {} for each in accounts] for name in ("startup", "trace"))
-    processes = [each.get("process") or {} for each in accounts]
-    reserved = ((each.get("allocator") or {}).get("peak_reserved_bytes") for each in accounts)
-    return {
-        **last,
-        "sampler": sampler,
-        "phases": phases,
-        "unknown": unknown,
-        "process": {
-            "cpu_seconds": _sum(each.get("cpu_seconds") for each in processes),
-            "peak_rss_bytes": _highest(each.get("peak_rss_bytes") for each in processes),
-        },
-        "trace": {**traces[-1], **{key: _sum(each.get(key) for each in traces) for key in ("num_rows", "seconds")}},
-        "startup": {key: _sum(each.get(key) for each in startup) for key in ("seconds", "cpu_seconds")},
-        "allocator": {"peak_reserved_bytes": _highest(reserved)},
-    }
-
-
-def _joined_phase(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if len(parts) == 1:
-        return dict(parts[0])
-    quantities = {}
-    for name in dict.fromkeys(name for part in parts for name in part["quantities"]):
-        quantities[name] = _joined_quantity([part["quantities"][name] for part in parts if name in part["quantities"]])
-    return {
-        "seconds": _sum(part["seconds"] for part in parts),
-        "cpu_seconds": _sum(part["cpu_seconds"] for part in parts),
-        "quantities": quantities,
-        "energy": {kind: _joined_energy(parts, kind) for kind in parts[-1]["energy"]},
-        "unknown": {name: why for name, why in parts[-1].get("unknown", {}).items() if name not in quantities},
-    }
-
-
-def _joined_quantity(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    if len(parts) == 1:
-        return dict(parts[0])
-    return {
-        "unit": parts[-1]["unit"],
-        "mean": _weighted((part["mean"], part["num_samples"]) for part in parts),
-        **dict.fromkeys(("median", "p5", "p95")),
-        "peak": _highest(part["peak"] for part in parts),
-        "num_samples": sum(part["num_samples"] for part in parts),
-        "reason": SEVERAL,
-    }
-
-
-def _joined_energy(parts: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
-    found = [part["energy"].get(kind, {}) for part in parts]
-    joules = _sum(each.get("joules") for each in found)
-    if joules is None:
-        reason = next((each.get("reason") for each in found if each.get("joules") is None), None)
-        return {"joules": None, "source": None, "reason": reason or "one of several attempts does not say"}
-    sources = dict.fromkeys(str(each.get("source")) for each in found)
-    return {"joules": joules, "source": ", ".join(sources), "reason": None}
 
 
 def summarise(costs: Account, work: Work) -> tuple[dict[str, float | None], dict[str, str]]:
@@ -181,16 +98,28 @@ def _why(costs: Account, quantity: str) -> str:
     return str(said or "the run ended before a sample was taken")
 
 
+def _lost(costs: Account) -> str | None:
+    """Why nothing can be said of all attempts together; None where each of them left an account."""
+    number = costs.get("attempts_without_account")
+    return f"{number} of the attempts left no account of what they spent" if number else None
+
+
 def _cpu_percent(costs: Account, cores: float | None) -> Known:
     """CPU seconds over seconds and cores, from the worker's start to its last reading but for timing kernels.
 
-    Both are the system's own counts, so that nothing between two samples is missed.
+    Both are the system's own counts, so that nothing between two samples is missed. The CPU seconds are those since
+    the worker began: without the seconds it ran before it was watched there is nothing to divide them by.
     """
+    if lost := _lost(costs):
+        return None, lost
     cpu_seconds, seconds = costs["process"].get("cpu_seconds"), costs["trace"].get("seconds")
     cores = costs["sensors"].get("cpu", {}).get("details", {}).get("usable_cores") or cores
     if cpu_seconds is None or seconds is None or not cores:
         return None, _why(costs, "cpu_seconds")
-    seconds += (costs.get("startup") or {}).get("seconds") or 0.0
+    startup_s = (costs.get("startup") or {}).get("seconds")
+    if startup_s is None:
+        return None, "it is not known how long an attempt had run before it was watched"
+    seconds += startup_s
     timed = costs["phases"].get("kernels", {})
     if timed.get("cpu_seconds") is not None:
         cpu_seconds, seconds = cpu_seconds - timed["cpu_seconds"], seconds - timed["seconds"]
@@ -199,19 +128,25 @@ def _cpu_percent(costs: Account, cores: float | None) -> Known:
 
 def _mean(costs: Account, quantity: str) -> Known:
     """Weighted by the phases' lengths: sensors do not all sample alike."""
+    if lost := _lost(costs):
+        return None, lost
     parts = [(phase["quantities"].get(quantity), phase["seconds"]) for _, phase in _phases(costs)]
-    value = _weighted((part["mean"], seconds) for part, seconds in parts if part)
+    value = weighted((part["mean"], seconds) for part, seconds in parts if part)
     return (value, None) if value is not None else (None, _why(costs, quantity))
 
 
 def _peak(costs: Account, quantity: str) -> Known:
+    if lost := _lost(costs):
+        return None, lost
     found = [phase["quantities"][quantity]["peak"] for _, phase in _phases(costs) if quantity in phase["quantities"]]
-    value = _highest(found)
+    value = highest(found)
     return (value, None) if value is not None else (None, _why(costs, quantity))
 
 
 def _peak_gpu(costs: Account) -> Known:
     """Memory of this process as the driver has it; where it will not say, what torch's allocator had reserved."""
+    if lost := _lost(costs):
+        return None, lost
     value, reason = _peak(costs, "gpu_memory_bytes")
     reserved = (costs.get("allocator") or {}).get("peak_reserved_bytes")
     return (value, None) if value is not None else (reserved, reason)
@@ -220,9 +155,8 @@ def _peak_gpu(costs: Account) -> Known:
 def _energy(costs: Account, kind: str, names: Iterable[str]) -> Known:
     """Joules of these phases together. A small part that is not known is taken to be like the rest; else None."""
     phases = list(_phases(costs, names))
-    lost = costs.get("attempts_without_account")
-    if lost:
-        return None, f"{lost} of the attempts left no account of what they spent"
+    if lost := _lost(costs):
+        return None, lost
     if not phases:
         return None, _why(costs, f"{kind}_energy_j")
     known = [phase for _, phase in phases if (phase["energy"].get(kind) or {}).get("joules") is not None]
@@ -237,7 +171,7 @@ def _energy(costs: Account, kind: str, names: Iterable[str]) -> Known:
 def _mean_power(costs: Account, kind: str) -> Known:
     """Energy over time; for a GPU whose energy is not known, the mean of the power that was sampled."""
     joules, reason = _energy(costs, kind, RUN_PHASES)
-    seconds = _sum(phase["seconds"] for _, phase in _phases(costs))
+    seconds = total(phase["seconds"] for _, phase in _phases(costs))
     if joules is not None and seconds:
         return joules / seconds, None
     return _mean(costs, "gpu_power_w") if kind == "gpu" else (None, reason)
@@ -269,18 +203,20 @@ def _scaled(known: Known, factor: float) -> Known:
     return (None if value is None else value * factor), reason
 
 
-def _sum(values: Iterable[float | None]) -> Any:
+def total(values: Iterable[float | None]) -> Any:
     """The sum, or None where one is missing or there is none."""
     kept = list(values)
     known = [value for value in kept if value is not None]
     return sum(known) if known and len(known) == len(kept) else None
 
 
-def _highest(values: Iterable[float | None]) -> float | None:
+def highest(values: Iterable[float | None]) -> float | None:
+    """The highest of those that are known; None where none is."""
     return max((value for value in values if value is not None), default=None)
 
 
-def _weighted(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
+def weighted(pairs: Iterable[tuple[float | None, float | None]]) -> float | None:
+    """The mean of values by their weights; None where no value has a weight."""
     known = [(value, weight) for value, weight in pairs if value is not None and weight]
-    total = sum(weight for _, weight in known)
-    return sum(value * weight for value, weight in known) / total if total else None
+    weights = sum(weight for _, weight in known)
+    return sum(value * weight for value, weight in known) / weights if weights else None

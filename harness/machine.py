@@ -45,13 +45,16 @@ def describe(device: str) -> dict[str, Any]:
 
 
 def gpu_uuid(device: str) -> str | None:
-    """UUID of the CUDA device as torch knows it; None for a CPU, and where torch cannot say."""
+    """UUID of the CUDA device as torch knows it; None for a CPU, and where torch cannot say.
+
+    It has no prefix: the driver calls a board `GPU-` and a slice of one `MIG-` before it, and torch does not say which.
+    """
     if not device.startswith("cuda"):
         return None
     import torch
 
     try:
-        return f"GPU-{torch.cuda.get_device_properties(torch.device(device)).uuid}"
+        return str(torch.cuda.get_device_properties(torch.device(device)).uuid)
     except (RuntimeError, AssertionError, AttributeError):  # no such device: the run itself says so
         return None
 

@@ -40,8 +40,7 @@ class Meter:
     def start(self) -> None:
         """Begin. What this process has spent until now is the account's `startup`."""
         if self.enabled:
-            age_s = max(0.0, time.time() - psutil.Process().create_time())
-            self._startup = {"seconds": age_s, "cpu_seconds": time.process_time()}
+            self._startup = startup()
             self._watch = Watch(
                 self.attempts.sensors(), pid=psutil.Process().pid, gpu_uuid=machine.gpu_uuid(self.device)
             )
@@ -82,6 +81,7 @@ class Meter:
     def time_gemm(self, dtype: str) -> None:
         """Find what the device can compute in this dtype, in well under a second: the model's rate is a share of it."""
         if self._watch is None:
+            self._gemm_reason = account.OFF
             return
         import torch
 
@@ -103,10 +103,18 @@ class Meter:
     def account(self, record: RunRecord) -> dict[str, Any]:
         """The record's costs, once the attempt has been noted as ended. A fault here costs the account, not the run."""
         try:
-            return account.costs_of(record, self.attempts, gemm=self._gemm, gemm_reason=self._gemm_reason)
+            return account.costs_of(
+                record, self.attempts, watched=self.enabled, gemm=self._gemm, gemm_reason=self._gemm_reason
+            )
         except Exception as error:  # the traceback goes to the run's own log
             traceback.print_exc()
             return account.without(f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"[:200])
+
+
+def startup() -> dict[str, float]:
+    """What this process has spent until now: seconds since it was started, and CPU seconds."""
+    age_s = max(0.0, time.time() - psutil.Process().create_time())
+    return {"seconds": age_s, "cpu_seconds": time.process_time()}
 
 
 def peak_reserved_bytes(device: str) -> int | None:

@@ -80,18 +80,28 @@ def _kept(path: Path, text: str) -> None:
 def _watched(child: subprocess.Popen[bytes], watch: Watch) -> dict[str, Any]:
     started = time.monotonic()
     watch.start()
+    usage = None
     with watch.phase(PHASE):
-        # Seen to end, but not yet reaped: until then its last counts can still be read.
-        _wait_for_end(child)
+        ended = _wait_for_end(child)
+        if not ended:
+            usage = rusage.reap(child)
         seconds = time.monotonic() - started
-    usage = rusage.reap(child)
-    return {"seconds": seconds, **watch.stop(), "rusage": usage}
+    # Before it is reaped: until then its last counts can still be read.
+    costs = watch.stop()
+    if ended:
+        usage = rusage.reap(child)
+    return {"seconds": seconds, **costs, "rusage": usage}
 
 
-def _wait_for_end(child: subprocess.Popen[bytes]) -> None:
-    if hasattr(os, "waitid"):
-        with suppress(ChildProcessError):
-            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+def _wait_for_end(child: subprocess.Popen[bytes]) -> bool:
+    """Wait without reaping. False, at once, where the system has no such call or somebody else has reaped it."""
+    if not hasattr(os, "waitid"):
+        return False
+    try:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 @contextmanager

@@ -136,7 +136,9 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     record = plan.store.find(spec.run_id)
     if record is not None and record.started_at >= started_at:
         # The kernel's own account of the worker, to hold the sensors' against; it exists only once the worker is gone.
-        plan.store.amend(spec.run_id, rusage=usage)
+        # Of the last worker alone: those of earlier attempts are gone with their parents.
+        own = usage and {**usage, "attempt": len(record.attempts)}
+        plan.store.amend(spec.run_id, rusage=own)
         return plan.store.find(spec.run_id) or record
     return _death_record(spec, plan, started_at, returncode, last_words)
 
@@ -266,7 +268,7 @@ def _add_costs(record: RunRecord, plan: Plan) -> None:
     attempts = Attempts(plan.store.run_folder(record.run_id) / "checkpoints")
     account.recover(attempts)
     record.attempts, record.traces = attempts.for_record(), account.traces(attempts)
-    record.costs = account.costs_of(record, attempts) if plan.sensors else account.without(account.OFF)
+    record.costs = account.costs_of(record, attempts, watched=plan.sensors)
 
 
 def _drain(stream: IO[str], last_words: deque[str], log: Path) -> None:

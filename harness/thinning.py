@@ -51,8 +51,8 @@ def thinned(
 ) -> list[Row]:
     """Rows of every attempt's trace, each with its `attempt` from 1; neighbours of one phase become one row.
 
-    It holds their means, of a `counter` in natures the last value, of `bits` every bit that was set. Columns are in
-    the order of their first appearance; a value no sample of a row has is left out.
+    It holds their means, of a `counter` or `mark` in natures the last value, of `bits` every bit that was set. Columns
+    are in the order of their first appearance; a value no sample of a row has is left out.
     """
     rows = [{"attempt": number, **row} for number, trace in enumerate(traces, start=1) for row in trace]
     size = max(1, math.ceil(len(rows) / max_rows))
@@ -72,7 +72,7 @@ def _together(rows: Sequence[Row], natures: Mapping[str, str]) -> Row:
             made[name] = values[0]
         elif nature == "bits":
             made[name] = reduce(or_, (int(value) for value in values))
-        elif nature == "counter":
+        elif nature in ("counter", "mark"):
             made[name] = _short(values[-1], DECIMALS)
         else:
             # A time is large beside its steps: it keeps its decimals, everything else its leading digits.

@@ -110,7 +110,7 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     """Train or load, score, and say how it went: a failure is a record too. Raises only Interrupted."""
     from harness import account
     from harness.attempts import Attempts
-    from harness.meter import Meter
+    from harness.meter import Meter, startup
     from harness.train import Diverged, Interrupted
 
     started = time.monotonic()
@@ -123,7 +123,7 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     )
     attempts = Attempts(folder / "checkpoints")
     account.recover(attempts)
-    attempts.begin(record.started_at)
+    attempts.begin(record.started_at, startup() if job.sensors else None)
     meter = Meter(attempts, job.spec.device, enabled=job.sensors)
     meter.start()
     try:

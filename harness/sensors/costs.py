@@ -33,7 +33,7 @@ def assemble(path: Path | None, outcome: Outcome, spans: Spans, interval_s: floa
         phases = _phases(found, spans, interval_s, unknown)
     return {
         "sampler": _sampler(outcome, found, interval_s),
-        "sensors": _sensors(outcome),
+        "sensors": _sensors(outcome, found),
         "process": _process(found),
         "phases": phases,
         "unknown": unknown,
@@ -51,7 +51,7 @@ def _phases(found: Trace, spans: Spans, interval_s: float, unknown: Mapping[str,
 
     elapsed_s = max((end for parts in spans.values() for _, end in parts), default=0.0)
     gap_s = trace.longest_gap(interval_s, elapsed_s)
-    return {name: summarise(found, parts, gap_s, unknown) for name, parts in spans.items()}
+    return {name: summarise(found, parts, gap_s, unknown, name) for name, parts in spans.items()}
 
 
 def _process(found: Trace) -> dict[str, float | None]:
@@ -79,11 +79,14 @@ def _sampler(outcome: Outcome, found: Trace, interval_s: float) -> dict[str, Any
     }
 
 
-def _sensors(outcome: Outcome) -> dict[str, Any]:
-    missing = {"status": "unavailable", "reason": _no_word(outcome), "details": {}}
+def _sensors(outcome: Outcome, found: Trace) -> dict[str, Any]:
+    """As the sampler told of them; of one it never told of, whether the trace has readings."""
     keys = ("status", "reason", "details")
-    told = {name: {key: row[key] for key in keys} for name, row in outcome.sensors.items()}
-    return {name: told.get(name, missing) for name in SENSORS}
+    told = {name: {key: row.get(key) for key in keys} for name, row in outcome.sensors.items()}
+    read = {about.sensor for name, about in QUANTITIES.items() if len(found.points(name)[0])}
+    unavailable = {"status": "unavailable", "reason": _no_word(outcome), "details": {}}
+    seen: dict[str, Any] = {"status": "available", "reason": None, "details": {}}
+    return {name: told.get(name, seen if name in read else unavailable) for name in SENSORS}
 
 
 def _unknown(outcome: Outcome, found: Trace) -> dict[str, str]:
@@ -98,5 +101,5 @@ def _unknown(outcome: Outcome, found: Trace) -> dict[str, str]:
 
 def _no_word(outcome: Outcome) -> str:
     if outcome.status == "ok":
-        return "the run ended before the first reading"
+        return outcome.reason or "the run ended before the first reading"
     return f"the sampler {SAMPLER_FELL[outcome.status]}: {outcome.reason}"

@@ -49,6 +49,10 @@ class Cpu:
             {"cpu_seconds": self._seconds, "rss_bytes": float(rss), "peak_rss_bytes": float(self._peak)},
             dict.fromkeys(("cpu_percent", "cpu_cores_used", "other_cpu_percent"), "needs two readings"),
         )
+        if not rss:  # ended and not yet reaped: its time still counts, its memory is gone
+            reading.values["rss_bytes"], reading.reasons["rss_bytes"] = None, "the process has ended"
+            if not self._peak:
+                reading.values["peak_rss_bytes"], reading.reasons["peak_rss_bytes"] = None, "the process has ended"
         self._add_rates(reading, now)
         return reading
 

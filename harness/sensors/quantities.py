@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Nature = Literal["level", "interval", "counter", "bits"]
+Nature = Literal["level", "mark", "interval", "counter", "bits"]
 """How a quantity lies between two readings.
 
 level     momentary; a straight line from one reading to the next
+mark      the highest so far; holds until the next reading, and the reading that closes a phase counts in it
 interval  a mean over the time since the reading before; a step
 counter   grows; only differences mean anything
 bits      a set of named conditions; holds until the next reading
@@ -28,7 +29,7 @@ QUANTITIES = {
     "cpu_cores_used": Quantity("cpu", "cores", "interval"),
     "cpu_seconds": Quantity("cpu", "s", "counter"),
     "rss_bytes": Quantity("cpu", "bytes", "level"),
-    "peak_rss_bytes": Quantity("cpu", "bytes", "level"),
+    "peak_rss_bytes": Quantity("cpu", "bytes", "mark"),
     # Everyone else on those cores, and what a hypervisor took from them.
     "other_cpu_percent": Quantity("cpu", "%", "interval"),
     "package_energy_j": Quantity("rapl", "J", "counter"),

@@ -21,7 +21,7 @@ import psutil
 
 from harness.sensors.base import Target
 from harness.sensors.panel import Panel
-from harness.sensors.trace import TraceWriter, planned_interval
+from harness.sensors.trace import TraceWriter, planned_interval, write_status
 from harness.sensors.tree import ProcessTree
 
 COST_FACTOR = 150.0
@@ -126,6 +126,7 @@ class Sampler:
             self._told = status
             self._num_told += 1
             tell({"event": "sensors", "sensors": status})
+            write_status(Path(self._job.trace), status)
 
 
 def tell(event: dict[str, Any]) -> None:

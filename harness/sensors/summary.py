@@ -21,7 +21,9 @@ ENERGIES = {"gpu": ("gpu_energy_j", "gpu_power_w"), "package": ("package_energy_
 PERCENTILES = {"median": 0.5, "p5": 0.05, "p95": 0.95}
 
 
-def summarise(trace: Trace, spans: Sequence[Span], gap_s: float, unknown: Mapping[str, str]) -> dict[str, Any]:
+def summarise(
+    trace: Trace, spans: Sequence[Span], gap_s: float, unknown: Mapping[str, str], phase: str = ""
+) -> dict[str, Any]:
     """What one phase cost. `spans`: when it ran, ascending and apart; `unknown`: quantity -> why it was never read.
 
     `cpu_seconds` is a difference of the kernel's counters; means are weighted by time, with the edges of the phase
@@ -32,6 +34,8 @@ def summarise(trace: Trace, spans: Sequence[Span], gap_s: float, unknown: Mappin
         if about.nature == "counter":
             continue
         found = _describe(trace, name, spans, gap_s)
+        if found is not None and about.nature == "mark":
+            found["peak"] = max(found["peak"], trace.highest(name, phase))
         if found is not None:
             quantities[name] = {"unit": about.unit, **found}
         else:

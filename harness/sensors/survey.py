@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.sensors import SENSORS
 from harness.sensors.base import Target
+from harness.sensors.occupants import UNLISTED
 from harness.sensors.panel import Panel
 from harness.sensors.process import environment
 from harness.sensors.quantities import of_sensor
@@ -67,7 +68,9 @@ def ask(gpu_uuid: str) -> dict[str, dict[str, Any]]:
     for name, row in panel.status().items():
         status = "available" if row["status"] == "available" else "unavailable"
         read = [quantity for quantity in of_sensor(name) if quantity in seen]
-        details = {**row["details"], "quantities": read, "unknown": row["unknown"] if row["reason"] is None else {}}
+        # This process uses no GPU: that none lists it is as it should be.
+        unknown = {quantity: why for quantity, why in row["unknown"].items() if why != UNLISTED}
+        details = {**row["details"], "quantities": read, "unknown": unknown if row["reason"] is None else {}}
         found[name] = {"status": status, "reason": row["reason"], "details": details}
     return found
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.sensors.quantities import QUANTITIES
 
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAME = "trace.csv"
+STATUS = "sensors.json"
+"""Beside the trace: how each sensor fares, for when the one who would have been told is gone."""
+
 TIME, PHASE, OWN_COST = "times_s", "phase", "sampler_cpu_seconds"
 COLUMNS = (TIME, PHASE, *QUANTITIES, OWN_COST)
 
@@ -57,11 +63,15 @@ class TraceWriter:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`times_s` (n,) since the watch began; `values`: quantity -> (n,), NaN where there was no reading."""
+    """`times_s` (n,) since the watch began; `values`: quantity -> (n,), NaN where there was no reading.
+
+    `labels` (n,): of the phase that a reading lies in or closes.
+    """
 
     times_s: NDArray[np.float64]
     values: Mapping[str, NDArray[np.float64]]
     own_cost_s: NDArray[np.float64]
+    labels: Sequence[str] = ()
 
     def points(self, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Times and values of the readings there are."""
@@ -70,6 +80,18 @@ class Trace:
         values = self.values[quantity]
         there = ~np.isnan(values)
         return self.times_s[there], values[there]
+
+    def highest(self, quantity: str, phase: str) -> float:
+        """Of the readings that lie in a phase or close it, a moment after its end; -inf where there is none."""
+        wanted = label(phase)
+        pairs = zip(self.labels, self.values[quantity], strict=False)
+        found = (float(value) for each, value in pairs if each == wanted and not math.isnan(value))
+        return max(found, default=-math.inf)
+
+
+def label(phase: str) -> str:
+    """A phase's name as it stands in a trace: on one line, in one cell."""
+    return " ".join(phase.replace(",", " ").split())
 
 
 def read(path: Path | None) -> Trace:
@@ -80,7 +102,8 @@ def read(path: Path | None) -> Trace:
     rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))[1:]
     numbers = [[float(cell) if cell else np.nan for cell in (row[0], *row[2:])] for row in rows]
     table = np.array(numbers, dtype=np.float64).reshape(len(numbers), len(COLUMNS) - 1)
-    return Trace(table[:, 0], {name: table[:, place] for place, name in enumerate(QUANTITIES, 1)}, table[:, -1])
+    values = {name: table[:, place] for place, name in enumerate(QUANTITIES, 1)}
+    return Trace(table[:, 0], values, table[:, -1], [row[1] for row in rows])
 
 
 def last_row(path: Path) -> dict[str, float] | None:
@@ -97,3 +120,23 @@ def last_row(path: Path) -> dict[str, float] | None:
     if len(cells) != len(COLUMNS) or cells[0] == TIME:
         return None
     return {name: float(cell) for name, cell in zip(COLUMNS, cells, strict=True) if cell and name != PHASE}
+
+
+def write_status(trace: Path, sensors: Mapping[str, Mapping[str, Any]]) -> None:
+    """Leave beside a trace how its sensors fare. Where that cannot be written, nothing happens: it is a second copy.
+
+    It is whole after a killed process, as the trace is; for a crash of the system no disk is waited for.
+    """
+    partial = trace.with_name(f"{STATUS}.partial")
+    with suppress(OSError):
+        partial.write_text(json.dumps(sensors), encoding="utf-8")
+        partial.replace(trace.with_name(STATUS))
+
+
+def read_status(trace: Path) -> dict[str, dict[str, Any]]:
+    """What `write_status` left: per sensor `status`, `reason`, `details` and `unknown`; {} where there is nothing."""
+    with suppress(OSError, ValueError):
+        found = json.loads(trace.with_name(STATUS).read_text(encoding="utf-8"))
+        if isinstance(found, dict) and all(isinstance(row, dict) for row in found.values()):
+            return found
+    return {}

@@ -48,7 +48,8 @@ class Watch:
 
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / trace.NAME
-            path.unlink(missing_ok=True)
+            for name in (trace.NAME, trace.STATUS):
+                (self._folder / name).unlink(missing_ok=True)
             job = Job(self._pid, self._gpu_uuid, self._interval_s, str(path.resolve()), self._started)
             self._sampler = SamplerProcess(job)
         except Exception as error:  # whatever it is, the run matters more
@@ -92,8 +93,7 @@ class Watch:
     def _announce(self) -> None:
         """Tell the sampler, which takes a reading at the edge and writes the name beside the readings that follow."""
         if self._sampler is not None:
-            name = self._open[-1] if self._open else ""
-            self._sampler.tell("phase " + " ".join(name.replace(",", " ").split()))
+            self._sampler.tell("phase " + trace.label(self._open[-1] if self._open else ""))
 
     def _finish(self) -> Outcome:
         if self._sampler is None:

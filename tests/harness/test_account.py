@@ -13,6 +13,7 @@ from record_factory import record
 
 from harness import account as room
 from harness.attempts import Attempts
+from harness.sensors import trace
 from harness.sensors.watch import Watch
 
 
@@ -59,12 +60,69 @@ def test_a_killed_attempt_is_accounted_for_by_the_trace_it_left(tmp_path: Path) 
     assert set(row["costs"]["phases"]) == {"load", "train"}
     assert row["costs"]["phases"]["train"]["cpu_seconds"] == pytest.approx(0.5, abs=0.4)
     assert row["costs"]["process"] == told["process"]
+    assert row["costs"]["sensors"] == told["sensors"]
+    assert row["costs"]["unknown"] == told["unknown"]
     left.begin("tuesday")
     left.end(1.0, "finished", account({"train": phase(1.0)}))
     costs = room.costs_of(record(), left)
     assert costs["attempts_without_account"] == 0
     assert costs["phases"]["train"]["seconds"] == pytest.approx(row["costs"]["phases"]["train"]["seconds"] + 1.0)
     assert {found["attempt"] for found in room.traces(left)} == {1}
+
+
+STATUS = {
+    "cpu": {"status": "available", "reason": None, "details": {"usable_cores": 0.5}, "unknown": {}},
+    "nvml": {"status": "unavailable", "reason": "the run uses no GPU", "details": {}, "unknown": {}},
+}
+
+
+def killed(folder: Path, startup: dict[str, float] | None, *, told: bool = True) -> Attempts:
+    """A try whose sampler read for ten seconds, one of them CPU time beside the three that starting had taken."""
+    attempts = Attempts(folder)
+    attempts.begin("monday", startup)
+    attempts.sensors().mkdir(parents=True)
+    path = attempts.sensors() / trace.NAME
+    writer = trace.TraceWriter(path)
+    for second in range(1, 11):
+        writer.add(second, "train", {"cpu_seconds": 3 + second / 10, "rss_bytes": 5.0, "peak_rss_bytes": 6.0}, 0.1)
+    writer.close()
+    if told:
+        trace.write_status(path, STATUS)
+    left = Attempts(folder)
+    room.recover(left)
+    return left
+
+
+def test_a_killed_attempts_share_of_the_cores_counts_the_time_before_it_was_watched(tmp_path: Path) -> None:
+    startup = {"seconds": 6.0, "cpu_seconds": 2.9}
+    left = killed(tmp_path, startup)
+    assert (left.rows[0]["costs"]["startup"], "startup" in left.rows[0]) == (startup, False)
+    alone = room.costs_of(record(), left)["summary"]
+    assert alone["cpu_percent"] == pytest.approx(100 * 4 / ((6 + 10) * 0.5)), "of the cores its sensor had found"
+    left.begin("tuesday", {"seconds": 2.0, "cpu_seconds": 2.0})
+    left.end(1.0, "finished", account({"train": phase(10.0)}))
+    both = room.costs_of(record(), left)["summary"]
+    assert both["cpu_percent"] == pytest.approx(100 * (4 + 12) / ((6 + 10 + 2 + 10) * 2))
+
+
+def test_a_killed_attempts_sensors_are_as_its_sampler_last_told(tmp_path: Path) -> None:
+    costs = killed(tmp_path / "told", None).rows[0]["costs"]
+    assert costs["sensors"]["cpu"] == {key: STATUS["cpu"][key] for key in ("status", "reason", "details")}
+    assert costs["unknown"]["gpu_power_w"] == "the run uses no GPU"
+    # As samplers left it that told their parent alone.
+    costs = killed(tmp_path / "untold", None, told=False).rows[0]["costs"]
+    assert costs["sensors"]["cpu"] == {"status": "available", "reason": None, "details": {}}
+    assert costs["sensors"]["nvml"]["reason"] == costs["unknown"]["gpu_power_w"] == room.LEFT_BEHIND
+    assert room.costs_of(record(), killed(tmp_path / "again", None))["unknown_summary"]["cpu_percent"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"cpu": 3}', '{"cpu": {}}'])
+def test_a_damaged_note_of_the_sensors_costs_no_run(tmp_path: Path, text: str) -> None:
+    path = killed(tmp_path, None).sensors() / trace.STATUS
+    path.write_text(text)
+    again = Attempts(tmp_path)
+    room.recover(again)
+    assert again.rows[0]["costs"]["process"]["cpu_seconds"] == 4.0
 
 
 def test_an_attempt_that_left_nothing_leaves_its_energy_unknown(tmp_path: Path) -> None:
@@ -79,10 +137,17 @@ def test_an_attempt_that_left_nothing_leaves_its_energy_unknown(tmp_path: Path) 
 
 
 def test_a_run_that_was_not_watched_says_so_of_every_figure(tmp_path: Path) -> None:
-    costs = room.costs_of(record(), ended(tmp_path, None))
+    costs = room.costs_of(record(), ended(tmp_path, None), watched=False)
     assert set(costs["summary"].values()) == {None}
     assert set(costs["unknown_summary"].values()) == {"made with --no-sensors"}
     assert costs["sampler"] == {"status": "off", "reason": "made with --no-sensors"}
+
+
+def test_a_worker_that_died_before_it_was_seen_was_not_made_without_sensors(tmp_path: Path) -> None:
+    for attempts in (Attempts(tmp_path), ended(tmp_path, None)):
+        costs = room.costs_of(record(), attempts)
+        assert set(costs["unknown_summary"].values()) == {"the worker ended before its first reading"}
+        assert costs["sampler"] == {"status": "died", "reason": "the worker ended before its first reading"}
 
 
 def test_reasons_that_every_phase_would_repeat_are_said_once(tmp_path: Path) -> None:

@@ -33,6 +33,18 @@ def test_a_try_that_never_said_how_it_went_was_killed(tmp_path: Path) -> None:
     assert Attempts(tmp_path).rows[0]["seconds"] == 7.0
 
 
+def test_what_a_process_had_spent_before_its_watch_goes_to_its_costs(tmp_path: Path) -> None:
+    startup = {"seconds": 4.0, "cpu_seconds": 3.0}
+    Attempts(tmp_path).begin("monday", startup)
+    killed = Attempts(tmp_path)
+    assert killed.rows[0]["startup"] == startup
+    killed.recover(1, 7.0, {"phases": {}})
+    assert killed.rows[0]["costs"] == {"phases": {}, "startup": startup}
+    killed.begin("tuesday", startup)
+    killed.end(1.0, "finished", {"startup": {"seconds": 4.1, "cpu_seconds": 3.0}})
+    assert [row.get("startup") for row in Attempts(tmp_path).rows] == [None, None]
+
+
 def test_each_try_has_a_folder_of_its_own_for_its_sensors(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path)
     for _ in range(2):

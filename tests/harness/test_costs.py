@@ -6,12 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from account_factory import NO_GPU, account, phase, quantity
+from account_factory import account, phase, quantity
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import costs
-from harness.costs import Work, joined, summarise
+from harness.costs import Work, summarise
+from harness.joining import joined
 
 TRAINED = Work("cuda", 4, num_tokens=2_000_000, tokens_per_s=20_000.0, forward_flops_per_token=1_000_000)
 
@@ -81,43 +82,28 @@ def test_where_the_driver_tells_no_memory_the_allocators_stands_in() -> None:
     assert summarise(whole, TRAINED)[0]["peak_gpu_bytes"] == 123
 
 
-def test_attempts_are_added_up() -> None:
-    percent = quantity(90.0, num_samples=60), quantity(50.0, peak=70.0, num_samples=20), quantity(10.0)
-    load = phase(1.0, cpu_seconds=1.0, gpu_j=100.0)
-    first = account({"load": load, "train": phase(30.0, cpu_seconds=20.0, gpu_j=3e3, gpu_percent=percent[0])})
-    train, evaluate = (
-        phase(10.0, cpu_seconds=10.0, gpu_j=2e3, gpu_percent=percent[1]),
-        phase(5.0, gpu_percent=percent[2]),
-    )
-    second = account({"load": phase(2.0, cpu_seconds=2.0, gpu_j=200.0), "train": train, "evaluate": evaluate})
-    whole = joined([first, second])
-    train = whole["phases"]["train"]
-    assert (train["seconds"], train["cpu_seconds"], train["energy"]["gpu"]["joules"]) == (40.0, 30.0, 5e3)
-    both = train["quantities"]["gpu_percent"]
-    assert (both["mean"], both["peak"], both["num_samples"]) == (pytest.approx(80.0), 90.0, 80)
-    assert (both["median"], both["reason"]) == (None, costs.SEVERAL)
-    assert whole["phases"]["evaluate"] == second["phases"]["evaluate"]
-    assert whole["startup"] == {"seconds": 4.0, "cpu_seconds": 4.0}
-    assert whole["trace"]["seconds"] == pytest.approx(31 + 17)
-    assert (whole["sampler"]["num_samples"], whole["sampler"]["cpu_seconds"]) == (40, pytest.approx(0.2))
-    summary, _ = summarise(whole, TRAINED)
-    assert summary["joules_per_mtoken"] == pytest.approx(2_500.0), "what the interrupted attempt spent is spent"
-    assert joined([first]) == first
-
-
 def test_energy_that_one_attempt_does_not_know_is_not_guessed() -> None:
     known, other = account({"train": phase(30.0, gpu_j=3e3)}), account({"train": phase(30.0)})
     whole = joined([known, other])
     assert whole["phases"]["train"]["energy"]["gpu"] == {"joules": None, "source": None, "reason": "no gpu counter"}
     assert summarise(whole, TRAINED)[0]["energy_wh"] is None
-    lost = {**known, "attempts_without_account": 1}
-    summary, unknown = summarise(lost, TRAINED)
-    assert (summary["energy_wh"], "left no account" in unknown["energy_wh"]) == (None, True)
 
 
-def test_a_quantity_that_one_attempt_knows_is_not_unknown() -> None:
-    first = account({}, unknown={"gpu_percent": NO_GPU, "sm_percent": "x"})
-    whole = joined([first, account({}, unknown={"gpu_percent": NO_GPU})])
-    assert whole["unknown"] == {"gpu_percent": NO_GPU}
-    with pytest.raises(ValueError, match="no account"):
-        joined([])
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_run_of_which_an_attempt_was_not_seen_has_no_figure_of_the_others_alone(kind: str) -> None:
+    rss = quantity(3e8, unit="bytes")
+    train = phase(30.0, cpu_seconds=20.0, gpu_j=3e3, package_j=3e3, peak_rss_bytes=rss, gpu_percent=quantity(90.0),
+                  sm_percent=quantity(40.0), gpu_power_w=quantity(100.0), gpu_memory_bytes=rss)  # fmt: skip
+    whole = account({"train": train}, allocator={"peak_reserved_bytes": 5})
+    work = replace(TRAINED, device_kind=kind, gemm={"flop_per_s": 1e12})
+    seen = {key for key, value in summarise(whole, work)[0].items() if value is not None}
+    summary, unknown = summarise({**whole, "attempts_without_account": 1}, work)
+    assert {key for key, value in summary.items() if value is not None} == {"model_flop_per_s", "share_of_gemm"}
+    for key in seen - {"model_flop_per_s", "share_of_gemm"}:
+        assert unknown[key] == "1 of the attempts left no account of what they spent"
+
+
+def test_cpu_utilisation_is_not_known_without_the_time_before_the_watch() -> None:
+    whole = joined([account({"train": phase(10.0, cpu_seconds=5.0)}), account({}, startup={})])
+    summary, unknown = summarise(whole, TRAINED)
+    assert (summary["cpu_percent"], "before it was watched" in unknown["cpu_percent"]) == (None, True)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 import torch
@@ -40,6 +42,19 @@ def test_switched_off_it_watches_nothing_and_says_so(tmp_path: Path) -> None:
     assert not made.attempts.sensors().exists()
     made.attempts.end(1.0, "finished", made.stop())
     assert made.account(record())["sampler"]["reason"] == account.OFF
+
+
+def test_an_attempt_without_sensors_after_one_with_them_says_why_no_product_was_timed(tmp_path: Path) -> None:
+    watched = begun(tmp_path)
+    with watched.phase("train"):
+        pass
+    watched.attempts.end(1.0, "interrupted", watched.stop())
+    made = begun(tmp_path, enabled=False)
+    made.time_gemm("float32")
+    made.attempts.end(1.0, "finished", made.stop())
+    unknown = made.account(record(model={"forward_flops_per_token": 1000}))["unknown_summary"]
+    assert unknown["share_of_gemm"] == account.OFF
+    assert "left no account" in unknown["peak_rss_bytes"]
 
 
 def test_an_attempt_says_what_it_cost(tmp_path: Path) -> None:
@@ -110,6 +125,12 @@ def test_events_a_person_follows_carry_the_newest_readings(tmp_path: Path, monke
         {"event": "start"},
         {"event": "evaluate", "now": {"cpu_percent": 50.0, "gpu_percent": 7.0}},
     ]
+
+
+def test_a_device_is_named_as_torch_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A board or a slice of one: the prefix is the driver's to know."""
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid=UUID(int=7)))
+    assert machine.gpu_uuid("cuda:0") == "00000000-0000-0000-0000-000000000007"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a device that is not there")

@@ -9,12 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.code import ROOT
+from harness.monitor import _watched as watched
 
 BUSY = """
 import sys, time
@@ -61,6 +64,48 @@ def test_a_command_is_watched_and_its_status_is_ours(tmp_path: Path) -> None:
     assert "ended with status 7" in err
     assert "cpu_percent" in err
     assert account["unknown"]["gpu_percent"] in err
+
+
+def test_a_command_is_read_at_its_start_and_at_its_end(tmp_path: Path) -> None:
+    """Read once at its start and once at its end: whatever lies between is in the second."""
+    file = tmp_path / "costs.json"
+    _, _, err = monitor("--interval", "60", "--json", str(file), "--", sys.executable, "-c", BUSY)
+    account = json.loads(file.read_text())
+    usage = account["rusage"]
+    # The system counts in hundredths of a second, and user and system time apart.
+    assert account["process"]["cpu_seconds"] == pytest.approx(usage["user_s"] + usage["system_s"], abs=0.05), err
+    assert account["sensors"]["cpu"]["status"] == "available"
+    assert account["phases"]["command"]["quantities"]["rss_bytes"]["mean"] > 0
+
+
+class Ending:
+    """A watch that looks at the process when it is asked to end."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self.child = child
+
+    def start(self) -> None: ...
+
+    def phase(self, _name: str) -> nullcontext[None]:
+        return nullcontext()
+
+    def stop(self) -> dict[str, Any]:
+        return {"status": psutil.Process(self.child.pid).status()}
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="without waitid a process is waited for by reaping it")
+def test_the_watch_ends_before_the_command_is_reaped() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ending: Any = Ending(child)
+    account = watched(child, ending)
+    assert (account["status"], child.returncode, account["rusage"] is None) == (psutil.STATUS_ZOMBIE, 0, False)
+
+
+@pytest.mark.parametrize("interval", ["nan", "inf", "-nan", "0"])
+def test_an_interval_that_is_no_number_of_seconds_is_refused(interval: str) -> None:
+    code, out, err = monitor("--interval", interval, "--", sys.executable, "-c", "print('ran')")
+    assert (code, out, "Traceback" in err) == (2, "", False)
+    assert "--interval" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

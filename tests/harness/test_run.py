@@ -377,6 +377,12 @@ def test_what_an_interrupted_attempt_cost_is_counted_and_a_killed_one_too(tmp_pa
     trained = [part["phases"]["train"]["seconds"] for part in parts if "train" in part["phases"]]
     assert record.costs["phases"]["train"]["seconds"] == pytest.approx(sum(trained))
     assert {row["attempt"] for row in record.traces} == {1, 2, 3}
+    usage, last = record.costs["rusage"], parts[-1]
+    assert usage["attempt"] == 3
+    own_s = last["process"]["cpu_seconds"] + last["sampler"]["cpu_seconds"]
+    assert own_s == pytest.approx(usage["user_s"] + usage["system_s"], rel=0.1)
+    assert all(part["startup"]["seconds"] > 0 for part in parts)
+    assert record.costs["summary"]["cpu_percent"] > 0
 
 
 def samplers(results: Path) -> list[psutil.Process]:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness import curve, thinning
 
-NATURES = {"joules": "counter", "reasons": "bits", "percent": "interval"}
+NATURES = {"joules": "counter", "reasons": "bits", "percent": "interval", "most": "mark"}
 
 
 def samples(number: int, phase: str = "train") -> list[thinning.Row]:
@@ -38,11 +38,12 @@ def test_many_rows_become_few_and_none_mixes_attempts_or_phases(numbers: list[in
 def test_a_row_of_many_is_their_mean_the_last_count_and_every_bit() -> None:
     rows = [
         {"times_s": 100000.25, "percent": 50.0, "joules": 1234567.891, "reasons": 1.0},
-        {"times_s": 100000.75, "percent": 51.0, "joules": 1234568.891, "reasons": 4.0},
-        {"times_s": 100001.25, "joules": 1234569.8914, "reasons": 4.0},
+        {"times_s": 100000.75, "percent": 51.0, "joules": 1234568.891, "reasons": 4.0, "most": 123456789.0},
+        {"times_s": 100001.25, "joules": 1234569.8914, "reasons": 4.0, "most": 987654321.0},
     ]
     [row] = thinning.thinned([rows], NATURES, max_rows=1)
-    assert row == {"attempt": 1, "times_s": 100000.75, "percent": 50.5, "joules": 1234569.891, "reasons": 5}
+    means = {"times_s": 100000.75, "percent": 50.5}
+    assert row == {"attempt": 1, **means, "joules": 1234569.891, "reasons": 5, "most": 987654321}
 
 
 def test_a_samplers_file_reads_back_without_the_line_it_was_killed_in(tmp_path: Path) -> None:

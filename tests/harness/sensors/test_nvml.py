@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness.sensors import costs, trace
+from harness.sensors.occupants import numbered_apart
 from harness.sensors.outcome import Outcome
 from harness.sensors.quantities import of_sensor
 
@@ -235,9 +236,15 @@ def test_others_on_the_board_are_counted_and_their_memory_is_not_ours(play: Play
     ]
     rows = [answer["nvml"]["rows"][0] for answer in play(jobs)]
     found = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
-    assert found == [(1000.0, 1.0), (70.0, 0.0), (0.0, 1.0), (None, None), (None, 0.0)]
+    assert found == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
+    assert rows[2]["reasons"] == {"gpu_memory_bytes": "the driver lists none of our processes"}
     assert "another namespace of process ids" in rows[3]["reasons"]["gpu_memory_bytes"]
     assert "does not say how much memory" in rows[4]["reasons"]["gpu_memory_bytes"]
+
+
+def test_numbers_of_processes_are_the_drivers_only_where_the_system_says_so(tmp_path: Path) -> None:
+    assert numbered_apart(tmp_path / "none")
+    assert numbered_apart(tmp_path), "another inode than that of the first namespace"
 
 
 def test_a_run_without_a_gpu_leaves_the_driver_alone(play: Play) -> None:

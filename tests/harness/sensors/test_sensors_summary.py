@@ -44,6 +44,23 @@ def test_a_share_of_time_holds_since_the_reading_before() -> None:
     assert row["peak"] == 80.0
 
 
+def test_a_high_water_mark_is_not_raised_by_what_comes_after_the_phase() -> None:
+    found = make([0, 1, 2], peak_rss_bytes=[5, 6, 90], rss_bytes=[5, 6, 90])
+    assert described(found, [(0.0, 1.1)], "peak_rss_bytes")["peak"] == 6.0
+    assert described(found, [(0.0, 2.0)], "peak_rss_bytes")["peak"] == 6.0, "what the last reading sees is told by it"
+    assert described(found, [(0.0, 2.1)], "peak_rss_bytes")["peak"] == 90.0
+
+
+def test_a_high_water_mark_is_that_of_the_reading_which_closes_the_phase() -> None:
+    plain = make([0, 1, 2], peak_rss_bytes=[5, 70, 90])
+    found = trace.Trace(plain.times_s, plain.values, plain.own_cost_s, ["", "score it", "kernels"])
+    peaks = [
+        summary.summarise(found, [(0.5, 0.999)], 3.0, {}, name)["quantities"]["peak_rss_bytes"]["peak"]
+        for name in ("score, it", "load")
+    ]
+    assert peaks == [70.0, 5.0]
+
+
 def test_conditions_are_shares_of_time() -> None:
     found = make([0, 1, 2, 3], throttle_reasons=[0x4, 0x24, 0x0, 0x0])
     row = described(found, [(0.0, 4.0)], "throttle_reasons")
