@@ -175,6 +175,24 @@ def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.nd
     assert [row["tokens"] // 400 for row in progress.curve] == [1, 2, 3, 4, 5]
 
 
+def test_a_validation_finds_no_step_that_has_not_been_looked_at(tmp_path: Path, ids: np.ndarray) -> None:
+    """On a device the look waits for what is queued; unlooked-at steps would be timed as validation."""
+
+    class Watched(Trainer):
+        def _validate(self) -> None:
+            seen.append(self.step_looked_at == self.progress.step)
+            super()._validate()
+
+    seen: list[bool] = []
+    for number, changes in enumerate(({"epochs": None, "tokens": 2000}, {"epochs": 2})):
+        recipe = make_recipe(**changes, validation=Validation(every_tokens=400, streams=3))
+        trainer = make_trainer(tmp_path / str(number), recipe, ids)
+        trainer.__class__ = Watched
+        trainer.fit()
+    assert len(seen) > 9
+    assert all(seen)
+
+
 def test_learning_is_seen(tmp_path: Path) -> None:
     """A source that counts upwards has nothing left to guess, and its order-one model finds that out."""
     ids = (np.arange(4000) % 7).astype(np.uint8)
