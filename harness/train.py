@@ -102,6 +102,8 @@ class Trainer:
         self.num_rows = len(self.columns)
         self.resident_TB: torch.Tensor | None = None
         self.targets_on_host = targets_are_split(model)
+        if self.speed.graph and self.targets_on_host:
+            raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size each time")
         if self.num_rows < 3:
             raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
         per_epoch = (self.num_rows - 1) * recipe.batch

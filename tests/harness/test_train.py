@@ -10,9 +10,11 @@ import pytest
 import torch
 from leaky_model import Leaky, corpus_of
 
+import models
 from harness import checkpoint, evaluate
 from harness.errors import CheckpointError
 from harness.recipe import Recipe, Schedule, Validation, WindowSampling
+from harness.speed import Speed
 from harness.train import Diverged, Hooks, Interrupted, Progress, Trainer
 
 
@@ -231,6 +233,15 @@ def test_damage_to_what_is_resumed_names_the_way_out(tmp_path: Path, ids: np.nda
     next((tmp_path / "resume").glob("optimizer-*")).write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"is damaged.*; --again starts the run afresh"):
         make_trainer(tmp_path, make_recipe(epochs=1), ids).resume()
+
+
+def test_a_graph_is_refused_for_a_model_that_is_shown_its_targets(tmp_path: Path, ids: np.ndarray) -> None:
+    config = models.config_class("awd-lstm")(layers=1, hidden=8, embedding=8, cutoffs=(3,))
+    model = models.build("awd-lstm", config, vocab_size=7)
+    corpus = corpus_of(ids, ids[:300], ids[300:700], 7)
+    with pytest.raises(ValueError, match="cannot capture a softmax with cutoffs"):
+        Trainer(model, corpus, make_recipe(), seed=5, folder=tmp_path, identity={}, autocast=nullcontext,
+                speed=Speed(graph=True))  # fmt: skip
 
 
 def test_a_split_too_short_for_the_streams_is_refused(tmp_path: Path) -> None:
