@@ -16,7 +16,7 @@ from harness import pace
 from harness.recipe import Recipe, Validation, WindowSampling
 from harness.train import Hooks, Trainer
 
-STARTING_S, PREPARING_S, TOKEN_S = 500.0, 40.0, 0.01
+STARTING_S, PREPARING_S, TOKEN_S = 500.0, 10.0, 0.01
 
 
 class Clock:
@@ -61,7 +61,7 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, st
 def test_what_is_prepared_for_each_length_is_over_before_the_clock_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten lengths of 40 s, twice each, would be most of the 400 s that are watched."""
+    """A dozen lengths of 10 s, twice each, would be more than half of the 400 s that are watched."""
     found = measured(tmp_path, monkeypatch, 400.0, std=1.0)
     assert found.tokens_per_s == pytest.approx(1 / TOKEN_S, rel=0.25)
     assert found.seconds == pytest.approx(400, rel=0.2)
