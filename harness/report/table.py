@@ -146,7 +146,7 @@ def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
     """
 
     def order(row: Row) -> tuple[object, ...]:
-        in_order = row.protocol in (primary, *NO_PROTOCOL) and not row.beyond_limit and not row.adaptive
+        in_order = row.protocol in (primary, *NO_PROTOCOL) and not (row.beyond_limit or row.adaptive)
         tier = 2 if row.value is None else 0 if in_order else 1
         value = 0.0 if row.value is None else -row.value if higher_is_better(row.metric) else row.value
         protocol = row.protocol if tier else ""
@@ -155,10 +155,8 @@ def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
     placed = []
     above: Counter[float] = Counter()
     for row in sorted(rows, key=order):
-        ranks = (
-            row.value is not None and row.protocol in (primary, PUBLISHED) and not (row.beyond_limit or row.adaptive)
-        )
-        if ranks and row.value is not None:
+        compared = row.protocol in (primary, PUBLISHED) and not (row.beyond_limit or row.adaptive)
+        if compared and row.value is not None:
             # Equal values share a rank; the next one counts all that stand before it.
             better = sum(number for value, number in above.items() if value != row.value)
             above[row.value] += 1
