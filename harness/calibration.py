@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+import torch
 from pydantic import TypeAdapter
 
 from harness import checkpoint, evaluate, pace
@@ -24,6 +25,12 @@ from harness.protocol import Evaluation
 from harness.recipe import Recipe
 from harness.train import Hooks, Interrupted, Trainer
 from harness.types import Corpus, EvaluationProtocol, RunSpec
+
+TRAINING_TIMES = {"cpu": 1, "cuda": 8}
+"""The training loop, on which nearly all of a plan rests, is watched so much longer than the other parts.
+
+On CUDA a rate stands apart from what is captured and compiled meanwhile only over tens of seconds.
+"""
 
 
 class _Enough(Exception):  # noqa: N818 - ends a scoring whose speed is known
@@ -40,7 +47,7 @@ def measure(
     seconds: float,
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """`harness.budget.Rates` as JSON holds them. seconds: about how long each part is watched.
+    """`harness.budget.Rates` as JSON holds them. seconds: about how long a part is watched; see TRAINING_TIMES.
 
     make_trainer gives the run's own training loop; folder, where it and this keep their checkpoints, is the caller's
     to throw away. Raises Interrupted where `stop` says so, Diverged where the recipe fails within these few steps.
@@ -48,7 +55,7 @@ def measure(
     began_s, start_s = time.perf_counter(), time.time() - psutil.Process().create_time()
     validation = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})).validation
     try:
-        found = pace.measure(make_trainer, seconds, stop)
+        found = pace.measure(make_trainer, seconds * TRAINING_TIMES[torch.device(spec.device).type], stop)
         keep_s = _time_to_save(folder / "keep", {"model": model.state_dict()})
         own = evaluate.streams(validation.streams, validation.warmup, validation.window)
         validation_s = _scoring_s(model, corpus.splits["valid"], own, seconds, stop) + keep_s

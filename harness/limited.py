@@ -77,7 +77,7 @@ def prepare(
 
         def measure(spec: RunSpec) -> Rates:
             note(f"{spec.label.entry}: measuring its speed")
-            return rates_from(calibrate(spec, prepared, store, seconds))
+            return rates_from(calibrate(spec, prepared, store, seconds, limits.deadline))
 
         counts = {split: count["tokens"] for split, count in data.read_manifest(prepared)["counts"].items()}
         found = planning.plan_specs(found, wanted, counts, store, measure)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from harness.train import Hooks, Interrupted, Trainer
 
 WARMUP_STEPS = 3
+"""Before the clock of the warm-up starts: libraries are loaded and choose their algorithms in these."""
+
 WARMUP_SHARE = 0.25
-"""Share of the watched time that passes first, whatever is captured or chosen on first calls falling into it."""
+"""Share of the watched time that passes before anything is timed."""
+
+SETTLED_STEPS, SIGHTINGS = 100, 2
+"""On a device that prepares something for each window length, the warm-up goes on until so many steps in a row had
+lengths seen as often before: a graph is captured, and a kernel compiled, at the first or second sight of a length. It
+ends without that after the watched time once over, which a recipe with many rare lengths needs."""
 
 MIN_STEPS = 2
 """Fewest steps that are timed, however long they take."""
@@ -34,12 +42,16 @@ class Pace:
 
 @dataclass(slots=True)
 class _Watch:
-    """Asked after every step: waits for the device twice, when the steps to be timed begin and when they end."""
+    """Asked after every step: waits for the device when the warm-up begins, and when the timed steps begin and end."""
 
     seconds: float
     stop: Callable[[], bool]
     created_s: float
     trainer: Trainer | None = None
+    warm_from_s: float | None = None
+    seen: Counter[int] = field(default_factory=Counter)
+    seen_tokens: int = 0
+    settled_steps: int = 0
     began_s: float | None = None
     ended_s: float = 0.0
     began_tokens: int = 0
@@ -53,7 +65,8 @@ class _Watch:
         assert self.trainer is not None
         progress, now = self.trainer.progress, time.perf_counter()
         if self.began_s is None:
-            if progress.step >= WARMUP_STEPS and now - self.created_s >= WARMUP_SHARE * self.seconds:
+            self._note_length()
+            if progress.step >= WARMUP_STEPS and self._is_warm():
                 _wait(self.trainer.device)
                 self.began_s = time.perf_counter()
                 self.began_tokens, self.began_steps = progress.tokens, progress.step
@@ -65,9 +78,31 @@ class _Watch:
         self.ended_s = time.perf_counter()
         return True
 
+    def _note_length(self) -> None:
+        """Count the window just trained on; an epoch's last, cut to what was left, is not one to wait for."""
+        assert self.trainer is not None
+        progress = self.trainer.progress
+        length, self.seen_tokens = progress.tokens - self.seen_tokens, progress.tokens
+        if length == 0 or progress.row == 0:
+            return
+        self.seen[length] += 1
+        self.settled_steps = self.settled_steps + 1 if self.seen[length] > SIGHTINGS else 0
+
+    def _is_warm(self) -> bool:
+        assert self.trainer is not None
+        settles = _prepares_lengths(self.trainer.device)
+        if self.warm_from_s is None:
+            if settles:
+                _wait(self.trainer.device)
+            self.warm_from_s = time.perf_counter() if settles else self.created_s
+        passed_s = time.perf_counter() - self.warm_from_s
+        if settles and self.settled_steps < SETTLED_STEPS and passed_s < self.seconds:
+            return False
+        return passed_s >= WARMUP_SHARE * self.seconds
+
 
 def measure(make_trainer: Callable[[Hooks], Trainer], seconds: float, stop: Callable[[], bool]) -> Pace:
-    """Run a new trainer for about `seconds` after its first steps, then let it save.
+    """Run a new trainer for about `seconds` after its warm-up, which takes as long again at most; then let it save.
 
     A recipe that ends sooner is run whole. Raises Stopped where `stop` says so, Diverged as training does.
     """
@@ -85,6 +120,10 @@ def measure(make_trainer: Callable[[Hooks], Trainer], seconds: float, stop: Call
     trainer.save()
     rate = progress.tokens / max(progress.seconds, 1e-9)
     return Pace(rate, progress.step, progress.seconds, time.perf_counter() - saving_s)
+
+
+def _prepares_lengths(device: torch.device) -> bool:
+    return device.type == "cuda"
 
 
 def _wait(device: torch.device) -> None:

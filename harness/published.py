@@ -28,7 +28,8 @@ SPLITS = ("train", "valid", "test")
 class PublishedRow:
     """One published value. `decimals` is how many digits its source prints after the point.
 
-    `paper` marks the six rows of arXiv:1803.08240. params is None where the source names no size.
+    `paper` marks the six rows of arXiv:1803.08240, `adaptive` a model that learns from the text it is scored on, which
+    no table ranks beside the others. params is None where the source names no size.
     """
 
     id: str
@@ -42,9 +43,11 @@ class PublishedRow:
     source: str
     paper: bool
     decimals: int = 0
+    adaptive: bool = False
 
 
-COLUMNS = tuple(field.name for field in fields(PublishedRow) if field.name != "decimals")
+OPTIONAL = ("adaptive",)
+COLUMNS = tuple(field.name for field in fields(PublishedRow) if field.name not in ("decimals", *OPTIONAL))
 
 
 def dataset_key(name: str) -> str:
@@ -127,8 +130,8 @@ def _row(value: Any) -> PublishedRow:
     if not isinstance(value, dict):
         raise ValueError("must be a mapping")
     for key in value:
-        if key not in COLUMNS:
-            raise ValueError(f"key '{key}' is unknown; the keys are {', '.join(COLUMNS)}")
+        if key not in (*COLUMNS, *OPTIONAL):
+            raise ValueError(f"key '{key}' is unknown; the keys are {', '.join((*COLUMNS, *OPTIONAL))}")
     missing = [key for key in COLUMNS if key not in value]
     if missing:
         raise ValueError(f"key '{missing[0]}' is missing")
@@ -143,7 +146,8 @@ def _row(value: Any) -> PublishedRow:
         **{key: value[key] for key in ("id", "task", "dataset", "metric", "split", "model", "source")},
         value=_number(value["value"]),
         params=None if value["params"] == "null" else _count(value["params"]),
-        paper=_flag(value),
+        paper=_flag(value, "paper"),
+        adaptive="adaptive" in value and _flag(value, "adaptive"),
         decimals=len(value["value"].partition(".")[2]),
     )
 
@@ -165,7 +169,7 @@ def _count(text: str) -> int:
     return int(digits)
 
 
-def _flag(value: Mapping[str, str]) -> bool:
-    if value["paper"] not in ("true", "false"):
-        raise ValueError(f"paper must be true or false, got '{value['paper']}'")
-    return value["paper"] == "true"
+def _flag(value: Mapping[str, str], name: str) -> bool:
+    if value[name] not in ("true", "false"):
+        raise ValueError(f"{name} must be true or false, got '{value[name]}'")
+    return value[name] == "true"

@@ -143,10 +143,11 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     return _death_record(spec, plan, started_at, returncode, last_words)
 
 
-def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float) -> dict[str, Any]:
+def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float, leg: Leg | None = None) -> dict[str, Any]:
     """Rates of one run on this machine, as `harness.calibration` measures them in about `seconds` per part.
 
-    Raises BudgetError with the worker's last words where it could not, SuiteInterrupted on Ctrl-C or SIGTERM.
+    Raises BudgetError with the worker's last words where it could not, SuiteInterrupted on Ctrl-C or SIGTERM and where
+    the leg ends first.
     """
     folder = store.run_folder(spec.run_id)
     folder.mkdir(parents=True, exist_ok=True)
@@ -157,9 +158,12 @@ def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float) -> di
         if event["event"] == "rates":
             rates.update(event["rates"])
 
-    job = Job(spec, prepared, store.root, code.installed(), sensors=False, calibrate_s=seconds)
+    left_s = None if leg is None else leg.left_s()
+    job = Job(spec, prepared, store.root, code.installed(), sensors=False, left_s=left_s, calibrate_s=seconds)
     with _sigterm_as_interrupt():
         returncode, _ = _talk(job, folder / "calibration.log", last_words, on_event)
+    if returncode == EXIT_INTERRUPTED:
+        raise SuiteInterrupted(spec.run_id, saved=True, leg_over=leg is not None)
     if not rates:
         said = next((line for line in reversed(last_words) if line.strip()), f"it ended with status {returncode}")
         raise BudgetError(f"{spec.label.entry}: its speed could not be measured: {said.strip()}"[:500])

@@ -93,7 +93,8 @@ class Step:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         scale = self.nll_sum.new_ones((), dtype=torch.float32) if self.loss_scale is None else self.loss_scale.scale
         norm = torch.nn.utils.get_total_norm(gradients).to(torch.float32) / scale
-        divisor = scale
+        # A copy: the optimiser reads it after `update` has changed the scale in its place.
+        divisor = scale.clone()
         if self.clip > 0:
             # As torch's clip_grad_norm_ has it: the factor is clip / (norm + 1e-6), and 1 at most.
             divisor = scale / (self.clip / (norm + 1e-6)).clamp(max=1.0)

@@ -76,6 +76,7 @@ class Store:
         """
         folder = self.run_folder(record.run_id)
         body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
+        body["spec"]["checkpoint"] = self._portable(body["spec"]["checkpoint"])
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._keep(folder)
@@ -180,6 +181,13 @@ class Store:
             found[_place(label)] = label
             kept = [dataclasses.asdict(found[place]) for place in sorted(found)]
             write_atomic(folder / LABELS, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+    def _portable(self, checkpoint: str | None) -> str | None:
+        """A checkpoint within the results tree by its place there: a record that travels names no machine's folders."""
+        if checkpoint is None:
+            return None
+        path, root = Path(checkpoint).resolve(), self.root.resolve()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else checkpoint
 
     def _keep(self, folder: Path) -> None:
         """Copy the present record, whole, into the history; one that cannot be read is kept as it is."""

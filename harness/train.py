@@ -55,8 +55,12 @@ from models.step import State, targets_are_split
 
 __all__ = ["Diverged", "Hooks", "Interrupted", "Progress", "Trainer"]
 
-CHECK_EVERY_STEPS = {"cpu": 20, "cuda": 250}
-"""Steps between looks at the loss on the host: each look waits for the device, which a CPU is anyway."""
+CHECK_EVERY_STEPS = {"cpu": 20, "cuda": 500}
+"""Steps without a look at the loss on the host: each look waits for the device, which a CPU is anyway.
+
+An epoch's end looks too, so that epochs shorter than this wait once each. Without any look the host would run ahead of
+the device by all that its queue holds, and a leg's end would come late.
+"""
 
 
 class Trainer:
@@ -98,6 +102,8 @@ class Trainer:
         self.num_rows = len(self.columns)
         self.resident_TB: torch.Tensor | None = None
         self.targets_on_host = targets_are_split(model)
+        if self.speed.graph and self.targets_on_host:
+            raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size each time")
         if self.num_rows < 3:
             raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
         per_epoch = (self.num_rows - 1) * recipe.batch
@@ -121,6 +127,7 @@ class Trainer:
         self.graph = GraphStep(self.update, self.state, self.generator) if self.speed.graph else None
         self.nll_looked_at = 0.0
         self.tokens_looked_at = 0
+        self.step_looked_at = 0
 
     def resume(self) -> bool:
         """Take up `folder/resume` where there is one. Returns whether there was."""
@@ -159,6 +166,7 @@ class Trainer:
         self.nll_sum.fill_(self.progress.nll_since_validation)
         self.nll_looked_at = index["nll_looked_at"]
         self.tokens_looked_at = index["tokens_looked_at"]
+        self.step_looked_at = self.progress.step
 
     def save(self) -> None:
         """Everything needed to go on from here, to `folder/resume`."""
@@ -217,7 +225,10 @@ class Trainer:
         progress.tokens += length * recipe.batch
         progress.tokens_since_validation += length * recipe.batch
         pass_over = epoch_over(progress.row, self.num_rows, recipe.windows)
-        if progress.step % CHECK_EVERY_STEPS[self.device.type] == 0 or pass_over or stage_over(progress, recipe):
+        unseen = progress.step - self.step_looked_at >= CHECK_EVERY_STEPS[self.device.type]
+        over = pass_over or stage_over(progress, recipe)
+        # Before a validation as well: its clock must not run while steps of training still wait on the device.
+        if unseen or over or validation_due(progress, recipe, pass_over=pass_over):
             self._look()
         progress.seconds += time.perf_counter() - started
         if pass_over:
@@ -275,6 +286,7 @@ class Trainer:
         tokens = self.progress.tokens_since_validation - self.tokens_looked_at
         per_token = (total - self.nll_looked_at) / max(1, tokens)
         self.nll_looked_at, self.tokens_looked_at = total, self.progress.tokens_since_validation
+        self.step_looked_at = self.progress.step
         check_loss(per_token, self.corpus.vocab_size, self.progress)
         self.hooks.on_step(self.progress, per_token)
 

@@ -5,37 +5,46 @@
 
 Standard library alone, so that it starts on a bare machine: `--wheels DIR` installs what is missing from files, into a
 folder of its own. Every step is a `harness` command. What is done is written to RESULTS/reproduction.json after each
-one, and the same command goes on from there. `--home` gathers records, curves, plans and logs into one archive, and the
-best weights in 16-bit shards of at most 15 MiB.
+one, and the same command goes on from there. A step that fails is tried once more, in the next-best way to train.
+`--home` gathers records, curves, plans and logs into one archive, and the newest run's best weights in 16-bit shards of
+at most 15 MiB.
 
-Exit status: 0 all steps are done, 1 a step failed (the others were tried), 130 the leg is over.
+Exit status: 0 all steps are done, 1 a step failed (the others were tried), 3 the lease holds none of the steps that are
+left, 130 the leg is over.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from reproduction_steps import PROBES, Step, full_steps, rehearsal_steps
+import reproduction_commands
+import reproduction_home
+import reproduction_ways
+from reproduction_steps import GPU_TESTS, GPU_TESTS_NEED, PROBES, Probe, Step, full_steps, rehearsal_steps
 
 ROOT = Path(__file__).resolve().parent.parent
-EXIT_INTERRUPTED = 130
-AT_HOME = ("reproduction.json", "LEADERBOARD.md", "plans", "bench", "logs", "runs")
-NOT_AT_HOME = ("checkpoints", "calibration")
+EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NO_ROOM, EXIT_INTERRUPTED = 1, 2, 3, 130
 PACKING_S = 15.0
 """Kept at a leg's end for exporting weights and packing records."""
 
-LEAST_S = 30.0
-"""A training step is not begun with less than this left of the leg."""
+LEAST_S, REHEARSAL_LEAST_S = 120.0, 30.0
+"""A training step is not begun with less than this left of the leg: starting, the longest scoring and saving."""
+
+SHORT = 0.9
+"""A step refused with less than this share of the leg left may have been refused for that: it is tried in the next."""
+
+TRIES = 2
+UNKNOWN = {"status": "waiting", "seconds": 0.0, "legs": 0, "failures": 0, "way": None}
+PROBE_S, TESTS_S = 240.0, 240.0
+"""What a probe, and the tests that need a device, may take before they are ended; no step is ended sooner."""
 
 
 class Reproduction:
@@ -44,151 +53,171 @@ class Reproduction:
     def __init__(self, options: argparse.Namespace, steps: list[Step]) -> None:
         self.options, self.steps = options, steps
         self.results: Path = options.results
-        self.ends = time.monotonic() + options.leg if options.leg else float("inf")
+        self.began = time.monotonic()
+        self.ends = self.began + options.leg if options.leg else float("inf")
+        self.least_s = REHEARSAL_LEAST_S if options.rehearse else LEAST_S
         self.state_file = self.results / "reproduction.json"
-        self.state: dict[str, Any] = {"settings": None, "steps": {}}
+        self.state: dict[str, Any] = {"spent_s": 0.0, "tests": None, "tried": None, "ways": [], "steps": {}}
         if self.state_file.is_file():
-            self.state = json.loads(self.state_file.read_text(encoding="utf-8"))
-        self.environment = _environment(options)
+            self.state.update(json.loads(self.state_file.read_text(encoding="utf-8")))
+        self.spent_before: float = self.state["spent_s"]
+        self.whole_s = self.left_s()
+        self._check_leg()
+        self.ends = min(self.ends, self.began + self.lease_left_s())
+        self.environment = reproduction_commands.environment_of(ROOT, (self.results / "site").resolve(), options.wheels)
 
     def run(self) -> int:
         """All steps in order, as far as the leg goes. Returns the exit status."""
-        if self.state["settings"] is None:
-            self.state["settings"] = self._choose_settings()
-            self._keep()
-        over = False
+        self._choose_ways()
+        over, no_room = False, []
         for step in self.steps:
-            known = self.state["steps"].setdefault(step.name, {"status": "waiting", "seconds": 0.0, "legs": 0})
-            if known["status"] in ("done", "failed"):
-                continue
-            if self.left_s() < (step.seconds if step.at_once else LEAST_S):
-                over = True
-                break
-            known["status"] = self._run_step(step, known)
-            self._keep()
-            print(f"{step.name}: {known['status']} after {known['seconds']:,.0f} s", flush=True)
-            if known["status"] == "interrupted":
-                over = True
+            known = self.state["steps"].setdefault(step.name, {**UNKNOWN})
+            while known["status"] not in ("done", "failed"):
+                if not self._has_room(step, known):
+                    no_room.append(step.name)
+                    break
+                over = self.left_s() < (step.seconds if step.at_once else self.least_s)
+                if over:
+                    break
+                known["status"] = self._run_step(step, known)
+                self._keep()
+                print(f"{step.name}: {known['status']} after {known['seconds']:,.0f} s", flush=True)
+                over = known["status"] == "interrupted"
+                if over:
+                    break
+            if over:
                 break
         if self.options.home:
             self._pack(self.options.home)
+        self._keep()
+        return self._farewell(over, no_room)
+
+    def _farewell(self, over: bool, no_room: list[str]) -> int:
         if over:
             print(f"the leg is over; the same command goes on from {self.state_file}", flush=True)
             return EXIT_INTERRUPTED
-        return 1 if any(row["status"] == "failed" for row in self.state["steps"].values()) else 0
+        if any(row["status"] == "failed" for row in self.state["steps"].values()):
+            return EXIT_FAILED
+        if no_room:
+            print(f"the lease has {self.lease_left_s():,.0f} s left, too few for {', '.join(no_room)}", flush=True)
+            return EXIT_NO_ROOM
+        return 0
 
     def left_s(self) -> float:
+        """Seconds of this leg for steps."""
         return self.ends - time.monotonic() - (PACKING_S if self.options.home else 0.0)
 
+    def lease_left_s(self) -> float:
+        """Seconds of all legs together, waiting between them not counted."""
+        return float(self.options.lease or "inf") - self._spent_s()
+
+    def _spent_s(self) -> float:
+        return self.spent_before + time.monotonic() - self.began
+
+    def _has_room(self, step: Step, known: dict[str, Any]) -> bool:
+        """Whether the lease holds the step whole or, of one that is under way, a piece of it."""
+        packing_s = PACKING_S if self.options.home else 0.0
+        return self.lease_left_s() - packing_s >= (self.least_s if known["status"] == "interrupted" else step.seconds)
+
+    def _check_leg(self) -> None:
+        """Refuse a leg that would come back to the same step forever."""
+        for step in self.steps:
+            least_s = step.seconds if step.at_once else self.least_s
+            if self.whole_s <= least_s:
+                raise SystemExit(f"a leg of {self.options.leg:g} s is too short for {step.name}: {least_s:g} s")
+
     def _run_step(self, step: Step, known: dict[str, Any]) -> str:
-        command = [
-            *step.command(self.state["settings"]),
-            "--results",
-            str(self.results),
-            "--device",
-            self.options.device,
-        ]
+        if known["way"] is None:
+            known["way"] = self._first_way(step)
+        way = self.state["ways"][min(known["way"], len(self.state["ways"]) - 1)]
+        command = [*step.command(way), "--results", str(self.results), "--device", self.options.device]
+        left_s = self.left_s()
         if step.trains:
             command += ["--data", str(self.options.data)]
-            if self.ends != float("inf"):
-                command += ["--leg", f"{self.left_s():.0f}"]
+            if left_s < float("inf"):
+                command += ["--leg", f"{left_s:.0f}"]
         known["command"] = command
         known["legs"] += 1
         started = time.monotonic()
-        code = self._harness(command, self.results / "logs" / f"{step.name}.log")
+        code = self._harness(command, f"{step.name}.log", min(left_s, max(2 * step.seconds, PROBE_S)))
         known["seconds"] += time.monotonic() - started
         if code == EXIT_INTERRUPTED:
             return "interrupted"
-        return "done" if code == 0 else "failed"
+        if code == EXIT_BAD_INPUT and left_s < SHORT * self.whole_s:
+            return "interrupted"
+        if code == 0:
+            return "done"
+        known["failures"] += 1
+        known["way"] += 1
+        return "failed" if known["failures"] >= TRIES else "waiting"
 
-    def _choose_settings(self) -> dict[str, Any]:
-        """The fastest way to train that works here: each candidate is timed on a full-size model for a few seconds."""
-        found: list[dict[str, Any]] = []
-        for probe in PROBES["rehearsal" if self.options.rehearse else self.options.device.split(":")[0]]:
-            rows = self.results / "logs" / f"probe-{probe.name}.json"
-            rows.unlink(missing_ok=True)
-            command = [
-                *probe.command(),
-                "--json",
-                str(rows),
-                "--results",
-                str(self.results),
-                "--device",
-                self.options.device,
-            ]
-            self._harness(command, self.results / "logs" / f"probe-{probe.name}.log")
-            rate = _rate(rows)
-            found.append({"name": probe.name, "dtype": probe.dtype, "speed": list(probe.speed), "tokens_per_s": rate})
-            print(f"probe {probe.name}: {'failed' if rate is None else f'{rate:,.0f} tokens/s'}", flush=True)
-        working = [row for row in found if row["tokens_per_s"] is not None]
-        if not working:
+    def _choose_ways(self) -> None:
+        """The ways to train that work here, the fastest first: each is timed on a full-size model for a few seconds."""
+        kind = "rehearsal" if self.options.rehearse else self.options.device.split(":")[0]
+        if self.state["tests"] is None:
+            self.state["tests"] = self._prove() if kind == "cuda" else "needless"
+            print(f"tests on this device: {self.state['tests']}", flush=True)
+        if self.state["tried"] is None:
+            tried = [self._probe(probe) for probe in PROBES[kind]]
+            self.state["ways"] = reproduction_ways.in_order(tried, proven=self.state["tests"] != "failed")
+            self.state["tried"] = tried
+            self._keep()
+        if not self.state["ways"]:
             raise SystemExit(f"no way to train works on {self.options.device}: see {self.results / 'logs'}")
-        best = max(working, key=lambda row: row["tokens_per_s"])
-        return {**best, "tried": found}
 
-    def _harness(self, arguments: list[str], log: Path) -> int:
-        """One command of the harness; all it says goes to the log as well as here."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as file:
-            file.write(f"$ harness {' '.join(arguments)}\n")
-            file.flush()
-            with subprocess.Popen(
-                [sys.executable, "-P", "-m", "harness.cli", *arguments], stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace", env=self.environment,
-            ) as process:  # fmt: skip
-                assert process.stdout
-                for line in process.stdout:
-                    file.write(line)
-                    print(f"  {line}", end="", flush=True)
-            return process.returncode
+    def _prove(self) -> str:
+        """The tests that need a device: `passed`, `failed`, or `not run` where pytest is missing."""
+        if self._watched([sys.executable, "-c", GPU_TESTS_NEED], "tests.log", TESTS_S):
+            return "not run"
+        code = self._watched([sys.executable, "-m", "pytest", *GPU_TESTS], "tests.log", TESTS_S)
+        return "failed" if code else "passed"
+
+    def _probe(self, probe: Probe) -> dict[str, Any]:
+        rows = self.results / "logs" / f"probe-{probe.name}.json"
+        rows.unlink(missing_ok=True)
+        command = [*probe.command(), "--json", str(rows)]
+        command += ["--results", str(self.results), "--device", self.options.device]
+        self._harness(command, f"probe-{probe.name}.log", PROBE_S)
+        told = reproduction_ways.read(rows)
+        rate = told["tokens_per_s"]
+        print(f"probe {probe.name}: {'failed' if rate is None else f'{rate:,.0f} tokens/s'}", flush=True)
+        return {"name": probe.name, "dtype": probe.dtype, "speed": list(probe.speed), **told}
+
+    def _first_way(self, step: Step) -> int:
+        """The fastest way that the step's own model can be trained in; the last one is taken untried."""
+        ways = self.state["ways"]
+        if step.probe is None:
+            return 0
+        loss = next((way["nll_per_token"] for way in self.state["tried"] if way["name"] == "float32"), None)
+        for place, way in enumerate(ways[:-1]):
+            found = self._probe(Probe(f"{step.name}-{way['name']}", step.probe, way["dtype"], way["speed"]))
+            wrong = reproduction_ways.apart(found["nll_per_token"], loss, reproduction_ways.OTHER_MODEL_TOLERANCE)
+            if found["tokens_per_s"] is not None and not wrong:
+                return place
+        return len(ways) - 1
+
+    def _harness(self, arguments: Sequence[str], log: str, limit_s: float) -> int:
+        return self._watched([sys.executable, "-P", "-m", "harness.cli", *arguments], log, limit_s)
+
+    def _watched(self, command: list[str], log: str, limit_s: float) -> int:
+        """One command within its limit and the leg. Tests are run where they lie."""
+        limit_s = min(limit_s, max(1.0, self.ends - time.monotonic()))
+        folder = ROOT if "pytest" in command else None
+        return reproduction_commands.watched(command, self.results / "logs" / log, limit_s, self.environment, folder)
 
     def _keep(self) -> None:
+        self.state["spent_s"] = self._spent_s()
         self.results.mkdir(parents=True, exist_ok=True)
         partial = self.state_file.with_suffix(".partial")
         partial.write_text(json.dumps(self.state, indent=1) + "\n", encoding="utf-8")
         partial.replace(self.state_file)
 
     def _pack(self, home: Path) -> None:
-        """Records, curves, plans and logs as one archive; the best weights of what is finished as shards."""
-        home.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(home / "records.tar.gz", "w:gz") as archive:
-            for name in AT_HOME:
-                if (self.results / name).exists():
-                    archive.add(self.results / name, arcname=name, filter=_without_checkpoints)
-        for run in sorted((self.results / "runs").glob("*/record.json")):
-            out = home / run.parent.name
-            best = run.parent / "checkpoints" / "best"
-            if not self.options.rehearse and best.is_dir() and not out.exists():
-                self._harness(["export", str(best), "--out", str(out)], self.results / "logs" / "export.log")
+        def export(arguments: Sequence[str]) -> int:
+            return self._harness(arguments, "export.log", PROBE_S)
+
+        reproduction_home.pack(self.results, home, None if self.options.rehearse else export)
         print(f"packed into {home}", flush=True)
-
-
-def _without_checkpoints(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if set(Path(member.name).parts) & set(NOT_AT_HOME) else member
-
-
-def _rate(rows: Path) -> float | None:
-    """Tokens per second of a probe, or None where it left none."""
-    try:
-        found = json.loads(rows.read_text(encoding="utf-8"))
-        return float(found[0]["tokens_per_s"])
-    except (OSError, ValueError, TypeError, LookupError):
-        return None
-
-
-def _environment(options: argparse.Namespace) -> dict[str, str]:
-    """This checkout before anything installed; wheels, where given, unpacked once into a folder of the results."""
-    chosen = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    paths = [str(ROOT)]
-    if options.wheels:
-        site = (options.results / "site").resolve()
-        if not site.is_dir():
-            wheels = sorted(str(path) for path in options.wheels.glob("*.whl"))
-            command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(site)]
-            subprocess.run([*command, *wheels], check=True)
-        paths.append(str(site))
-    chosen["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [chosen.get("PYTHONPATH")])])
-    return chosen
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -197,6 +226,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=Path("results"), help="where records go (default: results)")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:INDEX or cpu (default: cuda)")
     parser.add_argument("--leg", type=float, help="seconds after which all must be saved; no limit without it")
+    parser.add_argument("--lease", type=float, help="seconds of all legs; a step is begun if they hold it")
     parser.add_argument("--home", type=Path, help="folder for what is to be carried home")
     parser.add_argument("--wheels", type=Path, help="folder of wheels that this machine lacks")
     parser.add_argument("--only", action="append", metavar="STEP", help="this step only; may be repeated, in any order")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from harness.official import machine
 from harness.official.archive import SIGNATURE, Archive
-from harness.official.names import STORAGES
+from harness.official.names import MAX_ELEMENTS, STORAGES
 from harness.official.values import MalformedError, Mapping, Name, Storage, Tensor, shown
 
 MAX_PICKLE_BYTES = 16 << 20
@@ -149,7 +150,7 @@ class _Persistent:
         _, kind, key, _device, num_elements, *view = value
         if not isinstance(kind, Name) or kind.name not in STORAGES or not isinstance(key, str):
             raise MalformedError("it refers to a storage without a type and a key")
-        if type(num_elements) is not int or not 0 <= num_elements < 1 << 48:
+        if type(num_elements) is not int or not 0 <= num_elements < MAX_ELEMENTS:
             raise MalformedError("it declares a storage of an impossible size")
         if view and view[0] is not None:
             raise MalformedError("it holds views of storages, which torch no longer wrote in 2018")
@@ -173,6 +174,9 @@ def _check_view(tensor: Tensor) -> int:
         if size > 1 and stride != count:
             raise MalformedError(f"a tensor of shape {shape} is not laid out row by row")
         count *= size
+    if math.prod(max(1, size) for size in tensor.sizes) >= MAX_ELEMENTS:
+        # A size of 0 makes the count 0, whatever stands beside it; numpy multiplies the others all the same.
+        raise MalformedError("it declares a tensor of an impossible size")
     if tensor.offset < 0 or tensor.offset + count > tensor.storage.num_elements:
         raise MalformedError(f"a tensor of shape {shape} reaches beyond its storage")
     return count

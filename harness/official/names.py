@@ -53,6 +53,8 @@ BOUND_METHOD = "widget_demagnetizer_y2k_edition"
 """The method of WeightDrop that stands in an LSTM's place of `flatten_parameters`."""
 
 MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 1 << 48
+"""More than any file holds; of numbers beyond 2**63 numpy makes errors of its own."""
 
 Args = tuple[Any, ...]
 
@@ -100,6 +102,8 @@ def _rebuilt(callee: Name, args: Args) -> Tensor:
             raise _unusual(callee)
         if not all(type(number) is int and number >= 0 for number in numbers):
             raise _unusual(callee)
+        if any(number >= MAX_ELEMENTS for number in numbers):
+            raise MalformedError("it declares a tensor of an impossible size")
     return Tensor(args[0], args[1], sizes, strides)
 
 

@@ -66,6 +66,8 @@ def seeds_text(row: Row) -> str:
 
 def protocol_text(row: Row) -> str:
     """The protocol; one that does not rank here is marked."""
+    if row.adaptive:
+        return "adaptive (not ranked)"
     if row.protocol in NO_PROTOCOL:
         return NOT_APPLICABLE
     return row.protocol if row.rank is not None or row.value is None else f"{row.protocol} (not ranked)"

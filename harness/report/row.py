@@ -85,6 +85,7 @@ class Row:
     decimals: int = OTHER_DECIMALS
     own_text: bool = False
     several_recipes: bool = False
+    adaptive: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Keys in the order above; what only serves to build and print is left out."""
@@ -98,7 +99,7 @@ class Row:
         return (self.task, self.dataset, self.metric, self.split, self.data or "")
 
 
-_FOR_PRINT = ("decimals", "own_text", "several_recipes")
+_FOR_PRINT = ("decimals", "own_text", "several_recipes", "adaptive")
 
 JSON_KEYS = tuple(each.name for each in fields(Row) if each.name not in _FOR_PRINT)
 

@@ -129,6 +129,7 @@ def _published_row(row: PublishedRow, data: str | None) -> Row:
         dataset_title=dataset_title(row.dataset),
         metric_title=metric_title(row.metric, row.split),
         published_id=row.id,
+        adaptive=row.adaptive,
         data=data,
         decimals=row.decimals,
     )
@@ -141,11 +142,11 @@ def _group_order(row: Row) -> tuple[int, str, str, str, str]:
 def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
     """Values of the ranking protocol by the metric's direction, then other protocols, then runs without a value.
 
-    A value that is better than the data allows stands after those that rank.
+    A value that is better than the data allows, or of a model that learned from the text, stands after those that rank.
     """
 
     def order(row: Row) -> tuple[object, ...]:
-        in_order = row.protocol in (primary, *NO_PROTOCOL) and not row.beyond_limit
+        in_order = row.protocol in (primary, *NO_PROTOCOL) and not (row.beyond_limit or row.adaptive)
         tier = 2 if row.value is None else 0 if in_order else 1
         value = 0.0 if row.value is None else -row.value if higher_is_better(row.metric) else row.value
         protocol = row.protocol if tier else ""
@@ -154,8 +155,8 @@ def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
     placed = []
     above: Counter[float] = Counter()
     for row in sorted(rows, key=order):
-        ranks = row.value is not None and row.protocol in (primary, PUBLISHED) and not row.beyond_limit
-        if ranks and row.value is not None:
+        compared = row.protocol in (primary, PUBLISHED) and not (row.beyond_limit or row.adaptive)
+        if compared and row.value is not None:
             # Equal values share a rank; the next one counts all that stand before it.
             better = sum(number for value, number in above.items() if value != row.value)
             above[row.value] += 1

@@ -74,7 +74,10 @@ class QrnnLayer(RecurrentLayer):
             out_mask_BH = dropout.scaled_mask(c0_BH, tuple(c0_BH.shape), out_dropout, generator)
         fo_pool = self.resolve(x_TBI.device, training=training)
         h_TBH, c_BH = fo_pool(gates_TBG, c0_BH, keep, out_mask_BH=out_mask_BH)
-        previous = (last_1BI.detach(),) if self.window == 2 else ()
+        # Under autocast the cell stays in float32 from window to window; pooling promotes h to it, and each layer above
+        # would narrow it again.
+        h_TBH = h_TBH.to(gates_TBG.dtype)
+        previous = (last_1BI.detach().to(state[1].dtype),) if self.window == 2 else ()
         return h_TBH, (c_BH.unsqueeze(0), *previous)
 
     def _gates(self, x_TBI: Tensor, state: tuple[Tensor, ...], weight: Tensor) -> tuple[Tensor, Tensor]:

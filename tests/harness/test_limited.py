@@ -17,6 +17,7 @@ import pytest
 from harness import carried, code, data
 from harness.errors import BudgetError, CheckpointError
 from harness.limited import Limits, prepare
+from harness.run import SuiteInterrupted
 from harness.store import Store
 from harness.suite import load, resolve
 from harness.train import Interrupted
@@ -248,6 +249,18 @@ def test_real_legs_one_of_them_killed_end_with_the_bits_of_the_uninterrupted_run
 
 
 @pytest.mark.slow
+def test_a_leg_ends_a_calibration_too(suite: Path, tmp_path: Path) -> None:
+    """Nothing has been planned then, and the next leg measures again."""
+    limits = Limits(time_budget_s=2000.0, leg_s=1.0)
+    loaded = load(suite)
+    prepared = data.prepare(loaded.dataset, base=suite.parent)
+    with pytest.raises(SuiteInterrupted) as caught:
+        prepare(resolve(loaded, device="cpu"), limits, prepared, Store(tmp_path / "r"), lambda text: None)
+    assert caught.value.leg_over
+    assert "the leg of 1 s is over" in limits.farewell(caught.value, Store(tmp_path / "r"))
+    assert not (tmp_path / "r" / "plans").exists()
+
+
 def test_what_was_measured_is_planned_with_and_kept(suite: Path, tmp_path: Path) -> None:
     process = start(suite, tmp_path / "results", "--time-budget", "60", "--set", "recipe.epochs=2000")
     _, err = process.communicate(timeout=240)

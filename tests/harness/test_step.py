@@ -80,6 +80,16 @@ def test_the_scale_doubles_after_enough_good_steps_in_a_row(monkeypatch: pytest.
     assert seen == [1, 1, 0.5, 0.5, 0.5, 1, 1]
 
 
+@pytest.mark.parametrize("clip", [0.0, 0.25])
+def test_the_step_that_doubles_the_scale_is_divided_by_the_scale_it_was_multiplied_with(
+    clip: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With plain SGD, whose step is as long as its gradient: Adam's hardly tells a gradient from its half."""
+    monkeypatch.setattr(room, "GROWTH_EVERY", 3)
+    scaled = weights_after(7, "sgd", clip=clip, folded=True, loss_scale=LossScale(CPU))
+    torch.testing.assert_close(scaled, weights_after(7, "sgd", clip=clip), atol=1e-7, rtol=1e-7)
+
+
 def test_a_loss_scale_without_folding_is_refused() -> None:
     with pytest.raises(ValueError, match="needs folded clipping"):
         make_step(Leaky(7), clip=0.25, loss_scale=LossScale(CPU))

@@ -10,9 +10,11 @@ import pytest
 import torch
 from leaky_model import Leaky, corpus_of
 
+import models
 from harness import checkpoint, evaluate
 from harness.errors import CheckpointError
 from harness.recipe import Recipe, Schedule, Validation, WindowSampling
+from harness.speed import Speed
 from harness.train import Diverged, Hooks, Interrupted, Progress, Trainer
 
 
@@ -175,6 +177,24 @@ def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.nd
     assert [row["tokens"] // 400 for row in progress.curve] == [1, 2, 3, 4, 5]
 
 
+def test_a_validation_finds_no_step_that_has_not_been_looked_at(tmp_path: Path, ids: np.ndarray) -> None:
+    """On a device the look waits for what is queued; unlooked-at steps would be timed as validation."""
+
+    class Watched(Trainer):
+        def _validate(self) -> None:
+            seen.append(self.step_looked_at == self.progress.step)
+            super()._validate()
+
+    seen: list[bool] = []
+    for number, changes in enumerate(({"epochs": None, "tokens": 2000}, {"epochs": 2})):
+        recipe = make_recipe(**changes, validation=Validation(every_tokens=400, streams=3))
+        trainer = make_trainer(tmp_path / str(number), recipe, ids)
+        trainer.__class__ = Watched
+        trainer.fit()
+    assert len(seen) > 9
+    assert all(seen)
+
+
 def test_learning_is_seen(tmp_path: Path) -> None:
     """A source that counts upwards has nothing left to guess, and its order-one model finds that out."""
     ids = (np.arange(4000) % 7).astype(np.uint8)
@@ -213,6 +233,15 @@ def test_damage_to_what_is_resumed_names_the_way_out(tmp_path: Path, ids: np.nda
     next((tmp_path / "resume").glob("optimizer-*")).write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"is damaged.*; --again starts the run afresh"):
         make_trainer(tmp_path, make_recipe(epochs=1), ids).resume()
+
+
+def test_a_graph_is_refused_for_a_model_that_is_shown_its_targets(tmp_path: Path, ids: np.ndarray) -> None:
+    config = models.config_class("awd-lstm")(layers=1, hidden=8, embedding=8, cutoffs=(3,))
+    model = models.build("awd-lstm", config, vocab_size=7)
+    corpus = corpus_of(ids, ids[:300], ids[300:700], 7)
+    with pytest.raises(ValueError, match="cannot capture a softmax with cutoffs"):
+        Trainer(model, corpus, make_recipe(), seed=5, folder=tmp_path, identity={}, autocast=nullcontext,
+                speed=Speed(graph=True))  # fmt: skip
 
 
 def test_a_split_too_short_for_the_streams_is_refused(tmp_path: Path) -> None:

@@ -300,3 +300,48 @@ def test_dropout_inside_a_layer_draws_and_does_what_it_does_outside(builder: str
     """With TAR the last layer's mask is applied after the layer: nothing else may change, to the last bit."""
     inside, outside = (make(builder, dropout=ALL, tar=tar) for tar in (0.0, 1.0))
     assert torch.equal(nll(inside, ids(9, 3), 5), nll(outside, ids(9, 3), 5))
+
+
+@pytest.mark.parametrize("window", [1, 2])
+def test_under_autocast_layers_hand_on_the_narrow_dtype_and_cells_stay_wide(window: int) -> None:
+    """One layer's output is the next one's input as it is; what is carried adds up over the whole text."""
+    torch.manual_seed(0)
+    config = models.config_class("qrnn")(layers=3, hidden=16, embedding=12, first_window=window)
+    model = models.build("qrnn", config, vocab_size=VOCAB)
+    seen: list[tuple[torch.dtype, torch.dtype]] = []
+    for layer in model.layers:
+
+        def run(x: torch.Tensor, *args: Any, own: Any = layer.run, **options: Any) -> Any:
+            h, state = own(x, *args, **options)
+            seen.append((x.dtype, h.dtype))
+            assert {part.dtype for part in state} == {torch.float32}
+            return h, state
+
+        layer.run = run
+    x, state = ids(9, 4), model.initial_state(4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for part in (x[:5], x[4:]):
+            state = detach(model(part[:-1], part[1:], state).state)
+    assert [pair[1] for pair in seen] == [torch.bfloat16] * 6
+    assert [pair[0] for pair in seen[1:3] + seen[4:6]] == [torch.bfloat16] * 4
+
+
+def test_a_qrnn_trains_as_well_under_autocast_as_without() -> None:
+    def losses(*, narrow: bool) -> list[float]:
+        torch.manual_seed(0)
+        config = models.config_class("qrnn")(layers=2, hidden=24, embedding=12)
+        model = models.build("qrnn", config, vocab_size=VOCAB)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+        x, found = ids(13, 8), []
+        for _ in range(120):
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=narrow):
+                loss = model(x[:-1], x[1:], model.initial_state(8)).nll_TB.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    wide, narrow = losses(narrow=False), losses(narrow=True)
+    assert wide[-1] < 0.8 * wide[0]
+    assert narrow[-1] == pytest.approx(wide[-1], rel=0.05)

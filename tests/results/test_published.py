@@ -51,6 +51,12 @@ def test_every_row_is_of_a_known_dataset_and_metric() -> None:
     assert len(ROWS) == 34
 
 
+def test_exactly_the_rows_with_a_cache_or_dynamic_evaluation_are_marked_as_adaptive() -> None:
+    learning = {row.id for row in ROWS if "dynamic evaluation" in row.model or "cache" in row.model}
+    assert {row.id for row in ROWS if row.adaptive} == learning
+    assert len(learning) == 9
+
+
 def test_ids_that_suites_may_name() -> None:
     assert match(ROWS, "ptb-char/qrnn", metric="bpc", split="test").value == 1.187
     assert match(ROWS, "ptb-char/qrnn", metric="bpc", split="valid") is None

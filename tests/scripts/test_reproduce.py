@@ -45,6 +45,10 @@ def test_every_step_is_a_command_that_would_be_taken(script: ModuleType) -> None
                 suite = load(ROOT / command[1], overrides=sets)
                 [entry] = [entry for entry in suite.entries if entry.name == step.entry]
                 assert (entry.dtype, entry.speed["graph"]) == ("float16", True)
+                assert entry.recipe["windows"]["multiple"] == 8
+                if steps[0].seconds == 800:
+                    assert entry.recipe["validation"]["every_epochs"] == 5
+                    assert entry.recipe["validation"]["streams"] >= 64
             else:
                 named = {value for flag, value in itertools.pairwise(command) if flag == "--entry"}
                 assert named <= set(LOOPS)
@@ -67,10 +71,13 @@ arguments = sys.argv[1:]
 with open({log!r}, "a") as file:
     file.write(json.dumps(arguments) + chr(10))
 if "--json" in arguments:
-    rate = 5.0 if "folded_clip" in arguments else 7.0
-    Path(arguments[arguments.index("--json") + 1]).write_text(json.dumps([{{"tokens_per_s": rate}}]))
+    row = {{"tokens_per_s": 7.0, "nll_per_token": 3.0}}
+    if "folded_clip" in arguments:
+        row = {folded}
+    Path(arguments[arguments.index("--json") + 1]).write_text(json.dumps([row]))
 sys.exit({codes}.get(sum(1 for _ in open({log!r})), 0))
 """
+SLOWER = {"tokens_per_s": 5.0, "nll_per_token": 3.01}
 
 
 @pytest.fixture
@@ -78,13 +85,13 @@ def fake(tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
     """A harness that notes what it was asked and answers with the exit status of the n-th call."""
     log = tmp_path / "asked.jsonl"
 
-    def calls(codes: dict[int, int], *arguments: str) -> tuple[int, list[list[str]]]:
+    def calls(codes: dict[int, int], *arguments: str, folded: Any = SLOWER) -> tuple[int, list[list[str]]]:
         before = len(log.read_text().splitlines()) if log.exists() else 0
         package = tmp_path / "fake" / "harness"
         package.mkdir(parents=True, exist_ok=True)
         (package / "__init__.py").write_text("")
         (package / "cli.py").write_text(
-            FAKE.format(log=str(log), codes={before + n: code for n, code in codes.items()})
+            FAKE.format(log=str(log), codes={before + n: code for n, code in codes.items()}, folded=folded)
         )
         monkeypatch.setattr(script, "ROOT", tmp_path / "fake")
         status = script.main(["--data", "d", "--results", str(tmp_path / "r"), "--rehearse", *arguments])
@@ -94,34 +101,132 @@ def fake(tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
     return calls
 
 
+def state_of(tmp_path: Path) -> Any:
+    return json.loads((tmp_path / "r" / "reproduction.json").read_text())
+
+
 def test_the_fastest_way_that_works_is_chosen_once_and_used_throughout(fake: Any, tmp_path: Path) -> None:
     status, asked = fake({1: 1})
     assert status == 0
     assert [each[0] for each in asked] == ["bench", "bench", "run", "bench", "run", "bench", "run"]
-    state = json.loads((tmp_path / "r" / "reproduction.json").read_text())
-    assert (state["settings"]["name"], state["settings"]["tokens_per_s"]) == ("float32", 7.0)
+    state = state_of(tmp_path)
+    assert [(way["name"], way["tokens_per_s"]) for way in state["ways"]] == [("float32", 7.0), ("float32-folded", 5.0)]
     assert {step["status"] for step in state["steps"].values()} == {"done"}
     assert fake({}) == (0, [])
 
 
-def test_an_interrupted_step_goes_on_and_a_failed_one_does_not_stop_the_others(fake: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("nll", [3.05, 2.9, None, float("nan")])
+def test_a_faster_way_whose_loss_stands_apart_is_not_taken(fake: Any, tmp_path: Path, nll: float | None) -> None:
+    """A capture that replays the wrong thing does not crash."""
+    nan = "float('nan')" if nll != nll else repr(nll)
+    fake({}, "--only", "full-size", folded=f'{{"tokens_per_s": 9.0, "nll_per_token": {nan}}}')
+    state = state_of(tmp_path)
+    assert [way["name"] for way in state["ways"]] == ["float32"]
+    assert "a loss of" in next(way["rejected"] for way in state["tried"] if way["name"] == "float32-folded")
+    other = tmp_path / "r" / "reproduction.json"
+    other.unlink()
+    fake({}, "--only", "full-size", folded='{"tokens_per_s": 9.0, "nll_per_token": 2.99}')
+    assert [way["name"] for way in state_of(tmp_path)["ways"]] == ["float32-folded", "float32"]
+
+
+def test_nothing_is_captured_where_tests_on_the_device_failed(script: ModuleType) -> None:
+    rows = [
+        {"name": "float16-graph", "speed": ["graph"], "tokens_per_s": 9.0, "nll_per_token": 3.0},
+        {"name": "float32", "speed": [], "tokens_per_s": 1.0, "nll_per_token": 3.0},
+    ]
+    in_order = script.reproduction_ways.in_order
+    assert [way["name"] for way in in_order(rows, proven=False)] == ["float32"]
+    assert [way["name"] for way in in_order(rows, proven=True)] == ["float16-graph", "float32"]
+
+
+def test_an_interrupted_step_goes_on_and_one_that_fails_twice_does_not_stop_the_others(
+    fake: Any, tmp_path: Path
+) -> None:
     status, asked = fake({3: 130}, "--leg", "600")
     assert (status, len(asked)) == (130, 3)
     assert 500 < float(asked[2][asked[2].index("--leg") + 1]) <= 600
-    status, asked = fake({2: 1}, "--leg", "600")
+    status, asked = fake({2: 1, 3: 1}, "--leg", "600")
     assert status == 1
     assert asked[0][:4] == ["run", "suites/ptb-char.yaml", "--only", "awd-lstm"]
-    state = json.loads((tmp_path / "r" / "reproduction.json").read_text())["steps"]
-    assert [(name, row["status"], row["legs"]) for name, row in state.items()] == [
-        ("lstm-row", "done", 2), ("full-size", "failed", 1), ("qrnn-row", "done", 1), ("ablations", "done", 1),
+    assert [(name, row["status"], row["legs"]) for name, row in state_of(tmp_path)["steps"].items()] == [
+        ("lstm-row", "done", 2), ("full-size", "failed", 2), ("qrnn-row", "done", 1), ("ablations", "done", 1),
         ("beyond", "done", 1),
     ]  # fmt: skip
 
 
-def test_a_leg_with_too_little_left_begins_nothing(fake: Any) -> None:
-    status, asked = fake({}, "--leg", "20")
-    assert status == 130
-    assert [each[0] for each in asked] == ["bench", "bench"]
+def test_a_step_that_fails_is_tried_again_in_the_next_best_way(fake: Any, tmp_path: Path) -> None:
+    status, asked = fake({3: 1}, "--only", "lstm-row", folded='{"tokens_per_s": 9.0, "nll_per_token": 3.0}')
+    assert status == 0
+    folded = "entries.awd-lstm.speed.folded_clip=true"
+    assert [folded in each for each in asked[2:]] == [True, False]
+    assert state_of(tmp_path)["steps"]["lstm-row"]["failures"] == 1
+
+
+def test_the_qrnn_takes_the_fastest_way_that_a_probe_of_its_own_bears_out(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways = [{"name": name, "dtype": "x", "speed": [], "nll_per_token": 3.0} for name in ("a", "b", "float32")]
+    told = {"a": (9.0, 3.9), "b": (8.0, 3.1)}
+    asked = []
+
+    def probe(own: Any, each: Any) -> dict[str, Any]:
+        asked.append((each.entry, each.name))
+        return dict(zip(("tokens_per_s", "nll_per_token"), told[each.name.split("-")[-1]], strict=True))
+
+    monkeypatch.setattr(script.Reproduction, "_probe", probe)
+    options = script._parse(["--data", "d", "--results", str(tmp_path)])
+    run = script.Reproduction(options, script.full_steps({}))
+    run.state.update(ways=ways, tried=ways)
+    lstm, _, qrnn, *_ = run.steps
+    assert (run._first_way(lstm), run._first_way(qrnn)) == (0, 1)
+    assert asked == [("ptb-char-qrnn-6x1024", "qrnn-row-a"), ("ptb-char-qrnn-6x1024", "qrnn-row-b")]
+    told["b"] = (None, None)
+    assert run._first_way(qrnn) == 2
+
+
+class Slow:
+    """A clock on which everything takes 100 s."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 100.0
+        return self.now
+
+
+def test_a_step_refused_late_in_a_leg_waits_for_the_next(
+    fake: Any, tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the rest of a leg is too short for its longest piece a run says so with the status of bad input."""
+    monkeypatch.setattr(script, "time", Slow())
+    assert fake({3: 2}, "--only", "lstm-row", "--leg", "3000")[0] == 130
+    assert state_of(tmp_path)["steps"]["lstm-row"]["status"] == "interrupted"
+    monkeypatch.undo()
+    monkeypatch.setattr(script, "ROOT", tmp_path / "fake")
+    assert fake({}, "--only", "lstm-row", "--leg", "3000")[0] == 0
+
+
+def test_a_leg_that_is_too_short_for_a_step_is_refused(fake: Any, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="a leg of 20 s is too short for lstm-row: 30 s"):
+        fake({}, "--leg", "20")
+
+
+def test_a_step_is_begun_if_the_lease_holds_it_whole(fake: Any, tmp_path: Path) -> None:
+    status, asked = fake({}, "--lease", "500", "--budget", "qrnn-row=600")
+    assert status == 3
+    assert [each[3] for each in asked if each[0] == "run"] == ["awd-lstm", "awd-lstm"]
+    state = state_of(tmp_path)
+    assert state["steps"]["qrnn-row"]["status"] == "waiting"
+    assert 0 < state["spent_s"] < 300
+    assert fake({}, "--lease", "1000", "--budget", "qrnn-row=600")[0] == 0
+
+
+def test_a_command_that_hangs_is_ended(script: ModuleType, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(600)"]
+    log = tmp_path / "hung.log"
+    assert script.reproduction_commands.watched(command, log, 2.0, dict(os.environ)) == -15
+    assert "ended by signal 15; its limit was 2 s" in log.read_text()
 
 
 def test_what_is_carried_home_is_records_without_checkpoints(fake: Any, tmp_path: Path) -> None:
@@ -135,6 +240,20 @@ def test_what_is_carried_home_is_records_without_checkpoints(fake: Any, tmp_path
     assert "runs/x/record.json" in names
     assert "reproduction.json" in names
     assert not [name for name in names if "checkpoints" in name]
+
+
+def test_only_the_newest_run_sends_its_weights_home(script: ModuleType, tmp_path: Path) -> None:
+    """Three runs of two shards and an index each would be more files than a way home may take."""
+    results, home, asked = tmp_path / "r", tmp_path / "home", []
+    for age, name in enumerate(("new", "old", "older")):
+        (results / "runs" / name / "checkpoints" / "best").mkdir(parents=True)
+        record = results / "runs" / name / "record.json"
+        record.write_text("{}")
+        os.utime(record, (1e9 - age, 1e9 - age))
+    (home / "old").mkdir(parents=True)
+    script.reproduction_home.pack(results, home, lambda command: asked.append(command) or 0)
+    assert [command[-1] for command in asked] == [str(home / "new")]
+    assert sorted(path.name for path in home.iterdir()) == ["records.tar.gz"]
 
 
 def test_an_unknown_step_is_named(script: ModuleType) -> None:

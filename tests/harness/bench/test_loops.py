@@ -41,6 +41,14 @@ def test_tokens_have_the_entropy_of_their_text(name: str, bits: float) -> None:
     assert shares[0] == max(shares)
 
 
+def test_the_loss_of_the_first_steps_is_told_and_is_that_of_the_text() -> None:
+    """Independent symbols: nothing below their entropy can be reached, and a model begins near ln V."""
+    ways = loops.variants("float32", Speed(), "cpu", ablate=False)
+    [row] = loops.measure([TINY], ways, device="cpu", seconds=2.0, threads=1)
+    assert row["steps"] > 90
+    assert 4.334 * math.log(2) < row["nll_per_token"] < 1.1 * math.log(50)
+
+
 def test_each_part_that_is_on_is_left_out_in_turn() -> None:
     def names(dtype: str, speed: Speed, device: str) -> list[str]:
         return [way.name for way in loops.variants(dtype, speed, device, ablate=True)]
@@ -58,6 +66,23 @@ def test_each_part_that_is_on_is_left_out_in_turn() -> None:
     assert [way.name for way in loops.variants("float16", on, "cuda", ablate=False)] == ["all"]
 
 
+def test_no_graph_is_asked_of_a_softmax_with_cutoffs() -> None:
+    on = Speed(graph=True)
+    ways = loops.variants("float16", on, "cuda", ablate=True)
+    clustered = LOOPS["wikitext-103-qrnn-4x2500"]
+    possible = loops._possible(clustered, ways)
+    assert not any(way.speed.graph for way in possible)
+    assert [way.name for way in possible] == ["all", "without float16", "without kernels", "plain"]
+    assert loops._possible(TINY, ways) == ways
+
+
+def test_a_loop_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "STARTS_S", {"cpu": 0.001})
+    ways = loops.variants("float32", Speed(), "cpu", ablate=False)
+    [row] = loops.measure([TINY], ways, device="cpu", seconds=0.001, threads=1)
+    assert (row["status"], row["error"]) == ("failed", "was ended after 0.005 s without an answer")
+
+
 def test_a_tiny_loop_runs_and_one_that_cannot_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models.py").write_text("raise ImportError('not yours')")
     monkeypatch.chdir(tmp_path)
@@ -70,6 +95,7 @@ def test_a_tiny_loop_runs_and_one_that_cannot_says_why(tmp_path: Path, monkeypat
     assert good["recipe_hours"] == pytest.approx(500 * good["epoch_s"] / 3600)
     assert good["peak_rss_bytes"] > 50e6
     assert good["peak_device_bytes"] is None
+    assert good["window_multiple"] == 1
     assert (bad["status"], bad["tokens_per_s"]) == ("failed", None)
     assert "layers" in bad["error"]
     text = loops.table([good, bad])
