@@ -332,9 +332,9 @@ def test_failed_records_are_records(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_the_tree_is_named_by_its_place_in_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for given, kept in ((tmp_path / "runs" / "a" / "best", "runs/a/best"), (tmp_path.parent / "b", None)):
-        made = record(spec=spec(recipe=None, checkpoint=str(given), checkpoint_sha256="0" * 64))
+    for named, kept in ((tmp_path / "runs" / "a" / "best", "runs/a/best"), (tmp_path.parent / "b", None)):
+        made = record(spec=spec(recipe=None, checkpoint=str(named), checkpoint_sha256="0" * 64))
         store.write(made)
         found = store.find(made.run_id)
         assert found is not None
-        assert found.spec.checkpoint == (kept or str(given))
+        assert found.spec.checkpoint == (kept or str(named))
