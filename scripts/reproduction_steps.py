@@ -81,9 +81,9 @@ GRAPH_MULTIPLE = 8
 LSTM, QRNN = "ptb-char-lstm-3x1000", "ptb-char-qrnn-6x1024"
 PROBES: Mapping[str, Sequence[Probe]] = {
     "cuda": (
-        Probe("float16-graph", LSTM, "float16", ("graph",)),
-        Probe("float16", LSTM, "float16"),
-        Probe("bfloat16", LSTM, "bfloat16", ("folded_clip",)),
+        Probe("float16-graph", LSTM, "float16", ("graph", "resident")),
+        Probe("float16", LSTM, "float16", ("resident",)),
+        Probe("bfloat16", LSTM, "bfloat16", ("folded_clip", "resident")),
         Probe("float32", LSTM, "float32"),
     ),
     "cpu": (Probe("float32", LSTM, "float32"),),
