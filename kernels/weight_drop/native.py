@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from kernels.compiled import buffers, library
-from kernels.weight_drop import checks
+from kernels.weight_drop import autograd, checks
 
 # Measured: with fewer elements waking a thread costs more than it brings.
 _MIN_ELEMENTS_PER_THREAD = 1 << 15
@@ -63,19 +62,4 @@ def _drop(raw: Tensor, seed: Tensor, p: float) -> Tensor:
     return dropped
 
 
-@_drop.register_fake
-def _(raw: Tensor, seed: Tensor, p: float) -> Tensor:
-    return torch.empty_like(raw, memory_format=torch.contiguous_format)
-
-
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-    _, seed, ctx.p = inputs
-    ctx.save_for_backward(seed)
-
-
-def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-    (seed,) = ctx.saved_tensors
-    return _drop(gradient, seed, ctx.p), None, None
-
-
-_drop.register_autograd(_gradient, setup_context=_save)
+autograd.register(_drop)

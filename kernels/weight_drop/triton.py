@@ -6,13 +6,11 @@ it and a captured CUDA graph drops anew at each replay whose generator has moved
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from kernels import triton_launch
-from kernels.weight_drop import checks
+from kernels.weight_drop import autograd, checks
 
 # Two counters of the generator, eight elements, per thread.
 _COUNTERS = 256
@@ -65,19 +63,4 @@ def drop(raw: Tensor, seed: Tensor, p: float) -> Tensor:
     return dropped
 
 
-@drop.register_fake
-def _(raw: Tensor, seed: Tensor, p: float) -> Tensor:
-    return torch.empty_like(raw, memory_format=torch.contiguous_format)
-
-
-def _save(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-    _, seed, ctx.p = inputs
-    ctx.save_for_backward(seed)
-
-
-def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-    (seed,) = ctx.saved_tensors
-    return drop(gradient, seed, ctx.p), None, None
-
-
-drop.register_autograd(_gradient, setup_context=_save)
+autograd.register(drop)
