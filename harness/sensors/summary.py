@@ -26,8 +26,8 @@ def summarise(
 ) -> dict[str, Any]:
     """What one phase cost. `spans`: when it ran, ascending and apart; `unknown`: quantity -> why it was never read.
 
-    `cpu_seconds` is a difference of the kernel's counters; means are weighted by time, with the edges of the phase
-    interpolated. `coverage` is the share of the phase that readings speak for. Energies are in joules.
+    `cpu_seconds` is a difference of the kernel's counters, and the means of the CPU's rates are that over the time;
+    other means are weighted by time, with the edges of the phase interpolated. `coverage` is the share of the phase that readings speak for. Energies are in joules.
     """
     quantities, missing = {}, {}
     for name, about in QUANTITIES.items():
@@ -43,6 +43,8 @@ def summarise(
     cpu_seconds, note = passed(trace.points("cpu_seconds"), spans, gap_s)
     if note is not None:
         missing["cpu_seconds"] = unknown.get("cpu_seconds", note)
+    else:
+        _set_cpu_means(trace, quantities, cpu_seconds, total_s(spans))
     return {
         "seconds": total_s(spans),
         "num_spans": len(spans),
@@ -51,6 +53,22 @@ def summarise(
         "energy": {name: _energy(trace, *sources, spans, gap_s, unknown) for name, sources in ENERGIES.items()},
         "unknown": missing,
     }
+
+
+def _set_cpu_means(trace: Trace, quantities: dict[str, Any], cpu_seconds: float | None, seconds: float) -> None:
+    """The means of the CPU's rates, from the counter they are the slope of.
+
+    A reading soon after another has a count and no rate, and the rate of the next speaks for both sides of an edge.
+    """
+    used, percent = quantities.get("cpu_cores_used"), quantities.get("cpu_percent")
+    if cpu_seconds is None or used is None or percent is None:
+        return
+    most_percent, most_used = (float(np.nanmax(trace.values[name])) for name in ("cpu_percent", "cpu_cores_used"))
+    means = {"cpu_cores_used": cpu_seconds / seconds}
+    if most_used > 0:  # one is a fixed multiple of the other
+        means["cpu_percent"] = cpu_seconds / seconds * most_percent / most_used
+    for name, mean in means.items():
+        quantities[name] |= {"mean": mean, "peak": max(mean, quantities[name]["peak"])}
 
 
 def _energy(

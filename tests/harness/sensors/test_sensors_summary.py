@@ -44,6 +44,27 @@ def test_a_share_of_time_holds_since_the_reading_before() -> None:
     assert row["peak"] == 80.0
 
 
+def test_the_mean_of_a_cpu_rate_is_its_counters_slope_however_late_the_next_rate_came() -> None:
+    """One core of two is busy until 1.1 s, where the phase ends; the reading there came too soon to have a rate."""
+    found = make(
+        [0.0, 1.0, 1.1, 2.1],
+        cpu_seconds=[0.0, 1.0, 1.1, 1.1],
+        cpu_cores_used=[None, 1.0, None, 0.1 / 1.1],
+        cpu_percent=[None, 50.0, None, 5 / 1.1],
+    )
+    row = summary.summarise(found, [(0.5, 1.1)], 3.0, {})
+    assert row["cpu_seconds"] == pytest.approx(0.6)
+    assert row["quantities"]["cpu_cores_used"]["mean"] == pytest.approx(1.0)
+    assert row["quantities"]["cpu_percent"]["mean"] == pytest.approx(50.0)
+    assert row["quantities"]["cpu_percent"]["peak"] == pytest.approx(50.0)
+
+
+def test_a_process_that_slept_has_rates_of_zero() -> None:
+    found = make([0, 1, 2], cpu_seconds=[5, 5, 5], cpu_cores_used=[None, 0, 0], cpu_percent=[None, 0, 0])
+    quantities = summary.summarise(found, [(0.0, 2.0)], 3.0, {})["quantities"]
+    assert [quantities[name]["mean"] for name in ("cpu_cores_used", "cpu_percent")] == [0.0, 0.0]
+
+
 def test_a_high_water_mark_is_not_raised_by_what_comes_after_the_phase() -> None:
     found = make([0, 1, 2], peak_rss_bytes=[5, 6, 90], rss_bytes=[5, 6, 90])
     assert described(found, [(0.0, 1.1)], "peak_rss_bytes")["peak"] == 6.0

@@ -27,10 +27,10 @@ LOAD = """
 import subprocess, sys, time
 sys.stdin.readline()
 block = bytearray(b"x") * 150_000_000
-end = time.process_time() + 0.6
+end = time.process_time() + 1.5
 while time.process_time() < end: pass
 del block
-child = "import time; end = time.process_time() + 0.4\\nwhile time.process_time() < end: pass"
+child = "import time; end = time.process_time() + 1.0\\nwhile time.process_time() < end: pass"
 subprocess.run([sys.executable, "-S", "-c", child], check=True)
 print("done", flush=True)
 sys.stdin.readline()
@@ -101,10 +101,10 @@ def test_cpu_time_and_peak_memory_are_the_kernels_own(tmp_path: Path) -> None:
     assert costs["process"]["peak_rss_bytes"] == pytest.approx(peak, rel=0.05)
     train = costs["phases"]["train"]
     assert train["quantities"]["peak_rss_bytes"]["peak"] == pytest.approx(peak, rel=0.05)
-    assert train["cpu_seconds"] <= costs["process"]["cpu_seconds"] + 0.05
+    assert 1.5 < train["cpu_seconds"] <= costs["process"]["cpu_seconds"] + 0.05
     usable = costs["sensors"]["cpu"]["details"]["usable_cores"]
     used = train["quantities"]["cpu_percent"]["mean"] / 100 * usable * train["seconds"]
-    assert used == pytest.approx(train["cpu_seconds"], rel=0.05, abs=0.1)
+    assert used == pytest.approx(train["cpu_seconds"], rel=1e-6)
 
 
 def test_without_a_gpu_its_columns_have_reasons_and_sampling_costs_little(tmp_path: Path, sleeper: int) -> None:
