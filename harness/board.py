@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness import catalogue, published, report
+from harness import catalogue, picture, published, report
 from harness.atomic import write_atomic
 from harness.errors import StoreError, SuiteError
 from harness.report.kernels import leaderboard_section
@@ -58,6 +58,24 @@ def save(store: Store) -> Path:
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
     return path
+
+
+def draw(store: Store, run_ids: Sequence[str], out: Path, along: str) -> int:
+    """Write the learning curves of these runs, or of all, as a picture; returns how many there are in it.
+
+    Raises StoreError for a run that the folder does not hold, and what `picture.draw` raises.
+    """
+    records = store.records()
+    known = {record.run_id for record, _ in records}
+    for run_id in run_ids:
+        if run_id not in known:
+            raise StoreError(
+                f"{store.root}: holds no record of {run_id}; `harness table --columns model,run_ids` lists them"
+            )
+    chosen = [row for row in records if not run_ids or row[0].run_id in run_ids]
+    found = picture.panels(chosen, published.load(published.find(store.root)), along)
+    picture.draw(found, out, along)
+    return sum(1 for record, _ in chosen if any(row.get("valid_nll_nats") is not None for row in record.curve))
 
 
 def _text(store: Store, records: Records, fmt: str, columns: Sequence[str] | None = None) -> str:

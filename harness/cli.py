@@ -244,6 +244,21 @@ def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
 
 @main.command()
 @click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+@click.option("--run", "runs", multiple=True, metavar="RUN_ID", help="This run only; may be repeated.")
+@click.option("--along", type=click.Choice(["tokens", "minutes", "updates"]), default="tokens", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
+def curves(results: Path, runs: tuple[str, ...], along: str, out: Path) -> None:
+    """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib."""
+    from harness import board
+    from harness.store import Store
+
+    store = Store(results)
+    click.echo(f"{board.draw(store, runs, out, along)} runs drawn in {out}")
+    _warn_of(store.problems)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
 @click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to compare with.")
 @click.option("--update", is_flag=True, help="Write the baseline from RESULTS instead; tolerances are kept.")
 @click.option("--speed", is_flag=True, help="With --update: include rows of training speed.")

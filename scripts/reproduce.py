@@ -6,8 +6,8 @@
 Standard library alone, so that it starts on a bare machine: `--wheels DIR` installs what is missing from files, into a
 folder of its own. Every step is a `harness` command. What is done is written to RESULTS/reproduction.json after each
 one, and the same command goes on from there. A step that fails is tried once more, in the next-best way to train.
-`--home` gathers records, curves, plans and logs into one archive, and the newest run's best weights in 16-bit shards of
-at most 15 MiB.
+`--home` gathers records, curves, plans and logs into one archive, draws the curves where matplotlib is there, and takes
+the newest run's best weights in 16-bit shards of at most 15 MiB.
 
 Exit status: 0 all steps are done, 1 a step failed (the others were tried), 3 the lease holds none of the steps that are
 left, 130 the leg is over.
@@ -213,10 +213,10 @@ class Reproduction:
         partial.replace(self.state_file)
 
     def _pack(self, home: Path) -> None:
-        def export(arguments: Sequence[str]) -> int:
-            return self._harness(arguments, "export.log", PROBE_S)
+        def harness(arguments: Sequence[str]) -> int:
+            return self._harness(arguments, f"{arguments[0]}.log", PROBE_S)
 
-        reproduction_home.pack(self.results, home, None if self.options.rehearse else export)
+        reproduction_home.pack(self.results, home, harness, weights=not self.options.rehearse)
         print(f"packed into {home}", flush=True)
 
 

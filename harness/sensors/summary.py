@@ -27,7 +27,8 @@ def summarise(
     """What one phase cost. `spans`: when it ran, ascending and apart; `unknown`: quantity -> why it was never read.
 
     `cpu_seconds` is a difference of the kernel's counters, and the means of the CPU's rates are that over the time;
-    other means are weighted by time, with the edges of the phase interpolated. `coverage` is the share of the phase that readings speak for. Energies are in joules.
+    other means are weighted by time, with the edges of the phase interpolated. `coverage` is the share of the phase
+    that readings speak for. Energies are in joules.
     """
     quantities, missing = {}, {}
     for name, about in QUANTITIES.items():

@@ -251,9 +251,14 @@ def test_only_the_newest_run_sends_its_weights_home(script: ModuleType, tmp_path
         record.write_text("{}")
         os.utime(record, (1e9 - age, 1e9 - age))
     (home / "old").mkdir(parents=True)
-    script.reproduction_home.pack(results, home, lambda command: asked.append(command) or 0)
-    assert [command[-1] for command in asked] == [str(home / "new")]
+    script.reproduction_home.pack(results, home, lambda command: asked.append(command) or 0, weights=True)
+    assert [(command[0], command[-1]) for command in asked] == [
+        ("curves", str(home / "curves.svg")),
+        ("export", str(home / "new")),
+    ]
     assert sorted(path.name for path in home.iterdir()) == ["records.tar.gz"]
+    script.reproduction_home.pack(results, home, lambda command: asked.append(command) or 1, weights=False)
+    assert [command[0] for command in asked] == ["curves", "export", "curves"], "a failed picture stops nothing"
 
 
 def test_an_unknown_step_is_named(script: ModuleType) -> None:
