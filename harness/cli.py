@@ -93,7 +93,11 @@ def main() -> None:
 @set_option
 @results_option
 @data_option
-@click.option("--again", is_flag=True, help="Repeat finished runs; their old records are kept in history.")
+@click.option(
+    "--again",
+    is_flag=True,
+    help="Repeat runs that have a record, which is kept in history; given again, it goes on where it stopped.",
+)
 @click.option("--sensors/--no-sensors", default=True, help="Watch the hardware meanwhile; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
 @budget_options
@@ -119,6 +123,7 @@ def run(
     from harness.suite import check_vocabulary, load, resolve
 
     within = limited.Limits(**limits)
+    within.check_again(again)
 
     loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
     chosen = devices.resolve(device)

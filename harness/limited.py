@@ -41,6 +41,11 @@ class Limits:
                 raise BudgetError(f"{name} must be positive, got {value:g}")
         object.__setattr__(self, "deadline", None if self.leg_s is None else Leg(self.leg_s))
 
+    def check_again(self, again: bool) -> None:
+        """Raises BudgetError where a repeat would begin by clearing away what was carried here."""
+        if again and self.resume_from is not None:
+            raise BudgetError("--again starts runs afresh and --resume-from goes on with one: give one of them")
+
     def farewell(self, interrupted: SuiteInterrupted, store: Store) -> str:
         """The last line of an invocation that was stopped: by its leg's end or by a person."""
         run_id = interrupted.run_id

@@ -66,7 +66,7 @@ def _told(account: Mapping[str, Any]) -> str:
     from harness.report.account import account_text
 
     status = account["returncode"]
-    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    how = f"was ended by {rusage.signal_name(-status)}" if status < 0 else f"ended with status {status}"
     return f"{account['command'][0]} {how} after {account['seconds']:.2f} s\n\n{account_text(account)}"
 
 

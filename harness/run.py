@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import signal
 import subprocess
 import threading
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from harness import child, code, rusage
+from harness import child, code, repeats, rusage
 from harness.errors import BudgetError, StoreError
 from harness.legs import Leg
 from harness.progress import Reporter
@@ -26,9 +25,6 @@ from harness.worker import EXIT_INTERRUPTED, Job
 
 FINAL = ("finished", "diverged")
 """Outcomes that running again would only repeat; a failed run is tried again."""
-
-REPEAT = "repeat"
-"""Name of the mark beside a run's checkpoints that says they belong to a repeat which is not finished."""
 
 STOP_GRACE_S = 60.0
 """How long a worker may take to reach the end of its step and save before it is killed."""
@@ -46,7 +42,7 @@ class SuiteInterrupted(Exception):  # noqa: N818 - a request that was granted, n
 class Plan:
     """The runs of one suite under chosen seeds and device, with the prepared data they share.
 
-    sensors: whether the hardware is watched meanwhile.
+    again: whether runs that have a record are repeated. sensors: whether the hardware is watched meanwhile.
     """
 
     specs: Sequence[RunSpec]
@@ -65,6 +61,8 @@ def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
     """
     records, problems = [], []
     with _sigterm_as_interrupt():
+        if plan.again:
+            repeats.mark(plan.specs, plan.store)
         for spec in plan.specs:
             if plan.leg is not None and plan.leg.left_s() <= 0 and not _is_done(spec, plan):
                 raise SuiteInterrupted(spec.run_id, saved=True, leg_over=True)
@@ -83,36 +81,35 @@ def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
 
 
 def _is_done(spec: RunSpec, plan: Plan) -> bool:
-    found = None if plan.again else plan.store.find(spec.run_id)
-    return found is not None and found.status in FINAL
+    return _final_record(spec, plan) is not None
+
+
+def _final_record(spec: RunSpec, plan: Plan) -> RunRecord | None:
+    """The record of a run that is not to be run, or not again."""
+    if plan.again and repeats.is_due(spec, plan.store):
+        return None
+    found = plan.store.find(spec.run_id)
+    return found if found is not None and found.status in FINAL else None
 
 
 def _run_one(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
-    store = plan.store
-    checkpoints = store.run_folder(spec.run_id) / "checkpoints"
     name = spec.label.entry + (f" seed {spec.seed}" if len({other.seed for other in plan.specs}) > 1 else "")
-    found = None if plan.again else store.find(spec.run_id)
-    if found is not None and found.status in FINAL:
-        waiting = "; --again goes on with a repeat that was stopped" if (checkpoints / REPEAT).exists() else ""
-        reporter.note(
-            f"{name}: {found.status} already as {spec.run_id} (code {_made_by(found)}); "
-            + (waiting.removeprefix("; ") or "--again repeats it")
-        )
+    found = _final_record(spec, plan)
+    if found is not None:
+        if plan.again:
+            what_next = "repeated before this repeat was stopped"
+        elif repeats.is_due(spec, plan.store):
+            what_next = "--again goes on with a repeat that was stopped"
+        else:
+            what_next = "--again repeats it"
+        reporter.note(f"{name}: {found.status} already as {spec.run_id} (code {_made_by(found)}); {what_next}")
         return found
     if plan.again:
-        _begin_repeat(checkpoints)
+        repeats.begin(spec, plan.store)
     reporter.start(name, spec.label.metrics[0])
     record = _in_worker(spec, plan, reporter)
-    (checkpoints / REPEAT).unlink(missing_ok=True)
+    repeats.done(spec, plan.store)
     return record
-
-
-def _begin_repeat(checkpoints: Path) -> None:
-    """Start afresh, unless a repeat was stopped on its way: that one goes on. The old record stands until then."""
-    if not (checkpoints / REPEAT).exists():
-        shutil.rmtree(checkpoints, ignore_errors=True)
-        checkpoints.mkdir(parents=True)
-        (checkpoints / REPEAT).touch()
 
 
 def _made_by(record: RunRecord) -> str:
@@ -130,11 +127,19 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     last_words: deque[str] = deque(maxlen=40)
     left_s = None if plan.leg is None else plan.leg.left_s()
     job = Job(spec, plan.prepared, plan.store.root, code.installed(), plan.sensors, left_s)
-    returncode, usage = _talk(job, folder / "worker.log", last_words, reporter.event)
+    told = False
+
+    def on_event(event: dict[str, Any]) -> None:
+        nonlocal told
+        told = told or event["event"] == "record"
+        reporter.event(event)
+
+    returncode, usage = _talk(job, folder / "worker.log", last_words, on_event)
     if returncode == EXIT_INTERRUPTED:
         raise SuiteInterrupted(spec.run_id, saved=True, leg_over=plan.leg is not None)
     record = plan.store.find(spec.run_id)
-    if record is not None and record.started_at >= started_at:
+    # By its own word: a clock may have been set back since. A worker that died right after writing never gave it.
+    if record is not None and (told or record.started_at >= started_at):
         # The kernel's own account of the worker, to hold the sensors' against; it exists only once the worker is gone.
         # Of the last worker alone: those of earlier attempts are gone with their parents.
         own = usage and {**usage, "attempt": len(record.attempts)}
@@ -245,7 +250,7 @@ def _stop(process: subprocess.Popen[str]) -> bool:
 def _death_record(spec: RunSpec, plan: Plan, started_at: str, returncode: int, last_words: deque[str]) -> RunRecord:
     """A worker that ended without a record: killed, out of memory, or broken at import."""
     if returncode < 0:
-        name = signal.Signals(-returncode).name
+        name = rusage.signal_name(-returncode)
         hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
         error = f"the worker was killed by {name}{hint}"
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -32,3 +33,11 @@ def reap(process: subprocess.Popen[Any]) -> dict[str, Any] | None:
         "max_rss_bytes": usage.ru_maxrss * unit,
         "covers": COVERS,
     }
+
+
+def signal_name(number: int) -> str:
+    """A signal's name; of one that Python has no name for, such as most real-time signals, its number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
