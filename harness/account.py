@@ -17,6 +17,9 @@ UNSEEN = "the worker ended before its first reading"
 TRACE = "trace.csv"
 TIME, PHASE = "times_s", "phase"
 NO_GEMM = "the run ended before the device's matrix product was timed"
+SEVERAL_MACHINES = "the attempts at it ran on different machines: each one's own stands in `attempts`"
+"""Why nothing can be said of a rate: its seconds are of one machine and its capacity of another."""
+
 LEFT_BEHIND = "the worker was killed; this is what its sampler had written"
 
 
@@ -50,7 +53,25 @@ def costs_of(
         gemm_reason=gemm_reason,
     )
     summary, unknown = costs.summarise(whole, work)
+    if record.machine.get("several"):
+        for key in ("cpu_percent", "model_flop_per_s", "share_of_gemm"):
+            summary[key], unknown[key] = None, SEVERAL_MACHINES
     return {**_brief(whole), "gemm": gemm, "summary": summary, "unknown_summary": unknown}
+
+
+def note_machines(record: RunRecord, attempts: Attempts) -> None:
+    """Where the attempts ran on different machines, name them all in the record and give up its tokens per second.
+
+    record.machine stays that of the last attempt, which scored and timed; `several` lists the fingerprints in order,
+    and `device_name` joins their devices.
+    """
+    found = attempts.machines()
+    if len(found) < 2:
+        return
+    devices = dict.fromkeys(fingerprint.partition(" | ")[0] for fingerprint in found)
+    record.machine = {**record.machine, "several": found, "device_name": " + ".join(devices)}
+    if record.training is not None:
+        record.training = {**record.training, "tokens_per_s": None}
 
 
 def _brief(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,9 +109,11 @@ def recover(attempts: Attempts) -> None:
     from harness.sensors.watch import INTERVAL_S
 
     for number, row in enumerate(attempts.rows, start=1):
+        if row["status"] != KILLED or row.get("costs"):
+            continue
         path = attempts.sensors(number) / TRACE
         rows = thinning.read(path)
-        if row["status"] != KILLED or row.get("costs") or not rows:
+        if not rows:
             continue
         outcome = Outcome("ok", LEFT_BEHIND, trace.read_status(path))
         attempts.recover(number, rows[-1][TIME], sensor_costs.assemble(path, outcome, spans(rows), INTERVAL_S))

@@ -14,7 +14,7 @@ RUNNING, KILLED = "running", "killed"
 
 
 class Attempts:
-    """Rows of started_at, seconds, status and costs, the present try last.
+    """Rows of started_at, seconds, status, costs and, once it is known, machine; the present try last.
 
     A try that was killed never said how it went: the next one finds it still running, and calls it killed. Its
     seconds and costs are None until `recover` gives them. `startup`, what its process had spent before it was
@@ -51,6 +51,15 @@ class Attempts:
         self.rows[-1].update(seconds=seconds, status=status, costs=costs)
         self.rows[-1].pop("startup", None)
         self._write()
+
+    def on(self, fingerprint: str) -> None:
+        """Which machine the present try is on. Raises OSError where it cannot be noted."""
+        self.rows[-1]["machine"] = fingerprint
+        self._write()
+
+    def machines(self) -> list[str]:
+        """Fingerprints of the machines the tries were on, each once, in their order."""
+        return list(dict.fromkeys(row["machine"] for row in self.rows if row.get("machine")))
 
     def recover(self, number: int, seconds: float | None, costs: Mapping[str, Any]) -> None:
         """What a killed try had spent, read from what its sensors left behind; its `startup` goes to its costs."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import click
 
 from harness import __version__
 from harness.checkpoint_commands import evaluate, import_, sample
-from harness.errors import HarnessError
+from harness.errors import HarnessError, StoreError
 from harness.options import FiniteRange, data_option, json_option
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ class Group(click.Group):
         if threading.current_thread() is threading.main_thread():
             # A scheduler's SIGTERM ends a command as Ctrl-C does: with a line, and nothing half written.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for stream in (sys.stdout, sys.stderr):
+            # Where a dash or a plus-minus cannot be written as it is, the rest of the table still can.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except HarnessError as error:
@@ -138,7 +144,11 @@ def run(
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(within.farewell(interrupted, Store(results)), err=True)
+        _save_what_there_is(results)
         sys.exit(EXIT_INTERRUPTED)
+    except StoreError:
+        _save_what_there_is(results)
+        raise
     finally:
         reporter.stop()
     _print_leaderboard(loaded, records, results)
@@ -452,10 +462,21 @@ def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) ->
     from harness.store import Store
 
     store = Store(results)
-    click.echo(board.suite_text(store, suite), nl=False)
     path = board.save(store)
+    click.echo(board.suite_text(store, suite), nl=False)
     _warn_of(store.problems)
     click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
+
+
+def _save_what_there_is(results: Path) -> None:
+    """The tables of what finished before a suite was stopped; nothing where nothing has, or where it cannot be read."""
+    from harness import board
+    from harness.store import Store
+
+    with suppress(HarnessError):
+        store = Store(results)
+        if store.records():
+            board.save(store)
 
 
 def _warn_of(problems: list[str]) -> None:

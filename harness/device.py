@@ -10,40 +10,46 @@ from importlib import metadata
 from harness.errors import DeviceError
 
 PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?")
-PROBE = "import torch; print(torch.cuda.is_available())"
+PROBE = """
+import pynvml
+try:
+    pynvml.nvmlInit()
+    print("boards", pynvml.nvmlDeviceGetCount(), flush=True)
+except pynvml.NVMLError:
+    raise SystemExit
+import torch
+print("cuda", torch.cuda.is_available())
+"""
 PROBE_TIMEOUT_S = 120.0
 
 
 def resolve(name: str) -> str:
-    """`auto` becomes cuda where torch can use it, else cpu. Raises DeviceError for an unknown name."""
+    """`auto` becomes cuda where torch can use it, else cpu. Raises DeviceError for an unknown name.
+
+    Where there is a board and torch cannot use it, a line on standard error says so: the run will be a CPU's.
+    """
     if not PATTERN.fullmatch(name):
         raise DeviceError(f"device {name!r} is unknown; take auto, cpu, cuda or cuda:INDEX")
     if name != "auto":
         return name
-    return "cuda" if _driver_present() and _torch_sees_cuda() else "cpu"
-
-
-def _driver_present() -> bool:
-    """A cheap no: without a CUDA build of torch or an NVIDIA driver the slow question need not be asked."""
     if metadata.version("torch").endswith("+cpu"):
-        return False
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False
-    try:
-        return bool(pynvml.nvmlDeviceGetCount() > 0)
-    finally:
-        pynvml.nvmlShutdown()
+        return "cpu"
+    seen, reason = _probed([sys.executable, "-P", "-c", PROBE])
+    if reason is not None:
+        print(f"harness: device auto is the cpu: {reason}", file=sys.stderr)
+    return "cuda" if seen else "cpu"
 
 
-def _torch_sees_cuda() -> bool:
+def _probed(command: list[str]) -> tuple[bool, str | None]:
+    """Whether torch can use a board, and where one is there and it cannot, why. In a process apart: drivers hang."""
     try:
-        probe = subprocess.run(
-            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
-        return False
-    return probe.stdout.strip() == "True"
+        return False, f"the NVIDIA driver or torch did not answer within {PROBE_TIMEOUT_S:g} s"
+    told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith(("boards ", "cuda ")))
+    if int(told.get("boards", "0")) == 0:
+        return False, None
+    if "cuda" in told:
+        return told["cuda"] == "True", None if told["cuda"] == "True" else "there is an NVIDIA board, but torch cannot use it; see `harness doctor`"
+    last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), f"status {done.returncode}")
+    return False, f"there is an NVIDIA board, but torch could not be asked: {last.strip()}"

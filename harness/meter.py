@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from harness import account, machine
+from harness import account, machine, rusage
 from harness.attempts import Attempts
 from harness.costs import RUN_PHASES
 from harness.sensors.watch import Watch
@@ -113,8 +113,7 @@ class Meter:
 
 def startup() -> dict[str, float]:
     """What this process has spent until now: seconds since it was started, and CPU seconds."""
-    age_s = max(0.0, time.time() - psutil.Process().create_time())
-    return {"seconds": age_s, "cpu_seconds": time.process_time()}
+    return {"seconds": rusage.age_s(), "cpu_seconds": time.process_time()}
 
 
 def peak_reserved_bytes(device: str) -> int | None:

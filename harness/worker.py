@@ -141,6 +141,7 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     own = meter.stop()
     record.seconds = time.monotonic() - started
     attempts.end(record.seconds, record.status, own)
+    account.note_machines(record, attempts)
     record.attempts, record.costs = attempts.for_record(), meter.account(record)
     record.traces = account.traces(attempts)
     return record
@@ -182,6 +183,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, met
     spec = job.spec
     with meter.phase("load"):
         model, corpus = _load(record, job, emit)
+        meter.attempts.on(record.machine["fingerprint"])
     if spec.recipe is not None:
         with meter.phase("train"):
             _train(record, model, corpus, folder, emit, stop)

@@ -96,7 +96,7 @@ ARROWS = {
     "costs": set(),
     "joining": {"costs"},
     "account": {"attempts", "costs", "joining", "machine", "sensors", "thinning"},
-    "meter": {"account", "attempts", "bench", "costs", "machine", "sensors"},
+    "meter": {"account", "attempts", "bench", "costs", "machine", "rusage", "sensors"},
     "rusage": set(),
     "monitor": {"rusage", "recordfile", "report", "sensors"},
     "timing": set(),

@@ -26,6 +26,8 @@ def figures(record: RunRecord) -> dict[str, Any]:
     untrained = record.error if record.status != "finished" else "nothing was trained"
     found = {key: training.get(key) for key in TRAINING_KEYS}
     reasons = dict.fromkeys(TRAINING_KEYS, untrained or "the record does not say")
+    if record.status == "finished" and record.machine.get("several"):
+        reasons["tokens_per_s"] = "the attempts at it ran on different machines"
     costs = record.costs or {}
     summary = costs.get("summary") or {}
     for key in SUMMARY_KEYS:

@@ -13,6 +13,7 @@ from record_factory import record
 
 from harness import account as room
 from harness.attempts import Attempts
+from harness.report.costs import figures
 from harness.sensors import trace
 from harness.sensors.watch import Watch
 
@@ -155,3 +156,31 @@ def test_reasons_that_every_phase_would_repeat_are_said_once(tmp_path: Path) -> 
     costs = room.costs_of(record(), ended(tmp_path, account({"train": part}, unknown={"gpu_percent": "none here"})))
     assert costs["phases"]["train"]["unknown"] == {"rss_bytes": "not in this phase"}
     assert costs["unknown"] == {"gpu_percent": "none here"}
+
+
+def test_of_a_run_carried_between_machines_no_rate_is_told(tmp_path: Path) -> None:
+    """Its seconds are of all of them; cores and matrix product would be the last one's."""
+    attempts = Attempts(tmp_path)
+    for name in ("Old CPU | 2 cores | 2 threads", "New CPU | 8 cores | 8 threads"):
+        attempts.begin("now")
+        attempts.on(name)
+        attempts.end(1.0, "interrupted", account({"train": phase(1.0)}))
+    carried = record()
+    room.note_machines(carried, attempts)
+    assert carried.machine["several"] == attempts.machines()
+    assert carried.machine["device_name"] == "Old CPU + New CPU"
+    assert carried.training == {"tokens": 1000, "seconds": 10.0, "tokens_per_s": None}
+    costs = room.costs_of(carried, attempts)
+    for key in ("cpu_percent", "model_flop_per_s", "share_of_gemm"):
+        assert (costs["summary"][key], costs["unknown_summary"][key]) == (None, room.SEVERAL_MACHINES)
+    assert "different machines" in figures(carried)["unknown"]["tokens_per_s"]
+
+
+def test_a_run_on_one_machine_keeps_its_rate(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    for _ in range(2):
+        attempts.begin("now")
+        attempts.on("Some CPU | 2 cores | 2 threads")
+    plain = record()
+    room.note_machines(plain, attempts)
+    assert plain == record()

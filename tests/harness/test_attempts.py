@@ -65,3 +65,12 @@ def test_a_damaged_history_costs_no_run(tmp_path: Path, text: str) -> None:
     attempts = Attempts(tmp_path)
     attempts.begin("now")
     assert [row["started_at"] for row in attempts.rows] == ["now"]
+
+
+def test_the_machines_of_all_tries_are_known_each_once(tmp_path: Path) -> None:
+    for name in ("a | 2 cores", None, "b | 4 cores", "a | 2 cores"):
+        attempts = Attempts(tmp_path)
+        attempts.begin("now")
+        if name is not None:
+            attempts.on(name)
+    assert Attempts(tmp_path).machines() == ["a | 2 cores", "b | 4 cores"]

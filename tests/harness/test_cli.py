@@ -211,3 +211,12 @@ main(["wait"])
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)
     assert (process.returncode, said) == (130, "harness: stopped\n")
+
+
+def test_a_table_is_printed_where_a_dash_cannot_be_written(tmp_path: Path) -> None:
+    Store(tmp_path).write(record())
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "harness.cli", "table", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+    assert "2-layer AWD-LSTM" in done.stdout.decode("latin-1")

@@ -133,6 +133,11 @@ def test_a_command_that_a_signal_ends_has_a_shells_status() -> None:
     assert (code, "was ended by SIGKILL" in err) == (137, True)
 
 
+def test_a_signal_that_python_cannot_name_is_told_by_number() -> None:
+    code, _, err = monitor("--", sys.executable, "-c", "import os; os.kill(os.getpid(), 40)")
+    assert (code, "was ended by signal 40" in err, "Traceback" in err) == (168, True, False)
+
+
 def test_options_of_the_command_are_its_own() -> None:
     code, out, _ = monitor("--", sys.executable, "-c", "import sys; print(sys.argv[1:])", "--json", "-h", "--", "x")
     assert (code, out) == (0, "['--json', '-h', '--', 'x']\n")
