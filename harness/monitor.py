@@ -111,22 +111,35 @@ def _passing_signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     A terminal's Ctrl-C reaches the command by itself, being of the same group: it is not sent a second time.
     """
     followed: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
+        if number in (signal.SIGINT, signal.SIGQUIT) and _from_terminal():
+            return
+        if not followed:  # the command may run already, and only its number be unknown here
+            early.append(number)
         for child in followed:
-            if child.returncode is None and not (number in (signal.SIGINT, signal.SIGQUIT) and _from_terminal()):
-                with suppress(ProcessLookupError):
-                    os.kill(child.pid, number)
+            send(child, number)
+
+    def send(child: subprocess.Popen[bytes], number: int) -> None:
+        if child.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, number)
+
+    def follow(child: subprocess.Popen[bytes]) -> None:
+        followed.append(child)
+        for number in early:
+            send(child, number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield followed.append
+        yield follow
         return
     numbers = [getattr(signal, name) for name in PASSED_ON if hasattr(signal, name)]
     # What nohup, or a shell for its background jobs, has had ignored stays so for the command too.
     asked = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, pass_on) for number in asked}
     try:
-        yield followed.append
+        yield follow
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

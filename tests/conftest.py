@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A shared machine may hold any example up for a second; the suite's own timeout ends what hangs.
-settings.register_profile("shared", deadline=None)
+# A shared machine may hold any example, and its drawing, up for seconds; the suite's own timeout ends what hangs.
+# The same commit draws the same examples. `--hypothesis-profile=search` draws others each time.
+settings.register_profile("search", deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("shared", settings.get_profile("search"), derandomize=True)
 settings.load_profile("shared")
 
 
@@ -31,6 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test reads or writes the user's own cache."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _own_numbers() -> None:
+    """What a test draws without a seed does not depend on the tests its process ran before."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture

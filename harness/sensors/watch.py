@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from harness.sensors.process import SamplerProcess
 
 INTERVAL_S = 0.5
-STOP_S = 4.0
-"""How long the sampler may take to end: a last reading, and a driver that does not answer."""
+STOP_S = 20.0
+"""How long the sampler may take to end: a last reading, a driver that does not answer, and most of all its turn on a
+core. On a machine busy with others it may wait for seconds, and the last reading is what the totals rest on."""
 
 
 class Watch:

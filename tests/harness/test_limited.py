@@ -208,7 +208,6 @@ def start(suite: Path, results: Path, *options: str) -> subprocess.Popen[str]:
 
 
 def test_a_leg_ends_by_itself_and_says_how_to_go_on(suite: Path, tmp_path: Path) -> None:
-    began = time.monotonic()
     process = start(suite, tmp_path / "results", "--set", "recipe.epochs=100000", "--leg", "4")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
@@ -216,7 +215,6 @@ def test_a_leg_ends_by_itself_and_says_how_to_go_on(suite: Path, tmp_path: Path)
     last = err.strip().splitlines()[-1]
     assert last.startswith("harness: the leg of 4 s is over; markov-awd-lstm-s1-")
     assert last.endswith("and the same command goes on from there")
-    assert time.monotonic() - began < 60
 
 
 @pytest.mark.slow
@@ -261,7 +259,26 @@ def test_a_leg_ends_a_calibration_too(suite: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r" / "plans").exists()
 
 
-def test_what_was_measured_is_planned_with_and_kept(suite: Path, tmp_path: Path) -> None:
+def test_what_was_measured_is_planned_with_and_measured_once(suite: Path, tmp_path: Path) -> None:
+    loaded = load(suite, overrides=["recipe.epochs=100000"])
+    prepared = data.prepare(loaded.dataset, base=suite.parent)
+    specs, store, said = resolve(loaded, device="cpu"), Store(tmp_path / "results"), []
+    [first] = prepare(specs, Limits(time_budget_s=250.0), prepared, store, said.append)
+    assert "measuring its speed" in said[0]
+    plan = first.plan
+    assert plan is not None
+    assert plan["rates"]["source"] == "measured"
+    assert plan["rates"]["spent_s"] > plan["rates"]["start_s"] > 0
+    assert 1 < plan["scaled"]["epochs"] < 100_000
+    assert not list(tmp_path.glob("results/runs/*/calibration"))
+    said.clear()
+    assert prepare(specs, Limits(time_budget_s=250.0), prepared, store, said.append) == [first]
+    assert not any("measuring" in line for line in said)
+
+
+@pytest.mark.slow
+def test_a_measured_plan_is_kept_to(suite: Path, tmp_path: Path) -> None:
+    """On a machine that is as fast throughout as it was when it was measured."""
     process = start(suite, tmp_path / "results", "--time-budget", "60", "--set", "recipe.epochs=2000")
     _, err = process.communicate(timeout=240)
     assert process.returncode == 0, err

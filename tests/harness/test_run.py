@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from waiting import has_ended, readings, wait_for
 
 from harness.code import ROOT
 from harness.store import Store
@@ -34,6 +34,7 @@ entries:
       {optimizer: adam, lr: 5e-3, batch: 8, bptt: 12, epochs: 3, clip: 0.25, decay_at: [2], windows: {},
        validation: {streams: 4}}
 """
+HOLDING = Path(__file__).parent / "holding"
 SHORT = ("--set", "recipe.epochs=1", "--set", "recipe.decay_at=[]")
 # Wall time alone: everything else must be the same after a resume.
 TIMES = (
@@ -55,9 +56,13 @@ def suite(tmp_path: Path) -> Path:
     return path
 
 
-def start(suite: Path, results: Path, *options: str) -> subprocess.Popen[str]:
+def start(suite: Path, results: Path, *options: str, held_by: Path | None = None) -> subprocess.Popen[str]:
+    """held_by: the folder of marks by which a test and the worker wait for each other; see holding/sitecustomize.py."""
     command = [sys.executable, "-m", "harness.cli", "run", str(suite), "--results", str(results), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if held_by is not None:
+        path = os.pathsep.join(filter(None, (str(HOLDING), environment.get("PYTHONPATH"))))
+        environment |= {"PYTHONPATH": path, "HELD_BY": str(held_by)}
     return subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -68,14 +73,11 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"waited in vain for {what}")
+def start_held(suite: Path, results: Path, *options: str) -> tuple[subprocess.Popen[str], psutil.Process]:
+    """A run and its worker, which has trained and saved, and can neither go on nor end until it is told to."""
+    process = start(suite, results, *options, held_by=suite.parent)
+    wait_for((suite.parent / "held").exists, "training")
+    return process, wait_for(lambda: worker_of(process), "the worker")
 
 
 def checkpoint_step(results: Path) -> int:
@@ -85,8 +87,11 @@ def checkpoint_step(results: Path) -> int:
 
 
 def worker_of(process: subprocess.Popen[str]) -> psutil.Process | None:
-    children = psutil.Process(process.pid).children(recursive=True)
-    return next((child for child in children if "harness.worker" in " ".join(child.cmdline())), None)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # others come and go
+            if "harness.worker" in " ".join(child.cmdline()):
+                return child
+    return None
 
 
 def timeless(value: Any) -> Any:
@@ -123,11 +128,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_killed_run_resumes_to_the_identical_record(tmp_path: Path, suite: Path, uninterrupted: Path) -> None:
     results = tmp_path / "results"
-    process = start(suite, results)
-    wait_for(lambda: checkpoint_step(results) >= 100, "a checkpoint")
-    worker = wait_for(lambda: worker_of(process), "the worker")
-    process.send_signal(signal.SIGKILL)
-    worker.send_signal(signal.SIGKILL)
+    process, worker = start_held(suite, results)
+    worker.suspend()  # or it would save and end once its parent is gone
+    process.kill()
+    worker.kill()
     finish(process)
     assert not list(results.glob("runs/*/record.json"))
     code, _, err = finish(start(suite, results))
@@ -142,8 +146,7 @@ def test_a_killed_run_resumes_to_the_identical_record(tmp_path: Path, suite: Pat
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path, suite: Path, uninterrupted: Path) -> None:
     results = tmp_path / "results"
-    process = start(suite, results)
-    wait_for(lambda: checkpoint_step(results) >= 20, "training")
+    process, _ = start_held(suite, results)
     process.send_signal(signal.SIGINT)
     code, out, err = finish(process)
     assert code == 130
@@ -160,12 +163,10 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path, suite: Path, 
 
 def test_a_worker_outlives_its_parent_only_to_save(tmp_path: Path, suite: Path) -> None:
     results = tmp_path / "results"
-    process = start(suite, results)
-    wait_for(lambda: checkpoint_step(results) >= 10, "training")
-    worker = wait_for(lambda: worker_of(process), "the worker")
+    process, worker = start_held(suite, results)
     process.send_signal(signal.SIGKILL)
     finish(process)
-    psutil.wait_procs([worker], timeout=30)
+    psutil.wait_procs([worker], timeout=120)
     assert not worker.is_running()
     assert not list(results.glob("runs/*/record.json"))
     assert list(results.glob("runs/*/checkpoints/attempts.json"))
@@ -173,9 +174,7 @@ def test_a_worker_outlives_its_parent_only_to_save(tmp_path: Path, suite: Path) 
 
 def test_a_killed_worker_is_a_failed_record_and_is_tried_again(tmp_path: Path, suite: Path) -> None:
     results = tmp_path / "results"
-    process = start(suite, results)
-    worker = wait_for(lambda: worker_of(process), "the worker")
-    wait_for(lambda: checkpoint_step(results) >= 10, "training")
+    process, worker = start_held(suite, results)
     worker.send_signal(signal.SIGKILL)
     code, out, err = finish(process)
     assert code == 1, err
@@ -210,8 +209,7 @@ def test_an_interrupted_repeat_goes_on_and_the_old_record_stands_meanwhile(tmp_p
     results = tmp_path / "results"
     assert finish(start(suite, results))[0] == 0
     before = only_record(results)
-    process = start(suite, results, "--again")
-    wait_for(lambda: 100 <= checkpoint_step(results) < before.training["steps"], "the repeat")
+    process, _ = start_held(suite, results, "--again")
     process.send_signal(signal.SIGINT)
     assert finish(process)[0] == 130
     assert only_record(results).started_at == before.started_at
@@ -232,7 +230,7 @@ def test_a_closed_pipe_stops_the_run_and_saves_it(tmp_path: Path, suite: Path) -
     wait_for(lambda: checkpoint_step(results) >= 5, "training")
     process.stderr.close()
     process.stderr = None
-    assert process.wait(timeout=60) == 141
+    assert process.wait(timeout=120) == 141
     assert process.stdout
     assert process.stdout.read() == ""
     process.stdout.close()
@@ -254,8 +252,7 @@ def test_a_folder_named_models_where_one_stands_is_not_taken_for_ours(tmp_path: 
 
 def test_a_run_held_by_another_process_is_left_alone(tmp_path: Path, suite: Path) -> None:
     results = tmp_path / "results"
-    process = start(suite, results)
-    wait_for(lambda: checkpoint_step(results) >= 5, "training")
+    process, _ = start_held(suite, results)
     code, _, err = finish(start(suite, results))
     process.send_signal(signal.SIGINT)
     finish(process)
@@ -413,9 +410,8 @@ def test_a_run_without_sensors_has_the_same_id_and_says_so(tmp_path: Path, suite
 
 def test_a_dead_workers_sampler_leaves_what_it_saw(tmp_path: Path, suite: Path) -> None:
     results = tmp_path / "results"
-    process = start(suite, results, "--set", "recipe.epochs=200")
-    worker = wait_for(lambda: worker_of(process), "the worker")
-    wait_for(lambda: checkpoint_step(results) >= 50, "training")
+    process, worker = start_held(suite, results)
+    wait_for(lambda: any(readings(path.parent, "train") for path in results.rglob("trace.csv")), "a reading")
     worker.send_signal(signal.SIGKILL)
     assert finish(process)[0] == 1
     record = only_record(results)
@@ -427,9 +423,11 @@ def test_a_dead_workers_sampler_leaves_what_it_saw(tmp_path: Path, suite: Path) 
 
 def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(tmp_path: Path, suite: Path) -> None:
     results = tmp_path / "results"
-    process = start(suite, results, *SHORT)
+    process, _ = start_held(suite, results, *SHORT)
     [sampler] = wait_for(lambda: samplers(results), "the sampler")
     sampler.send_signal(signal.SIGKILL)
+    wait_for(lambda: has_ended(sampler), "its end")
+    (suite.parent / "released").touch()
     code, _, err = finish(process)
     assert code == 0, err
     record = only_record(results)

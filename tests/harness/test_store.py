@@ -42,7 +42,9 @@ def test_a_curve_reads_back_with_its_types(rows: Any) -> None:
     assert repr(as_json(curve.from_csv(curve.to_csv(rows)))) == repr(as_json(rows))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     points=st.lists(BLOCKS, max_size=4), data=BLOCKS, scores=st.lists(BLOCKS, max_size=2), training=st.none() | BLOCKS
 )

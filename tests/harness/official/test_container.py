@@ -213,7 +213,9 @@ def whole_files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     return files
 
 
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.integers(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
 def test_changed_bytes_give_arrays_or_one_refusal(
     tmp_path: Path, whole_files: list[bytes], which: int, changes: list[tuple[float, int]]

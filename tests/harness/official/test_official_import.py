@@ -189,7 +189,9 @@ def test_a_hostile_file_is_refused_by_name_and_nothing_of_it_is_run(data: Path, 
     assert not (tmp_path / "out").exists()
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=3))
 def test_changed_bytes_are_a_checkpoint_or_one_refusal(
     data: Path, tmp_path: Path, legacy: bool, changes: list[tuple[float, int]]

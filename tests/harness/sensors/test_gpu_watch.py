@@ -1,4 +1,8 @@
-"""A whole watch beside a scripted driver, in real time: the record of a run on a GPU, and of one whose driver fails."""
+"""A whole watch beside a scripted driver: the record of a run on a GPU, and of one whose driver fails.
+
+Samplers and driver are processes of their own; the driver's time is the test's, so that what fails does so once every
+sampler has read what it is to have read before, however late it was.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import readings, wait_for
 
 from harness import sensors
+from harness.sensors import trace
 from harness.sensors.quantities import QUANTITIES
 from harness.sensors.watch import Watch
 
@@ -29,6 +35,7 @@ curve dram 0:45
 
 
 HANGS_FROM_S, LOST_FROM_S = 1.2, 2.0
+HEALTHY_GPM = ("two", "call hangs")
 LOST_CALLS = ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption", "nvmlGpmSampleGet")
 SCRIPTS = {
     "two": (
@@ -39,16 +46,32 @@ SCRIPTS = {
     "init hangs": f"hang nvmlInitWithFlags\ngpu {GPU}\n",
     "lost": f"gpu {GPU}\n{READINGS}" + "".join(f"fail {call} 15 {LOST_FROM_S}\n" for call in LOST_CALLS),
 }
-WATCHED_S = 3.6
+WATTS = 200.0
 Script = Callable[[str], int]
 Environment = Callable[..., dict[str, str]]
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
+class DriverTime:
+    """The time of scripts that begin with `clock PATH`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set(0.0)
+
+    def set(self, now_s: float) -> None:
+        self.now_s = now_s
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(repr(now_s))
+        partial.replace(self.path)
+
+    def pass_until(self, condition: Callable[[], Any]) -> None:
+        """Let it pass until the condition holds."""
+
+        def tick() -> Any:
+            self.set(self.now_s + 0.05)
+            return condition()
+
+        wait_for(tick, every_s=0.05)
 
 
 @pytest.fixture
@@ -62,23 +85,57 @@ def script(driver_environment: Environment, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture(scope="module")
 def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """Costs of this process under each script, watched by as many samplers at the same time."""
-    watches = {}
+    watches, folders = {}, {}
+    clock = DriverTime(tmp_path_factory.mktemp("clock") / "now")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LD_LIBRARY_PATH", str(compile_driver()))
         for name, text in SCRIPTS.items():
-            folder = tmp_path_factory.mktemp("run")
-            (folder / "script").write_text(text)
+            folders[name] = folder = tmp_path_factory.mktemp("run")
+            (folder / "script").write_text(f"clock {clock.path}\n{text}")
             patch.setenv("NVML_STUB_SCRIPT", str(folder / "script"))
             watches[name] = Watch(folder, pid=os.getpid(), gpu_uuid=GPU, interval_s=0.1)
             watches[name].start()
-    wanted = {name: "rss_bytes" if name == "init hangs" else "gpu_power_w" for name in watches}
-    wait_for(lambda: all(wanted[name] in (found.latest() or {}) for name, found in watches.items()))
+
+    def all_read(phase: str) -> bool:
+        wanted = {name: "rss_bytes" if name == "init hangs" else "gpu_power_w" for name in watches}
+        return all(readings(folders[name], phase, quantity) for name, quantity in wanted.items())
+
+    def all_fail() -> bool:
+        found = {(run, name): told(folders[run], name) for run in folders for name in ("nvml", "gpm")}
+        expected = {"two": ("available",) * 2, "call hangs": ("lost", "available"), "lost": ("lost",) * 2,
+                    "init hangs": ("unavailable",) * 2}  # fmt: skip
+        return all((found[run, "nvml"], found[run, "gpm"]) == wanted for run, wanted in expected.items())
+
+    def energy_is_read(phase: str) -> bool:
+        values = readings(folders["two"], phase, "gpu_energy_j")
+        return bool(values) and values[-1] - 5e6 >= WATTS * clock.now_s - 0.01
+
+    wait_for(lambda: all_read(""))
     with ExitStack() as phases:
+        began = time.monotonic()
         for found in watches.values():
             phases.enter_context(found.phase("train"))
-        time.sleep(WATCHED_S)
-        wait_for(lambda: "gpu_power_w" not in (watches["lost"].latest() or {}))
-    return {name: found.stop() for name, found in watches.items()}
+        wait_for(lambda: all_read("train"))
+        clock.set(LOST_FROM_S)
+        seen_s = time.monotonic() - began
+        # The driver's time has to pass between two of GPM's samples.
+        clock.pass_until(lambda: all(len(readings(folders[name], "train", "sm_percent")) >= 2 for name in HEALTHY_GPM))
+        clock.pass_until(all_fail)
+        # No reading speaks for more than a second after it: well over a twentieth of the phase is unseen.
+        wait_for(lambda: time.monotonic() - began > 1.2 * seen_s + 3)
+        wait_for(lambda: energy_is_read("train"))
+    wait_for(lambda: energy_is_read(""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "GAP_S", 600.0)  # a sampler that was held up leaves gaps, which are tested elsewhere
+        costs = {name: found.stop() for name, found in watches.items()}
+    costs["two"]["driver_s"] = clock.now_s
+    return costs
+
+
+def told(folder: Path, sensor: str) -> str | None:
+    """How a sensor fares, as its sampler last told."""
+    status: str | None = trace.read_status(folder / trace.NAME).get(sensor, {}).get("status")
+    return status
 
 
 def test_a_run_on_one_of_two_gpus_has_every_column(records: dict[str, dict[str, Any]]) -> None:
@@ -96,7 +153,7 @@ def test_a_run_on_one_of_two_gpus_has_every_column(records: dict[str, dict[str, 
         "sm_clock_mhz": 1755.0,
         "memory_clock_mhz": 2619.0,
         "temperature_c": 62.0,
-        "gpu_power_w": pytest.approx(200.0),
+        "gpu_power_w": pytest.approx(WATTS),
         "throttle_reasons": None,
         "other_gpu_processes": 1.0,
         "sm_percent": pytest.approx(60.0),
@@ -109,8 +166,9 @@ def test_a_run_on_one_of_two_gpus_has_every_column(records: dict[str, dict[str, 
         "software thermal slowdown",
     }
     assert train["energy"]["gpu"]["source"] == "counter"
-    assert train["energy"]["gpu"]["joules"] == pytest.approx(200 * train["seconds"], rel=0.05)
-    assert 2 <= train["quantities"]["sm_percent"]["num_samples"] <= 6  # once a second
+    # All of it lies between two readings of the phase, so that no edge is interpolated.
+    assert train["energy"]["gpu"]["joules"] == pytest.approx(WATTS * costs["driver_s"], rel=1e-6)
+    assert 2 <= train["quantities"]["sm_percent"]["num_samples"] <= 1.1 * train["seconds"] + 2  # once a second
     assert costs["sensors"]["nvml"]["details"]["uuid"] == GPU
 
 
@@ -144,13 +202,14 @@ def test_a_gpu_that_falls_off_the_bus_keeps_its_readings_until_then(records: dic
         assert costs["sensors"][name]["status"] == "lost"
         assert costs["sensors"][name]["reason"] == "the GPU is lost: it fell off the bus"
     train = costs["phases"]["train"]
-    assert train["quantities"]["gpu_power_w"]["mean"] == pytest.approx(200.0)
+    assert train["quantities"]["gpu_power_w"]["mean"] == pytest.approx(WATTS)
     assert train["quantities"]["gpu_power_w"]["coverage"] < 0.95
     assert train["energy"]["gpu"]["joules"] is None
     assert train["quantities"]["rss_bytes"]["coverage"] == pytest.approx(1.0)
 
 
-def test_the_probe_lists_each_sensor_or_why_not(script: Script) -> None:
+def test_the_probe_lists_each_sensor_or_why_not(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.sensors.survey.CHILD_S", 100.0)
     script(f"gpu {GPU}\n{READINGS}fail nvmlDeviceGetPowerUsage 4\n")
     found = sensors.probe()
     assert list(found) == list(sensors.SENSORS)

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pytest
 
-from harness.sensors import guard
 from harness.sensors.base import Reading, SensorLost, SensorUnavailable, Target
 from harness.sensors.guard import Guarded
 from harness.sensors.panel import LATE, OPENING, Panel
@@ -54,6 +53,9 @@ class Refused(Scripted):
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name, value in {"release": threading.Event(), "hang_open": False, "hang_read": False, "error": None}.items():
         monkeypatch.setattr(Scripted, name, value)
+    # A call counts as hanging where a test says so, and not because the machine held this process up.
+    monkeypatch.setattr("harness.sensors.panel.HANG_S", 600.0)
+    monkeypatch.setattr("harness.sensors.panel.CLOSE_S", 60.0)
     yield
     Scripted.release.set()
 
@@ -83,7 +85,6 @@ def test_a_reading_comes_through(target: Target) -> None:
 
 
 def test_a_call_that_hangs_leaves_the_others_their_readings(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "HANG_S", 0.2)
     monkeypatch.setattr("harness.sensors.panel.HANG_S", 0.2)
     found = Panel(target, {"nvml": f"{__name__}:Scripted", "cpu": "harness.sensors.cpu:Cpu"})
     found.wait_open(20)
@@ -103,7 +104,7 @@ def test_a_call_that_hangs_leaves_the_others_their_readings(target: Target, monk
     assert found.status()["nvml"] == status  # told once, and not again at every tick
     Scripted.hang_read = False
     Scripted.release.set()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "gpu_power_w" not in found.read(1) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert found.status()["nvml"]["status"] == "available"

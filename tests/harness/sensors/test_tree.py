@@ -65,7 +65,7 @@ def test_a_childs_time_is_counted_while_it_runs_and_after(
     found = ProcessTree(parent.pid)
     sensor = Cpu()
     sensor.open(Target(found))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while sum(psutil.Process(child).cpu_times()[:2]) < 0.25 and time.monotonic() < deadline:
         time.sleep(0.02)
     alive = sensor.read().values
@@ -105,7 +105,7 @@ def test_the_root_alone_says_whether_the_tree_lives(parent: subprocess.Popen[str
     found = ProcessTree(parent.pid)
     assert found.alive()
     parent.kill()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while found.alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not found.alive()  # a zombie still: nobody waited for it

@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import psutil
 import pytest
+from waiting import has_ended, readings, wait_for
 
 from harness.sensors import SENSORS, trace, watch
 from harness.sensors.process import SamplerProcess
@@ -67,13 +68,10 @@ def sleeper() -> Iterator[int]:
     process.communicate()
 
 
-def wait_for(condition: Callable[[], Any], timeout_s: float = 30.0) -> float:
-    """Seconds until the condition held."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < timeout_s, "it never came"
-        time.sleep(0.02)
-    return time.monotonic() - began
+@pytest.fixture(autouse=True)
+def _late_readings_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampler that the machine holds up leaves gaps, which are tested elsewhere."""
+    monkeypatch.setattr(trace, "GAP_S", 600.0)
 
 
 def line_of(stream: IO[bytes] | None) -> bytes:
@@ -89,9 +87,13 @@ def test_cpu_time_and_peak_memory_are_the_kernels_own(tmp_path: Path) -> None:
         wait_for(lambda: found.latest() is not None)
         assert starter.stdin is not None
         with found.phase("train"):
+            # Between two readings of the phase: what is counted at its edges depends on when the sampler woke.
+            wait_for(lambda: readings(tmp_path, "train"))
             starter.stdin.write(b"begin\n")
             starter.stdin.flush()
             assert line_of(starter.stdout) == b"done\n"
+            so_far = len(readings(tmp_path, "train"))
+            wait_for(lambda: len(readings(tmp_path, "train")) > so_far + 1)
         costs = found.stop()
         rest, _ = starter.communicate(b"\n")
     status, seconds, peak = (float(word) for word in rest.split())
@@ -135,23 +137,27 @@ def test_a_sampler_that_dies_leaves_what_it_saw(tmp_path: Path, sleeper: int) ->
     found = Watch(tmp_path, pid=sleeper, gpu_uuid=None, interval_s=0.1)
     found.start()
     with found.phase("train"):
-        wait_for(lambda: (found.latest() or {}).get("cpu_percent") is not None)
+        wait_for(lambda: readings(tmp_path, "train", "cpu_percent"))
         assert found._sampler is not None
-        os.kill(found._sampler.pid, signal.SIGKILL)
-        time.sleep(0.2)
+        sampler = psutil.Process(found._sampler.pid)
+        sampler.kill()
+        wait_for(lambda: has_ended(sampler))
+    began = time.monotonic()
     with found.phase("evaluate"):
         time.sleep(0.1)
+    most_s = time.monotonic() - began
     costs = found.stop()
     assert costs["sampler"]["status"] == "died"
     assert costs["sampler"]["reason"] == "it was killed by SIGKILL during the run"
     assert costs["sampler"]["num_samples"] >= 1
     assert costs["phases"]["train"]["quantities"]["rss_bytes"]["num_samples"] >= 1
-    assert costs["phases"]["evaluate"]["seconds"] == pytest.approx(0.1, abs=2)
+    assert 0.1 <= costs["phases"]["evaluate"]["seconds"] <= most_s
     assert json.loads(json.dumps(costs)) == costs
 
 
 def test_a_sampler_that_hangs_is_not_waited_for(tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "STOP_S", 0.3)
+    monkeypatch.setattr("harness.sensors.process.KILL_S", 60.0)
     found = Watch(tmp_path, pid=sleeper, gpu_uuid=None, interval_s=0.1)
     found.start()
     wait_for(lambda: found.latest() is not None)
@@ -191,8 +197,7 @@ def test_a_worker_that_dies_takes_the_sampler_along_and_leaves_the_trace(tmp_pat
     worker = subprocess.Popen([sys.executable, "-c", WATCHED, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
     sampler = psutil.Process(int(line_of(worker.stdout)))
     worker.kill()
-    # Two seconds on a machine with time to spare; never waited for longer than a test may take.
-    assert wait_for(lambda: not sampler.is_running() or sampler.status() == psutil.STATUS_ZOMBIE) < 10
+    wait_for(lambda: has_ended(sampler))
     worker.communicate()
     assert len(trace.read(tmp_path / trace.NAME).times_s) >= 1
 
@@ -202,11 +207,11 @@ def test_a_process_that_ends_by_itself_ends_the_watch_well(tmp_path: Path) -> No
     found = Watch(tmp_path, pid=process.pid, gpu_uuid=None, interval_s=0.1)
     found.start()
     with found.phase("command"):
-        wait_for(lambda: found.latest() is not None)
+        wait_for(lambda: readings(tmp_path, "command"))
         process.communicate(b"\n")
         assert found._sampler is not None
         sampler = psutil.Process(found._sampler.pid)
-        assert wait_for(lambda: sampler.status() == psutil.STATUS_ZOMBIE) < 10
+        wait_for(lambda: has_ended(sampler))
     costs = found.stop()
     assert costs["sampler"] | {"status": "ok", "reason": None} == costs["sampler"]
     assert costs["phases"]["command"]["quantities"]["rss_bytes"]["num_samples"] >= 1
@@ -266,8 +271,8 @@ def test_a_sampler_that_cannot_write_says_so_in_its_last_words(sleeper: int) -> 
         pytest.skip("no /dev/full, which is a disk without space, on this system")
     found = SamplerProcess(Job(sleeper, None, 0.1, "/dev/full", time.monotonic()))
     sampler = psutil.Process(found.pid)
-    wait_for(lambda: sampler.status() == psutil.STATUS_ZOMBIE)
-    outcome = found.finish(5.0)
+    wait_for(lambda: has_ended(sampler))
+    outcome = found.finish(60.0)
     assert outcome.status == "died"
     assert outcome.reason == "it ended with status 1 during the run: OSError: [Errno 28] No space left on device"
 
@@ -288,4 +293,4 @@ sampler.main()
         job = Job(sleeper, None, 0.005, str(tmp_path / trace.NAME), time.monotonic())
         found = SamplerProcess(job, module="flapping")
     wait_for(lambda: len(trace.read(tmp_path / trace.NAME).times_s) > 40)
-    assert found.finish(10.0).status == "ok"
+    assert found.finish(60.0).status == "ok"
