@@ -50,6 +50,8 @@ def _probed(command: list[str]) -> tuple[bool, str | None]:
     if int(told.get("boards", "0")) == 0:
         return False, None
     if "cuda" in told:
-        return told["cuda"] == "True", None if told["cuda"] == "True" else "there is an NVIDIA board, but torch cannot use it; see `harness doctor`"
+        return told["cuda"] == "True", None if told[
+            "cuda"
+        ] == "True" else "there is an NVIDIA board, but torch cannot use it; see `harness doctor`"
     last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), f"status {done.returncode}")
     return False, f"there is an NVIDIA board, but torch could not be asked: {last.strip()}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from record_factory import record
 
 from harness.cli import main
+from harness.store import Store
 
 ORACLE = """
 suite: oracle-only
@@ -196,6 +199,7 @@ def test_sigterm_ends_any_command_with_a_line() -> None:
     waits = """
 import time
 from harness.cli import main
+from harness.store import Store
 
 @main.command()
 def wait() -> None:
