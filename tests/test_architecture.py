@@ -64,8 +64,8 @@ ARROWS = {
     "published": set(),
     "verdict": set(),
     "adapt": {"data", "evaluate", "protocol"},
-    "report": {"published", "metrics", "code", "protocol", "costs"},
-    "baseline": {"store", "metrics", "code", "report"},
+    "report": {"published", "metrics", "code", "protocol", "costs", "speed"},
+    "baseline": {"store", "metrics", "code", "report", "speed"},
     "check": {"baseline", "store", "metrics", "code", "report", "verdict"},
     "worker": {
         "data",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -153,13 +153,13 @@ def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
         return (tier, protocol, value, row.model, row.entry, row.profile or "", row.run_ids)
 
     placed = []
-    above: Counter[float] = Counter()
+    num_above, last = 0, (0, math.nan)
     for row in sorted(rows, key=order):
         compared = row.protocol in (primary, PUBLISHED) and not (row.beyond_limit or row.adaptive)
         if compared and row.value is not None:
-            # Equal values share a rank; the next one counts all that stand before it.
-            better = sum(number for value, number in above.items() if value != row.value)
-            above[row.value] += 1
-            row = replace(row, rank=better + 1)
+            # Equal values stand together and share a rank; the next one counts all that stand before it.
+            rank = last[0] if row.value == last[1] else num_above + 1
+            num_above, last = num_above + 1, (rank, row.value)
+            row = replace(row, rank=rank)
         placed.append(row)
     return placed
