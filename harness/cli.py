@@ -323,7 +323,7 @@ def bench(**options: Any) -> None:
 @click.option("--quiet", is_flag=True, help="Print the table only.")
 def search(suite: str, data_path: str | None, results: Path, quiet: bool, **asked: Any) -> None:
     """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
-    from harness import data, progress
+    from harness import data, progress, searched
     from harness import device as devices
     from harness import search as room
     from harness.run import Plan, SuiteInterrupted, run_suite
@@ -337,6 +337,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
+        room.check_vocabulary(request, found, data.read_manifest(prepared)["alphabet_size"])
         records = run_suite(Plan(specs, prepared, Store(room.trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
@@ -346,10 +347,9 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
         sys.exit(EXIT_INTERRUPTED)
     finally:
         reporter.stop()
-    table = room.rows(found, records)
-    said = room.verdict(table, room.axes(request.over, request.entry), specs[0].label.metrics[0])
-    click.echo(room.render(request, table, said), nl=False)
-    click.echo(f"saved {room.write(results, request, table, said)}", err=True)
+    outcome = searched.gather(request, found, records)
+    click.echo(outcome.render(), nl=False)
+    click.echo(f"saved {outcome.write(results)}", err=True)
     if any(record.status == "failed" for record in records):
         sys.exit(EXIT_FAILED_RUN)
 
