@@ -99,6 +99,28 @@ def record(value: float | None = 1.5, *, spec_: RunSpec | None = None, **changes
     )
 
 
+def timed(**changes: Any) -> dict[str, Any]:
+    """A row of a kernel's time, as `harness.bench.kernels` makes them."""
+    return {
+        "op": "fo_pool",
+        "backend": "native",
+        "case": "T150-B128-H1024",
+        "direction": "forward",
+        "dtype": "float32",
+        "status": "ok",
+        "error": None,
+        "ms": 25.04,
+        "ms_warm": None,
+        "gb_per_s": 15.7,
+        "share_of_copy": 0.52,
+        "share_of_triad": 0.49,
+        "gflop_per_s": None,
+        "share_of_gemm": None,
+        "speedup_over_chain": 12.3,
+        **changes,
+    }
+
+
 def failed(status: str = "failed", error: str = "out of memory at step 12", **changes: Any) -> RunRecord:
     return record(status=status, error=error, scores=[], **changes)
 
