@@ -230,7 +230,11 @@ def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> Non
 @click.option("--columns", metavar="NAME,NAME...", help="These columns, in this order, by heading or JSON key.")
 @click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md anew as well.")
 def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
-    """Print the leaderboard of every record in RESULTS, beside the published rows."""
+    """Print the leaderboard of every record in RESULTS, beside the published rows.
+
+    A record that cannot be read is named on standard error and left out; the rest is printed, and saved with --save.
+    Exit 0 where every record is in the table, 2 where one is not.
+    """
     from harness import board
     from harness.report.choice import split
     from harness.store import Store
@@ -240,6 +244,8 @@ def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
     if save:
         click.echo(f"saved {board.save(store)}", err=True)
     _warn_of(store.problems)
+    if store.num_left_out:
+        sys.exit(EXIT_BAD_INPUT)
 
 
 @main.command()
@@ -248,13 +254,18 @@ def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
 @click.option("--along", type=click.Choice(["tokens", "minutes", "updates"]), default="tokens", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
 def curves(results: Path, runs: tuple[str, ...], along: str, out: Path) -> None:
-    """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib."""
+    """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib.
+
+    Exit 2 where a record cannot be read: it is named on standard error, and the rest is drawn.
+    """
     from harness import board
     from harness.store import Store
 
     store = Store(results)
     click.echo(f"{board.draw(store, runs, out, along)} runs drawn in {out}")
     _warn_of(store.problems)
+    if store.num_left_out:
+        sys.exit(EXIT_BAD_INPUT)
 
 
 @main.command()
