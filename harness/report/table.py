@@ -34,6 +34,13 @@ class Table:
             found.setdefault(row.group, []).append(row)
         return [tuple(rows) for rows in found.values()]
 
+    def heading(self, group: Sequence[Row]) -> str:
+        """Dataset, metric and split; where other data goes by the same name, a hash tells them apart."""
+        first = group[0]
+        same_name = {row.data for row in self.rows if row.dataset == first.dataset and row.data}
+        data = f" (data {first.data})" if len(same_name) > 1 and first.data else ""
+        return f"{first.dataset_title}{data}: {first.metric_title}, {first.split}"
+
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame whose columns are the keys of `Row.to_json`; absent values stay None."""
         import pandas as pd
