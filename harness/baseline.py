@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from harness import speed as switches
 from harness.atomic import write_atomic
 from harness.errors import NotComparableError, StoreError
 from harness.report.measured import is_beyond_limit, metric_std_error, metric_value, primary_protocol
-from harness.types import Label, RunRecord, content_hash
+from harness.types import Label, RunRecord, RunSpec, canonical_json, content_hash
 
 SCHEMA = 1
 
@@ -63,7 +64,8 @@ class Measured:
     """The same row as one record has it. value is None where there is none, and error says why.
 
     beyond_limit: the value is better than the data allows. untrained: a score of neither recipe nor checkpoint,
-    the same every time. variant is what runs of one quality identity and seed differ in: device kind, dtype, kernel.
+    the same every time. variant is what runs of one quality identity and seed differ in: device kind, dtype, kernel,
+    and the switches of speed that were on.
     """
 
     identity: Identity
@@ -88,10 +90,7 @@ def measure(records: Iterable[tuple[RunRecord, Sequence[Label]]]) -> list[Measur
     They are the ranking protocol's scores, the data's limits and the speed of training.
     """
     found = [row for record, labels in records for label in labels for row in _of_label(record, label)]
-    rows = sorted(found, key=lambda row: (row.started_at, row.run_id))
-    return [
-        row for index, row in enumerate(rows) if row.identity[-1] != "limit" or not _is_repeated(row, rows[index + 1 :])
-    ]
+    return _limits_once(sorted(found, key=lambda row: (row.started_at, row.run_id)))
 
 
 def read(path: Path) -> list[BaselineRow]:
@@ -186,14 +185,26 @@ def _measured(
         run_id=record.run_id,
         beyond_limit=False,
         untrained=False,
-        variant=(record.spec.device.split(":")[0], record.spec.dtype, record.spec.kernel),
+        variant=_variant(record.spec),
     )
 
 
-def _is_repeated(row: Measured, later: Sequence[Measured]) -> bool:
-    """Whether a later run over the same data, by the same code, says this limit as well."""
-    same = (row.identity, row.value, row.quality_identity, row.code)
-    return any(same == (other.identity, other.value, other.quality_identity, other.code) for other in later)
+def _variant(spec: RunSpec) -> tuple[str, ...]:
+    return (spec.device.split(":")[0], spec.dtype, f"kernel {spec.kernel}", *switches.names(spec.speed, spec.device))
+
+
+def _limits_once(rows: Sequence[Measured]) -> list[Measured]:
+    """The rows; of runs over the same data, by the same code, only the last says their limit."""
+    said: set[tuple[Identity, float | None, str, str]] = set()
+    kept = []
+    for row in reversed(rows):
+        if row.identity[-1] == "limit":
+            limit = (row.identity, row.value, row.quality_identity, canonical_json(row.code))
+            if limit in said:
+                continue
+            said.add(limit)
+        kept.append(row)
+    return kept[::-1]
 
 
 def _row(value: Any, number: int) -> BaselineRow:

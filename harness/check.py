@@ -36,7 +36,10 @@ ROUNDING = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
-    """One row of the baseline, or a new one, and what became of it."""
+    """One row of the baseline, or a new one, and what became of it.
+
+    variant: which of several runs of one setting it was held to, by device, dtype, kernel and switches.
+    """
 
     identity: Identity
     verdict: Verdict
@@ -45,6 +48,7 @@ class CheckRow:
     found: float | None = None
     tolerance: float | None = None
     run_id: str | None = None
+    variant: tuple[str, ...] = ()
 
     @property
     def moved(self) -> float | None:
@@ -126,7 +130,8 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False) -> Update
             kept.append(f"{_name(identity)}: {row.value:.6g} is {BEYOND_LIMIT}")
         else:
             rows[identity] = _baseline_row(row, row.value, old.get(identity))
-    kept += [f"{_name(identity)}: no run among these records" for identity in old if not _is_known(identity, measured)]
+    known = {row.identity for row in measured}
+    kept += [f"{_name(identity)}: no run among these records" for identity in old if identity not in known]
     if not rows:
         raise StoreError(f"{results}: holds no finished run to make a baseline of; run a suite first")
     baseline.write(baseline_path, rows.values())
@@ -154,11 +159,16 @@ def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, 
     if not current:
         made_by = describe({key: str(value) for key, value in found[-1].code.items()})
         return [replace(row, reason=f"made by code {made_by}, not the installed one; run it with --again")]
-    return [_held(replace(row, run_id=other.run_id), expected, other) for other in _newest(current)]
+    newest = _newest(current)
+    several = len({other.variant for other in newest}) > 1
+    return [
+        _held(replace(row, run_id=other.run_id, variant=other.variant if several else ()), expected, other)
+        for other in newest
+    ]
 
 
 def _newest(found: Sequence[Measured]) -> list[Measured]:
-    """The last started of each device kind, dtype and kernel; runs started within one second are all the last."""
+    """The last started of each variant; runs started within one second are all the last."""
     last: dict[tuple[str, ...], str] = {}
     for row in found:
         last[row.variant] = max(row.started_at, last.get(row.variant, ""))
@@ -247,10 +257,6 @@ def default_tolerance(metric: str, value: float) -> float:
     return abs(value) * RELATIVE_TOLERANCE.get(metric, OTHER_RELATIVE_TOLERANCE)
 
 
-def _is_known(identity: Identity, measured: Sequence[Measured]) -> bool:
-    return any(row.identity == identity for row in measured)
-
-
 def _name(identity: Identity) -> str:
     return " ".join(str(part) for part in identity)
 
@@ -272,5 +278,5 @@ def _cells(row: CheckRow) -> list[str]:
         number(row.moved, "+"),
         number(row.tolerance),
         row.verdict,
-        row.reason,
+        "; ".join(part for part in (row.reason, ", ".join(row.variant)) if part),
     ]

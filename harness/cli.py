@@ -245,7 +245,11 @@ def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> Non
 @click.option("--columns", metavar="NAME,NAME...", help="These columns, in this order, by heading or JSON key.")
 @click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md anew as well.")
 def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
-    """Print the leaderboard of every record in RESULTS, beside the published rows."""
+    """Print the leaderboard of every record in RESULTS, beside the published rows.
+
+    A record that cannot be read is named on standard error and left out; the rest is printed, and saved with --save.
+    Exit 0 where every record is in the table, 2 where one is not.
+    """
     from harness import board
     from harness.report.choice import split
     from harness.store import Store
@@ -255,6 +259,8 @@ def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
     if save:
         click.echo(f"saved {board.save(store)}", err=True)
     _warn_of(store.problems)
+    if store.num_left_out:
+        sys.exit(EXIT_BAD_INPUT)
 
 
 @main.command()
@@ -263,13 +269,18 @@ def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
 @click.option("--along", type=click.Choice(["tokens", "minutes", "updates"]), default="tokens", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
 def curves(results: Path, runs: tuple[str, ...], along: str, out: Path) -> None:
-    """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib."""
+    """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib.
+
+    Exit 2 where a record cannot be read: it is named on standard error, and the rest is drawn.
+    """
     from harness import board
     from harness.store import Store
 
     store = Store(results)
     click.echo(f"{board.draw(store, runs, out, along)} runs drawn in {out}")
     _warn_of(store.problems)
+    if store.num_left_out:
+        sys.exit(EXIT_BAD_INPUT)
 
 
 @main.command()
@@ -338,7 +349,7 @@ def bench(**options: Any) -> None:
 @click.option("--quiet", is_flag=True, help="Print the table only.")
 def search(suite: str, data_path: str | None, results: Path, quiet: bool, **asked: Any) -> None:
     """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
-    from harness import data, progress
+    from harness import data, progress, searched
     from harness import device as devices
     from harness import search as room
     from harness.run import Plan, SuiteInterrupted, run_suite
@@ -352,6 +363,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
+        room.check_vocabulary(request, found, data.read_manifest(prepared)["alphabet_size"])
         records = run_suite(Plan(specs, prepared, Store(room.trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
@@ -361,10 +373,9 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
         sys.exit(EXIT_INTERRUPTED)
     finally:
         reporter.stop()
-    table = room.rows(found, records)
-    said = room.verdict(table, room.axes(request.over, request.entry), specs[0].label.metrics[0])
-    click.echo(room.render(request, table, said), nl=False)
-    click.echo(f"saved {room.write(results, request, table, said)}", err=True)
+    outcome = searched.gather(request, found, records)
+    click.echo(outcome.render(), nl=False)
+    click.echo(f"saved {outcome.write(results)}", err=True)
     if any(record.status == "failed" for record in records):
         sys.exit(EXIT_FAILED_RUN)
 

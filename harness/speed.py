@@ -47,6 +47,11 @@ def changed(speed: Mapping[str, Any], device: str) -> dict[str, Any]:
     return {name: value for name, value in own.items() if value != usual[name]}
 
 
+def names(speed: Mapping[str, Any], device: str) -> tuple[str, ...]:
+    """What is changed, as a table says it."""
+    return tuple(name if value is True else f"{name} {value}" for name, value in changed(speed, device).items())
+
+
 def unverified(speed: Speed, kernels: Mapping[str, str], dtype: str, device: str) -> list[str]:
     """What was in use and no device has proven: switches, backends, dtype. kernels: what a model trained with."""
     if not device.startswith("cuda"):

@@ -32,13 +32,15 @@ FIELDS = tuple(field.name for field in dataclasses.fields(RunRecord))
 class Store:
     """Records of one results folder.
 
-    `problems` lists what the last call of `records` could not read, and what has kept a later `write` from its label.
+    `problems` lists what the last call of `records` could not read, and what has kept a later `write` from its label;
+    num_left_out is how many records that call could not read.
     """
 
     def __init__(self, root: Path) -> None:
         """root need not exist yet. Raises StoreError where it is a file."""
         self.root = Path(root)
         self.problems: list[str] = []
+        self.num_left_out = 0
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root}: is a file, not a results folder; name a folder")
 
@@ -55,7 +57,7 @@ class Store:
 
     def records(self) -> list[tuple[RunRecord, list[Label]]]:
         """Every readable record with its labels, by run id. What cannot be read is named in `problems`."""
-        self.problems = []
+        self.problems, self.num_left_out = [], 0
         found = []
         runs = self.root / "runs"
         for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
@@ -66,6 +68,7 @@ class Store:
                 found.append((record, self._labels(folder) or [record.spec.label]))
             except StoreError as problem:
                 self.problems.append(str(problem))
+                self.num_left_out += 1
         return found
 
     def write(self, record: RunRecord) -> None:

@@ -84,6 +84,18 @@ SCORE: Mapping[str, Kind] = {
     "metrics": VALUES,
     "std_errors": VALUES,
 }
+# Rows of timings that name an op are shown as timed kernels; those that are not ok say why in place of a time.
+TIMING: Mapping[str, Kind] = {
+    **dict.fromkeys(("op", "backend", "case", "direction", "dtype", "status"), TEXT),
+    "error": _or_null(TEXT),
+}
+TIMED = dict.fromkeys(
+    (
+        *("ms", "ms_warm", "gb_per_s", "share_of_copy", "share_of_triad"),
+        *("gflop_per_s", "share_of_gemm", "speedup_over_chain"),
+    ),
+    _or_null(NUMBER),
+)
 _OF_ANNOTATION = {"str": TEXT, "int": WHOLE, "bool": FLAG, "float": _or_null(NUMBER)}
 PROTOCOL = {field.name: _OF_ANNOTATION[str(field.type)] for field in fields(EvaluationProtocol)}
 TALLY = {field.name: _OF_ANNOTATION[str(field.type)] for field in fields(Tally)}
@@ -95,7 +107,7 @@ OPTIONAL: Mapping[str, Mapping[str, Kind]] = {
     "machine": dict.fromkeys(("device_name", "fingerprint"), _or_null(TEXT)),
     "data": {"limits": _or_null(VALUES)},
     "model": {"num_parameters": _or_null(WHOLE)},
-    "training": dict.fromkeys(("tokens_per_s", "seconds"), _or_null(NUMBER)),
+    "training": dict.fromkeys(("tokens", "tokens_per_s", "seconds"), _or_null(NUMBER)),
     "costs": {"summary": VALUES, "unknown_summary": REASONS},
 }
 
@@ -115,6 +127,9 @@ def check_record(record: RunRecord) -> None:
     _may(record.spec.evaluation, "spec.evaluation", EVALUATION)
     for name, wanted in OPTIONAL.items():
         _may(getattr(record, name) or {}, name, wanted)
+    for index, row in enumerate(record.timings):
+        if "op" in row:
+            _need(row, f"timings[{index}]", {**TIMING, **(TIMED if row.get("status") == "ok" else {})})
     for index, score in enumerate(record.scores):
         where = f"scores[{index}]"
         _need(score, where, SCORE)

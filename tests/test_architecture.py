@@ -40,7 +40,8 @@ ARROWS = {
     "planning": {"budget", "code", "recipe", "store", "suite"},
     "carried": {"checkpoint", "code", "planning", "store"},
     "limited": {"budget", "carried", "checkpoint", "data", "legs", "planning", "run", "store"},
-    "search": {"metrics", "suite"},
+    "search": {"suite"},
+    "searched": {"metrics", "report", "search"},
     "evaluate": {"metrics", "protocol"},
     "speed": set(),
     "step": set(),
@@ -64,8 +65,8 @@ ARROWS = {
     "published": set(),
     "verdict": set(),
     "adapt": {"data", "evaluate", "protocol"},
-    "report": {"published", "metrics", "code", "protocol", "costs"},
-    "baseline": {"store", "metrics", "code", "report"},
+    "report": {"published", "metrics", "code", "protocol", "costs", "speed"},
+    "baseline": {"store", "metrics", "code", "report", "speed"},
     "check": {"baseline", "store", "metrics", "code", "report", "verdict"},
     "worker": {
         "data",
@@ -136,7 +137,7 @@ COMMANDS = {"cli", "checkpoint_commands"}
 """Rooms of thin commands, which may call any other inside a command's function."""
 NO_TORCH = ("harness.cli", "harness.suite", "harness.run", "harness.store", "harness.report", "harness.board",
             "harness.check", "harness.describe", "harness.data", "harness.catalogue", "harness.limited",
-            "harness.search", "harness.export", "models", "kernels")  # fmt: skip
+            "harness.search", "harness.searched", "harness.export", "models", "kernels")  # fmt: skip
 
 
 def imports(path: Path) -> Iterator[tuple[int, str]]:

@@ -74,10 +74,10 @@ def protocol_text(row: Row) -> str:
 
 
 def device_text(row: Row) -> str:
-    """The device, with a dtype and kernel other than those a suite has by default."""
+    """The device, with a dtype, kernel and switches of speed other than those a suite has by default."""
     dtype = row.dtype if row.dtype != DEFAULT_DTYPE else None
     kernel = f"kernel {row.kernel}" if row.kernel not in (None, DEFAULT_KERNEL) else None
-    return ", ".join(part for part in (row.device, dtype, kernel) if part) or NOT_APPLICABLE
+    return ", ".join(part for part in (row.device, dtype, kernel, *row.speed) if part) or NOT_APPLICABLE
 
 
 def profile_text(row: Row) -> str:

@@ -12,7 +12,7 @@ from harness.report.table import Table
 def write(table: Table, names: Sequence[str] | None = None) -> str:
     frame = table.frame()
     frame["value"] = [row.status if row.value is None else row.value for row in table.rows]
-    for column in ("run_ids", "seed_list"):
+    for column in ("run_ids", "seed_list", "speed"):
         frame[column] = [" ".join(map(str, items)) for items in frame[column]]
     frame["unknown"] = [json.dumps(reasons) for reasons in frame["unknown"]]
     if names is not None:

@@ -66,7 +66,7 @@ def leaderboard(
     lines += ["Merity, Keskar and Socher 2018, arXiv:1803.08240: its values as published, and ours beside each.", ""]
     lines += [_paper_section(table, published, _Reasons(published, full, full_profile))]
     for rows in table.groups():
-        lines += [f"## {_heading(rows, table)}", "", _ranking(rows)]
+        lines += [f"## {escape(table.heading(rows))}", "", _ranking(rows)]
     kernels = leaderboard_section(record for record, _ in by_id)
     return "\n".join([*lines, kernels] if kernels else lines)
 
@@ -148,14 +148,6 @@ def _paper_line(row: PublishedRow, ours: Sequence[Row], reasons: _Reasons) -> li
         return [*start, status, *[NOT_APPLICABLE] * 4, remark]
     cells = [value_text(shown), difference_text(shown), params_text(shown), seeds_text(shown), reasons.profile(shown)]
     return [*start, *cells, remark]
-
-
-def _heading(rows: Sequence[Row], table: Table) -> str:
-    """Dataset, metric and split; where other data goes by the same name, a hash tells them apart."""
-    first = rows[0]
-    same_name = {row.data for row in table.rows if row.dataset == first.dataset and row.data}
-    data = f" (data {first.data})" if len(same_name) > 1 and first.data else ""
-    return escape(f"{first.dataset_title}{data}: {first.metric_title}, {first.split}")
 
 
 def _ranking(rows: tuple[Row, ...]) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness import code
+from harness import speed as switches
 from harness.metrics import METRICS
 from harness.protocol import ADAPTIVE_MARKS, adaptive_protocols
 from harness.published import TITLES, PublishedRow, dataset_key, dataset_title, match
@@ -122,6 +123,7 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         own_text=own,
         dtype=record.spec.dtype,
         kernel=record.spec.kernel,
+        speed=switches.names(record.spec.speed, record.spec.device),
         device_kind=record.spec.device.split(":")[0],
         recipe_id=recipe_id(record.spec.model, record.spec.recipe),
         **costs.figures(record),
@@ -165,7 +167,7 @@ def _compared(row: Row, beside: PublishedRow) -> Row:
 
 def _all_but_seed(record: RunRecord, row: Row) -> tuple[Any, ...]:
     """What rows share that differ in their seed alone: no mean mixes what two versions of the code have made."""
-    made_by = (row.device_kind, row.device, row.dtype, row.kernel, content_hash(record.code))
+    made_by = (row.device_kind, row.device, row.dtype, row.kernel, row.speed, content_hash(record.code))
     how = (record.spec.quality_identity, row.num_targets, *made_by)
     return (*row.group, row.suite, row.entry, row.profile, row.model, row.protocol, row.status, row.error, how)
 

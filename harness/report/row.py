@@ -23,11 +23,11 @@ class Row:
     exactly where there is none, and error then says why. A row stands for all `seeds` that differ in nothing else:
     value is their mean, seed_std their deviation (n - 1); std_error is that of a single run's value over its text.
     difference is value less published, seconds and tokens_per_s are training's, data is a hash of the dataset's
-    identity. rank is the place among values of one protocol, None for rows that are not ranked. recipe_id is a hash
-    of model and recipe; changed says whether they are other than the installed suite's, None where it has no such
-    entry. beyond_limit: better than the data allows, so something is wrong with the run. The figures from cpu_percent
-    on are those of `harness.costs.summarise`; unknown maps each that is null, seconds and tokens_per_s among them, to
-    its reason.
+    identity. speed names the switches of the training step that were on. rank is the place among values of one
+    protocol, None for rows that are not ranked. recipe_id is a hash of model and recipe; changed says whether they are
+    other than the installed suite's, None where it has no such entry. beyond_limit: better than the data allows, so
+    something is wrong with the run. The figures from cpu_percent on are those of `harness.costs.summarise`; unknown
+    maps each that is null, seconds and tokens_per_s among them, to its reason.
     """
 
     task: str
@@ -66,6 +66,7 @@ class Row:
     rank: int | None = None
     dtype: str | None = None
     kernel: str | None = None
+    speed: tuple[str, ...] = ()
     device_kind: str | None = None
     recipe_id: str | None = None
     changed: bool | None = None

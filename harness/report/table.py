@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -33,6 +33,13 @@ class Table:
         for row in self.rows:
             found.setdefault(row.group, []).append(row)
         return [tuple(rows) for rows in found.values()]
+
+    def heading(self, group: Sequence[Row]) -> str:
+        """Dataset, metric and split; where other data goes by the same name, a hash tells them apart."""
+        first = group[0]
+        same_name = {row.data for row in self.rows if row.dataset == first.dataset and row.data}
+        data = f" (data {first.data})" if len(same_name) > 1 and first.data else ""
+        return f"{first.dataset_title}{data}: {first.metric_title}, {first.split}"
 
     def frame(self) -> pd.DataFrame:
         """The rows as a data frame whose columns are the keys of `Row.to_json`; absent values stay None."""
@@ -153,13 +160,13 @@ def _ranked(rows: Iterable[Row], primary: str | None) -> list[Row]:
         return (tier, protocol, value, row.model, row.entry, row.profile or "", row.run_ids)
 
     placed = []
-    above: Counter[float] = Counter()
+    num_above, last = 0, (0, math.nan)
     for row in sorted(rows, key=order):
         compared = row.protocol in (primary, PUBLISHED) and not (row.beyond_limit or row.adaptive)
         if compared and row.value is not None:
-            # Equal values share a rank; the next one counts all that stand before it.
-            better = sum(number for value, number in above.items() if value != row.value)
-            above[row.value] += 1
-            row = replace(row, rank=better + 1)
+            # Equal values stand together and share a rank; the next one counts all that stand before it.
+            rank = last[0] if row.value == last[1] else num_above + 1
+            num_above, last = num_above + 1, (rank, row.value)
+            row = replace(row, rank=rank)
         placed.append(row)
     return placed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -24,8 +25,13 @@ def misfit(config: Any, vocab_size: int) -> str | None:
 def check_vocabulary(suite: Suite, vocab_size: int) -> None:
     """For text whose vocabulary is known only once prepared. Raises SuiteError for the first misfit."""
     for entry in suite.entries:
-        block = {key: value for key, value in entry.model.items() if key != "builder"}
-        config = TypeAdapter(models.config_class(entry.model["builder"])).validate_json(json.dumps(block), strict=True)
-        problem = misfit(config, vocab_size)
-        if problem is not None:
-            raise SuiteError(f"{suite.path}: entries.{entry.name}.model: {problem}")
+        check_model(entry.model, vocab_size, f"{suite.path}: entries.{entry.name}.model")
+
+
+def check_model(model: Mapping[str, Any], vocab_size: int, where: str) -> None:
+    """A model block with its `builder`, which stands at `where`. Raises SuiteError where it cannot have the tokens."""
+    block = {key: value for key, value in model.items() if key != "builder"}
+    config = TypeAdapter(models.config_class(model["builder"])).validate_json(json.dumps(block), strict=True)
+    problem = misfit(config, vocab_size)
+    if problem is not None:
+        raise SuiteError(f"{where}: {problem}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from harness.types import Label, RunRecord, RunSpec
@@ -97,5 +99,44 @@ def record(value: float | None = 1.5, *, spec_: RunSpec | None = None, **changes
     )
 
 
+def timed(**changes: Any) -> dict[str, Any]:
+    """A row of a kernel's time, as `harness.bench.kernels` makes them."""
+    return {
+        "op": "fo_pool",
+        "backend": "native",
+        "case": "T150-B128-H1024",
+        "direction": "forward",
+        "dtype": "float32",
+        "status": "ok",
+        "error": None,
+        "ms": 25.04,
+        "ms_warm": None,
+        "gb_per_s": 15.7,
+        "share_of_copy": 0.52,
+        "share_of_triad": 0.49,
+        "gflop_per_s": None,
+        "share_of_gemm": None,
+        "speedup_over_chain": 12.3,
+        **changes,
+    }
+
+
 def failed(status: str = "failed", error: str = "out of memory at step 12", **changes: Any) -> RunRecord:
     return record(status=status, error=error, scores=[], **changes)
+
+
+def num_calls(work: Callable[[], object]) -> int:
+    """Calls of Python functions and steps of generators: a measure of work that no busy machine moves."""
+    num = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal num
+        num += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return num

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_factory import CODE, failed, label, record, score, spec
+from record_factory import CODE, failed, label, num_calls, record, score, spec
 
 from harness import baseline
 from harness.check import check, update
@@ -288,6 +288,30 @@ def test_a_later_run_on_another_device_hides_no_failure(tmp_path: Path, base: Pa
     elsewhere = later(record(1.5, spec_=spec(device="cuda")))
     report = check(stored(tmp_path / "now", record(1.7), elsewhere), base, code=CODE)
     assert report.exit_code == 1
+
+
+def test_a_later_run_under_a_switch_of_speed_hides_no_failure(tmp_path: Path, base: Path) -> None:
+    switched = later(record(1.5, spec_=spec(speed={"folded_clip": True})))
+    report = check(stored(tmp_path / "now", record(1.7), switched), base, code=CODE)
+    assert report.exit_code == 1
+    shown = [line for line in report.render().splitlines() if " test " in line]
+    assert sorted(("regression" in line, "folded_clip" in line) for line in shown) == [(False, True), (True, False)]
+    assert all("cpu, float32, kernel auto" in line for line in shown)
+
+
+def test_a_single_run_needs_no_word_on_which_it_was(tmp_path: Path, base: Path) -> None:
+    report = check(stored(tmp_path / "now", record(1.5, spec_=spec(speed={"folded_clip": True}))), base, code=CODE)
+    assert report.exit_code == 0
+    assert "folded_clip" not in report.render()
+
+
+def test_the_work_grows_with_the_number_of_records_and_no_faster() -> None:
+    def calls(number: int) -> int:
+        limits = [{"limits": {"bpc": 1.4 + n / 1e6}} for n in range(number)]
+        runs = [record(1.5, spec_=spec(seed=n), data=data) for n, data in enumerate(limits)]
+        return num_calls(lambda: baseline.measure([(run, [run.spec.label]) for run in runs]))
+
+    assert calls(400) < 2.5 * calls(200)
 
 
 def test_the_limit_of_the_latest_run_counts(tmp_path: Path) -> None:

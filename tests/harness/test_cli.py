@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,6 +107,29 @@ def test_an_empty_results_folder_is_told_apart_from_a_table(tmp_path: Path) -> N
     done = call("table", tmp_path / "nothing")
     assert done.exit_code == 2
     assert "holds no records" in done.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--save",), ("--format", "csv"), ("--columns", "model")])
+def test_a_table_that_lacks_a_damaged_record_says_so_with_its_status(
+    results: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    shutil.copytree(results / "runs", tmp_path / "runs")
+    assert call("table", tmp_path, *more).exit_code == 0
+    damaged = tmp_path / "runs" / "lost" / "record.json"
+    damaged.parent.mkdir()
+    damaged.write_text('{"schema": 2, "timings": [{"op": "fo_pool"}]}')
+    done = call("table", tmp_path, *more)
+    assert (done.exit_code, "oracle" in done.stdout) == (2, True)
+    assert [line for line in done.stderr.splitlines() if "is damaged" in line and str(damaged) in line]
+    assert (tmp_path / "LEADERBOARD.md").exists() == ("--save" in more)
+
+
+def test_json_of_records_that_are_all_damaged_is_an_empty_list_and_a_status(tmp_path: Path) -> None:
+    damaged = tmp_path / "runs" / "lost" / "record.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    done = call("table", tmp_path, "--format", "json")
+    assert (done.exit_code, json.loads(done.stdout)) == (2, [])
 
 
 def test_describe_trains_nothing_and_needs_no_data() -> None:

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from record_factory import failed, record, score
 
-from harness import search
 from harness.cli import main
 from harness.errors import SuiteError
-from harness.search import Request, axes, rows, split_values, trials, verdict
+from harness.search import Request, check_vocabulary, split_values, trials
 
 SUITE = """
 suite: small
@@ -89,35 +87,28 @@ def test_what_is_no_grid_is_refused_before_anything_runs(suite: Path, over: tupl
     assert said in str(caught.value)
 
 
-def made(suite: Path, values: list[float | None], **test_scores: float) -> tuple[list[search.Trial], list[Any]]:
-    found = trials(request(suite, "recipe.lr=1e-3,2e-3,4e-3"))
-    records = []
-    for trial, value in zip(found, values, strict=True):
-        if value is None:
-            records.append(failed(spec_=trial.spec))
-        else:
-            records.append(record(spec_=trial.spec, scores=[score(value, split="valid")]))
-    return found, records
+def test_two_ways_to_write_one_value_are_refused_with_both(suite: Path) -> None:
+    over = ("recipe.lr=1e-3,2e-3,0.001", "model.hidden=8,9")
+    with pytest.raises(SuiteError, match=r"recipe.lr 1e-3 and recipe.lr 0.001 are one and the same run"):
+        trials(request(suite, *over))
+    with pytest.raises(SuiteError, match=r"speed.graph true and speed.graph false are one"):
+        trials(request(suite, "speed.graph=true,false"))
 
 
-def test_the_best_stands_first_and_a_failure_last_with_its_reason(suite: Path) -> None:
-    found, records = made(suite, [1.5, None, 1.4])
-    table = rows(found, records)
-    assert [row["recipe.lr"] for row in table] == ["4e-3", "1e-3", "2e-3"]
-    assert (table[0]["bpc"], table[0]["std_error"]) == (1.4, 0.004)
-    assert (table[2]["bpc"], table[2]["error"]) == (None, "out of memory at step 12")
+def test_a_grid_far_too_large_is_refused_at_once(suite: Path) -> None:
+    many = ",".join(map(str, range(1, 301)))
+    with pytest.raises(SuiteError, match="27000000 trials, more than 200"):
+        trials(request(suite, *(f"recipe.{key}={many}" for key in ("batch", "bptt", "epochs"))))
 
 
-def test_conclusions_say_how_sure_they_are(suite: Path) -> None:
-    grid = axes(["recipe.lr=1e-3,2e-3,4e-3"], "qrnn")
-    edge = verdict(rows(*made(suite, [1.5, 1.45, 1.4])), grid, "bpc")
-    assert edge[0] == "best on valid: recipe.lr 4e-3"
-    assert "0.0500 behind" in edge[1]
-    assert "edge of what was tried" in edge[2]
-    inside = verdict(rows(*made(suite, [1.5, 1.4, 1.45])), grid, "bpc")
-    assert not [said for said in inside if "edge" in said]
-    assert "one seed (1)" in inside[-1]
-    assert verdict(rows(*made(suite, [None, None, None])), grid, "bpc") == ["no trial finished: nothing is concluded"]
+def test_a_point_that_cannot_have_the_texts_tokens_is_named(suite: Path) -> None:
+    suite.write_text(
+        SUITE.replace("layers: 1, hidden: 8, embedding: 6", "layers: 1, hidden: 8, embedding: 6, cutoffs: [2]")
+    )
+    asked = request(suite, "model.cutoffs=[2],[4]")
+    check_vocabulary(asked, trials(asked), 5)
+    with pytest.raises(SuiteError, match=r"entries.qrnn.model at model.cutoffs \[4\]: .*cutoff"):
+        check_vocabulary(asked, trials(asked), 4)
 
 
 def test_the_command_runs_trials_and_writes_their_table(suite: Path, tmp_path: Path) -> None:
@@ -128,6 +119,7 @@ def test_the_command_runs_trials_and_writes_their_table(suite: Path, tmp_path: P
     assert "best on valid: recipe.lr 1e-2" in done.stdout
     [table] = (tmp_path / "results" / "search").glob("*.json")
     body = json.loads(table.read_text())
+    assert [row["recipe.lr"] for row in body["points"]] == ["1e-2", "1e-4"]
     assert [row["recipe.lr"] for row in body["trials"]] == ["1e-2", "1e-4"]
     assert body["trials"][0]["bpc"] < body["trials"][1]["bpc"]
     assert table.with_suffix(".md").read_text() == done.stdout
@@ -135,3 +127,18 @@ def test_the_command_runs_trials_and_writes_their_table(suite: Path, tmp_path: P
         kept = json.loads((tmp_path / "results" / "search" / "runs" / row["run_id"] / "record.json").read_text())
         assert [each["split"] for each in kept["scores"]] == ["valid"]
     assert not (tmp_path / "results" / "runs").exists()
+
+
+def test_the_command_refuses_a_model_that_cannot_have_the_texts_tokens_before_it_runs(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("abba cab " * 300)
+    (tmp_path / "own.yaml").write_text(
+        "suite: own\ndataset: {kind: chars, name: own, file: text, fractions: [0.8, 0.1, 0.1]}\nmetrics: [bpc]\n"
+        "entries:\n  a:\n    model: {builder: qrnn, layers: 1, hidden: 8, embedding: 6, cutoffs: [2]}\n"
+        "    recipe: {optimizer: adam, lr: 1e-2, batch: 2, bptt: 10, epochs: 1}\n"
+    )
+    command = ["search", str(tmp_path / "own.yaml"), "--entry", "a", "--over", "model.cutoffs=[2],[40]",
+               "--device", "cpu", "--results", str(tmp_path / "results"), "--quiet"]  # fmt: skip
+    done = CliRunner().invoke(main, command, catch_exceptions=False)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "entries.a.model at model.cutoffs [40]:" in done.stderr
+    assert not (tmp_path / "results").exists()

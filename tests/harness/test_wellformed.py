@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_factory import CODE, record, spec
+from record_factory import CODE, record, spec, timed
 
 from harness import baseline, published, report
 from harness.check import check, update
 from harness.errors import HarnessError
+from harness.report.kernels import leaderboard_section
 from harness.report.table import build
 from harness.store import Store
 
 PUBLISHED = published.load(published.find())
+ABSENT = dict.fromkeys(("ms", "gb_per_s", "share_of_copy", "share_of_triad", "speedup_over_chain"))
 WRONG: tuple[Any, ...] = (None, 3, "x", [3], {"a": []})
 
 Path_ = tuple[Any, ...]
@@ -55,6 +57,7 @@ def use(store: Store) -> int:
     table = build(records, PUBLISHED)
     report.write(table, "github")
     report.write(table, "json")
+    leaderboard_section(record for record, _ in records)
     baseline.measure(records)
     return len(records)
 
@@ -64,8 +67,14 @@ def store(tmp_path: Path) -> Store:
     """Two seeds of one run, so that their values are drawn together."""
     store = Store(tmp_path / "results")
     for seed in (1, 2):
+        lost = timed(direction="backward", status="failed", error="h is off", **ABSENT)
+        timings = [timed(), lost, {"name": "rows without an op are no kernel's"}]
         costs = {"summary": {"cpu_percent": 50.0, "gpu_percent": None}, "unknown_summary": {"gpu_percent": "no GPU"}}
-        store.write(record(spec_=spec(seed=seed), data={"name": "ptb-char", "limits": {"bpc": 1.0}}, costs=costs))
+        store.write(
+            record(
+                spec_=spec(seed=seed), data={"name": "ptb-char", "limits": {"bpc": 1.0}}, costs=costs, timings=timings
+            )
+        )
     return store
 
 
@@ -74,7 +83,7 @@ def test_no_json_makes_a_traceback(store: Store, name: str) -> None:
     path = store.run_folder(record().run_id) / name
     body = json.loads(path.read_text())
     if name == "record.json":
-        body["scores"], body["curve"] = body["scores"][1:], []
+        body["scores"], body["curve"], body["timings"] = body["scores"][1:], [], body["timings"][:1]
         del body["scores"][0]["block_nll_nats"]
         body["code"]["extra"] = 1
     variants = list(WRONG)
@@ -93,6 +102,9 @@ def test_no_json_makes_a_traceback(store: Store, name: str) -> None:
         (lambda body: body["scores"][1]["metrics"].update(bpc="1.5"), "scores[1].metrics must be an object of numbers"),
         (lambda body: body["spec"]["label"].update(title=None), "spec.label.title must be text"),
         (lambda body: body["spec"].update(seed="1"), "spec.seed must be a whole number"),
+        (lambda body: body.update(timings=[{"op": "fo_pool"}]), "timings[0] lacks 'backend'"),
+        (lambda body: body["timings"][0].pop("ms_warm"), "timings[0] lacks 'ms_warm'"),
+        (lambda body: body["timings"][1].update(error=3), "timings[1].error must be text or null"),
         (lambda body: body["training"].update(tokens_per_s=float("nan")), "NaN is not a number"),
     ],
 )

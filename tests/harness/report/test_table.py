@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_factory import failed, label, record, score, spec
+from record_factory import failed, label, num_calls, record, score, spec
 
 from harness import metrics, published, report
 from harness.report.columns import (
@@ -132,10 +132,44 @@ def test_a_failed_seed_is_neither_hidden_nor_averaged() -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"device": "cuda:0"}, {"dtype": "bfloat16"}, {"model": {"builder": "awd-lstm", "layers": 3}}]
+    "other",
+    [
+        {"device": "cuda:0"},
+        {"dtype": "bfloat16"},
+        {"speed": {"folded_clip": True}},
+        {"model": {"builder": "awd-lstm", "layers": 3}},
+    ],
 )
 def test_only_seeds_are_drawn_together(other: dict[str, Any]) -> None:
     assert len(own(build(labelled(seeded(1.5, 1), record(1.5, spec_=spec(seed=2, **other))), ()))) == 2
+
+
+def test_a_switch_that_its_device_ignores_makes_no_row_of_its_own() -> None:
+    runs = labelled(seeded(1.5, 1), record(1.7, spec_=spec(seed=2, speed={"graph": True, "folded_clip": False})))
+    (row,) = own(build(runs, ()))
+    assert (row.seed_list, row.speed, device_text(row)) == ((1, 2), (), "Some CPU")
+    on_gpu = record(1.5, spec_=spec(device="cuda:0", speed={"graph": True, "folded_clip": True}))
+    (row,) = own(build(labelled(on_gpu), ()))
+    assert row.to_json()["speed"] == ["folded_clip", "graph"]
+    assert report.write(build(labelled(on_gpu), ()), "csv", ["speed"]).splitlines() == ["speed"] + 2 * [
+        "folded_clip graph"
+    ]
+
+
+def test_equal_values_share_a_rank_and_the_next_counts_them_all() -> None:
+    values = (1.5, 1.4, 1.4, 1.6, 1.4)
+    runs = [record(value, spec_=spec(label=label(entry=f"e{n}"), seed=n)) for n, value in enumerate(values)]
+    assert [(row.value, row.rank) for row in own(build(labelled(*runs), ()))] == [
+        (1.4, 1), (1.4, 1), (1.4, 1), (1.5, 4), (1.6, 5)
+    ]  # fmt: skip
+
+
+def test_the_work_grows_with_the_number_of_records_and_no_faster() -> None:
+    def calls(number: int) -> int:
+        runs = [record(1 + n / 1e6, spec_=spec(label=label(entry=f"e{n}"), seed=n)) for n in range(number)]
+        return num_calls(lambda: build(labelled(*runs), PUBLISHED))
+
+    assert calls(400) < 2.5 * calls(200)
 
 
 def test_another_protocol_is_marked_and_does_not_rank() -> None:
@@ -223,12 +257,15 @@ def test_versions_of_the_code_are_never_averaged() -> None:
     ]
 
 
-def test_dtype_kernel_and_recipe_tell_rows_apart() -> None:
-    changes: Any = [{}, {"dtype": "bfloat16"}, {"kernel": "unrolled"}, *({"recipe": {"lr": lr}} for lr in (1e-6, 1e-2))]
+def test_dtype_kernel_switches_and_recipe_tell_rows_apart() -> None:
+    named: Any = [{}, {"dtype": "bfloat16"}, {"kernel": "unrolled"}, {"speed": {"folded_clip": True}}]
+    changes: Any = [*named, *({"recipe": {"lr": lr}} for lr in (1e-6, 1e-2))]
     rows = own(build(labelled(*(record(spec_=spec(**change)) for change in changes)), ()))
     shown = {(device_text(row), profile_text(row)) for row in rows}
     assert len(shown) == len(changes)
-    assert {"Some CPU", "Some CPU, bfloat16", "Some CPU, kernel unrolled"} == {device for device, _ in shown}
+    assert {"Some CPU", "Some CPU, bfloat16", "Some CPU, kernel unrolled", "Some CPU, folded_clip"} == {
+        device for device, _ in shown
+    }
     assert all(row.recipe_id and f"(recipe {row.recipe_id[:6]})" in profile_text(row) for row in rows)
 
 

@@ -6,16 +6,19 @@ import csv
 import io
 import json
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_factory import failed, label, record, spec
+from record_factory import failed, label, record, score, spec
 
 from harness import published, report
 from harness.report import github, latex
 from harness.report.measured import recipe_id
 from harness.report.table import Table, build
+from harness.types import RunRecord
 
 NASTY = r"a|b \ {x}_y & 50% $z ~ ^ # <i> `c` *d* [e](f) -- ''"
 
@@ -53,10 +56,78 @@ def test_latex_escapes_every_special_character() -> None:
     assert latex.escape("a--b ± —") == r"a-{}-b \(\pm\) \textemdash{}"
 
 
-def test_latex_has_a_cell_per_column(table: Table) -> None:
-    lines = [line for line in report.write(table, "latex").splitlines() if line.endswith(r"\\")]
-    assert len(lines) == len(table.rows) + 1
-    assert {len(re.findall(r"(?<!\\)&", line)) for line in lines} == {17}
+def tabulars(text: str) -> list[list[list[str]]]:
+    """Cells of every tabular, headings first, escaped; a title over all columns is a line of one cell."""
+    found = []
+    for body in re.findall(r"\\begin{tabular}{[^\n]*}\n(.*?)\\end{tabular}", text, re.DOTALL):
+        assert re.match(r"\\toprule\n", body)
+        assert body.endswith("\\bottomrule\n")
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        found.append([re.split(r" (?<!\\)& ", line.removesuffix(r" \\")) for line in lines])
+    return found
+
+
+def plain(cell: str) -> str:
+    return unescape_latex(cell.replace(r"\allowbreak{}", ""))
+
+
+def test_latex_has_a_narrow_tabular_per_dataset_metric_and_split(table: Table) -> None:
+    text = report.write(table, "latex")
+    assert text.startswith(r"% needs \usepackage{booktabs}")
+    assert r"\hline" not in text
+    groups = table.groups()
+    for rows, [title, headings, *body] in zip(groups, tabulars(text), strict=True):
+        assert table.heading(rows) in title[0]
+        assert list(map(plain, headings)) == ["#", "Model", "Value", "Std. error", "Params", "Source or code"]
+        assert len(body) == len(rows)
+        for row, cells in zip(rows, body, strict=True):
+            assert len(cells) == 6
+            assert plain(cells[0]) == ("—" if row.rank is None else str(row.rank))
+            assert plain(cells[1]).startswith(" ".join(row.model.split()))
+            assert plain(cells[2]) == (row.status if row.value is None else f"{row.value:.{row.decimals}f}")
+
+
+def test_latex_shows_exactly_the_chosen_columns_in_one_tabular(table: Table) -> None:
+    [[headings, *body]] = tabulars(report.write(table, "latex", ["Value", "model", "cpu_percent"]))
+    assert list(map(plain, headings)) == ["Value", "Model", "CPU %"]
+    assert [plain(line[1]) for line in body] == [" ".join(row.model.split()) for row in table.rows]
+
+
+def test_latex_says_with_the_model_what_else_tells_its_rows_apart() -> None:
+    def run(*values: float, more: Sequence[Any] = (), **changes: Any) -> RunRecord:
+        scores = [*map(score, values), *more]
+        own = spec(evaluation={"splits": ["test"]}, **changes)
+        return record(spec_=own, scores=scores, data={"limits": {"bpc": 1.25}})
+
+    full = label(profile="full")
+    runs = [
+        run(1.5, more=[score(1.45, name="official")]),
+        run(1.6, dtype="bfloat16", speed={"folded_clip": True}),
+        run(1.7, label=full, seed=1, model={"builder": "qrnn"}),
+        run(1.9, label=full, seed=2, model={"builder": "qrnn"}),
+        run(0.3, label=label(profile="full", title="B", entry="b")),
+    ]
+    [[_, _, *body]] = tabulars(report.write(build([(each, [each.spec.label]) for each in runs], ()), "latex"))
+    assert [(plain(line[1]), line[2]) for line in body] == [
+        ("limit", "1.250"),
+        ("2-layer AWD-LSTM (quick; Some CPU)", "1.500"),
+        ("2-layer AWD-LSTM (quick; Some CPU, bfloat16, folded_clip)", "1.600"),
+        ("2-layer AWD-LSTM (Some CPU; 2 seeds, deviation 0.141)", "1.800"),
+        ("B (Some CPU; beyond the limit)", "0.300"),
+        ("2-layer AWD-LSTM (quick; Some CPU; protocol official)", "1.450"),
+    ]
+    alone = tabulars(report.write(build([(runs[2], [full])], ()), "latex"))
+    assert [plain(line[1]) for line in alone[0][2:]] == ["limit", "2-layer AWD-LSTM"]
+
+
+def test_latex_lets_long_words_break_and_no_others() -> None:
+    path = "/a/folder/" + "0123456789abcdef" * 4
+    run = failed(error=f"{path} is-damaged", spec_=spec(seed=9))
+    text = report.write(build([(run, [run.spec.label])], ()), "latex")
+    [_, _, line] = tabulars(text)[0]
+    assert plain(line[5]) == f"{path} is-damaged"
+    assert max(len(word) for word in line[5].replace(r"\allowbreak{}", " ").split()) <= 17
+    assert r"is-damaged" in line[5]
 
 
 def test_github_has_a_cell_per_column(table: Table) -> None:
