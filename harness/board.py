@@ -75,7 +75,7 @@ def draw(store: Store, run_ids: Sequence[str], out: Path, along: str) -> int:
     chosen = [row for row in records if not run_ids or row[0].run_id in run_ids]
     found = picture.panels(chosen, published.load(published.find(store.root)), along)
     picture.draw(found, out, along)
-    return sum(1 for record, _ in chosen if any(row.get("valid_nll_nats") is not None for row in record.curve))
+    return len({line.run_id for lines in found.values() for line in lines})
 
 
 def _text(store: Store, records: Records, fmt: str, columns: Sequence[str] | None = None) -> str:

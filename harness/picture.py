@@ -37,6 +37,7 @@ class Line:
     test: exact score of the test split. published: the row the run is set beside. Each None where there is none.
     """
 
+    run_id: str
     name: str
     x: Sequence[float]
     valid: Sequence[float]
@@ -55,13 +56,15 @@ def panels(
 ) -> dict[tuple[str, str], list[Line]]:
     """Dataset's title and metric's name -> the runs to draw there, by the record's own label.
 
-    A run whose curve has no row of a validation is left out. Metrics are the label's; a rate of the curve is nats per
+    A run whose curve has no row of a validation is left out, as is a row that does not say where it stands. Metrics are the label's; a rate of the curve is nats per
     scored target, so a metric stands for those targets.
     """
     found: dict[tuple[str, str], list[Line]] = {}
     for record, labels in records:
         label = labels[0]
-        seen = [row for row in record.curve if row.get("valid_nll_nats") is not None]
+        seen = [
+            row for row in record.curve if all(_is_number(row.get(key)) for key in ("valid_nll_nats", AXES[along][0]))
+        ]
         if not seen:
             continue
         for name in label.metrics:
@@ -112,15 +115,20 @@ def _line(
     exact = (score for score in record.scores if (score["split"], score["protocol"]["name"]) == ("test", "exact"))
     score = next(exact, None)
     return Line(
+        run_id=record.run_id,
         name=f"{label.title} ({record.run_id.rpartition('-')[2]})",
         x=[scale * float(row[column]) for row in seen],
         valid=[metric.of_rate(row["valid_nll_nats"]) for row in seen],
-        train=[math.nan if (rate := row.get("train_nll_nats")) is None else metric.of_rate(rate) for row in seen],
+        train=[metric.of_rate(rate) if _is_number(rate := row.get("train_nll_nats")) else math.nan for row in seen],
         best=max((place for place, row in enumerate(seen) if row.get("is_best")), default=None),
         averaged=next((place for place, row in enumerate(seen) if row.get("averaged")), None),
         test=score["metrics"].get(metric.name) if score else None,
         published=match(rows, label.published, metric=metric.name, split="test"),
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str) -> None:
