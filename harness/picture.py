@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.errors import HarnessError, StoreError
 from harness.metrics import METRICS, Metric
@@ -56,8 +56,8 @@ def panels(
 ) -> dict[tuple[str, str], list[Line]]:
     """Dataset's title and metric's name -> the runs to draw there, by the record's own label.
 
-    A run whose curve has no row of a validation is left out, as is a row that does not say where it stands. Metrics are the label's; a rate of the curve is nats per
-    scored target, so a metric stands for those targets.
+    A run whose curve has no row of a validation is left out, as is a row that does not say where it stands. Metrics
+    are the label's; a rate of the curve is nats per scored target, so a metric stands for those targets.
     """
     found: dict[tuple[str, str], list[Line]] = {}
     for record, labels in records:
@@ -127,7 +127,7 @@ def _line(
     )
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
