@@ -31,6 +31,7 @@ ARROWS = {
     "standing": {"recipe"},
     "shards": set(),
     "checkpoint": {"shards"},
+    "best": {"checkpoint"},
     "export": {"checkpoint", "shards"},
     "budget": {"recipe"},
     "legs": set(),
@@ -48,6 +49,7 @@ ARROWS = {
     "train": {
         "data",
         "evaluate",
+        "best",
         "checkpoint",
         "recipe",
         "optimise",

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from harness import carried, code, data
+from harness import carried, checkpoint, code, data
+from harness.best import Best
 from harness.errors import BudgetError, CheckpointError
 from harness.limited import Limits, prepare
 from harness.run import SuiteInterrupted
@@ -169,6 +171,20 @@ def test_checkpoints_carried_elsewhere_go_on_there(suite: Path, tmp_path: Path, 
     assert record is not None
     assert plain(record) == plain(whole[1])
     assert [attempt["status"] for attempt in record.attempts] == ["interrupted", "finished"]
+
+
+def test_of_a_killed_runs_models_the_one_its_checkpoint_names_is_carried(suite: Path, tmp_path: Path) -> None:
+    spec, prepared = planned(suite, tmp_path / "here")
+    assert leg(spec, prepared, tmp_path / "here", 110) is None
+    folder = Store(tmp_path / "here").run_folder(spec.run_id)
+    named = checkpoint.read_index(folder / "checkpoints" / "best")
+    best = Best(folder / "checkpoints" / "best")
+    best.restore(named)
+    best.keep({"weight": torch.zeros(1)}, {"step": 10**6})
+    carried.take_up(folder, [spec], Store(tmp_path / "there"))
+    there = Store(tmp_path / "there").run_folder(spec.run_id) / "checkpoints" / "best"
+    assert checkpoint.read_index(there) == named
+    assert checkpoint.load_group(there, named, "model")
 
 
 def test_a_carried_checkpoint_of_another_spec_or_code_is_refused_by_name(suite: Path, tmp_path: Path) -> None:
