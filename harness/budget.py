@@ -16,6 +16,9 @@ MARGIN = 0.05
 SCORING_SHARE = 0.1
 """Share kept for scoring and starting where the rate was given and nothing was measured."""
 
+FEWEST_ROWS = 3
+"""Tokens that each stream must have: what the training loop asks for."""
+
 MEASURED, GIVEN = "measured", "given"
 
 Cost = Callable[[Recipe], float]
@@ -83,9 +86,15 @@ def fit(recipe: Recipe, num_train_tokens: int, asked: Asked, rates: Rates) -> Fi
     """The longest form of the recipe that is expected to end within the time asked for, at most the recipe itself.
 
     Epochs or tokens, the epochs of decay_at and finetune, and the distance between validations shrink by one factor.
-    Raises BudgetError where the time does not hold an epoch for every stage between two decay points.
+    Raises BudgetError where the time does not hold an epoch for every stage between two decay points, or the training
+    text no epoch that the loop would train.
     """
-    epoch_tokens = (num_train_tokens // recipe.batch - 1) * recipe.batch
+    num_rows = num_train_tokens // recipe.batch
+    if num_rows < FEWEST_ROWS:
+        raise BudgetError(
+            f"the training split is too short for {recipe.batch} streams: {num_rows} rows, where {FEWEST_ROWS} are needed"
+        )
+    epoch_tokens = (num_rows - 1) * recipe.batch
 
     def cost_s(candidate: Recipe) -> float:
         return _training_s(candidate, epoch_tokens, asked, rates) + _fixed_s(asked, rates)
