@@ -73,6 +73,8 @@ class Tally:
 class EvaluationProtocol:
     """How a split becomes a Tally. `exact`, `official` and `streams` are built in `evaluate`.
 
+    As it was asked for; that of a Score says what was done, which a short split may cut (`evaluate.allowed_by`).
+
     num_streams: text columns scored side by side. warmup: tokens each stream but the first reads
     before its first scored target. window: tokens per forward pass. targets, denominator: in words.
     """
