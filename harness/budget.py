@@ -31,8 +31,8 @@ class Rates:
 
     source: `measured` by a short calibration, or `given`. validation_s: one pass over the validation split with the
     keeping of a better model. scoring_s: every split under every protocol, and the kernels that are timed after it.
-    longest_piece_s: the longest of these that cannot be taken up halfway. start_s: from a process to its first step.
-    save_s: one checkpoint. spent_s: what the calibration itself took.
+    longest_piece_s: the longest of these that cannot be taken up halfway, the timed kernels counting as one. start_s:
+    from a process to its first step. save_s: one checkpoint. spent_s: what the calibration itself took.
     """
 
     source: str
@@ -92,7 +92,7 @@ def fit(recipe: Recipe, num_train_tokens: int, asked: Asked, rates: Rates) -> Fi
     num_rows = num_train_tokens // recipe.batch
     if num_rows < FEWEST_ROWS:
         raise BudgetError(
-            f"the training split is too short for {recipe.batch} streams: {num_rows} rows, where {FEWEST_ROWS} are needed"
+            f"the training split is too short for {recipe.batch} streams: {num_rows} rows, and {FEWEST_ROWS} are needed"
         )
     epoch_tokens = (num_rows - 1) * recipe.batch
 

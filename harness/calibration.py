@@ -68,7 +68,7 @@ def measure(
         train_tokens_per_s=found.tokens_per_s,
         validation_s=validation_s,
         scoring_s=sum(pieces) + timing_s,
-        longest_piece_s=max(validation_s, *pieces, 0.0),
+        longest_piece_s=max(validation_s, *pieces, timing_s),
         start_s=start_s,
         save_s=found.save_s,
         spent_s=start_s + time.perf_counter() - began_s,

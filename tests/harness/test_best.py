@@ -94,7 +94,7 @@ def kept_scores(folder: Path, ids: np.ndarray) -> float:
 
 
 def test_a_kill_in_the_second_stage_takes_it_up_from_the_model_of_the_first(tmp_path: Path, ids: np.ndarray) -> None:
-    """The last checkpoint before the first stage's best, after it, at its end, in the second, and after a best there."""
+    """The last checkpoint before the first stage's best, after it, at its end, and in the second at either side."""
     straight, rows = looks_and_rows(tmp_path / "straight", ids)
     curve = straight.progress.curve
     assert [row["is_best"] for row in curve] == IS_BEST

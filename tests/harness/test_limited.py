@@ -24,7 +24,7 @@ from harness.store import Store
 from harness.suite import load, resolve
 from harness.train import Interrupted
 from harness.types import RunRecord, RunSpec
-from harness.worker import Job, run
+from harness.worker import Job, keep, run
 
 SUITE = """
 suite: small
@@ -75,7 +75,7 @@ def leg(spec: RunSpec, prepared: Path, results: Path, asked: int) -> RunRecord |
         )
     except Interrupted:
         return None
-    store.write(record)
+    keep(record, store)
     return record
 
 
@@ -154,6 +154,39 @@ def test_scores_of_a_leg_that_ended_between_two_splits_are_not_taken_again(
     assert leg(spec, prepared, results, 10**9) is None
     record = leg(spec, prepared, results, 10**9)
     assert scored == ["valid", "test", "test"]
+    assert record is not None
+    assert plain(record) == plain(whole[1])
+    assert not list(results.glob("runs/*/checkpoints/scores.json"))
+
+
+def test_scores_are_kept_until_the_record_holds_them(
+    suite: Path, tmp_path: Path, whole: tuple[Path, RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leg that ends while kernels are timed, or a try that fails there, leaves them to the next."""
+    from harness import evaluate, worker
+
+    results = tmp_path / "results"
+    spec, prepared = planned(suite, results)
+    scored: list[str] = []
+    score, ends = evaluate.score_splits, [Interrupted("timing"), RuntimeError("no such kernel")]
+
+    def watched(model: Any, splits: Any, evaluation: Any, *rest: Any, **options: Any) -> Any:
+        scored.extend(evaluation.splits)
+        return score(model, splits, evaluation, *rest, **options)
+
+    def time_kernels(*_: Any) -> list[Any]:
+        if ends:
+            raise ends.pop(0)
+        return []
+
+    monkeypatch.setattr(evaluate, "score_splits", watched)
+    monkeypatch.setattr(worker, "_time_kernels", time_kernels)
+    assert leg(spec, prepared, results, 10**9) is None
+    failed = leg(spec, prepared, results, 10**9)
+    assert failed is not None
+    assert failed.status == "failed"
+    record = leg(spec, prepared, results, 10**9)
+    assert scored == ["valid", "test"]
     assert record is not None
     assert plain(record) == plain(whole[1])
     assert not list(results.glob("runs/*/checkpoints/scores.json"))
