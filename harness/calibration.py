@@ -25,12 +25,7 @@ from harness.protocol import Evaluation
 from harness.recipe import Recipe
 from harness.train import Hooks, Interrupted, Trainer
 from harness.types import Corpus, EvaluationProtocol, RunSpec
-
-TRAINING_TIMES = {"cpu": 1, "cuda": 8}
-"""The training loop, on which nearly all of a plan rests, is watched so much longer than the other parts.
-
-On CUDA a rate stands apart from what is captured and compiled meanwhile only over tens of seconds.
-"""
+from harness.watching import TRAINING_TIMES
 
 
 class _Enough(Exception):  # noqa: N818 - ends a scoring whose speed is known

@@ -26,15 +26,13 @@ SENSORS = "sensors"
 def install_plan(folder: Path, store: Store) -> None:
     """Take over the plan that lies in a carried run folder, where the results have none of that run and budget.
 
-    folder is a runs/RUN_ID folder. Raises BudgetError for a plan that cannot be read.
+    folder is a runs/RUN_ID folder. Raises BudgetError for a plan that cannot be read or written, StoreError where
+    another process plans the same.
     """
     source = folder / planning.PLAN
     if not source.is_file():
         return
-    plan = planning.read(source)
-    path = store.root / "plans" / planning.file_name(plan)
-    if not path.exists():
-        planning.write(path, plan)
+    planning.install(planning.read(source), store)
 
 
 def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:

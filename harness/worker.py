@@ -94,7 +94,7 @@ def main() -> int:
 
     store = Store(job.results)
     if job.calibrate_s is not None:
-        return _calibrate(job, store.run_folder(job.spec.run_id) / "calibration", emit, stop)
+        return _calibrate(job, store.run_folder(job.spec.seedless_id) / "calibration", emit, stop)
     try:
         record = run(job, store.run_folder(job.spec.run_id), emit, stop)
     except Interrupted as reason:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness import carried, checkpoint, code, data
+from harness import carried, checkpoint, code, data, limited
+from harness import run as run_room
 from harness.best import Best
 from harness.errors import BudgetError, CheckpointError
 from harness.limited import Limits, prepare
@@ -40,6 +41,8 @@ entries:
        validation: {streams: 4, window: 100}}
 evaluation: {window: 100}
 """
+RATES = {"source": "measured", "train_tokens_per_s": 1500.0, "validation_s": 0.5, "scoring_s": 1.0,
+         "longest_piece_s": 0.5, "start_s": 0.5, "save_s": 0.1}  # fmt: skip
 BUDGET = ("--time-budget", "20", "--tokens-per-s", "1500")
 TIMES = ("seconds", "started_at", "attempts", "costs", "traces", "tokens_per_s", "train_seconds", "validation_seconds")
 
@@ -297,16 +300,84 @@ def test_real_legs_one_of_them_killed_end_with_the_bits_of_the_uninterrupted_run
     assert ours == theirs
 
 
-@pytest.mark.slow
-def test_a_leg_ends_a_calibration_too(suite: Path, tmp_path: Path) -> None:
-    """Nothing has been planned then, and the next leg measures again."""
-    limits = Limits(time_budget_s=2000.0, leg_s=1.0)
+def measuring(suite: Path, results: Path, limits: Limits) -> list[RunSpec]:
     loaded = load(suite)
     prepared = data.prepare(loaded.dataset, base=suite.parent)
+    return prepare(resolve(loaded, device="cpu"), limits, prepared, Store(results), lambda text: None)
+
+
+def test_a_leg_that_cannot_hold_the_calibration_is_refused_before_it(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every leg would end in it, and the next begin it anew. One of the length that is named is taken."""
+    taken: list[RunSpec] = []
+
+    def measure(spec: RunSpec, *_: Any) -> dict[str, Any]:
+        taken.append(spec)
+        return {**RATES, "start_s": 0.1}
+
+    monkeypatch.setattr(limited, "calibrate", measure)
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=r"awd-lstm: a leg of 10 s is too short to measure its speed") as caught:
+            measuring(suite, tmp_path / "r", Limits(time_budget_s=5000.0, leg_s=10.0))
+    assert not taken
+    assert not (tmp_path / "r" / "plans").exists()
+    enough = float(str(caught.value).split("--leg at least ")[1].split(",")[0])
+    measuring(suite, tmp_path / "r", Limits(time_budget_s=5000.0, leg_s=enough))
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize(("measured_before", "ends_with"), [(0, BudgetError), (1, SuiteInterrupted)])
+def test_a_leg_that_ends_in_a_calibration_is_refused_unless_it_had_planned_something(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_before: int, ends_with: type[Exception]
+) -> None:
+    """The calibration takes longer than was foreseen: the second one here, where the first has come to an end."""
+    other = SUITE[SUITE.index("  awd-lstm:") : SUITE.index("evaluation:")].replace("awd-lstm:", "wide:", 1)
+    suite.write_text(SUITE.replace("evaluation:", other.replace("hidden: 12", "hidden: 13") + "evaluation:"))
+    ends = [False] * measured_before + [True]
+
+    def measure(spec: RunSpec, *_: Any) -> dict[str, Any]:
+        if ends.pop(0):
+            raise SuiteInterrupted(spec.run_id, saved=False, leg_over=True, measuring=spec.label.entry)
+        return {**RATES, "start_s": 0.1}
+
+    monkeypatch.setattr(limited, "calibrate", measure)
+    limits = Limits(time_budget_s=2000.0, leg_s=300.0)
+    with pytest.raises(ends_with) as caught:
+        measuring(suite, tmp_path / "r", limits)
+    assert len(list(tmp_path.glob("r/plans/*.json"))) == measured_before
+    if isinstance(caught.value, SuiteInterrupted):
+        said = limits.farewell(caught.value, Store(tmp_path / "r"))
+        assert said.startswith("harness: the leg of 300 s is over; how fast wide goes was not measured to the end")
+
+
+def test_a_calibration_that_is_stopped_claims_to_have_saved_nothing(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C: the worker ends as if it had saved, since it ended on request."""
+
+    def interrupted(job: Job, *_: Any) -> Any:
+        raise SuiteInterrupted(job.spec.run_id, saved=True)
+
+    monkeypatch.setattr(run_room, "_talk", interrupted)
+    limits = Limits(time_budget_s=2000.0)
     with pytest.raises(SuiteInterrupted) as caught:
-        prepare(resolve(loaded, device="cpu"), limits, prepared, Store(tmp_path / "r"), lambda text: None)
-    assert caught.value.leg_over
-    assert "the leg of 1 s is over" in limits.farewell(caught.value, Store(tmp_path / "r"))
+        measuring(suite, tmp_path / "r", limits)
+    assert not caught.value.saved
+    said = limits.farewell(caught.value, Store(tmp_path / "r"))
+    assert "is saved" not in said
+    assert said.startswith(
+        "harness: stopped; how fast awd-lstm goes was not measured to the end, nothing is kept of it"
+    )
+
+
+@pytest.mark.slow
+def test_a_real_leg_that_ends_in_a_calibration_is_an_error_and_no_interruption(suite: Path, tmp_path: Path) -> None:
+    """Long enough for what is foreseen to begin, and ended by the clock while training is watched."""
+    process = start(suite, tmp_path / "r", "--time-budget", "2000", "--leg", "17", "--set", "recipe.epochs=100000")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "awd-lstm: a leg of 17 s is too short to measure its speed" in err.strip().splitlines()[-1]
     assert not (tmp_path / "r" / "plans").exists()
 
 
