@@ -16,6 +16,9 @@ MARGIN = 0.05
 SCORING_SHARE = 0.1
 """Share kept for scoring and starting where the rate was given and nothing was measured."""
 
+FEWEST_ROWS = 3
+"""Tokens that each stream must have: what the training loop asks for."""
+
 MEASURED, GIVEN = "measured", "given"
 
 Cost = Callable[[Recipe], float]
@@ -28,8 +31,8 @@ class Rates:
 
     source: `measured` by a short calibration, or `given`. validation_s: one pass over the validation split with the
     keeping of a better model. scoring_s: every split under every protocol, and the kernels that are timed after it.
-    longest_piece_s: the longest of these that cannot be taken up halfway. start_s: from a process to its first step.
-    save_s: one checkpoint. spent_s: what the calibration itself took.
+    longest_piece_s: the longest of these that cannot be taken up halfway, the timed kernels counting as one. start_s:
+    from a process to its first step. save_s: one checkpoint. spent_s: what the calibration itself took.
     """
 
     source: str
@@ -83,12 +86,13 @@ def fit(recipe: Recipe, num_train_tokens: int, asked: Asked, rates: Rates) -> Fi
     """The longest form of the recipe that is expected to end within the time asked for, at most the recipe itself.
 
     Epochs or tokens, the epochs of decay_at and finetune, and the distance between validations shrink by one factor.
-    Raises BudgetError where the time does not hold an epoch for every stage between two decay points.
+    Raises BudgetError where the time does not hold an epoch for every stage between two decay points, or the training
+    text no epoch that the loop would train.
     """
-    epoch_tokens = (num_train_tokens // recipe.batch - 1) * recipe.batch
+    per_epoch = epoch_tokens(recipe, num_train_tokens)
 
     def cost_s(candidate: Recipe) -> float:
-        return _training_s(candidate, epoch_tokens, asked, rates) + _fixed_s(asked, rates)
+        return _training_s(candidate, per_epoch, asked, rates) + _fixed_s(asked, rates)
 
     usable_s = asked.seconds * (1 - MARGIN)
     if cost_s(recipe) <= usable_s:
@@ -103,6 +107,16 @@ def fit(recipe: Recipe, num_train_tokens: int, asked: Asked, rates: Rates) -> Fi
         )
     before, after = recipe.epochs or recipe.tokens or 1, found.epochs or found.tokens or 1
     return Fit(recipe=found, factor=after / before, expected_s=cost_s(found))
+
+
+def epoch_tokens(recipe: Recipe, num_train_tokens: int) -> int:
+    """Targets of one epoch over a training split. Raises BudgetError where it is too short for the recipe's streams."""
+    num_rows = num_train_tokens // recipe.batch
+    if num_rows < FEWEST_ROWS:
+        raise BudgetError(
+            f"the training split is too short for {recipe.batch} streams: {num_rows} rows, and {FEWEST_ROWS} are needed"
+        )
+    return (num_rows - 1) * recipe.batch
 
 
 def shortened_epochs(recipe: Recipe, epochs: int) -> Recipe:
@@ -199,13 +213,13 @@ def _least(fewest: Recipe) -> str:
     return f"{fewest.epochs} epochs, one for each stage of {points} decay points," if points else "one epoch"
 
 
-def _training_s(recipe: Recipe, epoch_tokens: int, asked: Asked, rates: Rates) -> float:
-    tokens = recipe.tokens if recipe.tokens is not None else (recipe.epochs or 0) * epoch_tokens
-    tokens += recipe.finetune.epochs * epoch_tokens if recipe.finetune else 0
+def _training_s(recipe: Recipe, per_epoch: int, asked: Asked, rates: Rates) -> float:
+    tokens = recipe.tokens if recipe.tokens is not None else (recipe.epochs or 0) * per_epoch
+    tokens += recipe.finetune.epochs * per_epoch if recipe.finetune else 0
     if recipe.validation.every_tokens is not None:
         validations = math.ceil(tokens / recipe.validation.every_tokens)
     else:
-        validations = math.ceil(tokens / epoch_tokens / recipe.validation.every_epochs)
+        validations = math.ceil(tokens / per_epoch / recipe.validation.every_epochs)
     steps_s = tokens / rates.train_tokens_per_s + validations * rates.validation_s
     return steps_s * (1 + rates.save_s / asked.checkpoint_every_s)
 

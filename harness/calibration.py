@@ -25,12 +25,7 @@ from harness.protocol import Evaluation
 from harness.recipe import Recipe
 from harness.train import Hooks, Interrupted, Trainer
 from harness.types import Corpus, EvaluationProtocol, RunSpec
-
-TRAINING_TIMES = {"cpu": 1, "cuda": 8}
-"""The training loop, on which nearly all of a plan rests, is watched so much longer than the other parts.
-
-On CUDA a rate stands apart from what is captured and compiled meanwhile only over tens of seconds.
-"""
+from harness.watching import TRAINING_TIMES
 
 
 class _Enough(Exception):  # noqa: N818 - ends a scoring whose speed is known
@@ -68,7 +63,7 @@ def measure(
         train_tokens_per_s=found.tokens_per_s,
         validation_s=validation_s,
         scoring_s=sum(pieces) + timing_s,
-        longest_piece_s=max(validation_s, *pieces, 0.0),
+        longest_piece_s=max(validation_s, *pieces, timing_s),
         start_s=start_s,
         save_s=found.save_s,
         spent_s=start_s + time.perf_counter() - began_s,

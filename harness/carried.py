@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import checkpoint, code, planning
+from harness.atomic import write_atomic
 from harness.errors import CheckpointError, StoreError
 from harness.store import Store
 from harness.types import RunSpec
@@ -25,15 +26,13 @@ SENSORS = "sensors"
 def install_plan(folder: Path, store: Store) -> None:
     """Take over the plan that lies in a carried run folder, where the results have none of that run and budget.
 
-    folder is a runs/RUN_ID folder. Raises BudgetError for a plan that cannot be read.
+    folder is a runs/RUN_ID folder. Raises BudgetError for a plan that cannot be read or written, StoreError where
+    another process plans the same.
     """
     source = folder / planning.PLAN
     if not source.is_file():
         return
-    plan = planning.read(source)
-    path = store.root / "plans" / planning.file_name(plan)
-    if not path.exists():
-        planning.write(path, plan)
+    planning.install(planning.read(source), store)
 
 
 def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:
@@ -113,17 +112,18 @@ def _standing(folder: Path) -> int | None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """The best model first and the index that makes a checkpoint last, so that a broken copy is never taken up."""
-    for name in (BEST, RESUME):
-        if not (source / name).is_dir():
+    """The best model first and the index that makes a checkpoint last, so that a broken copy is never taken up.
+
+    The best model is the one that the checkpoint names: a killed run may have kept a later one beside it.
+    """
+    resume = checkpoint.read_index(source / RESUME)
+    for name, index in ((BEST, resume.get("best")), (RESUME, resume)):
+        if index is None:
             continue
         (target / name).mkdir(parents=True, exist_ok=True)
-        for file in checkpoint.read_index(source / name)["files"].values():
-            plain = Path(file["file"]).name
-            shutil.copyfile(source / name / plain, target / name / plain)
-        partial = target / name / f"{checkpoint.INDEX}.partial"
-        shutil.copyfile(source / name / checkpoint.INDEX, partial)
-        partial.replace(target / name / checkpoint.INDEX)
+        for file in checkpoint.file_names(index):
+            shutil.copyfile(source / name / file, target / name / file)
+        write_atomic(target / name / checkpoint.INDEX, json.dumps(index, indent=1))
     for name in BESIDE:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,18 @@ MAX_INLINE_TOKENS = 1024
 """A longer vocabulary has a file of its own: the index stays short enough to be read by eye, and quick to replace."""
 
 
-def save(folder: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: Mapping[str, Any]) -> None:
+def save(
+    folder: Path,
+    groups: Mapping[str, Mapping[str, torch.Tensor]],
+    meta: Mapping[str, Any],
+    *,
+    spare: Collection[str] = (),
+) -> None:
     """Write every group of tensors to a file of its own, then the index that makes them the checkpoint.
 
-    meta["vocabulary"], where it is long, goes to a file too; `vocabulary` reads it from wherever it is. Raises
-    CheckpointError where the folder cannot be written; the previous checkpoint then still stands.
+    meta["vocabulary"], where it is long, goes to a file too; `vocabulary` reads it from wherever it is. Files of
+    earlier checkpoints go, except those in `spare`. Raises CheckpointError where the folder cannot be written; the
+    previous checkpoint then still stands.
     """
     from safetensors.torch import save_file
 
@@ -54,7 +61,7 @@ def save(folder: Path, groups: Mapping[str, Mapping[str, torch.Tensor]], meta: M
         if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
             files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
         write_atomic(folder / INDEX, json.dumps({"schema": SCHEMA, "files": files, **rest}, indent=1))
-        _remove_unnamed(folder, {entry["file"] for entry in files.values()})
+        remove_unnamed(folder, {*spare, *(entry["file"] for entry in files.values())})
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint could not be written: {error.strerror or error}") from error
 
@@ -198,7 +205,13 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _remove_unnamed(folder: Path, named: set[str]) -> None:
+def file_names(index: Mapping[str, Any] | None) -> set[str]:
+    """Names of the files of a checkpoint that `save` wrote; none of None."""
+    return set() if index is None else {Path(entry["file"]).name for entry in index["files"].values()}
+
+
+def remove_unnamed(folder: Path, named: Collection[str]) -> None:
+    """Remove the tensor and vocabulary files of a checkpoint's folder that are not among `named`."""
     for path in (*folder.glob("*.safetensors"), *folder.glob(f"{VOCABULARY}-*.json")):
         if path.name not in named:
             # A reader on another system may hold the old file open; it is then removed at the next save.

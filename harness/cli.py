@@ -78,7 +78,7 @@ def budget_options(command: Any) -> Any:
         click.option("--tokens-per-s", type=float, metavar="N",
                      help="With --time-budget: plan for this rate instead of measuring one."),
         click.option("--time-budget", "time_budget_s", type=float, metavar="SECONDS",
-                     help="Plan the schedule into this time; the plan is kept for every leg that follows."),
+                     help="Plan each run's schedule into this time, shared by entries, not by seeds; legs keep it."),
     ):  # fmt: skip
         command = option(command)
     return command

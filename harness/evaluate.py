@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,6 +103,20 @@ def protocol_for(name: str, split: str, evaluation: Evaluation) -> EvaluationPro
     return builders[name]()
 
 
+def allowed_by(num_targets: int, protocol: EvaluationProtocol) -> EvaluationProtocol:
+    """The protocol with the streams and the warm-up that a text of so many targets has room for.
+
+    Streams are pieces of equal length, so a short text may end before the last of them begins; a warm-up is no longer
+    than a piece, and one stream alone has none. `official` trims the text instead and is returned as it is.
+    """
+    if protocol.name == "official":
+        return protocol
+    per_stream = math.ceil(num_targets / min(protocol.num_streams, num_targets))
+    num_streams = math.ceil(num_targets / per_stream)
+    warmup = min(protocol.warmup, per_stream) if num_streams > 1 else 0
+    return replace(protocol, num_streams=num_streams, warmup=warmup)
+
+
 @torch.no_grad()
 def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *, tick: Tick | None = None) -> Scored:
     """Score ids (N,) under the protocol. The model is put into evaluation mode and back.
@@ -121,11 +135,11 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
 
 
 def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: Sequence[str], seconds: float) -> Score:
-    """A Score with the value and standard error of each metric."""
+    """A Score with the value and standard error of each metric, and the protocol as the split's length allowed it."""
     rate_error = rate_std_error(scored)
     return Score(
         split=split,
-        protocol=protocol,
+        protocol=allowed_by(scored.tally.num_targets, protocol),
         tally=scored.tally,
         metrics={name: METRICS[name].compute(scored.tally) for name in metrics},
         std_errors={name: METRICS[name].std_error(scored.tally, rate_error) for name in metrics},
@@ -182,13 +196,12 @@ def _all_targets(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProt
     num_targets = len(ids) - 1
     if num_targets < 1:
         raise ValueError(f"a split of {len(ids)} tokens has nothing to predict")
-    num_streams = min(protocol.num_streams, num_targets)
-    per_stream = math.ceil(num_targets / num_streams)
-    num_streams = math.ceil(num_targets / per_stream)
-    starts_B = np.arange(num_streams) * per_stream
+    allowed = allowed_by(num_targets, protocol)
+    per_stream = math.ceil(num_targets / allowed.num_streams)
+    starts_B = np.arange(allowed.num_streams) * per_stream
     blocks = Blocks(num_targets)
     total = 0.0
-    state = _warm_state(model, ids, protocol, starts_B, min(protocol.warmup, per_stream))
+    state = _warm_state(model, ids, protocol, starts_B, allowed.warmup)
     for first in range(0, per_stream, protocol.window):
         length = min(protocol.window, per_stream - first)
         positions_TB = first + np.arange(length + 1)[:, None] + starts_B[None, :]
@@ -211,7 +224,7 @@ def _warm_state(
 ) -> Any:
     """State of every stream after its unscored warm-up; the first stream has no text before it and starts at zero."""
     state = model.initial_state(len(starts_B))
-    if warmup == 0 or len(starts_B) == 1:
+    if warmup == 0:
         return state
     for first in range(0, warmup, protocol.window):
         length = min(protocol.window, warmup - first)

@@ -20,12 +20,17 @@ class Leg:
         """Raises BudgetError unless seconds are positive and finite."""
         if not 0 < seconds < float("inf"):
             raise BudgetError(f"a leg must be positive seconds, got {seconds:g}")
-        self.seconds, self._now = seconds, now
-        self._ends = now() + seconds - min(RESERVE_S, RESERVE_SHARE * seconds)
+        self.seconds, self._now, self._began = seconds, now, now()
+        self._ends = self._began + seconds - min(RESERVE_S, RESERVE_SHARE * seconds)
 
     def left_s(self) -> float:
         """Seconds until the way out must begin; 0 or less once it should have."""
         return self._ends - self._now()
+
+    def enough_s(self, seconds: float) -> float:
+        """The shortest leg that would have, at this point, so many seconds until its way out must begin."""
+        needed_s = self._now() - self._began + seconds
+        return min(needed_s + RESERVE_S, needed_s / (1 - RESERVE_SHARE))
 
 
 def ending(left_s: float, stop: Callable[[], bool], *, now: Clock = time.monotonic) -> Callable[[], bool]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import carried, checkpoint, data, planning
+from harness import carried, checkpoint, data, planning, watching
 from harness.budget import Rates, rates_from
 from harness.errors import BudgetError, CheckpointError
 from harness.legs import Leg
@@ -14,10 +15,6 @@ from harness.planning import Budget
 from harness.run import SuiteInterrupted, calibrate
 from harness.store import Store
 from harness.types import RunSpec
-
-CALIBRATION_SHARE = 0.004
-CALIBRATION_S = (1.0, 10.0)
-"""A part of the calibration takes this share of the budget, within these seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +46,12 @@ class Limits:
     def farewell(self, interrupted: SuiteInterrupted, store: Store) -> str:
         """The last line of an invocation that was stopped: by its leg's end or by a person."""
         run_id = interrupted.run_id
+        if interrupted.measuring is not None:
+            ended = f"the leg of {self.leg_s:g} s is over" if interrupted.leg_over else "stopped"
+            return (
+                f"harness: {ended}; how fast {interrupted.measuring} goes was not measured to the end, nothing is kept "
+                f"of it, and the same command measures it first"
+            )
         if not interrupted.saved:
             return f"harness: stopped; {run_id} goes on from its last checkpoint with the same command"
         if not interrupted.leg_over:
@@ -77,21 +80,57 @@ def prepare(
         carried.install_plan(limits.resume_from, store)
     if limits.time_budget_s is not None:
         wanted = Budget(seconds=limits.time_budget_s, leg_s=limits.leg_s, tokens_per_s=limits.tokens_per_s)
-        least_s, most_s = CALIBRATION_S
-        seconds = min(max(CALIBRATION_SHARE * limits.time_budget_s, least_s), most_s)
-
-        def measure(spec: RunSpec) -> Rates:
-            note(f"{spec.label.entry}: measuring its speed")
-            return rates_from(calibrate(spec, prepared, store, seconds, limits.deadline))
-
+        speeds = _Speeds(prepared, store, watching.part_s(limits.time_budget_s), limits.deadline, note)
         counts = {split: count["tokens"] for split, count in data.read_manifest(prepared)["counts"].items()}
-        found = planning.plan_specs(found, wanted, counts, store, measure)
+        found = planning.plan_specs(found, wanted, counts, store, speeds.measure)
         for spec in found:
             if spec.plan is not None:
                 note(planning.describe(spec))
     if limits.resume_from is not None:
         note(carried.take_up(limits.resume_from, found, store))
     return found
+
+
+@dataclass(slots=True)
+class _Speeds:
+    """Calibrations, one after the other, of about `part_s` for each part.
+
+    A leg that has planned something may end in the next calibration, which the leg after it begins with; one that has
+    planned nothing is refused, since all after it would end there too.
+    """
+
+    prepared: Path
+    store: Store
+    part_s: float
+    leg: Leg | None
+    note: Callable[[str], None]
+    num_measured: int = 0
+
+    def measure(self, spec: RunSpec) -> Rates:
+        """Rates of one run. Raises BudgetError where the leg cannot hold its calibration, SuiteInterrupted."""
+        entry = spec.label.entry
+        if self.leg is not None and self.leg.left_s() < watching.training_s(spec, self.part_s):
+            if not self.num_measured:
+                raise self._too_short(spec, self.leg)
+            raise SuiteInterrupted(spec.run_id, saved=False, leg_over=True, measuring=entry)
+        self.note(f"{entry}: measuring its speed")
+        try:
+            rates = rates_from(calibrate(spec, self.prepared, self.store, self.part_s, self.leg))
+        except SuiteInterrupted as interrupted:
+            if self.leg is None or not interrupted.leg_over or self.num_measured:
+                raise
+            raise self._too_short(spec, self.leg) from None
+        self.num_measured += 1
+        return rates
+
+    def _too_short(self, spec: RunSpec, leg: Leg) -> BudgetError:
+        takes_s = watching.whole_s(spec, self.part_s)
+        # Once a whole leg has gone by without an end of it, the estimate was too low.
+        enough_s = leg.enough_s(takes_s) if leg.left_s() > 0 else max(leg.enough_s(takes_s), 2 * leg.seconds)
+        return BudgetError(
+            f"{spec.label.entry}: a leg of {leg.seconds:g} s is too short to measure its speed, which takes about "
+            f"{takes_s:.0f} s; give --leg at least {math.ceil(enough_s):,}, or --tokens-per-s"
+        )
 
 
 def _how_far(run_id: str, store: Store) -> str:

@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 import torch
 
 from harness.train import Hooks, Interrupted, Trainer
+from harness.watching import WARMUP_SHARE
 
 WARMUP_STEPS = 3
 """Before the clock of the warm-up starts: libraries are loaded and choose their algorithms in these."""
-
-WARMUP_SHARE = 0.25
-"""Share of the watched time that passes before anything is timed."""
 
 SETTLED_STEPS, SIGHTINGS = 100, 2
 """On a device that prepares something for each window length, the warm-up goes on until so many steps in a row had

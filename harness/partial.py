@@ -39,10 +39,11 @@ class KeptScores:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, json.dumps({"of": self.of, "rows": self.rows}))
 
-    def forget(self) -> None:
-        """A record holds them now."""
-        with suppress(OSError):
-            self.path.unlink()
+
+def forget(path: Path) -> None:
+    """A record that is written holds them now. Without a file, nothing happens."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _place(row: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -1,13 +1,14 @@
 """Budgeted runs: each spec's schedule planned once into the time there is, and kept for every leg that follows.
 
-RESULTS/plans/<run>-<seconds>s.json    the plan of the run that would have had the suite's own schedule
+RESULTS/plans/<id>-<seconds>s.json     the plan of the runs, of any seed, that would have had the suite's own schedule
 RESULTS/runs/<run_id>/plan.json        a copy beside the checkpoints of the run it became, so that they travel together
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,12 @@ from harness.store import Store
 from harness.suite.shape import as_json
 from harness.types import RunSpec, content_hash
 
-SCHEMA = 1
+SCHEMA = 2
+"""2 named a plan by what all seeds have in common."""
+
 PLAN = "plan.json"
+LOCK_WAIT_S = 600.0
+"""How long another process may take to plan the same runs; in a leg, half the leg at most."""
 
 Measure = Callable[[RunSpec], Rates]
 """Runs the calibration of one spec, in a process of its own."""
@@ -32,7 +37,10 @@ Measure = Callable[[RunSpec], Rates]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What was asked for. seconds: shared equally by the runs that train. tokens_per_s: given, or to be measured."""
+    """What was asked for. tokens_per_s: given, or to be measured.
+
+    seconds: shared equally by the entries that train. A share is the time of one run: every seed has all of it.
+    """
 
     seconds: float
     leg_s: float | None = None
@@ -51,46 +59,76 @@ def plan_specs(
     """The specs with every recipe planned into its share of the budget; those that train nothing as they are.
 
     counts: tokens per split, of the prepared data. A plan that stands in the store is followed as it is; otherwise
-    `measure` is asked, unless the rate was given, and the plan is kept. Raises BudgetError where the time is too
-    short, or a leg is too short for a piece of work that cannot be taken up halfway.
+    `measure` is asked, unless the rate was given, and the plan is kept. All seeds of an entry follow one plan, so that
+    they are the same recipe. Raises BudgetError where the time is too short, or a leg is too short for a piece of work
+    that cannot be taken up halfway; StoreError where another process is planning the same for too long.
     """
-    to_train = sum(spec.recipe is not None for spec in specs)
+    num_entries = len({spec.seedless_id for spec in specs if spec.recipe is not None})
     planned = []
     for spec in specs:
         if spec.recipe is None:
             planned.append(spec)
             continue
-        share = replace(wanted, seconds=wanted.seconds / to_train)
-        path = plan_path(store.root, spec, share)
-        found = read(path) if path.exists() else _made(spec, share, counts, measure)
-        _follows(found, spec, path)
+        share = replace(wanted, seconds=wanted.seconds / num_entries)
+        found = _plan_of(spec, share, counts, store, measure)
         _check_leg(budget.rates_from(found["rates"]), wanted.leg_s)
         becomes = replace(spec, recipe=found["recipe"], plan={k: v for k, v in found.items() if k != "recipe"})
-        write(path, found)
         write(store.run_folder(becomes.run_id) / PLAN, found)
         planned.append(becomes)
     return planned
 
 
+def install(plan: Mapping[str, Any], store: Store) -> None:
+    """Keep a plan that was made elsewhere, where the store has none of those runs and budget.
+
+    Raises BudgetError where the disk refuses, StoreError where another process plans the same for too long.
+    """
+    path = store.root / "plans" / file_name(plan)
+    with _alone(store, plan["of"], None):
+        if not path.exists():
+            write(path, plan)
+
+
+def _plan_of(spec: RunSpec, share: Budget, counts: Mapping[str, Any], store: Store, measure: Measure) -> dict[str, Any]:
+    """The plan that stands in the store, or else one that is made and kept while no other process can make one."""
+    path = plan_path(store.root, spec, share)
+    if not path.exists():
+        with _alone(store, spec.seedless_id, share.leg_s):
+            if not path.exists():
+                write(path, _made(spec, share, counts, measure))
+    found = read(path)
+    _follows(found, spec, path)
+    return found
+
+
+def _alone(store: Store, seedless_id: str, leg_s: float | None) -> AbstractContextManager[None]:
+    """Hold all plans of an entry: calibrations for two budgets would slow each other down."""
+    wait_s = LOCK_WAIT_S if leg_s is None else min(LOCK_WAIT_S, leg_s / 2)
+    return store.lock(seedless_id, wait_s=wait_s, doing="planning")
+
+
 def plan_path(results: Path, spec: RunSpec, share: Budget) -> Path:
-    """One file per run, seconds and given rate: another budget is another plan."""
-    return results / "plans" / _name(spec.run_id, share.seconds, share.tokens_per_s)
+    """One file for all seeds of a run, per seconds and given rate: another budget is another plan."""
+    return results / "plans" / _name(spec.seedless_id, share.seconds, share.tokens_per_s)
 
 
 def file_name(plan: Mapping[str, Any]) -> str:
     """The name under which `plan_path` looks for a plan."""
     rates = budget.rates_from(plan["rates"])
     rate = rates.train_tokens_per_s if rates.source == budget.GIVEN else None
-    return _name(plan["of_run"], plan["asked_seconds"], rate)
+    return _name(plan["of"], plan["asked_seconds"], rate)
 
 
-def _name(run_id: str, seconds: float, rate: float | None) -> str:
-    return f"{run_id}-{seconds:g}s{'' if rate is None else f'-at-{rate:g}'}.json"
+def _name(seedless_id: str, seconds: float, rate: float | None) -> str:
+    return f"{seedless_id}-{seconds:g}s{'' if rate is None else f'-at-{rate:g}'}.json"
 
 
 def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
     assert spec.recipe is not None
     recipe = TypeAdapter(Recipe).validate_json(json.dumps(dict(spec.recipe)), strict=True)
+    where = f"{spec.label.suite}, entry {spec.label.entry}"
+    with _said_of(where):
+        budget.epoch_tokens(recipe, counts["train"])
     if share.tokens_per_s is None:
         rates = measure(spec)
     else:
@@ -98,19 +136,26 @@ def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Meas
     _check_leg(rates, share.leg_s)
     legs = 1 if share.leg_s is None else max(1, -int(-share.seconds // share.leg_s))
     asked = Asked(seconds=share.seconds, legs=legs, checkpoint_every_s=spec.checkpoint_every_s)
-    try:
+    with _said_of(where):
         fitted = budget.fit(recipe, counts["train"], asked, rates)
-    except BudgetError as error:
-        raise BudgetError(f"{spec.label.suite}, entry {spec.label.entry}: {error}") from None
     scaled = dict(spec.recipe) if fitted.recipe == recipe else as_json(fitted.recipe)
     return {
         "schema": SCHEMA,
-        "of_run": spec.run_id,
+        "of": spec.seedless_id,
         "of_recipe": content_hash(spec.recipe),
         "code": dict(code.installed()),
         **budget.to_json(fitted, recipe, asked, rates),
         "recipe": scaled,
     }
+
+
+@contextmanager
+def _said_of(where: str) -> Iterator[None]:
+    """Put before a BudgetError what it is of."""
+    try:
+        yield
+    except BudgetError as error:
+        raise BudgetError(f"{where}: {error}") from None
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -121,7 +166,7 @@ def read(path: Path) -> dict[str, Any]:
             raise ValueError(f"schema {found['schema']!r}")
         TypeAdapter(Recipe).validate_json(json.dumps(found["recipe"]), strict=True)
         budget.rates_from(found["rates"])
-        for key in ("of_run", "of_recipe", "asked_seconds", "scaled", "original"):
+        for key in ("of", "of_recipe", "asked_seconds", "scaled", "original"):
             found[key]
     except (OSError, ValueError, TypeError, KeyError) as error:
         what = " ".join(str(error).split())[:200]
@@ -159,8 +204,8 @@ def _epochs(points: Sequence[int]) -> str:
 
 
 def _follows(plan: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
-    if (plan["of_run"], plan["of_recipe"]) != (spec.run_id, content_hash(spec.recipe)):
-        raise BudgetError(f"{path}: is the plan of {plan['of_run']}, not of {spec.run_id}; delete it to plan anew")
+    if (plan["of"], plan["of_recipe"]) != (spec.seedless_id, content_hash(spec.recipe)):
+        raise BudgetError(f"{path}: is the plan of {plan['of']}, not of {spec.seedless_id}; delete it to plan anew")
 
 
 def _check_leg(rates: Rates, leg_s: float | None) -> None:

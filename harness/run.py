@@ -31,11 +31,14 @@ STOP_GRACE_S = 60.0
 
 
 class SuiteInterrupted(Exception):  # noqa: N818 - a request that was granted, not an error
-    """The user asked to stop, or the leg is over. `saved`: whether the run in progress can be taken up again."""
+    """The user asked to stop, or the leg is over. `saved`: whether the run in progress can be taken up again.
 
-    def __init__(self, run_id: str, *, saved: bool, leg_over: bool = False) -> None:
+    measuring: the entry whose speed was being measured, where no run was in progress yet.
+    """
+
+    def __init__(self, run_id: str, *, saved: bool, leg_over: bool = False, measuring: str | None = None) -> None:
         super().__init__(run_id)
-        self.run_id, self.saved, self.leg_over = run_id, saved, leg_over
+        self.run_id, self.saved, self.leg_over, self.measuring = run_id, saved, leg_over, measuring
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,10 +154,10 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
 def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float, leg: Leg | None = None) -> dict[str, Any]:
     """Rates of one run on this machine, as `harness.calibration` measures them in about `seconds` per part.
 
-    Raises BudgetError with the worker's last words where it could not, SuiteInterrupted on Ctrl-C or SIGTERM and where
-    the leg ends first.
+    The caller holds `spec.seedless_id`, in whose folder it is done. Raises BudgetError with the worker's last words
+    where it could not, SuiteInterrupted on Ctrl-C or SIGTERM and where the leg ends first: nothing is kept then.
     """
-    folder = store.run_folder(spec.run_id)
+    folder = store.run_folder(spec.seedless_id)
     folder.mkdir(parents=True, exist_ok=True)
     last_words: deque[str] = deque(maxlen=40)
     rates: dict[str, Any] = {}
@@ -165,13 +168,17 @@ def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float, leg: 
 
     left_s = None if leg is None else leg.left_s()
     job = Job(spec, prepared, store.root, code.installed(), sensors=False, left_s=left_s, calibrate_s=seconds)
-    with _sigterm_as_interrupt():
-        returncode, _ = _talk(job, folder / "calibration.log", last_words, on_event)
+    entry = spec.label.entry
+    try:
+        with _sigterm_as_interrupt():
+            returncode, _ = _talk(job, folder / "calibration.log", last_words, on_event)
+    except SuiteInterrupted:
+        raise SuiteInterrupted(spec.run_id, saved=False, measuring=entry) from None
     if returncode == EXIT_INTERRUPTED:
-        raise SuiteInterrupted(spec.run_id, saved=True, leg_over=leg is not None)
+        raise SuiteInterrupted(spec.run_id, saved=False, leg_over=leg is not None, measuring=entry)
     if not rates:
         said = next((line for line in reversed(last_words) if line.strip()), f"it ended with status {returncode}")
-        raise BudgetError(f"{spec.label.entry}: its speed could not be measured: {said.strip()}"[:500])
+        raise BudgetError(f"{entry}: its speed could not be measured: {said.strip()}"[:500])
     return rates
 
 

@@ -134,8 +134,11 @@ class Store:
                 raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
 
     @contextmanager
-    def lock(self, run_id: str) -> Iterator[None]:
-        """Hold a run for this process. Raises StoreError at once where another process holds it."""
+    def lock(self, run_id: str, *, wait_s: float = 0.0, doing: str = "running") -> Iterator[None]:
+        """Hold a run for this process. Raises StoreError where another process holds it for longer than `wait_s`.
+
+        doing: what the other process is told to be doing.
+        """
         from filelock import FileLock, Timeout
 
         folder = self.run_folder(run_id)
@@ -143,10 +146,10 @@ class Store:
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                held.acquire(timeout=0)
+                held.acquire(timeout=wait_s)
             except Timeout as error:
                 raise StoreError(
-                    f"another process is running {run_id} in {self.root}; wait for it, or name another results folder"
+                    f"another process is {doing} {run_id} in {self.root}; wait for it, or name another results folder"
                 ) from error
         try:
             yield

@@ -25,6 +25,7 @@ from harness.averaging import (
     non_monotone,
     restore_gradients,
 )
+from harness.best import Best
 from harness.data.batch import epoch_over, next_window, to_streams
 from harness.errors import CheckpointError
 from harness.graph import GraphStep
@@ -87,6 +88,7 @@ class Trainer:
     ) -> None:
         assert isinstance(model, torch.nn.Module)
         self.model, self.module = model, model
+        self.best = Best(folder / "best")
         self.corpus, self.recipe, self.folder, self.identity = corpus, recipe, folder, identity
         self.checkpoint_every_s, self.hooks = checkpoint_every_s, hooks or Hooks()
         self.speed = speed or Speed()
@@ -149,6 +151,7 @@ class Trainer:
             raise CheckpointError(f"{folder} belongs to another run or was written by other code")
         checkpoint.load_into(self.module, checkpoint.load_group(folder, index, "model"), folder)
         self.progress = Progress(**index["progress"])
+        self.best.restore(index["best"])
         if self.progress.is_averaging:
             self._average()
         load_state(self.optimizer, checkpoint.load_group(folder, index, "optimizer"))
@@ -185,8 +188,10 @@ class Trainer:
             "trained_by": getattr(self.module, "trained_by", None),
             "nll_looked_at": self.nll_looked_at,
             "tokens_looked_at": self.tokens_looked_at,
+            "best": self.best.index,
         }
         checkpoint.save(self.folder / "resume", groups, meta)
+        self.best.is_saved()
 
     def fit(self) -> Progress:
         """Train to the recipe's end; the kept model lies in `folder/best`."""
@@ -272,7 +277,7 @@ class Trainer:
         progress = self.progress
         if self.recipe.finetune is None or progress.stage == FINETUNE:
             return False
-        best = self.folder / "best"
+        best = self.best.folder
         checkpoint.load_into(self.module, checkpoint.load_group(best, checkpoint.read_index(best), "model"), best)
         progress.stage, progress.stage_epoch, progress.row, progress.done = FINETUNE, progress.epoch, 0, False
         self.state = self.model.initial_state(self.recipe.batch)
@@ -350,4 +355,4 @@ class Trainer:
             "step": self.progress.step,
             "epoch": self.progress.epoch,
         }
-        checkpoint.save(self.folder / "best", {"model": self.module.state_dict()}, meta)
+        self.best.keep(self.module.state_dict(), meta)

@@ -73,6 +73,8 @@ class Tally:
 class EvaluationProtocol:
     """How a split becomes a Tally. `exact`, `official` and `streams` are built in `evaluate`.
 
+    As it was asked for; that of a Score says what was done, which a short split may cut (`evaluate.allowed_by`).
+
     num_streams: text columns scored side by side. warmup: tokens each stream but the first reads
     before its first scored target. window: tokens per forward pass. targets, denominator: in words.
     """
@@ -204,8 +206,16 @@ class RunSpec:
     @property
     def run_id(self) -> str:
         """Readable name and hash: `ptb-char-awd-lstm-s1-0f3a9c12d4`."""
+        return self._named(f"-s{self.seed}", self.identity)
+
+    @property
+    def seedless_id(self) -> str:
+        """Name and hash of what the runs of all seeds have in common: `ptb-char-awd-lstm-61b0a9d2c7`."""
+        return self._named("", {key: value for key, value in self.identity.items() if key != "seed"})
+
+    def _named(self, mark: str, identity: Mapping[str, Any]) -> str:
         name = str(self.dataset_identity.get("name", "data"))
-        return f"{name}-{self.model['builder']}-s{self.seed}-{content_hash(self.identity)[:10]}"
+        return f"{name}-{self.model['builder']}{mark}-{content_hash(identity)[:10]}"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -22,12 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness import legs
 from harness.errors import HarnessError, SuiteError
-from harness.partial import SCORES, KeptScores
+from harness.partial import SCORES, KeptScores, forget
 from harness.types import RunRecord, RunSpec, content_hash
 
 if TYPE_CHECKING:
     from harness.meter import Meter
     from harness.recipe import Recipe
+    from harness.store import Store
     from harness.train import Progress, Trainer
     from harness.types import Score
 
@@ -93,17 +94,27 @@ def main() -> int:
 
     store = Store(job.results)
     if job.calibrate_s is not None:
-        return _calibrate(job, store.run_folder(job.spec.run_id) / "calibration", emit, stop)
+        return _calibrate(job, store.run_folder(job.spec.seedless_id) / "calibration", emit, stop)
     try:
         record = run(job, store.run_folder(job.spec.run_id), emit, stop)
     except Interrupted as reason:
         emit({"event": "interrupted", "where": str(reason)})
         return EXIT_INTERRUPTED
-    store.write(record)
+    keep(record, store)
     for problem in store.problems:
         emit({"event": "problem", "text": problem})
     emit({"event": "record", "status": record.status, "error": record.error})
     return 0
+
+
+def keep(record: RunRecord, store: Store) -> None:
+    """Write the record, and only then forget the scores that waited for it; a run that is tried again still has them.
+
+    Raises StoreError where the record cannot be written.
+    """
+    store.write(record)
+    if record.status != "failed":
+        forget(store.run_folder(record.run_id) / "checkpoints" / SCORES)
 
 
 def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
@@ -190,7 +201,6 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, met
     with meter.phase("evaluate"):
         kept = KeptScores(folder / "checkpoints" / SCORES, _scored_thing(record))
         record.scores = _evaluate(spec, model, corpus, kept, emit, stop)
-        kept.forget()
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
         if spec.recipe is not None:

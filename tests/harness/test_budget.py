@@ -83,6 +83,15 @@ def test_too_short_a_time_is_refused_with_what_would_do(changes: dict[str, Any],
         assert fit(recipe(**changes), TRAIN_TOKENS, Asked(seconds=enough), rates()).factor < 1
 
 
+@pytest.mark.parametrize("num_tokens", [1, 9, 10, 19, 29])
+@pytest.mark.parametrize("length", [{}, {"epochs": None, "tokens": 5_000, "decay_at": ()}], ids=["epochs", "tokens"])
+def test_a_text_too_short_for_the_streams_is_refused_as_the_dry_run_says_it(
+    num_tokens: int, length: dict[str, Any]
+) -> None:
+    with pytest.raises(BudgetError, match=r"the training split is too short for 10 streams: [0-2] rows"):
+        fit(recipe(**length), num_tokens, Asked(seconds=1000), rates())
+
+
 def test_a_given_rate_needs_no_measuring_and_keeps_a_tenth_for_scoring() -> None:
     found = budget.given(500.0, 1000.0, 5_000)
     assert (found.source, found.validation_s, found.scoring_s, found.spent_s) == ("given", 10.0, 100.0, 0.0)

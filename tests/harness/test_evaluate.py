@@ -61,7 +61,25 @@ def test_streams_score_the_same_targets_whatever_the_shape(
         oracle += math.fsum(brute_force_nll(model, piece)[start - first :])
     assert scored.tally.num_targets == num_tokens - 1
     assert scored.tally.nll_nats == pytest.approx(oracle, rel=1e-10)
+    said = evaluate.to_score(scored, "test", evaluate.streams(num_streams, warmup, window), (), 0.0).protocol
+    starts = range(0, num_tokens - 1, per_stream)
+    read = min(warmup, per_stream) if len(starts) > 1 else 0
+    assert said == evaluate.streams(len(starts), read, window), "what was done and not what was asked"
+    again = evaluate.score(model, ids, said)
+    assert again == scored, "the numbers recorded are enough to repeat it"
     assert math.fsum(scored.block_nll_nats) == pytest.approx(oracle, rel=1e-10)
+
+
+def test_a_split_too_short_for_what_was_asked_is_scored_and_recorded_as_it_was_cut(leaky: Leaky) -> None:
+    ids = np.arange(21).astype(np.uint8) % 7
+    evaluation = Evaluation(protocols=("streams", "official", "exact"), splits=("test",), streams=64, warmup=512)
+    found = evaluate.score_splits(leaky, {"test": ids}, evaluation, ("bpc",))
+    assert [(each.protocol.num_streams, each.protocol.warmup) for each in found] == [(20, 1), (1, 0), (1, 0)]
+    seven = evaluate.streams(7, 2, 16)
+    scored = evaluate.score(leaky, ids, seven)
+    # Pieces of three: the seventh stream owns targets 19 and 20. In fifteen streams the last five would own none.
+    assert evaluate.to_score(scored, "test", seven, (), 0.0).protocol == seven
+    assert evaluate.allowed_by(20, evaluate.streams(15, 0, 16)).num_streams == 10
 
 
 def test_enough_warmup_brings_streams_to_exact(leaky: Leaky, ids: np.ndarray) -> None:

@@ -23,6 +23,20 @@ def test_a_leg_keeps_a_reserve_and_a_short_one_a_smaller() -> None:
     assert short.left_s() == -1
 
 
+@pytest.mark.parametrize("gone_s", [0.0, 7.0])
+@pytest.mark.parametrize("wanted_s", [1.0, 19.0, 20.0, 300.0])
+def test_a_leg_that_would_have_been_enough_is_no_longer_than_it_has_to_be(gone_s: float, wanted_s: float) -> None:
+    clock = Clock()
+    leg = Leg(10, now=clock)
+    clock.now += gone_s
+    enough_s = leg.enough_s(wanted_s)
+    for longer_s, holds in ((0.001, True), (-0.001, False)):
+        clock.now = 100.0
+        other = Leg(enough_s + longer_s, now=clock)
+        clock.now += gone_s
+        assert (other.left_s() >= wanted_s) == holds
+
+
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
 def test_a_leg_of_no_length_is_refused(seconds: float) -> None:
     with pytest.raises(BudgetError, match="positive seconds"):

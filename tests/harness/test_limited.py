@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from harness import carried, code, data
+from harness import carried, checkpoint, code, data, limited
+from harness import run as run_room
+from harness.best import Best
 from harness.errors import BudgetError, CheckpointError
 from harness.limited import Limits, prepare
 from harness.run import SuiteInterrupted
@@ -22,7 +25,7 @@ from harness.store import Store
 from harness.suite import load, resolve
 from harness.train import Interrupted
 from harness.types import RunRecord, RunSpec
-from harness.worker import Job, run
+from harness.worker import Job, keep, run
 
 SUITE = """
 suite: small
@@ -38,6 +41,8 @@ entries:
        validation: {streams: 4, window: 100}}
 evaluation: {window: 100}
 """
+RATES = {"source": "measured", "train_tokens_per_s": 1500.0, "validation_s": 0.5, "scoring_s": 1.0,
+         "longest_piece_s": 0.5, "start_s": 0.5, "save_s": 0.1}  # fmt: skip
 BUDGET = ("--time-budget", "20", "--tokens-per-s", "1500")
 TIMES = ("seconds", "started_at", "attempts", "costs", "traces", "tokens_per_s", "train_seconds", "validation_seconds")
 
@@ -73,7 +78,7 @@ def leg(spec: RunSpec, prepared: Path, results: Path, asked: int) -> RunRecord |
         )
     except Interrupted:
         return None
-    store.write(record)
+    keep(record, store)
     return record
 
 
@@ -157,6 +162,39 @@ def test_scores_of_a_leg_that_ended_between_two_splits_are_not_taken_again(
     assert not list(results.glob("runs/*/checkpoints/scores.json"))
 
 
+def test_scores_are_kept_until_the_record_holds_them(
+    suite: Path, tmp_path: Path, whole: tuple[Path, RunRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A leg that ends while kernels are timed, or a try that fails there, leaves them to the next."""
+    from harness import evaluate, worker
+
+    results = tmp_path / "results"
+    spec, prepared = planned(suite, results)
+    scored: list[str] = []
+    score, ends = evaluate.score_splits, [Interrupted("timing"), RuntimeError("no such kernel")]
+
+    def watched(model: Any, splits: Any, evaluation: Any, *rest: Any, **options: Any) -> Any:
+        scored.extend(evaluation.splits)
+        return score(model, splits, evaluation, *rest, **options)
+
+    def time_kernels(*_: Any) -> list[Any]:
+        if ends:
+            raise ends.pop(0)
+        return []
+
+    monkeypatch.setattr(evaluate, "score_splits", watched)
+    monkeypatch.setattr(worker, "_time_kernels", time_kernels)
+    assert leg(spec, prepared, results, 10**9) is None
+    failed = leg(spec, prepared, results, 10**9)
+    assert failed is not None
+    assert failed.status == "failed"
+    record = leg(spec, prepared, results, 10**9)
+    assert scored == ["valid", "test"]
+    assert record is not None
+    assert plain(record) == plain(whole[1])
+    assert not list(results.glob("runs/*/checkpoints/scores.json"))
+
+
 def test_checkpoints_carried_elsewhere_go_on_there(suite: Path, tmp_path: Path, whole: tuple[Path, RunRecord]) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     spec, prepared = planned(suite, here)
@@ -169,6 +207,20 @@ def test_checkpoints_carried_elsewhere_go_on_there(suite: Path, tmp_path: Path, 
     assert record is not None
     assert plain(record) == plain(whole[1])
     assert [attempt["status"] for attempt in record.attempts] == ["interrupted", "finished"]
+
+
+def test_of_a_killed_runs_models_the_one_its_checkpoint_names_is_carried(suite: Path, tmp_path: Path) -> None:
+    spec, prepared = planned(suite, tmp_path / "here")
+    assert leg(spec, prepared, tmp_path / "here", 110) is None
+    folder = Store(tmp_path / "here").run_folder(spec.run_id)
+    named = checkpoint.read_index(folder / "checkpoints" / "best")
+    best = Best(folder / "checkpoints" / "best")
+    best.restore(named)
+    best.keep({"weight": torch.zeros(1)}, {"step": 10**6})
+    carried.take_up(folder, [spec], Store(tmp_path / "there"))
+    there = Store(tmp_path / "there").run_folder(spec.run_id) / "checkpoints" / "best"
+    assert checkpoint.read_index(there) == named
+    assert checkpoint.load_group(there, named, "model")
 
 
 def test_a_carried_checkpoint_of_another_spec_or_code_is_refused_by_name(suite: Path, tmp_path: Path) -> None:
@@ -246,16 +298,84 @@ def test_real_legs_one_of_them_killed_end_with_the_bits_of_the_uninterrupted_run
     assert ours == theirs
 
 
-@pytest.mark.slow
-def test_a_leg_ends_a_calibration_too(suite: Path, tmp_path: Path) -> None:
-    """Nothing has been planned then, and the next leg measures again."""
-    limits = Limits(time_budget_s=2000.0, leg_s=1.0)
+def measuring(suite: Path, results: Path, limits: Limits) -> list[RunSpec]:
     loaded = load(suite)
     prepared = data.prepare(loaded.dataset, base=suite.parent)
+    return prepare(resolve(loaded, device="cpu"), limits, prepared, Store(results), lambda text: None)
+
+
+def test_a_leg_that_cannot_hold_the_calibration_is_refused_before_it(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every leg would end in it, and the next begin it anew. One of the length that is named is taken."""
+    taken: list[RunSpec] = []
+
+    def measure(spec: RunSpec, *_: Any) -> dict[str, Any]:
+        taken.append(spec)
+        return {**RATES, "start_s": 0.1}
+
+    monkeypatch.setattr(limited, "calibrate", measure)
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=r"awd-lstm: a leg of 10 s is too short to measure its speed") as caught:
+            measuring(suite, tmp_path / "r", Limits(time_budget_s=5000.0, leg_s=10.0))
+    assert not taken
+    assert not (tmp_path / "r" / "plans").exists()
+    enough = float(str(caught.value).split("--leg at least ")[1].split(",")[0])
+    measuring(suite, tmp_path / "r", Limits(time_budget_s=5000.0, leg_s=enough))
+    assert len(taken) == 1
+
+
+@pytest.mark.parametrize(("measured_before", "ends_with"), [(0, BudgetError), (1, SuiteInterrupted)])
+def test_a_leg_that_ends_in_a_calibration_is_refused_unless_it_had_planned_something(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_before: int, ends_with: type[Exception]
+) -> None:
+    """The calibration takes longer than was foreseen: the second one here, where the first has come to an end."""
+    other = SUITE[SUITE.index("  awd-lstm:") : SUITE.index("evaluation:")].replace("awd-lstm:", "wide:", 1)
+    suite.write_text(SUITE.replace("evaluation:", other.replace("hidden: 12", "hidden: 13") + "evaluation:"))
+    ends = [False] * measured_before + [True]
+
+    def measure(spec: RunSpec, *_: Any) -> dict[str, Any]:
+        if ends.pop(0):
+            raise SuiteInterrupted(spec.run_id, saved=False, leg_over=True, measuring=spec.label.entry)
+        return {**RATES, "start_s": 0.1}
+
+    monkeypatch.setattr(limited, "calibrate", measure)
+    limits = Limits(time_budget_s=2000.0, leg_s=300.0)
+    with pytest.raises(ends_with) as caught:
+        measuring(suite, tmp_path / "r", limits)
+    assert len(list(tmp_path.glob("r/plans/*.json"))) == measured_before
+    if isinstance(caught.value, SuiteInterrupted):
+        said = limits.farewell(caught.value, Store(tmp_path / "r"))
+        assert said.startswith("harness: the leg of 300 s is over; how fast wide goes was not measured to the end")
+
+
+def test_a_calibration_that_is_stopped_claims_to_have_saved_nothing(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C: the worker ends as if it had saved, since it ended on request."""
+
+    def interrupted(job: Job, *_: Any) -> Any:
+        raise SuiteInterrupted(job.spec.run_id, saved=True)
+
+    monkeypatch.setattr(run_room, "_talk", interrupted)
+    limits = Limits(time_budget_s=2000.0)
     with pytest.raises(SuiteInterrupted) as caught:
-        prepare(resolve(loaded, device="cpu"), limits, prepared, Store(tmp_path / "r"), lambda text: None)
-    assert caught.value.leg_over
-    assert "the leg of 1 s is over" in limits.farewell(caught.value, Store(tmp_path / "r"))
+        measuring(suite, tmp_path / "r", limits)
+    assert not caught.value.saved
+    said = limits.farewell(caught.value, Store(tmp_path / "r"))
+    assert "is saved" not in said
+    assert said.startswith(
+        "harness: stopped; how fast awd-lstm goes was not measured to the end, nothing is kept of it"
+    )
+
+
+@pytest.mark.slow
+def test_a_real_leg_that_ends_in_a_calibration_is_an_error_and_no_interruption(suite: Path, tmp_path: Path) -> None:
+    """Long enough for what is foreseen to begin, and ended by the clock while training is watched."""
+    process = start(suite, tmp_path / "r", "--time-budget", "2000", "--leg", "17", "--set", "recipe.epochs=100000")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "awd-lstm: a leg of 17 s is too short to measure its speed" in err.strip().splitlines()[-1]
     assert not (tmp_path / "r" / "plans").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from harness import planning
 from harness.budget import Rates
-from harness.errors import BudgetError
+from harness.errors import BudgetError, StoreError
 from harness.planning import Budget, plan_path, plan_specs
 from harness.store import Store
 from harness.suite import load, resolve
@@ -48,11 +49,14 @@ def measured(spec: RunSpec) -> Rates:
     )  # fmt: skip
 
 
-def test_the_budget_is_shared_by_the_runs_that_train(specs: list[RunSpec], tmp_path: Path) -> None:
+def test_the_budget_is_shared_by_the_entries_that_train_and_not_by_their_seeds(tmp_path: Path) -> None:
     wanted = Budget(seconds=200, tokens_per_s=4000)
+    other = SUITE[SUITE.index("  qrnn:") :].replace("qrnn:", "wide:", 1).replace("hidden: 8", "hidden: 9")
+    (tmp_path / "two.yaml").write_text(SUITE + other)
+    specs = resolve(load(tmp_path / "two.yaml"), device="cpu")
     oracle, *trained = plan_specs(specs, wanted, COUNTS, Store(tmp_path / "results"), never)
     assert oracle == specs[0]
-    assert [spec.seed for spec in trained] == [1, 2]
+    assert [(spec.label.entry, spec.seed) for spec in trained] == [("qrnn", 1), ("qrnn", 2), ("wide", 1), ("wide", 2)]
     for spec in trained:
         assert spec.plan is not None
         assert spec.recipe is not None
@@ -89,6 +93,64 @@ def test_it_is_measured_once_and_every_leg_follows_the_same_plan(specs: list[Run
     beside = planning.read(store.run_folder(first[0].run_id) / planning.PLAN)
     assert beside == planning.read(plan_path(store.root, specs[1], Budget(seconds=60)))
     assert planning.file_name(beside) == plan_path(store.root, specs[1], Budget(seconds=60)).name
+
+
+def test_all_seeds_are_measured_once_and_follow_one_recipe(specs: list[RunSpec], tmp_path: Path) -> None:
+    """However they come: together, or one by one under the same budget. Their own measurements would differ."""
+    store, asked = Store(tmp_path / "results"), []
+
+    def measure(spec: RunSpec) -> Rates:
+        asked.append(spec.seed)
+        return replace(measured(spec), train_tokens_per_s=4000.0 * spec.seed)
+
+    first, second = plan_specs(specs[1:], Budget(seconds=60), COUNTS, store, measure)
+    assert asked == [1]
+    assert first.recipe == second.recipe != specs[1].recipe
+    assert first.quality_identity == second.quality_identity
+    assert first.run_id != second.run_id
+    third = replace(specs[1], seed=3)
+    [alone] = plan_specs([third], Budget(seconds=60), COUNTS, store, never)
+    assert alone.recipe == first.recipe
+    assert alone.plan == first.plan
+
+
+def test_two_processes_that_plan_the_same_make_one_plan(specs: list[RunSpec], tmp_path: Path) -> None:
+    """The second, of another seed here, waits for the first's measuring and follows what came of it."""
+    root, slow, found = tmp_path / "results", threading.Event(), []
+    holding = threading.Event()
+
+    def measure(spec: RunSpec) -> Rates:
+        holding.set()
+        assert slow.wait(30)
+        return measured(spec)
+
+    def plan(spec: RunSpec, by: Any) -> None:
+        found.extend(plan_specs([spec], Budget(seconds=60), COUNTS, Store(root), by))
+
+    threads = [threading.Thread(target=plan, args=(spec, by)) for spec, by in ((specs[1], measure), (specs[2], never))]
+    threads[0].start()
+    assert holding.wait(30)
+    threads[1].start()
+    threads[1].join(0.3)
+    assert not found, "both are still at it"
+    slow.set()
+    for thread in threads:
+        thread.join(30)
+    assert [spec.plan for spec in found] == [found[0].plan] * 2
+    assert len(list(root.glob("plans/*.json"))) == 1
+
+
+def test_a_leg_does_not_wait_for_another_process_for_ever(specs: list[RunSpec], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    with store.lock(specs[1].seedless_id), pytest.raises(StoreError, match="another process is planning markov-qrnn-"):
+        plan_specs(specs[1:2], Budget(seconds=60, leg_s=0.2), COUNTS, store, never)
+
+
+def test_a_text_that_no_epoch_fits_in_is_refused_before_anything_is_measured(
+    specs: list[RunSpec], tmp_path: Path
+) -> None:
+    with pytest.raises(BudgetError, match="small, entry qrnn: the training split is too short for 8 streams: 1 rows"):
+        plan_specs(specs[1:2], Budget(seconds=60), {**COUNTS, "train": 15}, Store(tmp_path), never)
 
 
 def test_another_budget_or_rate_is_another_plan(specs: list[RunSpec], tmp_path: Path) -> None:
@@ -134,10 +196,11 @@ def test_a_damaged_plan_is_one_line_that_says_what_to_do(specs: list[RunSpec], t
 
 def test_a_plan_of_another_run_is_refused(specs: list[RunSpec], tmp_path: Path) -> None:
     store, wanted = Store(tmp_path / "results"), Budget(seconds=60)
+    other = replace(specs[1], dtype="float64")
     plan_specs(specs[1:2], wanted, COUNTS, store, measured)
-    plan_path(store.root, specs[1], wanted).rename(plan_path(store.root, specs[2], wanted))
-    with pytest.raises(BudgetError, match=r"is the plan of markov-qrnn-s1-.*, not of markov-qrnn-s2-"):
-        plan_specs(specs[2:3], wanted, COUNTS, store, never)
+    plan_path(store.root, specs[1], wanted).rename(plan_path(store.root, other, wanted))
+    with pytest.raises(BudgetError, match=rf"is the plan of {specs[1].seedless_id}, not of {other.seedless_id}"):
+        plan_specs([other], wanted, COUNTS, store, never)
 
 
 @pytest.mark.parametrize("changes", [{"seconds": 0}, {"seconds": 5, "leg_s": -1}, {"seconds": 5, "tokens_per_s": 0}])
