@@ -110,7 +110,7 @@ def _of_text(model: Kept, request: Request) -> _Target:
     encoded = Tokens.of(model.vocabulary, model.unit).encode_file(path, unknown=request.unknown)
     text = {
         "file": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": encoded.sha256,
         "tokens": len(encoded.ids),
         "reading": encoded.reading,
         "unknown": request.unknown,
@@ -139,6 +139,7 @@ def _answer(request: Request, model: Kept, target: _Target, score: Score) -> dic
         "std_errors": {name: finite_or_none(value) for name, value in score.std_errors.items()},
         "device": request.device,
         "dtype": model.dtype,
+        "weights_dtype": model.weights_dtype,
         "seconds": score.seconds,
         "code": code.installed(),
     }
