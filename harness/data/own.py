@@ -71,11 +71,17 @@ def identity(config: Own, files: Mapping[str, Path]) -> dict[str, Any]:
         "name": name_of(config),
         **order,
         **({"unit": "char"} if unit_of(config) == "char" and isinstance(config, OwnWords) else {}),
+        **({"line_ends": "returns"} if _is_cut_at_returns(config, files) else {}),
         "kind": config.kind,
         "preparation": VERSION,
         "fractions": list(config.fractions) if config.fractions is not None else None,
         "sha256": {role: digests(path)["sha256"] for role, path in files.items()},
     }
+
+
+def _is_cut_at_returns(config: Own, files: Mapping[str, Path]) -> bool:
+    """Whether fractions count lines that an earlier rule, of line feeds alone, did not: such runs have other names."""
+    return isinstance(config, OwnWords) and config.fractions is not None and words.has_lone_returns(files["file"])
 
 
 def encode(config: Own, files: Mapping[str, Path], scratch: Path) -> Encoding:
