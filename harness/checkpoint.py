@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 INDEX = "checkpoint.json"
 SCHEMA = 1
 VOCABULARY = "vocabulary"
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+"""What weights may be stored in."""
+
 MAX_INLINE_TOKENS = 1024
 """A longer vocabulary has a file of its own: the index stays short enough to be read by eye, and quick to replace."""
 
@@ -69,14 +73,12 @@ def save(
 def read_index(folder: Path) -> dict[str, Any]:
     """The checkpoint's JSON. Raises CheckpointError naming the file and what is wrong with it."""
     path = folder / INDEX
-    if not path.is_file():
+    try:
+        index = _read_json(path)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise CheckpointError(
             f"{folder} is not a checkpoint: it holds no {INDEX}. A finished run keeps its model under checkpoints/best"
-        )
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        ) from None
     if not isinstance(index, dict) or not isinstance(index.get("files"), dict):
         raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
     if index.get("schema") != SCHEMA:
@@ -94,18 +96,18 @@ def read_index(folder: Path) -> dict[str, Any]:
 def vocabulary(folder: Path, index: Mapping[str, Any]) -> list[str]:
     """The text of every token, from the index or the file it names; empty where the checkpoint has none.
 
-    Raises CheckpointError where the file is missing, damaged or no list of text.
+    Raises CheckpointError where the file is missing, damaged or no list of texts that differ.
     """
     words = index.get(VOCABULARY, [])
     where = folder / INDEX
     if VOCABULARY in index["files"]:
         where = _checked(folder, index["files"][VOCABULARY])
-        try:
-            words = json.loads(where.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{where} cannot be read: {error}") from error
+        words = _read_json(where)
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise CheckpointError(f"{where} holds no vocabulary: a list of text was expected")
+    if len(set(words)) != len(words):
+        twice = next(word for word, count in Counter(words).items() if count > 1)
+        raise CheckpointError(f"{where} holds no vocabulary: {twice[:40]!r} stands in it twice")
     return words
 
 
@@ -119,9 +121,40 @@ def fingerprint(folder: Path) -> str:
 
 
 def precision(index: Mapping[str, Any]) -> str:
-    """The dtype the weights were stored in: 16 bits where they were exported so, though they are read as float32."""
+    """The dtype the weights were stored in: 16 bits where they were exported so, though they are read as float32.
+
+    Raises CheckpointError for one that weights are never stored in.
+    """
     entry = index["files"].get("model", {})
-    return str(entry["dtype"] if shards.is_sharded(entry) else index.get("dtype", "float32"))
+    dtype = entry["dtype"] if shards.is_sharded(entry) else index.get("dtype", "float32")
+    if dtype not in DTYPES:
+        raise CheckpointError(f"its {INDEX} says dtype {dtype!r}; weights are stored as {', '.join(DTYPES)}")
+    return str(dtype)
+
+
+def num_bytes(folder: Path, index: Mapping[str, Any], group: str) -> int:
+    """The size of a group's files, whatever is in them. Raises CheckpointError where one is missing."""
+    entry = _entry(folder, index, group)
+    return sum(_size(folder, each) for each in (entry["shards"] if shards.is_sharded(entry) else [entry]))
+
+
+def shapes(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor of a group as a file's header or the index says it: no number is read.
+
+    Raises CheckpointError where the file is missing or none of safetensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    entry = _entry(folder, index, group)
+    if shards.is_sharded(entry):
+        return {name: tuple(shape) for name, shape in entry["shapes"].items()}
+    _size(folder, entry)
+    path = folder / Path(entry["file"]).name
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
 def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, torch.Tensor]:
@@ -129,9 +162,7 @@ def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    entry = index["files"].get(group)
-    if entry is None:
-        raise CheckpointError(f"{folder / INDEX} names no {group} file")
+    entry = _entry(folder, index, group)
     if shards.is_sharded(entry):
         return shards.load(folder, entry)
     path = _checked(folder, entry)
@@ -143,18 +174,24 @@ def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, 
 
 def load_into(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
     """Copy weights into a model. Raises CheckpointError listing the first name or shape that does not fit."""
-    own = module.state_dict()
-    for name, tensor in own.items():
-        if name not in tensors:
+    check_shapes(
+        {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()},
+        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
+        where,
+    )
+    module.load_state_dict(dict(tensors))
+
+
+def check_shapes(own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: Path) -> None:
+    """Raise CheckpointError naming the first of a model's tensors that a checkpoint has not, or has otherwise."""
+    for name, shape in own.items():
+        if name not in found:
             raise CheckpointError(f"{where}: the checkpoint lacks {name!r}, which the model has")
-        if tensors[name].shape != tensor.shape:
-            raise CheckpointError(
-                f"{where}: {name!r} has shape {tuple(tensors[name].shape)}, the model's is {tuple(tensor.shape)}"
-            )
-    unknown = sorted(set(tensors) - set(own))
+        if found[name] != shape:
+            raise CheckpointError(f"{where}: {name!r} has shape {found[name]}, the model's is {shape}")
+    unknown = sorted(set(found) - set(own))
     if unknown:
         raise CheckpointError(f"{where}: the checkpoint holds {unknown[0]!r}, which the model does not have")
-    module.load_state_dict(dict(tensors))
 
 
 def flatten_state(state: State, prefix: str = "carried") -> dict[str, torch.Tensor]:
@@ -184,15 +221,53 @@ def _write_vocabulary(folder: Path, words: Sequence[str]) -> dict[str, str]:
     return {"file": name, "sha256": checksum}
 
 
+def _read_json(path: Path) -> Any:
+    """Raises CheckpointError for what is not JSON; FileNotFoundError and its like as they are."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except RecursionError:
+        raise CheckpointError(f"{path} cannot be read: its lists and objects are nested too deeply") from None
+
+
+def _entry(folder: Path, index: Mapping[str, Any], group: str) -> Mapping[str, Any]:
+    entry = index["files"].get(group)
+    if entry is None:
+        raise CheckpointError(f"{folder / INDEX} names no {group} file")
+    found: Mapping[str, Any] = entry
+    return found
+
+
+def _size(folder: Path, entry: Mapping[str, str]) -> int:
+    path = folder / Path(entry["file"]).name
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError) as error:
+        raise _unread(path, error) from None
+
+
 def _checked(folder: Path, entry: Mapping[str, str]) -> Path:
     """The file an entry of the index names, inside the folder, after its checksum held."""
     path = folder / Path(entry["file"]).name
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing, though {INDEX} names it")
-    found = _sha256(path)
+    try:
+        found = _sha256(path)
+    except (OSError, ValueError) as error:
+        raise _unread(path, error) from None
     if found != entry["sha256"]:
         raise CheckpointError(f"{path} is damaged: sha256 is {found}, {INDEX} says {entry['sha256']}")
     return path
+
+
+def _unread(path: Path, error: OSError | ValueError) -> CheckpointError:
+    """What to say of a file that an index names; ValueError is that of a name with a NUL in it."""
+    if isinstance(error, FileNotFoundError | IsADirectoryError | ValueError):
+        return CheckpointError(f"{path} is missing, though {INDEX} names it")
+    return CheckpointError(f"{path} cannot be read: {error.strerror or error}")
 
 
 def _sha256(path: Path) -> str:

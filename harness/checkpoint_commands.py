@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from harness.options import FiniteRange, data_option, device_option, json_option
-
-if TYPE_CHECKING:
-    from harness.types import Corpus
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
@@ -43,7 +40,9 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 @click.option("--text", type=click.Path(path_type=Path), default=None, metavar="FILE",
               help="A file of tokens set apart by spaces, one <eos> per line.")  # fmt: skip
 @click.option("--unknown", metavar="TOKEN", default=None, help="With --text: what stands for unknown tokens.")
-@click.option("--protocol", type=click.Choice(["exact", "official", "streams"]), default="exact", show_default=True)
+@click.option("--protocol", type=click.Choice(["exact", "official", "streams"]), default="exact", show_default=True,
+              help="A static one; for the neural cache or dynamic evaluation give a suite's entry `checkpoint:` "
+                   "and the suite `evaluation: {adaptive: ...}`.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=None, help="With --protocol official: its batch size.")
 @click.option("--window", type=click.IntRange(1), default=None, help="Tokens per forward pass; changes no sum.")
 @device_option
@@ -72,10 +71,9 @@ def evaluate(
 
     room.read_index(checkpoint)  # a wrong path is told before any data is prepared
     chosen = devices.resolve(device)
-    corpus = _corpus(dataset, data_path) if dataset is not None else None
-    request = scoring.Request(
-        checkpoint=checkpoint, corpus=corpus, split=split or "test", text=text, device=chosen, **how
-    )
+    split = split or "test"
+    what = {"text": text} if dataset is None else _of_dataset(dataset, split, data_path)
+    request = scoring.Request(checkpoint=checkpoint, split=split, device=chosen, **what, **how)
     found = scoring.run(request)
     click.echo(json.dumps(found, indent=1) if as_json else _lines(found))
 
@@ -109,7 +107,8 @@ def sample(
     click.echo()
 
 
-def _corpus(dataset: str, data_path: str | None) -> Corpus:
+def _of_dataset(dataset: str, split: str, data_path: str | None) -> dict[str, Any]:
+    """A whole dataset, or the one file of it that scoring a split takes where no more is here."""
     from harness import catalogue
     from harness import data as room
     from harness.suite import load_dataset
@@ -118,8 +117,12 @@ def _corpus(dataset: str, data_path: str | None) -> Corpus:
     base = Path.cwd()
     if Path(dataset).suffix in (".yaml", ".yml"):
         spec, base = load_dataset(catalogue.suite_path(dataset))
+    roots = room.search_roots(data_path)
+    file = room.find_split(spec, split, roots=roots)
+    if file is not None:
+        return {"file": file}
     lines = room.download_lines(lambda text: click.echo(text, err=True))
-    return room.load(room.prepare(spec, roots=room.search_roots(data_path), base=base, progress=lines))
+    return {"corpus": room.load(room.prepare(spec, roots=roots, base=base, progress=lines))}
 
 
 def _lines(value: dict[str, Any]) -> str:

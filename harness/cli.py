@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -27,11 +28,17 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+"""What the system says of a path that a user gave and it will not open."""
+
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class Group(click.Group):
-    """Turns the one class of user errors into one line and an exit status; anything else is a bug and shows itself."""
+    """Turns the one class of user errors, and the system's refusal of a path, into one line and an exit status.
+
+    Anything else is a bug and shows itself.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
         if threading.current_thread() is threading.main_thread():
@@ -55,6 +62,11 @@ class Group(click.Group):
             os.dup2(devnull, 1)
             os.dup2(devnull, 2)
             ctx.exit(EXIT_BROKEN_PIPE)
+        except OSError as error:
+            if error.errno not in UNUSABLE or error.filename is None:
+                raise
+            click.echo(f"harness: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
+            ctx.exit(EXIT_BAD_INPUT)
 
 
 results_option = click.option(

@@ -105,7 +105,9 @@ def _row(suite: Suite, entry: Entry, known: _Known, source: str) -> dict[str, An
         optimizer_steps_are_expected=plan.is_expected,
         training_flops=3 * flops_per_token * plan.num_tokens,
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
-        peak_memory_bytes=peak_memory_bytes(entry, recipe, row["parameters"], known.vocab_size),
+        peak_memory_bytes=peak_memory_bytes(
+            entry, recipe, evaluation_of(suite, entry), row["parameters"], known.vocab_size
+        ),
     )
     return row
 
@@ -178,14 +180,17 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
     )
 
 
-def peak_memory_bytes(entry: Entry, recipe: Recipe, num_parameters: int, vocab_size: int) -> int:
-    """Estimated peak of training, without what the framework takes: measured peaks lay 40 to 180 MiB above it.
+def peak_memory_bytes(
+    entry: Entry, recipe: Recipe, evaluation: Mapping[str, Any], num_parameters: int, vocab_size: int
+) -> int:
+    """Estimated peak of a run, without what the framework takes: measured peaks of training lay 40 to 180 MiB above it.
 
     Weights, their gradient, the optimiser's moments (two for Adam, the average where SGD may keep one) and, with
     weight drop, the dropped copy and its gradient, in the weights' dtype. And one window of T x B tokens in the dtype
     computed in, per token: 8 values per unit of a layer's output (four gates, the cell, the output, its dropped copy,
     the gradient), 3 per embedding value, 3 per logit (logits, their softmax, their gradient). A model without layers
-    counts its logits alone. An adaptive softmax counts the logits it keeps and the part it works on.
+    counts its logits alone. An adaptive softmax counts the logits it keeps and the part it works on. Where scoring's
+    windows take more than training's, theirs count: 6 values per unit of the widest layer, and two parts of logits.
     """
     weight_bytes = 8 if entry.dtype == "float64" else 4
     value_bytes = {"float64": 8, "bfloat16": 2, "float16": 2}.get(entry.dtype, 4)
@@ -200,7 +205,19 @@ def peak_memory_bytes(entry: Entry, recipe: Recipe, num_parameters: int, vocab_s
     if cutoffs:
         logits = min(int(num_tokens * softmax_columns(vocab_size, cutoffs)), KEPT_LOGITS) + 2 * PART_LOGITS
     per_token = (8 * units if layers else 0) + 3 * embedding
-    return int(kept + (num_tokens * per_token + logits) * value_bytes)
+    training = (num_tokens * per_token + logits) * value_bytes
+    widest = hidden if layers > 1 or not entry.model.get("tie", True) else embedding
+    rows = _rows_scored(recipe, evaluation)
+    part = 2 * (PART_LOGITS if cutoffs else min(rows * vocab_size, PART_LOGITS))
+    return int(kept + max(training, (rows * (6 * widest + 3 * embedding) + part) * weight_bytes))
+
+
+def _rows_scored(recipe: Recipe, evaluation: Mapping[str, Any]) -> int:
+    """Tokens of the largest forward pass of validation and of the static protocols."""
+    streams = {"exact": 1, "streams": evaluation["streams"]}
+    columns = [streams.get(name, OFFICIAL_STREAMS[split]) for name in evaluation["protocols"]
+               for split in evaluation["splits"]]  # fmt: skip
+    return int(max(max(columns) * evaluation["window"], recipe.validation.streams * recipe.validation.window))
 
 
 def _targets(evaluation: Mapping[str, Any], num_tokens: Mapping[str, int] | None) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,25 @@ from typing import Any
 from harness import checkpoint
 from harness.errors import CheckpointError, DeviceError
 from harness.types import Corpus, LanguageModel, RunSpec
-from harness.units import unit_of
+from harness.units import BYTE, UNITS, first_stranger, unit_of
+
+BYTES_PER_PARAMETER = 2
+"""The least that a parameter takes in a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A model ready to score and to sample.
 
-    block: its part of a suite. sha256: of its weights. origin: where an imported one comes from.
+    block: its part of a suite. dtype: what it computes in; weights_dtype: what its weights were stored in. sha256: of
+    its weights. origin: where an imported one comes from.
     """
 
     folder: Path
     model: LanguageModel
     block: Mapping[str, Any]
     dtype: str
+    weights_dtype: str
     vocabulary: list[str]
     unit: str
     sha256: str
@@ -45,22 +50,28 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> Kept:
     words = checkpoint.vocabulary(folder, index)
     if not words:
         raise CheckpointError(f"{folder}: its index holds no vocabulary; it cannot be used without its run")
+    unit, stored = _unit(folder, index, words), _precision(folder, index)
     check_device(device, builder=str(block.get("builder")), kernel=kernel)
     forbid_tf32()
-    dtype = index.get("dtype", "float32")
+    builder = str(block.get("builder"))
+    dtype = "float64" if stored == "float64" else "float32"
     try:
-        model = models.build(str(block["builder"]), model_config(block), vocab_size=len(words), kernel=kernel)
-    except (KeyError, TypeError, ValueError) as error:
+        config = model_config(block)
+        expected = shapes_of(builder, config, len(words), checkpoint.num_bytes(folder, index, "model"))
+        checkpoint.check_shapes(expected, checkpoint.shapes(folder, index, "model"), folder)
+        model = models.build(builder, config, vocab_size=len(words), kernel=kernel)
+    except ValueError as error:
         raise CheckpointError(f"{folder}: its model cannot be built: {' '.join(str(error).split())}") from None
-    model = model.to(device=device, dtype=torch.float64 if dtype == "float64" else torch.float32).eval()
+    model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
     return Kept(
         folder=folder,
         model=model,  # type: ignore[arg-type]
         block=block,
         dtype=dtype,
+        weights_dtype=stored,
         vocabulary=words,
-        unit=str(index.get("unit") or unit_of(words)),
+        unit=unit,
         sha256=checkpoint.fingerprint(folder),
         origin=index.get("origin"),
     )
@@ -85,17 +96,44 @@ def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> str:
     if difference is not None:
         raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
     checkpoint.load_into(model, checkpoint.load_group(folder, index, "model"), folder)
-    return checkpoint.precision(index)
+    return _precision(folder, index)
 
 
 def model_config(block: Mapping[str, Any]) -> Any:
-    """The config of a model's block. Raises KeyError for an unknown builder, ValueError for a wrong value."""
-    from pydantic import TypeAdapter
+    """The config of a model's block. Raises ValueError, in one line, for an unknown builder or a wrong value."""
+    from pydantic import TypeAdapter, ValidationError
 
     import models
 
+    builder = block.get("builder")
+    if not isinstance(builder, str) or builder not in models.BUILDERS:
+        raise ValueError(f"builder {builder!r} is unknown; known: {', '.join(models.BUILDERS)}")
     values = {key: value for key, value in block.items() if key != "builder"}
-    return TypeAdapter(models.config_class(block["builder"])).validate_python(values)
+    try:
+        return TypeAdapter(models.config_class(builder)).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{where}: {message}" if where else message) from None
+
+
+def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor that a model's weights consist of; none of them is allocated.
+
+    Raises ValueError where the model does not fit the vocabulary, or is larger than num_bytes, the size of the files
+    that are said to hold it, leaves room for at 16 bits a parameter.
+    """
+    import torch
+
+    import models
+
+    needed = config.num_parameters(vocab_size)
+    if BYTES_PER_PARAMETER * needed > num_bytes:
+        raise ValueError(f"it needs {needed:,} parameters, more than {num_bytes:,} bytes of weights can hold")
+    with torch.device("meta"):
+        state = models.build(builder, config, vocab_size=vocab_size).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 def first_difference(saved: Any, wanted: Any, path: str) -> str | None:
@@ -143,3 +181,21 @@ def _model_block(folder: Path, index: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(block, Mapping):
         raise CheckpointError(f"{folder}: its index does not say what model it holds; train it again")
     return block
+
+
+def _unit(folder: Path, index: Mapping[str, Any], words: Sequence[str]) -> str:
+    """What the index says its tokens are, once they can be that; what they look like where it says nothing."""
+    unit = index.get("unit") or unit_of(words)
+    if unit not in UNITS:
+        raise CheckpointError(f"{folder}: its index says unit {unit!r}; tokens are {', '.join(UNITS)}")
+    stranger = first_stranger(words) if unit == BYTE else None
+    if stranger is not None:
+        raise CheckpointError(f"{folder}: its unit is byte, but its token {stranger[:40]!r} is no byte's number")
+    return str(unit)
+
+
+def _precision(folder: Path, index: Mapping[str, Any]) -> str:
+    try:
+        return checkpoint.precision(index)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from None

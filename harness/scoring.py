@@ -13,21 +13,26 @@ from typing import Any
 import numpy as np
 
 from harness import code, evaluate, kept
+from harness.data import SplitFile
 from harness.errors import CheckpointError, DataError
 from harness.kept import Kept
 from harness.protocol import Evaluation, SplitName
 from harness.tokens import Tokens
 from harness.types import Corpus, EvaluationProtocol, Score, finite_or_none
-from harness.units import WORD
+from harness.units import EOS, WORD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to score and how. Either `corpus` with `split`, or a `text` file. batch: streams of `official`."""
+    """What to score and how. Either `corpus` with `split`, or the `file` of one split, or a `text`.
+
+    batch: streams of `official`.
+    """
 
     checkpoint: Path
     corpus: Corpus | None = None
     split: SplitName = "test"
+    file: SplitFile | None = None
     text: Path | None = None
     unknown: str | None = None
     protocol: str = "exact"
@@ -54,7 +59,7 @@ def run(request: Request, *, tick: Callable[[int], None] | None = None) -> dict[
     if request.batch is not None and request.protocol != "official":
         raise DataError(f"--batch goes with --protocol official, not {request.protocol}")
     model = kept.load(request.checkpoint, device=request.device, kernel=request.kernel)
-    target = _of_corpus(model, request.corpus, request.split) if request.corpus else _of_text(model, request)
+    target = _target(model, request)
     protocol = _protocol(request)
     started = time.perf_counter()
     try:
@@ -74,6 +79,15 @@ def _protocol(request: Request) -> EvaluationProtocol:
     if request.protocol == "official" and request.batch is not None:
         return evaluate.official_streams(request.batch, evaluation.window)
     return evaluate.protocol_for(request.protocol, request.split, evaluation)
+
+
+def _target(model: Kept, request: Request) -> _Target:
+    if request.corpus is not None:
+        return _of_corpus(model, request.corpus, request.split)
+    if request.file is not None:
+        return _of_split_file(model, request.file)
+    assert request.text is not None
+    return _of_text(model, request.text, request.unknown)
 
 
 def _of_corpus(model: Kept, corpus: Corpus, split: str) -> _Target:
@@ -104,16 +118,23 @@ def _own_ids(model: Kept, corpus: Corpus, split: str) -> np.ndarray:
     return np.take(table, corpus.splits[split])
 
 
-def _of_text(model: Kept, request: Request) -> _Target:
-    path = request.text
-    assert path is not None
-    encoded = Tokens.of(model.vocabulary, model.unit).encode_file(path, unknown=request.unknown)
+def _of_split_file(model: Kept, file: SplitFile) -> _Target:
+    """The split read by the checkpoint's own vocabulary: without the training text the dataset's is not known."""
+    if EOS not in model.vocabulary:
+        raise CheckpointError(f"{model.folder}: its vocabulary lacks {EOS}, which ends every line of {file.dataset}")
+    read = _of_text(model, file.path, None)
+    about = {**read.about, "dataset": file.dataset, "split": file.split, "identity": dict(file.identity)}
+    return _Target(read.ids, about, f"{file.dataset}'s {file.split} split")
+
+
+def _of_text(model: Kept, path: Path, unknown: str | None) -> _Target:
+    encoded = Tokens.of(model.vocabulary, model.unit).encode_file(path, unknown=unknown)
     text = {
         "file": str(path),
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": encoded.sha256,
         "tokens": len(encoded.ids),
         "reading": encoded.reading,
-        "unknown": request.unknown,
+        "unknown": unknown,
         "num_unknown": encoded.num_unknown,
     }
     return _Target(encoded.ids, {"dataset": None, "split": None, "text": text}, str(path))
@@ -139,6 +160,7 @@ def _answer(request: Request, model: Kept, target: _Target, score: Score) -> dic
         "std_errors": {name: finite_or_none(value) for name, value in score.std_errors.items()},
         "device": request.device,
         "dtype": model.dtype,
+        "weights_dtype": model.weights_dtype,
         "seconds": score.seconds,
         "code": code.installed(),
     }

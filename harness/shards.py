@@ -34,14 +34,20 @@ def flaw(entry: Mapping[str, Any]) -> str | None:
     shards, shapes = entry["shards"], entry.get("shapes")
     if entry.get("dtype") not in DTYPES:
         return f"its dtype is {entry.get('dtype')!r}"
-    if not isinstance(shapes, dict) or not all(isinstance(shape, list) for shape in shapes.values()):
+    if not isinstance(shapes, dict) or not all(map(_is_shape, shapes.values())):
         return "it names no shapes"
     if not isinstance(shards, list) or not all(
         isinstance(shard, dict) and all(isinstance(shard.get(key), str) for key in ("file", "sha256"))
         for shard in shards
     ):
         return "it names no file and sha256 for every shard"
+    if len({shard["file"] for shard in shards}) != len(shards):
+        return "it names a shard twice"
     return None
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and all(type(size) is int and 0 <= size < 1 << 48 for size in value)
 
 
 def fingerprint(entry: Mapping[str, Any]) -> str:
@@ -58,9 +64,12 @@ def load(folder: Path, entry: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     pieces: dict[str, list[torch.Tensor]] = {name: [] for name in entry["shapes"]}
     for shard in entry["shards"]:
         path = folder / Path(shard["file"]).name
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing, though the index names it; carry every shard")
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        try:
+            found = hashlib.sha256(path.read_bytes()).hexdigest()
+        except (FileNotFoundError, IsADirectoryError, ValueError):
+            raise CheckpointError(f"{path} is missing, though the index names it; carry every shard") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
         if found != shard["sha256"]:
             raise CheckpointError(f"{path} is damaged: sha256 is {found}, the index says {shard['sha256']}")
         try:
@@ -72,7 +81,7 @@ def load(folder: Path, entry: Mapping[str, Any]) -> dict[str, torch.Tensor]:
             pieces.setdefault(key.rpartition(f".{PIECE}")[0], []).append(held[key])
     tensors = {}
     for name, shape in entry["shapes"].items():
-        flat = torch.cat([piece.float() for piece in pieces[name]]) if pieces[name] else torch.empty(0)
+        flat = torch.cat([piece.reshape(-1).float() for piece in pieces[name]]) if pieces[name] else torch.empty(0)
         try:
             tensors[name] = flat.reshape(shape)
         except RuntimeError:

@@ -7,10 +7,13 @@ the official code's data; one without stands for the text itself, byte by byte o
 from __future__ import annotations
 
 import codecs
+import hashlib
+import io
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,11 +29,33 @@ MAX_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """ids (N,), what the file was read as, and how many tokens became `unknown`."""
+    """ids (N,), what the file was read as, the sha256 of the bytes read, and how many tokens became `unknown`."""
 
     ids: np.ndarray
     reading: str
+    sha256: str
     num_unknown: int = 0
+
+
+class _Hashed(io.RawIOBase):
+    """A file read from one end to the other, and the sha256 of what was read: a pipe gives its bytes only once."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.file = path.open("rb", buffering=0)
+        self.sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.file.readinto(buffer) or 0
+        self.sha256.update(memoryview(buffer)[:count])
+        return count
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
 
 
 @dataclass(slots=True)
@@ -66,25 +91,31 @@ class Tokens:
         return "one token per byte" if self.unit == BYTE else "one token per character"
 
     def encode_file(self, path: Path, *, unknown: str | None = None) -> Encoded:
-        """Read a file. Raises DataError naming the first unknown tokens, unless `unknown` stands for them."""
+        """Read a file, or what comes out of a pipe, once from beginning to end.
+
+        Raises DataError naming the first unknown tokens, unless `unknown` stands for them.
+        """
         if unknown is not None and unknown not in self.ids:
             raise DataError(f"--unknown {unknown!r} is not in the checkpoint's vocabulary of {len(self.ids):,} tokens")
         substitute = None if unknown is None else self.ids[unknown]
         strangers = _Strangers()
         ids = array("I")
         try:
-            for number, tokens in self._lines(path):
-                try:
-                    ids.extend([self.ids[token] for token in tokens])
-                except KeyError:
-                    ids.extend(self._with_strangers(tokens, number, substitute, strangers))
+            with _Hashed(path) as raw:
+                for number, tokens in self._lines(io.BufferedReader(raw, CHUNK_BYTES)):
+                    try:
+                        ids.extend([self.ids[token] for token in tokens])
+                    except KeyError:
+                        ids.extend(self._with_strangers(tokens, number, substitute, strangers))
+                sha256 = raw.sha256.hexdigest()
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: byte {error.start:,} or later is not UTF-8 ({error.reason})") from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
         if strangers.count and substitute is None:
             raise DataError(self._complaint(path, strangers))
-        return Encoded(np.frombuffer(ids, np.uint32) if ids else np.empty(0, np.uint32), self.reading, strangers.count)
+        numbers = np.frombuffer(ids, np.uint32) if ids else np.empty(0, np.uint32)
+        return Encoded(numbers, self.reading, sha256, strangers.count)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt as one would write it: spaces, and newlines where the vocabulary has a token for them.
@@ -119,20 +150,17 @@ class Tokens:
 
         return word
 
-    def _lines(self, path: Path) -> Iterator[tuple[int, Iterable[str]]]:
+    def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, Iterable[str]]]:
         """(line number, tokens) of a file."""
         if EOS in self.ids:
-            with path.open(encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
-                    yield number, [*line.split(), EOS]
+            for number, line in enumerate(io.TextIOWrapper(file, "utf-8"), 1):
+                yield number, [*line.split(), EOS]
         elif self.unit == BYTE:
             names = [str(value) for value in range(256)]
-            with path.open("rb") as file:
-                for number, raw in enumerate(file, 1):
-                    yield number, [names[value] for value in raw]
+            for number, raw in enumerate(file, 1):
+                yield number, [names[value] for value in raw]
         else:
-            with path.open(encoding="utf-8", newline="") as file:
-                yield from enumerate(file, 1)
+            yield from enumerate(io.TextIOWrapper(file, "utf-8", newline=""), 1)
 
     def _prompt_tokens(self, text: str) -> list[str]:
         end = EOS if EOS in self.ids else "\n"

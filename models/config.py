@@ -19,6 +19,10 @@ KEPT_LOGITS = 1 << 26
 """Logits it keeps for the backward pass, at most; those of further parts are computed again."""
 
 
+MAX_LAYERS = 1000
+"""More than any stack that was ever trained: what a config costs before anything is built grows with its layers."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropout:
     """Probabilities of the five dropouts of Merity et al. 2017, arXiv:1708.02182, each in [0, 1).
@@ -50,6 +54,13 @@ def check_size(name: str, value: int) -> None:
     """Raise ValueError unless value is at least 1."""
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_layers(layers: int) -> None:
+    """Raise ValueError unless there are 1 to MAX_LAYERS layers."""
+    check_size("layers", layers)
+    if layers > MAX_LAYERS:
+        raise ValueError(f"layers must be at most {MAX_LAYERS:,}, got {layers:,}")
 
 
 def check_penalty(name: str, value: float) -> None:

@@ -133,7 +133,7 @@ ARROWS = {
     "tokens": {"units"},
     "kept": {"checkpoint", "units"},
     "official": {"checkpoint", "kept", "suite", "units"},
-    "scoring": {"code", "evaluate", "kept", "protocol", "tokens", "units"},
+    "scoring": {"code", "data", "evaluate", "kept", "protocol", "tokens", "units"},
     "sample": {"evaluate"},
 }
 COMMANDS = {"cli", "checkpoint_commands"}

@@ -11,6 +11,7 @@ from harness.data.locate import cache_folder, search_roots
 from harness.data.preparation import prepare
 from harness.data.progress import download_bars, download_lines
 from harness.data.registry import ALIASES, DATASETS, KINDS
+from harness.data.single import SplitFile, find_split
 from harness.data.spec import SpecError, parse
 from harness.data.verification import verify
 
@@ -25,10 +26,12 @@ __all__ = [
     "OwnWords",
     "Registered",
     "SpecError",
+    "SplitFile",
     "cache_folder",
     "download_bars",
     "download_lines",
     "facts",
+    "find_split",
     "identify",
     "import_file",
     "list_rows",

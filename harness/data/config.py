@@ -13,6 +13,7 @@ from harness.data.registry import (
     KINDS,
     VocabularyOrder,
     dataset,
+    is_taken,
     near,
 )
 from models.config import LATER
@@ -93,7 +94,7 @@ class OwnFiles:
     def _check_name(name: str) -> None:
         if not SAFE_NAME.fullmatch(name):
             raise ValueError(f"name must be letters, digits, '.', '_' and '-', got {name!r}")
-        if name in DATASETS or name in ALIASES or name in KINDS:
+        if is_taken(name):
             raise ValueError(f"name '{name}' is taken by a registered dataset; choose another for your own text")
 
 

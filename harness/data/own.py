@@ -11,7 +11,7 @@ from harness.data import words
 from harness.data.checksum import digests
 from harness.data.config import SAFE_NAME, Own, OwnWords
 from harness.data.locate import find_own, find_own_folder
-from harness.data.registry import ALIASES, DATASETS, KINDS, SPLITS, Encoding
+from harness.data.registry import SPLITS, Encoding, is_taken
 from harness.errors import DataError
 
 VERSION = 1
@@ -33,16 +33,16 @@ def unit_of(config: Own) -> str:
 def name_of(config: Own) -> str:
     """The given name, else the folder's, else the stem of the file (of the training file where there are three).
 
-    Raises DataError where the stem is the name of a registered dataset.
+    Raises DataError where the stem is the name of a registered dataset, in whatever case.
     """
     if config.name is not None:
         return config.name
     stem = Path(config.folder).name if config.folder is not None else Path(str(config.file or config.train)).stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "text"
-    if name in DATASETS or name in ALIASES or name in KINDS:
+    if is_taken(name):
         raise DataError(
             f"a file of your own cannot stand under the name {name}; give it another (`name: my-{name}`), "
-            f"or write `dataset: {name}` for the registered one"
+            f"or name the registered dataset (`dataset: {name.lower()}`)"
         )
     assert SAFE_NAME.fullmatch(name)
     return name
@@ -71,11 +71,17 @@ def identity(config: Own, files: Mapping[str, Path]) -> dict[str, Any]:
         "name": name_of(config),
         **order,
         **({"unit": "char"} if unit_of(config) == "char" and isinstance(config, OwnWords) else {}),
+        **({"line_ends": "returns"} if _is_cut_at_returns(config, files) else {}),
         "kind": config.kind,
         "preparation": VERSION,
         "fractions": list(config.fractions) if config.fractions is not None else None,
         "sha256": {role: digests(path)["sha256"] for role, path in files.items()},
     }
+
+
+def _is_cut_at_returns(config: Own, files: Mapping[str, Path]) -> bool:
+    """Whether fractions count lines that an earlier rule, of line feeds alone, did not: such runs have other names."""
+    return isinstance(config, OwnWords) and config.fractions is not None and words.has_lone_returns(files["file"])
 
 
 def encode(config: Own, files: Mapping[str, Path], scratch: Path) -> Encoding:

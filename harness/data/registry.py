@@ -128,6 +128,13 @@ def dataset(name: str) -> Dataset:
     return row
 
 
+def is_taken(name: str) -> bool:
+    """Whether a name, in whatever case, is a dataset's, an alias, a title of a table, or a kind."""
+    rows = [dataset(known) for known in DATASETS]
+    titles = [title for row in rows for title in (row.title, *row.alias_titles.values())]
+    return name.casefold() in {known.casefold() for known in (*DATASETS, *ALIASES, *KINDS, *titles)}
+
+
 def near(name: str, known: Sequence[str]) -> str:
     """`Did you mean 'enwik8'?`, or all that is known where nothing is near."""
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

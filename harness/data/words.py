@@ -72,30 +72,59 @@ def encode(
 
 
 def cut_lines(path: Path, fractions: tuple[float, float, float]) -> dict[str, Piece]:
-    """Three consecutive pieces of a file in bytes; each border is the line feed nearest to its share of the lines."""
-    from harness.data.text import Piece, read_bytes
+    """Three consecutive pieces of a file in bytes; each border is the line's end nearest to its share of the lines."""
+    from harness.data.text import Piece
 
-    num_lines = sum(block.count(b"\n") for block in read_bytes(Piece(path), BLOCK_BYTES))
+    num_lines = sum(len(ends) for ends in _line_ends(path))
     wanted = [round(num_lines * fractions[0]), round(num_lines * (fractions[0] + fractions[1]))]
-    first, second = _after_line_feeds(path, wanted)
+    first, second = _after_lines(path, wanted)
     return {"train": Piece(path, 0, first), "valid": Piece(path, first, second), "test": Piece(path, second)}
 
 
-def _after_line_feeds(path: Path, wanted: list[int]) -> list[int]:
-    """The offset just after line feed number n, for every n wanted; 0 for n = 0."""
+def has_lone_returns(path: Path) -> bool:
+    """Whether a line of the file ends at a carriage return without a line feed after it. Raises OSError."""
+    from harness.data.text import Piece, read_bytes
+
+    is_open = False
+    for block in read_bytes(Piece(path), BLOCK_BYTES):
+        if is_open and not block.startswith(b"\n"):
+            return True
+        is_open = block.endswith(b"\r")
+        if block.count(b"\r") != block.count(b"\r\n") + is_open:
+            return True
+    return is_open
+
+
+def _after_lines(path: Path, wanted: list[int]) -> list[int]:
+    """The offset just after the end of line number n, for every n wanted; 0 for n = 0."""
+    offsets = [0] * len(wanted)
+    num_seen = 0
+    for ends in _line_ends(path):
+        for index, number in enumerate(wanted):
+            if num_seen < number <= num_seen + len(ends):
+                offsets[index] = int(ends[number - num_seen - 1])
+        num_seen += len(ends)
+    return offsets
+
+
+def _line_ends(path: Path) -> Iterator[np.ndarray]:
+    """Offsets just after each line's end, block by block: a line feed, a carriage return, or the two together."""
     import numpy as np
 
     from harness.data.text import Piece, read_bytes
 
-    offsets = [0] * len(wanted)
-    start = num_seen = 0
+    start, is_open = 0, False
     for block in read_bytes(Piece(path), BLOCK_BYTES):
-        ends = np.flatnonzero(np.frombuffer(block, np.uint8) == 10)
-        for index, number in enumerate(wanted):
-            if num_seen < number <= num_seen + len(ends):
-                offsets[index] = start + int(ends[number - num_seen - 1]) + 1
-        start, num_seen = start + len(block), num_seen + len(ends)
-    return offsets
+        codes = np.frombuffer(block, np.uint8)
+        is_feed = codes == 10
+        is_end = is_feed | (codes == 13)
+        is_end[:-1] &= ~((codes[:-1] == 13) & is_feed[1:])
+        # Whether a return that ends the block is a line's end, or the first half of one, shows in the next block.
+        ends = np.flatnonzero(is_end[: len(codes) - block.endswith(b"\r")]) + (start + 1)
+        yield np.concatenate([[start], ends]) if is_open and not is_feed[0] else ends
+        start, is_open = start + len(block), block.endswith(b"\r")
+    if is_open:
+        yield np.array([start])
 
 
 def _spool(piece: Piece, found: _Words, scratch: Path, block_bytes: int) -> tuple[np.ndarray, int]:

@@ -19,6 +19,9 @@ MAX_READ_BYTES = 4 << 20
 
 SIGNATURE = b"PK\x03\x04"
 
+LOCAL_HEADER = struct.Struct("<26x2H")
+"""What stands before a member's bytes: 26 bytes of no interest here, then the lengths of a name and of extra fields."""
+
 _FLAWS = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, RuntimeError)
 """What zipfile raises for a file that is none; OSError where an offset in it is negative."""
 
@@ -28,6 +31,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self.num_bytes = path.stat().st_size
+        self.num_checked = 0
         self.file = path.open("rb")
         try:
             with _flaws_named():
@@ -69,6 +73,29 @@ class Archive:
         if len(raw) != size:
             raise MalformedError(f"{shown(name)} in it ends early: it is truncated")
         return raw
+
+    def place(self, name: str) -> int:
+        """The offset in the file at which a member's bytes begin, after its checksum held; nothing of it is kept.
+
+        Members lie apart, so that each being asked for once the file is read once; those that overlap are refused.
+        """
+        size = self.size(name)
+        self.num_checked += size
+        if self.num_checked > self.num_bytes:
+            raise MalformedError("its storages overlap: together they are larger than the file")
+        num_read = 0
+        with _flaws_named(), self.zip.open(name) as member:
+            while chunk := member.read(1 << 20):
+                num_read += len(chunk)
+        if num_read != size:
+            raise MalformedError(f"{shown(name)} in it ends early: it is truncated")
+        start = self.zip.NameToInfo[name].header_offset
+        self.file.seek(start)
+        head = self.file.read(LOCAL_HEADER.size)
+        if len(head) != LOCAL_HEADER.size:
+            raise MalformedError(f"{shown(name)} in it has no header: it is truncated")
+        name_bytes, extra_bytes = LOCAL_HEADER.unpack(head)
+        return start + LOCAL_HEADER.size + int(name_bytes) + int(extra_bytes)
 
 
 @contextmanager

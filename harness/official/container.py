@@ -19,29 +19,41 @@ from harness.official.values import MalformedError, Mapping, Name, Storage, Tens
 MAX_PICKLE_BYTES = 16 << 20
 """A checkpoint's pickles hold structure and source text: some 100 kB."""
 
+MOST_VIEWS = 4
+"""Tensors may show the same numbers more than once; together they hold at most so many times the file's bytes."""
+
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 
 
 @dataclass(slots=True)
 class Container:
-    """An open checkpoint. layout: `legacy` or `zip`. root: the value of its pickle, which holds no numbers yet."""
+    """An open checkpoint. layout: `legacy` or `zip`. root: the value of its pickle, which holds no numbers yet.
+
+    place: where in the file a storage begins, in bytes, once it is known to be there whole.
+    """
 
     layout: str
     root: Any
+    path: Path
     num_bytes: int
-    flat: Callable[[Storage, int, int], np.ndarray]
-    """(storage, first element, count) -> that many numbers, one-dimensional."""
+    place: Callable[[Storage], int]
     num_read: int = 0
 
     def array(self, tensor: Tensor) -> np.ndarray:
-        """The numbers of a tensor in its own shape. Raises MalformedError where they are not in the file."""
-        count = _check_view(tensor)
-        self.num_read += count * _dtype(tensor.storage).itemsize
-        if self.num_read > 4 * self.num_bytes:
+        """The numbers of a tensor in its own shape, and no more of its storage than that.
+
+        Raises MalformedError where they are not in the file, or where the tensors so far hold more than the file could.
+        """
+        count, dtype = check_view(tensor), _dtype(tensor.storage)
+        self.num_read += count * dtype.itemsize
+        if self.num_read > MOST_VIEWS * self.num_bytes:
             raise MalformedError("its tensors show the same numbers again and again, more than the file holds")
-        flat = self.flat(tensor.storage, tensor.offset, count)
-        return flat.astype(flat.dtype.newbyteorder("="), copy=False).reshape(tensor.sizes)
+        first = self.place(tensor.storage) + tensor.offset * dtype.itemsize
+        flat = np.fromfile(self.path, dtype, count, offset=first)
+        if len(flat) != count:
+            raise MalformedError("it ends inside a storage: it is truncated")
+        return flat.astype(dtype.newbyteorder("="), copy=False).reshape(tensor.sizes)
 
 
 @contextmanager
@@ -54,12 +66,12 @@ def opened(path: Path) -> Iterator[Container]:
         raise MalformedError("it is empty")
     if head.startswith(SIGNATURE):
         with Archive(path) as archive:
-            yield _zip(archive)
+            yield _zip(path, archive)
     else:
         yield _legacy(path, head, num_bytes)
 
 
-def _zip(archive: Archive) -> Container:
+def _zip(path: Path, archive: Archive) -> Container:
     """`NAME/data.pkl` beside `NAME/data/KEY`, all of them stored as they are."""
     pickles = [name for name in archive.names() if name.endswith("/data.pkl")]
     if len(pickles) != 1 or pickles[0].count("/") != 1:
@@ -75,14 +87,17 @@ def _zip(archive: Archive) -> Container:
     if end != len(data):
         raise MalformedError("its pickle ends before its data.pkl does")
 
-    def flat(storage: Storage, first: int, count: int) -> np.ndarray:
-        name, dtype = f"{folder}/data/{storage.key}", _dtype(storage)
-        size = storage.num_elements * dtype.itemsize
+    places: dict[str, int] = {}
+
+    def place(storage: Storage) -> int:
+        name, size = f"{folder}/data/{storage.key}", storage.num_elements * _dtype(storage).itemsize
         if archive.size(name) != size:
             raise MalformedError(f"{shown(name)} in it has {archive.size(name):,} bytes where {size:,} are declared")
-        return np.frombuffer(archive.read(name), dtype, count, offset=first * dtype.itemsize)
+        if name not in places:
+            places[name] = archive.place(name)
+        return places[name]
 
-    return Container("zip", root, archive.num_bytes, flat)
+    return Container("zip", root, path, archive.num_bytes, place)
 
 
 def _legacy(path: Path, head: bytes, num_bytes: int) -> Container:
@@ -106,14 +121,7 @@ def _legacy(path: Path, head: bytes, num_bytes: int) -> Container:
         raise MalformedError("the storages in it are not those that its pickle speaks of")
     places = _places(path, position, num_bytes, [declared[key] for key in keys])
 
-    def flat(storage: Storage, first: int, count: int) -> np.ndarray:
-        dtype = _dtype(storage)
-        numbers = np.fromfile(path, dtype, count, offset=places[storage.key] + first * dtype.itemsize)
-        if len(numbers) != count:
-            raise MalformedError("it ends inside a storage: it is truncated")
-        return numbers
-
-    return Container("legacy", root, num_bytes, flat)
+    return Container("legacy", root, path, num_bytes, lambda storage: places[storage.key])
 
 
 def _places(path: Path, position: int, num_bytes: int, storages: list[Storage]) -> dict[str, int]:
@@ -164,8 +172,8 @@ def _dtype(storage: Storage) -> np.dtype[Any]:
     return np.dtype(STORAGES[storage.kind]).newbyteorder("<")
 
 
-def _check_view(tensor: Tensor) -> int:
-    """The number of elements of a tensor that lies whole, row by row, inside its storage."""
+def check_view(tensor: Tensor) -> int:
+    """The number of elements of a tensor. Raises MalformedError unless it lies whole, row by row, in its storage."""
     shape = list(tensor.sizes)
     if len(tensor.strides) != len(shape):
         raise MalformedError(f"a tensor of shape {shape} has {len(tensor.strides)} strides")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from harness import checkpoint
 from harness.errors import CheckpointError
 from harness.official import vocabulary as words
-from harness.official.container import opened
+from harness.official.container import MOST_VIEWS, opened
 from harness.official.mapping import Found, extract
 from harness.official.values import MalformedError
 from harness.units import unit_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -44,16 +46,13 @@ def import_checkpoint(file: Path, data: Path, out: Path) -> Imported:
     try:
         with opened(file) as container:
             layout, found = container.layout, extract(container)
+            _check_vocabulary(file, data, found.vocab_size, len(tokens))
+            block = _checked_model(file, found, container.num_bytes)
+            tensors = _as_torch(found.arrays(container))
     except MalformedError as error:
         raise CheckpointError(f"{file} is refused: {error}; nothing in it was run") from None
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
-    if found.vocab_size != len(tokens):
-        raise CheckpointError(
-            f"{file} knows {found.vocab_size:,} tokens, and {data} holds {len(tokens):,}: "
-            "give the data folder that it was trained on"
-        )
-    block = _checked_model(file, found)
     origin = {
         "format": "awd-lstm-lm",
         "file": file.name,
@@ -64,37 +63,40 @@ def import_checkpoint(file: Path, data: Path, out: Path) -> Imported:
     }
     unit = unit_of(tokens)
     meta = {"model": block, "dtype": found.dtype, "unit": unit, "vocabulary": tokens, "origin": origin}
-    checkpoint.save(out, {"model": _as_torch(found)}, meta)
+    checkpoint.save(out, {"model": tensors}, meta)
     return Imported(
         checkpoint=str(out),
         sha256=checkpoint.fingerprint(out),
         model=block,
-        num_parameters=sum(array.size for array in found.tensors.values()),
+        num_parameters=sum(tensor.numel() for tensor in tensors.values()),
         vocabulary=len(tokens),
         unit=unit,
         origin=origin,
     )
 
 
-def _checked_model(file: Path, found: Found) -> dict[str, Any]:
-    """The model's block with its defaults, once every parameter of such a model is there in its shape."""
-    import torch
+def _check_vocabulary(file: Path, data: Path, known: int, num_tokens: int) -> None:
+    if known != num_tokens:
+        raise CheckpointError(
+            f"{file} knows {known:,} tokens, and {data} holds {num_tokens:,}: "
+            "give the data folder that it was trained on"
+        )
 
-    import models
-    from harness.kept import model_config
+
+def _checked_model(file: Path, found: Found, num_bytes: int) -> dict[str, Any]:
+    """The model's block with its defaults, once every parameter of such a model is there in its shape."""
+    from harness.kept import model_config, shapes_of
     from harness.suite.shape import as_json
 
     builder = found.model["builder"]
     try:
         config = model_config(found.model)
-        with torch.device("meta"):
-            expected = models.build(builder, config, vocab_size=found.vocab_size).state_dict()
+        shapes = shapes_of(builder, config, found.vocab_size, MOST_VIEWS * num_bytes)
     except ValueError as error:
         raise CheckpointError(f"{file} holds a model that cannot be built: {' '.join(str(error).split())}") from None
-    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
-    for name, array in found.tensors.items():
-        if shapes.get(name) != array.shape:
-            raise CheckpointError(f"{file}: {name} has shape {array.shape}, and its model needs {shapes.get(name)}")
+    for name, tensor in found.tensors.items():
+        if shapes.get(name) != tensor.sizes:
+            raise CheckpointError(f"{file}: {name} has shape {tensor.sizes}, and its model needs {shapes.get(name)}")
     missing = sorted(set(shapes) - set(found.tensors))
     if missing:
         raise CheckpointError(f"{file} lacks {missing[0]}, which its model needs")
@@ -103,17 +105,21 @@ def _checked_model(file: Path, found: Found) -> dict[str, Any]:
 
 def _check_free(out: Path, digest: str) -> None:
     """A checkpoint may be imported again over itself, never over another one."""
-    if not (out / checkpoint.INDEX).exists():
+    try:
+        (out / checkpoint.INDEX).stat()
+    except (FileNotFoundError, NotADirectoryError):
         return
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be a checkpoint's folder: {error.strerror or error}") from None
     origin = checkpoint.read_index(out).get("origin")
     if not isinstance(origin, dict) or origin.get("sha256") != digest:
         raise CheckpointError(f"{out} already holds another checkpoint; give another folder, or remove it first")
 
 
-def _as_torch(found: Found) -> dict[str, torch.Tensor]:
+def _as_torch(arrays: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     import torch
 
-    return {name: torch.from_numpy(array) for name, array in found.tensors.items()}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _sha256(file: Path) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.official.container import Container
+from harness.official.container import Container, check_view
 from harness.official.names import STORAGES
 from harness.official.values import MalformedError, Mapping, Record, Tensor, shown
 
@@ -24,17 +24,27 @@ FLOATS = ("float16", "float32", "float64")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a checkpoint holds. model: a suite's block without its defaults; written_by: which torch, as far as told."""
+    """What a checkpoint holds. model: a suite's block without its defaults; written_by: which torch, as far as told.
+
+    tensors: the parameters by our names, whose numbers are still in the file and lie there whole.
+    """
 
     model: dict[str, Any]
-    tensors: dict[str, np.ndarray]
+    tensors: dict[str, Tensor]
     vocab_size: int
     dtype: str
     written_by: str
 
+    def arrays(self, container: Container) -> dict[str, np.ndarray]:
+        """The parameters' numbers in one dtype. Raises MalformedError where they cannot be read."""
+        return {name: container.array(each).astype(self.dtype, copy=False) for name, each in self.tensors.items()}
+
 
 def extract(container: Container) -> Found:
-    """Config and parameters. Raises MalformedError for objects that are not those of an official checkpoint."""
+    """Config and parameters; numbers are read only where it takes them to tell whether the softmax is tied.
+
+    Raises MalformedError for objects that are not those of an official checkpoint.
+    """
     root = container.root
     if not isinstance(root, list) or len(root) != 3:
         raise MalformedError("it does not hold the list [model, criterion, optimizer]")
@@ -59,11 +69,10 @@ def extract(container: Container) -> Found:
     block |= _sizes(model, layers, tensors, tied=tied)
     block["dropout"] = _dropout(model, weight_drops)
     block |= _splits(root[1], tensors, tied=tied)
-    arrays = {name: _floats(container, name, tensor) for name, tensor in tensors.items()}
-    dtype = "float64" if arrays["embedding"].dtype == np.float64 else "float32"
-    return Found(
-        block, {n: a.astype(dtype, copy=False) for n, a in arrays.items()}, encoder.sizes[0], dtype, _written_by(model)
-    )
+    for name, tensor in tensors.items():
+        _check_floats(name, tensor)
+    dtype = "float64" if STORAGES[encoder.storage.kind] == "float64" else "float32"
+    return Found(block, tensors, encoder.sizes[0], dtype, _written_by(model))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,10 +214,10 @@ def _same(container: Container, one: Tensor, other: Tensor) -> bool:
     return one.sizes == other.sizes and np.array_equal(container.array(one), container.array(other))
 
 
-def _floats(container: Container, name: str, tensor: Tensor) -> np.ndarray:
+def _check_floats(name: str, tensor: Tensor) -> None:
     if STORAGES[tensor.storage.kind] not in FLOATS:
         raise MalformedError(f"{shown(name)} holds a {tensor.storage.kind}; {', '.join(FLOATS)} are read")
-    return container.array(tensor)
+    check_view(tensor)
 
 
 def _written_by(model: _Object) -> str:

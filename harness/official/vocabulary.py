@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from harness.errors import DataError
@@ -17,12 +18,21 @@ def read(folder: Path) -> list[str]:
     a file that is missing or not UTF-8.
     """
     for name in FILES:
-        if not (folder / name).is_file():
+        if not _is_file(folder / name):
             raise DataError(f"{folder} lacks {name}; the official code's data folder holds {', '.join(FILES)}")
     seen: dict[str, None] = {}
     for name in FILES:
         _add(folder / name, seen)
     return list(seen)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _add(path: Path, seen: dict[str, None]) -> None:

@@ -19,9 +19,6 @@ from harness.types import Label, RunRecord, Tally, content_hash, recipe_identity
 
 Records = Iterable[tuple[RunRecord, Sequence[Label]]]
 
-OWN_KINDS = ("bytes", "chars", "markov")
-"""Kinds of dataset that are the user's own: no published value is about them, whatever their name."""
-
 LIMIT_STD_ERRORS = 4.0
 LIMIT_ROUNDING = 1e-5
 """How far beyond the data's limit a value must be before chance (one text in thirty thousand) and rounding are out."""
@@ -94,7 +91,8 @@ def _single(record: RunRecord, label: Label, published: Sequence[PublishedRow]) 
 
 def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: str) -> Row:
     """All of a row but its value."""
-    own = record.spec.dataset.get("kind") in OWN_KINDS
+    # A registered dataset has a name and no kind; no published value is about any other, whatever it is called.
+    own = "kind" in record.spec.dataset
     limits = record.data.get("limits") or {}
     return Row(
         task=label.task,

@@ -9,6 +9,7 @@ from models.config import (
     LATER,
     Dropout,
     check_cutoffs,
+    check_layers,
     check_penalty,
     check_size,
     input_columns,
@@ -41,7 +42,8 @@ class Config:
     tail_order: Literal["forward", "reversed"] = field(default="forward", metadata=LATER)
 
     def __post_init__(self) -> None:
-        for name in ("layers", "hidden", "embedding"):
+        check_layers(self.layers)
+        for name in ("hidden", "embedding"):
             check_size(name, getattr(self, name))
         for name in ("ar", "tar"):
             check_penalty(name, getattr(self, name))

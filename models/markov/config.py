@@ -17,10 +17,10 @@ class Config:
     seed: int
 
     def __post_init__(self) -> None:
-        if self.order < 1:
-            raise ValueError(f"order must be at least 1, got {self.order}")
-        if self.symbols < 2:
-            raise ValueError(f"symbols must be at least 2, got {self.symbols}")
+        if not 1 <= self.order <= 16:
+            raise ValueError(f"order must be in 1..16, got {self.order}")
+        if not 2 <= self.symbols <= 256:
+            raise ValueError(f"symbols must be in 2..256, got {self.symbols}")
         if self.symbols**self.order > 1 << 16:
             raise ValueError(f"symbols ** order must be at most 65,536, got {self.symbols**self.order:,}")
         if not 0 < self.concentration < float("inf"):

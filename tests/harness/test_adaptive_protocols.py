@@ -14,6 +14,7 @@ from harness.describe import describe, render
 from harness.errors import SuiteError
 from harness.protocol import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
 from harness.report.table import build
+from harness.store import Store
 from harness.suite import load, resolve
 from harness.types import RunRecord
 from harness.wellformed import check_record
@@ -120,6 +121,16 @@ def test_a_run_holds_static_and_adapted_scores_with_the_paired_gain(tmp_path: Pa
         assert (
             each["tally"]["num_targets"] == found.scores[0 if each["split"] == "valid" else 1]["tally"]["num_targets"]
         )
+
+
+def test_an_adaptation_that_runs_away_fails_alone_and_leaves_the_static_score_its_rank(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write(run_small(written(tmp_path, "adaptive: {dynamic_sgd: {lr: [3e38]}}")))
+    rows = [row for row in build(store.records(), []).rows if row.status != "limit"]
+    static, adapted = ([row for row in rows if row.protocol == name] for name in ("exact", "dynamic-sgd"))
+    assert [(row.status, row.rank, row.error) for row in static] == [("finished", 1, None)] * 2
+    assert [(row.status, row.rank, row.value) for row in adapted] == [("failed", None, None)] * 2
+    assert {row.error for row in adapted} == {"the score is not a finite number"}
 
 
 def test_adapted_scores_are_marked_and_neither_ranked_nor_compared_nor_held_by_the_gate() -> None:

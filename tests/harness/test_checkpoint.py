@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -56,6 +57,8 @@ def test_a_changed_byte_is_refused_by_name(tmp_path: Path) -> None:
         (None, "holds no checkpoint.json"),
         ("{", "cannot be read"),
         ("[]", "names no files"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"a": ' * 200_000, "nested too deeply"),
         (json.dumps({"schema": 99, "files": {}}), "schema 99"),
         (json.dumps({"schema": 1, "files": {"model": "weights"}}), "no file and sha256 for 'model'"),
         (json.dumps({"schema": 1, "files": {"model": {"file": 3}}}), "no file and sha256 for 'model'"),
@@ -116,6 +119,31 @@ def test_a_long_vocabulary_has_a_file_of_its_own_and_a_short_one_stands_in_the_i
     index = checkpoint.read_index(tmp_path)
     assert index["vocabulary"] == checkpoint.vocabulary(tmp_path, index) == words[:10]
     assert not list(tmp_path.glob("vocabulary-*")), "files no index names are removed"
+
+
+def test_a_vocabulary_file_nested_without_end_is_refused(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"model": tensors(1.0)}, {"vocabulary": [str(number) for number in range(2000)]})
+    index = checkpoint.read_index(tmp_path)
+    [file] = tmp_path.glob("vocabulary-*.json")
+    file.write_text("[" * 200_000)
+    index["files"]["vocabulary"]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    with pytest.raises(CheckpointError, match="nested too deeply"):
+        checkpoint.vocabulary(tmp_path, index)
+
+
+def test_shapes_and_sizes_are_known_without_reading_a_number(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"model": tensors(1.0)}, {})
+    index = checkpoint.read_index(tmp_path)
+    [file] = tmp_path.glob("*.safetensors")
+    assert checkpoint.shapes(tmp_path, index, "model") == {"w": (3, 2), "b": (2,)}
+    assert checkpoint.num_bytes(tmp_path, index, "model") == file.stat().st_size
+    file.write_bytes(b"\xff" * 100)
+    with pytest.raises(CheckpointError, match="not a safetensors file"):
+        checkpoint.shapes(tmp_path, index, "model")
+    file.unlink()
+    for look in (checkpoint.shapes, checkpoint.num_bytes):
+        with pytest.raises(CheckpointError, match=r"\.safetensors is missing, though checkpoint\.json names it"):
+            look(tmp_path, index, "model")
 
 
 def test_a_vocabulary_that_is_no_list_of_text_is_refused(tmp_path: Path) -> None:

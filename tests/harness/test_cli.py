@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -248,3 +249,46 @@ def test_a_table_is_printed_where_a_dash_cannot_be_written(tmp_path: Path) -> No
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
     assert "2-layer AWD-LSTM" in done.stdout.decode("latin-1")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "prepare", "LONG.yaml"),
+        ("data", "import", "enwik8", "LONG"),
+        ("run", "LONG.yaml"),
+        ("describe", "LONG.yaml"),
+        ("check", "LONG", "--baseline", "b.json"),
+        ("curves", "LONG", "--out", "x.svg"),
+        ("export", "LONG", "--out", "x"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_one_line(words: tuple[str, ...]) -> None:
+    found = call(*(word.replace("LONG", "x" * 300) for word in words))
+    assert (found.exit_code, found.stdout) == (2, "")
+    [line] = found.stderr.splitlines()
+    assert line.startswith("harness: ")
+    assert line.endswith("File name too long")
+
+
+def test_a_path_without_permission_is_one_line_and_other_errors_of_the_system_show_themselves(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        def exists(self: Path) -> bool:
+            raise OSError(number, os.strerror(number), str(self))
+
+        monkeypatch.setattr(Path, "exists", exists)
+
+    refuse(errno.EACCES)
+    found = call("data", "prepare", suite)
+    assert (found.exit_code, found.stderr) == (2, f"harness: {suite}: Permission denied\n")
+    refuse(errno.EIO)
+    assert isinstance(call("data", "prepare", suite).exception, OSError)
+
+
+def test_evaluate_says_where_adaptive_protocols_are() -> None:
+    said = " ".join(call("evaluate", "--help").stdout.split())
+    assert "static" in said
+    assert "{adaptive: ...}" in said
+    assert "checkpoint:" in said

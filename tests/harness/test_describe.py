@@ -183,6 +183,19 @@ def test_memory_grows_with_weights_and_with_the_window() -> None:
     assert base - undropped == 2 * 4 * 13_787_650
 
 
+def test_memory_counts_scorings_windows_where_they_are_larger_than_trainings() -> None:
+    path = SUITES / "ptb-char.yaml"
+
+    def peak(*changes: str) -> int:
+        return int(describe(load(path, overrides=list(changes)))[0]["peak_memory_bytes"])
+
+    wide = peak("evaluation.protocols=[streams]", "evaluation.streams=1024")
+    assert wide > peak()
+    rows = 1024 * 512
+    assert peak("evaluation.protocols=[streams]", "evaluation.streams=2048") - wide == rows * (6 * 1000 + 3 * 200) * 4
+    assert peak("recipe.validation.streams=2048") > peak()
+
+
 def test_a_model_that_does_not_fit_its_data_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     from models.awd_lstm.config import Config
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import models
 from harness import checkpoint, data, kept, scoring
 from harness.cli import main
 from harness.errors import CheckpointError, DataError
+from harness.export import export
 
 VOCABULARY = ["\n", " ", "a", "b", "é"]
 BLOCK = {"builder": "awd-lstm", "layers": 1, "hidden": 6, "embedding": 6}
@@ -42,6 +46,31 @@ def test_a_text_is_scored_as_its_model_scores_it_by_hand(tmp_path: Path) -> None
     assert (found["num_targets"], found["num_units"], found["num_dropped"]) == (6, 6, 1)
     assert found["metrics"]["bpc"] == pytest.approx(expected / 6 / np.log(2), rel=1e-6)
     assert found["text"]["reading"] == "one token per character"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_read_once_and_its_checksum_is_that_of_what_came(tmp_path: Path) -> None:
+    kept_model(tmp_path / "c", VOCABULARY)
+    content, pipe = "ab é\nba".encode() * 9, tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
+    writer.start()
+    found = scoring.run(scoring.Request(checkpoint=tmp_path / "c", text=pipe))
+    writer.join(30)
+    assert found["text"]["sha256"] == hashlib.sha256(content).hexdigest()
+    assert found["text"]["tokens"] == len(content.decode())
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_an_answer_says_what_the_weights_were_stored_in(tmp_path: Path, dtype: str) -> None:
+    kept_model(tmp_path / "c", VOCABULARY, dtype="float32")
+    export(tmp_path / "c", tmp_path / "x", dtype=dtype, shard_bytes=1 << 20)
+    (tmp_path / "t.txt").write_text("abab")
+    text = ("--text", tmp_path / "t.txt", "--device", "cpu")
+    for folder, stored in (("c", "float32"), ("x", dtype)):
+        found = json.loads(harness("evaluate", tmp_path / folder, *text, "--json").stdout)
+        assert (found["dtype"], found["weights_dtype"]) == ("float32", stored)
+        assert f"weights_dtype: {stored}\n" in harness("evaluate", tmp_path / folder, *text).stdout
 
 
 def test_a_split_in_another_order_of_tokens_is_the_same_text(tmp_path: Path) -> None:
@@ -131,16 +160,57 @@ def test_weights_that_are_not_finite_are_no_score(tmp_path: Path) -> None:
         ({"model": None}, "does not say what model it holds"),
         ({"model": {**BLOCK, "builder": "gru"}}, "its model cannot be built"),
         ({"model": {**BLOCK, "hidden": 0}}, "its model cannot be built"),
-        ({"model": {**BLOCK, "layers": 2}}, "lacks 'layers.1"),
+        ({"model": {**BLOCK, "layers": 2}}, r"lacks 'layers\.1"),
+        ({"model": {**BLOCK, "embedding": 5}}, r"'embedding' has shape \(5, 6\), the model's is \(5, 5\)"),
+        (
+            {"model": {**BLOCK, "hidden": 10**5, "layers": 2}},
+            r"needs 40,\d{3},\d{3}.* parameters, more than [\d,]+ bytes",
+        ),
+        ({"model": {**BLOCK, "layers": 10**6}}, "layers must be at most 1,000, got 1,000,000"),
+        (
+            {"model": {"builder": "markov-oracle", "order": 10**9, "symbols": 2, "concentration": 1.0, "seed": 0}},
+            "order",
+        ),
+        ({"model": {"builder": "awd-lstm"}}, "its model cannot be built: layers: Field required$"),
+        ({"model": {**BLOCK, "depth": 3}}, "its model cannot be built: depth: Unexpected keyword argument$"),
+        ({"model": {**BLOCK, "hidden": "many"}}, "hidden: Input should be a valid integer"),
+        ({"model": {**BLOCK, "builder": ["gru"]}}, r"builder \['gru'\] is unknown; known: awd-lstm, qrnn"),
+        ({"model": {**BLOCK, "cutoffs": [9]}}, "cutoffs must lie below the vocabulary of 5"),
         ({"vocabulary": []}, "holds no vocabulary"),
+        ({"vocabulary": ["a", "b", "a", "c", "d"]}, "holds no vocabulary: 'a' stands in it twice"),
+        ({"vocabulary": ["a", "b", 3, "c", "d"]}, "holds no vocabulary: a list of text"),
+        ({"dtype": "int8"}, "says dtype 'int8'; weights are stored as float32, float64, float16, bfloat16"),
+        ({"dtype": ["float32"]}, r"says dtype \['float32'\]"),
+        ({"unit": "byte"}, r"its unit is byte, but its token '\\n' is no byte's number"),
+        ({"unit": "letter"}, "says unit 'letter'; tokens are byte, char, word"),
     ],
 )
 def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, meta: dict[str, Any], message: str) -> None:
     model = kept_model(tmp_path / "c", VOCABULARY)
     index = {"model": BLOCK, "vocabulary": VOCABULARY, **meta}
     checkpoint.save(tmp_path / "c", {"model": model.state_dict()}, index)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         kept.load(tmp_path / "c", device="cpu")
+    assert str(tmp_path / "c") in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert "https" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "sample"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / ("x" * 300), "File name too long"),
+        (lambda folder: folder, "nested too deeply"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, make: Any, message: str) -> None:
+    (tmp_path / checkpoint.INDEX).write_text("[" * 200_000)
+    (tmp_path / "t.txt").write_text("abab")
+    run = harness(command, make(tmp_path), *(("--text", tmp_path / "t.txt") if command == "evaluate" else ()))
+    assert (run.exit_code, run.stdout) == (2, "")
+    [line] = run.stderr.splitlines()
+    assert message in line
 
 
 def test_a_text_file_that_is_too_short_for_its_streams_is_refused(tmp_path: Path) -> None:

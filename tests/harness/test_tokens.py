@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,31 @@ def test_text_comes_out_as_its_unit_is_read() -> None:
         (BYTES, [3, 2], "\ufffda"),
     ):
         assert "".join(map(tokens.decoder(), sequence)) == text
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system has no /dev/fd")
+@pytest.mark.parametrize(
+    ("tokens", "content"),
+    [
+        (WORDS, b"the cat\r\nthe <unk>\n"),
+        (BYTES, "a é\n".encode()),
+        (CHARS, "a é\n_".encode()),
+        (WORDS, b""),
+        (WORDS, b"the cat\n" * 5000),
+    ],
+)
+def test_what_comes_out_of_a_pipe_is_read_once_and_named_by_the_bytes_that_came(
+    tmp_path: Path, tokens: Tokens, content: bytes
+) -> None:
+    (tmp_path / "t.txt").write_bytes(content)
+    expected = tokens.encode_file(tmp_path / "t.txt")
+    assert expected.sha256 == hashlib.sha256(content).hexdigest()
+    reader, writer = os.pipe()
+    try:
+        with os.fdopen(writer, "wb") as file:
+            file.write(content)
+        found = tokens.encode_file(Path(f"/dev/fd/{reader}"))
+    finally:
+        os.close(reader)
+    assert found.sha256 == expected.sha256
+    assert found.ids.tolist() == expected.ids.tolist()

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from harness.data import MarkovSource, OwnText, Registered, facts, identify, parse
+from harness.data.config import SAFE_NAME
 from harness.errors import HarnessError
+from harness.published import TITLES
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,18 @@ def test_a_bad_block_is_refused_in_one_line(spec: Any, words: str) -> None:
     assert words in str(error.value)
     assert isinstance(error.value, HarnessError)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "chars", "words"])
+@pytest.mark.parametrize("title", [title for title in TITLES.values() if SAFE_NAME.fullmatch(title)])
+def test_own_text_cannot_take_the_name_of_a_published_dataset_in_any_case(kind: str, title: str) -> None:
+    cut = {"kind": kind, "fractions": [0.9, 0.05, 0.05]}
+    for name in (title, title.upper(), title.lower()):
+        with pytest.raises(HarnessError, match="is taken by a registered dataset"):
+            parse({**cut, "name": name, "file": "a"})
+        with pytest.raises(HarnessError, match="cannot stand under the name"):
+            facts({**cut, "file": f"there/{name}.txt"})
+    assert facts({**cut, "name": f"my-{title}", "file": "a"}).name == f"my-{title}"
 
 
 def test_good_blocks() -> None:

@@ -99,23 +99,50 @@ def test_bytes_that_are_no_utf8_are_named_by_place(tail: bytes, block_bytes: int
         encoded({"train": b"a\n", "valid": body, "test": b"a\n"}, "frequency", block_bytes)
 
 
+def num_line_ends(body: bytes) -> int:
+    return io.TextIOWrapper(io.BytesIO(body), encoding="utf-8").read().count("\n")
+
+
 @settings(deadline=None)
-@given(st.lists(st.sampled_from(["a b\n", "\n", "c\r\n", "d"]), max_size=12), st.floats(0.1, 0.8), st.floats(0.1, 0.9))
-def test_one_file_is_cut_between_lines(lines: list[str], first: float, share: float) -> None:
+@given(
+    st.lists(st.sampled_from(["a b\n", "\n", "c\r\n", "d", "e f\r", "\r", "\r\n"]), max_size=12),
+    st.floats(0.1, 0.8),
+    st.floats(0.1, 0.9),
+    st.integers(1, 5) | st.just(1 << 24),
+)
+@example(["a\r\n"] * 8, 0.5, 0.5, 2)
+@example(["a\r"] * 8, 0.5, 0.5, 2)
+def test_one_file_is_cut_between_lines(lines: list[str], first: float, share: float, block_bytes: int) -> None:
     body = "".join(lines).encode()
     fractions = (first, (1 - first) * share, (1 - first) * (1 - share))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "BLOCK_BYTES", block_bytes)
         path = Path(folder) / "own.txt"
         path.write_bytes(body)
         pieces = words.cut_lines(path, fractions)
-        made = words.encode(pieces, order="first-appearance", scratch=Path(folder))
+        made = words.encode(pieces, order="first-appearance", scratch=Path(folder), block_bytes=block_bytes)
+        has_lone = words.has_lone_returns(path)
         tokens = [
             made.vocabulary[token] for split in SPLITS for chunk in made.splits[split] for token in chunk.tolist()
         ]
     assert tokens == official(body)
-    ends = [pieces["train"].stop, pieces["valid"].stop]
-    assert all(end == 0 or body[end - 1 : end] == b"\n" for end in ends if end is not None)
-    assert body[: ends[0]].count(b"\n") == round(body.count(b"\n") * first)
+    borders = [pieces["train"].stop or 0, pieces["valid"].stop or 0]
+    assert all(border == 0 or body[border - 1 : border] in (b"\n", b"\r") for border in borders)
+    assert all(body[border - 1 : border + 1] != b"\r\n" for border in borders if border)
+    wanted = [round(num_line_ends(body) * first), round(num_line_ends(body) * (first + fractions[1]))]
+    assert [num_line_ends(body[:border]) for border in borders] == wanted
+    assert has_lone == (num_line_ends(body) != body.count(b"\n"))
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_fractions_of_a_file_are_the_same_tokens_whatever_ends_its_lines(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "own.txt"
+    path.write_bytes("".join(f"w{number % 7} x{end}" for number in range(100)).encode())
+    spec = {"kind": "words", "file": str(path), "fractions": [0.8, 0.1, 0.1]}
+    corpus = data.load(data.prepare(spec, cache=tmp_path / "c"))
+    assert [len(corpus.splits[split]) for split in SPLITS] == [240, 30, 30]
+    assert corpus.manifest["num_lines"] == {"train": 80, "valid": 10, "test": 10}
+    assert ("line_ends" in data.identify(spec)) == (end == "\r"), "runs on other files keep their names"
 
 
 def test_ids_wider_than_two_bytes(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pickle_assembler import Call, Global, Persistent, Raw, Writer, pickled
 
+from harness.code import ROOT
 from harness.official.container import MAGIC, opened
 from harness.official.values import MalformedError, Tensor
 
@@ -102,6 +106,55 @@ def test_the_same_numbers_shown_a_thousand_times_are_refused(tmp_path: Path) -> 
     array = np.zeros(2000, dtype=np.float32)
     path = writer.legacy(tmp_path / "t.pt", [writer.tensor(array) for _ in range(1000)])
     assert "again and again" in refusal(path)
+
+
+WATCHED = """
+import resource, sys
+from pathlib import Path
+import numpy
+from harness.official.container import opened
+
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+limit = held + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+with opened(Path(sys.argv[1])) as container:
+    arrays = [container.array(tensor) for tensor in container.root]
+print(len(arrays), sum(float(array.sum()) for array in arrays))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's here")
+@pytest.mark.parametrize("legacy", [True, False])
+def test_small_views_of_a_large_storage_take_no_more_memory_than_they_show(tmp_path: Path, legacy: bool) -> None:
+    num_elements, num_views = 4 << 20, 200
+    writer = Writer()
+    writer.tensor(np.ones(num_elements, np.float32))
+    views = [view(pid(num_elements), 100 * number, (100,), (1,)) for number in range(num_views)]
+    path = (writer.legacy if legacy else writer.zipped)(tmp_path / "t.pt", views)
+    run = subprocess.run(
+        [sys.executable, "-c", WATCHED, str(path), str(2 * path.stat().st_size)],
+        capture_output=True, text=True, cwd=ROOT, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [str(num_views), str(float(100 * num_views))]
+
+
+def test_a_zip_file_whose_storages_lie_within_one_another_is_refused(tmp_path: Path) -> None:
+    inner = tmp_path / "inner.zip"
+    body = np.zeros(10_000, np.float32).tobytes()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("archive/data/1", body)
+        nested = archive.getinfo("archive/data/1")
+    raw = inner.read_bytes()[: archive.start_dir]
+    raw += b"\0" * (-len(raw) % 4)
+    tensors = [view(pid(len(raw) // 4), 0, (1,), (1,)), view(pid(10_000, "1"), 0, (1,), (1,))]
+    with zipfile.ZipFile(tmp_path / "t.pt", "w") as archive:
+        archive.writestr("archive/data.pkl", pickled(tensors))
+        archive.writestr("archive/data/0", raw)
+        outer = archive.getinfo("archive/data/0")
+        nested.header_offset = outer.header_offset + 30 + len(outer.filename)
+        archive.filelist.append(nested)
+    assert any(word in refusal(tmp_path / "t.pt") for word in ("storages overlap", "Overlapped"))
 
 
 def test_a_legacy_file_cut_anywhere_is_refused(tmp_path: Path) -> None:

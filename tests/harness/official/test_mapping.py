@@ -21,13 +21,18 @@ VOCAB, WIDTH, HIDDEN = 11, 6, 7
 
 
 def found_in(path: Path) -> Found:
+    return read(path)[0]
+
+
+def read(path: Path) -> tuple[Found, dict[str, np.ndarray]]:
     with opened(path) as container:
-        return extract(container)
+        found = extract(container)
+        return found, found.arrays(container)
 
 
-def built(found: Found) -> Any:
+def built(found: Found, arrays: dict[str, np.ndarray]) -> Any:
     model = models.build(found.model["builder"], model_config(found.model), vocab_size=found.vocab_size)
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in found.tensors.items()})
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.eval()
 
 
@@ -44,7 +49,7 @@ def test_an_lstm_predicts_what_torchs_own_layers_predict(tmp_path: Path, legacy:
     layers, weights = lstm_layers(writer, rng, **how)
     embedding, bias = rng.normal(size=(VOCAB, WIDTH)).astype(np.float32), rng.normal(size=VOCAB).astype(np.float32)
     root = [language_model(writer, layers, embedding, bias), criterion(writer, []), optimizer()]
-    found = found_in((writer.legacy if legacy else writer.zipped)(tmp_path / "m.pt", root))
+    found, arrays = read((writer.legacy if legacy else writer.zipped)(tmp_path / "m.pt", root))
     ids = torch.from_numpy(rng.integers(0, VOCAB, size=(9, 3)))
     x = torch.from_numpy(embedding)[ids[:-1]]
     for each in weights:
@@ -53,7 +58,7 @@ def test_an_lstm_predicts_what_torchs_own_layers_predict(tmp_path: Path, legacy:
         x, _ = layer(x)
     logits = x @ torch.from_numpy(embedding).T + torch.from_numpy(bias)
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:].flatten(), reduction="none")
-    model = built(found)
+    model = built(found, arrays)
     ours = model(ids[:-1], ids[1:], model.initial_state(3)).nll_TB.flatten()
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
     rates = {"embedding": 0.1, "input": 0.3, "hidden": 0.2, "output": 0.4, "weight": how["drop"] or 0.0}
@@ -80,9 +85,9 @@ def test_a_decoder_of_its_own_makes_an_untied_model(tmp_path: Path) -> None:
     model = language_model(
         writer, [lstm(writer, each, drop=0.5) for each in weights], embedding, np.zeros(VOCAB, np.float32), decoder
     )
-    found = found_in(writer.zipped(tmp_path / "m.pt", [model, criterion(writer, []), optimizer()]))
+    found, arrays = read(writer.zipped(tmp_path / "m.pt", [model, criterion(writer, []), optimizer()]))
     assert found.model["tie"] is False
-    np.testing.assert_array_equal(built(found).softmax.weight.detach().numpy(), decoder)
+    np.testing.assert_array_equal(built(found, arrays).softmax.weight.detach().numpy(), decoder)
 
 
 def qrnn_model(writer: Writer, splits: list[int], **changes: Any) -> tuple[list[Any], dict[str, np.ndarray]]:
@@ -102,9 +107,9 @@ def qrnn_model(writer: Writer, splits: list[int], **changes: Any) -> tuple[list[
 def test_a_qrnn_with_splits_brings_its_tails_in_the_official_order(tmp_path: Path) -> None:
     writer = Writer()
     root, own = qrnn_model(writer, [4, 7])
-    found = found_in(writer.legacy(tmp_path / "m.pt", root))
+    found, arrays = read(writer.legacy(tmp_path / "m.pt", root))
     assert (found.model["cutoffs"], found.model["tail_order"], found.model["first_window"]) == ([4, 7], "reversed", 2)
-    model = built(found)
+    model = built(found, arrays)
     h = np.random.default_rng(4).normal(size=(5, WIDTH)).astype(np.float32)
     ours = model.log_probs(torch.from_numpy(h)).numpy()
     head = h @ np.concatenate([own["embedding"][:4], own["vectors"]]).T + np.append(own["bias"][:4], own["tails"])
@@ -123,9 +128,9 @@ def test_a_file_of_2018s_torch_is_read_whole(tmp_path: Path) -> None:
     root, own = qrnn_model(writer, [])
     root[0].state["_backend"] = backend
     root[0].state["hooks"] = Instance(Global("torch.backends.cudnn.rnn", "Unserializable"), "<unserializable>")
-    found = found_in(writer.legacy(tmp_path / "m.pt", root))
+    found, arrays = read(writer.legacy(tmp_path / "m.pt", root))
     assert found.written_by == "torch before 1.2"
-    np.testing.assert_array_equal(found.tensors["layers.1.linear.weight"], own["w1"])
+    np.testing.assert_array_equal(arrays["layers.1.linear.weight"], own["w1"])
 
 
 def test_half_precision_becomes_float32_and_double_stays(tmp_path: Path) -> None:
@@ -133,7 +138,8 @@ def test_half_precision_becomes_float32_and_double_stays(tmp_path: Path) -> None
         writer = Writer(Global("torch", kind))
         root, _ = qrnn_model(writer, [])
         writer.arrays = {key: array.astype(dtype) for key, array in writer.arrays.items()}
-        assert found_in(writer.legacy(tmp_path / "m.pt", root)).dtype == expected
+        found, arrays = read(writer.legacy(tmp_path / "m.pt", root))
+        assert {found.dtype, *(str(array.dtype) for array in arrays.values())} == {expected}
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,14 @@ from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from official_objects import criterion, language_model, lstm, lstm_weights, optimizer
-from pickle_assembler import Call, Global, Writer
+from pickle_assembler import Call, Global, Persistent, Writer
 
 from harness import code, scoring
 from harness.cli import main
 from harness.data import prepare
 from harness.errors import CheckpointError, DataError
 from harness.official import vocabulary
+from harness.official.container import Container
 from harness.official.importing import import_checkpoint
 from harness.suite import load, resolve
 from harness.worker import Job, run
@@ -237,6 +238,54 @@ def test_a_tensor_of_another_shape_is_refused(data: Path, tmp_path: Path) -> Non
     )
     with pytest.raises(CheckpointError, match=r"layers\.0\.bias_hh has shape \(8,\), and its model needs \(16,\)"):
         import_checkpoint(writer.zipped(tmp_path / "m.pt", root), data, tmp_path / "out")
+
+
+def test_what_does_not_fit_is_told_before_any_number_is_read(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwanted(*_: object) -> None:
+        raise AssertionError("numbers were read")
+
+    monkeypatch.setattr(Container, "array", unwanted)
+    writer = Writer()
+    root = small_model(writer, 6)
+    weights = {"weight_ih": (16, 4), "weight_hh": (16, 4), "bias_ih": (16,), "bias_hh": (8,)}
+    layer = lstm(writer, {name: np.zeros(shape, np.float32) for name, shape in weights.items()}, drop=None)
+    root[0] = language_model(writer, [layer], np.zeros((6, 4), np.float32), np.zeros(6, np.float32))
+    with pytest.raises(CheckpointError, match=r"bias_hh has shape \(8,\)"):
+        import_checkpoint(writer.zipped(tmp_path / "m.pt", root), data, tmp_path / "out")
+    writer = Writer()
+    with pytest.raises(CheckpointError, match=r"knows 7 tokens, and .* holds 6"):
+        import_checkpoint(writer.zipped(tmp_path / "n.pt", small_model(writer, 7)), data, tmp_path / "out")
+
+
+def test_a_model_larger_than_its_file_is_not_even_sketched(data: Path, tmp_path: Path) -> None:
+    """A zip file's storages are claims until they are read: here of 64 billion numbers."""
+    writer = Writer()
+    root = small_model(writer, 6)
+    huge = Call(
+        Global("torch._utils", "_rebuild_tensor_v2"),
+        (
+            Persistent(("storage", Global("torch", "FloatStorage"), "huge", "cpu", 1 << 36)),
+            0, (1 << 20, 1 << 16), (1 << 16, 1), False, Call(Global("collections", "OrderedDict"), ()),
+        ),
+    )  # fmt: skip
+    weights = {**lstm_weights(np.random.default_rng(0), 4, 4), "weight_hh": np.zeros((16, 4), np.float32)}
+    layers = [lstm(writer, weights, drop=None), lstm(writer, weights, drop=None)]
+    for layer in layers:
+        layer.state["_parameters"]["weight_hh_l0"] = huge
+    root[0] = language_model(writer, layers, np.zeros((6, 4), np.float32), np.zeros(6, np.float32))
+    line = refused(writer.zipped(tmp_path / "m.pt", root), "--data", data, "--out", tmp_path / "out")
+    assert "parameters, more than" in line
+
+
+@pytest.mark.parametrize("option", ["--data", "--out"])
+def test_a_name_that_no_system_takes_is_one_line(data: Path, tmp_path: Path, option: str) -> None:
+    writer = Writer()
+    paths = {"--data": data, "--out": tmp_path / "out", option: tmp_path / ("x" * 300)}
+    file = writer.zipped(tmp_path / "m.pt", small_model(writer, 6))
+    line = refused(file, *(word for pair in paths.items() for word in pair))
+    assert "File name too long" in line
 
 
 def test_a_missing_folder_is_a_missing_split(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from record_factory import failed, label, num_calls, record, score, spec
 
 from harness import metrics, published, report
+from harness.data import KINDS
 from harness.report.columns import (
     device_text,
     difference_text,
@@ -269,12 +270,21 @@ def test_dtype_kernel_switches_and_recipe_tell_rows_apart() -> None:
     assert all(row.recipe_id and f"(recipe {row.recipe_id[:6]})" in profile_text(row) for row in rows)
 
 
-def test_own_text_never_stands_beside_published_rows() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_text_never_stands_beside_published_rows(kind: str) -> None:
     for name in ("ptb-char", "my text"):
-        mine = spec(dataset={"kind": "chars"}, dataset_identity={"name": name, "sha256": "1"})
+        mine = spec(dataset={"kind": kind}, dataset_identity={"name": name, "sha256": "1"})
         rows = build(labelled(record(1.5, spec_=mine)), PUBLISHED).rows
         assert {row.status for row in rows} == {"finished"}
         assert {row.published for row in rows} == {None}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_text_under_the_papers_title_is_not_the_papers_data(kind: str) -> None:
+    titled = label(dataset="WikiText-103", metrics=("perplexity",), published="wikitext-103/qrnn")
+    mine = spec(label=titled, dataset={"kind": kind}, dataset_identity={"name": "WikiText-103", "sha256": "1"})
+    rows = build(labelled(record(20.0, spec_=mine)), PUBLISHED).rows
+    assert [(row.status, row.published, row.rank) for row in rows] == [("finished", None, 1)] * 2
 
 
 def test_two_texts_of_one_name_are_not_ranked_together() -> None:
