@@ -82,10 +82,11 @@ def measure(
 
 
 def _possible(entry: FullSize, ways: Sequence[Variant]) -> list[Variant]:
-    """The ways as this model can be run: no graph holds clusters of a softmax, which differ in size each time."""
+    """The ways as this model can be run: a softmax with cutoffs has clusters that differ in size each time, which no
+    graph holds, and reads its targets on the host, where no resident text is."""
     if not entry.model.get("cutoffs"):
         return list(ways)
-    plain = [replace(way, speed=replace(way.speed, graph=False)) for way in ways]
+    plain = [replace(way, speed=replace(way.speed, graph=False, resident=False)) for way in ways]
     first: dict[Any, Variant] = {}
     for way in plain:
         first.setdefault((way.dtype, way.kernel, tuple(asdict(way.speed).items())), way)

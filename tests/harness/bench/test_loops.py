@@ -66,12 +66,12 @@ def test_each_part_that_is_on_is_left_out_in_turn() -> None:
     assert [way.name for way in loops.variants("float16", on, "cuda", ablate=False)] == ["all"]
 
 
-def test_no_graph_is_asked_of_a_softmax_with_cutoffs() -> None:
-    on = Speed(graph=True)
+def test_neither_graph_nor_resident_text_is_asked_of_a_softmax_with_cutoffs() -> None:
+    on = Speed(graph=True, resident=True)
     ways = loops.variants("float16", on, "cuda", ablate=True)
     clustered = LOOPS["wikitext-103-qrnn-4x2500"]
     possible = loops._possible(clustered, ways)
-    assert not any(way.speed.graph for way in possible)
+    assert not any(way.speed.graph or way.speed.resident for way in possible)
     assert [way.name for way in possible] == ["all", "without float16", "without kernels", "plain"]
     assert loops._possible(TINY, ways) == ways
 
