@@ -92,7 +92,7 @@ class Trainer:
         self.speed = speed or Speed()
         if targets_are_split(model):
             if self.speed.graph:
-                raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size each time")
+                raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size")
             # Its targets are read on the host for every window: what is resident would never be used.
             self.speed = replace(self.speed, resident=False)
         self.device = next(model.parameters()).device
