@@ -25,12 +25,21 @@ OPTIONS = (
 )  # fmt: skip
 
 AUTO = "tests/kernels/test_kernels.py::test_auto_on_cuda_equals_reference_on_cpu"
+FO_POOL = "tests/kernels/test_fo_pool_triton_device.py"
 WEIGHT_DROP = "tests/kernels/test_weight_drop_triton.py::TestOnDevice"
+CAPTURED = (
+    f"{WEIGHT_DROP}::test_a_captured_graph_drops_anew_at_each_replay",
+    f"{WEIGHT_DROP}::test_no_call_waits_for_the_device",
+)
+HUGE = (
+    f"{FO_POOL}::test_on_device_more_elements_than_32_bits_count",
+    f"{WEIGHT_DROP}::test_more_elements_than_32_bits_count",
+)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Tests that stand and fall together.
+    """Tests that stand and fall together; of `tests` not those `without`.
 
     bars: switches that are not turned on where they fail. instead: op -> the backend that is used then in place of
     `auto`, which avoids what was tested. Where there is neither, a failure is only reported.
@@ -39,24 +48,24 @@ class Group:
     name: str
     seconds: float
     tests: tuple[str, ...]
+    without: tuple[str, ...] = ()
     bars: tuple[str, ...] = ()
     instead: Mapping[str, str] = field(default_factory=dict)
 
+    def arguments(self) -> list[str]:
+        return [*self.tests, *(f"--deselect={test}" for test in self.without)]
+
 
 GROUPS = (
-    Group(
-        "graph", 120,
-        ("tests/harness/test_graph.py", f"{WEIGHT_DROP}::test_a_captured_graph_drops_anew_at_each_replay"),
-        bars=("graph",),
-    ),
+    Group("graph", 120, ("tests/harness/test_graph.py", *CAPTURED), bars=("graph",)),
     # No layer drops weights without `auto` but one that runs its reference, which is slow and right.
-    Group("weight_drop", 90, (f"{WEIGHT_DROP}", f"{AUTO}[weight_drop]"),
+    Group("weight_drop", 90, (WEIGHT_DROP, f"{AUTO}[weight_drop]"), without=(*CAPTURED, *HUGE),
           instead={"lstm": "reference", "fo_pool": "reference"}),
     Group("padded", 60, ("tests/kernels/test_lstm_padded.py",), instead={"lstm": "fused"}),
     Group("lstm", 60, (f"{AUTO}[lstm]",), instead={"lstm": "reference"}),
-    Group("fo_pool", 180, ("tests/kernels/test_fo_pool_triton_device.py", f"{AUTO}[fo_pool]"),
-          instead={"fo_pool": "reference"}),
-    Group("rest", 60, ("tests/harness/adapt/test_dynamic.py", "tests/models/test_model_step.py")),
+    Group("fo_pool", 180, (FO_POOL, f"{AUTO}[fo_pool]"), without=HUGE, instead={"fo_pool": "reference"}),
+    # Sizes that no step has, and what none relies on.
+    Group("rest", 90, ("tests/harness/adapt/test_dynamic.py", "tests/models/test_model_step.py", *HUGE)),
 )  # fmt: skip
 
 Watched = Callable[[Sequence[str], float], int]
@@ -79,7 +88,7 @@ def prove(watched: Watched, folder: Path, now: Callable[[], float]) -> dict[str,
             continue
         report = folder / f"tests-{group.name}.xml"
         report.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "pytest", *OPTIONS, f"--junitxml={report}", *group.tests]
+        command = [sys.executable, "-m", "pytest", *OPTIONS, f"--junitxml={report}", *group.arguments()]
         code = watched(command, min(group.seconds, ends - began))
         found[group.name] = {**_outcome(code, report), "seconds": now() - began}
     return found

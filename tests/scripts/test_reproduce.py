@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -94,7 +95,11 @@ def fake(tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
     log = tmp_path / "asked.jsonl"
 
     def calls(
-        codes: dict[int, int], *arguments: str, folded: Any = SLOWER, rows: dict[int, Any] | None = None
+        codes: dict[int, int],
+        *arguments: str,
+        folded: Any = SLOWER,
+        rows: dict[int, Any] | None = None,
+        device: Sequence[str] = ("--rehearse",),
     ) -> tuple[int, list[list[str]]]:
         before = len(log.read_text().splitlines()) if log.exists() else 0
         package = tmp_path / "fake" / "harness"
@@ -109,7 +114,7 @@ def fake(tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) ->
             )
         )
         monkeypatch.setattr(script, "ROOT", tmp_path / "fake")
-        status = script.main(["--data", "d", "--results", str(tmp_path / "r"), "--rehearse", *arguments])
+        status = script.main(["--data", "d", "--results", str(tmp_path / "r"), *device, *arguments])
         asked = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return status, asked[before:]
 
@@ -142,6 +147,45 @@ def test_a_faster_way_whose_loss_stands_apart_is_not_taken(fake: Any, tmp_path: 
     other.unlink()
     fake({}, "--only", "full-size", folded='{"tokens_per_s": 9.0, "nll_per_token": 2.99}')
     assert [way["name"] for way in state_of(tmp_path)["ways"]] == ["float32-folded", "float32"]
+
+
+def test_what_a_device_failed_at_is_not_used_by_any_step(
+    fake: Any, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pooling is wrong here, and whether captured steps are right is unknown."""
+    outcomes = {"fo_pool": ("failed", ["test_x"]), "graph": ("not run", [])}
+    tests = {
+        name: {"outcome": outcome, "failed": failed, "why": None, "seconds": 1.0}
+        for name, (outcome, failed) in outcomes.items()
+    }
+    monkeypatch.setattr(script.reproduction_tests, "prove", lambda *_: tests)
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "missing", lambda *_: [])
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "compiler_missing", lambda: [])
+    status, asked = fake({}, "--only", "qrnn-row", "--only", "lstm-row", device=("--device", "cuda"))
+    assert status == 0
+    probes = [each for each in asked if each[0] == "bench"]
+    assert len(probes) == 5
+    assert all(each[each.index("--backend") + 1] == "fo_pool=reference" for each in probes)
+    runs = [" ".join(each) for each in asked if each[0] == "run"]
+    assert ["entries.qrnn.kernel=reference" in each for each in runs] == [True, False]
+    assert not any("awd-lstm.kernel" in each for each in runs)
+    state = state_of(tmp_path)
+    assert (state["tests"], state["barred"], state["instead"]) == (tests, {}, {"fo_pool": "reference"})
+    assert [way["name"] for way in state["tried"] if way["unproven"]] == ["float16-graph"]
+    assert "tests of fo_pool failed (test_x): trained fo_pool=reference" in capsys.readouterr().out
+
+
+def test_a_barred_way_is_not_even_probed(
+    fake: Any, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = {"graph": {"outcome": "timed out", "failed": [], "why": "it was ended at its limit", "seconds": 1.0}}
+    monkeypatch.setattr(script.reproduction_tests, "prove", lambda *_: tests)
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "missing", lambda *_: [])
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "compiler_missing", lambda: [])
+    _, asked = fake({}, "--only", "full-size", device=("--device", "cuda"))
+    assert not any("graph" in each for each in asked)
+    [graph] = [way for way in state_of(tmp_path)["tried"] if way["name"] == "float16-graph"]
+    assert graph["rejected"] == "graph: its tests on this device: timed out"
 
 
 def test_nothing_is_captured_where_the_tests_of_that_failed(script: ModuleType) -> None:

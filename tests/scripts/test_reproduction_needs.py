@@ -122,7 +122,7 @@ def test_the_list_is_the_projects_own_and_what_is_left_out_no_step_imports(room:
 def test_the_page_names_every_package(room: ModuleType) -> None:
     """Either as one that such a machine has, or as one that is fetched for it."""
     page = (ROOT / "docs" / "reproduction.md").read_text(encoding="utf-8")
-    [there] = re.findall(r"has ([^;]*);\s+then these are missing", page)
+    [there] = re.findall(r"commonly has ([^;]*);\s+then these are missing", page)
     [fetched] = re.findall(r"-d wheels ((?:[^`]|\n)*?)\n```", page)
     names = {*re.findall(r"`([^`]+)`", there), *fetched.replace("\\", " ").split()}
     wanted = {room.name_of(each) for each in (*room.of_steps(on_cuda=True), *room.of_tests())}

@@ -137,5 +137,14 @@ def test_every_test_is_found_by_a_pytest_without_plugins(room: ModuleType) -> No
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     for name in names:
         assert name in done.stdout
-    assert "::test_more_elements_than_32_bits_count" in done.stdout
     assert "test_fo_pool_native" not in done.stdout, "slow, and of a processor"
+
+
+def test_a_test_stands_in_one_group(room: ModuleType) -> None:
+    """One of captured steps must not have a kernel replaced, nor one of sizes that no step has."""
+    named = [(group, test) for group in room.GROUPS for test in group.tests]
+    for group, test in named:
+        for other, whole in named:
+            if other is not group and test.startswith(f"{whole}::"):
+                assert test in other.without
+    assert len({test for _, test in named}) == len(named)
