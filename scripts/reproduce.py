@@ -46,6 +46,9 @@ LEAST_S, REHEARSAL_LEAST_S = 120.0, 30.0
 SHORT = 0.9
 """A step refused with less than this share of the leg left may have been refused for that: it is tried in the next."""
 
+PLANNED = 0.97
+"""Of what a lease has left, where a run is planned into it: one that overran the lease would be lost."""
+
 TRIES = 2
 UNKNOWN = {"status": "waiting", "seconds": 0.0, "legs": 0, "failures": 0, "way": None, "budget_s": None}
 PROBE_S = 240.0
@@ -146,7 +149,7 @@ class Reproduction:
         way = self.state["ways"][min(known["way"], len(self.state["ways"]) - 1)]
         if step.trains and known["budget_s"] is None:
             room_s = self._room_s()
-            known["budget_s"] = step.seconds if room_s >= step.seconds else float(int(room_s))
+            known["budget_s"] = step.seconds if room_s >= step.seconds else float(int(PLANNED * room_s))
         command = [*step.command(way, known["budget_s"]), "--results", str(self.results)]
         command += ["--device", self.options.device]
         left_s = self.left_s()

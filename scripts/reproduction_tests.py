@@ -76,6 +76,7 @@ def prove(watched: Watched, folder: Path, now: Callable[[], float]) -> dict[str,
 
     watched runs a command within so many seconds and gives its exit status. folder receives pytest's own reports.
     """
+    folder = folder.resolve()  # tests run in a folder of their own
     folder.mkdir(parents=True, exist_ok=True)
     if watched([sys.executable, "-c", "import hypothesis, pytest"], 60.0):
         absent = {"outcome": NOT_RUN, "failed": [], "why": "pytest or hypothesis is missing", "seconds": 0.0}

@@ -45,6 +45,7 @@ class Pytest:
             return int(self.missing)
         self.limits.append(limit_s)
         path = Path(next(part for part in command if part.startswith("--junitxml=")).partition("=")[2])
+        assert path.is_absolute()
         status, text = self.answers.get(path.stem.removeprefix("tests-"), (0, report("passed")))
         if text is not None:
             path.write_text(text)
@@ -148,3 +149,10 @@ def test_a_test_stands_in_one_group(room: ModuleType) -> None:
             if other is not group and test.startswith(f"{whole}::"):
                 assert test in other.without
     assert len({test for _, test in named}) == len(named)
+
+
+def test_reports_are_found_from_wherever_pytest_runs(
+    room: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert proven(room, Path("out/logs"), Pytest({}))["graph"]["outcome"] == "passed"
