@@ -326,6 +326,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 @click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
 @click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
 @click.option("--speed", multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated.")
+@click.option("--backend", "backends", multiple=True, metavar="KERNEL=NAME", help="With loop: in place of `auto`.")
 @click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
 @click.option("--seconds", type=FiniteRange(0.1, 600), default=10.0, show_default=True, metavar="S",
               help="With loop: how long each variant is timed.")  # fmt: skip

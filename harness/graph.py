@@ -7,6 +7,7 @@ Letters: T time, B stream.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,8 @@ class GraphStep:
     the second time. All graphs share one pool, since only one runs at a time. The optimiser must be capturable, and
     lr a tensor. Masks change at each replay: the generator's state is registered with every graph.
     capture: how a callable becomes something with `replay()`; a test without a device gives its own.
+    steps, replays and capture_s, seconds in which the device stood still for a capture, say how a measured time came
+    about.
     """
 
     def __init__(
@@ -47,7 +50,8 @@ class GraphStep:
         self.step, self.state, self.generator = step, state, generator
         self.captured: dict[int, Captured] = {}
         self.seen: set[int] = set()
-        self.steps = 0
+        self.steps = self.replays = 0
+        self.capture_s = 0.0
         self.capture = capture or CudaCapture(generator)
 
     def __call__(self, tokens_TB: Tensor) -> None:
@@ -63,6 +67,7 @@ class GraphStep:
             return
         found.tokens_TB.copy_(tokens_TB, non_blocking=True)
         found.graph.replay()
+        self.replays += 1
 
     def load_state(self, state: State) -> None:
         """Put another state in place of the carried one: zeros at an epoch's start, what was saved on resuming."""
@@ -70,7 +75,11 @@ class GraphStep:
 
     def _captured(self, tokens_TB: Tensor) -> Captured:
         fixed_TB = tokens_TB.clone()
+        if tokens_TB.is_cuda:
+            torch.cuda.synchronize(tokens_TB.device)
+        started = time.perf_counter()
         captured = Captured(self.capture(lambda: self._run(fixed_TB)), fixed_TB)
+        self.capture_s += time.perf_counter() - started
         self.captured[tokens_TB.shape[0] - 1] = captured
         return captured
 
@@ -88,7 +97,6 @@ class CudaCapture:
     def __call__(self, run: Callable[[], None]) -> Any:
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)  # type: ignore[attr-defined, unused-ignore]
-        torch.cuda.synchronize()
         with torch.cuda.graph(graph, pool=self.pool):
             run()
         return graph

@@ -30,12 +30,17 @@ class Stopped(Exception):  # noqa: N818 - a request, not an error
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """tokens_per_s over `steps` steps in `seconds`; save_s: what one checkpoint took after them."""
+    """tokens_per_s over `steps` steps in `seconds`; save_s: what one checkpoint took after them.
+
+    Seconds in which a graph was captured are left out. not_replayed: of a loop that captures its steps, how many of the
+    `steps` no graph replayed.
+    """
 
     tokens_per_s: float
     steps: int
     seconds: float
     save_s: float
+    not_replayed: int = 0
 
 
 @dataclass(slots=True)
@@ -55,6 +60,8 @@ class _Watch:
     began_tokens: int = 0
     began_steps: int = 0
     validation_s: float = 0.0
+    began_replays: int = 0
+    began_capture_s: float = 0.0
 
     def __call__(self) -> bool:
         """Whether enough steps have been timed. Raises Stopped where `stop` says so."""
@@ -69,6 +76,7 @@ class _Watch:
                 self.began_s = time.perf_counter()
                 self.began_tokens, self.began_steps = progress.tokens, progress.step
                 self.validation_s = progress.validation_seconds
+                self.began_replays, self.began_capture_s = _captures(self.trainer)
             return False
         if progress.step - self.began_steps < MIN_STEPS or now - self.began_s < self.seconds:
             return False
@@ -111,13 +119,24 @@ def measure(make_trainer: Callable[[Hooks], Trainer], seconds: float, stop: Call
         trainer.fit()
     except Interrupted:
         assert watch.began_s is not None
+        replays, capture_s = _captures(trainer)
         taken_s = watch.ended_s - watch.began_s - (progress.validation_seconds - watch.validation_s)
+        taken_s -= capture_s - watch.began_capture_s
         rate = (progress.tokens - watch.began_tokens) / max(taken_s, 1e-9)
-        return Pace(rate, progress.step - watch.began_steps, taken_s, time.perf_counter() - watch.ended_s)
+        steps = progress.step - watch.began_steps
+        plain = 0 if trainer.graph is None else steps - (replays - watch.began_replays)
+        return Pace(rate, steps, taken_s, time.perf_counter() - watch.ended_s, plain)
     saving_s = time.perf_counter()
     trainer.save()
-    rate = progress.tokens / max(progress.seconds, 1e-9)
-    return Pace(rate, progress.step, progress.seconds, time.perf_counter() - saving_s)
+    replays, capture_s = _captures(trainer)
+    taken_s = progress.seconds - capture_s
+    rate, plain = progress.tokens / max(taken_s, 1e-9), 0 if trainer.graph is None else progress.step - replays
+    return Pace(rate, progress.step, taken_s, time.perf_counter() - saving_s, plain)
+
+
+def _captures(trainer: Trainer) -> tuple[int, float]:
+    """Steps that were replayed so far, and seconds spent on capturing."""
+    return (0, 0.0) if trainer.graph is None else (trainer.graph.replays, trainer.graph.capture_s)
 
 
 def _prepares_lengths(device: torch.device) -> bool:

@@ -70,7 +70,8 @@ class HostClock:
 
 
 class CudaClock:
-    """Events on the current stream of a CUDA device: launch gaps between kernels count, as they do in training."""
+    """Events on the current stream of an idle CUDA device: what the host takes to launch each kernel counts, as it does
+    in training."""
 
     name = "cuda event"
 
@@ -88,10 +89,65 @@ class CudaClock:
         return result, start.elapsed_time(end)
 
 
-def clock_for(device: torch.device | str) -> Clock:
-    """The clock that can see when `device` is done."""
+class QueuedCudaClock:
+    """Events around work that waits on a CUDA device by the time the device comes to it: what the kernels take.
+
+    The device sleeps meanwhile, for twice as long as the host took for the phase the last time, LONGEST_SLEEP_MS at
+    most: a kernel of microseconds would otherwise be timed by the checks, the dispatch and the launch before it. Where
+    the host was not done in that time, as with more launches than a device's queue holds, the sample has launch gaps
+    in it; `exposed` counts those.
+    """
+
+    name = "cuda event, launched before"
+    FIRST_SLEEP_MS, LONGEST_SLEEP_MS = 2.0, 30.0
+    CALIBRATION_CYCLES = 10_000_000
+    """Some milliseconds of a device's clock, which runs at 1 to 2 GHz."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.exposed: dict[Phase, list[bool]] = {}
+        self._host_ms: dict[Phase, float] = {}
+        self._cycles_per_ms: float | None = None
+
+    def time(self, phase: Phase, given: Any) -> tuple[Any, float]:
+        if self._cycles_per_ms is None:
+            self._cycles_per_ms = self._calibrated()
+        sleep_ms = min(2 * self._host_ms.get(phase, self.FIRST_SLEEP_MS / 2), self.LONGEST_SLEEP_MS)
+        torch.cuda.synchronize(self.device)
+        with torch.cuda.device(self.device):
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            torch.cuda._sleep(int(sleep_ms * self._cycles_per_ms))
+            start.record()
+            began = time.perf_counter()
+            result = phase(given)
+            self._host_ms[phase] = (time.perf_counter() - began) * 1e3
+            self.exposed.setdefault(phase, []).append(start.query())
+            end.record()
+            end.synchronize()
+        return result, start.elapsed_time(end)
+
+    def share_exposed(self, phase: Phase, last: int) -> float:
+        """Share of the last so many samples of a phase whose launches the device had to wait for."""
+        return sum(self.exposed[phase][-last:]) / last
+
+    def _calibrated(self) -> float:
+        """Cycles that the device sleeps in a millisecond."""
+        with torch.cuda.device(self.device):
+            for _ in range(2):  # the first also loads the kernel
+                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+                start.record()
+                torch.cuda._sleep(self.CALIBRATION_CYCLES)
+                end.record()
+                end.synchronize()
+            return self.CALIBRATION_CYCLES / max(float(start.elapsed_time(end)), 1e-3)
+
+
+def clock_for(device: torch.device | str, *, launches: bool = False) -> Clock:
+    """The clock that can see when `device` is done. launches: on CUDA, what the host takes to launch counts as well."""
     place = torch.device(device)
-    return CudaClock(place) if place.type == "cuda" else HostClock()
+    if place.type != "cuda":
+        return HostClock()
+    return CudaClock(place) if launches else QueuedCudaClock(place)
 
 
 def measure(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ from harness.standing import (
 )
 from harness.step import LossScale, Step
 from harness.types import Corpus, LanguageModel
-from models.step import State, targets_are_split
+from models.step import State, sent, targets_are_split
 
 __all__ = ["Diverged", "Hooks", "Interrupted", "Progress", "Trainer"]
 
@@ -92,6 +92,11 @@ class Trainer:
         self.corpus, self.recipe, self.folder, self.identity = corpus, recipe, folder, identity
         self.checkpoint_every_s, self.hooks = checkpoint_every_s, hooks or Hooks()
         self.speed = speed or Speed()
+        if targets_are_split(model):
+            if self.speed.graph:
+                raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size")
+            # Its targets are read on the host for every window: what is resident would never be used.
+            self.speed = replace(self.speed, resident=False)
         self.device = next(model.parameters()).device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = make_optimizer(recipe, self.parameters, in_graph=self.speed.graph)
@@ -103,9 +108,6 @@ class Trainer:
         self.columns, _ = to_streams(corpus.splits["train"], recipe.batch)
         self.num_rows = len(self.columns)
         self.resident_TB: torch.Tensor | None = None
-        self.targets_on_host = targets_are_split(model)
-        if self.speed.graph and self.targets_on_host:
-            raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size each time")
         if self.num_rows < 3:
             raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
         per_epoch = (self.num_rows - 1) * recipe.batch
@@ -257,12 +259,12 @@ class Trainer:
 
     def _window(self, row: int, length: int) -> torch.Tensor:
         """Ids (length + 1, B), int64: cut on the device, or read from the map for the step to send."""
-        if self.speed.resident and not self.targets_on_host:
+        if self.speed.resident:
             if self.resident_TB is None:
                 self.resident_TB = torch.from_numpy(np.ascontiguousarray(self.columns).astype(np.int32)).to(self.device)
             return self.resident_TB[row : row + length + 1].long()
         tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64))
-        return tokens_TB if self.graph is None else tokens_TB.to(self.device)
+        return tokens_TB if self.graph is None else sent(tokens_TB, self.device)
 
     def learning_rate(self) -> float:
         """lr of the next step before the window's own scaling."""

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 EXIT_INTERRUPTED = 75
 """sysexits.h EX_TEMPFAIL: stopped on request, and can be taken up again."""
 
+ORPHAN_GRACE_S = 60.0
+"""How long a worker whose parent is gone may take to save. Nobody is left to kill one that hangs in a device's call,
+and it would keep the device."""
+
 Emit = Callable[[dict[str, Any]], None]
 Stop = Callable[[], bool]
 
@@ -470,7 +474,10 @@ def _read_line(descriptor: int) -> str:
 
 
 def _watch_for_stop() -> Stop:
-    """True once the parent has asked for a stop (SIGTERM, SIGINT) or its pipe has ended."""
+    """True once the parent has asked for a stop (SIGTERM, SIGINT) or its pipe has ended.
+
+    After the pipe's end the process lives for ORPHAN_GRACE_S at most; what is on disk is whole at any time.
+    """
     asked = threading.Event()
 
     def on_signal(_number: int, _frame: object) -> None:
@@ -480,6 +487,8 @@ def _watch_for_stop() -> Stop:
         while os.read(0, 4096):
             continue
         asked.set()
+        time.sleep(ORPHAN_GRACE_S)
+        os._exit(EXIT_INTERRUPTED)
 
     signal.signal(signal.SIGTERM, on_signal)
     signal.signal(signal.SIGINT, on_signal)

@@ -6,7 +6,7 @@ Letters: T time, B stream, I input, H hidden, G gates; of a weight, R rows and C
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -159,6 +159,15 @@ class Inputs:
         """Call a backend; an op with a single output returns it bare."""
         outputs = function(*self.leaves, *self.constants)
         return outputs if isinstance(outputs, tuple) else (outputs,)
+
+    def widened(self) -> Inputs:
+        """The very values of the leaves in float64, all on the CPU: what a result in fewer bits is judged by.
+
+        `inputs` in float64 would not do: a generator gives each dtype other numbers.
+        """
+        constants = tuple(part.cpu() if isinstance(part, Tensor) else part for part in self.constants)
+        leaves = tuple(leaf.detach().cpu().double() for leaf in self.leaves)
+        return replace(self, leaves=_with_gradient(leaves), constants=constants)
 
 
 def inputs(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -> Inputs:

@@ -45,10 +45,19 @@ def step_over(model: Callable[..., StepOutput], tokens_TB: Tensor, state: State,
     """
     split = getattr(model, "split_targets", None)
     known = split(tokens_TB[1:]) if split is not None else None
-    if device.type == "cuda" and tokens_TB.device.type == "cpu":
-        tokens_TB = tokens_TB.pin_memory().to(device, non_blocking=True)
+    tokens_TB = sent(tokens_TB, device)
     inputs_TB, targets_TB = tokens_TB[:-1], tokens_TB[1:]
     return model(inputs_TB, targets_TB, state) if known is None else model(inputs_TB, targets_TB, state, known)
+
+
+def sent(tokens_TB: Tensor, device: torch.device) -> Tensor:
+    """Tokens on the device. The host does not wait for a CUDA device, as it would where the copy's source is pageable.
+
+    Nothing need keep the pinned copy: torch hands its memory out again only after the device has read it.
+    """
+    if device.type == "cuda" and tokens_TB.device.type == "cpu":
+        return tokens_TB.pin_memory().to(device, non_blocking=True)
+    return tokens_TB
 
 
 def targets_are_split(model: object) -> bool:

@@ -1,11 +1,12 @@
 """Reproduce the paper's Penn Treebank rows in legs of a few minutes on a borrowed machine.
 
-    python scripts/reproduce.py --data DIR --device cuda --leg 540 --home OUT
+    python scripts/reproduce.py --data DIR --device cuda --leg 590 --home OUT
     python scripts/reproduce.py --data DIR --rehearse        # all of it at small size, on a CPU
 
-Standard library alone, so that it starts on a bare machine: `--wheels DIR` installs what is missing from files, into a
-folder of its own. Every step is a `harness` command. What is done is written to RESULTS/reproduction.json after each
-one, and the same command goes on from there. A step that fails is tried once more, in the next-best way to train.
+Standard library alone, so that it starts on a bare machine: `--missing` says what that lacks, and `--wheels DIR`
+installs it from files, into a folder of its own. Every step is a `harness` command. What is done is written to
+RESULTS/reproduction.json after each one, and the same command goes on from there. A step that fails is tried once more,
+in the next-best way to train.
 `--home` gathers records, curves, plans and logs into one archive, draws the curves where matplotlib is there, and takes
 the newest run's best weights in 16-bit shards of at most 15 MiB.
 
@@ -20,6 +21,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import reproduction_commands
 import reproduction_home
+import reproduction_options
+import reproduction_tests
 import reproduction_ways
-from reproduction_steps import GPU_TESTS, GPU_TESTS_NEED, PROBES, Probe, Step, full_steps, rehearsal_steps
+from reproduction_commands import GRACE_S, TRAINING_GRACE_S
+from reproduction_steps import PROBES, Probe, Step, full_steps, rehearsal_steps
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_NO_ROOM, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -41,10 +46,13 @@ LEAST_S, REHEARSAL_LEAST_S = 120.0, 30.0
 SHORT = 0.9
 """A step refused with less than this share of the leg left may have been refused for that: it is tried in the next."""
 
+PLANNED = 0.97
+"""Of what a lease has left, where a run is planned into it: one that overran the lease would be lost."""
+
 TRIES = 2
-UNKNOWN = {"status": "waiting", "seconds": 0.0, "legs": 0, "failures": 0, "way": None}
-PROBE_S, TESTS_S = 240.0, 240.0
-"""What a probe, and the tests that need a device, may take before they are ended; no step is ended sooner."""
+UNKNOWN = {"status": "waiting", "seconds": 0.0, "legs": 0, "failures": 0, "way": None, "budget_s": None}
+PROBE_S = 240.0
+"""What a probe may take before it is ended; no step is ended sooner."""
 
 
 class Reproduction:
@@ -54,17 +62,20 @@ class Reproduction:
         self.options, self.steps = options, steps
         self.results: Path = options.results
         self.began = time.monotonic()
-        self.ends = self.began + options.leg if options.leg else float("inf")
+        # Within the leg even where a device hangs: until the run and its worker are ended.
+        hangs_s = TRAINING_GRACE_S if options.device.startswith("cuda") else 0.0
+        self.ends = self.began + options.leg - hangs_s if options.leg else float("inf")
         self.least_s = REHEARSAL_LEAST_S if options.rehearse else LEAST_S
         self.state_file = self.results / "reproduction.json"
         self.state: dict[str, Any] = {"spent_s": 0.0, "tests": None, "tried": None, "ways": [], "steps": {}}
+        self.state |= reproduction_tests.consequences({})
         if self.state_file.is_file():
             self.state.update(json.loads(self.state_file.read_text(encoding="utf-8")))
         self.spent_before: float = self.state["spent_s"]
         self.whole_s = self.left_s()
         self._check_leg()
         self.ends = min(self.ends, self.began + self.lease_left_s())
-        self.environment = reproduction_commands.environment_of(ROOT, (self.results / "site").resolve(), options.wheels)
+        self.environment = reproduction_options.environment(options, ROOT)
 
     def run(self) -> int:
         """All steps in order, as far as the leg goes. Returns the exit status."""
@@ -115,9 +126,15 @@ class Reproduction:
         return self.spent_before + time.monotonic() - self.began
 
     def _has_room(self, step: Step, known: dict[str, Any]) -> bool:
-        """Whether the lease holds the step whole or, of one that is under way, a piece of it."""
-        packing_s = PACKING_S if self.options.home else 0.0
-        return self.lease_left_s() - packing_s >= (self.least_s if known["status"] == "interrupted" else step.seconds)
+        """Whether the lease holds the step or, of one that is under way, a piece of it."""
+        if known["status"] == "interrupted":
+            return self._room_s() >= self.least_s
+        probed = step.probe is None or known["way"] is not None
+        probe_s = 0.0 if probed else max((way.get("seconds", 0.0) for way in self.state["tried"]), default=0.0)
+        return self._room_s() - probe_s >= step.shortest_s
+
+    def _room_s(self) -> float:
+        return self.lease_left_s() - (PACKING_S if self.options.home else 0.0)
 
     def _check_leg(self) -> None:
         """Refuse a leg that would come back to the same step forever."""
@@ -130,58 +147,75 @@ class Reproduction:
         if known["way"] is None:
             known["way"] = self._first_way(step)
         way = self.state["ways"][min(known["way"], len(self.state["ways"]) - 1)]
-        command = [*step.command(way), "--results", str(self.results), "--device", self.options.device]
+        if step.trains and known["budget_s"] is None:
+            room_s = self._room_s()
+            known["budget_s"] = step.seconds if room_s >= step.seconds else float(int(PLANNED * room_s))
+        command = [*step.command(way, known["budget_s"]), "--results", str(self.results)]
+        command += ["--device", self.options.device]
         left_s = self.left_s()
-        if step.trains:
-            command += ["--data", str(self.options.data)]
-            if left_s < float("inf"):
-                command += ["--leg", f"{left_s:.0f}"]
-        known["command"] = command
         known["legs"] += 1
+        rows = self.results / "logs" / f"{step.name}-{known['legs']}.json"
+        if step.at_once:
+            command += ["--json", str(rows)]
+        else:
+            command += ["--data", str(self.options.data)]
+            command += ["--leg", f"{left_s:.0f}"] if left_s < float("inf") else []
+        known["command"] = command
         started = time.monotonic()
         code = self._harness(command, f"{step.name}.log", min(left_s, max(2 * step.seconds, PROBE_S)))
         known["seconds"] += time.monotonic() - started
-        if code == EXIT_INTERRUPTED:
+        if step.at_once:
+            known["variants"] = reproduction_ways.variants(rows)
+        return self._outcome(step, known, code, late=left_s < SHORT * self.whole_s)
+
+    def _outcome(self, step: Step, known: dict[str, Any], code: int, *, late: bool) -> str:
+        """The status that follows from a command's exit status. late: begun with less than a whole leg."""
+        if step.trains and (code == EXIT_INTERRUPTED or (code == EXIT_BAD_INPUT and late)):
             return "interrupted"
-        if code == EXIT_BAD_INPUT and left_s < SHORT * self.whole_s:
-            return "interrupted"
-        if code == 0:
+        # A benchmark with some rows is worth more than the same once more in a slower way; the others are named.
+        if code == 0 or (step.at_once and code == EXIT_FAILED and known["variants"]["ok"]):
             return "done"
         known["failures"] += 1
         known["way"] += 1
+        known["budget_s"] = None
         return "failed" if known["failures"] >= TRIES else "waiting"
 
     def _choose_ways(self) -> None:
         """The ways to train that work here, the fastest first: each is timed on a full-size model for a few seconds."""
         kind = "rehearsal" if self.options.rehearse else self.options.device.split(":")[0]
         if self.state["tests"] is None:
-            self.state["tests"] = self._prove() if kind == "cuda" else "needless"
-            print(f"tests on this device: {self.state['tests']}", flush=True)
+            logs = self.results / "logs"
+            tests = reproduction_tests.prove(self._test, logs, time.monotonic) if kind == "cuda" else {}
+            self.state |= {"tests": tests, **reproduction_tests.consequences(tests)}
+            self._keep()
+            said = ", ".join(f"{name} {each['outcome']}" for name, each in tests.items())
+            for line in (f"tests on this device: {said or 'needless'}", *self.state["loud"]):
+                print(line, flush=True)
         if self.state["tried"] is None:
             tried = [self._probe(probe) for probe in PROBES[kind]]
-            self.state["ways"] = reproduction_ways.in_order(tried, proven=self.state["tests"] != "failed")
+            self.state["ways"] = reproduction_ways.in_order(tried, self.state["barred"])
             self.state["tried"] = tried
             self._keep()
         if not self.state["ways"]:
             raise SystemExit(f"no way to train works on {self.options.device}: see {self.results / 'logs'}")
 
-    def _prove(self) -> str:
-        """The tests that need a device: `passed`, `failed`, or `not run` where pytest is missing."""
-        if self._watched([sys.executable, "-c", GPU_TESTS_NEED], "tests.log", TESTS_S):
-            return "not run"
-        code = self._watched([sys.executable, "-m", "pytest", *GPU_TESTS], "tests.log", TESTS_S)
-        return "failed" if code else "passed"
+    def _test(self, command: Sequence[str], limit_s: float) -> int:
+        return self._watched(command, "tests.log", limit_s)
 
     def _probe(self, probe: Probe) -> dict[str, Any]:
+        backends, began = self.state["instead"], time.monotonic()
         rows = self.results / "logs" / f"probe-{probe.name}.json"
         rows.unlink(missing_ok=True)
-        command = [*probe.command(), "--json", str(rows)]
+        command = [*replace(probe, backends=backends).command(), "--json", str(rows)]
         command += ["--results", str(self.results), "--device", self.options.device]
-        self._harness(command, f"probe-{probe.name}.log", PROBE_S)
+        if not set(probe.speed) & set(self.state["barred"]):
+            self._harness(command, f"probe-{probe.name}.log", PROBE_S)
         told = reproduction_ways.read(rows)
         rate = told["tokens_per_s"]
         print(f"probe {probe.name}: {'failed' if rate is None else f'{rate:,.0f} tokens/s'}", flush=True)
-        return {"name": probe.name, "dtype": probe.dtype, "speed": list(probe.speed), **told}
+        unproven = [name for name in self.state["unproven"] if name in probe.speed]
+        return {"name": probe.name, "dtype": probe.dtype, "speed": list(probe.speed), "backends": backends,
+                "unproven": unproven, "seconds": time.monotonic() - began, **told}  # fmt: skip
 
     def _first_way(self, step: Step) -> int:
         """The fastest way that the step's own model can be trained in; the last one is taken untried."""
@@ -199,11 +233,13 @@ class Reproduction:
     def _harness(self, arguments: Sequence[str], log: str, limit_s: float) -> int:
         return self._watched([sys.executable, "-P", "-m", "harness.cli", *arguments], log, limit_s)
 
-    def _watched(self, command: list[str], log: str, limit_s: float) -> int:
+    def _watched(self, command: Sequence[str], log: str, limit_s: float) -> int:
         """One command within its limit and the leg. Tests are run where they lie."""
         limit_s = min(limit_s, max(1.0, self.ends - time.monotonic()))
-        folder = ROOT if "pytest" in command else None
-        return reproduction_commands.watched(command, self.results / "logs" / log, limit_s, self.environment, folder)
+        return reproduction_commands.watched(
+            command, self.results / "logs" / log, limit_s, self.environment,
+            folder=ROOT if "pytest" in command else None, grace_s=TRAINING_GRACE_S if "run" in command else GRACE_S,
+        )  # fmt: skip
 
     def _keep(self) -> None:
         self.state["spent_s"] = self._spent_s()
@@ -214,34 +250,17 @@ class Reproduction:
 
     def _pack(self, home: Path) -> None:
         def harness(arguments: Sequence[str]) -> int:
+            if time.monotonic() >= self.ends:
+                return EXIT_INTERRUPTED
             return self._harness(arguments, f"{arguments[0]}.log", PROBE_S)
 
         reproduction_home.pack(self.results, home, harness, weights=not self.options.rehearse)
         print(f"packed into {home}", flush=True)
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with Penn Treebank's three files")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where records go (default: results)")
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:INDEX or cpu (default: cuda)")
-    parser.add_argument("--leg", type=float, help="seconds after which all must be saved; no limit without it")
-    parser.add_argument("--lease", type=float, help="seconds of all legs; a step is begun if they hold it")
-    parser.add_argument("--home", type=Path, help="folder for what is to be carried home")
-    parser.add_argument("--wheels", type=Path, help="folder of wheels that this machine lacks")
-    parser.add_argument("--only", action="append", metavar="STEP", help="this step only; may be repeated, in any order")
-    parser.add_argument("--budget", action="append", default=[], metavar="STEP=SECONDS", help="time of a training step")
-    parser.add_argument("--rehearse", action="store_true", help="all of it at small size on a CPU")
-    parser.add_argument("--list", action="store_true", help="say what would be done")
-    options = parser.parse_args(arguments)
-    if options.rehearse:
-        options.device = "cpu"
-    return options
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Run or list the steps; see the module."""
-    options = _parse(arguments)
+    options = reproduction_options.parse(__doc__ or "", arguments)
     budgets = {name: float(value) for name, _, value in (text.partition("=") for text in options.budget)}
     every = rehearsal_steps(budgets) if options.rehearse else full_steps(budgets)
     by_name = {step.name: step for step in every}

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import reproduction_needs
+
 GRACE_S = 10.0
 """Between asking a command to end and ending it."""
 
+TRAINING_GRACE_S = 70.0
+"""The same for `harness run`, which itself waits 60 s for its worker before it ends it: ended sooner, it would leave a
+worker behind that hangs and keeps the device."""
+
 
 def watched(
-    command: Sequence[str], log: Path, limit_s: float, environment: Mapping[str, str], folder: Path | None = None
+    command: Sequence[str],
+    log: Path,
+    limit_s: float,
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    grace_s: float = GRACE_S,
 ) -> int:
     """Run one command; all it says goes to the log as well as here. Returns its exit status, negative for a signal.
 
-    After limit_s it is asked to end, as a leg's end would ask it, and then made to.
+    After limit_s it is asked to end, as a leg's end would ask it, and grace_s later it is made to.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
@@ -30,7 +40,7 @@ def watched(
         ) as process:  # fmt: skip
             enders = []
             if limit_s < float("inf"):
-                enders = [threading.Timer(limit_s, process.terminate), threading.Timer(limit_s + GRACE_S, process.kill)]
+                enders = [threading.Timer(limit_s, process.terminate), threading.Timer(limit_s + grace_s, process.kill)]
             for timer in enders:
                 timer.daemon = True
                 timer.start()
@@ -49,14 +59,11 @@ def watched(
 
 
 def environment_of(root: Path, site: Path, wheels: Path | None) -> dict[str, str]:
-    """The checkout at `root` before anything installed; wheels, where given, unpacked once into the folder `site`."""
+    """The checkout at `root` before anything installed; wheels, where given, unpacked into the folder `site`."""
     chosen = {**os.environ, "PYTHONUNBUFFERED": "1"}
     paths = [str(root)]
     if wheels is not None:
-        if not site.is_dir():
-            files = sorted(str(path) for path in wheels.glob("*.whl"))
-            command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(site)]
-            subprocess.run([*command, *files], check=True)
+        reproduction_needs.install(wheels, site)
         paths.append(str(site))
     chosen["PYTHONPATH"] = os.pathsep.join([*paths, *filter(None, [chosen.get("PYTHONPATH")])])
     return chosen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 PTB, BEYOND = "suites/ptb-char.yaml", "suites/search/ptb-char-beyond.yaml"
@@ -18,20 +18,19 @@ class Probe:
     dtype: str
     speed: Sequence[str] = ()
     seconds: float = 8.0
+    backends: Mapping[str, str] = field(default_factory=dict)
 
     def command(self) -> list[str]:
-        switches = [part for name in self.speed for part in ("--speed", name)]
         return [
-            "bench",
-            "loop",
-            "--entry",
-            self.entry,
-            "--dtype",
-            self.dtype,
-            "--seconds",
-            f"{self.seconds:g}",
-            *switches,
-        ]
+            "bench", "loop", "--entry", self.entry, "--dtype", self.dtype, "--seconds", f"{self.seconds:g}",
+            *_switches(self.speed, self.backends),
+        ]  # fmt: skip
+
+
+def _switches(speed: Sequence[str], backends: Mapping[str, str]) -> list[str]:
+    """Options of `bench loop`."""
+    found = [part for name in speed for part in ("--speed", name)]
+    return found + [part for op, name in backends.items() for part in ("--backend", f"{op}={name}")]
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Step:
     """One command. seconds: its time budget if it trains, what it is expected to take at most if not.
 
     probe: the full-size model of which a way to train is tried before this step takes it, if not that of PROBES.
+    One that trains is planned into less where a lease has less, down to `shortest_s`.
     """
 
     name: str
@@ -56,24 +56,37 @@ class Step:
         """Whether it cannot be taken up halfway."""
         return not self.trains
 
-    def command(self, settings: Mapping[str, Any] | None) -> list[str]:
+    @property
+    def shortest_s(self) -> float:
+        """Half of its time, and SHORTEST_S at least: less would be a row of another kind."""
+        return self.seconds if self.at_once else min(self.seconds, max(SHORTEST_S, self.seconds / 2))
+
+    def command(self, settings: Mapping[str, Any] | None, budget_s: float | None = None) -> list[str]:
         """The command under the settings that the probes chose; without them, as it is given."""
         found = list(self.arguments)
         if self.trains:
-            found += ["--time-budget", f"{self.seconds:g}"]
+            found += ["--time-budget", f"{budget_s or self.seconds:g}"]
         if settings is None:
             return found
         if self.trains:
             own = f"entries.{self.entry}"
             found += ["--set", f"{own}.dtype={settings['dtype']}"]
             found += [part for name in settings["speed"] for part in ("--set", f"{own}.speed.{name}=true")]
+            backend = settings.get("backends", {}).get(OPS[str(self.entry)])
+            found += ["--set", f"{own}.kernel={backend}"] if backend else []
             if "graph" in settings["speed"]:
                 found += ["--set", f"{own}.recipe.windows.multiple={GRAPH_MULTIPLE}"]
         else:
             found += ["--dtype", str(settings["dtype"])]
-            found += [part for name in settings["speed"] for part in ("--speed", name)]
+            found += _switches(settings["speed"], settings.get("backends", {}))
         return found
 
+
+OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool"}
+"""Entry -> the op that its `kernel` is a backend of."""
+
+SHORTEST_S = 300.0
+"""A training step is begun in what is left of a lease if that is so much."""
 
 GRAPH_MULTIPLE = 8
 """What window lengths are rounded to where each is captured: their mean stays, and a dozen are captured, not sixty."""
@@ -98,12 +111,6 @@ def _loop(name: str, seconds: float, entries: Sequence[str], *options: str) -> S
     chosen = [part for entry in entries for part in ("--entry", entry)]
     return Step(name, seconds, ("bench", "loop", *chosen, *options))
 
-
-GPU_TESTS = (
-    "-m", "gpu", "-q", "-n", "0", "-p", "no:cacheprovider", "tests/kernels", "tests/harness/test_graph.py",
-    "tests/harness/adapt/test_dynamic.py",
-)  # fmt: skip
-GPU_TESTS_NEED = "import hypothesis, pytest, pytest_benchmark, pytest_timeout, xdist"
 
 EVERY_FIFTH = ("recipe.validation.streams=128", "recipe.validation.warmup=150", "recipe.validation.every_epochs=5")
 """The official 10 streams are 39,000 steps one after the other for each epoch, which takes longer than training it."""

@@ -27,15 +27,26 @@ def read(rows: Path) -> dict[str, float | None]:
         return {"tokens_per_s": None, "nll_per_token": None}
 
 
-def in_order(tried: Sequence[Way], *, proven: bool) -> list[Way]:
+def variants(rows: Path) -> dict[str, Any]:
+    """`ok`: how many rows of a benchmark are there. `failed`: entry, variant and error of each that is not."""
+    try:
+        told = json.loads(rows.read_text(encoding="utf-8"))
+        failed = [row for row in told if row["status"] != "ok"]
+        names = ("entry", "variant", "error")
+        return {"ok": len(told) - len(failed), "failed": [{name: row.get(name) for name in names} for row in failed]}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {"ok": 0, "failed": []}
+
+
+def in_order(tried: Sequence[Way], barred: Mapping[str, str]) -> list[Way]:
     """The ways that work, the fastest first; each of `tried` gets `rejected`: None, or why it is none of them.
 
-    A way whose loss stands apart from float32's, or is not told where float32's is, trains wrongly however fast. Not
-    proven: tests on this device failed, so that no step is captured.
+    A way whose loss stands apart from float32's, or is not told where float32's is, trains wrongly however fast.
+    barred: switches that are not to be turned on, and why.
     """
     loss = next((way["nll_per_token"] for way in tried if way["name"] == REFERENCE), None)
     for way in tried:
-        way["rejected"] = _rejected(way, loss, proven)
+        way["rejected"] = _rejected(way, loss, barred)
     return sorted((way for way in tried if way["rejected"] is None), key=lambda way: -way["tokens_per_s"])
 
 
@@ -44,11 +55,12 @@ def apart(nll: float | None, reference: float | None, tolerance: float) -> bool:
     return reference is not None and (nll is None or not abs(nll / reference - 1) <= tolerance)
 
 
-def _rejected(way: Mapping[str, Any], loss: float | None, proven: bool) -> str | None:
+def _rejected(way: Mapping[str, Any], loss: float | None, barred: Mapping[str, str]) -> str | None:
+    for name in way["speed"]:
+        if name in barred:
+            return f"{name}: {barred[name]}"
     if way["tokens_per_s"] is None:
         return "failed"
-    if "graph" in way["speed"] and not proven:
-        return "tests on this device failed"
     if apart(way["nll_per_token"], loss, LOSS_TOLERANCE):
         return f"a loss of {way['nll_per_token']} beside {loss} in {REFERENCE}"
     return None

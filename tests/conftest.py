@@ -16,6 +16,7 @@ settings.register_profile("shared", settings.get_profile("search"), derandomize=
 settings.load_profile("shared")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """A process per core; benchmarks, and tests run under a debugger, have the machine to themselves."""
     alone = config.getoption("benchmark_only", default=False) or config.getoption("usepdb", default=False)

@@ -55,6 +55,7 @@ class Request:
     update: bool = False
     keep_memory: bool = False
     speed: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
     ablate: bool = False
     seconds: float = 10.0
 
@@ -214,11 +215,31 @@ def _loop(request: Request, show: Say, say: Say) -> int:
     ways = loops.variants(request.dtype, speed, device, ablate=request.ablate)
     entries = [LOOPS[name] for name in request.cases]
     seconds = min(request.seconds, QUICK_LOOP_S) if request.quick else request.seconds
-    rows = loops.measure(entries, ways, device=device, seconds=seconds, threads=request.threads, say=say)
+    chosen = _backends(request.backends)
+
+    def so_far(rows: Sequence[Mapping[str, Any]]) -> None:
+        if request.json_file is not None:
+            record.write_rows(request.json_file, rows)
+
+    rows = loops.measure(
+        entries, ways, device=device, seconds=seconds, threads=request.threads, backends=chosen, say=say, so_far=so_far
+    )
     show(loops.table(rows))
-    how = {"entries": [entry.to_json() for entry in entries], "seconds": seconds, "ablate": request.ablate}
+    how = {"entries": [entry.to_json() for entry in entries], "seconds": seconds, "ablate": request.ablate,
+           "backends": chosen}  # fmt: skip
     _keep(request, LOOP, machine.describe(device), rows, how, say)
     return EXIT_FAILED_KERNEL if any(row["status"] == loops.FAILED for row in rows) else EXIT_OK
+
+
+def _backends(texts: Sequence[str]) -> dict[str, str]:
+    """OP=BACKEND, several times, as a mapping. Raises DeviceError for a name that is not there."""
+    chosen = {}
+    for text in texts:
+        op, _, backend = text.partition("=")
+        _known(op, kernels.KERNELS, "kernel")
+        _known(backend, ("auto", *kernels.KERNELS[op]), f"backend of {op}")
+        chosen[op] = backend
+    return chosen
 
 
 def _sensors(request: Request, show: Say, say: Say) -> int:

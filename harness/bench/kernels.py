@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from harness.bench.ops import (
     work,
     working_set_bytes,
 )
-from harness.timing import Budget, Samples
+from harness.timing import Budget, Candidate, Clock, Samples
 from harness.types import Timing
 from kernels.cases import Case, Inputs
 from kernels.cases import inputs as draw_inputs
@@ -122,15 +122,36 @@ class Bench:
         candidates = [candidate(name, function, given) for name, function in turns.items()]
         ceilings = self.ceilings.candidates()
         cold = timing.measure([*candidates, *ceilings], self.budget, clock, flush=self.flusher)
+        launched, exposed = self._launches(candidates, clock, cold)
         warm: Samples = {}
         if self.warm and working_set_bytes(case, self.dtype) <= cache_bytes(self.device):
             warm = timing.measure(candidates, self.budget, clock)
         shown = [*functions, *([CHAIN] if beside == CHAIN else []), *([TWIN] if self.twin else [])]
         return [
-            self._row(op, case, name, direction, cold, warm, beside, clock.name)
+            {
+                **self._row(op, case, name, direction, cold, warm, beside, clock.name),
+                "ms_with_launch": timing.median(launched[name, direction]) if launched else None,
+                "samples_with_launch_ms": launched.get((name, direction)),
+                "share_exposed": exposed.get((name, direction)),
+            }
             for name in shown
             for direction in DIRECTIONS
         ]
+
+    def _launches(
+        self, candidates: Sequence[Candidate], clock: Clock, cold: Samples
+    ) -> tuple[Samples, dict[tuple[str, str], float]]:
+        """On a CUDA device: samples that begin with an idle device, and the share of `cold` with launch gaps in it."""
+        if not isinstance(clock, timing.QueuedCudaClock):
+            return {}, {}
+        exposed = {
+            (each.name, name): clock.share_exposed(phase, len(cold[each.name, name]))
+            for each in candidates
+            for name, phase in each.phases.items()
+        }
+        few = replace(self.budget, seconds=0.0)
+        launching = timing.clock_for(self.device, launches=True)
+        return timing.measure(candidates, few, launching, flush=self.flusher), exposed
 
     def _row(
         self, op: str, case: Case, backend: str, direction: str, cold: Samples, warm: Samples, beside: str, clock: str
@@ -192,6 +213,7 @@ MEASURED = (
     *("speedup_over_chain", "speedup_over_chain_both", "ratio_to_reference", "ratio_samples"),
     *("copy_gb_per_s", "triad_gb_per_s", "gemm_gflop_per_s"),
     *("name", "samples_ms", "num_warmup", "clock", "bytes_moved", "flops", "samples_warm_ms"),
+    *("ms_with_launch", "samples_with_launch_ms", "share_exposed"),
 )
 """Keys of a row that are null where nothing was timed."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.pace import Pace
     from harness.train import Trainer
 
 VALID_TOKENS = 64
@@ -22,6 +23,9 @@ MIN_WINDOWS = 256
 
 GRAPH_MULTIPLE = 8
 """What window lengths are rounded to where each length is captured: a dozen of them in place of sixty."""
+
+MOST_NOT_REPLAYED = 0.1
+"""Share of the timed steps that may run without the graph they are to be judged by: lengths that seldom come up do."""
 
 LOSS_STEPS = (30, 90)
 """The first steps whose mean loss is told: captures and chosen kernels are at work in them, the seed is one for all."""
@@ -48,9 +52,8 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
     import models
     from harness import kept, pace
     from harness.bench.full_size import FullSize
-    from harness.bench.trainee import peak_rss_bytes
     from harness.recipe import Recipe, WindowSampling
-    from harness.speed import Speed, applied, unverified
+    from harness.speed import Speed, applied
     from harness.train import Hooks, Trainer
 
     entry, device, dtype = FullSize(**job["entry"]), job["device"], job["dtype"]
@@ -84,18 +87,32 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         found = pace.measure(make_trainer, job["seconds"], loss)
-    kernels = dict(getattr(model, "kernels", {}))
+    return _answer(found, loss, device, dtype)
+
+
+def _answer(found: Pace, loss: EarlyLoss, device: str, dtype: str) -> dict[str, Any]:
+    import torch
+
+    from harness.bench.trainee import peak_rss_bytes
+    from harness.speed import unverified
+
+    trainer, on_cuda = loss.trainer, device.startswith("cuda")
+    assert trainer is not None
+    kernels = dict(getattr(trainer.model, "kernels", {}))
+    settled = found.not_replayed <= MOST_NOT_REPLAYED * found.steps
     return {
-        "tokens_per_s": found.tokens_per_s,
+        "tokens_per_s": found.tokens_per_s if settled else None,
+        "error": None if settled else f"{found.not_replayed} of {found.steps} timed steps were not replayed by a graph",
         "steps": found.steps,
-        "step_ms": found.seconds / found.steps * 1e3,
+        "step_ms": found.seconds / found.steps * 1e3 if settled else None,
         "nll_per_token": loss.nll_per_token,
-        "window_multiple": multiple,
-        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "window_multiple": trainer.recipe.windows.multiple if trainer.recipe.windows else None,
+        "num_parameters": sum(parameter.numel() for parameter in trainer.module.parameters()),
         "kernels": kernels,
         "peak_rss_bytes": peak_rss_bytes(),
-        "peak_device_bytes": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else None,
-        "unverified": unverified(speed, kernels, dtype, device),
+        "peak_device_bytes": torch.cuda.max_memory_allocated(device) if on_cuda else None,
+        "peak_device_reserved_bytes": torch.cuda.max_memory_reserved(device) if on_cuda else None,
+        "unverified": unverified(trainer.speed, kernels, dtype, device),
     }
 
 

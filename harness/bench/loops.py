@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import models
 from harness import child
 from harness.bench.full_size import FullSize
 from harness.report.columns import NOT_APPLICABLE
@@ -20,6 +21,7 @@ from harness.speed import Speed, applied
 
 OK, FAILED = "ok", "failed"
 PLAIN, ALL = "plain", "all"
+AND_GRAPH = " and graph"
 STARTS_S = {"cuda": 120.0, "cpu": 3600.0}
 """What building a model, its first steps and a checkpoint may take; the largest ones take a CPU minutes for a step."""
 
@@ -58,7 +60,9 @@ def variants(dtype: str, speed: Speed, device: str, *, ablate: bool) -> list[Var
             found.append(replace(everything, name=f"without {name}", speed=replace(chosen, **{name: False})))
     if dtype != "float32":
         found.append(replace(everything, name=f"without {dtype}", dtype="float32"))
-    found.append(replace(everything, name="without kernels", kernel="reference"))
+    # The references loop over time in Python. Capturing thousands of launches for each length would outlast the watch.
+    name = "without kernels" + (AND_GRAPH if chosen.graph else "")
+    found.append(replace(everything, name=name, kernel="reference", speed=replace(chosen, graph=False)))
     plain = Variant(name=PLAIN, dtype="float32", kernel="reference", speed=off)
     return [*found, plain] if plain.speed != chosen or dtype != "float32" else found
 
@@ -70,24 +74,34 @@ def measure(
     device: str,
     seconds: float,
     threads: int | None = None,
+    backends: Mapping[str, str] | None = None,
     say: Callable[[str], None] = lambda text: None,
+    so_far: Callable[[Sequence[dict[str, Any]]], None] = lambda rows: None,
 ) -> list[dict[str, Any]]:
-    """One row per entry and variant; one that fails has its reason in `error` and null for its figures."""
+    """One row per entry and variant; one that fails has its reason in `error` and null for its figures.
+
+    backends: op -> the backend that stands for `auto`. so_far is given all rows after each one.
+    """
     rows = []
     for entry in entries:
-        for way in _possible(entry, ways):
+        for way in _possible(entry, ways, backends or {}):
             say(f"{entry.name}: {way.name}")
             rows.append(_row(entry, way, device, _ask(entry, way, device, seconds, threads)))
+            so_far(rows)
     return rows
 
 
-def _possible(entry: FullSize, ways: Sequence[Variant]) -> list[Variant]:
-    """The ways as this model can be run: no graph holds clusters of a softmax, which differ in size each time."""
-    if not entry.model.get("cutoffs"):
-        return list(ways)
-    plain = [replace(way, speed=replace(way.speed, graph=False)) for way in ways]
+def _possible(entry: FullSize, ways: Sequence[Variant], backends: Mapping[str, str]) -> list[Variant]:
+    """The ways as this model can be run: a softmax with cutoffs has clusters that differ in size each time, which no
+    graph holds, and reads its targets on the host, where no resident text is."""
+    own = backends.get(models.KERNEL_OPS[entry.builder], "auto")
     first: dict[Any, Variant] = {}
-    for way in plain:
+    for way in ways:
+        if way.kernel == "auto":
+            way = replace(way, kernel=own)
+        if entry.model.get("cutoffs"):
+            speed = replace(way.speed, graph=False, resident=False)
+            way = replace(way, name=way.name.removesuffix(AND_GRAPH), speed=speed)
         first.setdefault((way.dtype, way.kernel, tuple(asdict(way.speed).items())), way)
     return list(first.values())
 
@@ -141,6 +155,7 @@ def _row(entry: FullSize, way: Variant, device: str, answer: dict[str, Any]) -> 
         "kernels": answer.get("kernels"),
         "peak_rss_bytes": answer.get("peak_rss_bytes"),
         "peak_device_bytes": answer.get("peak_device_bytes"),
+        "peak_device_reserved_bytes": answer.get("peak_device_reserved_bytes"),
         "unverified": answer.get("unverified"),
         "batch": entry.batch,
         "bptt": entry.bptt,

@@ -98,10 +98,13 @@ def candidate(name: str, function: Kernel, inputs: Inputs) -> Candidate:
 
 
 def results(function: Kernel, inputs: Inputs) -> dict[str, Tensor]:
-    """Every output, and the gradient of every leaf under a loss that weighs each output at random."""
+    """Every output, and the gradient of every leaf under a loss that weighs each output at random.
+
+    The weights are the same numbers whatever the outputs' dtype: a generator gives each dtype others.
+    """
     outputs = inputs.call(function)
     draw = torch.Generator().manual_seed(9)
-    weights = [torch.randn(out.shape, generator=draw, dtype=out.dtype).to(out.device) for out in outputs]
+    weights = [torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out) for out in outputs]
     gradients = torch.autograd.grad(outputs, inputs.leaves, weights)
     return {
         **{name: out.detach() for name, out in zip(inputs.output_names, outputs, strict=True)},

@@ -19,8 +19,17 @@ TRAINING_ALIGNS = ("left",) * 2 + ("right",) * 4
 
 
 def kernel_table(rows: Sequence[Timed]) -> str:
-    """Markdown of timed kernels in the order given; what failed says why in place of its times."""
-    return grid([_kernel_cells(row) for row in rows], KERNEL_HEADINGS, KERNEL_ALIGNS) + _reasons(rows)
+    """Markdown of timed kernels in the order given; what failed says why in place of its times.
+
+    Where any was timed with its launch too, as on a CUDA device, a last column says so.
+    """
+    body = [_kernel_cells(row) for row in rows]
+    headings, aligns = list(KERNEL_HEADINGS), list(KERNEL_ALIGNS)
+    if any(row.get("ms_with_launch") is not None for row in rows):
+        headings.append("ms with launch")
+        aligns.append("right")
+        body = [[*cells, _milliseconds(row.get("ms_with_launch"))] for cells, row in zip(body, rows, strict=True)]
+    return grid(body, headings, aligns) + _reasons(rows)
 
 
 def training_table(rows: Sequence[Timed]) -> str:

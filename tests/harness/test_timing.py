@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import gc
 import statistics
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +87,100 @@ def test_the_cycle_collector_rests_while_the_clock_runs_and_comes_back_after_an_
         timing.measure([Candidate("a", {"run": fail})], Budget(), HostClock())
     assert seen == [False]
     assert gc.isenabled()
+
+
+class Device:
+    """A CUDA device of one queue and its host, with a clock that only they make pass; stands for `torch.cuda`.
+
+    Work is handed over in no time and done in its own; the host waits where it synchronises.
+    """
+
+    cycles_per_ms = 1_500_000.0
+
+    def __init__(self) -> None:
+        self.host_ms = self.idle_from_ms = 0.0
+
+    def perf_counter(self) -> float:
+        return self.host_ms / 1e3
+
+    def enqueue(self, milliseconds: float) -> None:
+        self.idle_from_ms = max(self.idle_from_ms, self.host_ms) + milliseconds
+
+    def _sleep(self, cycles: int) -> None:
+        self.enqueue(cycles / self.cycles_per_ms)
+
+    def synchronize(self, _: Any = None) -> None:
+        self.host_ms = max(self.host_ms, self.idle_from_ms)
+
+    def device(self, _: Any) -> Any:
+        return nullcontext()
+
+    def Event(self, *, enable_timing: bool) -> Any:  # noqa: N802 - torch's name
+        assert enable_timing
+        return Event(self)
+
+
+class Event:
+    def __init__(self, device: Device) -> None:
+        self.device, self.at_ms = device, 0.0
+
+    def record(self) -> None:
+        self.device.enqueue(0.0)
+        self.at_ms = self.device.idle_from_ms
+
+    def query(self) -> bool:
+        return self.device.host_ms >= self.at_ms
+
+    def synchronize(self) -> None:
+        self.device.host_ms = max(self.device.host_ms, self.at_ms)
+
+    def elapsed_time(self, other: Event) -> float:
+        return other.at_ms - self.at_ms
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Device:
+    made = Device()
+    monkeypatch.setattr(timing.torch, "cuda", made)
+    monkeypatch.setattr(timing.time, "perf_counter", made.perf_counter)
+    return made
+
+
+def kernel(device: Device, host_ms: float, device_ms: float, launches: int = 1) -> Any:
+    def run(_: Any) -> str:
+        for _ in range(launches):
+            device.host_ms += host_ms
+            device.enqueue(device_ms)
+        return "done"
+
+    return run
+
+
+def test_a_short_kernel_is_timed_without_what_the_host_does_before_it(device: Device) -> None:
+    """5 us on the device behind 60 us of checks, dispatch and launch; a chain of ten likewise."""
+    clock, launching = timing.clock_for("cuda:0"), timing.clock_for("cuda:0", launches=True)
+    assert isinstance(clock, timing.QueuedCudaClock)
+    for launches in (1, 10):
+        run = kernel(device, 0.06, 0.005, launches)
+        for _ in range(3):
+            result, milliseconds = clock.time(run, None)
+            assert (result, milliseconds) == ("done", pytest.approx(0.005 * launches))
+        assert clock.share_exposed(run, 3) == 0
+        assert launching.time(run, None)[1] == pytest.approx(0.06 * launches + 0.005)
+
+
+def test_the_device_sleeps_for_as_long_as_the_host_needed_and_no_longer_than_a_bound(device: Device) -> None:
+    clock = timing.QueuedCudaClock(torch.device("cuda", 0))
+    slow = kernel(device, 10.0, 0.5)
+    assert clock.time(slow, None)[1] == pytest.approx(10.5 - 2.0), "the first sleep was too short for it"
+    assert clock.time(slow, None)[1] == pytest.approx(0.5)
+    assert (clock.share_exposed(slow, 2), clock.share_exposed(slow, 1)) == (0.5, 0.0)
+    endless = kernel(device, 1000.0, 1.0)
+    before = device.host_ms
+    for _ in range(3):
+        clock.time(endless, None)
+    assert clock.share_exposed(endless, 3) == 1
+    assert device.host_ms - before <= 3 * (1000.0 + 1.0 + clock.LONGEST_SLEEP_MS)
 
 
 def test_the_host_clock_gives_milliseconds() -> None:

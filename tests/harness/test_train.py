@@ -244,6 +244,17 @@ def test_a_graph_is_refused_for_a_model_that_is_shown_its_targets(tmp_path: Path
                 speed=Speed(graph=True))  # fmt: skip
 
 
+def test_what_a_softmax_with_cutoffs_has_no_use_for_is_not_said_to_be_on(tmp_path: Path, ids: np.ndarray) -> None:
+    """Its targets are split on the host: no resident copy of them is read, and no record may say so."""
+    corpus, on = corpus_of(ids, ids[:300], ids[300:700], 7), Speed(resident=True, folded_clip=True)
+    for cutoffs, told in (((), on), ((3,), Speed(folded_clip=True))):
+        config = models.config_class("awd-lstm")(layers=1, hidden=8, embedding=8, cutoffs=cutoffs)
+        model = models.build("awd-lstm", config, vocab_size=7)
+        trainer = Trainer(model, corpus, make_recipe(), seed=5, folder=tmp_path, identity={}, autocast=nullcontext,
+                          speed=on)  # fmt: skip
+        assert trainer.speed == told
+
+
 def test_a_split_too_short_for_the_streams_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="too short for 4 streams"):
         make_trainer(tmp_path, make_recipe(), np.zeros(9, dtype=np.uint8))

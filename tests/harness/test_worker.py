@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from harness.export import export
 from harness.suite import load, resolve
 from harness.timing import Budget
 from harness.types import RunRecord
-from harness.worker import Job, run
+from harness.worker import EXIT_INTERRUPTED, Job, run
 from kernels.lstm import padded
 
 SUITE = """
@@ -180,3 +182,24 @@ def test_bfloat16_and_float64_are_trained_and_said(tmp_path: Path) -> None:
     assert values["float64"] == pytest.approx(values["float32"], abs=1e-4)
     assert values["bfloat16"] == pytest.approx(values["float32"], abs=0.05)
     assert len(set(values.values())) == 3
+
+
+ORPHAN = """
+import time
+from harness import worker
+worker.ORPHAN_GRACE_S = {grace}
+stop = worker._watch_for_stop()
+print("watching", flush=True)
+while not stop():
+    time.sleep(0.01)
+print("asked", flush=True)
+time.sleep({more})
+"""
+
+
+@pytest.mark.parametrize(("grace", "more", "status"), [(0.2, 600, EXIT_INTERRUPTED), (600, 0, 0)])
+def test_a_worker_without_a_parent_may_save_but_not_hang(grace: float, more: float, status: int) -> None:
+    """A call that never returns stands for one of a device's."""
+    command = [sys.executable, "-c", ORPHAN.format(grace=grace, more=more)]
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout.split()) == (status, ["watching", "asked"])

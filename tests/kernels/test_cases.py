@@ -29,6 +29,26 @@ def test_the_papers_shapes_are_timed() -> None:
     assert {"T150-B128-H1000", "T200-B128-H1840"} <= timed["lstm"]
 
 
+@pytest.mark.parametrize("case", [FoPoolCase(4, 2, 3, keep=0.5), LstmCase(4, 2, 5, 3), cases.WeightDropCase(4, 3)])
+def test_widened_inputs_are_the_very_values(case: cases.Case) -> None:
+    narrow = cases.inputs(case, torch.float16)
+    wide = narrow.widened()
+    for few, many in zip(narrow.leaves, wide.leaves, strict=True):
+        assert (many.dtype, many.is_leaf, many.requires_grad) == (torch.float64, True, True)
+        assert torch.equal(many, few.double())
+    for mine, theirs in zip(narrow.constants, wide.constants, strict=True):
+        assert torch.equal(mine, theirs) if isinstance(mine, torch.Tensor) else mine == theirs
+
+
+def test_results_of_every_dtype_are_weighed_alike() -> None:
+    """The gradient of what an identity gives back is the weight itself."""
+    found = {
+        dtype: results(lambda raw, *_: raw.clone(), cases.inputs(cases.WeightDropCase(5, 7), dtype))["gradient of raw"]
+        for dtype in (torch.float64, *cases.HALF_TOLERANCES, torch.float32)
+    }
+    assert all(torch.equal(part, found[torch.float64].to(dtype)) for dtype, part in found.items())
+
+
 @pytest.mark.parametrize("dtype", [*cases.TOLERANCES, *cases.HALF_TOLERANCES], ids=str)
 def test_inputs_have_the_cases_shapes_and_are_the_same_every_time(dtype: torch.dtype) -> None:
     first, second = (cases.inputs(FoPoolCase(4, 2, 3, keep=0.5), dtype) for _ in range(2))

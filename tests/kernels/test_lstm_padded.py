@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 import kernels
 from harness.bench.ops import disagreement, results
-from kernels.cases import LstmCase, inputs
+from kernels.cases import Inputs, LstmCase, inputs
 from kernels.lstm import fused, padded, reference
 
 
@@ -135,13 +135,24 @@ def test_without_cudnn_there_is_nothing_to_pad_for(monkeypatch: pytest.MonkeyPat
     assert not padded.worth(x, h0)
 
 
+def assert_close_to_float64(drawn: Inputs, function: Any, share: float) -> None:
+    """Every output and gradient within a share of the largest entry of what the same values give in float64."""
+    wanted = results(reference.lstm, drawn.widened())
+    for key, found in results(function, drawn).items():
+        scale = wanted[key].abs().max().item()
+        torch.testing.assert_close(found.cpu().double(), wanted[key], atol=share * scale, rtol=0, msg=key)
+
+
+@pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 2e-5), (torch.float16, 2e-2)], ids=str)
+def test_fewer_bits_stand_near_the_same_values_in_float64(dtype: torch.dtype, share: float) -> None:
+    """What the test on a device does, at widths a CPU pads as well."""
+    assert_close_to_float64(inputs(LstmCase(20, 8, 200, 130), dtype), padded.lstm, share)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_device_in_half_precision_equals_the_reference() -> None:
     drawn = inputs(LstmCase(20, 8, 200, 1000), torch.float16, "cuda")
     name, function = kernels.resolve("lstm", "auto", "cuda", (*drawn.leaves, *drawn.constants))
     assert name == "padded"
-    wanted = results(reference.lstm, inputs(LstmCase(20, 8, 200, 1000), torch.float64))
-    for key, found in results(function, drawn).items():
-        scale = wanted[key].abs().max().item()
-        torch.testing.assert_close(found.cpu().double(), wanted[key], atol=2e-2 * scale, rtol=0)
+    assert_close_to_float64(drawn, function, 2e-2)

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +20,10 @@ from click.testing import CliRunner
 from harness.bench.full_size import LOOPS
 from harness.cli import main
 from harness.code import ROOT
+from harness.run import STOP_GRACE_S
 from harness.suite import load
+from harness.worker import ORPHAN_GRACE_S
+from models import KERNEL_OPS
 
 SCRIPT = ROOT / "scripts" / "reproduce.py"
 
@@ -36,7 +40,8 @@ def options_of(steps: Any, settings: Any) -> list[list[str]]:
 
 def test_every_step_is_a_command_that_would_be_taken(script: ModuleType) -> None:
     """Suites load under the very settings, entries are known, and the command line knows every option."""
-    settings = {"dtype": "float16", "speed": ["graph"]}
+    backends = {"lstm": "fused", "fo_pool": "reference"}
+    settings = {"dtype": "float16", "speed": ["graph"], "backends": backends}
     for steps in (script.full_steps({}), script.rehearsal_steps({})):
         assert [step.name for step in steps] == ["lstm-row", "full-size", "qrnn-row", "ablations", "beyond"]
         for step, command in zip(steps, options_of(steps, settings), strict=True):
@@ -46,12 +51,15 @@ def test_every_step_is_a_command_that_would_be_taken(script: ModuleType) -> None
                 [entry] = [entry for entry in suite.entries if entry.name == step.entry]
                 assert (entry.dtype, entry.speed["graph"]) == ("float16", True)
                 assert entry.recipe["windows"]["multiple"] == 8
+                assert entry.kernel == backends[KERNEL_OPS[entry.model["builder"]]]
                 if steps[0].seconds == 800:
                     assert entry.recipe["validation"]["every_epochs"] == 5
                     assert entry.recipe["validation"]["streams"] >= 64
             else:
                 named = {value for flag, value in itertools.pairwise(command) if flag == "--entry"}
                 assert named <= set(LOOPS)
+                chosen = [value for flag, value in itertools.pairwise(command) if flag == "--backend"]
+                assert chosen == ["lstm=fused", "fo_pool=reference"]
             known = {name for each in main.commands[command[0]].params for name in each.opts}
             assert {part for part in command if part.startswith("--")} <= known
 
@@ -74,7 +82,8 @@ if "--json" in arguments:
     row = {{"tokens_per_s": 7.0, "nll_per_token": 3.0}}
     if "folded_clip" in arguments:
         row = {folded}
-    Path(arguments[arguments.index("--json") + 1]).write_text(json.dumps([row]))
+    rows = {rows}.get(sum(1 for _ in open({log!r})), [row])
+    Path(arguments[arguments.index("--json") + 1]).write_text(json.dumps(rows))
 sys.exit({codes}.get(sum(1 for _ in open({log!r})), 0))
 """
 SLOWER = {"tokens_per_s": 5.0, "nll_per_token": 3.01}
@@ -82,19 +91,30 @@ SLOWER = {"tokens_per_s": 5.0, "nll_per_token": 3.01}
 
 @pytest.fixture
 def fake(tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A harness that notes what it was asked and answers with the exit status of the n-th call."""
+    """A harness that notes what it was asked and answers with the exit status, and the rows, of the n-th call."""
     log = tmp_path / "asked.jsonl"
 
-    def calls(codes: dict[int, int], *arguments: str, folded: Any = SLOWER) -> tuple[int, list[list[str]]]:
+    def calls(
+        codes: dict[int, int],
+        *arguments: str,
+        folded: Any = SLOWER,
+        rows: dict[int, Any] | None = None,
+        device: Sequence[str] = ("--rehearse",),
+    ) -> tuple[int, list[list[str]]]:
         before = len(log.read_text().splitlines()) if log.exists() else 0
         package = tmp_path / "fake" / "harness"
         package.mkdir(parents=True, exist_ok=True)
         (package / "__init__.py").write_text("")
         (package / "cli.py").write_text(
-            FAKE.format(log=str(log), codes={before + n: code for n, code in codes.items()}, folded=folded)
+            FAKE.format(
+                log=str(log),
+                folded=folded,
+                codes={before + n: code for n, code in codes.items()},
+                rows={before + n: each for n, each in (rows or {}).items()},
+            )
         )
         monkeypatch.setattr(script, "ROOT", tmp_path / "fake")
-        status = script.main(["--data", "d", "--results", str(tmp_path / "r"), "--rehearse", *arguments])
+        status = script.main(["--data", "d", "--results", str(tmp_path / "r"), *device, *arguments])
         asked = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return status, asked[before:]
 
@@ -129,14 +149,54 @@ def test_a_faster_way_whose_loss_stands_apart_is_not_taken(fake: Any, tmp_path: 
     assert [way["name"] for way in state_of(tmp_path)["ways"]] == ["float32-folded", "float32"]
 
 
-def test_nothing_is_captured_where_tests_on_the_device_failed(script: ModuleType) -> None:
+def test_what_a_device_failed_at_is_not_used_by_any_step(
+    fake: Any, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pooling is wrong here, and whether captured steps are right is unknown."""
+    outcomes = {"fo_pool": ("failed", ["test_x"]), "graph": ("not run", [])}
+    tests = {
+        name: {"outcome": outcome, "failed": failed, "why": None, "seconds": 1.0}
+        for name, (outcome, failed) in outcomes.items()
+    }
+    monkeypatch.setattr(script.reproduction_tests, "prove", lambda *_: tests)
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "missing", lambda *_: [])
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "compiler_missing", lambda: [])
+    status, asked = fake({}, "--only", "qrnn-row", "--only", "lstm-row", device=("--device", "cuda"))
+    assert status == 0
+    probes = [each for each in asked if each[0] == "bench"]
+    assert len(probes) == 5
+    assert all(each[each.index("--backend") + 1] == "fo_pool=reference" for each in probes)
+    runs = [" ".join(each) for each in asked if each[0] == "run"]
+    assert ["entries.qrnn.kernel=reference" in each for each in runs] == [True, False]
+    assert not any("awd-lstm.kernel" in each for each in runs)
+    state = state_of(tmp_path)
+    assert (state["tests"], state["barred"], state["instead"]) == (tests, {}, {"fo_pool": "reference"})
+    assert [way["name"] for way in state["tried"] if way["unproven"]] == ["float16-graph"]
+    assert "tests of fo_pool failed (test_x): trained fo_pool=reference" in capsys.readouterr().out
+
+
+def test_a_barred_way_is_not_even_probed(
+    fake: Any, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = {"graph": {"outcome": "timed out", "failed": [], "why": "it was ended at its limit", "seconds": 1.0}}
+    monkeypatch.setattr(script.reproduction_tests, "prove", lambda *_: tests)
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "missing", lambda *_: [])
+    monkeypatch.setattr(script.reproduction_options.reproduction_needs, "compiler_missing", lambda: [])
+    _, asked = fake({}, "--only", "full-size", device=("--device", "cuda"))
+    assert not any("graph" in each for each in asked)
+    [graph] = [way for way in state_of(tmp_path)["tried"] if way["name"] == "float16-graph"]
+    assert graph["rejected"] == "graph: its tests on this device: timed out"
+
+
+def test_nothing_is_captured_where_the_tests_of_that_failed(script: ModuleType) -> None:
     rows = [
         {"name": "float16-graph", "speed": ["graph"], "tokens_per_s": 9.0, "nll_per_token": 3.0},
         {"name": "float32", "speed": [], "tokens_per_s": 1.0, "nll_per_token": 3.0},
     ]
     in_order = script.reproduction_ways.in_order
-    assert [way["name"] for way in in_order(rows, proven=False)] == ["float32"]
-    assert [way["name"] for way in in_order(rows, proven=True)] == ["float16-graph", "float32"]
+    assert [way["name"] for way in in_order(rows, {"graph": "its tests failed"})] == ["float32"]
+    assert rows[0]["rejected"] == "graph: its tests failed"
+    assert [way["name"] for way in in_order(rows, {})] == ["float16-graph", "float32"]
 
 
 def test_an_interrupted_step_goes_on_and_one_that_fails_twice_does_not_stop_the_others(
@@ -152,6 +212,32 @@ def test_an_interrupted_step_goes_on_and_one_that_fails_twice_does_not_stop_the_
         ("lstm-row", "done", 2), ("full-size", "failed", 2), ("qrnn-row", "done", 1), ("ablations", "done", 1),
         ("beyond", "done", 1),
     ]  # fmt: skip
+
+
+def test_a_benchmark_that_is_ended_has_failed_and_is_not_begun_for_ever(fake: Any, tmp_path: Path) -> None:
+    """Asked to end at its limit it answers 130, which of a run means that it goes on in the next leg."""
+    status, asked = fake({3: 130, 4: 130}, "--only", "full-size", "--leg", "600", rows={3: [OK_ROW, BAD_ROW]})
+    assert (status, len(asked)) == (1, 4)
+    step = state_of(tmp_path)["steps"]["full-size"]
+    assert (step["status"], step["failures"], step["legs"]) == ("failed", 2, 2)
+    rows = [json.loads((tmp_path / "r" / "logs" / f"full-size-{leg}.json").read_text()) for leg in (1, 2)]
+    assert rows[0] == [OK_ROW, BAD_ROW], "what was done stays"
+
+
+OK_ROW = {"entry": "a", "variant": "all", "status": "ok", "error": None}
+BAD_ROW = {"entry": "b", "variant": "plain", "status": "failed", "error": "out of memory"}
+
+
+@pytest.mark.parametrize(("rows", "tries"), [([OK_ROW, BAD_ROW], 1), ([BAD_ROW], 2)])
+def test_a_benchmark_with_some_rows_is_done_and_names_the_others(
+    fake: Any, tmp_path: Path, rows: list[Any], tries: int
+) -> None:
+    _, asked = fake({3: 1, 4: 1}, "--only", "ablations", rows={3: rows, 4: rows})
+    assert len(asked) == 2 + tries
+    step = state_of(tmp_path)["steps"]["ablations"]
+    assert step["status"] == ("done" if tries == 1 else "failed")
+    failed = [{"entry": "b", "variant": "plain", "error": "out of memory"}]
+    assert step["variants"] == {"ok": 2 - tries, "failed": failed}
 
 
 def test_a_step_that_fails_is_tried_again_in_the_next_best_way(fake: Any, tmp_path: Path) -> None:
@@ -174,7 +260,7 @@ def test_the_qrnn_takes_the_fastest_way_that_a_probe_of_its_own_bears_out(
         return dict(zip(("tokens_per_s", "nll_per_token"), told[each.name.split("-")[-1]], strict=True))
 
     monkeypatch.setattr(script.Reproduction, "_probe", probe)
-    options = script._parse(["--data", "d", "--results", str(tmp_path)])
+    options = script.reproduction_options.parse("", ["--data", "d", "--results", str(tmp_path), "--device", "cpu"])
     run = script.Reproduction(options, script.full_steps({}))
     run.state.update(ways=ways, tried=ways)
     lstm, _, qrnn, *_ = run.steps
@@ -212,14 +298,56 @@ def test_a_leg_that_is_too_short_for_a_step_is_refused(fake: Any, tmp_path: Path
         fake({}, "--leg", "20")
 
 
-def test_a_step_is_begun_if_the_lease_holds_it_whole(fake: Any, tmp_path: Path) -> None:
-    status, asked = fake({}, "--lease", "500", "--budget", "qrnn-row=600")
+def test_a_step_is_begun_if_the_lease_holds_it(fake: Any, tmp_path: Path) -> None:
+    status, asked = fake({}, "--lease", "290", "--budget", "qrnn-row=600")
     assert status == 3
     assert [each[3] for each in asked if each[0] == "run"] == ["awd-lstm", "awd-lstm"]
     state = state_of(tmp_path)
     assert state["steps"]["qrnn-row"]["status"] == "waiting"
-    assert 0 < state["spent_s"] < 300
+    assert 0 < state["spent_s"] < 200
     assert fake({}, "--lease", "1000", "--budget", "qrnn-row=600")[0] == 0
+    assert state_of(tmp_path)["steps"]["qrnn-row"]["budget_s"] == 600
+
+
+def test_a_run_is_planned_into_what_the_lease_has_left_and_stays_so(fake: Any, tmp_path: Path) -> None:
+    """In the next leg as well: another time would be another plan, and another run."""
+    options = ("--only", "qrnn-row", "--budget", "qrnn-row=600", "--home", str(tmp_path / "home"))
+    status, asked = fake({3: 130}, "--lease", "500", *options)
+    assert status == 130
+    [first] = [each for each in asked if each[0] == "run"]
+    budget = first[first.index("--time-budget") + 1]
+    assert 300 < float(budget) <= 485
+    assert state_of(tmp_path)["steps"]["qrnn-row"]["budget_s"] == float(budget)
+    status, asked = fake({}, "--lease", "400", *options)
+    assert status == 0
+    assert asked[0][asked[0].index("--time-budget") + 1] == budget
+
+
+def test_less_than_half_of_a_steps_time_is_not_worth_beginning(script: ModuleType) -> None:
+    by_name = {step.name: step for step in script.full_steps({})}
+    shortest = {name: by_name[name].shortest_s for name in by_name}
+    assert shortest == {"lstm-row": 400, "full-size": 160, "qrnn-row": 300, "ablations": 400, "beyond": 750}
+    assert script.full_steps({"qrnn-row": 100})[2].shortest_s == 100
+
+
+@pytest.mark.parametrize(("device", "left_s"), [("cpu", 590), ("cuda", 520)])
+def test_a_leg_ends_within_its_time_even_where_a_device_hangs(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, left_s: float
+) -> None:
+    """`harness run` waits for its worker before it ends it: ended sooner, it would leave the worker on the device."""
+    assert script.TRAINING_GRACE_S > STOP_GRACE_S
+    assert script.TRAINING_GRACE_S > ORPHAN_GRACE_S
+    graces: list[float] = []
+    monkeypatch.setattr(script.reproduction_options, "environment", lambda *_: {})
+    monkeypatch.setattr(
+        script.reproduction_commands, "watched", lambda *_, grace_s, **__: graces.append(grace_s) or 0
+    )  # fmt: skip
+    options = ["--data", "d", "--results", str(tmp_path), "--leg", "590", "--device", device]
+    run = script.Reproduction(script.reproduction_options.parse("", options), script.full_steps({})[:1])
+    assert run.left_s() == pytest.approx(left_s, abs=60)
+    run._harness(["run", "x"], "x.log", 5.0)
+    run._harness(["bench", "loop"], "x.log", 5.0)
+    assert graces == [script.TRAINING_GRACE_S, script.GRACE_S]
 
 
 def test_a_command_that_hangs_is_ended(script: ModuleType, tmp_path: Path) -> None:

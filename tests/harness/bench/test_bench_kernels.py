@@ -211,3 +211,31 @@ def test_under_autocast_a_layer_may_round_every_product(bench: Bench) -> None:
     right = {"h": torch.ones(3)}
     assert ops.disagreement({"h": torch.full((3,), 1.05)}, right, autocast=True) is None
     assert ops.disagreement({"h": torch.full((3,), 1.2)}, right, autocast=True) is not None
+
+
+def test_on_a_cuda_device_launches_are_left_out_and_told_beside(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks that need no device: one says 1 ms and every second time that the host was late, the other 3 ms."""
+
+    class Queued(timing.QueuedCudaClock):
+        def time(self, phase: Any, given: Any) -> tuple[Any, float]:
+            late = self.exposed.setdefault(phase, [])
+            late.append(len(late) % 2 == 0)
+            return phase(given), 1.0
+
+    class Launching(timing.CudaClock):
+        def time(self, phase: Any, given: Any) -> tuple[Any, float]:
+            return phase(given), 3.0
+
+    place = torch.device("cpu")
+    made = {False: Queued(place), True: Launching(place)}
+    monkeypatch.setattr(timing, "clock_for", lambda _, *, launches=False: made[launches])
+    for row in bench.case("fo_pool", SMALL):
+        if row["status"] == "ok":
+            assert (row["ms"], row["ms_with_launch"], row["share_exposed"]) == (1.0, 3.0, 0.5)
+            assert row["samples_with_launch_ms"] == [3.0, 3.0]
+            assert row["clock"] == "cuda event, launched before"
+    monkeypatch.undo()
+    absent = [row for row in bench.case("fo_pool", SMALL) if row["status"] == "ok"]
+    assert absent
+    for row in absent:
+        assert row["ms_with_launch"] is row["share_exposed"] is row["samples_with_launch_ms"] is None

@@ -77,7 +77,7 @@ class Fake:
         return
 
     def ready(self) -> dict[str, Any]:
-        return {"num_parameters": 7}
+        return {"num_parameters": 7, "clock": "told"}
 
     def step(self) -> float:
         milliseconds, loss = self.script[self.participant]
@@ -111,6 +111,7 @@ def test_speeds_are_ratios_within_a_round(rows: Any) -> None:
     assert found["fast"]["share_of_gemm"] == 0.8
     assert found["fast"]["tokens_per_s"] == pytest.approx(1000)
     assert found["fast"]["peak_rss_bytes"] == 5
+    assert found["fast"]["clock"] == "told"
 
 
 def test_one_that_dies_is_left_out_and_the_others_start_over(rows: Any) -> None:
@@ -154,6 +155,7 @@ def test_a_participant_computes_float32_as_float32(table: None, monkeypatch: pyt
     replies: list[Any] = []
     trainee._serve(replies.append)
     assert replies[0]["ready"]
+    assert replies[0]["clock"] == "perf_counter_ns in each process"
     assert asked == [True]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from pydantic import TypeAdapter
 
@@ -18,6 +22,8 @@ from harness.bench import looper, loops
 from harness.bench.full_size import LOOPS
 from harness.bench.looper import MIN_WINDOWS, random_corpus
 from harness.cli import main
+from harness.pace import Pace
+from harness.recipe import Recipe
 from harness.speed import Speed
 
 TINY = LOOPS["tiny-lstm-1x16"]
@@ -62,25 +68,37 @@ def test_each_part_that_is_on_is_left_out_in_turn() -> None:
 
     on = Speed(resident=True, folded_clip=True, graph=True)
     assert names("bfloat16", on, "cuda:0") == [
-        "all", "without resident", "without folded_clip", "without graph", "without bfloat16", "without kernels",
-        "plain",
+        "all", "without resident", "without folded_clip", "without graph", "without bfloat16",
+        "without kernels and graph", "plain",
     ]  # fmt: skip
     assert "without folded_clip" not in names("float16", on, "cuda"), "a loss scale folds it anyway"
     assert names("float32", Speed(), "cpu") == ["all", "without kernels"]
     for way in loops.variants("float16", on, "cuda", ablate=True):
         off = [name for name, value in asdict(way.speed).items() if not value]
-        assert off in ([], [way.name.removeprefix("without ")]) or way.name == "plain"
+        left_out = way.name.removeprefix("without ").removeprefix("kernels and ")
+        assert off in ([], [left_out]) or way.name == "plain"
+        assert not (way.kernel == "reference" and way.speed.graph), "a loop over time in Python is not captured"
     assert [way.name for way in loops.variants("float16", on, "cuda", ablate=False)] == ["all"]
 
 
-def test_no_graph_is_asked_of_a_softmax_with_cutoffs() -> None:
-    on = Speed(graph=True)
+def test_neither_graph_nor_resident_text_is_asked_of_a_softmax_with_cutoffs() -> None:
+    on = Speed(graph=True, resident=True)
     ways = loops.variants("float16", on, "cuda", ablate=True)
     clustered = LOOPS["wikitext-103-qrnn-4x2500"]
-    possible = loops._possible(clustered, ways)
-    assert not any(way.speed.graph for way in possible)
+    possible = loops._possible(clustered, ways, {})
+    assert not any(way.speed.graph or way.speed.resident for way in possible)
     assert [way.name for way in possible] == ["all", "without float16", "without kernels", "plain"]
-    assert loops._possible(TINY, ways) == ways
+    assert loops._possible(TINY, ways, {}) == ways
+
+
+def test_a_backend_stands_for_auto_in_the_models_it_belongs_to() -> None:
+    ways = loops.variants("float16", Speed(folded_clip=True), "cuda", ablate=True)
+    own = {"lstm": "fused", "fo_pool": "reference"}
+    found = {name: loops._possible(LOOPS[name], ways, own) for name in ("ptb-char-lstm-3x1000", "ptb-char-qrnn-6x1024")}
+    lstm, qrnn = ([(way.name, way.kernel) for way in each] for each in found.values())
+    assert lstm == [("all", "fused"), ("without float16", "fused"), ("without kernels", "reference"),
+                    ("plain", "reference")]  # fmt: skip
+    assert qrnn == [("all", "reference"), ("without float16", "reference"), ("plain", "reference")], "each once"
 
 
 def test_a_loop_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,13 +113,18 @@ def test_a_tiny_loop_runs_and_one_that_cannot_says_why(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     ways = loops.variants("float32", Speed(), "cpu", ablate=False)
     broken = replace(TINY, name="broken", model={**TINY.model, "layers": -1})
-    good, bad = loops.measure([TINY, broken], ways, device="cpu", seconds=0.05, threads=1)
+    told: list[list[str]] = []
+    good, bad = loops.measure(
+        [TINY, broken], ways, device="cpu", seconds=0.05, threads=1,
+        so_far=lambda rows: told.append([row["entry"] for row in rows]),
+    )  # fmt: skip
+    assert told == [["tiny-lstm-1x16"], ["tiny-lstm-1x16", "broken"]]
     assert (good["status"], good["error"]) == ("ok", None)
     assert good["steps"] >= 2
     assert good["epoch_s"] == pytest.approx(5_017_482 / good["tokens_per_s"])
     assert good["recipe_hours"] == pytest.approx(500 * good["epoch_s"] / 3600)
     assert good["peak_rss_bytes"] > 50e6
-    assert good["peak_device_bytes"] is None
+    assert good["peak_device_bytes"] is good["peak_device_reserved_bytes"] is None
     assert good["window_multiple"] == 1
     assert (bad["status"], bad["tokens_per_s"]) == ("failed", None)
     assert "layers" in bad["error"]
@@ -110,12 +133,46 @@ def test_a_tiny_loop_runs_and_one_that_cannot_says_why(tmp_path: Path, monkeypat
     assert "broken all: " in text
 
 
+def test_rows_that_are_done_outlive_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([{"tokens_per_s": 5.0, "peak_device_bytes": None}])
+
+    def ask(*_: object) -> dict[str, object]:
+        try:
+            return next(answers)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(loops, "_ask", ask)
+    rows = tmp_path / "rows.json"
+    command = ["bench", "loop", "--entry", "tiny-lstm-1x16", "--ablate", "--device", "cpu", "--json", str(rows)]
+    done = CliRunner().invoke(main, [*command, "--results", str(tmp_path)])
+    assert done.exit_code == 130
+    assert [(row["variant"], row["status"]) for row in json.loads(rows.read_text())] == [("all", "ok")]
+
+
+def test_a_rate_of_steps_that_no_graph_replayed_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was asked for is the captured step's speed; a mixture would be a number of nothing."""
+    recipe = Recipe(optimizer="adam", lr=1.0, batch=1, bptt=5, epochs=1)
+    trainer = SimpleNamespace(model=torch.nn.Linear(1, 1), recipe=recipe, speed=Speed())
+    trainer.module = trainer.model
+    loss: Any = SimpleNamespace(trainer=trainer, nll_per_token=3.0)
+    for plain, rate, error in ((10, 7.0, None), (11, None, "11 of 100 timed steps were not replayed by a graph")):
+        answer = looper._answer(Pace(7.0, 100, 2.0, 0.1, plain), loss, "cpu", "float32")
+        assert (answer["tokens_per_s"], answer["error"]) == (rate, error)
+        assert (answer["step_ms"] is None) == (rate is None)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["loop"], "name one with --entry: ptb-char-lstm-3x1000"),
         (["loop", "--entry", "enwik8-lstm"], "Did you mean 'enwik8-lstm-3x1840'?"),
         (["loop", "--entry", "tiny-lstm-1x16", "--speed", "grph"], "Did you mean 'graph'?"),
+        (["loop", "--entry", "tiny-lstm-1x16", "--backend", "lstn=fused"], "Did you mean 'lstm'?"),
+        (
+            ["loop", "--entry", "tiny-lstm-1x16", "--backend", "lstm=triton"],
+            "auto, padded, fused, reference",
+        ),
         (["loop", "lstm", "--entry", "tiny-lstm-1x16"], "bench loop stands alone"),
         (["loop", "--entry", "tiny-lstm-1x16", "--dtype", "float64"], "float32, bfloat16 or float16"),
     ],

@@ -26,6 +26,13 @@ def test_a_row_shows_shares_of_the_ceilings_and_dashes_for_what_was_not_counted(
                     "15.7", "52%", "49%", "—", "—", "12.30"]  # fmt: skip
 
 
+def test_launches_have_a_column_where_any_row_was_timed_with_them() -> None:
+    text = kernel_table([timed(ms_with_launch=0.0651, ms=0.0049), timed(ms_with_launch=None)])
+    assert "ms with launch" in text
+    assert "ms with launch" not in kernel_table([timed()])
+    assert [(line[4], line[-1]) for line in body(text)] == [("0.005", "0.065"), ("25.0", "—")]
+
+
 def test_what_failed_says_so_once_with_its_reason() -> None:
     absent = dict.fromkeys(("ms", "ms_warm", "gb_per_s", "speedup_over_chain"))
     rows = [timed(status="failed", error="h is off by 3", direction=d, **absent) for d in ("forward", "backward")]
