@@ -43,6 +43,8 @@ class Best:
         """Put back the model that a resume checkpoint names. Raises CheckpointError where it cannot."""
         self.index = self._resumed_from = None if index is None else dict(index)
         if self.index is None:
+            # What lies there is of steps that are about to be taken anew; without its index it is no checkpoint.
+            (self.folder / checkpoint.INDEX).unlink(missing_ok=True)
             return
         for name in checkpoint.file_names(self.index):
             if not (self.folder / name).is_file():

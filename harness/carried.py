@@ -60,7 +60,7 @@ def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:
         target = store.run_folder(spec.run_id) / "checkpoints"
         if source.resolve() == target.resolve():
             return f"{spec.run_id}: its checkpoints are in {store.root} already"
-        step, here = _step(index), _standing(target / RESUME)
+        step, here = _step(index), _standing(target / RESUME, index["identity"])
         if here is not None and here >= step:
             return f"{spec.run_id}: goes on from its own checkpoint at step {here:,}; the one carried is at {step:,}"
         try:
@@ -104,9 +104,11 @@ def _step(index: Mapping[str, Any]) -> int:
         raise CheckpointError("the checkpoint does not say how far it is; it is none to go on from") from None
 
 
-def _standing(folder: Path) -> int | None:
+def _standing(folder: Path, identity: Any) -> int | None:
+    """How far the checkpoint here is; None where there is none, or one of other code that could not be gone on from."""
     try:
-        return _step(checkpoint.read_index(folder))
+        index = checkpoint.read_index(folder)
+        return _step(index) if index.get("identity") == identity else None
     except CheckpointError:
         return None
 

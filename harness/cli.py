@@ -44,10 +44,9 @@ class Group(click.Group):
         if threading.current_thread() is threading.main_thread():
             # A scheduler's SIGTERM ends a command as Ctrl-C does: with a line, and nothing half written.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
-        for stream in (sys.stdout, sys.stderr):
+        if isinstance(sys.stdout, io.TextIOWrapper):
             # Where a dash or a plus-minus cannot be written as it is, the rest of the table still can.
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
+            sys.stdout.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except HarnessError as error:

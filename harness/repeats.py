@@ -1,74 +1,106 @@
-"""What `--again` repeats: a mark beside a run's checkpoints, so that a repeat of several runs goes on where it stopped.
+"""What `--again` repeats: each run once, however many times the same command has to be given until all are done.
 
-A run is marked as long as its repeat is due; its old record stands meanwhile. All are marked before the first one
-begins. One that was finished after the marks were set belongs to the repeat and is not begun once more.
+A repeat notes, before its first run begins, which record every run of the command had: one that has another since is
+done. Beside the checkpoints of a run lies a mark while they are newer than its record, which stands until the end.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import checkpoint, code
 from harness.atomic import write_atomic
 from harness.errors import CheckpointError, StoreError
 from harness.store import Store
-from harness.types import RunSpec
+from harness.types import RunSpec, content_hash
 
 MARK = "repeat"
+DAMAGED = "damaged"
 
 
-def mark(specs: Sequence[RunSpec], store: Store) -> None:
-    """Mark what is to be repeated: every run with a record, but those this repeat has done already.
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """before: run id -> when the record that stood at first was started; None where there was none."""
 
-    A run without a record was never finished: it is taken up where it stands. Raises StoreError where a folder cannot
-    be written.
+    path: Path
+    before: Mapping[str, str | None]
+
+    def is_due(self, spec: RunSpec, store: Store) -> bool:
+        """Whether the run still has the record it had, or none."""
+        found = _started(spec, store)
+        return found in (None, DAMAGED) or found == self.before.get(spec.run_id)
+
+    def done(self) -> None:
+        """Forget the repeat: the same command is a new one from now on."""
+        self.path.unlink(missing_ok=True)
+
+
+def ask(specs: Sequence[RunSpec], store: Store) -> Repeat:
+    """The repeat of these runs by the installed code that was stopped on its way, or else a new one.
+
+    Raises StoreError where it cannot be noted.
     """
-    marks = [_read(checkpoints(store, spec)) for spec in specs]
-    under_way = min((since for since, _ in filter(None, marks)), default=None)
-    since = under_way or datetime.now(UTC).isoformat(timespec="seconds")
-    for spec, known in zip(specs, marks, strict=True):
-        if known is None and _is_due(spec, store, under_way):
-            _write(checkpoints(store, spec), since, begun=False)
-
-
-def is_due(spec: RunSpec, store: Store) -> bool:
-    """Whether a repeat of this run was asked for and is not finished."""
-    return _read(checkpoints(store, spec)) is not None
+    name = content_hash([sorted(spec.run_id for spec in specs), code.installed()["source_sha256"]])[:16]
+    path = store.root / "repeats" / f"{name}.json"
+    with suppress(OSError, ValueError, TypeError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return Repeat(path, {str(run): None if at is None else str(at) for run, at in dict(known).items()})
+    before = {spec.run_id: _started(spec, store) for spec in specs}
+    _write(path, json.dumps(before, indent=1))
+    return Repeat(path, before)
 
 
 def begin(spec: RunSpec, store: Store) -> None:
-    """Clear away what the repeat must not start from: the checkpoints before it, or such as cannot be resumed."""
-    folder = checkpoints(store, spec)
-    marked = _read(folder)
-    fresh = marked is not None and not marked[1]
-    if fresh or _is_foreign(folder / "resume", spec):
+    """Clear away what a repeat of this run must not start from, and mark what it will make.
+
+    Checkpoints of a run that has a record go, unless they are a repeat's own; those of a run that was never finished
+    stay. Such as cannot be resumed go in any case. Raises StoreError where the folder cannot be written.
+    """
+    folder, record = _checkpoints(spec, store), _started(spec, store)
+    finished_before = record is not None and not is_under_way(spec, store)
+    if folder.is_dir() and (finished_before or _is_foreign(folder / "resume", spec)):
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != MARK:
                 path.unlink(missing_ok=True)
-    if marked is not None:
-        _write(folder, marked[0], begun=True)
+    if record is not None:
+        _write(folder / MARK, json.dumps({"before": record}))
+
+
+def is_under_way(spec: RunSpec, store: Store) -> bool:
+    """Whether the run's checkpoints are newer than its record: a repeat's, which was stopped."""
+    mark = _checkpoints(spec, store) / MARK
+    try:
+        before = json.loads(mark.read_text(encoding="utf-8"))["before"]
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, TypeError, KeyError):  # empty, as marks once were
+        return True
+    return bool(before == _started(spec, store))
 
 
 def done(spec: RunSpec, store: Store) -> None:
-    (checkpoints(store, spec) / MARK).unlink(missing_ok=True)
+    """The run has its new record."""
+    (_checkpoints(spec, store) / MARK).unlink(missing_ok=True)
 
 
-def checkpoints(store: Store, spec: RunSpec) -> Path:
+def _checkpoints(spec: RunSpec, store: Store) -> Path:
     return store.run_folder(spec.run_id) / "checkpoints"
 
 
-def _is_due(spec: RunSpec, store: Store, under_way: str | None) -> bool:
+def _started(spec: RunSpec, store: Store) -> str | None:
+    """What tells a run's record from the one before; None without a record."""
     try:
         record = store.find(spec.run_id)
-    except StoreError:  # a damaged record is replaced
-        return True
-    return record is not None and (under_way is None or record.started_at < under_way)
+    except StoreError:
+        return DAMAGED
+    return None if record is None else record.started_at
 
 
 def _is_foreign(folder: Path, spec: RunSpec) -> bool:
@@ -82,20 +114,9 @@ def _is_foreign(folder: Path, spec: RunSpec) -> bool:
         return True
 
 
-def _read(folder: Path) -> tuple[str, bool] | None:
-    """When the repeat was asked for and whether it has begun; None without a mark. A damaged mark counts as begun."""
+def _write(path: Path, text: str) -> None:
     try:
-        value = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        return str(value["since"]), bool(value["begun"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, KeyError):
-        return "", True
-
-
-def _write(folder: Path, since: str, *, begun: bool) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / MARK, json.dumps({"since": since, "begun": begun}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
     except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
+        raise StoreError(f"{path.parent}: cannot be written: {error.strerror or error}") from error

@@ -19,6 +19,7 @@ from harness import child, code, repeats, rusage
 from harness.errors import BudgetError, StoreError
 from harness.legs import Leg
 from harness.progress import Reporter
+from harness.repeats import Repeat
 from harness.store import Store
 from harness.types import RunRecord, RunSpec
 from harness.worker import EXIT_INTERRUPTED, Job
@@ -64,50 +65,47 @@ def run_suite(plan: Plan, reporter: Reporter) -> list[RunRecord]:
     """
     records, problems = [], []
     with _sigterm_as_interrupt():
-        if plan.again:
-            repeats.mark(plan.specs, plan.store)
+        repeat = repeats.ask(plan.specs, plan.store) if plan.again else None
         for spec in plan.specs:
-            if plan.leg is not None and plan.leg.left_s() <= 0 and not _is_done(spec, plan):
-                raise SuiteInterrupted(spec.run_id, saved=True, leg_over=True)
             try:
+                if plan.leg is not None and plan.leg.left_s() <= 0 and _final_record(spec, plan, repeat) is None:
+                    raise SuiteInterrupted(spec.run_id, saved=True, leg_over=True)
                 with plan.store.lock(spec.run_id):
-                    records.append(_run_one(spec, plan, reporter))
+                    records.append(_run_one(spec, plan, repeat, reporter))
                     plan.store.label(spec.run_id, spec.label)
                 while plan.store.problems:
                     reporter.note(f"{spec.label.entry}: {plan.store.problems.pop()}")
             except StoreError as problem:
                 reporter.note(f"{spec.label.entry}: {problem}")
                 problems.append(str(problem))
+    if repeat is not None and not problems:
+        repeat.done()
     if problems:
         raise StoreError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     return records
 
 
-def _is_done(spec: RunSpec, plan: Plan) -> bool:
-    return _final_record(spec, plan) is not None
-
-
-def _final_record(spec: RunSpec, plan: Plan) -> RunRecord | None:
-    """The record of a run that is not to be run, or not again."""
-    if plan.again and repeats.is_due(spec, plan.store):
+def _final_record(spec: RunSpec, plan: Plan, repeat: Repeat | None) -> RunRecord | None:
+    """The record of a run that is not to be run, or not again. Raises StoreError where it cannot be read."""
+    if repeat is not None and repeat.is_due(spec, plan.store):
         return None
     found = plan.store.find(spec.run_id)
     return found if found is not None and found.status in FINAL else None
 
 
-def _run_one(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
+def _run_one(spec: RunSpec, plan: Plan, repeat: Repeat | None, reporter: Reporter) -> RunRecord:
     name = spec.label.entry + (f" seed {spec.seed}" if len({other.seed for other in plan.specs}) > 1 else "")
-    found = _final_record(spec, plan)
+    found = _final_record(spec, plan, repeat)
     if found is not None:
-        if plan.again:
-            what_next = "repeated before this repeat was stopped"
-        elif repeats.is_due(spec, plan.store):
-            what_next = "--again goes on with a repeat that was stopped"
+        if repeat is not None:
+            why = "repeated before this repeat was stopped"
+        elif repeats.is_under_way(spec, plan.store):
+            why = "--again goes on with a repeat that was stopped"
         else:
-            what_next = "--again repeats it"
-        reporter.note(f"{name}: {found.status} already as {spec.run_id} (code {_made_by(found)}); {what_next}")
+            why = "--again repeats it"
+        reporter.note(f"{name}: {found.status} already as {spec.run_id} (code {_made_by(found)}); {why}")
         return found
-    if plan.again:
+    if repeat is not None:
         repeats.begin(spec, plan.store)
     reporter.start(name, spec.label.metrics[0])
     record = _in_worker(spec, plan, reporter)
@@ -247,7 +245,7 @@ def _stop(process: subprocess.Popen[str]) -> bool:
         rest.start()
         returncode = process.wait(timeout=STOP_GRACE_S)
         rest.join()
-        return returncode == EXIT_INTERRUPTED
+        return returncode in (0, EXIT_INTERRUPTED)  # it may have been about to end by itself
     except (KeyboardInterrupt, subprocess.TimeoutExpired):
         process.kill()
         process.wait()

@@ -122,13 +122,15 @@ def _of_split_file(model: Kept, file: SplitFile) -> _Target:
     """The split read by the checkpoint's own vocabulary: without the training text the dataset's is not known."""
     if EOS not in model.vocabulary:
         raise CheckpointError(f"{model.folder}: its vocabulary lacks {EOS}, which ends every line of {file.dataset}")
-    read = _of_text(model, file.path, None)
+    read = _of_text(model, file.path, None, hint="; score it on the dataset it was trained on")
     about = {**read.about, "dataset": file.dataset, "split": file.split, "identity": dict(file.identity)}
     return _Target(read.ids, about, f"{file.dataset}'s {file.split} split")
 
 
-def _of_text(model: Kept, path: Path, unknown: str | None) -> _Target:
-    encoded = Tokens.of(model.vocabulary, model.unit).encode_file(path, unknown=unknown)
+def _of_text(
+    model: Kept, path: Path, unknown: str | None, hint: str = "; --unknown TOKEN lets one token stand for them"
+) -> _Target:
+    encoded = Tokens.of(model.vocabulary, model.unit).encode_file(path, unknown=unknown, hint=hint)
     text = {
         "file": str(path),
         "sha256": encoded.sha256,

@@ -134,15 +134,16 @@ class Store:
                 raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
 
     @contextmanager
-    def lock(self, run_id: str, *, wait_s: float = 0.0, doing: str = "running") -> Iterator[None]:
+    def lock(self, run_id: str, *, name: str = "run", wait_s: float = 0.0, doing: str = "running") -> Iterator[None]:
         """Hold a run for this process. Raises StoreError where another process holds it for longer than `wait_s`.
 
-        doing: what the other process is told to be doing.
+        name: of the lock; one that waits for a worker is another than the one its parent holds. doing: what the other
+        process is told to be doing.
         """
         from filelock import FileLock, Timeout
 
         folder = self.run_folder(run_id)
-        held = FileLock(str(folder / "run.lock"))
+        held = FileLock(str(folder / f"{name}.lock"))
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:

@@ -90,10 +90,10 @@ class Tokens:
             return f"tokens set apart by spaces, {EOS} at each line's end"
         return "one token per byte" if self.unit == BYTE else "one token per character"
 
-    def encode_file(self, path: Path, *, unknown: str | None = None) -> Encoded:
+    def encode_file(self, path: Path, *, unknown: str | None = None, hint: str = "") -> Encoded:
         """Read a file, or what comes out of a pipe, once from beginning to end.
 
-        Raises DataError naming the first unknown tokens, unless `unknown` stands for them.
+        Raises DataError naming the first unknown tokens, unless `unknown` stands for them; hint: what else to do.
         """
         if unknown is not None and unknown not in self.ids:
             raise DataError(f"--unknown {unknown!r} is not in the checkpoint's vocabulary of {len(self.ids):,} tokens")
@@ -113,7 +113,7 @@ class Tokens:
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
         if strangers.count and substitute is None:
-            raise DataError(self._complaint(path, strangers))
+            raise DataError(self._complaint(path, strangers) + hint)
         numbers = np.frombuffer(ids, np.uint32) if ids else np.empty(0, np.uint32)
         return Encoded(numbers, self.reading, sha256, strangers.count)
 
@@ -188,5 +188,5 @@ class Tokens:
         more = ", ..." if strangers.count > len(strangers.first) else ""
         return (
             f"{path}: {strangers.count:,} tokens are not in the checkpoint's vocabulary of {len(self.ids):,}: "
-            f"{named}{more}; the file is read as {self.reading}; --unknown TOKEN lets one token stand for them"
+            f"{named}{more}; the file is read as {self.reading}"
         )

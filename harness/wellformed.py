@@ -130,6 +130,7 @@ def check_record(record: RunRecord) -> None:
     for index, row in enumerate(record.timings):
         if "op" in row:
             _need(row, f"timings[{index}]", {**TIMING, **(TIMED if row.get("status") == "ok" else {})})
+            _may(row, f"timings[{index}]", {"ms_with_launch": _or_null(NUMBER)})
     for index, score in enumerate(record.scores):
         where = f"scores[{index}]"
         _need(score, where, SCORE)

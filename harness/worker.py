@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import legs
-from harness.errors import HarnessError, SuiteError
+from harness.errors import HarnessError, StoreError, SuiteError
 from harness.partial import SCORES, KeptScores, forget
 from harness.types import RunRecord, RunSpec, content_hash
 
@@ -94,9 +94,20 @@ def main() -> int:
     if job.left_s is not None:
         stop = legs.ending(job.left_s - _reserve_s(job.spec), stop)
     from harness.store import Store
-    from harness.train import Interrupted
 
     store = Store(job.results)
+    try:
+        # A worker whose parent was killed is still saving: two must not write the same checkpoints.
+        with store.lock(job.spec.run_id, name="worker", wait_s=ORPHAN_GRACE_S + 5, doing="still saving"):
+            return _work(job, store, emit, stop)
+    except StoreError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+def _work(job: Job, store: Store, emit: Emit, stop: Stop) -> int:
+    from harness.train import Interrupted
+
     if job.calibrate_s is not None:
         return _calibrate(job, store.run_folder(job.spec.seedless_id) / "calibration", emit, stop)
     try:

@@ -11,7 +11,7 @@ from harness.data import words
 from harness.data.checksum import digests
 from harness.data.config import SAFE_NAME, Own, OwnWords
 from harness.data.locate import find_own, find_own_folder
-from harness.data.registry import SPLITS, Encoding, is_taken
+from harness.data.registry import KINDS, SPLITS, Encoding, is_reserved
 from harness.errors import DataError
 
 VERSION = 1
@@ -33,16 +33,16 @@ def unit_of(config: Own) -> str:
 def name_of(config: Own) -> str:
     """The given name, else the folder's, else the stem of the file (of the training file where there are three).
 
-    Raises DataError where the stem is the name of a registered dataset, in whatever case.
+    Raises DataError where the stem is reserved.
     """
     if config.name is not None:
         return config.name
     stem = Path(config.folder).name if config.folder is not None else Path(str(config.file or config.train)).stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "text"
-    if is_taken(name):
+    if is_reserved(name):
+        registered = f", or name the registered dataset (`dataset: {name}`)" if name not in KINDS else ""
         raise DataError(
-            f"a file of your own cannot stand under the name {name}; give it another (`name: my-{name}`), "
-            f"or name the registered dataset (`dataset: {name.lower()}`)"
+            f"a file of your own cannot stand under the name {name}; give it another (`name: my-{name}`){registered}"
         )
     assert SAFE_NAME.fullmatch(name)
     return name

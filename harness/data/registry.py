@@ -128,11 +128,16 @@ def dataset(name: str) -> Dataset:
     return row
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a name is, to the letter, a dataset's, an alias or a kind."""
+    return name in (*DATASETS, *ALIASES, *KINDS)
+
+
 def is_taken(name: str) -> bool:
-    """Whether a name, in whatever case, is a dataset's, an alias, a title of a table, or a kind."""
+    """Whether a name is reserved or would be read as a dataset's: its name, an alias or a table's title in any case."""
     rows = [dataset(known) for known in DATASETS]
     titles = [title for row in rows for title in (row.title, *row.alias_titles.values())]
-    return name.casefold() in {known.casefold() for known in (*DATASETS, *ALIASES, *KINDS, *titles)}
+    return is_reserved(name) or name.casefold() in {known.casefold() for known in (*DATASETS, *ALIASES, *titles)}
 
 
 def near(name: str, known: Sequence[str]) -> str:

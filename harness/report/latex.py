@@ -41,6 +41,9 @@ ESCAPES = {
     "—": r"\textemdash{}",
     "\N{EN DASH}": r"\textendash{}",
     "→": r"\(\rightarrow\)",
+    "\N{MINUS SIGN}": r"\(-\)",
+    "≤": r"\(\le\)",
+    "≥": r"\(\ge\)",
     "\N{MULTIPLICATION SIGN}": r"\(\times\)",
     "\N{NO-BREAK SPACE}": "~",
 }
@@ -54,6 +57,9 @@ WRAPPED = r">{\raggedright\arraybackslash}p{%.2f\linewidth}"
 MODEL, SOURCE = WRAPPED % 0.32, WRAPPED % 0.23
 """Texts of any length, in lines: with the numbers beside them they fill \\linewidth of an article in \\small."""
 
+PAGE = 30
+"""Rows of one tabular, which cannot break: those of a longer ranking go on under the same heading."""
+
 LONGEST_WORD = 16
 """Letters that the narrowest of the wrapped columns holds; a longer word may be broken."""
 PIECE = re.compile(rf"\w{{1,{LONGEST_WORD}}}\W?|\W")
@@ -66,8 +72,13 @@ def write(table: Table, names: Sequence[str] | None = None) -> str:
         spec = "".join("r" if align == "right" else "l" for _, _, align in columns)
         body = [[escape(cell) for cell in line] for line in cells(table.rows, columns)]
         return f"{NEEDS}\n" + _tabular(spec, [escape(name) for name, _, _ in columns], body)
-    parts = [_ranking(table.heading(rows), rows) for rows in table.groups()]
+    parts = [_ranking(table.heading(rows), part) for rows in table.groups() for part in batched(rows, PAGE)]
     return f"{NEEDS}\n" + (BETWEEN.join(parts) or "% no rows\n")
+
+
+def batched(rows: Sequence[Row], size: int) -> list[Sequence[Row]]:
+    """Rows in order, at most `size` together; `itertools.batched` is not in every Python this runs on."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def _ranking(heading: str, rows: Sequence[Row]) -> str:
@@ -112,7 +123,9 @@ def _tabular(spec: str, headings: Sequence[str], body: Sequence[Sequence[str]], 
     lines = [r"\noindent", rf"\begin{{tabular}}{{{spec}}}", r"\toprule"]
     lines += [title, r"\midrule"] if title is not None else []
     lines += [" & ".join(headings) + r" \\", r"\midrule"]
-    lines += [" & ".join(line) + r" \\" for line in body]
+    for first, *rest in body:
+        # Right after a line's end a bracket or a star would be read as its argument.
+        lines.append(" & ".join(["{}" + first if first.startswith(("[", "*")) else first, *rest]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 

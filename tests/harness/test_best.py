@@ -162,3 +162,13 @@ def test_a_checkpoint_before_any_best_names_none(tmp_path: Path) -> None:
     best.restore(None)
     best.is_saved()
     assert best.index is None
+
+
+def test_a_best_of_steps_that_are_taken_anew_is_no_checkpoint(tmp_path: Path) -> None:
+    """Its files go with the next save: an index that named them would be of nothing."""
+    lost = Best(tmp_path / "best")
+    lost.keep({"w": torch.ones(2)}, {"progress": {}})
+    resumed = Best(tmp_path / "best")
+    resumed.restore(None)
+    resumed.is_saved()
+    assert list((tmp_path / "best").iterdir()) == []

@@ -203,6 +203,12 @@ def test_checkpoints_carried_elsewhere_go_on_there(suite: Path, tmp_path: Path, 
     again, prepared = planned(suite, there, resume_from=folder)
     assert again == spec
     assert "goes on from its own checkpoint" in carried.take_up(folder, [again], Store(there))
+    # One of other code here, however far, could not be gone on from.
+    index = Store(there).run_folder(spec.run_id) / "checkpoints" / "resume" / "checkpoint.json"
+    foreign = json.loads(index.read_text())
+    foreign["identity"]["code"], foreign["progress"]["step"] = "0" * 64, 10**6
+    index.write_text(json.dumps(foreign))
+    assert "carried from" in carried.take_up(folder, [again], Store(there))
     record = leg(again, prepared, there, 10**9)
     assert record is not None
     assert plain(record) == plain(whole[1])

@@ -53,8 +53,13 @@ def test_own_text_cannot_take_the_name_of_a_published_dataset_in_any_case(kind: 
     for name in (title, title.upper(), title.lower()):
         with pytest.raises(HarnessError, match="is taken by a registered dataset"):
             parse({**cut, "name": name, "file": "a"})
-        with pytest.raises(HarnessError, match="cannot stand under the name"):
-            facts({**cut, "file": f"there/{name}.txt"})
+    # A file is what it is called: only a name that is a dataset's to the letter could be mistaken for it.
+    with pytest.raises(HarnessError, match=r"cannot stand under the name .* or name the registered dataset"):
+        facts({**cut, "file": f"there/{title.lower()}.txt"})
+    assert facts({**cut, "file": f"there/{title.upper()}.txt"}).name == title.upper()
+    with pytest.raises(HarnessError, match=rf"give it another \(`name: my-{kind}`\)$"):
+        facts({**cut, "file": f"there/{kind}.txt"})
+    assert facts({**cut, "file": f"there/{kind.title()}.txt"}).name == kind.title()
     assert facts({**cut, "name": f"my-{title}", "file": "a"}).name == f"my-{title}"
 
 

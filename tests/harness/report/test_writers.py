@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,6 +92,20 @@ def test_latex_shows_exactly_the_chosen_columns_in_one_tabular(table: Table) -> 
     [[headings, *body]] = tabulars(report.write(table, "latex", ["Value", "model", "cpu_percent"]))
     assert list(map(plain, headings)) == ["Value", "Model", "CPU %"]
     assert [plain(line[1]) for line in body] == [" ".join(row.model.split()) for row in table.rows]
+
+
+def test_latex_takes_a_bracket_or_a_star_that_begins_a_line_for_text() -> None:
+    """Right after a line's end LaTeX would read them as an argument of that end."""
+    row = build([(record(), [label()])], []).rows[0]
+    table = Table(tuple(replace(row, model=model) for model in ("[a] b", "*c", "d")))
+    text = report.write(table, "latex", ["model", "value"])
+    assert [line.split(" & ")[0] for line in text.splitlines() if "1.5" in line] == ["{}[a] b", "{}*c", "d"]
+
+
+def test_latex_goes_on_in_a_new_tabular_where_a_page_is_full() -> None:
+    row = build([(record(), [label()])], []).rows[0]
+    sizes = [len(body) - 2 for body in tabulars(report.write(Table((row,) * (2 * latex.PAGE + 1)), "latex"))]
+    assert sizes == [latex.PAGE, latex.PAGE, 1]
 
 
 def test_latex_says_with_the_model_what_else_tells_its_rows_apart() -> None:
