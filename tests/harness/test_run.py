@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,24 @@ def test_a_worker_outlives_its_parent_only_to_save(tmp_path: Path, suite: Path) 
     assert not worker.is_running()
     assert not list(results.glob("runs/*/record.json"))
     assert list(results.glob("runs/*/checkpoints/attempts.json"))
+
+
+def test_a_run_begun_while_an_orphan_still_saves_waits_for_it(tmp_path: Path, suite: Path, uninterrupted: Path) -> None:
+    results = tmp_path / "results"
+    process, worker = start_held(suite, results)
+    worker.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    second = start(suite, results)
+    log = wait_for(lambda: next(results.glob("runs/*/worker.lock"), None), "the lock")
+    time.sleep(3)  # long enough for a worker that does not wait to train and save
+    assert second.poll() is None
+    assert not list(log.parent.glob("record.json"))
+    worker.send_signal(signal.SIGCONT)
+    code, _, err = finish(second)
+    assert code == 0, err
+    assert "resumed at step" in err
+    assert as_json(results) == as_json(uninterrupted)
 
 
 def test_a_killed_worker_is_a_failed_record_and_is_tried_again(tmp_path: Path, suite: Path) -> None:
