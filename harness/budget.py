@@ -103,7 +103,7 @@ def fit(recipe: Recipe, num_train_tokens: int, asked: Asked, rates: Rates) -> Fi
         least = math.ceil(cost_s(fewest) / (1 - MARGIN))
         raise BudgetError(
             f"{asked.seconds:g} s do not hold {_least(fewest)} at {rates.train_tokens_per_s:,.0f} tokens/s, with "
-            f"validation and scoring; give at least {least:,} s"
+            f"validation and scoring; give at least {least} s"
         )
     before, after = recipe.epochs or recipe.tokens or 1, found.epochs or found.tokens or 1
     return Fit(recipe=found, factor=after / before, expected_s=cost_s(found))

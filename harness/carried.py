@@ -14,7 +14,9 @@ from typing import Any
 from harness import checkpoint, code, planning
 from harness.atomic import write_atomic
 from harness.errors import CheckpointError, StoreError
+from harness.legs import Leg
 from harness.store import Store
+from harness.turns import Note, silent
 from harness.types import RunSpec
 
 RESUME, BEST = "resume", "best"
@@ -23,16 +25,16 @@ SENSORS = "sensors"
 """What lies beside the checkpoints of a run that is not finished: its tries, scores and what the sensors saw."""
 
 
-def install_plan(folder: Path, store: Store) -> None:
+def install_plan(folder: Path, store: Store, leg: Leg | None = None, note: Note = silent) -> None:
     """Take over the plan that lies in a carried run folder, where the results have none of that run and budget.
 
     folder is a runs/RUN_ID folder. Raises BudgetError for a plan that cannot be read or written, StoreError where
-    another process plans the same.
+    another process plans the same for as long as the leg lasts, or for long.
     """
     source = folder / planning.PLAN
     if not source.is_file():
         return
-    planning.install(planning.read(source), store)
+    planning.install(planning.read(source), store, leg, note)
 
 
 def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:

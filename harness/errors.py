@@ -25,6 +25,10 @@ class StoreError(HarnessError):
     """A results folder or record that cannot be read or written."""
 
 
+class BusyError(StoreError):
+    """A run that another process held for longer than it was waited for."""
+
+
 class DeviceError(HarnessError):
     """A device, dtype or kernel that this machine does not have."""
 

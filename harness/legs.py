@@ -10,6 +10,9 @@ from harness.errors import BudgetError
 RESERVE_S, RESERVE_SHARE = 5.0, 0.2
 """Kept for the way out of all processes: so much, or this share of a leg that is short."""
 
+PARENT_S = 3.0
+"""What the process in front takes of each leg before a worker starts: the suite, the data's check, the device."""
+
 Clock = Callable[[], float]
 
 
@@ -21,16 +24,27 @@ class Leg:
         if not 0 < seconds < float("inf"):
             raise BudgetError(f"a leg must be positive seconds, got {seconds:g}")
         self.seconds, self._now, self._began = seconds, now, now()
-        self._ends = self._began + seconds - min(RESERVE_S, RESERVE_SHARE * seconds)
+        self._ends = self._began + usable_s(seconds)
 
     def left_s(self) -> float:
         """Seconds until the way out must begin; 0 or less once it should have."""
         return self._ends - self._now()
 
-    def enough_s(self, seconds: float) -> float:
-        """The shortest leg that would have, at this point, so many seconds until its way out must begin."""
-        needed_s = self._now() - self._began + seconds
-        return min(needed_s + RESERVE_S, needed_s / (1 - RESERVE_SHARE))
+
+def usable_s(leg_s: float) -> float:
+    """Seconds of a leg before its way out must begin."""
+    return leg_s - min(RESERVE_S, RESERVE_SHARE * leg_s)
+
+
+def work_s(leg_s: float) -> float:
+    """Seconds that a leg leaves a worker, from its start: what every next leg can be counted on to give."""
+    return usable_s(leg_s) - PARENT_S
+
+
+def shortest_s(seconds: float) -> float:
+    """The shortest leg that leaves a worker so many seconds."""
+    needed_s = seconds + PARENT_S
+    return min(needed_s + RESERVE_S, needed_s / (1 - RESERVE_SHARE))
 
 
 def ending(left_s: float, stop: Callable[[], bool], *, now: Clock = time.monotonic) -> Callable[[], bool]:

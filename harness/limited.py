@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import carried, checkpoint, data, planning, watching
 from harness.budget import Rates, rates_from
 from harness.errors import BudgetError, CheckpointError
-from harness.legs import Leg
+from harness.legs import Leg, shortest_s, work_s
 from harness.planning import Budget
 from harness.run import SuiteInterrupted, calibrate
 from harness.store import Store
+from harness.turns import WaitedError
 from harness.types import RunSpec
+
+MOST = 0.8
+"""A calibration that had this share of what a leg can give, and did not end, would not end in the next leg either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +51,17 @@ class Limits:
     def farewell(self, interrupted: SuiteInterrupted, store: Store) -> str:
         """The last line of an invocation that was stopped: by its leg's end or by a person."""
         run_id = interrupted.run_id
+        if isinstance(interrupted, _Waited):
+            return (
+                f"harness: the leg of {self.leg_s:g} s is over; another command was still planning {run_id}, and the "
+                f"same command follows the plan it makes"
+            )
         if interrupted.measuring is not None:
+            longer = "; should that leg end here too, give a longer --leg" if interrupted.leg_over else ""
             ended = f"the leg of {self.leg_s:g} s is over" if interrupted.leg_over else "stopped"
             return (
                 f"harness: {ended}; how fast {interrupted.measuring} goes was not measured to the end, nothing is kept "
-                f"of it, and the same command measures it first"
+                f"of it, and the same command measures it first{longer}"
             )
         if not interrupted.saved:
             return f"harness: stopped; {run_id} goes on from its last checkpoint with the same command"
@@ -67,7 +78,8 @@ def prepare(
 ) -> list[RunSpec]:
     """The specs as they will be run: planned into the budget, their checkpoints in place.
 
-    Raises BudgetError, CheckpointError and StoreError with what is wrong; SuiteInterrupted while measuring.
+    Raises BudgetError, CheckpointError and StoreError with what is wrong; SuiteInterrupted while measuring, and
+    where the leg is over before another command has planned the same.
     """
     found = list(specs)
     for spec in found:
@@ -77,12 +89,14 @@ def prepare(
                 f"out, and score the kept checkpoint afterwards"
             )
     if limits.resume_from is not None:
-        carried.install_plan(limits.resume_from, store)
+        with _over_by_waiting():
+            carried.install_plan(limits.resume_from, store, limits.deadline, note)
     if limits.time_budget_s is not None:
         wanted = Budget(seconds=limits.time_budget_s, leg_s=limits.leg_s, tokens_per_s=limits.tokens_per_s)
         speeds = _Speeds(prepared, store, watching.part_s(limits.time_budget_s), limits.deadline, note)
         counts = {split: count["tokens"] for split, count in data.read_manifest(prepared)["counts"].items()}
-        found = planning.plan_specs(found, wanted, counts, store, speeds.measure)
+        with _over_by_waiting():
+            found = planning.plan_specs(found, wanted, counts, store, speeds.measure, leg=limits.deadline, note=note)
         for spec in found:
             if spec.plan is not None:
                 note(planning.describe(spec))
@@ -91,12 +105,24 @@ def prepare(
     return found
 
 
+class _Waited(SuiteInterrupted):
+    """The leg is over; another command was planning `run_id`, here without its seed, all the time that was left."""
+
+
+@contextmanager
+def _over_by_waiting() -> Iterator[None]:
+    try:
+        yield
+    except WaitedError as waited:
+        raise _Waited(waited.run_id, saved=False, leg_over=True) from None
+
+
 @dataclass(slots=True)
 class _Speeds:
     """Calibrations, one after the other, of about `part_s` for each part.
 
-    A leg that has planned something may end in the next calibration, which the leg after it begins with; one that has
-    planned nothing is refused, since all after it would end there too.
+    A leg that has spent its time on something else may end in a calibration, which the leg after it begins with; one
+    that is too short for it as a whole is refused, since all after it would end there too.
     """
 
     prepared: Path
@@ -104,32 +130,32 @@ class _Speeds:
     part_s: float
     leg: Leg | None
     note: Callable[[str], None]
-    num_measured: int = 0
 
     def measure(self, spec: RunSpec) -> Rates:
         """Rates of one run. Raises BudgetError where the leg cannot hold its calibration, SuiteInterrupted."""
         entry = spec.label.entry
-        if self.leg is not None and self.leg.left_s() < watching.training_s(spec, self.part_s):
-            if not self.num_measured:
-                raise self._too_short(spec, self.leg)
+        left_s = math.inf if self.leg is None else self.leg.left_s()
+        takes_s = watching.training_s(spec, self.part_s)
+        if self.leg is not None and work_s(self.leg.seconds) < takes_s:
+            raise self._too_short(spec, self.leg.seconds)
+        if left_s < takes_s:
             raise SuiteInterrupted(spec.run_id, saved=False, leg_over=True, measuring=entry)
         self.note(f"{entry}: measuring its speed")
         try:
-            rates = rates_from(calibrate(spec, self.prepared, self.store, self.part_s, self.leg))
+            return rates_from(calibrate(spec, self.prepared, self.store, self.part_s, self.leg))
         except SuiteInterrupted as interrupted:
-            if self.leg is None or not interrupted.leg_over or self.num_measured:
+            if self.leg is None or not interrupted.leg_over or left_s < MOST * work_s(self.leg.seconds):
                 raise
-            raise self._too_short(spec, self.leg) from None
-        self.num_measured += 1
-        return rates
+            # The estimate was too low.
+            raise self._too_short(spec, self.leg.seconds, at_least_s=2 * self.leg.seconds) from None
 
-    def _too_short(self, spec: RunSpec, leg: Leg) -> BudgetError:
+    def _too_short(self, spec: RunSpec, leg_s: float, at_least_s: float = 0.0) -> BudgetError:
         takes_s = watching.whole_s(spec, self.part_s)
-        # Once a whole leg has gone by without an end of it, the estimate was too low.
-        enough_s = leg.enough_s(takes_s) if leg.left_s() > 0 else max(leg.enough_s(takes_s), 2 * leg.seconds)
+        enough_s = math.ceil(max(shortest_s(takes_s), at_least_s))
         return BudgetError(
-            f"{spec.label.entry}: a leg of {leg.seconds:g} s is too short to measure its speed, which takes about "
-            f"{takes_s:.0f} s; give --leg at least {math.ceil(enough_s):,}, or --tokens-per-s"
+            f"{spec.label.entry}: a leg of {leg_s:g} s is too short to measure its speed, which takes about "
+            f"{takes_s:.0f} s, less only where the whole recipe does; give --leg at least {enough_s}, or "
+            f"--tokens-per-s, or no --time-budget to a recipe that is over soon"
         )
 
 

@@ -7,29 +7,30 @@ RESULTS/runs/<run_id>/plan.json        a copy beside the checkpoints of the run 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness import budget, code
+from harness import budget, code, legs
 from harness.atomic import write_atomic
 from harness.budget import Asked, Rates
 from harness.errors import BudgetError
+from harness.legs import Leg
 from harness.recipe import Recipe
 from harness.store import Store
 from harness.suite.shape import as_json
+from harness.turns import Note, alone, silent
 from harness.types import RunSpec, content_hash
 
-SCHEMA = 2
-"""2 named a plan by what all seeds have in common."""
+SCHEMA, FORMER = 2, 1
+"""2 named a plan by what all seeds have in common; 1 had one for each run."""
 
 PLAN = "plan.json"
-LOCK_WAIT_S = 600.0
-"""How long another process may take to plan the same runs; in a leg, half the leg at most."""
 
 Measure = Callable[[RunSpec], Rates]
 """Runs the calibration of one spec, in a process of its own."""
@@ -54,14 +55,22 @@ class Budget:
 
 
 def plan_specs(
-    specs: Sequence[RunSpec], wanted: Budget, counts: Mapping[str, Any], store: Store, measure: Measure
+    specs: Sequence[RunSpec],
+    wanted: Budget,
+    counts: Mapping[str, Any],
+    store: Store,
+    measure: Measure,
+    *,
+    leg: Leg | None = None,
+    note: Note = silent,
 ) -> list[RunSpec]:
     """The specs with every recipe planned into its share of the budget; those that train nothing as they are.
 
     counts: tokens per split, of the prepared data. A plan that stands in the store is followed as it is; otherwise
     `measure` is asked, unless the rate was given, and the plan is kept. All seeds of an entry follow one plan, so that
     they are the same recipe. Raises BudgetError where the time is too short, or a leg is too short for a piece of work
-    that cannot be taken up halfway; StoreError where another process is planning the same for too long.
+    that cannot be taken up halfway; WaitedError or BusyError where another process is planning the same for as long as
+    the `leg` in progress lasts, or for long.
     """
     num_entries = len({spec.seedless_id for spec in specs if spec.recipe is not None})
     planned = []
@@ -70,7 +79,14 @@ def plan_specs(
             planned.append(spec)
             continue
         share = replace(wanted, seconds=wanted.seconds / num_entries)
-        found = _plan_of(spec, share, counts, store, measure)
+        path = plan_path(store.root, spec, share)
+        if not path.exists():
+            with alone(store, spec.seedless_id, leg, note):
+                if not path.exists():
+                    former = _former(spec, specs, wanted, store, note)
+                    write(path, former or _made(spec, share, counts, measure))
+        found = read(path)
+        _follows(found, spec, path)
         _check_leg(budget.rates_from(found["rates"]), wanted.leg_s)
         becomes = replace(spec, recipe=found["recipe"], plan={k: v for k, v in found.items() if k != "recipe"})
         write(store.run_folder(becomes.run_id) / PLAN, found)
@@ -78,33 +94,41 @@ def plan_specs(
     return planned
 
 
-def install(plan: Mapping[str, Any], store: Store) -> None:
+def install(plan: Mapping[str, Any], store: Store, leg: Leg | None = None, note: Note = silent) -> None:
     """Keep a plan that was made elsewhere, where the store has none of those runs and budget.
 
-    Raises BudgetError where the disk refuses, StoreError where another process plans the same for too long.
+    Raises BudgetError where the disk refuses, WaitedError or BusyError as `plan_specs` does.
     """
     path = store.root / "plans" / file_name(plan)
-    with _alone(store, plan["of"], None):
-        if not path.exists():
-            write(path, plan)
-
-
-def _plan_of(spec: RunSpec, share: Budget, counts: Mapping[str, Any], store: Store, measure: Measure) -> dict[str, Any]:
-    """The plan that stands in the store, or else one that is made and kept while no other process can make one."""
-    path = plan_path(store.root, spec, share)
     if not path.exists():
-        with _alone(store, spec.seedless_id, share.leg_s):
+        with alone(store, plan["of"], leg, note):
             if not path.exists():
-                write(path, _made(spec, share, counts, measure))
-    found = read(path)
-    _follows(found, spec, path)
-    return found
+                write(path, plan)
 
 
-def _alone(store: Store, seedless_id: str, leg_s: float | None) -> AbstractContextManager[None]:
-    """Hold all plans of an entry: calibrations for two budgets would slow each other down."""
-    wait_s = LOCK_WAIT_S if leg_s is None else min(LOCK_WAIT_S, leg_s / 2)
-    return store.lock(seedless_id, wait_s=wait_s, doing="planning")
+def _former(spec: RunSpec, specs: Sequence[RunSpec], wanted: Budget, store: Store, note: Note) -> dict[str, Any] | None:
+    """What schema 1 had for this budget: followed where it is of the one seed there is, else a note, and None.
+
+    It planned each run by itself, into an equal share of all runs.
+    """
+    trained = [each for each in specs if each.recipe is not None]
+    mates = [each for each in trained if each.seedless_id == spec.seedless_id]
+    seconds = wanted.seconds / len(trained)
+    paths = [store.root / "plans" / _name(each.run_id, seconds, wanted.tokens_per_s) for each in mates]
+    found = [path for path in paths if path.exists()]
+    if not found:
+        return None
+    if len(trained) > len({each.seedless_id for each in trained}):
+        note(
+            f"{spec.label.entry}: {found[0]} is of an earlier form, one plan for each seed, and is not followed: all "
+            f"seeds now share one plan, made anew; runs finished under the old one keep their records in {store.root}"
+        )
+        return None
+    plan = read(found[0], FORMER)
+    of_run = plan.pop("of_run")
+    _belongs((of_run, plan["of_recipe"]), (spec.run_id, content_hash(spec.recipe)), found[0])
+    note(f"{spec.label.entry}: {found[0]} is of an earlier form; it is followed, and kept by the name of all seeds")
+    return {**plan, "schema": SCHEMA, "of": spec.seedless_id}
 
 
 def plan_path(results: Path, spec: RunSpec, share: Budget) -> Path:
@@ -134,8 +158,8 @@ def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Meas
     else:
         rates = budget.given(share.tokens_per_s, share.seconds, counts["valid"] - 1)
     _check_leg(rates, share.leg_s)
-    legs = 1 if share.leg_s is None else max(1, -int(-share.seconds // share.leg_s))
-    asked = Asked(seconds=share.seconds, legs=legs, checkpoint_every_s=spec.checkpoint_every_s)
+    num_legs = 1 if share.leg_s is None else max(1, -int(-share.seconds // share.leg_s))
+    asked = Asked(seconds=share.seconds, legs=num_legs, checkpoint_every_s=spec.checkpoint_every_s)
     with _said_of(where):
         fitted = budget.fit(recipe, counts["train"], asked, rates)
     scaled = dict(spec.recipe) if fitted.recipe == recipe else as_json(fitted.recipe)
@@ -158,15 +182,15 @@ def _said_of(where: str) -> Iterator[None]:
         raise BudgetError(f"{where}: {error}") from None
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A plan file. Raises BudgetError naming it where it is damaged or of a later schema."""
+def read(path: Path, schema: int = SCHEMA) -> dict[str, Any]:
+    """A plan file. Raises BudgetError naming it where it is damaged or of another schema."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
+        if found["schema"] != schema:
             raise ValueError(f"schema {found['schema']!r}")
         TypeAdapter(Recipe).validate_json(json.dumps(found["recipe"]), strict=True)
         budget.rates_from(found["rates"])
-        for key in ("of", "of_recipe", "asked_seconds", "scaled", "original"):
+        for key in ("of" if schema == SCHEMA else "of_run", "of_recipe", "asked_seconds", "scaled", "original"):
             found[key]
     except (OSError, ValueError, TypeError, KeyError) as error:
         what = " ".join(str(error).split())[:200]
@@ -204,17 +228,23 @@ def _epochs(points: Sequence[int]) -> str:
 
 
 def _follows(plan: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
-    if (plan["of"], plan["of_recipe"]) != (spec.seedless_id, content_hash(spec.recipe)):
-        raise BudgetError(f"{path}: is the plan of {plan['of']}, not of {spec.seedless_id}; delete it to plan anew")
+    _belongs((plan["of"], plan["of_recipe"]), (spec.seedless_id, content_hash(spec.recipe)), path)
+
+
+def _belongs(theirs: tuple[str, str], ours: tuple[str, str], path: Path) -> None:
+    """theirs, ours: what a plan is of, and the hash of its recipe."""
+    if theirs != ours:
+        raise BudgetError(f"{path}: is the plan of {theirs[0]}, not of {ours[0]}; delete it to plan anew")
 
 
 def _check_leg(rates: Rates, leg_s: float | None) -> None:
-    """A leg that never outlasts its longest piece would come back to it forever."""
+    """A leg whose worker never outlasts its longest piece would come back to it forever."""
     if leg_s is None:
         return
     least = rates.start_s + rates.longest_piece_s + 2 * rates.save_s
-    if leg_s < least:
+    if legs.work_s(leg_s) < least:
         raise BudgetError(
             f"a leg of {leg_s:g} s is too short: starting, the longest validation or scoring, and saving take "
-            f"{least:.0f} s together"
+            f"{least:.1f} s together, on top of what a leg begins and ends with; give --leg at least "
+            f"{math.ceil(legs.shortest_s(least))}"
         )

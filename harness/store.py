@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.atomic import write_atomic
-from harness.errors import StoreError
+from harness.errors import BusyError, StoreError
 from harness.recordfile import FILES, json_text, plain, read_apart, write_apart, write_rows
 from harness.types import RECORD_SCHEMA, Label, RunRecord, RunSpec
 from harness.wellformed import check_label, check_record
@@ -135,7 +135,7 @@ class Store:
 
     @contextmanager
     def lock(self, run_id: str, *, name: str = "run", wait_s: float = 0.0, doing: str = "running") -> Iterator[None]:
-        """Hold a run for this process. Raises StoreError where another process holds it for longer than `wait_s`.
+        """Hold a run for this process. Raises BusyError where another process holds it for longer than `wait_s`.
 
         name: of the lock; one that waits for a worker is another than the one its parent holds. doing: what the other
         process is told to be doing.
@@ -149,7 +149,7 @@ class Store:
             try:
                 held.acquire(timeout=wait_s)
             except Timeout as error:
-                raise StoreError(
+                raise BusyError(
                     f"another process is {doing} {run_id} in {self.root}; wait for it, or name another results folder"
                 ) from error
         try:

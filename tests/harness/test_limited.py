@@ -19,6 +19,7 @@ from harness import carried, checkpoint, code, data, limited, watching
 from harness import run as run_room
 from harness.best import Best
 from harness.errors import BudgetError, CheckpointError
+from harness.legs import Leg
 from harness.limited import Limits, prepare
 from harness.run import SuiteInterrupted
 from harness.store import Store
@@ -332,28 +333,76 @@ def test_a_leg_that_cannot_hold_the_calibration_is_refused_before_it(
     assert len(taken) == 1
 
 
-@pytest.mark.parametrize(("measured_before", "ends_with"), [(0, BudgetError), (1, SuiteInterrupted)])
-def test_a_leg_that_ends_in_a_calibration_is_refused_unless_it_had_planned_something(
-    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, measured_before: int, ends_with: type[Exception]
+class Clock:
+    """Of legs: whatever is counted passes when told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(limited, "Leg", lambda seconds: Leg(seconds, now=lambda: self.now))
+
+
+@pytest.mark.parametrize("gone_s", [10.0, 200.0], ids=["before a calibration", "within a calibration"])
+@pytest.mark.parametrize("planned_before", [False, True])
+def test_a_leg_that_spent_its_time_elsewhere_ends_in_a_calibration_as_any_other(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone_s: float, planned_before: bool
 ) -> None:
-    """The calibration takes longer than was foreseen: the second one here, where the first has come to an end."""
-    other = SUITE[SUITE.index("  awd-lstm:") : SUITE.index("evaluation:")].replace("awd-lstm:", "wide:", 1)
-    suite.write_text(SUITE.replace("evaluation:", other.replace("hidden: 12", "hidden: 13") + "evaluation:"))
-    ends = [False] * measured_before + [True]
+    """On a download, or the calibration of another entry: the next leg has the time."""
+    clock = Clock(monkeypatch)
+    limits = Limits(time_budget_s=2000.0, leg_s=300.0)
+    ends, entry = [True], "awd-lstm"
+    if planned_before:
+        other = SUITE[SUITE.index("  awd-lstm:") : SUITE.index("evaluation:")].replace("awd-lstm:", "wide:", 1)
+        suite.write_text(SUITE.replace("evaluation:", other.replace("hidden: 12", "hidden: 13") + "evaluation:"))
+        ends, entry = [False, True], "wide"
+    else:
+        clock.now = 295.0 - gone_s
 
     def measure(spec: RunSpec, *_: Any) -> dict[str, Any]:
         if ends.pop(0):
+            clock.now = 296.0
             raise SuiteInterrupted(spec.run_id, saved=False, leg_over=True, measuring=spec.label.entry)
+        clock.now = 295.0 - gone_s
         return {**RATES, "start_s": 0.1}
 
     monkeypatch.setattr(limited, "calibrate", measure)
-    limits = Limits(time_budget_s=2000.0, leg_s=300.0)
-    with pytest.raises(ends_with) as caught:
+    with pytest.raises(SuiteInterrupted) as caught:
         measuring(suite, tmp_path / "r", limits)
-    assert len(list(tmp_path.glob("r/plans/*.json"))) == measured_before
-    if isinstance(caught.value, SuiteInterrupted):
-        said = limits.farewell(caught.value, Store(tmp_path / "r"))
-        assert said.startswith("harness: the leg of 300 s is over; how fast wide goes was not measured to the end")
+    assert len(ends) == (gone_s == 10.0), "too little time to begin with it"
+    assert len(list(tmp_path.glob("r/plans/*.json"))) == planned_before
+    said = limits.farewell(caught.value, Store(tmp_path / "r"))
+    assert said.startswith(f"harness: the leg of 300 s is over; how fast {entry} goes was not measured to the end")
+    assert said.endswith("should that leg end here too, give a longer --leg")
+
+
+def test_a_calibration_that_outlasts_nearly_a_whole_leg_is_an_error(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    limits = Limits(time_budget_s=2000.0, leg_s=1100.0)
+    clock.now = 20.0
+
+    def measure(spec: RunSpec, *_: Any) -> dict[str, Any]:
+        clock.now = 1096.0
+        raise SuiteInterrupted(spec.run_id, saved=False, leg_over=True, measuring=spec.label.entry)
+
+    monkeypatch.setattr(limited, "calibrate", measure)
+    with pytest.raises(BudgetError, match=r"a leg of 1100 s is too short .* give --leg at least 2200, or"):
+        measuring(suite, tmp_path / "r", limits)
+
+
+def test_a_leg_that_is_over_while_another_command_plans_the_same_says_so(suite: Path, tmp_path: Path) -> None:
+    limits, said = Limits(time_budget_s=2000.0, leg_s=0.3), []
+    loaded = load(suite)
+    prepared, store = data.prepare(loaded.dataset, base=suite.parent), Store(tmp_path / "r")
+    [spec] = resolve(loaded, device="cpu")
+    with store.lock(spec.seedless_id), pytest.raises(SuiteInterrupted) as caught:
+        prepare([spec], limits, prepared, store, said.append)
+    assert caught.value.leg_over
+    assert said == [f"waiting for another command that plans the same: {spec.seedless_id}"]
+    assert limits.farewell(caught.value, store) == (
+        f"harness: the leg of 0.3 s is over; another command was still planning {spec.seedless_id}, and the same "
+        f"command follows the plan it makes"
+    )
 
 
 def test_a_calibration_that_is_stopped_claims_to_have_saved_nothing(

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from harness import planning
+from harness import planning, turns
 from harness.budget import Rates
 from harness.errors import BudgetError, StoreError
+from harness.legs import PARENT_S, Leg
 from harness.planning import Budget, plan_path, plan_specs
 from harness.store import Store
 from harness.suite import load, resolve
+from harness.turns import WaitedError
 from harness.types import RunSpec
 
 SUITE = """
@@ -116,34 +118,120 @@ def test_all_seeds_are_measured_once_and_follow_one_recipe(specs: list[RunSpec],
 
 def test_two_processes_that_plan_the_same_make_one_plan(specs: list[RunSpec], tmp_path: Path) -> None:
     """The second, of another seed here, waits for the first's measuring and follows what came of it."""
-    root, slow, found = tmp_path / "results", threading.Event(), []
-    holding = threading.Event()
+    root, found, said = tmp_path / "results", [], []
+    holding, waiting, slow = threading.Event(), threading.Event(), threading.Event()
 
     def measure(spec: RunSpec) -> Rates:
         holding.set()
         assert slow.wait(30)
         return measured(spec)
 
+    def note(text: str) -> None:
+        """Said by one who has found the lock held."""
+        said.append(text)
+        waiting.set()
+
     def plan(spec: RunSpec, by: Any) -> None:
-        found.extend(plan_specs([spec], Budget(seconds=60), COUNTS, Store(root), by))
+        found.extend(plan_specs([spec], Budget(seconds=60), COUNTS, Store(root), by, note=note))
 
     threads = [threading.Thread(target=plan, args=(spec, by)) for spec, by in ((specs[1], measure), (specs[2], never))]
     threads[0].start()
     assert holding.wait(30)
+    assert not said
     threads[1].start()
-    threads[1].join(0.3)
+    assert waiting.wait(30)
+    threads[1].join(0.1)
     assert not found, "both are still at it"
     slow.set()
     for thread in threads:
         thread.join(30)
     assert [spec.plan for spec in found] == [found[0].plan] * 2
+    assert said == [f"waiting for another command that plans the same: {specs[1].seedless_id}"]
     assert len(list(root.glob("plans/*.json"))) == 1
 
 
 def test_a_leg_does_not_wait_for_another_process_for_ever(specs: list[RunSpec], tmp_path: Path) -> None:
+    store, said = Store(tmp_path / "results"), []
+    with store.lock(specs[1].seedless_id), pytest.raises(WaitedError, match="another process is planning markov-qrnn-"):
+        plan_specs(specs[1:2], Budget(seconds=60, leg_s=0.2), COUNTS, store, never, leg=Leg(0.2), note=said.append)
+    assert len(said) == 1
+
+
+def test_without_a_leg_too_long_a_wait_is_an_error(
+    specs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "WAIT_S", 0.05)
     store = Store(tmp_path / "results")
-    with store.lock(specs[1].seedless_id), pytest.raises(StoreError, match="another process is planning markov-qrnn-"):
-        plan_specs(specs[1:2], Budget(seconds=60, leg_s=0.2), COUNTS, store, never)
+    with store.lock(specs[1].seedless_id), pytest.raises(StoreError, match="wait for it") as caught:
+        plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, never)
+    assert not isinstance(caught.value, WaitedError)
+
+
+def test_a_carried_plan_waits_for_nobody_where_one_stands(specs: list[RunSpec], tmp_path: Path) -> None:
+    store, there, said = Store(tmp_path / "results"), Store(tmp_path / "there"), []
+    plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, measured)
+    plan = planning.read(plan_path(store.root, specs[1], Budget(seconds=60)))
+    for place in (store, there):
+        with place.lock(specs[1].seedless_id):
+            if place is store:
+                planning.install(plan, place, Leg(0.1), said.append)
+                assert not said
+            else:
+                with pytest.raises(WaitedError):
+                    planning.install(plan, place, Leg(0.1), said.append)
+                assert len(said) == 1
+    planning.install(plan, there)
+    assert planning.read(plan_path(there.root, specs[1], Budget(seconds=60))) == plan
+
+
+def of_the_earlier_form(specs: list[RunSpec], store: Store, seconds: float) -> list[Path]:
+    """Plans as schema 1 had them: each run by itself, into an equal share."""
+    kept = []
+    for spec in specs:
+        elsewhere = Store(store.root.parent / "elsewhere")
+        plan_specs([spec], Budget(seconds=seconds / len(specs)), COUNTS, elsewhere, measured)
+        plan = planning.read(plan_path(elsewhere.root, spec, Budget(seconds=seconds / len(specs))))
+        del plan["of"]
+        kept.append(store.root / "plans" / f"{spec.run_id}-{seconds / len(specs):g}s.json")
+        planning.write(kept[-1], {**plan, "schema": 1, "of_run": spec.run_id})
+    return kept
+
+
+def test_a_plan_of_the_earlier_form_is_followed_where_there_is_one_seed(specs: list[RunSpec], tmp_path: Path) -> None:
+    store, said = Store(tmp_path / "results"), []
+    [former] = of_the_earlier_form(specs[1:2], store, 60)
+    # A fast machine since: measured anew, the recipe would be another, and so the run.
+    [planned] = plan_specs(specs[:2], Budget(seconds=60), COUNTS, store, never, note=said.append)[1:]
+    assert planned.recipe == json.loads(former.read_text())["recipe"] != specs[1].recipe
+    assert planned.plan is not None
+    assert planned.plan["of"] == specs[1].seedless_id
+    [line] = said
+    assert f"{former} is of an earlier form; it is followed" in line
+    assert plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, never, note=said.append) == [planned]
+    assert len(said) == 1
+
+
+def test_plans_of_the_earlier_form_of_several_seeds_are_named_and_made_anew(
+    specs: list[RunSpec], tmp_path: Path
+) -> None:
+    store, said = Store(tmp_path / "results"), []
+    former = of_the_earlier_form(specs[1:], store, 60)
+    first, second = plan_specs(specs[1:], Budget(seconds=60), COUNTS, store, measured, note=said.append)
+    assert first.recipe == second.recipe
+    [line] = said
+    assert str(former[0]) in line
+    assert "made anew" in line
+    assert "\n" not in line
+    plan_specs(specs[1:], Budget(seconds=60), COUNTS, store, never, note=said.append)
+    assert len(said) == 1
+
+
+def test_a_plan_of_the_earlier_form_of_another_run_is_refused(specs: list[RunSpec], tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    [former] = of_the_earlier_form(specs[1:2], store, 60)
+    former.write_text(former.read_text().replace(specs[1].run_id, "other"))
+    with pytest.raises(BudgetError, match=rf"is the plan of other, not of {specs[1].run_id}; delete it"):
+        plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, never)
 
 
 def test_a_text_that_no_epoch_fits_in_is_refused_before_anything_is_measured(
@@ -162,8 +250,23 @@ def test_another_budget_or_rate_is_another_plan(specs: list[RunSpec], tmp_path: 
 
 
 def test_a_leg_that_never_outlasts_its_longest_piece_is_refused(specs: list[RunSpec], tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match=r"a leg of 2 s is too short.* take 2 s together"):
+    with pytest.raises(BudgetError, match=r"a leg of 2 s is too short.* take 2\.2 s together"):
         plan_specs(specs[1:2], Budget(seconds=60, leg_s=2), COUNTS, Store(tmp_path), measured)
+
+
+def test_what_a_leg_keeps_for_its_way_out_and_its_beginning_is_not_the_workers(
+    specs: list[RunSpec], tmp_path: Path
+) -> None:
+    """9.2 s of work are less than 10, but such a leg asks its worker to end after 8 s at most."""
+    slow = Rates(
+        source="measured", train_tokens_per_s=4000.0, validation_s=7.0, scoring_s=7.0, longest_piece_s=7.0,
+        start_s=2.0, save_s=0.1,
+    )  # fmt: skip
+    with pytest.raises(BudgetError, match="a leg of 10 s is too short") as caught:
+        plan_specs(specs[1:2], Budget(seconds=4000, leg_s=10), COUNTS, Store(tmp_path), lambda _: slow)
+    enough = float(str(caught.value).split("--leg at least ")[1])
+    assert enough * 0.8 >= 9.2 + PARENT_S
+    plan_specs(specs[1:2], Budget(seconds=4000, leg_s=enough), COUNTS, Store(tmp_path), lambda _: slow)
 
 
 def test_too_short_a_budget_names_suite_and_entry(specs: list[RunSpec], tmp_path: Path) -> None:
