@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from harness import planning, turns
+from harness import planning
 from harness.budget import Rates
-from harness.errors import BudgetError, StoreError
+from harness.errors import BudgetError
 from harness.legs import PARENT_S, Leg
 from harness.planning import Budget, plan_path, plan_specs
 from harness.store import Store
@@ -155,16 +155,6 @@ def test_a_leg_does_not_wait_for_another_process_for_ever(specs: list[RunSpec], 
     with store.lock(specs[1].seedless_id), pytest.raises(WaitedError, match="another process is planning markov-qrnn-"):
         plan_specs(specs[1:2], Budget(seconds=60, leg_s=0.2), COUNTS, store, never, leg=Leg(0.2), note=said.append)
     assert len(said) == 1
-
-
-def test_without_a_leg_too_long_a_wait_is_an_error(
-    specs: list[RunSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(turns, "WAIT_S", 0.05)
-    store = Store(tmp_path / "results")
-    with store.lock(specs[1].seedless_id), pytest.raises(StoreError, match="wait for it") as caught:
-        plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, never)
-    assert not isinstance(caught.value, WaitedError)
 
 
 def test_a_carried_plan_waits_for_nobody_where_one_stands(specs: list[RunSpec], tmp_path: Path) -> None:
