@@ -49,9 +49,9 @@ def _probed(command: list[str]) -> tuple[bool, str | None]:
     told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith(("boards ", "cuda ")))
     if int(told.get("boards", "0")) == 0:
         return False, None
+    if told.get("cuda") == "True":
+        return True, None
     if "cuda" in told:
-        return told["cuda"] == "True", None if told[
-            "cuda"
-        ] == "True" else "there is an NVIDIA board, but torch cannot use it; see `harness doctor`"
+        return False, "there is an NVIDIA board, but torch cannot use it; see `harness doctor`"
     last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), f"status {done.returncode}")
     return False, f"there is an NVIDIA board, but torch could not be asked: {last.strip()}"

@@ -27,8 +27,8 @@ from harness.suite.shape import as_json
 from harness.turns import Note, alone, silent
 from harness.types import RunSpec, content_hash
 
-SCHEMA, FORMER = 2, 1
-"""2 named a plan by what all seeds have in common; 1 had one for each run."""
+SCHEMA = 2
+"""2 named a plan by what all seeds have in common; 1 had one for each run, and is not read."""
 
 PLAN = "plan.json"
 
@@ -83,8 +83,7 @@ def plan_specs(
         if not path.exists():
             with alone(store, spec.seedless_id, leg, note):
                 if not path.exists():
-                    former = _former(spec, specs, wanted, store, note)
-                    write(path, former or _made(spec, share, counts, measure))
+                    write(path, _made(spec, share, counts, measure))
         found = read(path)
         _follows(found, spec, path)
         _check_leg(budget.rates_from(found["rates"]), wanted.leg_s)
@@ -104,31 +103,6 @@ def install(plan: Mapping[str, Any], store: Store, leg: Leg | None = None, note:
         with alone(store, plan["of"], leg, note):
             if not path.exists():
                 write(path, plan)
-
-
-def _former(spec: RunSpec, specs: Sequence[RunSpec], wanted: Budget, store: Store, note: Note) -> dict[str, Any] | None:
-    """What schema 1 had for this budget: followed where it is of the one seed there is, else a note, and None.
-
-    It planned each run by itself, into an equal share of all runs.
-    """
-    trained = [each for each in specs if each.recipe is not None]
-    mates = [each for each in trained if each.seedless_id == spec.seedless_id]
-    seconds = wanted.seconds / len(trained)
-    paths = [store.root / "plans" / _name(each.run_id, seconds, wanted.tokens_per_s) for each in mates]
-    found = [path for path in paths if path.exists()]
-    if not found:
-        return None
-    if len(trained) > len({each.seedless_id for each in trained}):
-        note(
-            f"{spec.label.entry}: {found[0]} is of an earlier form, one plan for each seed, and is not followed: all "
-            f"seeds now share one plan, made anew; runs finished under the old one keep their records in {store.root}"
-        )
-        return None
-    plan = read(found[0], FORMER)
-    of_run = plan.pop("of_run")
-    _belongs((of_run, plan["of_recipe"]), (spec.run_id, content_hash(spec.recipe)), found[0])
-    note(f"{spec.label.entry}: {found[0]} is of an earlier form; it is followed, and kept by the name of all seeds")
-    return {**plan, "schema": SCHEMA, "of": spec.seedless_id}
 
 
 def plan_path(results: Path, spec: RunSpec, share: Budget) -> Path:
@@ -182,15 +156,15 @@ def _said_of(where: str) -> Iterator[None]:
         raise BudgetError(f"{where}: {error}") from None
 
 
-def read(path: Path, schema: int = SCHEMA) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     """A plan file. Raises BudgetError naming it where it is damaged or of another schema."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != schema:
+        if found["schema"] != SCHEMA:
             raise ValueError(f"schema {found['schema']!r}")
         TypeAdapter(Recipe).validate_json(json.dumps(found["recipe"]), strict=True)
         budget.rates_from(found["rates"])
-        for key in ("of" if schema == SCHEMA else "of_run", "of_recipe", "asked_seconds", "scaled", "original"):
+        for key in ("of", "of_recipe", "asked_seconds", "scaled", "original"):
             found[key]
     except (OSError, ValueError, TypeError, KeyError) as error:
         what = " ".join(str(error).split())[:200]
@@ -228,13 +202,8 @@ def _epochs(points: Sequence[int]) -> str:
 
 
 def _follows(plan: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
-    _belongs((plan["of"], plan["of_recipe"]), (spec.seedless_id, content_hash(spec.recipe)), path)
-
-
-def _belongs(theirs: tuple[str, str], ours: tuple[str, str], path: Path) -> None:
-    """theirs, ours: what a plan is of, and the hash of its recipe."""
-    if theirs != ours:
-        raise BudgetError(f"{path}: is the plan of {theirs[0]}, not of {ours[0]}; delete it to plan anew")
+    if (plan["of"], plan["of_recipe"]) != (spec.seedless_id, content_hash(spec.recipe)):
+        raise BudgetError(f"{path}: is the plan of {plan['of']}, not of {spec.seedless_id}; delete it to plan anew")
 
 
 def _check_leg(rates: Rates, leg_s: float | None) -> None:

@@ -107,7 +107,7 @@ def _is_foreign(folder: Path, spec: RunSpec) -> bool:
     """Whether a checkpoint stands there that this run, by this code, cannot go on from."""
     if not (folder / checkpoint.INDEX).is_file():
         return False
-    own = {**json.loads(json.dumps(spec.identity)), "code": code.installed()["source_sha256"]}
+    own = spec.checkpoint_identity(code.installed()["source_sha256"])
     try:
         return bool(checkpoint.read_index(folder).get("identity") != own)
     except CheckpointError:

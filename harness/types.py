@@ -197,6 +197,10 @@ class RunSpec:
             "kernel": self.kernel,
         }
 
+    def checkpoint_identity(self, code_sha256: str) -> dict[str, Any]:
+        """What a checkpoint says of itself that this run, by this code, can go on from; as JSON gives it back."""
+        return {**json.loads(json.dumps(self.identity)), "code": code_sha256}
+
     @property
     def quality_identity(self) -> str:
         """Hash of what a score is *of*; runs that share it differ only in hardware, dtype, kernel, speed and seed."""

@@ -97,8 +97,9 @@ def main() -> int:
 
     store = Store(job.results)
     try:
-        # A worker whose parent was killed is still saving: two must not write the same checkpoints.
-        with store.lock(job.spec.run_id, name="worker", wait_s=ORPHAN_GRACE_S + 5, doing="still saving"):
+        # A worker whose parent was killed is still saving: two must not write into the same folder.
+        held = job.spec.run_id if job.calibrate_s is None else job.spec.seedless_id
+        with store.lock(held, name="worker", wait_s=ORPHAN_GRACE_S + 5, doing="still saving"):
             return _work(job, store, emit, stop)
     except StoreError as problem:
         print(problem, file=sys.stderr)
@@ -329,7 +330,7 @@ def _trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: 
         TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})),
         seed=spec.seed,
         folder=folder,
-        identity={**json.loads(json.dumps(spec.identity)), "code": code_sha256},
+        identity=spec.checkpoint_identity(code_sha256),
         autocast=_autocast(spec),
         speed=applied(spec.speed, spec.device),
         loss_scale=spec.dtype == "float16",

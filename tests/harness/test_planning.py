@@ -174,56 +174,6 @@ def test_a_carried_plan_waits_for_nobody_where_one_stands(specs: list[RunSpec], 
     assert planning.read(plan_path(there.root, specs[1], Budget(seconds=60))) == plan
 
 
-def of_the_earlier_form(specs: list[RunSpec], store: Store, seconds: float) -> list[Path]:
-    """Plans as schema 1 had them: each run by itself, into an equal share."""
-    kept = []
-    for spec in specs:
-        elsewhere = Store(store.root.parent / "elsewhere")
-        plan_specs([spec], Budget(seconds=seconds / len(specs)), COUNTS, elsewhere, measured)
-        plan = planning.read(plan_path(elsewhere.root, spec, Budget(seconds=seconds / len(specs))))
-        del plan["of"]
-        kept.append(store.root / "plans" / f"{spec.run_id}-{seconds / len(specs):g}s.json")
-        planning.write(kept[-1], {**plan, "schema": 1, "of_run": spec.run_id})
-    return kept
-
-
-def test_a_plan_of_the_earlier_form_is_followed_where_there_is_one_seed(specs: list[RunSpec], tmp_path: Path) -> None:
-    store, said = Store(tmp_path / "results"), []
-    [former] = of_the_earlier_form(specs[1:2], store, 60)
-    # A fast machine since: measured anew, the recipe would be another, and so the run.
-    [planned] = plan_specs(specs[:2], Budget(seconds=60), COUNTS, store, never, note=said.append)[1:]
-    assert planned.recipe == json.loads(former.read_text())["recipe"] != specs[1].recipe
-    assert planned.plan is not None
-    assert planned.plan["of"] == specs[1].seedless_id
-    [line] = said
-    assert f"{former} is of an earlier form; it is followed" in line
-    assert plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, never, note=said.append) == [planned]
-    assert len(said) == 1
-
-
-def test_plans_of_the_earlier_form_of_several_seeds_are_named_and_made_anew(
-    specs: list[RunSpec], tmp_path: Path
-) -> None:
-    store, said = Store(tmp_path / "results"), []
-    former = of_the_earlier_form(specs[1:], store, 60)
-    first, second = plan_specs(specs[1:], Budget(seconds=60), COUNTS, store, measured, note=said.append)
-    assert first.recipe == second.recipe
-    [line] = said
-    assert str(former[0]) in line
-    assert "made anew" in line
-    assert "\n" not in line
-    plan_specs(specs[1:], Budget(seconds=60), COUNTS, store, never, note=said.append)
-    assert len(said) == 1
-
-
-def test_a_plan_of_the_earlier_form_of_another_run_is_refused(specs: list[RunSpec], tmp_path: Path) -> None:
-    store = Store(tmp_path / "results")
-    [former] = of_the_earlier_form(specs[1:2], store, 60)
-    former.write_text(former.read_text().replace(specs[1].run_id, "other"))
-    with pytest.raises(BudgetError, match=rf"is the plan of other, not of {specs[1].run_id}; delete it"):
-        plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, never)
-
-
 def test_a_text_that_no_epoch_fits_in_is_refused_before_anything_is_measured(
     specs: list[RunSpec], tmp_path: Path
 ) -> None:
