@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import kernels
-from harness import device as devices
-from harness.bench import gate, record
-from harness.bench.entries import ENTRIES, Entry
-from harness.errors import DeviceError, HarnessError
-from harness.timing import Budget
+from harness.bench import record
+from harness.bench.steps.entries import ENTRIES, Entry
+from harness.core import device as devices
+from harness.core.errors import DeviceError, HarnessError
+from harness.regression import speed_ratios
+from harness.timing.clocks import Budget
 
 TRAINING, LOOP, SENSORS = "training", "loop", "sensors"
 ALONE = (TRAINING, LOOP, SENSORS)
@@ -84,22 +85,23 @@ def run(request: Request, *, show: Say, say: Say) -> int:
 def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int:
     import torch
 
-    from harness import kept, machine
     from harness.bench.allocator import keep_freed_memory
-    from harness.bench.kernels import FAILED, Bench
+    from harness.checkpoints import model
     from harness.report.kernels import kernel_table
+    from harness.system import hardware as machine
+    from harness.timing.backends import FAILED, Bench
 
     planned = plan(names, request.cases, quick=request.quick)
     device = _device(request.device)
-    kept.forbid_tf32()
+    model.forbid_tf32()
     if request.threads:
         torch.set_num_threads(request.threads)
     here = machine.describe(device)
     old = None
     if request.baseline is not None and (not request.update or request.baseline.exists()):
-        old = gate.read(request.baseline)
+        old = speed_ratios.read(request.baseline)
         if not request.update and old.fingerprint != here["fingerprint"]:
-            report = gate.skipped(old, here["fingerprint"])
+            report = speed_ratios.skipped(old, here["fingerprint"])
             show(report.render())
             return report.exit_code
     memory_kept = request.keep_memory and keep_freed_memory()
@@ -125,8 +127,8 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
     if request.baseline is None:
         return EXIT_FAILED_KERNEL if failed else EXIT_OK
     if request.update:
-        made = gate.merge(old, gate.make(here["fingerprint"], rows))
-        gate.write(request.baseline, made)
+        made = speed_ratios.merge(old, speed_ratios.make(here["fingerprint"], rows))
+        speed_ratios.write(request.baseline, made)
         show(f"{len(made.rows)} rows in {request.baseline}" + (f"; {failed} failed and are not new" if failed else ""))
         return EXIT_FAILED_KERNEL if failed else EXIT_OK
     assert old is not None
@@ -135,7 +137,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
         say(f"{op} {name}, once more")
         return next(measure(op, case) for planned_op, case in planned if (planned_op, case.name) == (op, name))
 
-    report = gate.judge(old, rows, again)
+    report = speed_ratios.judge(old, rows, again)
     show(report.render())
     return report.exit_code
 
@@ -162,16 +164,16 @@ def plan(names: Sequence[str], cases: Sequence[str], *, quick: bool) -> list[tup
 def _is_quick(case: Any) -> bool:
     import torch
 
-    from harness.bench.ops import work, working_set_bytes
+    from harness.timing.ops import work, working_set_bytes
 
     flops = sum(part.flops or 0 for part in work(case, torch.float32).values())
     return working_set_bytes(case, torch.float32) <= QUICK_BYTES and flops <= QUICK_FLOPS
 
 
 def _training(request: Request, show: Say, say: Say) -> int:
-    from harness import machine
-    from harness.bench.training import FAILED, measure_entry
+    from harness.bench.steps.training import FAILED, measure_entry
     from harness.report.kernels import training_table
+    from harness.system import hardware as machine
 
     for name in request.cases:
         _known(name, ENTRIES, "entry")
@@ -196,10 +198,10 @@ def _training(request: Request, show: Say, say: Say) -> int:
 
 
 def _loop(request: Request, show: Say, say: Say) -> int:
-    from harness import machine
-    from harness.bench import loops
-    from harness.bench.full_size import LOOPS
-    from harness.speed import Speed
+    from harness.bench.loops import loops
+    from harness.bench.loops.full_size import LOOPS
+    from harness.config.speed import Speed
+    from harness.system import hardware as machine
 
     if not request.cases:
         raise HarnessError(f"bench loop runs full-size models: name one with --entry: {', '.join(LOOPS)}")
@@ -246,15 +248,16 @@ def _sensors(request: Request, show: Say, say: Say) -> int:
     """Training steps with and without the sampler beside them; --case names the model."""
     import torch
 
-    from harness import kept, machine
     from harness.bench import sampling
+    from harness.checkpoints import model
+    from harness.system import hardware as machine
 
     for name in request.cases:
         _known(name, ENTRIES, "entry")
     if request.threads:
         torch.set_num_threads(request.threads)
     device = _device(request.device)
-    kept.forbid_tf32()
+    model.forbid_tf32()
     turns = QUICK_TURNS if request.quick else TURNS
     rows = [
         sampling.measure(**turns, device=device, entry=ENTRIES[name], say=say)

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness import code
-from harness.atomic import write_atomic
-from harness.errors import StoreError
+from harness.core.errors import StoreError
+from harness.system import source
+from harness.system.files import write_atomic
 
 SCHEMA = 1
 
@@ -28,7 +28,7 @@ def write(
         "schema": SCHEMA,
         "kind": kind,
         "written_at": started.isoformat(timespec="seconds"),
-        "code": code.installed(),
+        "code": source.installed(),
         "machine": dict(machine),
         "how": dict(how),
         "rows": [dict(row) for row in rows],

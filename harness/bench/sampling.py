@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.bench.entries import ENTRIES, Entry
-from harness.timing import median, paired_ratios, percentile
+from harness.bench.steps.entries import ENTRIES, Entry
+from harness.timing.clocks import median, paired_ratios, percentile
 
 PLAIN, AGAIN, WATCHED = "plain", "plain, again", "watched"
 TURNS = (PLAIN, AGAIN, WATCHED)
@@ -39,7 +39,7 @@ def measure(
     are medians over the rounds, `spread_*` the middle half of them. `sampler_share_of_core` is its CPU time over the
     time it ran, its start left out.
     """
-    from harness.bench.trainee import build, training_step
+    from harness.bench.steps.trainee import build, training_step
 
     step = training_step(build(entry, "auto", device), entry, device)
     for _ in range(2):
@@ -105,11 +105,11 @@ def _seconds(step: Callable[[], Any], number: int, device: str) -> float:
 
 
 def _watched(turn: Callable[[], float], device: str, interval_s: float | None) -> tuple[float, dict[str, Any]]:
-    from harness import machine
-    from harness.sensors.watch import INTERVAL_S, Watch
+    from harness.monitoring.sampler.watch import INTERVAL_S, Watch
+    from harness.system import hardware
 
     with tempfile.TemporaryDirectory(prefix="harness-sampling-") as folder:
-        uuid = machine.gpu_uuid(device)
+        uuid = hardware.gpu_uuid(device)
         watch = Watch(Path(folder), pid=os.getpid(), gpu_uuid=uuid, interval_s=interval_s or INTERVAL_S)
         watch.start()
         time.sleep(SETTLE_S)

@@ -6,16 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from harness.data.registry import (
-    ALIASES,
-    DATASETS,
-    DEFAULT_ORDER,
-    KINDS,
-    VocabularyOrder,
-    dataset,
-    is_taken,
-    near,
-)
+from harness.data.registry import ALIASES, DATASETS, DEFAULT_ORDER, KINDS, VocabularyOrder, dataset, is_taken, near
 from models.config import LATER
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.data import markov, own
 from harness.data.config import DatasetConfig, MarkovSource, OwnFiles, Registered
 from harness.data.registry import SPLITS, dataset
+from harness.data.sources import markov, own_text
 from harness.data.spec import parse
 
 
@@ -33,9 +33,9 @@ def facts(spec: str | Mapping[str, Any] | DatasetConfig) -> DatasetFacts:
     """Raises SpecError for a block that `parse` refuses."""
     config = parse(spec)
     if isinstance(config, OwnFiles):
-        name = own.name_of(config)
-        files = tuple(Path(path).name for path in own.files_of(config).values())
-        return DatasetFacts(name, name, own.unit_of(config), own.EVENT_SPACE[config.kind], None, None, files)
+        name = own_text.name_of(config)
+        files = tuple(Path(path).name for path in own_text.files_of(config).values())
+        return DatasetFacts(name, name, own_text.unit_of(config), own_text.EVENT_SPACE[config.kind], None, None, files)
     if isinstance(config, MarkovSource):
         num_tokens = {split: getattr(config, split) for split in SPLITS}
         title, words = markov.title(config), markov.event_space(config)
@@ -61,7 +61,7 @@ def identify(
     """
     config = parse(spec)
     if isinstance(config, OwnFiles):
-        return own.identity(config, own.find_files(config, roots=roots, base=base))
+        return own_text.identity(config, own_text.find_files(config, roots=roots, base=base))
     if isinstance(config, MarkovSource):
         return markov.identity(config)
     return registered_identity(config)

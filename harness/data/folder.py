@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.data.checksum import digests
+from harness.core.errors import DataError
+from harness.core.interfaces import Corpus
+from harness.data.download.checksum import digests
 from harness.data.registry import SPLITS, Chunks, Encoding
-from harness.errors import DataError
-from harness.types import Corpus
 
 if TYPE_CHECKING:
     import numpy as np

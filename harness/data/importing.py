@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data import folder
-from harness.data.checksum import described, digest_mismatch, digests
 from harness.data.config import Registered
-from harness.data.locate import cache_folder, locked, raw_folder, writing
-from harness.data.obtain import gather
+from harness.data.download.checksum import described, digest_mismatch, digests
+from harness.data.download.locate import cache_folder, locked, raw_folder, writing
+from harness.data.download.obtain import gather
 from harness.data.preparation import prepare
 from harness.data.registry import Dataset, RemoteFile, dataset
 from harness.data.spec import parse
 from harness.data.verification import remote_files
-from harness.errors import DataError
 
 
 def import_file(name: str, path: Path, *, cache: Path | None = None) -> dict[str, Any]:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.core.errors import DataError
 from harness.data import folder
 from harness.data.config import DatasetConfig, Registered
 from harness.data.description import facts
-from harness.data.locate import cache_folder, candidates, raw_folder
-from harness.data.obtain import network_is_off
+from harness.data.download.locate import cache_folder, candidates, raw_folder
+from harness.data.download.obtain import network_is_off
 from harness.data.preparation import prepared_folder, request
 from harness.data.registry import ALIASES, DATASETS, Dataset, RemoteFile, SourceFile, dataset
-from harness.errors import DataError
 
 
 def list_rows(roots: Sequence[Path] = (), *, cache: Path | None = None) -> list[dict[str, Any]]:

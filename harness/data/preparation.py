@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.data import folder, markov, own, words
-from harness.data.checksum import digests
+from harness.core.errors import DataError
+from harness.core.hashing import content_hash
+from harness.data import folder
 from harness.data.config import DatasetConfig, MarkovSource, OwnFiles
 from harness.data.description import facts, registered_identity
-from harness.data.fetch import Progress
-from harness.data.locate import cache_folder, locked, writing
-from harness.data.obtain import obtain
+from harness.data.download.checksum import digests
+from harness.data.download.http import Progress
+from harness.data.download.locate import cache_folder, locked, writing
+from harness.data.download.obtain import obtain
 from harness.data.registry import Encoding, SourceFile, dataset
+from harness.data.sources import markov, own_text
 from harness.data.spec import parse
-from harness.errors import DataError
-from harness.types import content_hash
+from harness.data.text import words
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,9 @@ def request(
     """Raises DataError where a file of the user's is missing; SpecError as `parse` does."""
     config = parse(spec)
     if isinstance(config, OwnFiles):
-        files = own.find_files(config, roots=roots, base=base)
+        files = own_text.find_files(config, roots=roots, base=base)
         stamps = {path: _stamp(path) for path in files.values()}
-        return Request(config, own.identity(config, files), files, stamps)
+        return Request(config, own_text.identity(config, files), files, stamps)
     if isinstance(config, MarkovSource):
         return Request(config, markov.identity(config))
     return Request(config, registered_identity(config))
@@ -120,7 +122,7 @@ def _encode(wanted: Request, files: Mapping[str, Path], scratch: Path) -> Encodi
     """files: a registered dataset's, by name."""
     config = wanted.config
     if isinstance(config, OwnFiles):
-        return own.encode(config, wanted.own_files, scratch)
+        return own_text.encode(config, wanted.own_files, scratch)
     if isinstance(config, MarkovSource):
         return markov.encode(config)
     row, order = dataset(config.canonical), config.order

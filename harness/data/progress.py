@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness.data.fetch import Progress
+    from harness.data.download.http import Progress
 
 
 @contextmanager

@@ -16,12 +16,12 @@ SPLITS = ("train", "valid", "test")
 
 # name -> "module:OBJECT", where OBJECT is a `Dataset`
 DATASETS: dict[str, str] = {
-    "ptb-char": "harness.data.ptb:PTB_CHAR",
-    "enwik8": "harness.data.hutter:ENWIK8",
-    "text8": "harness.data.hutter:TEXT8",
-    "ptb-word": "harness.data.ptb:PTB_WORD",
-    "wikitext-2": "harness.data.wikitext:WIKITEXT_2",
-    "wikitext-103": "harness.data.wikitext:WIKITEXT_103",
+    "ptb-char": "harness.data.sources.ptb:PTB_CHAR",
+    "enwik8": "harness.data.sources.hutter:ENWIK8",
+    "text8": "harness.data.sources.hutter:TEXT8",
+    "ptb-word": "harness.data.sources.ptb:PTB_WORD",
+    "wikitext-2": "harness.data.sources.wikitext:WIKITEXT_2",
+    "wikitext-103": "harness.data.sources.wikitext:WIKITEXT_103",
 }
 
 ALIASES: dict[str, str] = {"hutter-prize": "enwik8"}
@@ -99,7 +99,7 @@ class Encoding:
 class Dataset:
     """One row of DATASETS: `encode` gets the checked source files by filename, or `words` names each split's file.
 
-    words: split -> filename of text whose words are the tokens (`harness.data.words`). version changes whenever
+    words: split -> filename of text whose words are the tokens (`harness.data.text.words`). version changes whenever
     the same files would give other ids. event_space says in words what the tokens are. alias_titles: how a table
     names this data under an alias. Raises ValueError unless exactly one of encode and words is given.
     """

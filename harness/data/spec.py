@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeAlias, get_args
 
+from harness.core.errors import DataError
 from harness.data.config import DatasetConfig, MarkovSource, OwnText, OwnWords, Registered
 from harness.data.registry import KINDS, VocabularyOrder, near
-from harness.errors import DataError
 
 _Block: TypeAlias = type[OwnText] | type[OwnWords] | type[MarkovSource]
 

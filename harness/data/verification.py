@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.core.errors import DataError
 from harness.data import folder
-from harness.data.checksum import mismatch
 from harness.data.config import DatasetConfig, Registered
-from harness.data.locate import cache_folder, candidates, locked, raw_folder
+from harness.data.download.checksum import mismatch
+from harness.data.download.locate import cache_folder, candidates, locked, raw_folder
 from harness.data.preparation import Request, build, prepared_folder, request
 from harness.data.registry import Dataset, RemoteFile, dataset
-from harness.errors import DataError
 
 
 def verify(

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 # format -> module and function that turn a Table into text
 WRITERS = {
-    "github": "harness.report.github:write",
-    "latex": "harness.report.latex:write",
-    "csv": "harness.report.csv:write",
-    "json": "harness.report.json:write",
+    "github": "harness.report.formats.github:write",
+    "latex": "harness.report.formats.latex:write",
+    "csv": "harness.report.formats.csv:write",
+    "json": "harness.report.formats.json:write",
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from harness.report.columns import NOT_APPLICABLE, three_digits
-from harness.report.github import grid
+from harness.report.formats.github import grid
 
 HEADINGS = ("Quantity", "Unit", "Mean", "Median", "5 %", "95 %", "Peak", "Samples")
 STATISTICS = ("mean", "median", "p5", "p95", "peak")

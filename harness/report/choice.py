@@ -5,16 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from harness.errors import HarnessError
-from harness.report.columns import (
-    COLUMNS,
-    CPU_COST,
-    ENERGY_COST,
-    GPU_COST,
-    NOT_APPLICABLE,
-    RATE_COST,
-    Column,
-)
+from harness.core.errors import HarnessError
+from harness.report.columns import COLUMNS, CPU_COST, ENERGY_COST, GPU_COST, NOT_APPLICABLE, RATE_COST, Column
 from harness.report.row import JSON_KEYS, Row
 
 BEFORE = "Device"

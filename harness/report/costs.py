@@ -6,11 +6,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.costs import SUMMARY_KEYS
+from harness.monitoring.costs.summary import SUMMARY_KEYS
 from harness.report.row import LIMIT, PUBLISHED, Row
 
 if TYPE_CHECKING:
-    from harness.types import RunRecord
+    from harness.results.record import RunRecord
 
 TRAINING_KEYS = ("tokens_per_s", "seconds")
 KEYS = (*TRAINING_KEYS, *SUMMARY_KEYS)

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.report.columns import NOT_APPLICABLE
-from harness.report.github import grid
-from harness.types import RunRecord
+from harness.report.formats.github import grid
+from harness.results.record import RunRecord
 
 Timed = Mapping[str, Any]
 

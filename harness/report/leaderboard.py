@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.published import PublishedRow, dataset_title, match, paper_rows
+from harness.core.specs import Suite
 from harness.report.choice import usual
 from harness.report.columns import (
     COLUMNS,
@@ -18,13 +18,13 @@ from harness.report.columns import (
     value_text,
     without,
 )
-from harness.report.github import escape, grid
+from harness.report.formats.github import escape, grid
 from harness.report.kernels import leaderboard_section
 from harness.report.measured import Records
 from harness.report.recipes import recipes_of
 from harness.report.row import FINISHED, PUBLISHED, Row, metric_title
 from harness.report.table import Table, build
-from harness.types import Suite
+from harness.results.published import PublishedRow, dataset_title, match, paper_rows
 
 FULL_PROFILE = "full"
 

@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness import code
-from harness import speed as switches
-from harness.metrics import METRICS
-from harness.protocol import ADAPTIVE_MARKS, adaptive_protocols
-from harness.published import TITLES, PublishedRow, dataset_key, dataset_title, match
+from harness.config import speed
+from harness.config.evaluation import ADAPTIVE_MARKS, adaptive_protocols
+from harness.core.hashing import content_hash
+from harness.core.metrics import METRICS
+from harness.core.scores import Tally
+from harness.core.specs import Label, recipe_identity
 from harness.report import costs
 from harness.report.row import FINISHED, Row, decimals_of, higher_is_better, metric_title
-from harness.types import Label, RunRecord, Tally, content_hash, recipe_identity
+from harness.results.published import TITLES, PublishedRow, dataset_key, dataset_title, match
+from harness.results.record import RunRecord
+from harness.system import source
 
 Records = Iterable[tuple[RunRecord, Sequence[Label]]]
 
@@ -110,7 +113,7 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         suite=label.suite,
         profile=label.profile,
         run_ids=(record.run_id,),
-        code=code.describe(record.code) if record.code else None,
+        code=source.describe(record.code) if record.code else None,
         error=record.error,
         dataset_title=dataset_title(label.dataset),
         metric_title=metric_title(metric, split),
@@ -121,7 +124,7 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
         own_text=own,
         dtype=record.spec.dtype,
         kernel=record.spec.kernel,
-        speed=switches.names(record.spec.speed, record.spec.device),
+        speed=speed.names(record.spec.speed, record.spec.device),
         device_kind=record.spec.device.split(":")[0],
         recipe_id=recipe_id(record.spec.model, record.spec.recipe),
         **costs.figures(record),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from harness.published import PublishedRow, match
+from harness.core.specs import Suite
 from harness.report.measured import recipe_id
 from harness.report.row import Row
-from harness.types import Suite
+from harness.results.published import PublishedRow, match
 
 
 def marked(rows: Sequence[Row], suites: Iterable[Suite]) -> list[Row]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from harness.metrics import METRICS
+from harness.core.metrics import METRICS
 
 FINISHED, PUBLISHED, LIMIT = "finished", "published", "limit"
 NO_PROTOCOL = (PUBLISHED, LIMIT)
@@ -26,7 +26,8 @@ class Row:
     identity. speed names the switches of the training step that were on. rank is the place among values of one
     protocol, None for rows that are not ranked. recipe_id is a hash of model and recipe; changed says whether they are
     other than the installed suite's, None where it has no such entry. beyond_limit: better than the data allows, so
-    something is wrong with the run. The figures from cpu_percent on are those of `harness.costs.summarise`; unknown
+    something is wrong with the run. The figures from cpu_percent on are those of
+    `harness.monitoring.costs.summary.summarise`; unknown
     maps each that is null, seconds and tokens_per_s among them, to its reason.
     """
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from harness.published import PublishedRow, dataset_title
+from harness.core.specs import Suite
 from harness.report import costs
 from harness.report.measured import Records, primary_protocol, rows_of
 from harness.report.recipes import marked
 from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row, higher_is_better, metric_title
-from harness.types import Suite
+from harness.results.published import PublishedRow, dataset_title
 
 if TYPE_CHECKING:
     import pandas as pd

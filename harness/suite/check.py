@@ -13,9 +13,9 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.errors import SuiteError
-from harness.suite.nodes import Node, Where, plain
-from harness.suite.wording import near, one_line, sentence
+from harness.core.errors import SuiteError
+from harness.core.messages import near, one_line, sentence
+from harness.suite.yaml.nodes import Node, Where, plain
 
 Keys: TypeAlias = tuple[str | int, ...]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, get_args, get_type_hints
 
 from harness import data
+from harness.config.as_json import as_json
+from harness.core.errors import DataError
+from harness.core.messages import near, shown
 from harness.data.config import DatasetConfig, Registered
-from harness.errors import DataError
 from harness.suite.check import Problems, check, locate
-from harness.suite.nodes import Node, Where, plain
-from harness.suite.shape import as_json
-from harness.suite.wording import near, shown
+from harness.suite.yaml.nodes import Node, Where, plain
 
 KINDS: dict[str, type[Any]] = {
     kind: config for config in get_args(DatasetConfig) for kind in get_args(get_type_hints(config).get("kind"))

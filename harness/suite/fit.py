@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 import models
-from harness.errors import SuiteError
-from harness.types import Suite
+from harness.core.errors import SuiteError
+from harness.core.specs import Suite
 
 
 def misfit(config: Any, vocab_size: int) -> str | None:

@@ -10,17 +10,19 @@ from typing import Any
 
 import kernels
 import models
-from harness import data, published
-from harness.errors import SuiteError
-from harness.metrics import METRICS
+from harness import data
+from harness.config.as_json import as_json
+from harness.core.errors import SuiteError
+from harness.core.messages import near, shown
+from harness.core.metrics import METRICS
+from harness.core.specs import Entry, Suite
+from harness.results import published
 from harness.suite.check import Keys, Problems, check, dotted, locate, own_words
 from harness.suite.dataset import dataset_block
 from harness.suite.fit import misfit
 from harness.suite.merge import apply_overrides, apply_profile, without
-from harness.suite.nodes import Node, Where, plain, read_yaml
-from harness.suite.shape import DEFAULT_PROFILE, EntryBlock, SuiteBlock, as_json, is_name, name_rule
-from harness.suite.wording import near, shown
-from harness.types import Entry, Suite
+from harness.suite.shape import DEFAULT_PROFILE, EntryBlock, SuiteBlock, is_name, name_rule
+from harness.suite.yaml.nodes import Node, Where, plain, read_yaml
 from models.markov.config import Config as SourceConfig
 
 _ANY_VOCABULARY = 1 << 64

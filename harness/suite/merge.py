@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from harness.errors import SuiteError
-from harness.suite.nodes import Member, Node, Where, parse_yaml
-from harness.suite.wording import near
+from harness.core.errors import SuiteError
+from harness.core.messages import near
+from harness.suite.yaml.nodes import Member, Node, Where, parse_yaml
 
 NOT_IN_A_PROFILE = ("suite", "profiles")
 FOR_ALL_ENTRIES = {"model": "model", "recipe": "recipe", "speed": "recipe"}

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import checkpoint
+from harness.checkpoints import format
+from harness.core.errors import CheckpointError, SuiteError
+from harness.core.messages import near
+from harness.core.specs import Entry, Label, RunSpec, Suite
 from harness.data import identify
-from harness.errors import CheckpointError, SuiteError
 from harness.suite.shape import check_seeds
-from harness.suite.wording import near
-from harness.types import Entry, Label, RunSpec, Suite
 
 
 def resolve(
@@ -43,7 +43,7 @@ def resolve(
         if only and entry.name not in only:
             continue
         folder = find_checkpoint(entry.checkpoint, suite, entry.name) if entry.checkpoint is not None else None
-        digest = checkpoint.fingerprint(folder) if folder is not None else None
+        digest = format.fingerprint(folder) if folder is not None else None
         specs += [
             RunSpec(
                 label=_label(suite, entry),

@@ -12,12 +12,12 @@ from pydantic import TypeAdapter
 import kernels
 import models
 from harness import data
-from harness.code import ROOT
+from harness.core.metrics import METRICS
 from harness.data.config import Registered
-from harness.metrics import METRICS
 from harness.suite.dataset import KINDS
 from harness.suite.merge import NOT_IN_A_PROFILE
 from harness.suite.shape import SuiteBlock
+from harness.system.source import ROOT
 
 PATH = ROOT / "suites" / "suite.schema.json"
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.protocol import Adaptive, Evaluation
-from harness.recipe import Recipe
-from harness.speed import Speed
-from harness.suite.wording import short
-from models.config import LATER
+from harness.config.evaluation import Adaptive, Evaluation
+from harness.config.recipe import Recipe
+from harness.config.speed import Speed
+from harness.core.messages import short
 
 DEFAULT_PROFILE = "full"
 DEFAULT_TASK = "Language Modelling"
@@ -95,25 +93,6 @@ class SuiteBlock:
         check_seeds(self.seeds)
         if not 0 < self.checkpoint_every_s <= 1e9:
             raise ValueError(f"checkpoint_every_s must be positive seconds, got {self.checkpoint_every_s}")
-
-
-def as_json(config: Any) -> dict[str, Any]:
-    """A config dataclass with every default, as JSON would hold it: lists for tuples.
-
-    A field marked LATER is left out at its default: the block, and the name of the run, are what they were before it.
-    """
-    value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return _without_later(config, value)
-
-
-def _without_later(config: Any, value: dict[str, Any]) -> dict[str, Any]:
-    kept = {}
-    for each in fields(config):
-        own = getattr(config, each.name)
-        if LATER.keys() <= each.metadata.keys() and own == each.default:
-            continue
-        kept[each.name] = _without_later(own, value[each.name]) if is_dataclass(own) else value[each.name]
-    return kept
 
 
 def check_seeds(seeds: Iterable[int]) -> None:

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 import kernels
-from harness import kept, timing
-from harness.bench.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher
-from harness.bench.ops import FORWARD, REFERENCE, candidate, comparison, disagreement, results, work
+from harness.checkpoints import model
+from harness.timing import clocks
+from harness.timing.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher
+from harness.timing.ops import FORWARD, REFERENCE, candidate, comparison, disagreement, results, work
 from kernels.cases import Case, inputs
 
 DTYPE = torch.float32
@@ -24,7 +25,7 @@ Run = Callable[[str, str, Case, str, str], None]
 
 @pytest.fixture(scope="session")
 def device() -> str:
-    kept.forbid_tf32()
+    model.forbid_tf32()
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -55,7 +56,7 @@ def run(benchmark: Any, device: str, flusher: Flusher, ceilings: Ceilings) -> Ru
         if (op, backend) != ("weight_drop", "chain"):  # its masks are its own
             assert disagreement(results(function, given), results(reference, given)) is None
         mine, beside = candidate(backend, function, given), candidate(REFERENCE, reference, given)
-        clock = timing.clock_for(device)
+        clock = clocks.clock_for(device)
         beside_ms: dict[str, list[float]] = {name: [] for name in (REFERENCE, COPY, TRIAD, GEMM)}
 
         def ready(phases: Any) -> Any:
@@ -101,11 +102,11 @@ def note(benchmark: Any, case: Case, direction: str, beside_ms: dict[str, list[f
     """Into `extra_info`: what was moved and computed, at what share of the ceilings, and the ratio to the reference."""
     cost = work(case, DTYPE)[direction]
     samples_ms = [1e3 * seconds for seconds in benchmark.stats.stats.data]
-    milliseconds = timing.median(samples_ms)
+    milliseconds = clocks.median(samples_ms)
 
     def times_faster(name: str) -> float:
         """Median over the rounds; what was timed before the warm-up rounds is left out."""
-        return timing.median(timing.paired_ratios(beside_ms[name][-len(samples_ms) :], samples_ms))
+        return clocks.median(clocks.paired_ratios(beside_ms[name][-len(samples_ms) :], samples_ms))
 
     def share(ceiling: str, amount: int) -> float:
         return amount / ceilings.work()[ceiling] * times_faster(ceiling)

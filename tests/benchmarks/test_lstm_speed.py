@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 import kernels
-from harness.bench.ops import DIRECTIONS
+from harness.timing.ops import DIRECTIONS
 from kernels.cases import LSTM_CASES, LstmCase
 
 CASES = [

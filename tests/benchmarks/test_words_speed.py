@@ -15,8 +15,8 @@ import zipf_text
 from official_words import corpus
 
 import harness
-from harness.data import words
 from harness.data.registry import SPLITS, VocabularyOrder
+from harness.data.text import words
 
 FIFTIETH = zipf_text.NUM_TOKENS // 50
 REPOSITORY = Path(harness.__file__).parents[1]

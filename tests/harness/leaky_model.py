@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from harness.types import Corpus
+from harness.core.interfaces import Corpus
 from models.step import StepOutput
 
 

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from harness.types import Label, RunRecord, RunSpec
+from harness.core.specs import Label, RunSpec
+from harness.results.record import RunRecord
 
 CODE = {"version": "0.1.0", "source_sha256": "ab" * 32}
 
@@ -100,7 +101,7 @@ def record(value: float | None = 1.5, *, spec_: RunSpec | None = None, **changes
 
 
 def timed(**changes: Any) -> dict[str, Any]:
-    """A row of a kernel's time, as `harness.bench.kernels` makes them."""
+    """A row of a kernel's time, as `harness.timing.backends` makes them."""
     return {
         "op": "fo_pool",
         "backend": "native",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from harness.sensors import trace
+from harness.monitoring.sampler import trace
 
 PATIENCE_S = 120.0
 """A machine that is busy with others may hold any process up for seconds."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import kernels
-from harness.bench.ops import disagreement, results
+from harness.timing.ops import disagreement, results
 from kernels import cases
 from kernels.cases import CASES, FoPoolCase, LstmCase
 from kernels.fo_pool import chain, reference

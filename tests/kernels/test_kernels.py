@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import kernels
-from harness.bench.ops import disagreement, results
+from harness.timing.ops import disagreement, results
 from kernels import cases
 
 

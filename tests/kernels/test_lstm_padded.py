@@ -12,7 +12,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import kernels
-from harness.bench.ops import disagreement, results
+from harness.timing.ops import disagreement, results
 from kernels.cases import Inputs, LstmCase, inputs
 from kernels.lstm import fused, padded, reference
 

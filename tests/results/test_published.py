@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import published
-from harness.errors import StoreError
-from harness.metrics import METRICS
-from harness.published import dataset_title, load, match, paper_rows
+from harness.core.errors import StoreError
+from harness.core.metrics import METRICS
+from harness.results import published
+from harness.results.published import dataset_title, load, match, paper_rows
 
 ROWS = load(published.find())
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.code import ROOT
-from harness.describe import describe
 from harness.suite import load, resolve
+from harness.suite.dry_run import describe
+from harness.system.source import ROOT
 
 SUITES = sorted((ROOT / "suites").glob("*.yaml"))
 

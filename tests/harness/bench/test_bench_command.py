@@ -10,12 +10,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import kernels
-from harness import kept
-from harness.bench import command, gate, sampling
-from harness.bench import kernels as room
-from harness.bench.entries import CHAIN, Entry
-from harness.cli import main
-from harness.timing import Budget, HostClock
+from harness.bench import command, sampling
+from harness.bench.steps.entries import CHAIN, Entry
+from harness.checkpoints import model as kept
+from harness.commands.main import main
+from harness.regression import speed_ratios
+from harness.timing import backends
+from harness.timing.clocks import Budget, HostClock
 from kernels import cases
 from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 
@@ -31,8 +32,10 @@ def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "CASES", TINY)
     monkeypatch.setattr(command, "QUICK_BUDGET", Budget(seconds=0, minimum=3, maximum=3))
     monkeypatch.setattr(command, "QUICK_TRAINING_BUDGET", Budget(seconds=0, minimum=2, maximum=2))
-    small = room.Ceilings
-    monkeypatch.setattr(room, "Ceilings", lambda device, dtype, **_: small(device, dtype, array_bytes=1 << 16, gemm=8))
+    small = backends.Ceilings
+    monkeypatch.setattr(
+        backends, "Ceilings", lambda device, dtype, **_: small(device, dtype, array_bytes=1 << 16, gemm=8)
+    )
 
 
 @pytest.fixture
@@ -134,7 +137,7 @@ def test_the_gate_walks_through_its_answers(bench: Any, tmp_path: Path, monkeypa
     assert missing.exit_code == 3
     assert "make one with --update" in missing.stderr
     assert bench("fo_pool", "--quick", "--check", path, "--update").exit_code == 0
-    baseline = gate.read(path)
+    baseline = speed_ratios.read(path)
     assert "unrolled" in {row.backend for row in baseline.rows}
     assert {row.backend for row in baseline.rows} <= set(kernels.KERNELS["fo_pool"]) - {"reference"}
 
@@ -156,7 +159,7 @@ def test_training_is_a_record_too(bench: Any, tmp_path: Path, monkeypatch: pytes
     model = {"layers": 1, "hidden": 4, "embedding": 4}
     entry = Entry("tiny", "fo_pool", "qrnn", model, batch=2, bptt=3, vocab_size=5, quick=True)
     monkeypatch.setattr(command, "ENTRIES", {"tiny": entry})
-    monkeypatch.setattr("harness.bench.training.participants", lambda entry: [CHAIN])
+    monkeypatch.setattr("harness.bench.steps.training.participants", lambda entry: [CHAIN])
     done = bench("training", "--quick", "--threads", 1, "--json", tmp_path / "rows.json")
     assert done.exit_code == 0, done.output
     assert "tiny" in done.stdout

@@ -15,11 +15,11 @@ from pydantic import TypeAdapter
 
 import kernels
 import models
-from harness import kept
-from harness.bench import gemms, trainee, training
-from harness.bench.entries import CHAIN, ENTRIES, GEMMS, NN_LSTM, Entry
-from harness.bench.training import TraineeError, measure_entry, participants
-from harness.timing import Budget
+from harness.bench.steps import gemms, trainee, training
+from harness.bench.steps.entries import CHAIN, ENTRIES, GEMMS, NN_LSTM, Entry
+from harness.bench.steps.training import TraineeError, measure_entry, participants
+from harness.checkpoints import model as kept
+from harness.timing.clocks import Budget
 from kernels.lstm import reference as lstm_reference
 
 QRNN = Entry("tiny", "fo_pool", "qrnn", {"layers": 2, "hidden": 12, "embedding": 8}, batch=3, bptt=5, vocab_size=9)
@@ -162,7 +162,7 @@ def test_a_participant_computes_float32_as_float32(table: None, monkeypatch: pyt
 @pytest.mark.parametrize("entry", [QRNN, LSTM])
 def test_recorded_products_are_three_times_the_forward_flops(entry: Entry, table: None) -> None:
     """The config's own count, forward once and backward twice, is the independent word on it."""
-    kernels.KERNELS["lstm"][gemms.HOLLOW] = "harness.bench.gemms:hollow_lstm"
+    kernels.KERNELS["lstm"][gemms.HOLLOW] = "harness.bench.steps.gemms:hollow_lstm"
     model = trainee.build(entry, gemms.HOLLOW if entry.op == "lstm" else "reference", "cpu")
     products = gemms.record(trainee.training_step(model, entry, "cpu"))
     forward = config_of(entry).forward_flops_per_token(entry.vocab_size) * entry.tokens_per_step

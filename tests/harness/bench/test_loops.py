@@ -17,14 +17,15 @@ from click.testing import CliRunner
 from pydantic import TypeAdapter
 
 import models
-from harness import kept, pace
-from harness.bench import looper, loops
-from harness.bench.full_size import LOOPS
-from harness.bench.looper import MIN_WINDOWS, random_corpus
-from harness.cli import main
-from harness.pace import Pace
-from harness.recipe import Recipe
-from harness.speed import Speed
+from harness.bench.loops import looper, loops
+from harness.bench.loops.full_size import LOOPS
+from harness.bench.loops.looper import MIN_WINDOWS, random_corpus
+from harness.checkpoints import model
+from harness.commands.main import main
+from harness.config.recipe import Recipe
+from harness.config.speed import Speed
+from harness.training import throughput
+from harness.training.throughput import Pace
 
 TINY = LOOPS["tiny-lstm-1x16"]
 PARAMETERS = {"ptb-char-lstm-3x1000": 13_787_650, "ptb-char-qrnn-6x1024": 13_784_754, "enwik8-lstm-3x1840": 47_270_045,
@@ -53,8 +54,8 @@ def test_the_loss_of_the_first_steps_is_told_and_is_that_of_the_text(monkeypatch
     """Independent symbols: nothing below their entropy can be reached, and a model begins near ln V."""
     # A clock that goes on by a millisecond each time it is asked: how many steps are made is not the machine's to say.
     asked = count()
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: next(asked) * 1e-3)
-    monkeypatch.setattr(kept, "forbid_tf32", lambda: None)
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(asked) * 1e-3)
+    monkeypatch.setattr(model, "forbid_tf32", lambda: None)
     job = {"entry": TINY.to_json(), "dtype": "float32", "kernel": "auto", "speed": asdict(Speed()), "device": "cpu",
            "seconds": 0.5, "threads": None}  # fmt: skip
     answer = looper._time(job)

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from harness.bench import command, sampling
-from harness.bench.entries import Entry
-from harness.cli import main
+from harness.bench.steps.entries import Entry
+from harness.commands.main import main
 
 SMALL = Entry("small", "lstm", "awd-lstm", {"layers": 1, "hidden": 4, "embedding": 4}, batch=2, bptt=3, vocab_size=5)
 

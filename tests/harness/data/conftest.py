@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.data import DATASETS, text
+from harness.data import DATASETS
 from harness.data.registry import Dataset, Encoding, RemoteFile, SourceFile
+from harness.data.text import characters
 
 
 @dataclass
@@ -116,7 +117,7 @@ def _tiny_row(
     sizes = {"train": len(body) - 2 * quarter, "valid": quarter, "test": quarter}
 
     def encode(files: dict[str, Path]) -> Encoding:
-        return text.encode_bytes(text.cut_bytes(files["tiny.bin"], sizes), name=text.byte_number)
+        return characters.encode_bytes(characters.cut_bytes(files["tiny.bin"], sizes), name=characters.byte_number)
 
     source = SourceFile(
         filename="tiny.bin",

@@ -38,7 +38,7 @@ def test_preparing_imports_no_torch(ptb_folder: Path, tmp_path: Path) -> None:
 import json, sys
 from pathlib import Path
 from harness import data
-from harness.data import batch
+from harness.evaluation import streams as batch
 data.load(data.prepare("ptb-char", roots=[Path(sys.argv[1])], cache=Path(sys.argv[2]), offline=True))
 data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}, cache=Path(sys.argv[2])))
 print(json.dumps([name for name in ("torch", "httpx", "rich", "pandas") if name in sys.modules]))
@@ -52,7 +52,8 @@ import dataclasses, json, resource, sys, time, types
 from pathlib import Path
 import numpy
 from harness import data
-from harness.data import hutter, text
+from harness.data.sources import hutter
+from harness.data.text import characters as text
 
 path, sha256, cache, size = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 sizes = {"train": size * 9 // 10, "valid": size // 20, "test": size // 20}

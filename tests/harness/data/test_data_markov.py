@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness import data
-from harness.errors import DataError
+from harness.core.errors import DataError
 
 BLOCK = {"kind": "markov", "order": 2, "symbols": 4, "train": 60_000, "valid": 500, "test": 900}
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.extract import extract
+from harness.core.errors import DataError
+from harness.data.download.extract import extract
 from harness.data.registry import RemoteFile, SourceFile
-from harness.errors import DataError
 
 BODY = b"the real thing\n" * 100
 ARCHIVE = RemoteFile(filename="a.zip", md5="0" * 32)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.data import fetch
-from harness.data.fetch import Unavailable, download
+from harness.data.download import http
+from harness.data.download.http import Unavailable, download
 from harness.data.progress import download_bars, download_lines
 from harness.data.registry import RemoteFile
 
@@ -110,7 +110,7 @@ def test_range_not_satisfiable_starts_again(site: Site, tmp_path: Path) -> None:
 def test_a_server_error_is_tried_again_then_the_next_mirror_serves(site: Site, tmp_path: Path) -> None:
     bad = site.serve("/bad", BODY, statuses=[500] * 99)
     assert fetch_to(tmp_path / "f", bad, site.serve("/good", BODY)) == BODY
-    assert [path for path, _ in site.requests] == ["/bad"] * fetch.ATTEMPTS_PER_MIRROR + ["/good"]
+    assert [path for path, _ in site.requests] == ["/bad"] * http.ATTEMPTS_PER_MIRROR + ["/good"]
 
 
 def test_one_server_error_is_overcome_on_the_same_mirror(site: Site, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_wrong_checksum_leaves_nothing_behind(site: Site, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("sends_length", [True, False])
 def test_a_body_that_always_ends_early_is_given_up(site: Site, tmp_path: Path, sends_length: bool) -> None:
-    cuts = [100] * fetch.ATTEMPTS_PER_MIRROR
+    cuts = [100] * http.ATTEMPTS_PER_MIRROR
     url = site.serve("/a", BODY, cut_after=cuts, honours_range=False, sends_length=sends_length)
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1"):
         fetch_to(tmp_path / "f", url)
@@ -161,8 +161,8 @@ def test_nobody_listens(tmp_path: Path, site: Site) -> None:
 
 
 def test_a_silent_server_times_out(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "READ_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(fetch, "ATTEMPTS_PER_MIRROR", 2)
+    monkeypatch.setattr(http, "READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(http, "ATTEMPTS_PER_MIRROR", 2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

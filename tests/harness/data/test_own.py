@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from harness import data
+from harness.core.errors import DataError
 from harness.data import preparation
-from harness.errors import DataError
 
 BODY = bytes(range(7)) * 40
 
@@ -110,12 +110,12 @@ def test_a_registered_name_is_not_lent_to_a_file(tmp_path: Path) -> None:
 def test_a_file_edited_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.txt"
     path.write_bytes(BODY)
-    encode = preparation.own.encode
+    encode = preparation.own_text.encode
 
     def edit_then_encode(*arguments: Any) -> Any:
         path.write_bytes(BODY + b"more")
         return encode(*arguments)
 
-    monkeypatch.setattr(preparation.own, "encode", edit_then_encode)
+    monkeypatch.setattr(preparation.own_text, "encode", edit_then_encode)
     assert "changed while it was read" in message(lambda: data.prepare(own(path), cache=tmp_path / "c"))
     assert not list((tmp_path / "c" / "prepared").iterdir())

@@ -16,9 +16,10 @@ import pytest
 
 import harness
 from harness import data
-from harness.data import obtain, preparation
+from harness.core.errors import DataError
+from harness.data import preparation
+from harness.data.download import obtain
 from harness.data.registry import Dataset, RemoteFile
-from harness.errors import DataError
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -105,7 +106,7 @@ def test_offline_says_what_to_bring_and_where(
 def test_unreachable_says_why_and_what_to_bring(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     from dataclasses import replace
 
-    from harness.data import hutter
+    from harness.data.sources import hutter
 
     source = hutter.ENWIK8.sources[0]
     assert source.archive is not None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import data
-from harness.data.ptb import PTB_CHAR, encode_chars
+from harness.data.sources.ptb import PTB_CHAR, encode_chars
 
 
 def slow_tokens(text: str) -> list[str]:

@@ -13,11 +13,13 @@ import torch
 from click.testing import CliRunner
 
 import models
-from harness import checkpoint, data, kept
-from harness.cli import main
-from harness.data import words
+from harness import data
+from harness.checkpoints import format
+from harness.checkpoints import model as kept
+from harness.commands.main import main
+from harness.core.errors import DataError
 from harness.data.registry import Dataset, SourceFile
-from harness.errors import DataError
+from harness.data.text import words
 
 BODIES = {"train": b" = a = \n \n the b <unk> \n", "valid": b" the a \n", "test": b" b \n \n the <unk> b \n"}
 BLOCK = {"builder": "qrnn", "layers": 1, "hidden": 4, "embedding": 4}
@@ -58,7 +60,7 @@ def scored(folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch, split: str
 def kept_model(folder: Path, vocabulary: list[str]) -> Path:
     torch.manual_seed(1)
     model = models.build("qrnn", kept.model_config(BLOCK), vocab_size=len(vocabulary))
-    checkpoint.save(folder, {"model": model.state_dict()}, {"model": BLOCK, "vocabulary": vocabulary, "unit": "word"})
+    format.save(folder, {"model": model.state_dict()}, {"model": BLOCK, "vocabulary": vocabulary, "unit": "word"})
     return folder
 
 

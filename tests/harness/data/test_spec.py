@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from harness.core.errors import HarnessError
 from harness.data import MarkovSource, OwnText, Registered, facts, identify, parse
 from harness.data.config import SAFE_NAME
-from harness.errors import HarnessError
-from harness.published import TITLES
+from harness.results.published import TITLES
 
 
 @pytest.mark.parametrize(

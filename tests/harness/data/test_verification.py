@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness import data
+from harness.core.errors import DataError
 from harness.data.registry import Dataset, RemoteFile
-from harness.errors import DataError
 
 BODY = bytes(range(7)) * 40
 Register = Callable[[Dataset], Dataset]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from harness import data
-from harness.data import words
+from harness.core.errors import DataError
 from harness.data.registry import SPLITS, Dataset, RemoteFile, SourceFile
-from harness.errors import DataError
+from harness.data.text import words
 
 
 def official(text: bytes) -> list[str]:

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness import data
-from harness.data import words
+from harness.core.errors import DataError
 from harness.data.registry import SPLITS, Encoding
-from harness.errors import DataError
+from harness.data.text import words
 
 # Everything str.split cuts at, what ends a line and what only looks like it, and a few letters of 1 to 4 bytes.
 ODD = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2009\u200a\u2028\u2029\u202f\u205f\u3000\u200b\ufeff\x00"

@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from record_factory import failed, label, record, spec
 
-from harness import published, report
-from harness.costs import SUMMARY_KEYS
-from harness.errors import HarnessError
+from harness import report
+from harness.core.errors import HarnessError
+from harness.monitoring.costs.summary import SUMMARY_KEYS
 from harness.report.choice import EVERY, keys, named, split, usual
 from harness.report.columns import COLUMNS, three_digits
 from harness.report.costs import KEYS
 from harness.report.leaderboard import leaderboard
 from harness.report.row import JSON_KEYS
 from harness.report.table import Table, build
+from harness.results import published
 
 PUBLISHED = published.load(published.find())
 CPU = {"cpu_percent": 97.4, "peak_rss_bytes": 4.61e8}

@@ -7,9 +7,9 @@ from typing import Any
 
 from record_factory import record, spec, timed
 
-from harness import published
 from harness.report.kernels import kernel_table, leaderboard_section, training_table
 from harness.report.leaderboard import leaderboard
+from harness.results import published
 
 
 def body(text: str) -> list[list[str]]:

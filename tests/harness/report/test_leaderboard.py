@@ -9,9 +9,9 @@ from typing import Any
 
 from record_factory import failed, label, record, spec
 
-from harness import published
+from harness.core.specs import Entry, Suite
 from harness.report.leaderboard import leaderboard
-from harness.types import Entry, Suite
+from harness.results import published
 
 PUBLISHED = published.load(published.find())
 

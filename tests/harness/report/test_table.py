@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_factory import failed, label, num_calls, record, score, spec
 
-from harness import metrics, published, report
+from harness import report
+from harness.core import metrics
 from harness.data import KINDS
 from harness.report.columns import (
     device_text,
@@ -28,6 +29,7 @@ from harness.report.columns import (
 )
 from harness.report.row import Row
 from harness.report.table import Table, build
+from harness.results import published
 
 PUBLISHED = published.load(published.find())
 
@@ -338,7 +340,9 @@ def test_texts_of_cells() -> None:
 
 def test_a_table_needs_neither_torch_nor_pandas() -> None:
     code = (
-        "import sys; from harness import check, published, report; from harness.report.table import build\n"
+        "import sys; from harness import report; from harness.regression import check\n"
+        "from harness.results import published\n"
+        "from harness.report.table import build\n"
         "from harness.report.leaderboard import leaderboard\n"
         "report.write(build([], published.load(published.find()), every_published=True), 'github')\n"
         "heavy = {'torch', 'pandas'} & set(sys.modules); sys.exit(f'{heavy} came along' if heavy else 0)"

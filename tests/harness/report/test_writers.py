@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_factory import failed, label, record, score, spec
 
-from harness import published, report
-from harness.report import github, latex
+from harness import report
+from harness.report.formats import github, latex
 from harness.report.measured import recipe_id
 from harness.report.table import Table, build
-from harness.types import RunRecord
+from harness.results import published
+from harness.results.record import RunRecord
 
 NASTY = r"a|b \ {x}_y & 50% $z ~ ^ # <i> `c` *d* [e](f) -- ''"
 

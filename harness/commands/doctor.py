@@ -1,0 +1,190 @@
+"""What this machine can do, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from harness import data
+from harness.system import hardware, source
+
+GET_TORCH = "pip install 'torch>=2.11,<2.14'"
+GET_SENSOR = {
+    "nvml": "NVIDIA's driver brings libnvidia-ml.so.1; without a GPU its columns are null",
+    "gpm": "NVIDIA GPUs from Hopper on have it, with a driver from 525 on; elsewhere its columns are null",
+    "rapl": "where /sys/class/powercap/*/energy_uj exists, root can let it be read; elsewhere package energy is null",
+}
+WITHOUT_SENSOR = "its columns are null, with this reason"
+COMPILERS = ("cc", "gcc", "clang")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report. hint says how to get what is missing; None where nothing is."""
+
+    name: str
+    status: Literal["ok", "missing", "error"]
+    detail: str
+    hint: str | None = None
+
+
+def examine(roots: Sequence[Path]) -> list[Check]:
+    """Every check, in the order a person would ask."""
+    asked: dict[str, Callable[[], Check | list[Check]]] = {
+        "harness": _code,
+        "python": _python,
+        "torch": _torch,
+        "cpu": _threads,
+        "cuda": _gpu,
+        "sensors": _sensors,
+        "compiler": _compiler,
+        "native kernel": _native,
+        "triton": _triton,
+        "memory": _memory,
+        "cache": _cache,
+        "data": lambda: _data(roots),
+    }
+    return [check for name, question in asked.items() for check in _answered(name, question)]
+
+
+def _answered(name: str, question: Callable[[], Check | list[Check]]) -> list[Check]:
+    """What the question gives; where the answer fails, that is the finding, and the others are still asked."""
+    try:
+        answer = question()
+    except Exception as error:  # an installation broken in any way is what this command is asked about
+        said = " ".join(str(error).split()) or "without a word"
+        return [Check(name, "error", f"cannot be found out: {type(error).__name__}: {said}")]
+    return answer if isinstance(answer, list) else [answer]
+
+
+def to_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    return [asdict(check) for check in checks]
+
+
+def render(checks: Sequence[Check]) -> str:
+    width = max(len(check.name) for check in checks)
+    lines = []
+    for check in checks:
+        lines.append(f"{check.status:<8} {check.name:<{width}}  {check.detail}")
+        if check.hint:
+            lines.append(f"{'':<8} {'':<{width}}  -> {check.hint}")
+    return "\n".join(lines)
+
+
+def _code() -> Check:
+    return Check("harness", "ok", f"{source.describe(source.installed())} in {source.ROOT}")
+
+
+def _python() -> Check:
+    import platform
+
+    return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def _torch() -> Check:
+    try:
+        import torch
+    except Exception as error:  # a broken library raises OSError, RuntimeError and more
+        return Check("torch", "error", f"cannot be imported: {' '.join(str(error).split())}", GET_TORCH)
+    found = [f"{torch.__version__}, {torch.get_num_threads()} threads"]
+    if torch.backends.mkldnn.is_available():
+        found.append("oneDNN")
+    return Check("torch", "ok", ", ".join(found))
+
+
+def _threads() -> Check:
+    return Check("cpu", "ok", f"{hardware.cpu_name()}, {hardware.usable_cores()} usable cores")
+
+
+def _gpu() -> list[Check]:
+    try:
+        import torch
+    except Exception:  # `torch` above says what is wrong with it
+        return [Check("cuda", "missing", "torch cannot be imported", GET_TORCH)]
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_properties(index).name for index in range(torch.cuda.device_count())]
+        return [Check("cuda", "ok", f"{', '.join(names)} (CUDA {torch.version.cuda})")]
+    if torch.version.cuda is None:
+        return [Check("cuda", "missing", "torch is a CPU build", "install a CUDA build of torch to train on a GPU")]
+    return [Check("cuda", "missing", "torch has CUDA, but no device answers", "check the driver with nvidia-smi")]
+
+
+def _sensors() -> list[Check]:
+    """Each sensor of the hardware, asked in a process of its own: a driver that hangs does not hang the report."""
+    from harness.monitoring import sensors
+
+    try:
+        uuid = hardware.gpu_uuid("cuda:0")
+    except Exception:  # `torch` says what is wrong with it; the sensors need it only to tell several GPUs apart
+        uuid = None
+    checks = []
+    for name, found in sensors.probe(uuid).items():
+        available = found["status"] == "available"
+        told = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in found["details"].items() if value)
+        detail = told or "answers" if available else found["reason"]
+        hint = None if available else GET_SENSOR.get(name, WITHOUT_SENSOR)
+        checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail, hint))
+    return checks
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key} ({reason})" for key, reason in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _compiler() -> Check:
+    for name in COMPILERS:
+        path = shutil.which(name)
+        if path is not None:
+            return Check("compiler", "ok", path)
+    return Check("compiler", "missing", "no cc, gcc or clang on PATH", "install gcc or clang for compiled kernels")
+
+
+def _native() -> Check:
+    """Whether the compiled library can be used; without it training runs, slower, on plain torch."""
+    from kernels.compiled import library
+
+    reason = library.unavailable("cpu")
+    if reason is not None:
+        what, _, how = reason.rpartition(": ")
+        return Check("native kernel", "missing", f"backends named native: {what}", how)
+    return Check("native kernel", "ok", f"backends named native: {library.describe()}")
+
+
+def _triton() -> Check:
+    """Whether the CUDA kernels can be used; a CPU needs them only for their tests."""
+    from kernels.fo_pool import triton as backend
+
+    if find_spec("triton") is None:
+        return Check("triton", "missing", "not installed", "pip install triton to run the CUDA kernels")
+    found = version("triton")
+    reason = backend.unavailable("cuda")
+    if reason is not None:
+        return Check("triton", "missing", f"{found}, but its kernels cannot run: {reason}", "they need an NVIDIA GPU")
+    return Check("triton", "ok", f"{found}, for backends named triton")
+
+
+def _memory() -> Check:
+    return Check("memory", "ok", f"{hardware.memory_bytes() / 2**30:.1f} GiB")
+
+
+def _cache() -> Check:
+    folder = data.cache_folder()
+    parent = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    free = shutil.disk_usage(parent).free / 2**30
+    return Check("cache", "ok", f"{folder} ({free:.1f} GiB free)")
+
+
+def _data(roots: Sequence[Path]) -> list[Check]:
+    checks = []
+    for row in data.list_rows(roots):
+        missing = row["where"] == "missing" or row["where"] == "download"
+        hint = f"harness data prepare {row['name']}, or harness data import {row['name']} PATH" if missing else None
+        checks.append(Check(f"data {row['name']}", "missing" if missing else "ok", str(row["where"]), hint))
+    return checks

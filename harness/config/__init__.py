@@ -1,0 +1,1 @@
+"""The frozen blocks of a suite."""

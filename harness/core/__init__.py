@@ -1,0 +1,1 @@
+"""Types, errors and metrics that every package shares."""

@@ -1,0 +1,77 @@
+"""The first 10^8 bytes of Wikipedia: enwik8, the Hutter Prize's data, and its cleaned form text8 (Mahoney)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.data.registry import Dataset, Encoding, RemoteFile, SourceFile
+
+SPLIT_BYTES = {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000}
+
+
+def _encode_bytes(files: Mapping[str, Path]) -> Encoding:
+    from harness.data.text import characters
+
+    return characters.encode_bytes(characters.cut_bytes(files["enwik8"], SPLIT_BYTES), name=characters.byte_number)
+
+
+def _encode_letters(files: Mapping[str, Path]) -> Encoding:
+    from harness.data.text import characters
+
+    return characters.encode_bytes(characters.cut_bytes(files["text8"], SPLIT_BYTES), name=chr)
+
+
+ENWIK8 = Dataset(
+    name="enwik8",
+    title="enwik8",
+    unit="byte",
+    event_space="one token per byte; newlines and markup kept; nothing added at a line's end",
+    vocab_size=205,
+    num_tokens=SPLIT_BYTES,
+    sources=(
+        SourceFile(
+            filename="enwik8",
+            size=100_000_000,
+            sha256="2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8",
+            member="enwik8",
+            archive=RemoteFile(
+                filename="enwik8.zip",
+                size=36_445_475,
+                sha256="547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
+                urls=(
+                    "https://mattmahoney.net/dc/enwik8.zip",
+                    "http://mattmahoney.net/dc/enwik8.zip",
+                    "https://data.deepai.org/enwik8.zip",
+                ),
+            ),
+        ),
+    ),
+    encode=_encode_bytes,
+    alias_titles={"hutter-prize": "Hutter Prize"},
+)
+
+TEXT8 = Dataset(
+    name="text8",
+    title="text8",
+    unit="char",
+    event_space="one token per character: a to z and the space; there are no lines",
+    vocab_size=27,
+    num_tokens=SPLIT_BYTES,
+    sources=(
+        SourceFile(
+            filename="text8",
+            size=100_000_000,
+            # Mahoney's page gives this one; the archive's sha256 is checked before it is opened.
+            md5="3bea1919949baf155f99411df5fada7e",
+            member="text8",
+            archive=RemoteFile(
+                filename="text8.zip",
+                size=31_344_016,
+                sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
+                urls=("https://mattmahoney.net/dc/text8.zip", "http://mattmahoney.net/dc/text8.zip"),
+            ),
+        ),
+    ),
+    encode=_encode_letters,
+)

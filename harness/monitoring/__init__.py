@@ -1,0 +1,1 @@
+"""Sensors, their sampler, and the costs of a run."""

@@ -1,0 +1,1 @@
+"""The sampler process and its trace."""

@@ -1,0 +1,282 @@
+"""The gate of continuous integration: every row of a baseline against the records, each within its tolerance.
+
+Exit codes: 0 every row holds. 1 a regression, which is said even where other rows cannot be compared. 2 a baseline
+or record that cannot be read, found before anything is compared. 3 a row that cannot be compared: no baseline, no
+run, other data, recipe or protocol, or a record made by other code than is installed. Better is no error, but for a
+score that is better than the data allows, and for rows that are held from both sides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import NotComparableError, StoreError
+from harness.regression import baseline, verdict
+from harness.regression.baseline import SPEED_METRIC, BaselineRow, Identity, Measured
+from harness.regression.verdict import Verdict
+from harness.report.row import decimals_of, higher_is_better
+from harness.results.store import Store
+from harness.system.source import describe
+
+ABSOLUTE_TOLERANCE = {"bpc": 0.01}
+RELATIVE_TOLERANCE = {"perplexity": 0.005, SPEED_METRIC: 0.5}
+OTHER_RELATIVE_TOLERANCE = 0.01
+UNTRAINED_TOLERANCE = 1e-5
+"""Absolute. A score of what was never trained is the same every time, up to the rounding of its sums."""
+
+BEYOND_LIMIT = "better than the data allows by more than chance; look for targets that leak into the input"
+
+ROUNDING = 1e-12
+"""A move of exactly the tolerance is within it, whatever the last bit of a subtraction says."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckRow:
+    """One row of the baseline, or a new one, and what became of it.
+
+    variant: which of several runs of one setting it was held to, by device, dtype, kernel and switches.
+    """
+
+    identity: Identity
+    verdict: Verdict
+    reason: str = ""
+    expected: float | None = None
+    found: float | None = None
+    tolerance: float | None = None
+    run_id: str | None = None
+    variant: tuple[str, ...] = ()
+
+    @property
+    def moved(self) -> float | None:
+        return None if self.expected is None or self.found is None else self.found - self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    rows: tuple[CheckRow, ...]
+
+    @property
+    def exit_code(self) -> int:
+        return verdict.exit_code(row.verdict for row in self.rows)
+
+    def render(self) -> str:
+        """A table of every row with what moved, and one line that sums it up."""
+        from harness.report.formats.github import grid
+
+        headings = ("Suite", "Profile", "Entry", "Seed", "Split", "Metric")
+        more = ("Kind", "Baseline", "Now", "Moved", "Tolerance", "Verdict", "Why")
+        aligns = ("left",) * 3 + ("right", "left", "left", "left") + ("right",) * 4 + ("left",) * 2
+        total = verdict.total(row.verdict for row in self.rows)
+        return f"{grid([_cells(row) for row in self.rows], headings + more, aligns)}\n{total}"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReport:
+    """What `update` wrote, and the rows it left as they were because there was no value to take."""
+
+    num_rows: int
+    kept: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*(f"kept as it was: {line}" for line in self.kept), f"{self.num_rows} rows in the baseline"])
+
+
+def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> CheckReport:
+    """Hold the records under `results` to the baseline. code is what `harness.system.source.installed` says.
+
+    Raises StoreError for a record or baseline that cannot be read, NotComparableError for a missing or empty one.
+    """
+    measured = _measured(results)
+    expected = baseline.read(baseline_path)
+    by_identity: dict[Identity, list[Measured]] = {}
+    for row in measured:
+        by_identity.setdefault(row.identity, []).append(row)
+    rows = [found for row in expected for found in _judge(row, by_identity.pop(row.identity, []), code)]
+    new = [
+        _impossible(row, code)
+        or CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
+        for identity in sorted(by_identity)
+        for row in by_identity[identity]
+        if row.identity[-1] != "speed"
+    ]
+    return CheckReport((*rows, *new))
+
+
+def update(results: Path, baseline_path: Path, *, speed: bool = False) -> UpdateReport:
+    """Make the baseline what the records say now; tolerances that stand in it are kept.
+
+    Where several records serve one row, the last started is taken. Rows without a finite value now, or with one that
+    is better than the data allows, stay as they were, and so do rows of speed unless `speed` asks for them. Scores
+    of what was never trained are held from both sides. Raises StoreError, the old file then standing.
+    """
+    measured = _measured(results)
+    try:
+        old = {row.identity: row for row in baseline.read(baseline_path)}
+    except NotComparableError:
+        old = {}
+    latest: dict[Identity, Measured] = {}
+    for row in measured:
+        if row.identity[-1] != "speed" or speed:
+            latest[row.identity] = row
+    rows, kept = dict(old), []
+    for identity, row in latest.items():
+        if row.value is None:
+            kept.append(f"{_name(identity)}: {row.error}")
+        elif row.beyond_limit:
+            kept.append(f"{_name(identity)}: {row.value:.6g} is {BEYOND_LIMIT}")
+        else:
+            rows[identity] = _baseline_row(row, row.value, old.get(identity))
+    known = {row.identity for row in measured}
+    kept += [f"{_name(identity)}: no run among these records" for identity in old if identity not in known]
+    if not rows:
+        raise StoreError(f"{results}: holds no finished run to make a baseline of; run a suite first")
+    baseline.write(baseline_path, rows.values())
+    return UpdateReport(len(rows), tuple(sorted(kept)))
+
+
+def _measured(results: Path) -> list[Measured]:
+    store = Store(results)
+    records = store.records()
+    if store.problems:
+        more = f" (and {len(store.problems) - 1} more)" if len(store.problems) > 1 else ""
+        raise StoreError(store.problems[0] + more)
+    return baseline.measure(records)
+
+
+def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, Any]) -> list[CheckRow]:
+    """One row for each newest record of the installed code, or a single row that says why there is none.
+
+    An older one never answers for it: a row that passed before the suite was changed says nothing of the suite.
+    """
+    row = CheckRow(expected.identity, "not comparable", expected=expected.value, tolerance=expected.tolerance)
+    if not found:
+        return [replace(row, reason="no run among these records")]
+    current = [other for other in found if other.code == code]
+    if not current:
+        made_by = describe({key: str(value) for key, value in found[-1].code.items()})
+        return [replace(row, reason=f"made by code {made_by}, not the installed one; run it with --again")]
+    newest = _newest(current)
+    several = len({other.variant for other in newest}) > 1
+    return [
+        _held(replace(row, run_id=other.run_id, variant=other.variant if several else ()), expected, other)
+        for other in newest
+    ]
+
+
+def _newest(found: Sequence[Measured]) -> list[Measured]:
+    """The last started of each variant; runs started within one second are all the last."""
+    last: dict[tuple[str, ...], str] = {}
+    for row in found:
+        last[row.variant] = max(row.started_at, last.get(row.variant, ""))
+    return [row for row in found if row.started_at == last[row.variant]]
+
+
+def _held(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
+    if found.beyond_limit:
+        return replace(row, verdict="regression", reason=BEYOND_LIMIT, found=found.value)
+    difference = _difference(expected, found)
+    if difference is not None:
+        return replace(row, reason=difference)
+    return _compare(replace(row, found=found.value), expected, found)
+
+
+def _impossible(found: Measured, code: Mapping[str, Any]) -> CheckRow | None:
+    """A row outside of the baseline that fails all the same."""
+    if not found.beyond_limit or found.code != code:
+        return None
+    return CheckRow(found.identity, "regression", BEYOND_LIMIT, found=found.value, run_id=found.run_id)
+
+
+def _difference(expected: BaselineRow, found: Measured) -> str | None:
+    """What keeps two values from being compared, or None; a failed run has no protocol to differ in."""
+    if expected.protocol is not None and found.protocol is not None:
+        for key, value in expected.protocol.items():
+            if found.protocol[key] != value:
+                return f"another protocol: {key} is {found.protocol[key]!r}, was {value!r}"
+        for key in ("num_targets", "num_units"):
+            if getattr(expected, key) != getattr(found, key):
+                return f"another text: {key} is {getattr(found, key)}, was {getattr(expected, key)}"
+    if expected.quality_identity != found.quality_identity:
+        return "another model, recipe, data or evaluation than the baseline's"
+    return None
+
+
+def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
+    if expected.kind == "speed" and expected.machine != found.machine:
+        return replace(row, verdict="skipped", reason=f"other hardware: {found.machine}, was {expected.machine}")
+    if found.value is None:
+        return replace(row, verdict="regression", reason=found.error or "no value")
+    worse = found.value - expected.value
+    if expected.kind == "speed" or higher_is_better(expected.metric):
+        worse = -worse
+    both_sides = expected.kind == "limit" or expected.two_sided
+    if both_sides:
+        worse = abs(worse)
+    allowed = expected.tolerance + ROUNDING * max(1.0, abs(expected.value))
+    if worse > allowed:
+        moved = "moved" if both_sides else "worse"
+        return replace(row, verdict="regression", reason=f"{moved} by more than the tolerance")
+    if -worse > allowed:
+        return replace(row, verdict="improved", reason="better by more than the tolerance; --update keeps it")
+    return replace(row, verdict="pass")
+
+
+def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> BaselineRow:
+    suite, profile, entry, seed, split, metric, kind = row.identity
+    tolerance = UNTRAINED_TOLERANCE if row.untrained else default_tolerance(metric, value)
+    # A tolerance from before a row was held from both sides was made for something that learns.
+    if old is not None and (old.two_sided or not row.untrained):
+        tolerance = old.tolerance
+    return BaselineRow(
+        suite=suite,
+        entry=entry,
+        profile=profile,
+        seed=seed,
+        split=split,
+        metric=metric,
+        kind=next(known for known in baseline.KINDS if known == kind),
+        value=value,
+        tolerance=tolerance,
+        quality_identity=row.quality_identity,
+        protocol=row.protocol,
+        num_targets=row.num_targets,
+        num_units=row.num_units,
+        machine=row.machine,
+        two_sided=row.untrained or (old is not None and old.two_sided),
+    )
+
+
+def default_tolerance(metric: str, value: float) -> float:
+    """Absolute tolerance of a new row, in the metric's unit."""
+    if metric in ABSOLUTE_TOLERANCE:
+        return ABSOLUTE_TOLERANCE[metric]
+    return abs(value) * RELATIVE_TOLERANCE.get(metric, OTHER_RELATIVE_TOLERANCE)
+
+
+def _name(identity: Identity) -> str:
+    return " ".join(str(part) for part in identity)
+
+
+def _cells(row: CheckRow) -> list[str]:
+    kind, metric = row.identity[-1], row.identity[-2]
+    decimals = 0 if kind == "speed" else decimals_of(metric) + 1
+    if kind != "speed" and row.tolerance:
+        decimals = max(decimals, math.ceil(-math.log10(row.tolerance)) + 1)
+
+    def number(value: float | None, sign: str = "") -> str:
+        return "—" if value is None else f"{value:{sign}.{decimals}f}"
+
+    found = number(row.found) if row.found is not None or row.run_id is None else "none"
+    return [
+        *(str(part) for part in row.identity),
+        number(row.expected),
+        found,
+        number(row.moved, "+"),
+        number(row.tolerance),
+        row.verdict,
+        "; ".join(part for part in (row.reason, ", ".join(row.variant)) if part),
+    ]

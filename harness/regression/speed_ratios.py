@@ -1,0 +1,271 @@
+"""The gate on speed: each backend's time over the reference's in the same rounds, against a baseline of ratios.
+
+A ratio inside one round is of one moment of one machine, so it holds still where milliseconds do not. What two equal
+candidates differ by (the reference against itself) says how far a ratio may move; a row fails only where it is too slow
+in two of three measurements, and cannot be compared where the machine is too restless to tell. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import NotComparableError, StoreError
+from harness.regression import verdict
+from harness.regression.verdict import Verdict
+from harness.system.files import write_atomic
+
+SCHEMA = 1
+
+FLOOR = 1.05
+"""A ratio may always grow by this factor, however still the machine was."""
+
+CEILING = 1.25
+"""Where two equal candidates differ by more, a measurement says nothing: under a threshold of 3 a kernel three times
+slower would pass."""
+
+ATTEMPTS, NEEDED = 3, 2
+"""A row fails where it is too slow in this many of so many measurements."""
+
+UNGATED = ("reference", "reference, again", "chain")
+"""What others are compared with."""
+
+TWIN = "reference, again"
+
+Rows = Sequence[Mapping[str, Any]]
+Identity = tuple[str, str, str, str, str]
+"""op, case, dtype, direction, backend"""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """One row of a baseline: the backend's time over the reference's."""
+
+    op: str
+    case: str
+    dtype: str
+    direction: str
+    backend: str
+    ratio: float
+
+    @property
+    def identity(self) -> Identity:
+        return (self.op, self.case, self.dtype, self.direction, self.backend)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Ratios of one machine, named by its fingerprint."""
+
+    fingerprint: str
+    rows: tuple[Expected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of a row. allowed is the largest accepted ratio, found one value per measurement that counts."""
+
+    identity: Identity
+    verdict: Verdict
+    reason: str = ""
+    expected: float | None = None
+    allowed: float | None = None
+    found: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    rows: tuple[Judged, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """As `harness check`: 0 pass, 1 a regression or a wrong kernel, 3 a row that cannot be compared."""
+        return verdict.exit_code(row.verdict for row in self.rows)
+
+    def render(self) -> str:
+        """A table of every row and one line that sums it up."""
+        from harness.report.formats.github import grid
+
+        headings = ("Kernel", "Case", "Dtype", "Direction", "Backend", "Baseline", "Allowed", "Now", "Verdict", "Why")
+        aligns = ("left",) * 5 + ("right",) * 3 + ("left",) * 2
+        body = [[*row.identity, _show(row.expected), _show(row.allowed), _all(row.found), row.verdict, row.reason]
+                for row in self.rows]  # fmt: skip
+        total = verdict.total(row.verdict for row in self.rows)
+        return f"{grid(body, headings, aligns)}\n{total or 'nothing to compare'}"
+
+
+def threshold(twin_ratios: Sequence[float]) -> float:
+    """Factor by which a ratio may exceed its baseline, from the reference timed against itself round by round.
+
+    The larger of FLOOR, the pair's own median difference, and the spread of its middle half.
+    """
+    if len(twin_ratios) < 2:
+        return FLOOR
+    low, middle, high = statistics.quantiles(twin_ratios, n=4, method="inclusive")
+    return max(FLOOR, middle, 1 / middle, high / low)
+
+
+def judge(baseline: Baseline, first: Rows, again: Callable[[str, str], Rows]) -> GateReport:
+    """Hold a session's rows to a baseline of the same machine. again(op, case) measures a case anew.
+
+    Rows of the baseline whose case was not measured at all are left out: they were not asked for.
+    """
+    measured = {(row["op"], row["case"], row["dtype"]) for row in first}
+    runs: dict[tuple[str, str], list[Rows]] = {case: [rows] for case, rows in _by_case(first).items()}
+    expected = [row for row in baseline.rows if row.identity[:3] in measured]
+
+    def measurements(op: str, case: str, number: int) -> list[Rows]:
+        known = runs.setdefault((op, case), [])
+        while len(known) < number:
+            known.append(again(op, case))
+        return known[:number]
+
+    judged = [_judge(row, measurements) for row in expected]
+    known = {row.identity for row in expected}
+    return GateReport((*judged, *_unexpected(first, known)))
+
+
+def skipped(baseline: Baseline, fingerprint: str) -> GateReport:
+    """Every row skipped, since the baseline is of another machine."""
+    reason = f"other hardware: {fingerprint}, was {baseline.fingerprint}"
+    rows = [Judged(row.identity, "skipped", reason, expected=row.ratio) for row in baseline.rows]
+    return GateReport(tuple(rows))
+
+
+def _judge(row: Expected, measurements: Callable[[str, str, int], list[Rows]]) -> Judged:
+    found: list[float] = []
+    restless: list[float] = []
+    too_slow = 0
+    for attempt in range(1, ATTEMPTS + 1):
+        rows = measurements(row.op, row.case, attempt)[-1]
+        mine = _find(rows, row.identity)
+        if mine is None or mine["status"] == "unavailable":
+            reason = "no such backend any more" if mine is None else mine["error"]
+            return Judged(row.identity, "not comparable", reason, expected=row.ratio)
+        if mine["status"] != "ok":
+            return Judged(row.identity, "regression", mine["error"], expected=row.ratio)
+        twin = _find(rows, (*row.identity[:4], TWIN))
+        factor = threshold(twin["ratio_samples"] if twin else ())
+        if factor > CEILING:
+            restless.append(factor)
+            continue
+        allowed = row.ratio * factor
+        found.append(mine["ratio_to_reference"])
+        too_slow += found[-1] > allowed
+        if too_slow == NEEDED:
+            reason = f"slower by {found[-1] / row.ratio:.2f} than the baseline, {NEEDED} times of {len(found)}"
+            return Judged(row.identity, "regression", reason, row.ratio, allowed, tuple(found))
+        if len(found) - too_slow > ATTEMPTS - NEEDED or not too_slow:
+            break
+    else:
+        reason = f"too restless: equal candidates differed by {max(restless):.2f}, {CEILING} tell something"
+        return Judged(row.identity, "not comparable", reason, expected=row.ratio, found=tuple(found))
+    if found[0] * factor < row.ratio:
+        reason = "faster than the baseline; --update keeps it"
+        return Judged(row.identity, "improved", reason, row.ratio, allowed, tuple(found))
+    reason = f"too slow once in {len(found)}" if too_slow else ""
+    return Judged(row.identity, "pass", reason, row.ratio, allowed, tuple(found))
+
+
+def _unexpected(rows: Rows, known: set[Identity]) -> list[Judged]:
+    """Backends the baseline does not have; one that gives wrong results is a regression all the same."""
+    judged = []
+    for row in rows:
+        identity = _identity(row)
+        if identity in known or row["backend"] in UNGATED or row["status"] == "unavailable":
+            continue
+        if row["status"] == "ok":
+            judged.append(Judged(identity, "new", "not in the baseline", found=(row["ratio_to_reference"],)))
+        else:
+            judged.append(Judged(identity, "regression", row["error"]))
+    return judged
+
+
+def make(fingerprint: str, rows: Rows) -> Baseline:
+    """The baseline these rows make. Raises NotComparableError where none of them was measured."""
+    kept = [
+        Expected(*_identity(row), ratio=row["ratio_to_reference"])
+        for row in rows
+        if row["status"] == "ok" and row["backend"] not in UNGATED
+    ]
+    if not kept:
+        raise NotComparableError("no backend was measured, so there is nothing to make a baseline of")
+    return Baseline(fingerprint, tuple(sorted(kept, key=lambda row: row.identity)))
+
+
+def merge(old: Baseline | None, new: Baseline) -> Baseline:
+    """New rows in place of old ones; those of other cases stay, as long as they are of the same machine."""
+    if old is None or old.fingerprint != new.fingerprint:
+        return new
+    rows = {row.identity: row for row in (*old.rows, *new.rows)}
+    return Baseline(new.fingerprint, tuple(rows[identity] for identity in sorted(rows)))
+
+
+def read(path: Path) -> Baseline:
+    """Raises NotComparableError where there is no baseline, StoreError where it cannot be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotComparableError(f"{path}: there is no baseline; make one with --update") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: is not a baseline of kernels: {error}") from error
+    try:
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema is {content['schema']!r}, this harness reads {SCHEMA}")
+        rows = tuple(_expected(row) for row in content["rows"])
+        fingerprint = content["fingerprint"]
+        if not isinstance(fingerprint, str):
+            raise TypeError("fingerprint must be text")
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise StoreError(f"{path}: is not a baseline of kernels: {reason}") from error
+    if not rows:
+        raise NotComparableError(f"{path}: the baseline has no rows; fill it with --update")
+    return Baseline(fingerprint, rows)
+
+
+def write(path: Path, baseline: Baseline) -> None:
+    """Replace the file in one step. Raises StoreError."""
+    body = {"schema": SCHEMA, "fingerprint": baseline.fingerprint, "rows": [asdict(row) for row in baseline.rows]}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def _expected(value: Mapping[str, Any]) -> Expected:
+    row = Expected(**value)
+    if not all(isinstance(part, str) for part in row.identity):
+        raise TypeError(f"a row's names must be text: {value}")
+    if isinstance(row.ratio, bool) or not isinstance(row.ratio, int | float) or not 0 < row.ratio < math.inf:
+        raise ValueError(f"a ratio must be positive and finite, got {row.ratio!r}")
+    return row
+
+
+def _by_case(rows: Rows) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault((row["op"], row["case"]), []).append(row)
+    return found
+
+
+def _identity(row: Mapping[str, Any]) -> Identity:
+    return (row["op"], row["case"], row["dtype"], row["direction"], row["backend"])
+
+
+def _find(rows: Rows, identity: Identity) -> Mapping[str, Any] | None:
+    return next((row for row in rows if _identity(row) == identity), None)
+
+
+def _show(value: float | None) -> str:
+    return "—" if value is None else f"{value:.3f}"
+
+
+def _all(values: Sequence[float]) -> str:
+    return ", ".join(_show(value) for value in values) or "—"

@@ -1,0 +1,1 @@
+"""The results tree and its records."""

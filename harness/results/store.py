@@ -1,0 +1,284 @@
+"""The results tree: one folder per run, written atomically, found again by content.
+
+RESULTS/runs/<run_id>/record.json    all but the curve and the trace, which it names with their checksums
+                      curve.csv      the learning curve
+                      trace.csv      what the sensors saw, thinned
+                      labels.json    where the run stands in tables
+                      checkpoints/   the training loop's own
+                      history/       records that a later one replaced, whole, by the time they were started
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.core.errors import BusyError, StoreError
+from harness.core.specs import Label, RunSpec
+from harness.results.record import RECORD_SCHEMA, RunRecord
+from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
+from harness.results.validate import check_label, check_record
+from harness.system.files import write_atomic
+
+RECORD, LABELS = "record.json", "labels.json"
+LABEL_LOCK_S = 10.0
+FIELDS = tuple(field.name for field in dataclasses.fields(RunRecord))
+
+
+class Store:
+    """Records of one results folder.
+
+    `problems` lists what the last call of `records` could not read, and what has kept a later `write` from its label;
+    num_left_out is how many records that call could not read.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """root need not exist yet. Raises StoreError where it is a file."""
+        self.root = Path(root)
+        self.problems: list[str] = []
+        self.num_left_out = 0
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root}: is a file, not a results folder; name a folder")
+
+    def run_folder(self, run_id: str) -> Path:
+        """Folder of a run, which may not exist yet. Raises StoreError for an id that is no folder name."""
+        if not run_id or run_id.startswith(".") or re.search(r'[/\\\x00-\x1f:*?"<>|]', run_id):
+            raise StoreError(f"run id '{run_id}' cannot name a folder; give the dataset a plainer name")
+        return self.root / "runs" / run_id
+
+    def find(self, run_id: str) -> RunRecord | None:
+        """The record of a run, or None. Raises StoreError where there is one that cannot be read."""
+        folder = self.run_folder(run_id)
+        return _read(folder) if (folder / RECORD).exists() else None
+
+    def records(self) -> list[tuple[RunRecord, list[Label]]]:
+        """Every readable record with its labels, by run id. What cannot be read is named in `problems`."""
+        self.problems, self.num_left_out = [], 0
+        found = []
+        runs = self.root / "runs"
+        for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+            if not (folder / RECORD).exists():
+                continue
+            try:
+                record = _read(folder)
+                found.append((record, self._labels(folder) or [record.spec.label]))
+            except StoreError as problem:
+                self.problems.append(str(problem))
+                self.num_left_out += 1
+        return found
+
+    def write(self, record: RunRecord) -> None:
+        """Write a record whole or not at all, and its own label; the one it replaces goes to history.
+
+        Non-finite numbers become null. Raises StoreError for what JSON cannot hold or the disk refuses. Once the
+        record stands nothing is raised: labels that cannot be read are set aside, and `problems` says so.
+        """
+        folder = self.run_folder(record.run_id)
+        body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
+        body["spec"]["checkpoint"] = self._portable(body["spec"]["checkpoint"])
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._keep(folder)
+            # The record first holds its rows itself, then names the files: at no moment is there half of one.
+            write_atomic(folder / RECORD, json_text(body))
+            named = write_apart(body, folder)
+            if named != body:
+                write_atomic(folder / RECORD, json_text(named))
+        try:
+            self.label(record.run_id, record.spec.label)
+        except StoreError as problem:
+            self.problems.append(str(problem))
+
+    def archive(self, run_id: str) -> None:
+        """Move a run's record to its history, so that `find` knows it no more. Without a record, nothing happens."""
+        folder = self.run_folder(run_id)
+        with _disk_errors(folder):
+            self._keep(folder)
+            for name in (RECORD, *FILES.values()):
+                (folder / name).unlink(missing_ok=True)
+
+    def amend(self, run_id: str, **costs: Any) -> None:
+        """Add to the costs of a record what is known only once its worker has ended. Without a record, nothing happens.
+
+        Raises StoreError where the record cannot be read or written.
+        """
+        folder = self.run_folder(run_id)
+        record = self.find(run_id)
+        if record is None:
+            return
+        body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
+        body["costs"] = {**(body["costs"] or {}), **plain(costs, folder / RECORD, "costs")}
+        with _disk_errors(folder):
+            write_atomic(folder / RECORD, json_text(write_apart(body, folder)))
+
+    def label(self, run_id: str, label: Label) -> None:
+        """Give a run a place in a table; one of the same suite, entry and profile is brought up to date.
+
+        Labels that cannot be read are set aside, and `problems` says so. Raises StoreError where they cannot be
+        replaced.
+        """
+        from filelock import FileLock, Timeout
+
+        folder = self.run_folder(run_id)
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                with FileLock(str(folder / "labels.lock"), timeout=LABEL_LOCK_S):
+                    self._set_damaged_labels_aside(folder)
+                    self._add_label(folder, label)
+            except Timeout as error:
+                raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
+
+    @contextmanager
+    def lock(self, run_id: str, *, name: str = "run", wait_s: float = 0.0, doing: str = "running") -> Iterator[None]:
+        """Hold a run for this process. Raises BusyError where another process holds it for longer than `wait_s`.
+
+        name: of the lock; one that waits for a worker is another than the one its parent holds. doing: what the other
+        process is told to be doing.
+        """
+        from filelock import FileLock, Timeout
+
+        folder = self.run_folder(run_id)
+        held = FileLock(str(folder / f"{name}.lock"))
+        with _disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                held.acquire(timeout=wait_s)
+            except Timeout as error:
+                raise BusyError(
+                    f"another process is {doing} {run_id} in {self.root}; wait for it, or name another results folder"
+                ) from error
+        try:
+            yield
+        finally:
+            held.release()
+
+    def _labels(self, folder: Path) -> list[Label]:
+        path = folder / LABELS
+        if not path.exists():
+            return []
+        try:
+            content = _from_json(path)
+            if not isinstance(content, list):
+                raise TypeError("not a list of labels")
+            for value in content:
+                check_label(value)
+            return [Label.from_json(value) for value in content]
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise StoreError(
+                f"{path}: is damaged ({_reason(error)}); delete it to fall back on the record's own"
+            ) from error
+
+    def _set_damaged_labels_aside(self, folder: Path) -> None:
+        try:
+            self._labels(folder)
+        except StoreError as problem:
+            kept = _free(folder, "damaged-labels")
+            (folder / LABELS).replace(kept)
+            said = str(problem).rpartition("; delete")[0]
+            self.problems.append(f"{said}; kept as {kept.name}, and begun anew with the label of this run")
+
+    def _add_label(self, folder: Path, label: Label) -> None:
+        found = {_place(known): known for known in self._labels(folder)}
+        if found.get(_place(label)) != label:
+            found[_place(label)] = label
+            kept = [dataclasses.asdict(found[place]) for place in sorted(found)]
+            write_atomic(folder / LABELS, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+
+    def _portable(self, checkpoint: str | None) -> str | None:
+        """A checkpoint within the results tree by its place there: a record that travels names no machine's folders."""
+        if checkpoint is None:
+            return None
+        path, root = Path(checkpoint).resolve(), self.root.resolve()
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else checkpoint
+
+    def _keep(self, folder: Path) -> None:
+        """Copy the present record, whole, into the history; one that cannot be read is kept as it is."""
+        path = folder / RECORD
+        if not path.exists():
+            return
+        history = folder / "history"
+        history.mkdir(exist_ok=True)
+        try:
+            record = _read(folder)
+        except StoreError:
+            write_atomic(_free(history, "damaged"), path.read_bytes().decode("utf-8", "backslashreplace"))
+            return
+        body = plain({name: getattr(record, name) for name in FIELDS}, path)
+        # A colon, as ISO times have it, cannot stand in a file name everywhere.
+        kept = _free(history, record.started_at.replace(":", "") or "undated")
+        if body["traces"]:
+            # A trace is hundreds of rows, which as JSON would bury the rest.
+            name = f"{kept.stem}-{FILES['traces']}"
+            body["traces"] = write_rows(kept.with_name(name), body["traces"])
+        write_atomic(kept, json_text(body))
+
+
+def _read(folder: Path) -> RunRecord:
+    """The record of a folder, its curve joined. Raises StoreError naming the file and what is wrong with it."""
+    path = folder / RECORD
+    try:
+        value = _from_json(path)
+        _check_schema(value, path)
+        check_label(value["spec"]["label"], "spec.label")
+        for field, name in FILES.items():
+            value[field] = read_apart(value[field], folder, name)
+        record = RunRecord(**{**value, "spec": RunSpec.from_json(value["spec"])})
+        if record.run_id != folder.name:
+            raise ValueError(f"it is the record of {record.run_id}")
+        check_record(record)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
+    return record
+
+
+def _check_schema(value: Any, path: Path) -> None:
+    if not isinstance(value, dict):
+        raise TypeError("not a JSON object")
+    schema = value.get("schema")
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise ValueError(f"schema is {schema!r}")
+    if schema > RECORD_SCHEMA:
+        raise StoreError(
+            f"{path}: has schema {schema}, this harness reads up to {RECORD_SCHEMA}; update the harness to read it"
+        )
+
+
+def _from_json(path: Path) -> Any:
+    """Raises ValueError for NaN and infinity too: `write` puts null in their place."""
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+def _place(label: Label) -> tuple[str, str, str]:
+    return (label.suite, label.entry, label.profile)
+
+
+def _free(folder: Path, stem: str) -> Path:
+    """A name in the folder that nothing has yet."""
+    path, number = folder / f"{stem}.json", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.json", number + 1
+    return path
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"{error.args[0]!r} is missing"
+    return " ".join(str(error).replace("RunRecord.__init__() ", "").split())
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Start a worker per run and gather the records."""

@@ -1,0 +1,1 @@
+"""Search over a suite's keys."""

@@ -1,0 +1,1 @@
+"""The machine, the source and its files."""

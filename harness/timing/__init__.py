@@ -1,0 +1,1 @@
+"""Clocks, ceilings and timed kernels."""

@@ -1,0 +1,94 @@
+"""What the machine itself can do, measured in the same rounds as the kernels: copy, triad and a matrix product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from harness.timing.clocks import Candidate
+
+COPY, TRIAD, GEMM = "copy", "triad", "gemm"
+
+FALLBACK_CACHE_BYTES = 32 << 20
+"""Taken for the last-level cache where the system does not tell."""
+
+MIN_ARRAY_BYTES = {"cpu": 128 << 20, "cuda": 1 << 30}
+GEMM_SIZE = {"cpu": 1024, "cuda": 8192}
+"""Rows and columns: a few milliseconds or tens of them, and large enough to run at full speed."""
+
+_CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_SUFFIXES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def cache_bytes(device: torch.device | str) -> int:
+    """Size of the last cache before memory: L3 of a processor, L2 of a CUDA device."""
+    place = torch.device(device)
+    if place.type == "cuda":
+        return int(torch.cuda.get_device_properties(place).L2_cache_size)
+    return max((_size(path) for path in _CPU_CACHES.glob("index*/size")), default=0) or FALLBACK_CACHE_BYTES
+
+
+def _size(path: Path) -> int:
+    """`32768K` -> 33554432; 0 for what cannot be read."""
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        return int(text[:-1]) * _SUFFIXES[text[-1]] if text[-1:] in _SUFFIXES else int(text)
+    except (OSError, ValueError):
+        return 0
+
+
+class Flusher:
+    """Empties the caches by reading a buffer twice the size of the last one.
+
+    It reads and does not write: lines left modified would be written back during the measurement that follows.
+    """
+
+    def __init__(self, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        self.buffer_N = torch.zeros(2 * cache_bytes(device) // 8, dtype=torch.float64, device=self.device)
+
+    def __call__(self) -> None:
+        self.buffer_N.sum()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+class Ceilings:
+    """Copy and triad over arrays of at least four caches, and a square matrix product, in one dtype.
+
+    Copy counts one read and one write per value, triad (a = b + s c) two reads and one write; a write that first has
+    to fetch its line is not counted, as it is not in a kernel's own bytes. The product multiplies normal numbers, of a
+    generator of its own: over equal ones a GPU draws less power, and clocks higher, than over any data.
+    """
+
+    def __init__(
+        self, device: torch.device | str, dtype: torch.dtype, *, array_bytes: int | None = None, gemm: int | None = None
+    ) -> None:
+        place = torch.device(device)
+        size = array_bytes or max(4 * cache_bytes(place), MIN_ARRAY_BYTES[place.type])
+        number = max(1, size // 4)
+        self.a_N, self.b_N, self.c_N = (torch.ones(number, device=place) for _ in range(3))
+        self.gemm_size = gemm or GEMM_SIZE[place.type]
+        shape, draw = (self.gemm_size, self.gemm_size), torch.Generator(place).manual_seed(0)
+        self.left_NN, self.right_NN = (torch.randn(shape, generator=draw, device=place).to(dtype) for _ in range(2))
+        self.product_NN = torch.empty(shape, dtype=dtype, device=place)
+
+    def candidates(self) -> list[Candidate]:
+        return [
+            Candidate(COPY, {COPY: lambda _: self.a_N.copy_(self.b_N)}),
+            Candidate(TRIAD, {TRIAD: lambda _: self._triad()}),
+            Candidate(GEMM, {GEMM: lambda _: self._gemm()}),
+        ]
+
+    def work(self) -> dict[str, int]:
+        """Bytes moved by copy and triad, floating point operations of the product."""
+        array = self.a_N.numel() * self.a_N.element_size()
+        return {COPY: 2 * array, TRIAD: 3 * array, GEMM: 2 * self.gemm_size**3}
+
+    def _triad(self) -> Tensor:
+        return torch.add(self.b_N, self.c_N, alpha=0.5, out=self.a_N)
+
+    def _gemm(self) -> Tensor:
+        return torch.mm(self.left_NN, self.right_NN, out=self.product_NN)

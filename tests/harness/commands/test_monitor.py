@@ -1,0 +1,175 @@
+"""The real command around real commands: their exit status, their signals, and what they cost."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from waiting import wait_for
+
+from harness.commands import monitor as room
+from harness.commands.monitor import _watched as watched
+from harness.system.source import ROOT
+
+# Works once its watch has read it, however late that was, and leaves its own account of its time.
+BUSY = """
+import os, sys, time
+from pathlib import Path
+until = time.monotonic() + 60
+while not any(len(path.read_bytes().splitlines()) > 1 for path in Path(os.environ["TMPDIR"]).glob("*/trace.csv")):
+    if time.monotonic() > until: sys.exit("nobody watches")
+    time.sleep(0.02)
+kept = bytearray(150_000_000)
+kept[::4096] = b"x" * len(kept[::4096])
+until = time.process_time() + 1.5
+while time.process_time() < until: sum(range(1000))
+print("said by the command")
+Path(os.environ["TMPDIR"], "told").write_text(str(time.process_time()))
+sys.exit(7)
+"""
+
+
+def start(*arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness.commands.main", "monitor", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        **options,
+    )
+
+
+def monitor(*arguments: str, folder: Path | None = None) -> tuple[int, str, str]:
+    """`folder`: where the watch keeps its files meanwhile."""
+    process = start(*arguments, environment={"TMPDIR": str(folder)} if folder else None)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def test_a_command_is_watched_and_its_status_is_ours(tmp_path: Path) -> None:
+    files = tmp_path / "costs.json", tmp_path / "trace.csv"
+    code, out, err = monitor("--interval", "0.1", "--json", str(files[0]), "--trace", str(files[1]), "--",
+                             sys.executable, "-c", BUSY, folder=tmp_path)  # fmt: skip
+    assert (code, out) == (7, "said by the command\n"), err
+    account = json.loads(files[0].read_text())
+    usage = account["rusage"]
+    told = float((tmp_path / "told").read_text())
+    assert told > 1.5
+    assert usage["user_s"] + usage["system_s"] == pytest.approx(told, rel=0.1), "and what its end took"
+    assert account["process"]["cpu_seconds"] == pytest.approx(usage["user_s"] + usage["system_s"], rel=0.2)
+    assert account["process"]["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
+    assert account["process"]["peak_rss_bytes"] > 150_000_000
+    assert account["returncode"] == 7
+    rows = list(csv.DictReader(files[1].read_text().splitlines()))
+    assert {"command"} <= {row["phase"] for row in rows}
+    assert "ended with status 7" in err
+    assert "cpu_percent" in err
+    assert account["unknown"]["gpu_percent"] in err
+
+
+def test_a_command_is_read_at_its_start_and_at_its_end(tmp_path: Path) -> None:
+    """Read once at its start and once at its end: whatever lies between is in the second."""
+    file = tmp_path / "costs.json"
+    _, _, err = monitor("--interval", "60", "--json", str(file), "--", sys.executable, "-c", BUSY, folder=tmp_path)
+    account = json.loads(file.read_text())
+    usage = account["rusage"]
+    # The system counts in hundredths of a second, and user and system time apart.
+    assert account["process"]["cpu_seconds"] == pytest.approx(usage["user_s"] + usage["system_s"], abs=0.05), err
+    assert account["sensors"]["cpu"]["status"] == "available"
+    assert account["phases"]["command"]["quantities"]["rss_bytes"]["mean"] > 0
+
+
+class Ending:
+    """A watch that looks at the process when it is asked to end."""
+
+    def __init__(self, child: subprocess.Popen[bytes]) -> None:
+        self.child = child
+
+    def start(self) -> None: ...
+
+    def phase(self, _name: str) -> nullcontext[None]:
+        return nullcontext()
+
+    def stop(self) -> dict[str, Any]:
+        return {"status": psutil.Process(self.child.pid).status()}
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="without waitid a process is waited for by reaping it")
+def test_the_watch_ends_before_the_command_is_reaped() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    ending: Any = Ending(child)
+    account = watched(child, ending)
+    assert (account["status"], child.returncode, account["rusage"] is None) == (psutil.STATUS_ZOMBIE, 0, False)
+
+
+@pytest.mark.parametrize("interval", ["nan", "inf", "-nan", "0"])
+def test_an_interval_that_is_no_number_of_seconds_is_refused(interval: str) -> None:
+    code, out, err = monitor("--interval", interval, "--", sys.executable, "-c", "print('ran')")
+    assert (code, out, "Traceback" in err) == (2, "", False)
+    assert "--interval" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_the_commands_to_answer(tmp_path: Path, number: signal.Signals) -> None:
+    ready = tmp_path / "ready"
+    answers = f"""
+import pathlib, signal, sys, time
+signal.signal({int(number)}, lambda *_: sys.exit(9))
+pathlib.Path({str(ready)!r}).touch()
+time.sleep(200)
+"""
+    process = start("--", sys.executable, "-c", answers, start_new_session=True)
+    wait_for(ready.exists)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 9, err
+    assert "ended with status 9" in err
+    assert "Traceback" not in err
+
+
+def test_a_signal_that_comes_while_the_command_is_being_started_is_passed_on() -> None:
+    with room._passing_signals() as follow:
+        child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+        signal.raise_signal(signal.SIGTERM)
+        follow(child)
+        child.communicate(timeout=120)
+    assert child.returncode == -signal.SIGTERM
+
+
+def test_a_command_that_a_signal_ends_has_a_shells_status() -> None:
+    code, _, err = monitor("--", sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    assert (code, "was ended by SIGKILL" in err) == (137, True)
+
+
+def test_a_signal_that_python_cannot_name_is_told_by_number() -> None:
+    code, _, err = monitor("--", sys.executable, "-c", "import os; os.kill(os.getpid(), 40)")
+    assert (code, "was ended by signal 40" in err, "Traceback" in err) == (168, True, False)
+
+
+def test_options_of_the_command_are_its_own() -> None:
+    code, out, _ = monitor("--", sys.executable, "-c", "import sys; print(sys.argv[1:])", "--json", "-h", "--", "x")
+    assert (code, out) == (0, "['--json', '-h', '--', 'x']\n")
+
+
+@pytest.mark.parametrize(("command", "status"), [("no-such-command-anywhere", 127), ("/", 126)])
+def test_a_command_that_cannot_be_started_is_one_line(command: str, status: int) -> None:
+    code, out, err = monitor("--", command)
+    assert (code, out, err.count("\n")) == (status, "", 1)
+    assert f"harness: {command}: cannot be started" in err
+
+
+def test_a_file_that_cannot_be_written_is_one_line_after_the_account(tmp_path: Path) -> None:
+    code, _, err = monitor("--json", str(tmp_path / "none" / "x.json"), "--", sys.executable, "-c", "pass")
+    assert code == 2
+    assert "cannot be written" in err.splitlines()[-1]

@@ -1,0 +1,245 @@
+"""A whole watch beside a scripted driver: the record of a run on a GPU, and of one whose driver fails.
+
+Samplers and driver are processes of their own; the driver's time is the test's, so that what fails does so once every
+sampler has read what it is to have read before, however late it was.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import readings, wait_for
+
+from harness.monitoring import sensors
+from harness.monitoring.sampler import trace
+from harness.monitoring.sampler.watch import Watch
+from harness.monitoring.sensors.quantities import QUANTITIES
+
+GPU, OTHER = "GPU-0b1c2d3e-0000-1111-2222-333344445555", "GPU-f0e0d0c0-9999-8888-7777-666655554444"
+READINGS = """curve power 0:200
+curve gpu 0:97
+curve memory 0:35
+curve sm 0:60
+curve occupancy 0:25
+curve tensor 0:10
+curve dram 0:45
+"""
+
+
+HANGS_FROM_S, LOST_FROM_S = 1.2, 2.0
+HEALTHY_GPM = ("two", "call hangs")
+LOST_CALLS = ("nvmlDeviceGetPowerUsage", "nvmlDeviceGetTotalEnergyConsumption", "nvmlGpmSampleGet")
+SCRIPTS = {
+    "two": (
+        f"gpu {OTHER}\ncurve power 0:50\nprocess 999999 700\n"
+        f"gpu {GPU}\n{READINGS}process {os.getpid()} 1000\nprocess 999999 5000\n"
+    ),
+    "call hangs": f"gpu {GPU}\n{READINGS}hang nvmlDeviceGetUtilizationRates {HANGS_FROM_S}\n",
+    "init hangs": f"hang nvmlInitWithFlags\ngpu {GPU}\n",
+    "lost": f"gpu {GPU}\n{READINGS}" + "".join(f"fail {call} 15 {LOST_FROM_S}\n" for call in LOST_CALLS),
+}
+WATTS = 200.0
+Script = Callable[[str], int]
+Environment = Callable[..., dict[str, str]]
+
+
+class DriverTime:
+    """The time of scripts that begin with `clock PATH`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set(0.0)
+
+    def set(self, now_s: float) -> None:
+        self.now_s = now_s
+        partial = self.path.with_suffix(".partial")
+        partial.write_text(repr(now_s))
+        partial.replace(self.path)
+
+    def pass_until(self, condition: Callable[[], Any]) -> None:
+        """Let it pass until the condition holds."""
+
+        def tick() -> Any:
+            self.set(self.now_s + 0.05)
+            return condition()
+
+        wait_for(tick, every_s=0.05)
+
+
+@pytest.fixture
+def script(driver_environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Put the scripted driver before this process's children."""
+    for name, value in driver_environment().items():
+        monkeypatch.setenv(name, value)
+    return lambda text: Path(os.environ["NVML_STUB_SCRIPT"]).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Costs of this process under each script, watched by as many samplers at the same time."""
+    watches, folders = {}, {}
+    clock = DriverTime(tmp_path_factory.mktemp("clock") / "now")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_LIBRARY_PATH", str(compile_driver()))
+        for name, text in SCRIPTS.items():
+            folders[name] = folder = tmp_path_factory.mktemp("run")
+            (folder / "script").write_text(f"clock {clock.path}\n{text}")
+            patch.setenv("NVML_STUB_SCRIPT", str(folder / "script"))
+            watches[name] = Watch(folder, pid=os.getpid(), gpu_uuid=GPU, interval_s=0.1)
+            watches[name].start()
+
+    def all_read(phase: str) -> bool:
+        wanted = {name: "rss_bytes" if name == "init hangs" else "gpu_power_w" for name in watches}
+        return all(readings(folders[name], phase, quantity) for name, quantity in wanted.items())
+
+    def all_fail() -> bool:
+        found = {(run, name): told(folders[run], name) for run in folders for name in ("nvml", "gpm")}
+        expected = {"two": ("available",) * 2, "call hangs": ("lost", "available"), "lost": ("lost",) * 2,
+                    "init hangs": ("unavailable",) * 2}  # fmt: skip
+        return all((found[run, "nvml"], found[run, "gpm"]) == wanted for run, wanted in expected.items())
+
+    def energy_is_read(phase: str) -> bool:
+        values = readings(folders["two"], phase, "gpu_energy_j")
+        return bool(values) and values[-1] - 5e6 >= WATTS * clock.now_s - 0.01
+
+    wait_for(lambda: all_read(""))
+    with ExitStack() as phases:
+        began = time.monotonic()
+        for found in watches.values():
+            phases.enter_context(found.phase("train"))
+        wait_for(lambda: all_read("train"))
+        clock.set(LOST_FROM_S)
+        seen_s = time.monotonic() - began
+        # The driver's time has to pass between two of GPM's samples.
+        clock.pass_until(lambda: all(len(readings(folders[name], "train", "sm_percent")) >= 2 for name in HEALTHY_GPM))
+        clock.pass_until(all_fail)
+        # No reading speaks for more than a second after it: well over a twentieth of the phase is unseen.
+        wait_for(lambda: time.monotonic() - began > 1.2 * seen_s + 3)
+        wait_for(lambda: energy_is_read("train"))
+    wait_for(lambda: energy_is_read(""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "GAP_S", 600.0)  # a sampler that was held up leaves gaps, which are tested elsewhere
+        costs = {name: found.stop() for name, found in watches.items()}
+    costs["two"]["driver_s"] = clock.now_s
+    return costs
+
+
+def told(folder: Path, sensor: str) -> str | None:
+    """How a sensor fares, as its sampler last told."""
+    status: str | None = trace.read_status(folder / trace.NAME).get(sensor, {}).get("status")
+    return status
+
+
+def test_a_run_on_one_of_two_gpus_has_every_column(records: dict[str, dict[str, Any]]) -> None:
+    costs = records["two"]
+    assert costs["sampler"]["status"] == "ok"
+    assert set(costs["unknown"]) <= {"package_energy_j"}
+    train = costs["phases"]["train"]
+    assert set(train["quantities"]) == {name for name, about in QUANTITIES.items() if about.nature != "counter"}
+    means = {name: row["mean"] for name, row in train["quantities"].items() if QUANTITIES[name].sensor != "cpu"}
+    assert means == {
+        "gpu_percent": 97.0,
+        "gpu_memory_controller_percent": 35.0,
+        "gpu_memory_bytes": 1000.0,
+        "board_memory_bytes": 3.0 * 2**30,
+        "sm_clock_mhz": 1755.0,
+        "memory_clock_mhz": 2619.0,
+        "temperature_c": 62.0,
+        "gpu_power_w": pytest.approx(WATTS),
+        "throttle_reasons": None,
+        "other_gpu_processes": 1.0,
+        "sm_percent": pytest.approx(60.0),
+        "sm_occupancy_percent": pytest.approx(25.0),
+        "tensor_percent": pytest.approx(10.0),
+        "dram_percent": pytest.approx(45.0),
+    }
+    assert train["quantities"]["throttle_reasons"]["shares"].keys() == {
+        "software power cap",
+        "software thermal slowdown",
+    }
+    assert train["energy"]["gpu"]["source"] == "counter"
+    # All of it lies between two readings of the phase, so that no edge is interpolated.
+    assert train["energy"]["gpu"]["joules"] == pytest.approx(WATTS * costs["driver_s"], rel=1e-6)
+    assert 2 <= train["quantities"]["sm_percent"]["num_samples"] <= 1.1 * train["seconds"] + 2  # once a second
+    assert costs["sensors"]["nvml"]["details"]["uuid"] == GPU
+
+
+def test_a_driver_call_that_hangs_costs_only_its_own_readings(records: dict[str, dict[str, Any]]) -> None:
+    costs = records["call hangs"]
+    assert costs["sampler"]["status"] == "ok"
+    assert costs["sensors"]["nvml"]["status"] == "lost"
+    assert costs["sensors"]["nvml"]["reason"].startswith("driver call did not return in ")
+    quantities = costs["phases"]["train"]["quantities"]
+    assert quantities["cpu_percent"]["coverage"] == pytest.approx(1.0)
+    assert quantities["gpu_power_w"]["coverage"] < 0.95
+    assert quantities["sm_percent"]["num_samples"] >= 2  # its own thread, its own calls
+    assert costs["phases"]["train"]["energy"]["gpu"]["joules"] is None
+    assert "readings cover" in costs["phases"]["train"]["energy"]["gpu"]["reason"]
+
+
+def test_a_driver_that_hangs_from_the_start_leaves_the_processor(records: dict[str, dict[str, Any]]) -> None:
+    costs = records["init hangs"]
+    assert costs["sampler"]["status"] == "ok"
+    assert costs["phases"]["train"]["quantities"]["rss_bytes"]["num_samples"] >= 2
+    for name in ("nvml", "gpm"):
+        assert costs["sensors"][name]["status"] == "unavailable"
+        assert costs["sensors"][name]["reason"].startswith("driver call did not return in ")
+    assert costs["unknown"]["gpu_power_w"].startswith("driver call did not return in ")
+
+
+def test_a_gpu_that_falls_off_the_bus_keeps_its_readings_until_then(records: dict[str, dict[str, Any]]) -> None:
+    costs = records["lost"]
+    assert costs["sampler"]["status"] == "ok"
+    for name in ("nvml", "gpm"):
+        assert costs["sensors"][name]["status"] == "lost"
+        assert costs["sensors"][name]["reason"] == "the GPU is lost: it fell off the bus"
+    train = costs["phases"]["train"]
+    assert train["quantities"]["gpu_power_w"]["mean"] == pytest.approx(WATTS)
+    assert train["quantities"]["gpu_power_w"]["coverage"] < 0.95
+    assert train["energy"]["gpu"]["joules"] is None
+    assert train["quantities"]["rss_bytes"]["coverage"] == pytest.approx(1.0)
+
+
+def test_the_probe_lists_each_sensor_or_why_not(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.monitoring.sensors.survey.CHILD_S", 100.0)
+    script(f"gpu {GPU}\n{READINGS}fail nvmlDeviceGetPowerUsage 4\n")
+    found = sensors.probe()
+    assert list(found) == list(sensors.SENSORS)
+    assert found["nvml"]["status"] == found["gpm"]["status"] == found["cpu"]["status"] == "available"
+    assert found["nvml"]["details"]["unknown"] == {"gpu_power_w": "no permission"}
+    assert "gpu_energy_j" in found["nvml"]["details"]["quantities"]
+    assert len(found["gpm"]["details"]["quantities"]) == 4
+    assert found["nvml"]["reason"] is None
+    script(f"gpu {GPU}\ngpu {OTHER}\n")
+    assert sensors.probe()["nvml"]["reason"] == "the driver lists 2 GPUs and none was named by its UUID"
+    assert sensors.probe(OTHER)["nvml"]["details"]["uuid"] == OTHER
+
+
+def test_the_probe_comes_back_from_a_driver_that_hangs(script: Script) -> None:
+    script(f"hang nvmlInitWithFlags\ngpu {GPU}\n")
+    code = """
+import json
+from harness.monitoring.sensors import panel, survey
+panel.HANG_S = survey.OPEN_S = 0.3
+print(json.dumps(survey.ask("auto")))
+import os; import sys; sys.stdout.flush(); os._exit(0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert '"cpu": {"status": "available"' in done.stdout
+    assert "driver call did not return in " in done.stdout
+
+
+def test_a_probe_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.monitoring.sensors.survey.CHILD_S", 0.0)
+    found = sensors.probe()
+    assert found["cpu"] == {"status": "unavailable", "reason": "the probe did not return in 0 s", "details": {}}
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    assert "could not be started" in sensors.probe()["cpu"]["reason"]

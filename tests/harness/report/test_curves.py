@@ -1,0 +1,103 @@
+"""Learning curves as a picture: what is drawn against the records, and the pictures there cannot be."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from record_factory import failed, label, record, spec
+
+from harness.commands.main import main
+from harness.core.errors import HarnessError, StoreError
+from harness.report import curves
+from harness.results.published import PublishedRow
+from harness.results.store import Store
+
+PAPER = PublishedRow(
+    "ptb-char/awd-lstm", "Language Modelling", "ptb-char", "bpc", "test", 1.175, "3-layer AWD-LSTM", None, "x", True, 3
+)
+CURVE = [
+    {"tokens": 500_000, "step": 10, "train_nll_nats": 2.0, "valid_nll_nats": 1.5, "is_best": True, "train_seconds": 30},
+    {"tokens": 1_000_000, "step": 20, "valid_nll_nats": 1.0, "is_best": True, "train_seconds": 60, "averaged": True},
+    {"tokens": 1_500_000, "step": 30, "train_nll_nats": 0.5, "valid_nll_nats": 1.25, "is_best": False,
+     "train_seconds": 90, "averaged": True},
+    {"tokens": 1_600_000, "step": 31, "train_nll_nats": 0.5},
+    {"valid_nll_nats": 1.5, "tokens": None, "step": None},
+]  # fmt: skip
+
+
+def drawn(along: str = "tokens", **changes: Any) -> curves.Line:
+    made = record(1.5, curve=CURVE, **changes)
+    (lines,) = curves.panels([(made, [made.spec.label])], [PAPER], along).values()
+    return lines[0]
+
+
+@pytest.mark.parametrize(("along", "x"), [("tokens", [0.5, 1.0, 1.5]), ("minutes", [0.5, 1.0, 1.5]),
+                                          ("updates", [10, 20, 30])])  # fmt: skip
+def test_a_line_is_the_curve_in_the_metric_of_its_label(along: str, x: list[float]) -> None:
+    line = drawn(along)
+    assert list(line.x) == pytest.approx(x)
+    assert list(line.valid) == pytest.approx([1.5 * math.log2(math.e), math.log2(math.e), 1.25 * math.log2(math.e)])
+    assert line.train[0] == pytest.approx(2 * math.log2(math.e))
+    assert math.isnan(line.train[1])
+    assert (line.best, line.averaged, line.test, line.published) == (1, 1, 1.5, PAPER)
+
+
+def test_words_are_drawn_in_perplexity_in_a_panel_of_their_own() -> None:
+    words = spec(label=label(dataset="Penn Treebank (Word Level)", metrics=("perplexity",)), seed=2)
+    records = [(made, [made.spec.label]) for made in (record(curve=CURVE), record(90.0, spec_=words, curve=CURVE))]
+    found = curves.panels(records, [PAPER], "tokens")
+    assert [(name, len(lines)) for (_, name), lines in found.items()] == [("bpc", 1), ("perplexity", 1)]
+    (line,) = found["Penn Treebank (Word Level)", "perplexity"]
+    assert list(line.valid) == pytest.approx([math.exp(1.5), math.e, math.exp(1.25)])
+    assert line.published is None
+
+
+@pytest.mark.parametrize("ending", curves.FORMATS)
+def test_the_same_records_give_the_same_bytes(tmp_path: Path, ending: str) -> None:
+    found = {("text", "bpc"): [drawn()], ("words", "perplexity"): [drawn()]}
+    for name in ("a", "b"):
+        curves.draw(found, tmp_path / "new" / f"{name}{ending}", "tokens")
+    first, second = ((tmp_path / "new" / f"{name}{ending}").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert len(first) > 1000
+
+
+def test_a_vector_picture_names_runs_and_published_rows(tmp_path: Path) -> None:
+    curves.draw({("text", "bpc"): [drawn()]}, tmp_path / "a.svg", "tokens")
+    text = (tmp_path / "a.svg").read_text()
+    for words in ("2-layer AWD-LSTM", "test 1.5", "3-layer AWD-LSTM, x: test 1.175", "in millions"):
+        assert words in text
+
+
+def test_what_cannot_be_drawn_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = {("text", "bpc"): [drawn()]}
+    with pytest.raises(HarnessError, match=r"a\.gif: a picture's name ends in \.svg, \.png or \.pdf"):
+        curves.draw(lines, tmp_path / "a.gif", "tokens")
+    with pytest.raises(HarnessError, match="no curve to draw"):
+        curves.draw(curves.panels([(failed(curve=[]), [label()])], [], "tokens"), tmp_path / "a.svg", "tokens")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written"):
+        curves.draw(lines, tmp_path / "file" / "a.svg", "tokens")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(HarnessError, match=r"pip install 'lm-harness\[plot\]'"):
+        curves.draw(lines, tmp_path / "a.svg", "tokens")
+
+
+def test_the_command_draws_the_runs_it_is_given(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    for seed in (1, 2, 3):
+        store.write(record(spec_=spec(seed=seed), curve=CURVE))
+    out = tmp_path / "curves.svg"
+    asked = ["curves", str(store.root), "--along", "minutes", "--out", str(out)]
+    runs = [spec(seed=seed).run_id for seed in (1, 3)]
+    for given, said in (((), "3 runs"), (runs, "2 runs")):
+        shown = CliRunner().invoke(main, [*asked, *(word for run in given for word in ("--run", run))])
+        assert (shown.exit_code, shown.output) == (0, f"{said} drawn in {out}\n")
+    shown = CliRunner().invoke(main, [*asked, "--run", "nobody"])
+    assert shown.exit_code == 2
+    assert "holds no record of nobody" in shown.output

@@ -1,0 +1,132 @@
+"""Valid JSON with anything inside: a record is read or named as damaged, and what is read can be shown and judged."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_factory import CODE, record, spec, timed
+
+from harness import report
+from harness.core.errors import HarnessError
+from harness.regression import baseline
+from harness.regression.check import check, update
+from harness.report.kernels import leaderboard_section
+from harness.report.table import build
+from harness.results import published
+from harness.results.store import Store
+
+PUBLISHED = published.load(published.find())
+ABSENT = dict.fromkeys(("ms", "gb_per_s", "share_of_copy", "share_of_triad", "speedup_over_chain"))
+WRONG: tuple[Any, ...] = (None, 3, "x", [3], {"a": []})
+
+Path_ = tuple[Any, ...]
+
+
+def paths(value: Any, start: Path_ = ()) -> Iterator[Path_]:
+    """Every place inside a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield (*start, key)
+        yield from paths(inner, (*start, key))
+
+
+def changed(body: Any, path: Path_, value: Any) -> Any:
+    body = copy.deepcopy(body)
+    place = body
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return body
+
+
+def without(body: Any, path: Path_) -> Any:
+    body = copy.deepcopy(body)
+    place = body
+    for key in path[:-1]:
+        place = place[key]
+    del place[path[-1]]
+    return body
+
+
+def use(store: Store) -> int:
+    """Everything that reads records, on the folder as it is. Returns how many of them could be read."""
+    records = store.records()
+    table = build(records, PUBLISHED)
+    report.write(table, "github")
+    report.write(table, "json")
+    leaderboard_section(record for record, _ in records)
+    baseline.measure(records)
+    return len(records)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """Two seeds of one run, so that their values are drawn together."""
+    store = Store(tmp_path / "results")
+    for seed in (1, 2):
+        lost = timed(direction="backward", status="failed", error="h is off", **ABSENT)
+        timings = [timed(), lost, {"name": "rows without an op are no kernel's"}]
+        costs = {"summary": {"cpu_percent": 50.0, "gpu_percent": None}, "unknown_summary": {"gpu_percent": "no GPU"}}
+        store.write(
+            record(
+                spec_=spec(seed=seed), data={"name": "ptb-char", "limits": {"bpc": 1.0}}, costs=costs, timings=timings
+            )
+        )
+    return store
+
+
+@pytest.mark.parametrize("name", ["record.json", "labels.json"])
+def test_no_json_makes_a_traceback(store: Store, name: str) -> None:
+    path = store.run_folder(record().run_id) / name
+    body = json.loads(path.read_text())
+    if name == "record.json":
+        body["scores"], body["curve"], body["timings"] = body["scores"][1:], [], body["timings"][:1]
+        del body["scores"][0]["block_nll_nats"]
+        body["code"]["extra"] = 1
+    variants = list(WRONG)
+    for place in paths(body):
+        variants += [changed(body, place, value) for value in WRONG] + [without(body, place)]
+    for variant in variants:
+        path.write_text(json.dumps(variant))
+        read = use(store)
+        assert read + len(store.problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda body: body["scores"].__setitem__(0, {"split": "valid"}), "scores[0] lacks 'protocol'"),
+        (lambda body: body["scores"][1]["metrics"].update(bpc="1.5"), "scores[1].metrics must be an object of numbers"),
+        (lambda body: body["spec"]["label"].update(title=None), "spec.label.title must be text"),
+        (lambda body: body["spec"].update(seed="1"), "spec.seed must be a whole number"),
+        (lambda body: body.update(timings=[{"op": "fo_pool"}]), "timings[0] lacks 'backend'"),
+        (lambda body: body["timings"][0].pop("ms_warm"), "timings[0] lacks 'ms_warm'"),
+        (lambda body: body["timings"][1].update(error=3), "timings[1].error must be text or null"),
+        (lambda body: body["training"].update(tokens_per_s=float("nan")), "NaN is not a number"),
+    ],
+)
+def test_what_is_wrong_is_named_and_the_gate_calls_it_bad_input(store: Store, change: Any, said: str) -> None:
+    base = store.root.parent / "baseline.json"
+    update(store.root, base)
+    path = store.run_folder(record().run_id) / "record.json"
+    body = json.loads(path.read_text())
+    change(body)
+    path.write_text(json.dumps(body))
+    assert len(store.records()) == 1
+    assert said in store.problems[0]
+    with pytest.raises(HarnessError) as refused:
+        check(store.root, base, code=CODE)
+    assert refused.value.exit_code == 2
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["[3]", "3", '{"a": 1}', '[{"title": null}]'])
+def test_labels_of_another_shape_are_named(store: Store, text: str) -> None:
+    (store.run_folder(record().run_id) / "labels.json").write_text(text)
+    assert use(store) == 1
+    assert "labels.json: is damaged" in store.problems[0]

@@ -1,0 +1,212 @@
+"""Suites into RunSpecs: what changes a run's id, and what does not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.core.errors import CheckpointError, DataError, SuiteError
+from harness.core.specs import RunSpec
+from harness.suite import load, resolve
+
+SUITE = """\
+suite: ids
+dataset: {kind: markov, order: 2, symbols: 8}
+metrics: [bpc]
+seeds: [1, 2]
+entries:
+  lstm:
+    title: A title
+    model: {builder: awd-lstm, layers: 2, hidden: 16, embedding: 8}
+    recipe: {optimizer: adam, lr: 1e-3, batch: 4, bptt: 5, epochs: 9}
+  oracle:
+    model: {builder: markov-oracle, order: 2, symbols: 8, concentration: 0.2, seed: 0}
+profiles:
+  other: {task: Other task}
+"""
+
+
+def write(folder: Path, text: str = SUITE, name: str = "ids.yaml") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def first(path: Path, *, device: str = "cpu", profile: str | None = None, overrides: tuple[str, ...] = ()) -> RunSpec:
+    return resolve(load(path, profile=profile, overrides=overrides), device=device)[0]
+
+
+def test_one_run_per_entry_and_seed_in_order(tmp_path: Path) -> None:
+    suite = load(write(tmp_path))
+    specs = resolve(suite, device="cpu")
+    assert [(spec.label.entry, spec.seed) for spec in specs] == [("lstm", 1), ("lstm", 2), ("oracle", 1)]
+    assert len({spec.run_id for spec in specs}) == 3
+    assert [spec.seed for spec in resolve(suite, seeds=[5, 5, 3], only=["lstm"], device="cpu")] == [5, 3]
+    assert [spec.label.entry for spec in resolve(suite, only=["oracle"], device="cpu")] == ["oracle"]
+
+
+def test_a_spec_holds_labels_and_every_default_and_survives_json(tmp_path: Path) -> None:
+    spec = first(write(tmp_path), device="cuda:1")
+    assert spec.label.title == "A title"
+    assert spec.label.metrics == ("bpc",)
+    assert spec.model["dropout"]["weight"] == 0
+    assert spec.recipe is not None
+    assert spec.recipe["decay_factor"] == 0.1
+    back = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert back == spec
+    assert back.run_id == spec.run_id
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "entries.lstm.recipe.lr=2e-3",
+        "entries.lstm.recipe.windows={}",
+        "entries.lstm.recipe.validation.streams=3",
+        "entries.lstm.model.hidden=17",
+        "entries.lstm.model.dropout.weight=0.1",
+        "entries.lstm.dtype=bfloat16",
+        "entries.lstm.kernel=reference",
+        "seeds=[3]",
+        "dataset.seed=1 and entries.oracle.model.seed=1",
+        "dataset.train=1000",
+        "evaluation.protocols=[official]",
+    ],
+)
+def test_what_changes_a_number_changes_the_id(tmp_path: Path, override: str) -> None:
+    path = write(tmp_path)
+    assert first(path, overrides=tuple(override.split(" and "))).run_id != first(path).run_id
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "task=Another",
+        "dataset_title=Another",
+        "entries.lstm.title=Another",
+        "entries.lstm.published=ptb-char/awd-lstm",
+        "published=[]",
+        "checkpoint_every_s=5",
+        "metrics=[bpc, perplexity]",
+        # speed alone
+        "evaluation.window=64",
+        "entries.lstm.recipe.validation.window=64",
+        # a default written out
+        "entries.lstm.recipe.betas=[0.9, 0.999]",
+        "entries.lstm.recipe.clip=0",
+        "entries.lstm.model.tie=true",
+        "entries.lstm.model.dropout={}",
+        "dataset.concentration=0.2",
+    ],
+)
+def test_what_changes_no_number_keeps_the_id(tmp_path: Path, override: str) -> None:
+    path = write(tmp_path)
+    assert first(path, overrides=(override,)).run_id == first(path).run_id
+
+
+def test_the_windows_of_scoring_stay_in_the_spec_though_not_in_its_identity(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    overrides = ("evaluation.window=64", "entries.lstm.recipe.validation.window=32")
+    wider, spec = first(path), first(path, overrides=overrides)
+    assert spec.quality_identity == wider.quality_identity
+    assert spec.recipe is not None
+    assert (spec.evaluation["window"], spec.recipe["validation"]["window"]) == (64, 32)
+
+
+def test_names_and_places_keep_the_id(tmp_path: Path) -> None:
+    here = first(write(tmp_path))
+    renamed = SUITE.replace("suite: ids", "suite: renamed").replace("  lstm:", "  other:")
+    assert first(write(tmp_path / "deep" / "er", renamed, "x.yaml")).run_id == here.run_id
+    assert first(write(tmp_path), profile="other").run_id == here.run_id
+    assert first(write(tmp_path), device="cuda:0").run_id == first(write(tmp_path), device="cuda:1").run_id
+    assert first(write(tmp_path), device="cuda").run_id != here.run_id
+
+
+def test_own_text_is_known_by_its_content_not_its_place(tmp_path: Path) -> None:
+    block = "dataset: {kind: bytes, name: mine, file: a.txt, fractions: [0.8, 0.1, 0.1]}"
+    without_oracle = SUITE[: SUITE.index("  oracle:")] + SUITE[SUITE.index("profiles:") :]
+    text = without_oracle.replace("dataset: {kind: markov, order: 2, symbols: 8}", block)
+    one, two = write(tmp_path / "one", text), write(tmp_path / "two", text)
+    with pytest.raises(DataError):
+        first(one)
+    for folder in ("one", "two"):
+        (tmp_path / folder / "a.txt").write_text("some text " * 50)
+    assert first(one).run_id == first(two).run_id
+    (tmp_path / "two" / "a.txt").write_text("other text " * 50)
+    assert first(one).run_id != first(two).run_id
+
+
+def test_unknown_entries_and_impossible_seeds(tmp_path: Path) -> None:
+    suite = load(write(tmp_path))
+    with pytest.raises(SuiteError, match=r"entry 'lstn' is unknown in profile full\. Did you mean 'lstm'\?"):
+        resolve(suite, only=["lstn"], device="cpu")
+    with pytest.raises(SuiteError, match=r"seeds must be in 0\.\.4294967295, got -1"):
+        resolve(suite, seeds=[-1], device="cpu")
+
+
+def checkpoint_suite(folder: Path) -> Path:
+    text = SUITE.replace("recipe: {optimizer: adam, lr: 1e-3, batch: 4, bptt: 5, epochs: 9}", "checkpoint: runs/x/best")
+    return write(folder, text)
+
+
+def write_checkpoint(folder: Path, digest: str = "a" * 64, **meta: Any) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    index = {"schema": 1, "files": {"model": {"file": "model-a.safetensors", "sha256": digest}}, **meta}
+    (folder / "checkpoint.json").write_text(json.dumps(index))
+
+
+def test_a_checkpoint_is_known_by_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint_suite(tmp_path / "suites")
+    with pytest.raises(CheckpointError, match=r"entries\.lstm\.checkpoint 'runs/x/best': no such folder: looked at "):
+        resolve(load(path), device="cpu")
+    folder = tmp_path / "suites" / "runs" / "x" / "best"
+    folder.mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        resolve(load(path), device="cpu")
+    write_checkpoint(folder)
+    (spec,) = resolve(load(path), only=["lstm"], device="cpu")
+    assert spec.checkpoint == str(folder.resolve())
+    assert spec.recipe is None
+    assert spec.checkpoint_sha256 == "a" * 64
+    elsewhere = replace(spec, checkpoint="/other/place")
+    assert elsewhere.run_id == spec.run_id
+    write_checkpoint(folder, "b" * 64)
+    assert resolve(load(path), only=["lstm"], device="cpu")[0].run_id != spec.run_id
+
+
+def test_a_checkpoint_may_lie_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkpoint_suite(tmp_path / "suites")
+    write_checkpoint(tmp_path / "cwd" / "runs" / "x" / "best")
+    monkeypatch.chdir(tmp_path / "cwd")
+    (spec,) = resolve(load(path), only=["lstm"], device="cpu")
+    assert spec.checkpoint == str((tmp_path / "cwd/runs/x/best").resolve())
+
+
+@pytest.mark.parametrize("files", [{"model": "x"}, {"model": {}}, {"model": None}, {}])
+def test_a_damaged_index_is_one_line(tmp_path: Path, files: dict[str, Any]) -> None:
+    path = checkpoint_suite(tmp_path)
+    folder = tmp_path / "runs" / "x" / "best"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint.json").write_text(json.dumps({"schema": 1, "files": files}))
+    with pytest.raises(CheckpointError) as caught:
+        resolve(load(path), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_later_key_at_its_default_changes_no_name(tmp_path: Path) -> None:
+    """Runs were named before these keys were: written out at their defaults they are left out again."""
+    plain = first(write(tmp_path))
+    sgd = ("entries.lstm.recipe.optimizer=sgd",)
+    assert "cutoffs" not in plain.model
+    assert plain.recipe is not None
+    assert "averaging" not in plain.recipe
+    for override in ("model.cutoffs=[]", "model.tail_order=forward", "recipe.averaging=null", "recipe.finetune=null"):
+        assert first(write(tmp_path), overrides=(f"entries.lstm.{override}",)).run_id == plain.run_id
+    for override in ("model.cutoffs=[3]", "recipe.averaging={}", "recipe.finetune={epochs: 1}"):
+        overrides = (*sgd, f"entries.lstm.{override}")
+        assert first(write(tmp_path), overrides=overrides).run_id != first(write(tmp_path), overrides=sgd).run_id

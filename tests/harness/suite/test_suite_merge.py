@@ -1,0 +1,140 @@
+"""Profiles and `--set` over a suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.core.errors import SuiteError
+from harness.suite import load
+
+SUITE = """\
+suite: two
+dataset: {kind: markov, order: 2, symbols: 8}
+metrics: [bpc]
+seeds: [1, 2, 3]
+entries:
+  lstm:
+    title: long
+    model: &model {builder: awd-lstm, layers: 2, hidden: 16, embedding: 8}
+    recipe: &recipe {optimizer: adam, lr: 1e-3, batch: 4, bptt: 5, epochs: 9, decay_at: [3, 6], windows: {}}
+  qrnn:
+    model: {<<: *model, builder: qrnn}
+    recipe: *recipe
+profiles:
+  quick:
+    seeds: [7]
+    evaluation: {splits: [valid]}
+    entries:
+      lstm: {title: short, model: {hidden: 4}, recipe: {epochs: null, tokens: 1_000, decay_at: [], windows: null}}
+      qrnn: null
+      wide:
+        model: {builder: awd-lstm, layers: 1, hidden: 64, embedding: 8}
+        recipe: {optimizer: sgd, lr: 1, batch: 4, bptt: 5, epochs: 1}
+  own: {dataset: {kind: bytes, file: a.txt, fractions: [0.8, 0.1, 0.1]}}
+  same: {dataset: {kind: markov, symbols: 4}}
+  nothing:
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "two.yaml"
+    file.write_text(SUITE, encoding="utf-8")
+    return file
+
+
+def test_a_profile_merges_blocks_replaces_lists_drops_and_adds_entries(path: Path) -> None:
+    suite = load(path, profile="quick")
+    assert suite.seeds == (7,)
+    assert suite.evaluation["splits"] == ["valid"]
+    assert [entry.name for entry in suite.entries] == ["lstm", "wide"]
+    lstm = suite.entries[0]
+    assert (lstm.title, lstm.model["hidden"], lstm.model["layers"]) == ("short", 4, 2)
+    assert lstm.recipe is not None
+    assert (lstm.recipe["epochs"], lstm.recipe["tokens"]) == (None, 1000)
+    assert (lstm.recipe["decay_at"], lstm.recipe["windows"], lstm.recipe["lr"]) == ([], None, 1e-3)
+
+
+def test_the_file_itself_is_the_profile_full(path: Path) -> None:
+    suite = load(path)
+    assert suite == load(path, profile="full")
+    assert suite.profiles == ("full", "quick", "own", "same", "nothing")
+    assert [entry.name for entry in suite.entries] == ["lstm", "qrnn"]
+    assert suite.entries[1].model["builder"] == "qrnn"
+    assert suite.entries[0].recipe == suite.entries[1].recipe
+    assert load(path, profile="nothing").entries == suite.entries
+
+
+def test_a_dataset_of_another_kind_replaces_the_block(path: Path) -> None:
+    assert load(path, profile="own").dataset["kind"] == "bytes"
+    same = load(path, profile="same").dataset
+    assert (same["order"], same["symbols"]) == (2, 4)
+
+
+def test_a_profile_named_full_changes_the_default(path: Path) -> None:
+    path.write_text(SUITE + "  full: {seeds: [5]}\n", encoding="utf-8")
+    assert load(path).seeds == (5,)
+    assert load(path, profile="same").seeds == (1, 2, 3)
+
+
+def test_set_reaches_one_entry_or_all(path: Path) -> None:
+    one = load(path, overrides=["entries.lstm.recipe.lr=5e-4"])
+    assert [entry.recipe["lr"] for entry in one.entries if entry.recipe] == [5e-4, 1e-3]
+    every = load(path, overrides=["recipe.batch=16", "model.hidden=32", "seeds=[4, 5]", "recipe.windows.std=2"])
+    assert [entry.recipe["batch"] for entry in every.entries if entry.recipe] == [16, 16]
+    assert [entry.recipe["windows"]["std"] for entry in every.entries if entry.recipe] == [2.0, 2.0]
+    assert [entry.model["hidden"] for entry in every.entries] == [32, 32]
+    assert every.seeds == (4, 5)
+
+
+def test_set_comes_after_the_profile_and_the_last_one_wins(path: Path) -> None:
+    suite = load(path, profile="quick", overrides=["entries.lstm.model.hidden=5", "entries.lstm.model.hidden=6"])
+    assert suite.entries[0].model["hidden"] == 6
+    swapped = load(path, overrides=["recipe.epochs=null", "recipe.tokens=12_000"])
+    assert swapped.entries[0].recipe is not None
+    assert swapped.entries[0].recipe["tokens"] == 12_000
+
+
+def test_set_skips_entries_without_the_block(path: Path) -> None:
+    oracle = "  o: {model: {builder: markov-oracle, order: 2, symbols: 8, concentration: 0.2, seed: 0}}\nprofiles:"
+    same_data = SUITE[: SUITE.index("  own:")].replace("profiles:", oracle)
+    path.write_text(same_data, encoding="utf-8")
+    suite = load(path, overrides=["recipe.batch=2"])
+    assert suite.entries[2].recipe is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("entries.lstm.recipe.lr=x", "--set entries.lstm.recipe.lr: entries.lstm.recipe.lr must be a number, got 'x'"),
+        ("recipe.lrr=1", "--set recipe.lrr: entries.lstm.recipe 'lrr' is unknown. Did you mean 'lr'?"),
+        ("entries.lstn.recipe.lr=1", "--set entries.lstn.recipe.lr: entries 'lstn' is unknown. Did you mean 'lstm'?"),
+        ("recipes.lr=1", "--set recipes.lr: the key 'recipes' is unknown."),
+        ("model.builder=gru", "--set model.builder: entries.lstm.model.builder 'gru' is unknown."),
+        ("metrics=[ppl]", "--set metrics: metrics[0] 'ppl' is unknown."),
+        ("suite=x", "--set suite: 'suite' cannot be set"),
+        ("profiles.quick.seeds=[1]", "--set profiles.quick.seeds: 'profiles' cannot be set"),
+        ("recipe.lr", "--set recipe.lr: is not KEY=VALUE"),
+        ("=1", "--set =1: is not KEY=VALUE"),
+        ("recipe..lr=1", "--set recipe..lr=1: is not KEY=VALUE"),
+        ("recipe.lr=[", "--set recipe.lr: is not valid YAML"),
+        ("recipe.lr=.inf", "--set recipe.lr: .inf is not a finite number"),
+    ],
+)
+def test_set_mistakes_cite_the_option(path: Path, override: str, message: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        load(path, overrides=[override])
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_block_broken_by_set_says_so(path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"exactly one of epochs and tokens .*\(after --set recipe\.tokens=5\)"):
+        load(path, overrides=["recipe.tokens=5"])
+
+
+def test_an_empty_value_is_null(path: Path) -> None:
+    suite = load(path, overrides=["recipe.windows="])
+    assert all(entry.recipe and entry.recipe["windows"] is None for entry in suite.entries)

@@ -1,0 +1,135 @@
+"""The kernels a run times: those its suite asks for and its model runs, at the run's own shapes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from record_factory import spec
+
+import models
+from harness.commands.main import main
+from harness.core.specs import RunSpec
+from harness.results.store import Store
+from harness.timing import model_cases
+from harness.timing.backends import Bench
+from harness.timing.clocks import Budget
+from harness.timing.model_cases import cases_of, time_case
+from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
+from models.awd_lstm.config import Config as LstmConfig
+from models.config import Dropout
+from models.qrnn.config import Config as QrnnConfig
+
+SUITE = """
+suite: small
+task: Language Modelling
+dataset: {kind: markov, order: 1, symbols: 5, train: 400, valid: 100, test: 100}
+metrics: [bpc]
+kernels: [fo_pool]
+entries:
+  qrnn:
+    title: QRNN
+    model: {builder: qrnn, layers: 2, hidden: 6, embedding: 4}
+    recipe: {optimizer: adam, lr: 5e-3, batch: 4, bptt: 7, epochs: 1, clip: 0.25}
+"""
+RECIPE = {"optimizer": "adam", "lr": 1e-3, "batch": 4, "bptt": 7, "epochs": 1}
+
+
+def test_each_distinct_width_once_at_the_recipes_window() -> None:
+    qrnn = models.build("qrnn", QrnnConfig(layers=4, hidden=6, embedding=3, zoneout=0.25), vocab_size=5)
+    [wide, narrow] = cases_of(spec(recipe=RECIPE, kernels=("lstm", "fo_pool")), qrnn)
+    backend = qrnn.kernels["fo_pool"]
+    assert wide == ("fo_pool", backend, FoPoolCase(7, 4, 6, keep=0.75))
+    assert narrow == ("fo_pool", backend, FoPoolCase(7, 4, 3, keep=0.75))
+    lstm = models.build("awd-lstm", LstmConfig(layers=3, hidden=6, embedding=3), vocab_size=5)
+    found = [case for _, _, case in cases_of(spec(recipe=RECIPE, kernels=("lstm",)), lstm)]
+    assert found == [LstmCase(7, 4, 3, 6), LstmCase(7, 4, 6, 6), LstmCase(7, 4, 6, 3)]
+
+
+def test_a_dropped_weight_is_timed_at_its_own_size_and_only_where_it_is_dropped() -> None:
+    asked = spec(recipe=RECIPE, kernels=("weight_drop",))
+    sizes = {"layers": 3, "hidden": 6, "embedding": 3}
+    qrnn = models.build("qrnn", QrnnConfig(**sizes, dropout=Dropout(weight=0.1)), vocab_size=5)
+    backend = qrnn.kernels["weight_drop"]
+    shapes = [(18, 6), (18, 6), (9, 6)]
+    wanted = dict.fromkeys(("weight_drop", backend, WeightDropCase(*shape, 0.1)) for shape in shapes)
+    assert cases_of(asked, qrnn) == list(wanted)
+    lstm = models.build("awd-lstm", LstmConfig(**sizes, dropout=Dropout(weight=0.5)), vocab_size=5)
+    assert [case for *_, case in cases_of(asked, lstm)] == [WeightDropCase(24, 6, 0.5), WeightDropCase(12, 3, 0.5)]
+    assert cases_of(asked, models.build("qrnn", QrnnConfig(**sizes), vocab_size=5)) == []
+
+
+def test_a_model_that_is_only_scored_reads_one_stream() -> None:
+    qrnn = models.build("qrnn", QrnnConfig(layers=1, hidden=6, embedding=3), vocab_size=5)
+    [(_, _, case)] = cases_of(spec(recipe=None, kernels=("fo_pool",)), qrnn)
+    assert case == FoPoolCase(512, 1, 3)
+
+
+def test_a_model_without_kernels_has_nothing_to_time() -> None:
+    assert cases_of(spec(recipe=RECIPE, kernels=("fo_pool",)), object()) == []
+
+
+@pytest.mark.parametrize(("dtype", "op", "timed"), [
+    ("float64", "fo_pool", "float64"), ("bfloat16", "fo_pool", "bfloat16"), ("bfloat16", "lstm", "float32"),
+    ("float16", "fo_pool", "float16"), ("float16", "lstm", "float32"),
+])  # fmt: skip
+def test_the_runs_dtype_is_the_one_timed(dtype: str, op: str, timed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_cases, "BUDGET", Budget(seconds=0, minimum=1, maximum=1))
+    case = FoPoolCase(4, 2, 3) if op == "fo_pool" else LstmCase(4, 2, 3, 3)
+    rows = time_case(spec(dtype=dtype), op, "reference", case)
+    assert {(row["status"], row["dtype"]) for row in rows} == {("ok", timed)}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "op", "stored", "autocast"),
+    [
+        ("float32", "lstm", torch.float32, None),
+        ("float64", "lstm", torch.float64, None),
+        ("bfloat16", "lstm", torch.float32, torch.bfloat16),
+        ("float16", "lstm", torch.float32, torch.float16),
+        ("float16", "weight_drop", torch.float32, torch.float16),
+        ("float16", "fo_pool", torch.float16, None),
+    ],
+)
+def test_sixteen_bits_are_timed_as_they_train(
+    dtype: str, op: str, stored: torch.dtype, autocast: torch.dtype | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Bench] = []
+
+    def noted(bench: Bench, *_: object) -> list[dict[str, Any]]:
+        made.append(bench)
+        return []
+
+    monkeypatch.setattr(Bench, "case", noted)
+    time_case(spec(dtype=dtype), op, "reference", FoPoolCase(4, 2, 3))
+    [bench] = made
+    assert (bench.dtype, bench.autocast) == (stored, autocast)
+    bench.array_bytes, bench.gemm = 64, 4
+    assert bench.ceilings.left_NN.dtype == (autocast or stored), "the product that a share is taken of"
+
+
+def test_timing_changes_no_run_id_and_travels_with_the_job() -> None:
+    asked = spec(kernels=("fo_pool", "lstm"))
+    assert asked.run_id == spec().run_id
+    assert RunSpec.from_json(json.loads(json.dumps(asked.to_json()))) == asked
+    older = {key: value for key, value in spec().to_json().items() if key != "kernels"}
+    assert RunSpec.from_json(older).kernels == ()
+
+
+def test_a_run_keeps_its_timings_and_the_leaderboard_shows_them(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SUITE)
+    results = tmp_path / "results"
+    arguments = ["run", str(tmp_path / "small.yaml"), "--device", "cpu", "--results", str(results), "--quiet"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    [(record, _)] = Store(results).records()
+    rows: list[dict[str, Any]] = record.timings
+    assert {row["case"] for row in rows} == {"T7-B4-H6", "T7-B4-H4"}
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {"name", "samples_ms", "num_warmup", "clock", "bytes_moved", "flops"} <= set(rows[0])
+    assert "## Kernels" in done.stdout
+    assert "T7-B4-H6" in (results / "LEADERBOARD.md").read_text()

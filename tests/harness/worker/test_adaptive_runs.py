@@ -1,0 +1,152 @@
+"""`adaptive` from the suite's key to the record, the table and the gate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+from record_factory import record, score, spec
+
+from harness import data
+from harness.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
+from harness.core.errors import SuiteError
+from harness.regression import baseline
+from harness.report.table import build
+from harness.results.record import RunRecord
+from harness.results.store import Store
+from harness.results.validate import check_record
+from harness.suite import load, resolve
+from harness.suite.dry_run import describe, render
+from harness.system import source
+from harness.worker.main import Job, run
+
+SUITE = """\
+suite: small
+dataset: {kind: markov, order: 1, symbols: 5, train: 3000, valid: 300, test: 400}
+metrics: [bpc]
+evaluation: {ADAPTIVE}
+entries:
+  qrnn:
+    model: {builder: qrnn, layers: 1, hidden: 8, embedding: 6}
+    recipe: {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, tokens: 2000}
+"""
+RMS = "dynamic_rms: {lr: [1e-4], statistics_streams: 4}"
+EVERY = f"adaptive: {{neural_cache: {{window: [50]}}, dynamic_sgd: {{lr: [1e-3, 1e-2]}}, {RMS}}}"
+
+
+def written(tmp_path: Path, adaptive: str = "", more: str = "") -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SUITE.replace("ADAPTIVE", adaptive) + more)
+    return path
+
+
+def run_small(path: Path) -> RunRecord:
+    suite = load(path)
+    [made] = resolve(suite, device="cpu")
+    job = Job(made, data.prepare(suite.dataset, base=path.parent), path.parent / "results", source.installed())
+    found = run(job, path.parent / "run", lambda event: None, lambda: False)
+    assert (found.status, found.error) == ("finished", None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: NeuralCache(window=()), "window must hold at least one value"),
+        (lambda: NeuralCache(window=(0,)), "window must be at least 1, got 0"),
+        (lambda: NeuralCache(theta=(0.1, 0.1)), r"theta names one twice: \[0.1, 0.1\]"),
+        (lambda: NeuralCache(theta=(float("inf"),)), "theta must be at least 0, got inf"),
+        (lambda: NeuralCache(interpolation=(0.5, 1.0)), "interpolation must be below 1, got 1.0"),
+        (lambda: NeuralCache(tune_tokens=0), "tune_tokens must be at least 1, got 0"),
+        (lambda: DynamicSgd(lr=(-1.0,)), "lr must be at least 0, got -1.0"),
+        (lambda: DynamicSgd(lr=(1.0,), decay=(2.0,)), r"decay must be in \[0, 1\], got 2.0"),
+        (lambda: DynamicSgd(lr=(1.0,), segment=0), "segment must be at least 1, got 0"),
+        (lambda: DynamicRms(lr=(1.0,), epsilon=0.0), "epsilon must be positive, got 0.0"),
+        (lambda: DynamicRms(lr=(1.0,), statistics_streams=0), "statistics_streams must be at least 1, got 0"),
+        (lambda: Adaptive(), "needs at least one of neural_cache, dynamic_sgd and dynamic_rms"),
+    ],
+)
+def test_settings_check_themselves(make, said: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_wrong_key_is_cited_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(SuiteError, match=r"small.yaml:4: .*neural_cache 'windows' is unknown\. Did you mean 'window'"):
+        load(written(tmp_path, "adaptive: {neural_cache: {windows: [3]}}"))
+    with pytest.raises(SuiteError, match=r"small.yaml:4: evaluation.adaptive.dynamic_rms.lr is missing"):
+        load(written(tmp_path, "adaptive: {dynamic_rms: {}}"))
+    with pytest.raises(SuiteError, match=r"small.yaml:4: evaluation.adaptive: needs at least one of"):
+        load(written(tmp_path, "adaptive: {}"))
+
+
+def test_a_block_survives_the_record_and_an_absent_one_leaves_no_trace(tmp_path: Path) -> None:
+    plain = load(written(tmp_path))
+    assert plain.evaluation == {
+        "protocols": ["exact"], "splits": ["valid", "test"], "streams": 64, "warmup": 512, "window": 512,
+    }  # fmt: skip
+    suite = load(written(tmp_path, EVERY))
+    [with_all], [without] = resolve(suite, device="cpu"), resolve(plain, device="cpu")
+    assert with_all.run_id != without.run_id
+    again = TypeAdapter(Evaluation).validate_python(json.loads(json.dumps(suite.evaluation)))
+    assert again.to_json() == suite.evaluation
+    one = load(written(tmp_path, "adaptive: {dynamic_sgd: {lr: [1]}}")).evaluation["adaptive"]
+    assert one == {"dynamic_sgd": {"lr": [1.0], "decay": [0.0], "segment": 20, "tune_tokens": 20_000}}
+
+
+def test_an_entry_may_adapt_alone(tmp_path: Path) -> None:
+    alone = "    adaptive: {dynamic_sgd: {lr: [1e-3]}}\n"
+    other = SUITE.split("entries:\n")[1].replace("  qrnn:", "  other:")
+    suite = load(written(tmp_path, "", alone + other))
+    first, second = resolve(suite, device="cpu")
+    assert list(first.evaluation["adaptive"]) == ["dynamic_sgd"]
+    assert "adaptive" not in second.evaluation
+    rows = describe(suite)
+    assert [each["protocol"] for each in rows[0]["evaluation"]] == ["exact", "exact", "dynamic-sgd", "dynamic-sgd"]
+    assert "qrnn: evaluation: valid exact (" in render(rows)
+    assert "test dynamic-sgd (" in render(rows)
+
+
+def test_a_run_holds_static_and_adapted_scores_with_the_paired_gain(tmp_path: Path) -> None:
+    found = run_small(written(tmp_path, EVERY))
+    check_record(found)
+    names = [(each["protocol"]["name"], each["split"]) for each in found.scores]
+    assert names == [
+        (name, split) for name in ("exact", "neural-cache", "dynamic-sgd", "dynamic-rms") for split in ("valid", "test")
+    ]
+    assert ["adaptation" in each for each in found.scores] == [False] * 2 + [True] * 6
+    json.dumps(found.scores, allow_nan=False)
+    for each in found.scores[2:]:
+        assert each["adaptation"]["beside_static"]["protocol"] == "exact"
+        assert (
+            each["tally"]["num_targets"] == found.scores[0 if each["split"] == "valid" else 1]["tally"]["num_targets"]
+        )
+
+
+def test_an_adaptation_that_runs_away_fails_alone_and_leaves_the_static_score_its_rank(tmp_path: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write(run_small(written(tmp_path, "adaptive: {dynamic_sgd: {lr: [3e38]}}")))
+    rows = [row for row in build(store.records(), []).rows if row.status != "limit"]
+    static, adapted = ([row for row in rows if row.protocol == name] for name in ("exact", "dynamic-sgd"))
+    assert [(row.status, row.rank, row.error) for row in static] == [("finished", 1, None)] * 2
+    assert [(row.status, row.rank, row.value) for row in adapted] == [("failed", None, None)] * 2
+    assert {row.error for row in adapted} == {"the score is not a finite number"}
+
+
+def test_adapted_scores_are_marked_and_neither_ranked_nor_compared_nor_held_by_the_gate() -> None:
+    evaluation = {**spec().evaluation, "adaptive": {"dynamic_rms": {"lr": [1e-4]}}}
+    adapted = score(1.1, name="dynamic-rms")
+    one = record(1.5, spec_=spec(evaluation=evaluation))
+    one.scores.append(adapted)
+    table = build([(one, [one.spec.label])], [])
+    rows = {row.model: row for row in table.rows if row.split == "test"}
+    static, better = rows["2-layer AWD-LSTM"], rows["2-layer AWD-LSTM + dynamic evaluation (RMS)"]
+    assert (static.rank, better.rank) == (1, None)
+    assert better.value == pytest.approx(1.1)
+    assert better.published is None
+    missing = [row for row in table.rows if row.split == "valid" and row.protocol == "dynamic-rms"]
+    assert [row.status for row in missing] == ["failed"]
+    held = [row for row in baseline.measure([(one, [one.spec.label])]) if row.identity[-1] == "quality"]
+    assert [row.value for row in held] == [pytest.approx(1.6), pytest.approx(1.5)]
