@@ -20,7 +20,7 @@ from harness.runs.planning import Budget
 from harness.runs.runner import SuiteInterrupted, calibrate
 from harness.runs.schedule import rates_from
 from harness.runs.turns import WaitedError
-from harness.training import watching
+from harness.training import throughput
 
 MOST = 0.8
 """A calibration that had this share of what a leg can give, and did not end, would not end in the next leg either."""
@@ -97,7 +97,7 @@ def prepare(
             transfer.install_plan(limits.resume_from, store, limits.deadline, note)
     if limits.time_budget_s is not None:
         wanted = Budget(seconds=limits.time_budget_s, leg_s=limits.leg_s, tokens_per_s=limits.tokens_per_s)
-        speeds = _Speeds(prepared, store, watching.part_s(limits.time_budget_s), limits.deadline, note)
+        speeds = _Speeds(prepared, store, throughput.calibration_part_s(limits.time_budget_s), limits.deadline, note)
         counts = {split: count["tokens"] for split, count in data.read_manifest(prepared)["counts"].items()}
         with _over_by_waiting():
             found = planning.plan_specs(found, wanted, counts, store, speeds.measure, leg=limits.deadline, note=note)
@@ -139,7 +139,7 @@ class _Speeds:
         """Rates of one run. Raises BudgetError where the leg cannot hold its calibration, SuiteInterrupted."""
         entry = spec.label.entry
         left_s = math.inf if self.leg is None else self.leg.left_s()
-        takes_s = watching.training_s(spec, self.part_s)
+        takes_s = throughput.calibration_training_s(spec, self.part_s)
         if self.leg is not None and work_s(self.leg.seconds) < takes_s:
             raise self._too_short(spec, self.leg.seconds)
         if left_s < takes_s:
@@ -154,7 +154,7 @@ class _Speeds:
             raise self._too_short(spec, self.leg.seconds, at_least_s=2 * self.leg.seconds) from None
 
     def _too_short(self, spec: RunSpec, leg_s: float, at_least_s: float = 0.0) -> BudgetError:
-        takes_s = watching.whole_s(spec, self.part_s)
+        takes_s = throughput.calibration_s(spec, self.part_s)
         enough_s = math.ceil(max(shortest_s(takes_s), at_least_s))
         return BudgetError(
             f"{spec.label.entry}: a leg of {leg_s:g} s is too short to measure its speed, which takes about "

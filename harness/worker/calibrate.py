@@ -27,9 +27,9 @@ from harness.core.specs import RunSpec
 from harness.evaluation import protocols
 from harness.timing.model_cases import cases_of, time_case
 from harness.training import throughput
-from harness.training.throughput import Stopped
-from harness.training.trainer import Hooks, Interrupted, Trainer
-from harness.training.watching import TRAINING_TIMES
+from harness.training.progress import Hooks, Interrupted
+from harness.training.throughput import TRAINING_PARTS, Stopped
+from harness.training.trainer import Trainer
 
 
 class _Enough(Exception):  # noqa: N818 - ends a scoring whose speed is known
@@ -46,7 +46,7 @@ def measure(
     seconds: float,
     stop: Callable[[], bool],
 ) -> dict[str, Any]:
-    """`harness.runs.schedule.Rates` as JSON holds them. seconds: about how long a part is watched; see TRAINING_TIMES.
+    """`harness.runs.schedule.Rates` as JSON holds them. seconds: about how long a part is watched; see TRAINING_PARTS.
 
     make_trainer gives the run's own training loop; folder, where it and this keep their checkpoints, is the caller's
     to throw away. Raises Interrupted where `stop` says so, Diverged where the recipe fails within these few steps.
@@ -54,7 +54,7 @@ def measure(
     began_s, start_s = time.perf_counter(), time.time() - psutil.Process().create_time()
     validation = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})).validation
     try:
-        found = throughput.measure(make_trainer, seconds * TRAINING_TIMES[torch.device(spec.device).type], stop)
+        found = throughput.measure(make_trainer, seconds * TRAINING_PARTS[torch.device(spec.device).type], stop)
         keep_s = _time_to_save(folder / "keep", {"model": model.state_dict()})
         own = protocols.streams(validation.streams, validation.warmup, validation.window)
         validation_s = _scoring_s(model, corpus.splits["valid"], own, seconds, stop) + keep_s

@@ -28,11 +28,11 @@ from harness.results.record import RunRecord
 from harness.worker.partial_scores import SCORES, KeptScores, forget
 
 if TYPE_CHECKING:
-    from harness.config.recipe import Recipe
     from harness.core.scores import Score
     from harness.monitoring.costs.meter import Meter
     from harness.results.store import Store
-    from harness.training.trainer import Progress, Trainer
+    from harness.training.progress import CurveRow, TrainingState
+    from harness.training.trainer import Trainer
 
 EXIT_INTERRUPTED = 75
 """sysexits.h EX_TEMPFAIL: stopped on request, and can be taken up again."""
@@ -109,7 +109,7 @@ def main() -> int:
 
 
 def _work(job: Job, store: Store, emit: Emit, stop: Stop) -> int:
-    from harness.training.trainer import Interrupted
+    from harness.training.progress import Interrupted
 
     if job.calibrate_s is not None:
         return _calibrate(job, store.run_folder(job.spec.seedless_id) / "calibration", emit, stop)
@@ -140,7 +140,7 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     from harness.monitoring.costs import account
     from harness.monitoring.costs.attempts import Attempts
     from harness.monitoring.costs.meter import Meter, startup
-    from harness.training.trainer import Diverged, Interrupted
+    from harness.training.progress import Diverged, Interrupted
 
     started = time.monotonic()
     record = RunRecord(
@@ -185,7 +185,7 @@ def _calibrate(job: Job, folder: Path, emit: Emit, stop: Stop) -> int:
     """Measure in place of running; what went wrong is the last line on standard error."""
     import shutil
 
-    from harness.training.trainer import Diverged, Interrupted
+    from harness.training.progress import Diverged, Interrupted
     from harness.worker import calibrate
 
     spec, seconds = job.spec, job.calibrate_s or 0.0
@@ -275,7 +275,7 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     from harness.config.speed import unverified
     from harness.core.metrics import METRICS
     from harness.core.scores import Tally
-    from harness.training.trainer import Diverged, Hooks
+    from harness.training.progress import Diverged, Hooks
 
     spec = record.spec
     metric = METRICS[spec.label.metrics[0]]
@@ -283,7 +283,7 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     def value(nll_per_unit: float | None) -> float | None:
         return None if nll_per_unit is None else metric.compute(Tally(nll_per_unit, 1, 1, 0))
 
-    def on_step(progress: Progress, nll_per_token: float) -> None:
+    def on_step(progress: TrainingState, nll_per_token: float) -> None:
         emit(
             {
                 "event": "train",
@@ -296,12 +296,11 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
             }
         )
 
-    def on_validation(row: dict[str, Any]) -> None:
-        emit({"event": "validation", **row, "value": value(row["valid_nll_nats"])})
+    def on_validation(row: CurveRow) -> None:
+        emit({"event": "validation", **row.to_json(), "value": value(row.valid_nll_nats)})
 
     hooks = Hooks(on_step, on_validation, stop)
     trainer = _trainer(spec, model, corpus, folder / "checkpoints", record.code["source_sha256"], hooks)
-    recipe = trainer.recipe
     record.model["speed"] = asdict(trainer.speed)
     if trainer.resume():
         threads = trainer.progress.thread_counts
@@ -309,7 +308,7 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
     try:
         trainer.fit()
     except Diverged:
-        record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve
+        _put_training(record, trainer, None)
         raise
     finally:
         # Only now: which backend a layer takes may hang on its first call's shapes and dtype.
@@ -317,8 +316,7 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
         record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.dtype, spec.device)
     best = folder / "checkpoints" / "best"
     format.load_into(model, format.load_group(best, format.read_index(best), "model"), best)
-    record.training, record.curve = _training_summary(trainer.progress, recipe), trainer.progress.curve
-    record.training["checkpoint_sha256"] = format.fingerprint(best)
+    _put_training(record, trainer, format.fingerprint(best))
 
 
 def _trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Any) -> Trainer:
@@ -344,23 +342,13 @@ def _trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: 
     )
 
 
-def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
-    from harness.training.progress import stage_summary
+def _put_training(record: RunRecord, trainer: Trainer, checkpoint_sha256: str | None) -> None:
+    """Copy summary and learning curve into the record."""
+    from harness.training.progress import summarize
 
-    return {
-        "tokens": progress.tokens,
-        "steps": progress.step,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "best_step": progress.best_step,
-        "best_valid_nll_nats": progress.best_nll_per_unit,
-        "validation_protocol": asdict(recipe.validation),
-        "seconds": progress.seconds,
-        "validation_seconds": progress.validation_seconds,
-        "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
-        "thread_counts": progress.thread_counts,
-        **stage_summary(progress, recipe),
-    }
+    state = trainer.progress
+    record.training = summarize(state, trainer.recipe, checkpoint_sha256=checkpoint_sha256).to_json()
+    record.curve = [row.to_json() for row in state.curve]
 
 
 def _scored_thing(record: RunRecord) -> str:
@@ -377,9 +365,9 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Em
     from pydantic import TypeAdapter
 
     from harness.config.evaluation import Evaluation
-    from harness.evaluation.adaptive import score_adapted
+    from harness.evaluation.adaptive.score import score_adapted
     from harness.evaluation.protocols import Tick, score_splits
-    from harness.training.trainer import Interrupted
+    from harness.training.progress import Interrupted
 
     def on_start(split: str, protocol: str, num_targets: int) -> Tick:
         done = 0
@@ -437,14 +425,14 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
     if not spec.kernels:
         return []
     from harness.timing.model_cases import cases_of, time_case
-    from harness.training.trainer import Interrupted
+    from harness.training.progress import Interrupted
 
     rows = []
     for op, backend, case in cases_of(spec, model):
         if stop():
             raise Interrupted(f"timing {op}")
         emit({"event": "timing", "op": op, "backend": backend, "case": case.name})
-        rows += time_case(spec, op, backend, case)
+        rows += [row.to_json() for row in time_case(spec, op, backend, case)]
     return rows
 
 

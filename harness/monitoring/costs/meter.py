@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import psutil
@@ -89,7 +90,7 @@ class Meter:
         from harness.timing.gemm import gemm_rate
 
         try:
-            self._gemm = gemm_rate(self.device, getattr(torch, dtype))
+            self._gemm = asdict(gemm_rate(self.device, getattr(torch, dtype)))
         except RuntimeError as error:  # no such product on this device, or no room for it
             self._gemm_reason = f"the matrix product failed: {' '.join(str(error).split())}"[:200]
 

@@ -148,7 +148,9 @@ def test_an_imported_model_is_scored_on_text_and_its_unknown_words_are_named(dat
     assert imported.model["hidden"] == 7, (
         "a single tied layer is as wide as the embedding; the model says what it was told"
     )
-    found = scoring.run(scoring.Request(model=load_model(out, device="cpu"), text=data / "train.txt"))
+    found = scoring.score_checkpoint(
+        scoring.EvaluationRequest(model=load_model(out, device="cpu"), text=data / "train.txt")
+    ).to_json()
     assert (found["num_targets"], found["protocol"], found["unit"]) == (4, "exact", "word")
     assert found["origin"]["sha256"] == imported.origin["sha256"]
     (tmp_path / "new.txt").write_text("the cat sat\na cat sat\n")

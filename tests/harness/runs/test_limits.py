@@ -29,7 +29,7 @@ from harness.runs.limits import Limits, prepare
 from harness.runs.runner import SuiteInterrupted
 from harness.suite import load, resolve
 from harness.system import source
-from harness.training import watching
+from harness.training import throughput
 from harness.training.trainer import Interrupted
 from harness.worker.main import Job, keep, run
 
@@ -446,7 +446,7 @@ def test_a_real_leg_that_ends_in_a_calibration_is_an_error_and_no_interruption(
     suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Training alone is watched for longer than the leg, which nobody has foreseen here."""
-    monkeypatch.setattr(watching, "training_s", lambda *_: 0.0)
+    monkeypatch.setattr(throughput, "calibration_training_s", lambda *_: 0.0)
     suite.write_text(SUITE.replace("epochs: 200,", "epochs: 100000,"))
     with pytest.raises(BudgetError, match="awd-lstm: a leg of 4 s is too short to measure its speed"):
         measuring(suite, tmp_path / "r", Limits(time_budget_s=2000.0, leg_s=4.0))

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from window_walk import window_lengths
 
 from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import SuiteError
 from harness.suite import load
 from harness.suite.dry_run import describe, mean_window, plan_training, render
 from harness.system.source import ROOT
-from harness.training.windows import window_lengths
 
 SUITES = ROOT / "suites"
 
