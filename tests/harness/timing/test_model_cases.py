@@ -1,4 +1,4 @@
-"""The kernels a run times: those its suite asks for and its model runs, at the run's own shapes."""
+"""The kernels that a run times: those that its suite asks for and its model uses, at the shapes of the run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.commands.main import main
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.timing import model_cases
-from harness.timing.backends import Bench
+from harness.timing.backends import Bench, KernelTiming
 from harness.timing.clocks import Budget
 from harness.timing.model_cases import cases_of, time_case
 from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
@@ -50,7 +50,7 @@ def test_each_distinct_width_once_at_the_recipes_window() -> None:
     assert found == [LstmCase(7, 4, 3, 6), LstmCase(7, 4, 6, 6), LstmCase(7, 4, 6, 3)]
 
 
-def test_a_dropped_weight_is_timed_at_its_own_size_and_only_where_it_is_dropped() -> None:
+def test_a_dropped_weight_is_timed_at_its_size_and_only_if_it_is_dropped() -> None:
     asked = spec(recipe=RECIPE, kernels=("weight_drop",))
     sizes = {"layers": 3, "hidden": 6, "embedding": 3}
     qrnn = models.build("qrnn", QrnnConfig(**sizes, dropout=Dropout(weight=0.1)), vocab_size=5)
@@ -81,7 +81,7 @@ def test_the_runs_dtype_is_the_one_timed(dtype: str, op: str, timed: str, monkey
     monkeypatch.setattr(model_cases, "BUDGET", Budget(seconds=0, minimum=1, maximum=1))
     case = FoPoolCase(4, 2, 3) if op == "fo_pool" else LstmCase(4, 2, 3, 3)
     rows = time_case(spec(dtype=dtype), op, "reference", case)
-    assert {(row["status"], row["dtype"]) for row in rows} == {("ok", timed)}
+    assert {(row.status, row.dtype) for row in rows} == {("ok", timed)}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_sixteen_bits_are_timed_as_they_train(
 ) -> None:
     made: list[Bench] = []
 
-    def noted(bench: Bench, *_: object) -> list[dict[str, Any]]:
+    def noted(bench: Bench, *_: object) -> list[KernelTiming]:
         made.append(bench)
         return []
 

@@ -1,4 +1,4 @@
-"""Training held to the official loop written out with torch's own LSTM and optimisers; nothing of it is the harness's.
+"""Training compared with the official loop, written with torch's LSTM and optimisers and no code of the harness.
 
 SGD, sampled windows with their scaled learning rate, AR and TAR, clipping over model and loss together, the switch to
 averaged SGD with either handover, and fine-tuning.
@@ -84,7 +84,7 @@ def epoch(loop: Loop, data: Tensor) -> None:
 
 @torch.no_grad()
 def evaluate(loop: Loop, valid: Tensor) -> float:
-    """The loss over a split as one stream, with averaged weights where there are some; keeps the best."""
+    """The loss over a split as one stream, with averaged weights if there are any; keeps the best."""
     net, tails, optimizer = loop["net"], loop["tails"], loop["optimizer"]
     raw = {parameter: parameter.data for parameter in net.parameters()}
     averages = [(each, optimizer.state[each]["ax"]) for each in optimizer.state if "ax" in optimizer.state[each]]
@@ -148,7 +148,7 @@ def markov_ids(size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("handover", [False, True])
-def test_the_whole_recipe_is_the_official_one(tmp_path: Path, handover: bool) -> None:
+def test_two_stages_follow_the_official_trajectory(tmp_path: Path, handover: bool) -> None:
     recipe = Recipe(
         optimizer="sgd",
         lr=LR,
@@ -169,21 +169,21 @@ def test_the_whole_recipe_is_the_official_one(tmp_path: Path, handover: bool) ->
     train, valid = ids[:300], ids[300:]
     rows = len(train) // BATCH
     data = torch.from_numpy(train[: rows * BATCH].astype(np.int64)).view(BATCH, -1).t()
-    wanted = official(model, data, torch.from_numpy(valid.astype(np.int64)), recipe, handover=handover)
+    expected = official(model, data, torch.from_numpy(valid.astype(np.int64)), recipe, handover=handover)
     corpus = corpus_of(train, valid, valid, VOCAB)
     identity = {"model": {}}
     trainer = Trainer(model, corpus, recipe, seed=5, folder=tmp_path, identity=identity, autocast=nullcontext)
     progress = trainer.fit()
-    assert progress.averaging_epoch == wanted["fired"]
+    assert progress.averaging_epoch == expected["fired"]
     assert progress.averaging_epoch is not None
-    assert [row["valid_nll_nats"] for row in progress.curve] == pytest.approx(wanted["all"], rel=1e-6)
-    # Rounding grows along the way, from 1e-16 to what is allowed for here.
+    assert [row.valid_nll_nats for row in progress.curve] == pytest.approx(expected["all"], rel=1e-6)
+    # Rounding differences of 1e-16 grow over the steps to the tolerance here.
     names = {
         **{f"layers.0.{name}": f"rnn.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
         "embedding": "words",
         "softmax.bias": "bias",
     }
-    theirs = {**dict(wanted["net"].named_parameters()), **dict(wanted["tails"].named_parameters(prefix="tails"))}
+    theirs = {**dict(expected["net"].named_parameters()), **dict(expected["tails"].named_parameters(prefix="tails"))}
     names |= {"softmax.tail_vectors": "tails.vectors", "softmax.tail_bias": "tails.bias"}
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter, theirs[names[name]], rtol=1e-4, atol=1e-6, msg=name)
