@@ -16,7 +16,7 @@ from harness.evaluation.protocols import device_of
 class Sampling:
     """How the next token is drawn.
 
-    Args:
+    Attributes:
         num_tokens: tokens to draw.
         temperature: divides the log-probabilities; 0 takes the likeliest token.
         top_k: draw from the K likeliest tokens only; None for all.

@@ -26,7 +26,7 @@ from harness.system import source
 class EvaluationRequest:
     """What to score and how. Give one of `corpus` with `split`, `file` and `text`.
 
-    Args:
+    Attributes:
         model: a loaded checkpoint.
         corpus: a prepared dataset.
         split: split of the corpus; a text counts as `test`.

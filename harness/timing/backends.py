@@ -44,7 +44,7 @@ TWIN = "reference, again"
 class KernelTiming:
     """One backend at one case in one direction; a row of `timings` in a record. All times are cold, in milliseconds.
 
-    Args:
+    Attributes:
         op, backend, case, direction, dtype, device: what was timed and where.
         status: `ok`, `failed` or `unavailable`; only `ok` has times.
         error: why there are no times.
@@ -122,7 +122,7 @@ class _Measured:
 class Bench:
     """Times the backends of ops on one device. Keeps the arrays of the ceilings between cases.
 
-    Args:
+    Attributes:
         device: where to run.
         dtype: of inputs and outputs.
         budget: number of rounds.

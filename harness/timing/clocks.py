@@ -30,7 +30,7 @@ Samples = dict[tuple[str, str], list[float]]
 class Candidate:
     """Something to time.
 
-    Args:
+    Attributes:
         name: unique among the candidates of a measurement.
         phases: run in order, each with the result of the one before (None for the first). Only the call of a phase is
             timed; the last result is freed after the clock has stopped.
@@ -44,7 +44,7 @@ class Candidate:
 class Budget:
     """Number of rounds.
 
-    Args:
+    Attributes:
         seconds: no new round starts after this time.
         minimum: rounds that are always run.
         maximum: rounds that are run at most.

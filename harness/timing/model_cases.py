@@ -31,9 +31,9 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
         (op, backend, case) in the order of the layers.
     """
     backends: Mapping[str, str] = getattr(model, "kernels", {})
-    steps, streams = int(spec.evaluation.get("window", 1)), 1
+    steps, streams = spec.evaluation.window, 1
     if spec.recipe is not None:
-        steps, streams = int(spec.recipe["bptt"]), int(spec.recipe["batch"])
+        steps, streams = spec.recipe.bptt, spec.recipe.batch
     cases: dict[tuple[str, str, Case], None] = {}  # a set that keeps the order
     for op in spec.kernels:
         if op not in backends:

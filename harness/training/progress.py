@@ -34,7 +34,7 @@ class Diverged(Exception):  # noqa: N818 - an outcome that becomes a record
 class CurveRow:
     """One validation: a row of the learning curve.
 
-    Args:
+    Attributes:
         epoch: passes over the training split that are complete, over both stages.
         step: optimiser steps so far.
         tokens: targets trained on so far.
@@ -158,7 +158,7 @@ class TrainingState:
 class Hooks:
     """Callbacks of the training loop.
 
-    Args:
+    Attributes:
         on_step: called with the state and the mean loss (nats per target) since the last call. Not after every step:
             reading the loss waits for the device.
         on_validation: called with each row of the learning curve.

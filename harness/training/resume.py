@@ -11,16 +11,15 @@ an uninterrupted one. `folder/resume` has three groups of tensors and an index (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError
-from harness.core.messages import sentence
+from harness.core.json_values import parse_value
 from harness.training.averaging import accumulated_gradients, restore_gradients
 from harness.training.optimizers import load_state, state_to_tensors
 from harness.training.progress import TrainingState
@@ -37,7 +36,7 @@ FOLDER = "resume"
 class ResumeIndex:
     """The part of the index that is a run's own; keys as on disk.
 
-    Args:
+    Attributes:
         progress: position, losses and decisions.
         window_rng: state of numpy's generator of window lengths.
         trained_by: per layer the kernel that has trained it, so that a resumed run uses no other; None if the model
@@ -133,10 +132,8 @@ def _restore(trainer: Trainer, folder: Path) -> None:
 
 
 def _parse(index: Mapping[str, object], folder: Path) -> ResumeIndex:
-    values = {key: index[key] for key in ResumeIndex.__slots__ if key in index}
+    values = {field.name: index[field.name] for field in fields(ResumeIndex) if field.name in index}
     try:
-        return TypeAdapter(ResumeIndex).validate_python(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise CheckpointError(f"{folder / format.INDEX}: {sentence(first, where)}") from None
+        return parse_value(ResumeIndex, values)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / format.INDEX} cannot be resumed from: {error}") from None

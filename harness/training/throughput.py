@@ -56,7 +56,7 @@ class Stopped(Exception):  # noqa: N818 - a request, not an error
 class Throughput:
     """Speed of a training loop.
 
-    Args:
+    Attributes:
         tokens_per_s: targets per second, validation and captures left out.
         steps: timed steps.
         seconds: their time.
@@ -195,7 +195,7 @@ def calibration_s(spec: RunSpec, part_s: float) -> float:
     Returns:
         Seconds from the start of the process.
     """
-    scorings = 1 + len(spec.evaluation["protocols"]) * len(spec.evaluation["splits"])
+    scorings = 1 + len(spec.evaluation.protocols) * len(spec.evaluation.splits)
     return calibration_training_s(spec, part_s) + scorings * part_s
 
 

@@ -33,7 +33,7 @@ class TunedOn:
 class StaticComparison:
     """Adapted less static score of the same targets.
 
-    Args:
+    Attributes:
         protocol: of the static score; None with `reason` if no score has the same targets and blocks.
         difference_nats: mean difference, nats per target; None if the model ran away.
         std_error_nats: its standard error, from the block-by-block differences; None with fewer than two blocks.
@@ -50,7 +50,7 @@ class StaticComparison:
 class Adaptation:
     """What a score says of its adaptation.
 
-    Args:
+    Attributes:
         chosen: the setting used.
         tuned_on: None if there was one setting only.
         grid: every setting with its `nll_nats_per_target` in tuning; null if it ran away or was not tuned.

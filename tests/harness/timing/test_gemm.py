@@ -39,4 +39,4 @@ def test_a_runs_random_numbers_stay_the_same() -> None:
     before = torch.get_rng_state()
     rate = gemm.gemm_rate("cpu", torch.float32, budget_ms=5.0)
     assert torch.equal(torch.get_rng_state(), before)
-    assert rate.flop_per_s == pytest.approx(2 * rate.size ** 3 / (min(rate.samples_ms) / 1e3))
+    assert rate.flop_per_s == pytest.approx(2 * rate.size**3 / (min(rate.samples_ms) / 1e3))
