@@ -38,12 +38,7 @@ class Blocks:
         self.sums = np.zeros(max(1, math.ceil(num_targets / self.size)))
 
     def add(self, first: int, nll: np.ndarray) -> None:
-        """Add consecutive targets to the blocks they belong to.
-
-        Args:
-            first: position of the first target in the text, from 0.
-            nll: nats, float64, shape (N,).
-        """
+        """Add the nll (N,) of consecutive targets, the first at position `first` of the text, to their blocks."""
         block = (first + np.arange(len(nll))) // self.size
         self.sums += np.bincount(block, weights=nll, minlength=len(self.sums))
 

@@ -82,9 +82,6 @@ def official(num_streams: int, window: int) -> EvaluationProtocol:
     Args:
         num_streams: B; the original's are in `OFFICIAL_STREAMS`.
         window: tokens per forward pass; changes no number.
-
-    Returns:
-        The protocol.
     """
     return EvaluationProtocol(
         name="official",
@@ -100,16 +97,8 @@ def official(num_streams: int, window: int) -> EvaluationProtocol:
 def protocol_for(name: str, split: str, evaluation: Evaluation) -> EvaluationProtocol:
     """The named protocol with the settings of a suite.
 
-    Args:
-        name: `exact`, `official` or `streams`.
-        split: counts for `official` alone.
-        evaluation: the suite's block.
-
-    Returns:
-        The protocol.
-
     Raises:
-        KeyError: the name or the split is unknown.
+        KeyError: the name is unknown.
     """
     builders: dict[str, Callable[[], EvaluationProtocol]] = {
         "exact": lambda: exact(evaluation.window),
@@ -174,9 +163,6 @@ def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: 
         protocol: as asked for; the score holds what the split's length allowed.
         metrics: names in `METRICS`.
         seconds: time of the scoring.
-
-    Returns:
-        A score without `adaptation`.
     """
     rate_error = rate_std_error(scored)
     return Score(

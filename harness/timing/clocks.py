@@ -145,15 +145,7 @@ class QueuedCudaClock:
         return result, start.elapsed_time(end)
 
     def share_exposed(self, phase: Phase, last: int) -> float:
-        """Share of samples with launch gaps.
-
-        Args:
-            phase: what was timed.
-            last: how many of its last samples count.
-
-        Returns:
-            0 to 1.
-        """
+        """Share of the `last` samples of a phase that contain launch gaps."""
         return sum(self.exposed[phase][-last:]) / last
 
     def _calibrate(self) -> float:
@@ -174,9 +166,6 @@ def clock_for(device: torch.device | str, *, launches: bool = False) -> Clock:
     Args:
         device: where the candidates run.
         launches: on CUDA, include the host's time to launch.
-
-    Returns:
-        `HostClock` on a CPU, else a clock of CUDA events.
     """
     device = torch.device(device)
     if device.type != "cuda":
@@ -253,14 +242,11 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """Percentile by linear interpolation between the closest ranks (numpy's default).
+    """Percentile by linear interpolation between the closest ranks.
 
     Args:
         samples: at least one.
         percent: 0 to 100; 50 is the median.
-
-    Returns:
-        The interpolated sample.
 
     Raises:
         ValueError: no samples, or `percent` out of range.
@@ -281,16 +267,5 @@ def median(samples: Sequence[float]) -> float:
 
 
 def paired_ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
-    """One ratio per round.
-
-    Args:
-        numerator: samples of one candidate.
-        denominator: samples of another, of the same rounds.
-
-    Returns:
-        numerator / denominator.
-
-    Raises:
-        ValueError: the numbers of rounds differ.
-    """
+    """One ratio per round. Raises ValueError if the numbers of rounds differ."""
     return [above / below for above, below in zip(numerator, denominator, strict=True)]

@@ -51,13 +51,7 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
 
 
 def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[KernelTiming]:
-    """Time a backend with its comparison and the reference.
-
-    Args:
-        spec: device and dtype.
-        op: name of the op.
-        backend: the one that the model uses.
-        case: shapes.
+    """Time a backend with its comparison and the reference, in the dtype in which the run trains.
 
     Returns:
         One row per backend and direction.

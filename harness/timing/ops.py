@@ -75,15 +75,7 @@ def work(case: Case, dtype: torch.dtype) -> dict[str, Work]:
 
 
 def working_set_bytes(case: Case, dtype: torch.dtype) -> int:
-    """Bytes that forward and backward of a case touch together.
-
-    Args:
-        case: op and sizes.
-        dtype: of inputs and outputs.
-
-    Returns:
-        The sum over both directions.
-    """
+    """Bytes that forward and backward of a case move together."""
     return sum(part.bytes_moved for part in work(case, dtype).values())
 
 
@@ -95,19 +87,7 @@ def comparison(op: str) -> tuple[str, Kernel]:
 
 
 def case_for(op: str, *, steps: int, streams: int, inputs: int, hidden: int, keep: float = 1.0) -> Case:
-    """The case of a recurrent layer.
-
-    Args:
-        op: `fo_pool` or `lstm`.
-        steps: T of a window.
-        streams: B.
-        inputs: I, for the LSTM.
-        hidden: H.
-        keep: probability that a gate is not zoned out, for fo_pool.
-
-    Returns:
-        A case that need not be among the op's own.
-    """
+    """The case of a recurrent layer. keep: probability that a gate is not zoned out, for fo_pool."""
     if op == "fo_pool":
         return FoPoolCase(steps, streams, hidden, keep=keep)
     return LstmCase(steps, streams, inputs, hidden)
@@ -115,11 +95,6 @@ def case_for(op: str, *, steps: int, streams: int, inputs: int, hidden: int, kee
 
 def candidate(name: str, function: Kernel, inputs: Inputs) -> Candidate:
     """Forward, then the backward of the same call.
-
-    Args:
-        name: of the candidate.
-        function: a backend.
-        inputs: arguments; gradients reach the same inputs for every backend: a layer's input, weights and state.
 
     Returns:
         A candidate with the phases of `DIRECTIONS`. The gradient enters at the first output, as in training.

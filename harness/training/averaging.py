@@ -66,13 +66,9 @@ def averaged_sgd(recipe: Recipe, model: object, parameters: Sequence[torch.nn.Pa
 def accumulated_gradients(
     optimizer: torch.optim.Optimizer, parameters: Sequence[torch.nn.Parameter]
 ) -> dict[str, torch.Tensor]:
-    """Gradients of parameters that the optimiser does not train, for a checkpoint.
+    """Gradients of parameters that the optimiser does not train.
 
-    `zero_grad` of the optimiser does not clear them, so they accumulate and count in the next step's clipped norm.
-
-    Args:
-        optimizer: the run's optimiser.
-        parameters: the model's trained parameters.
+    Its `zero_grad` does not clear them, so they accumulate and count in the next step's clipped norm.
 
     Returns:
         `gradient.N` for parameter number N.
@@ -86,12 +82,7 @@ def accumulated_gradients(
 
 
 def restore_gradients(parameters: Sequence[torch.nn.Parameter], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Restore what `accumulated_gradients` returned.
-
-    Args:
-        parameters: the model's trained parameters, in the same order.
-        tensors: may hold other names too.
-    """
+    """Restore what `accumulated_gradients` returned."""
     for number, parameter in enumerate(parameters):
         if f"gradient.{number}" in tensors:
             parameter.grad = tensors[f"gradient.{number}"].to(parameter.device)

@@ -119,15 +119,7 @@ class CudaCapture:
 
 
 def copy_state(target: State, source: State) -> None:
-    """Copy a state in place.
-
-    Args:
-        target: tensor or nested tuple of tensors; keeps its memory.
-        source: same nesting and shapes.
-
-    Raises:
-        ValueError: the nesting differs.
-    """
+    """Copy a state into another of the same nesting, whose memory stays. Raises ValueError if the nesting differs."""
     if isinstance(target, Tensor):
         assert isinstance(source, Tensor)
         target.copy_(source)

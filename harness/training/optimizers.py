@@ -37,12 +37,7 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of every group.
-
-    Args:
-        optimizer: as `make_optimizer` made it.
-        lr: written in place if the group holds a tensor, whose address a CUDA graph has recorded.
-    """
+    """Set lr of every group; in place if it is a tensor, whose address a CUDA graph has recorded."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(lr)
@@ -51,15 +46,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def decay_factor(recipe: Recipe, epochs_done: int) -> float:
-    """Factor of lr from stepwise decay.
-
-    Args:
-        recipe: decay_factor and decay_at.
-        epochs_done: complete passes over the training split.
-
-    Returns:
-        decay_factor to the power of the number of epochs of decay_at that are over.
-    """
+    """Factor of lr from stepwise decay: `recipe.decay_factor` once for each epoch of `decay_at` that is over."""
     return recipe.decay_factor ** sum(epoch <= epochs_done for epoch in recipe.decay_at)
 
 
@@ -95,12 +82,7 @@ def state_to_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor
 
 
 def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Restore what `state_to_tensors` returned.
-
-    Args:
-        optimizer: made from the same recipe; its parameter groups stay as they are.
-        tensors: on any device.
-    """
+    """Restore what `state_to_tensors` returned into an optimiser made from the same recipe."""
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)

@@ -171,15 +171,7 @@ class Hooks:
 
 
 def stage_over(state: TrainingState, recipe: Recipe) -> bool:
-    """Whether the stage has used up its epochs or tokens.
-
-    Args:
-        state: position in the run.
-        recipe: says how long each stage lasts.
-
-    Returns:
-        True once no further step belongs to the stage. Fine-tuning may also end early; see `trainer`.
-    """
+    """Whether the stage has used up the epochs or tokens of its recipe."""
     if state.stage == FINETUNE and recipe.finetune is not None:
         return state.epoch >= state.stage_epoch + recipe.finetune.epochs
     if recipe.tokens is not None:
@@ -188,16 +180,7 @@ def stage_over(state: TrainingState, recipe: Recipe) -> bool:
 
 
 def validation_due(state: TrainingState, recipe: Recipe, *, pass_over: bool) -> bool:
-    """Whether to validate before the next step.
-
-    Args:
-        state: position in the run, after the last step.
-        recipe: says how often to validate.
-        pass_over: whether the last step ended a pass over the training split.
-
-    Returns:
-        True also at the end of a stage, so that its last weights are scored.
-    """
+    """Whether to validate before the next step; always at the end of a stage, so that its last weights are scored."""
     if state.done:
         return True
     if recipe.validation.every_tokens is None:
@@ -208,13 +191,8 @@ def validation_due(state: TrainingState, recipe: Recipe, *, pass_over: bool) -> 
 def check_loss(nll_per_token: float, vocab_size: int, state: TrainingState) -> None:
     """Refuse a training loss that no run recovers from.
 
-    Args:
-        nll_per_token: mean loss over the last steps, nats.
-        vocab_size: V; a uniform guess scores ln V.
-        state: position, for the message.
-
     Raises:
-        Diverged: the loss is not finite, or above `DIVERGED_AT` times ln V.
+        Diverged: the mean loss (nats) is not finite, or above `DIVERGED_AT` ln V.
     """
     where = f"at step {state.step:,} of epoch {state.epoch + 1}"
     if not math.isfinite(nll_per_token):
@@ -229,10 +207,7 @@ def summarize(state: TrainingState, recipe: Recipe, *, checkpoint_sha256: str | 
     Args:
         state: the run's last state.
         recipe: which stages there are.
-        checkpoint_sha256: checksum of the best model's weights; None if training diverged.
-
-    Returns:
-        `averaging` and `finetune` are None if the recipe has no such stage.
+        checkpoint_sha256: of the best model's weights; None if training diverged.
     """
     return TrainingSummary(
         tokens=state.tokens,

@@ -87,15 +87,7 @@ class Step:
         self.nll_sum = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
 
     def __call__(self, tokens_TB: Tensor, state: State) -> State:
-        """Train on one window.
-
-        Args:
-            tokens_TB: ids (T + 1, B), int64; each row but the first is a target.
-            state: carried from the window before.
-
-        Returns:
-            The state after the window, detached.
-        """
+        """Train on ids (T + 1, B), each row but the first a target. Returns the state after them, detached."""
         with self.autocast():
             step = step_over(self.model, tokens_TB, detach(state), self.nll_sum.device)
             loss = step.nll_TB.mean() + step.penalty

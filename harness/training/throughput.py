@@ -173,28 +173,12 @@ def calibration_part_s(budget_s: float) -> float:
 
 
 def calibration_training_s(spec: RunSpec, part_s: float) -> float:
-    """Duration of a calibration up to the end of its training, an upper bound for short recipes.
-
-    Args:
-        spec: the run; its device counts.
-        part_s: as `calibration_part_s` returns it.
-
-    Returns:
-        Seconds from the start of the process.
-    """
+    """Seconds from the start of a calibration to the end of its training; an upper bound for short recipes."""
     return START_S + (1 + WARMUP_SHARE) * TRAINING_PARTS[spec.device.split(":")[0]] * part_s
 
 
 def calibration_s(spec: RunSpec, part_s: float) -> float:
-    """Duration of a whole calibration: training, a validation, each split under each protocol; no kernels.
-
-    Args:
-        spec: the run.
-        part_s: as `calibration_part_s` returns it.
-
-    Returns:
-        Seconds from the start of the process.
-    """
+    """Seconds of a calibration: training, a validation, each split under each protocol; kernels are not timed."""
     scorings = 1 + len(spec.evaluation.protocols) * len(spec.evaluation.splits)
     return calibration_training_s(spec, part_s) + scorings * part_s
 

@@ -52,14 +52,11 @@ def _round_at_random(length: int, multiple: int, rng: np.random.Generator) -> in
 
 
 def epoch_over(row: int, num_rows: int, sampling: WindowSampling | None) -> bool:
-    """Whether a pass over the split ends before `row`.
+    """Whether no window starts at `row`.
 
     Args:
-        row: first row of the next window.
+        row: first row after the last window.
         num_rows: rows T of the split cut into streams.
         sampling: with it, a last single target is left out, as by `while i < N - 2` in the official code.
-
-    Returns:
-        True if no window starts at `row`.
     """
     return row >= num_rows - (1 if sampling is None else 2)

@@ -30,15 +30,7 @@ class Method(ABC):
     protocol: EvaluationProtocol
 
     def prepare(self, splits: Mapping[str, np.ndarray], on_start: OnStart) -> None:
-        """Compute what no setting changes.
-
-        Args:
-            splits: ids (N,) by name.
-            on_start: called before a split is read.
-
-        Raises:
-            DataError: a split is missing.
-        """
+        """Compute what no setting changes. Raises DataError if a split is missing."""
         return
 
     @abstractmethod
@@ -47,11 +39,7 @@ class Method(ABC):
 
     @abstractmethod
     def tune(self, ids: np.ndarray, tick: Tick) -> list[float]:
-        """Score a text under every setting of the config.
-
-        Args:
-            ids: token ids (N,).
-            tick: called with the number of targets scored.
+        """Score ids (N,) under every setting of the config.
 
         Returns:
             Sum of nats for each setting; NaN if the model ran away.
@@ -59,28 +47,14 @@ class Method(ABC):
 
     @abstractmethod
     def nll(self, ids: np.ndarray, setting: Setting, take: dynamic.Take) -> bool:
-        """Score a text under one setting.
-
-        Args:
-            ids: token ids (N,).
-            setting: one of the config's.
-            take: receives the losses in text order.
+        """Pass the losses of ids (N,) to `take`, in text order.
 
         Returns:
             False if the model ran away before the end.
         """
 
     def score(self, ids: np.ndarray, setting: Setting, tick: Tick | None) -> Scored:
-        """Score a text with the blocks of `exact`.
-
-        Args:
-            ids: token ids (N,).
-            setting: one of the config's.
-            tick: called with the number of targets scored.
-
-        Returns:
-            A sum of NaN if the model ran away.
-        """
+        """Sum and blocks as of `exact`; the sum is NaN if the model ran away."""
         num_targets = len(ids) - 1
         blocks, sums = Blocks(max(1, num_targets)), []
 
@@ -171,16 +145,7 @@ class DynamicMethod(Method):
 
 
 def method_for(model: LanguageModel, config: Config, window: int) -> Method:
-    """The method that a block of `adaptive` configures.
-
-    Args:
-        model: what is scored.
-        config: one protocol's block.
-        window: targets per forward pass of the cache; changes no number.
-
-    Returns:
-        A method that has prepared nothing yet.
-    """
+    """The method of a block of `adaptive`. window: targets per forward pass of the cache; changes no number."""
     if isinstance(config, NeuralCache):
         return CacheMethod(model, config, window)
     return DynamicMethod(model, config)

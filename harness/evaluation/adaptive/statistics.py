@@ -13,16 +13,7 @@ from harness.evaluation.streams import to_streams
 
 
 def num_statistics_targets(num_tokens: int, streams: int, tokens: int | None) -> int:
-    """Targets that `root_mean_squares` reads.
-
-    Args:
-        num_tokens: N of the training split.
-        streams: columns it is cut into.
-        tokens: upper bound; None for all.
-
-    Returns:
-        Complete rows of targets, at least one.
-    """
+    """Targets that `root_mean_squares` reads: complete rows of `streams`, at least one, at most `tokens` targets."""
     rows = num_tokens // streams - 1
     if tokens is not None:
         rows = min(rows, max(1, tokens // streams))
