@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ from harness.training.cuda_graph import GraphStep
 from harness.training.optimizers import decay_factor, make_optimizer, schedule_factor, set_learning_rate
 from harness.training.progress import (
     FINETUNE,
-    CurveRow,
     Diverged,
     Hooks,
     Interrupted,
+    LossRead,
     TrainingState,
     check_loss,
+    curve_row,
     stage_over,
     validation_due,
 )
@@ -45,15 +46,6 @@ from models.step import State, sent, targets_are_split
 # 500 steps on CUDA. Without any, the host would queue steps far ahead of the device, and a request to stop would take
 # effect late.
 READ_LOSS_EVERY_STEPS = {"cpu": 20, "cuda": 500}
-
-
-@dataclass(slots=True)
-class LossRead:
-    """The loss as last read from the device: nats and targets since the last validation, and at which step."""
-
-    nll_nats: float = 0.0
-    tokens: int = 0
-    step: int = 0
 
 
 class Trainer:
@@ -265,7 +257,8 @@ class Trainer:
             while state.next_validation_tokens <= state.tokens:
                 state.next_validation_tokens += validation.every_tokens
         state.validation_seconds += time.perf_counter() - started
-        row = self._curve_row(nll_per_unit, is_best=is_best)
+        train_nll_nats = float(self.nll_sum) / max(1, state.tokens_since_validation)
+        row = curve_row(state, self.recipe, train_nll_nats, nll_per_unit, is_best=is_best)
         # The row is made before this validation changes the optimiser, and appended after: the rules compare the new
         # loss with those before it.
         self._apply_stopping_rules(nll_per_unit)
@@ -275,22 +268,6 @@ class Trainer:
         state.nll_since_validation, state.tokens_since_validation = 0.0, 0
         self.loss_read = LossRead(step=self.loss_read.step)
         self.hooks.on_validation(row)
-
-    def _curve_row(self, nll_per_unit: float, *, is_best: bool) -> CurveRow:
-        state, recipe = self.progress, self.recipe
-        return CurveRow(
-            epoch=state.epoch,
-            step=state.step,
-            tokens=state.tokens,
-            lr=state.lr,
-            train_nll_nats=float(self.nll_sum) / max(1, state.tokens_since_validation),
-            valid_nll_nats=nll_per_unit,
-            is_best=is_best,
-            train_seconds=state.seconds,
-            validation_seconds=state.validation_seconds,
-            averaged=state.is_averaging if recipe.averaging is not None or recipe.finetune is not None else None,
-            stage=state.stage if recipe.finetune is not None else None,
-        )
 
     def _apply_stopping_rules(self, latest: float) -> None:
         """If the loss no longer falls, switch to averaged SGD, or end fine-tuning."""

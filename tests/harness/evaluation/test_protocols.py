@@ -65,13 +65,6 @@ def test_a_short_split_is_scored_under_the_cut_protocol_that_is_recorded(leaky: 
     assert protocols.allowed_by(20, protocols.streams(15, 0, 16)).num_streams == 10
 
 
-def test_a_long_warmup_brings_streams_to_exact(leaky: Leaky, ids: np.ndarray) -> None:
-    asked = (protocols.exact(64), protocols.streams(6, 0, 64), protocols.streams(6, 150, 64))
-    truth, cold, warm = (protocols.score(leaky, ids, protocol).tally.nll_nats for protocol in asked)
-    assert abs(warm - truth) < 1e-4 * abs(cold - truth)
-    assert warm == pytest.approx(truth, rel=1e-6)
-
-
 @pytest.mark.parametrize(("split", "batch"), [("valid", 10), ("test", 1)])
 def test_official_trims_scores_and_divides_as_the_original_does(
     leaky: Leaky, ids: np.ndarray, split: str, batch: int

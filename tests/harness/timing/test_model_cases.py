@@ -17,9 +17,7 @@ from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
 from harness.results.record_file import plain
 from harness.results.store import Store
-from harness.timing import model_cases
 from harness.timing.backends import Bench, KernelTiming
-from harness.timing.clocks import Budget
 from harness.timing.model_cases import cases_of, time_case
 from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 from models.awd_lstm.config import Config as LstmConfig
@@ -73,17 +71,6 @@ def test_a_model_that_is_only_scored_reads_one_stream() -> None:
 
 def test_a_model_without_kernels_has_nothing_to_time() -> None:
     assert cases_of(spec(recipe=RECIPE, kernels=("fo_pool",)), object()) == []
-
-
-@pytest.mark.parametrize(("dtype", "op", "timed"), [
-    ("float64", "fo_pool", "float64"), ("bfloat16", "fo_pool", "bfloat16"), ("bfloat16", "lstm", "float32"),
-    ("float16", "fo_pool", "float16"), ("float16", "lstm", "float32"),
-])  # fmt: skip
-def test_the_runs_dtype_is_the_one_timed(dtype: str, op: str, timed: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_cases, "BUDGET", Budget(seconds=0, minimum=1, maximum=1))
-    case = FoPoolCase(4, 2, 3) if op == "fo_pool" else LstmCase(4, 2, 3, 3)
-    rows = time_case(spec(dtype=dtype), op, "reference", case)
-    assert {(row.status, row.dtype) for row in rows} == {("ok", timed)}
 
 
 @pytest.mark.parametrize(

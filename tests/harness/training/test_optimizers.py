@@ -45,14 +45,6 @@ def test_a_schedule_never_jumps(kind: str, warmup: float, flat: float) -> None:
     assert factors[-1] == pytest.approx(1 if kind == "constant" or 1 in (warmup, flat) else 0.1)
 
 
-def test_weight_decay_is_l2_in_the_gradient() -> None:
-    weight = torch.nn.Parameter(torch.tensor([2.0]))
-    optimizer = optimizers.make_optimizer(make_recipe(optimizer="sgd", lr=0.1, weight_decay=0.5), [weight])
-    weight.grad = torch.tensor([1.0])
-    optimizer.step()
-    assert weight.item() == pytest.approx(2.0 - 0.1 * (1.0 + 0.5 * 2.0))
-
-
 def test_adam_state_survives_the_round_trip() -> None:
     def steps(count: int, start: torch.Tensor, state: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
         weight = torch.nn.Parameter(start.clone())

@@ -50,6 +50,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(
         return trainer
 
     straight = make(tmp_path / "straight")
+    assert not straight.resume()
     calls, validations = fit_and_count(straight)
     for stop_at in {1, *range(3, calls, calls // 7), validations[0], validations[0] + 1, calls}:
         folder = tmp_path / str(stop_at)
@@ -63,16 +64,6 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(
         assert tensor_files(folder) == tensor_files(tmp_path / "straight"), stop_at
         for key in ("epoch", "step", "tokens", "best_step", "averaging_step", "done"):
             assert getattr(resumed.progress, key) == getattr(straight.progress, key), (stop_at, key)
-
-
-def test_a_finished_run_resumes_to_its_end_at_once(tmp_path: Path, ids: np.ndarray) -> None:
-    first = make_trainer(tmp_path, make_recipe(epochs=1), ids)
-    assert not first.resume()
-    first.fit()
-    again = make_trainer(tmp_path, make_recipe(epochs=1), ids)
-    assert again.resume()
-    steps = again.progress.step
-    assert again.fit().step == steps == first.progress.step
 
 
 @pytest.mark.parametrize(

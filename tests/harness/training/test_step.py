@@ -48,11 +48,6 @@ def test_folding_clip_and_loss_scale_into_the_optimiser_changes_rounding_only(
 
 
 @both_optimizers
-def test_clipping_is_over_all_parameters(optimizer: str) -> None:
-    assert not torch.allclose(weights_after(3, optimizer, clip=0.01), weights_after(3, optimizer, clip=0.0), atol=1e-4)
-
-
-@both_optimizers
 def test_an_overflow_skips_the_step_and_halves_the_scale(optimizer: str) -> None:
     model = Leaky(7)
     scale = LossScale(CPU)

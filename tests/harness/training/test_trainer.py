@@ -90,13 +90,6 @@ def test_the_loss_is_read_before_each_validation(tmp_path: Path, ids: np.ndarray
     assert all(is_read)
 
 
-def test_a_source_that_counts_upwards_is_learnt(tmp_path: Path) -> None:
-    ids = (np.arange(4000) % 7).astype(np.uint8)
-    curve = make_trainer(tmp_path, make_recipe(epochs=8, lr=0.03), ids, dropout=0.0).fit().curve
-    assert curve[0].valid_nll_nats > curve[-1].valid_nll_nats
-    assert curve[-1].valid_nll_nats < 0.1
-
-
 @pytest.mark.parametrize(
     ("bias", "message"),
     [(math.nan, "training loss became nan at step 20 of epoch 1"), (1e3, r"rose to .* above 2 ln V")],

@@ -68,16 +68,6 @@ def test_fixed_windows_cover_every_target_once(num_rows: int, bptt: int) -> None
     assert all(factor == 1 for *_, factor in windows)
 
 
-def test_a_pass_continues_from_row_and_generator_alone() -> None:
-    sampling, rng = WindowSampling(), np.random.default_rng(3)
-    expected = list(window_lengths(5000, 70, sampling, np.random.default_rng(3)))
-    walk = window_lengths(5000, 70, sampling, rng)
-    done = [next(walk) for _ in range(20)]
-    again = np.random.default_rng()
-    again.bit_generator.state = rng.bit_generator.state
-    assert done + list(window_lengths(5000, 70, sampling, again, done[-1][0] + done[-1][1])) == expected
-
-
 def test_the_factor_is_of_the_uncut_length_and_can_be_switched_off() -> None:
     (window,) = window_lengths(4, 100, WindowSampling(half_probability=0, std=0), np.random.default_rng(0))
     assert window == (0, 3, 1.0)
