@@ -188,7 +188,7 @@ def score_splits(
     """Score every split under every protocol of a suite.
 
     Args:
-        model: what is scored.
+        model: the model to score.
         splits: ids (N,) by name.
         evaluation: protocols and splits, in order.
         metrics: names in `METRICS`.

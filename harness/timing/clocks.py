@@ -184,7 +184,7 @@ def measure(
     """Time every phase of every candidate, round after round.
 
     Args:
-        candidates: what is timed. The order rotates, so that none always follows the same neighbour.
+        candidates: their order rotates, so that none always follows the same neighbour.
         budget: number of rounds.
         clock: measures one phase.
         flush: empties the caches before each timed phase: a cold measurement. Without it, a candidate's phases run once

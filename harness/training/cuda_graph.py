@@ -57,7 +57,7 @@ class GraphStep:
         step: the plain step; its optimiser must be capturable, with lr in a tensor.
         state: initial state; this object keeps it and overwrites its values.
         generator: the model's source of dropout masks.
-        capture: turns a callable into something with `replay()`; a stand-in on a machine without CUDA.
+        capture: turns a callable into something with `replay()`; replaced by a test without CUDA.
     """
 
     def __init__(self, step: Step, state: State, generator: torch.Generator, *, capture: Capture | None = None) -> None:

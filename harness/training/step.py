@@ -57,7 +57,7 @@ class Step:
     if `found_inf` is set: one pass over the gradients less. Averaged SGD has no fused form and is never folded.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         parameters: its trained parameters; the clipped norm is over all of them.
         optimizer: may be replaced during training.
         clip: largest gradient norm; 0 for none.

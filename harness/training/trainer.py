@@ -128,7 +128,7 @@ class Trainer:
         self.total_tokens = self.stage_tokens + (recipe.finetune.epochs * per_epoch if recipe.finetune else 0)
 
     def resume(self) -> bool:
-        """Continue from the checkpoint in the folder. Returns False if there is none; see `resume.restore`."""
+        """Continue from the checkpoint in the folder. Returns False without one; see `resume.restore`."""
         return resume.restore(self)
 
     def save(self) -> None:

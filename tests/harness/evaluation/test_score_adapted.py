@@ -55,15 +55,15 @@ def test_every_protocol_is_tuned_on_valid_scored_and_compared(
     ]
     assert torch.equal(weights_of(leaky), before)
     for score, config in zip(scores, [CACHE, CACHE, SGD, SGD, RMS, RMS], strict=True):
-        said = adaptation_of(score)
-        assert (said["tuned_on"]["split"], said["tuned_on"]["num_targets"]) == ("valid", 300)
-        assert [{key: row[key] for key in said["chosen"]} for row in said["grid"]] == config.settings()
-        finite = [row for row in said["grid"] if row["nll_nats_per_target"] is not None]
+        adaptation = adaptation_of(score)
+        assert (adaptation["tuned_on"]["split"], adaptation["tuned_on"]["num_targets"]) == ("valid", 300)
+        assert [{key: row[key] for key in adaptation["chosen"]} for row in adaptation["grid"]] == config.settings()
+        finite = [row for row in adaptation["grid"] if row["nll_nats_per_target"] is not None]
         best = min(finite, key=lambda row: row["nll_nats_per_target"])
-        assert {**said["chosen"], "nll_nats_per_target": best["nll_nats_per_target"]} == best
+        assert {**adaptation["chosen"], "nll_nats_per_target": best["nll_nats_per_target"]} == best
         [other] = [each for each in static if each.split == score.split]
         gain = (score.tally.nll_nats - other.tally.nll_nats) / score.tally.num_targets
-        assert said["beside_static"]["difference_nats"] == pytest.approx(gain)
+        assert adaptation["beside_static"]["difference_nats"] == pytest.approx(gain)
         assert gain < 0
         assert score.metrics["bpc"] == score.tally.nll_nats / score.tally.num_units / math.log(2)
         assert math.fsum(score.block_nll_nats) == pytest.approx(score.tally.nll_nats)
@@ -85,10 +85,10 @@ def test_one_setting_needs_no_valid_and_sgd_no_train(leaky: Leaky, splits: dict[
     one = Adaptive(neural_cache=cache, dynamic_sgd=DynamicSgd(lr=(0.1,)))
     scores = score_adapted(leaky, {"text": splits["test"]}, one, ("perplexity",), score=["text"])
     for score in scores:
-        said = adaptation_of(score)
-        assert said["tuned_on"] is None
-        assert said["grid"] == [{**said["chosen"], "nll_nats_per_target": None}]
-        assert said["beside_static"] == {
+        adaptation = adaptation_of(score)
+        assert adaptation["tuned_on"] is None
+        assert adaptation["grid"] == [{**adaptation["chosen"], "nll_nats_per_target": None}]
+        assert adaptation["beside_static"] == {
             "protocol": None,
             "difference_nats": None,
             "std_error_nats": None,
@@ -161,14 +161,14 @@ def test_a_tick_may_stop_and_the_weights_are_restored(leaky: Leaky, splits: dict
 
 def test_the_spread_common_to_both_scores_is_not_in_the_error_of_their_difference() -> None:
     rng = np.random.default_rng(0)
-    common, own = rng.normal(300, 30, size=80), rng.normal(-2, 1, size=80)
+    common, extra = rng.normal(300, 30, size=80), rng.normal(-2, 1, size=80)
     plain, adapted = (
-        Scored(Tally(math.fsum(sums), 80 * 256, 80 * 256, 1), 256, sums.tolist()) for sums in (common, common + own)
+        Scored(Tally(math.fsum(sums), 80 * 256, 80 * 256, 1), 256, sums.tolist()) for sums in (common, common + extra)
     )
     static = protocols.to_score(plain, "test", protocols.exact(8), ("bpc",), 0)
     compared = compare_with_static(adapted, "test", [static])
-    assert compared.difference_nats == pytest.approx(own.mean() / 256)
-    assert compared.std_error_nats == pytest.approx(own.std(ddof=1) / math.sqrt(80) / 256, rel=0.2)
+    assert compared.difference_nats == pytest.approx(extra.mean() / 256)
+    assert compared.std_error_nats == pytest.approx(extra.std(ddof=1) / math.sqrt(80) / 256, rel=0.2)
     assert compare_with_static(adapted, "valid", [static]) == StaticComparison(
         reason="no static score of valid has the same targets and blocks"
     )

@@ -46,8 +46,8 @@ def test_each_distinct_width_once_at_the_recipes_window() -> None:
     assert wide == ("fo_pool", backend, FoPoolCase(7, 4, 6, keep=0.75))
     assert narrow == ("fo_pool", backend, FoPoolCase(7, 4, 3, keep=0.75))
     lstm = models.build("awd-lstm", LstmConfig(layers=3, hidden=6, embedding=3), vocab_size=5)
-    found = [case for _, _, case in cases_of(spec(recipe=RECIPE, kernels=("lstm",)), lstm)]
-    assert found == [LstmCase(7, 4, 3, 6), LstmCase(7, 4, 6, 6), LstmCase(7, 4, 6, 3)]
+    cases = [case for _, _, case in cases_of(spec(recipe=RECIPE, kernels=("lstm",)), lstm)]
+    assert cases == [LstmCase(7, 4, 3, 6), LstmCase(7, 4, 6, 6), LstmCase(7, 4, 6, 3)]
 
 
 def test_a_dropped_weight_is_timed_at_its_size_and_only_if_it_is_dropped() -> None:
@@ -56,8 +56,8 @@ def test_a_dropped_weight_is_timed_at_its_size_and_only_if_it_is_dropped() -> No
     qrnn = models.build("qrnn", QrnnConfig(**sizes, dropout=Dropout(weight=0.1)), vocab_size=5)
     backend = qrnn.kernels["weight_drop"]
     shapes = [(18, 6), (18, 6), (9, 6)]
-    wanted = dict.fromkeys(("weight_drop", backend, WeightDropCase(*shape, 0.1)) for shape in shapes)
-    assert cases_of(asked, qrnn) == list(wanted)
+    expected = dict.fromkeys(("weight_drop", backend, WeightDropCase(*shape, 0.1)) for shape in shapes)
+    assert cases_of(asked, qrnn) == list(expected)
     lstm = models.build("awd-lstm", LstmConfig(**sizes, dropout=Dropout(weight=0.5)), vocab_size=5)
     assert [case for *_, case in cases_of(asked, lstm)] == [WeightDropCase(24, 6, 0.5), WeightDropCase(12, 3, 0.5)]
     assert cases_of(asked, models.build("qrnn", QrnnConfig(**sizes), vocab_size=5)) == []

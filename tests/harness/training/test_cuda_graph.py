@@ -64,13 +64,13 @@ def test_replayed_steps_equal_plain_steps_bit_for_bit(max_graphs: int, monkeypat
 
 
 def test_a_nested_state_is_copied_in_place() -> None:
-    into, given = ((torch.zeros(1, 2), torch.zeros(2)),), ((torch.ones(1, 2), torch.arange(2.0)),)
-    places = [part.data_ptr() for part in into[0]]
-    copy_state(into, given)
-    assert [part.data_ptr() for part in into[0]] == places
-    assert torch.equal(into[0][1], given[0][1])
+    target, source = ((torch.zeros(1, 2), torch.zeros(2)),), ((torch.ones(1, 2), torch.arange(2.0)),)
+    places = [part.data_ptr() for part in target[0]]
+    copy_state(target, source)
+    assert [part.data_ptr() for part in target[0]] == places
+    assert torch.equal(target[0][1], source[0][1])
     with pytest.raises(ValueError, match="argument"):
-        copy_state(into, (given[0][:1],))
+        copy_state(target, (source[0][:1],))
 
 
 @pytest.mark.gpu

@@ -33,13 +33,13 @@ class Net(nn.Module):
 
     def __init__(self, ours: nn.Module) -> None:
         super().__init__()
-        own = dict(ours.named_parameters())
+        weights = dict(ours.named_parameters())
         self.rnn = nn.LSTM(WIDTH, WIDTH).double()
         with torch.no_grad():
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                getattr(self.rnn, f"{name}_l0").copy_(own[f"layers.0.{name}"])
-        self.words = nn.Parameter(own["embedding"].detach().clone())
-        self.bias = nn.Parameter(own["softmax.bias"].detach().clone())
+                getattr(self.rnn, f"{name}_l0").copy_(weights[f"layers.0.{name}"])
+        self.words = nn.Parameter(weights["embedding"].detach().clone())
+        self.bias = nn.Parameter(weights["softmax.bias"].detach().clone())
 
 
 class Tails(nn.Module):
@@ -95,7 +95,7 @@ def evaluate(loop: Loop, valid: Tensor) -> float:
     loss = float(tails(net, h, valid[1:, None]))
     if loss < loop["stored"]:
         loop["stored"] = loss
-        loop["kept"] = [parameter.data.clone() for parameter in [*net.parameters(), *tails.parameters()]]
+        loop["best"] = [parameter.data.clone() for parameter in [*net.parameters(), *tails.parameters()]]
     for parameter, data in raw.items():
         parameter.data = data
     return loss
@@ -123,8 +123,8 @@ def official(ours: nn.Module, data: Tensor, valid: Tensor, recipe: Recipe, *, ha
             loop["fired"] = number
         losses.append(loss)
     with torch.no_grad():
-        for parameter, kept in zip(every, loop["kept"], strict=True):
-            parameter.copy_(kept)
+        for parameter, best in zip(every, loop["best"], strict=True):
+            parameter.copy_(best)
             parameter.grad = None
     loop["optimizer"] = torch.optim.ASGD(handed, lr=LR, t0=0, lambd=0.0, weight_decay=DECAY)
     losses = []

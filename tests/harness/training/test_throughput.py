@@ -67,9 +67,9 @@ def measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measure:
 
 def test_preparing_each_length_is_over_before_the_clock_starts(measure: Measure) -> None:
     """A dozen lengths of 10 s, twice each, would be more than half of the 400 s that are timed."""
-    found = measure(400.0, std=1.0)
-    assert found.tokens_per_s == pytest.approx(1 / TOKEN_S, rel=0.25)
-    assert found.seconds == pytest.approx(400, rel=0.2)
+    result = measure(400.0, std=1.0)
+    assert result.tokens_per_s == pytest.approx(1 / TOKEN_S, rel=0.25)
+    assert result.seconds == pytest.approx(400, rel=0.2)
 
 
 def test_rare_lengths_prolong_the_warmup_by_the_timed_seconds_at_most(measure: Measure) -> None:
@@ -78,10 +78,10 @@ def test_rare_lengths_prolong_the_warmup_by_the_timed_seconds_at_most(measure: M
 
 def test_captures_are_left_out_of_the_time_and_plain_steps_are_counted(measure: Measure) -> None:
     """With rare lengths, captures of 10 s each still occur among the timed steps."""
-    found = measure(60.0, std=9.0, graph=True)
-    assert 0 < found.not_replayed < found.steps
-    share = found.not_replayed / found.steps
-    assert found.tokens_per_s == pytest.approx(1 / TOKEN_S / (1 + share), rel=0.1)
+    result = measure(60.0, std=9.0, graph=True)
+    assert 0 < result.not_replayed < result.steps
+    share = result.not_replayed / result.steps
+    assert result.tokens_per_s == pytest.approx(1 / TOKEN_S / (1 + share), rel=0.1)
     settled = measure(400.0, std=1.0, graph=True)
     assert settled.not_replayed < 0.01 * settled.steps
     assert settled.tokens_per_s == pytest.approx(1 / TOKEN_S, rel=0.01)
