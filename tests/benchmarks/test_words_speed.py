@@ -17,6 +17,7 @@ from official_words import corpus
 import harness
 from harness.data.registry import SPLITS, VocabularyOrder
 from harness.data.text import words
+from harness.data.text.characters import Piece
 
 FIFTIETH = zipf_text.NUM_TOKENS // 50
 REPOSITORY = Path(harness.__file__).parents[1]
@@ -31,14 +32,14 @@ started = time.perf_counter()
 folder = data.prepare({"kind": "words", "folder": sys.argv[1]}, cache=Path(sys.argv[2]))
 seconds = time.perf_counter() - started
 manifest = data.read_manifest(folder)
-tokens = sum(entry["tokens"] for entry in manifest["counts"].values())
+tokens = sum(manifest.num_tokens.values())
 print(json.dumps({
     "seconds": seconds,
     "cpu_seconds": time.process_time(),
     "ns_per_token": 1e9 * seconds / tokens,
     "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     "tokens": tokens,
-    "vocabulary": manifest["alphabet_size"],
+    "vocabulary": manifest.alphabet_size,
 }))
 """
 
@@ -52,7 +53,8 @@ def write_texts(folder: Path, num_tokens: int) -> list[Path]:
 
 
 def ours(paths: list[Path], order: VocabularyOrder = "frequency") -> tuple[list[np.ndarray], list[str]]:
-    made = words.encode(dict(zip(SPLITS, paths, strict=True)), order=order, scratch=paths[0].parent)
+    pieces = {split: Piece(path) for split, path in zip(SPLITS, paths, strict=True)}
+    made = words.encode(pieces, order=order, scratch=paths[0].parent)
     return [np.concatenate(list(made.splits[split])) for split in SPLITS], list(made.vocabulary)
 
 

@@ -3,53 +3,62 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from harness.core.errors import DataError
-from harness.data.registry import RemoteFile
+from harness.data.registry import SourceFile
 
 CHUNK_BYTES = 1 << 20
 
 
-def digests(path: Path, *, also: Iterable[str] = (), copy_to: BinaryIO | None = None) -> dict[str, str]:
-    """sha256, and `also` of md5 and sha1, of a file as hex; copy_to gets exactly the bytes that were hashed.
+def hash_stream(
+    stream: IO[bytes], *, also: Iterable[str] = (), copy_to: IO[bytes] | None = None, limit: int | None = None
+) -> tuple[int, dict[str, str]]:
+    """Read a stream to its end and hash it.
 
-    Raises DataError if the file cannot be read.
+    Args:
+        stream: any binary stream.
+        also: algorithms besides sha256.
+        copy_to: receives exactly the bytes that were hashed.
+        limit: stop after this many bytes.
+
+    Returns:
+        The number of bytes read, and algorithm -> hex digest.
     """
     hashers = {name: hashlib.new(name, usedforsecurity=False) for name in {"sha256", *also}}
+    num_bytes = 0
+    while chunk := stream.read(CHUNK_BYTES if limit is None else min(CHUNK_BYTES, limit - num_bytes)):
+        num_bytes += len(chunk)
+        for hasher in hashers.values():
+            hasher.update(chunk)
+        if copy_to is not None:
+            copy_to.write(chunk)
+    return num_bytes, {name: hasher.hexdigest() for name, hasher in hashers.items()}
+
+
+def digests(path: Path, *, also: Iterable[str] = (), copy_to: IO[bytes] | None = None) -> dict[str, str]:
+    """Hash a file as `hash_stream` does. Raises DataError if the file cannot be read."""
     try:
         file = path.open("rb")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     with file:
-        while chunk := file.read(CHUNK_BYTES):
-            for hasher in hashers.values():
-                hasher.update(chunk)
-            if copy_to is not None:
-                copy_to.write(chunk)
-    return {name: hasher.hexdigest() for name, hasher in hashers.items()}
+        return hash_stream(file, also=also, copy_to=copy_to)[1]
 
 
-def mismatch(path: Path, expected: RemoteFile) -> str | None:
-    """Why a file is not the expected one, in words; None where it is. The size is looked at before the checksum."""
+def find_mismatch(path: Path, expected: SourceFile) -> str | None:
+    """Why a file is not the expected one, or None if it is. Hashes only a file of the right size."""
     size = path.stat().st_size
-    if expected.size is not None and size != expected.size:
+    if size != expected.size:
         return f"expected {expected.size:,} bytes, got {size:,}"
-    return digest_mismatch(digests(path, also=expected.checksums), expected)
+    return compare_digests(digests(path, also=expected.checksums), expected)
 
 
-def digest_mismatch(got: dict[str, str], expected: RemoteFile) -> str | None:
-    """As `mismatch`, from digests already taken."""
-    for algorithm, wanted in expected.checksums.items():
-        if got[algorithm] != wanted:
-            return f"expected {algorithm} {wanted}, got {got[algorithm]}"
+def compare_digests(actual: Mapping[str, str], expected: SourceFile) -> str | None:
+    """Compare digests with all known checksums of a file; return the first difference, or None."""
+    for algorithm, digest in expected.checksums.items():
+        if actual[algorithm] != digest:
+            return f"expected {algorithm} {digest}, got {actual[algorithm]}"
     return None
-
-
-def described(file: RemoteFile) -> str:
-    """`enwik8.zip (36,445,475 bytes, sha256 5479...)`, the checksum in full."""
-    algorithm, value = file.checksum
-    size = f"{file.size:,} bytes, " if file.size is not None else ""
-    return f"{file.filename} ({size}{algorithm} {value})"
