@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import DataError
 from harness.data import folder
 from harness.data.config import Registered, parse
-from harness.data.download.checksum import compare_digests, digests
+from harness.data.download.checksum import find_mismatch
 from harness.data.download.extract import temporary_file
 from harness.data.download.locate import cache_folder, locked, writing
 from harness.data.download.obtain import SourceFinder
 from harness.data.preparation import prepare
-from harness.data.registry import Dataset, SourceFile, get_dataset
+from harness.data.registry import Dataset, get_dataset
 
 if TYPE_CHECKING:
     from harness.data.manifest import Manifest
@@ -83,29 +83,15 @@ def _import(dataset: Dataset, path: Path, target_folder: Path) -> str:
     """Copy a file to the name of the source file or archive that it is. Returns that name."""
     if not path.is_file():
         raise DataError(f"no file {path} to import as {dataset.name}")
-    size = path.stat().st_size
-    fitting = [file for file in dataset.files if file.size == size]
-    if not fitting:
-        raise DataError(_refusal(dataset, path, _likely(dataset.files, path), f"{size:,} bytes"))
-    with temporary_file(target_folder, ".import-") as (copy, temporary):
-        algorithms = {name for file in fitting for name in file.checksums}
-        # What is hashed is what is copied, even if the original changes meanwhile.
-        actual = digests(path, also=algorithms, copy_to=copy)
-        copy.close()
-        for file in fitting:
-            if compare_digests(actual, file) is None:
+    problems = {file: find_mismatch(path, file) for file in dataset.files}
+    for file, problem in problems.items():
+        if problem is None:
+            # `gather` hashes the copy again, so a change of the original meanwhile does no harm.
+            with temporary_file(target_folder, ".import-") as (_, temporary):
+                shutil.copyfile(path, temporary)
                 temporary.replace(target_folder / file.filename)
-                return file.filename
-    expected = _likely(fitting, path)
-    algorithm, _ = expected[0].checksum
-    raise DataError(_refusal(dataset, path, expected, f"{algorithm} {actual[algorithm]}"))
-
-
-def _likely(files: Sequence[SourceFile], path: Path) -> list[SourceFile]:
-    """The file of that name if there is one, else all files that it could have been."""
-    return [file for file in files if file.filename == path.name] or list(files)
-
-
-def _refusal(dataset: Dataset, path: Path, expected: Sequence[SourceFile], actual: str) -> str:
-    files = " or ".join(file.summary for file in expected)
-    return f"{path} is not {dataset.name}'s data: expected {files}, got {actual}; nothing was imported"
+            return file.filename
+    # The file of that name if there is one, else all files that it could have been.
+    expected = [file for file in problems if file.filename == path.name] or list(problems)
+    reasons = "; ".join(f"for {file.summary}, {problems[file]}" for file in expected)
+    raise DataError(f"{path} is not {dataset.name}'s data: {reasons}; nothing was imported")

@@ -55,12 +55,7 @@ def facts(spec: DatasetSpec) -> DatasetFacts:
 
 
 def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Request:
-    """Check a block, and find and hash the user's own files.
-
-    Args:
-        spec: a name, a block or a config.
-        roots: read-only folders to search.
-        base: where relative paths of the user's own files start.
+    """Check a block, and find and hash the user's own files; arguments as in `prepare`.
 
     Raises:
         SpecError: the block is wrong.
@@ -76,7 +71,7 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
 
 
 def identify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> dict[str, object]:
-    """The identity of a dataset's content, for run ids; takes and raises the same as `make_request`.
+    """The identity of a dataset's content, for run ids; arguments as in `prepare`, errors as in `make_request`.
 
     Returns:
         Checksums of a registered dataset, hashes of the user's own files, or all parameters of the synthetic source.
@@ -150,9 +145,10 @@ def build(
 def find_prepared(
     spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None, cache: Path | None = None
 ) -> Manifest | None:
-    """The manifest of a dataset that is prepared and has files of the right sizes; arguments as in `prepare`.
+    """Find a prepared folder without reading its ids; arguments as in `prepare`, errors as in `make_request`.
 
-    Raises SpecError and DataError as `make_request` does.
+    Returns:
+        The manifest, or None if the dataset is not prepared or a file has another size.
     """
     target = make_request(spec, roots=roots, base=base).prepared_folder(cache or cache_folder())
     return folder.check_sizes(target) if folder.is_usable(target) else None
@@ -166,8 +162,8 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path], cache: P
     Args:
         spec: a name, a block or a config.
         split: train, valid or test.
-        roots: read-only folders to search.
-        cache: the cache folder; by default `cache_folder()`.
+        roots: see `prepare`.
+        cache: see `prepare`.
 
     Returns:
         The checked file; or None if `prepare` is the better way: the dataset is prepared or complete, the split is

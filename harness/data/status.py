@@ -60,11 +60,10 @@ class Verification:
 
 
 def list_rows(roots: Sequence[Path] = (), *, cache: Path | None = None) -> list[DatasetStatus]:
-    """List every registered name and alias.
+    """List every registered name and alias; arguments as in `prepare`.
 
-    Args:
-        roots: read-only folders to search; files are judged by their size alone.
-        cache: the cache folder; by default `cache_folder()`.
+    Returns:
+        One row per name. Files are judged by their size alone.
     """
     cache = cache or cache_folder()
     rows = []
@@ -76,16 +75,10 @@ def list_rows(roots: Sequence[Path] = (), *, cache: Path | None = None) -> list[
 
 
 def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = None, *, cache: Path | None = None) -> str:
-    """Say in one phrase where the data would come from. A missing file is part of the answer, not an error.
+    """Say in one phrase where the data would come from; arguments as in `prepare`.
 
-    Args:
-        spec: a name, a block or a config.
-        roots: read-only folders to search.
-        base: where relative paths of the user's own files start.
-        cache: the cache folder; by default `cache_folder()`.
-
-    Raises:
-        SpecError: the block is wrong.
+    Returns:
+        For example `prepared in FOLDER`. A missing file or a wrong block is part of the answer, not an error.
     """
     cache = cache or cache_folder()
     try:
@@ -105,16 +98,10 @@ def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = Non
 def verify(
     spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None, cache: Path | None = None
 ) -> Verification:
-    """Hash every source file and every prepared file on this machine, and rebuild a damaged folder.
-
-    Args:
-        spec: a name, a block or a config.
-        roots: read-only folders to search.
-        base: where relative paths of the user's own files start.
-        cache: the cache folder; by default `cache_folder()`.
+    """Hash every source file and every prepared file on this machine; arguments as in `prepare`.
 
     Returns:
-        What was checked. A folder is rebuilt from files that are here, never by download.
+        What was checked. A damaged folder is rebuilt from files that are here, never by download.
 
     Raises:
         SpecError: the block is wrong.

@@ -38,14 +38,14 @@ def hash_stream(
     return num_bytes, {name: hasher.hexdigest() for name, hasher in hashers.items()}
 
 
-def digests(path: Path, *, also: Iterable[str] = (), copy_to: IO[bytes] | None = None) -> dict[str, str]:
+def digests(path: Path, *, also: Iterable[str] = ()) -> dict[str, str]:
     """Hash a file as `hash_stream` does. Raises DataError if the file cannot be read."""
     try:
         file = path.open("rb")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     with file:
-        return hash_stream(file, also=also, copy_to=copy_to)[1]
+        return hash_stream(file, also=also)[1]
 
 
 def find_mismatch(path: Path, expected: SourceFile) -> str | None:

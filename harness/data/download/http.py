@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,11 +90,6 @@ class _Transfer:
         """The bytes received so far."""
         return self.target.with_name(self.target.name + ".part")
 
-    @property
-    def origin(self) -> Path:
-        """A JSON file with the mirror and the ETag of the part."""
-        return self.target.with_name(self.target.name + ".part.json")
-
     def run(self) -> None:
         """Raises _GiveUp if the mirror serves another file, or nothing after all attempts."""
         for attempt in range(ATTEMPTS_PER_MIRROR):
@@ -110,31 +104,16 @@ class _Transfer:
             problem = find_mismatch(self.part, self.source)
             if problem is None:
                 self.part.replace(self.target)
-                self._discard()
                 return
-            self._discard()
+            self.part.unlink(missing_ok=True)
             last = f"served another file ({problem})"
             if not is_resumed:
                 raise _GiveUp(last)
-            # The part may join bytes of two versions or two mirrors: try once more from the start.
+            # The part may join bytes of two versions or two mirrors, which only the checksum shows: start again once.
         raise _GiveUp(last)
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.is_file() else 0
-
-    def _discard(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self.origin.unlink(missing_ok=True)
-
-    def _etag(self) -> str | None:
-        """The strong validator that this mirror gave for the part, if any."""
-        try:
-            origin = json.loads(self.origin.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        etag = origin.get("etag") if isinstance(origin, dict) and origin.get("url") == self.url else None
-        # A weak validator allows other bytes, and If-Range forbids it.
-        return etag if isinstance(etag, str) and not etag.startswith("W/") else None
 
     def _request(self) -> None:
         """Append the missing bytes to the part. Returns if the part has the right size."""
@@ -144,12 +123,9 @@ class _Transfer:
         if offset == self.source.size:
             return
         if offset > self.source.size:
-            self._discard()
+            self.part.unlink(missing_ok=True)
             offset = 0
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        etag = self._etag() if offset else None
-        if etag is not None:
-            headers["If-Range"] = etag
         try:
             with self.client.stream("GET", self.url, headers=headers) as response:
                 self._receive(response, offset)
@@ -165,20 +141,18 @@ class _Transfer:
         if status in RETRY_STATUS:
             raise _TryAgain(f"HTTP {status}")
         if status == 416 or (status == 206 and _range_start(response) != offset):
-            self._discard()
+            self.part.unlink(missing_ok=True)
             raise _TryAgain(f"HTTP {status} for the rest of the file")
         if status not in (200, 206):
             raise _GiveUp(f"HTTP {status}")
-        if status == 200:  # the server ignored the range, or the file changed
+        if status == 200:  # the server ignored the range
             offset = 0
-        etag = response.headers.get("ETag")
-        self.origin.write_text(json.dumps({"url": self.url, "etag": etag}), encoding="utf-8")
         with self.part.open("ab" if status == 206 else "wb") as file:
             for chunk in response.iter_raw():
                 offset += len(chunk)
                 if offset > size:
                     file.close()
-                    self._discard()
+                    self.part.unlink(missing_ok=True)
                     raise _GiveUp(f"served more than the {size:,} bytes expected")
                 file.write(chunk)
                 if self.progress is not None:

@@ -63,56 +63,30 @@ def locked(cache: Path, name: str) -> Iterator[None]:
         lock.release()
 
 
-def find_own(text: str, *, base: Path | None, roots: Sequence[Path]) -> Path:
-    """Find the user's own file.
+def find_own(text: str, *, base: Path | None, roots: Sequence[Path], is_folder: bool = False) -> Path:
+    """Find the user's own file or folder.
 
     Args:
         text: the path as the user wrote it.
         base: where a relative path starts, usually the suite's folder.
         roots: where else it may start, if it is not found from `base`.
+        is_folder: find a folder instead of a file.
 
     Raises:
-        DataError: there is no such file; the message lists every path tried.
+        DataError: it does not exist; the message lists every path tried.
     """
-    places = _places(text, base, roots)
-    for place in places:
-        if is_file(place):
-            return place
-    for place in places:
-        if _is_folder(place):
-            raise DataError(f"{place} is a folder; a dataset's file was expected")
-    raise DataError(_not_found("file", text, places))
-
-
-def find_own_folder(text: str, names: Sequence[str], *, base: Path | None, roots: Sequence[Path]) -> dict[str, Path]:
-    """Find the user's own folder as `find_own` finds a file, and the named files in it.
-
-    Returns:
-        Stem -> path of each file.
-
-    Raises:
-        DataError: there is no such folder, or a file is missing in it.
-    """
-    places = _places(text, base, roots)
-    for place in places:
-        if _is_folder(place):
-            missing = [name for name in names if not is_file(place / name)]
-            if missing:
-                expected = f"a folder of text holds {', '.join(names[:-1])} and {names[-1]}"
-                raise DataError(f"{place} has no {' and no '.join(missing)}: {expected}")
-            return {Path(name).stem: place / name for name in names}
-    raise DataError(_not_found("folder", text, places))
-
-
-def _places(text: str, base: Path | None, roots: Sequence[Path]) -> list[Path]:
     path = Path(text).expanduser()
     starts = [] if path.is_absolute() else [*([base] if base is not None else []), *roots]
-    return [start / path for start in starts] or [path]
-
-
-def _not_found(kind: str, text: str, places: Sequence[Path]) -> str:
-    hint = "" if Path(text).expanduser().is_absolute() else "; --data or HARNESS_DATA names more folders to look in"
-    return f"no {kind} {text}: looked at {', '.join(str(place) for place in places)}{hint}"
+    places = [start / path for start in starts] or [path]
+    for place in places:
+        if _is_folder(place) if is_folder else is_file(place):
+            return place
+    for place in places:
+        if not is_folder and _is_folder(place):
+            raise DataError(f"{place} is a folder; a dataset's file was expected")
+    hint = "" if path.is_absolute() else "; --data or HARNESS_DATA names more folders to look in"
+    kind = "folder" if is_folder else "file"
+    raise DataError(f"no {kind} {text}: looked at {', '.join(str(place) for place in places)}{hint}")
 
 
 def is_file(path: Path) -> bool:

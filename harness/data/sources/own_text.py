@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.core.errors import DataError
 from harness.data.config import KINDS, OwnText, OwnWords, is_reserved
 from harness.data.download.checksum import digests
-from harness.data.download.locate import find_own, find_own_folder
+from harness.data.download.locate import find_own, is_file
 from harness.data.registry import SPLITS, DatasetFacts, Encoding
 from harness.data.text import WORDS_EVENT_SPACE
 
@@ -62,7 +62,12 @@ def find_files(config: OwnText | OwnWords, *, roots: Sequence[Path], base: Path 
         DataError: a file is missing or cannot be read.
     """
     if config.folder is not None:
-        paths = find_own_folder(config.folder, [f"{split}.txt" for split in SPLITS], base=base, roots=roots)
+        folder = find_own(config.folder, base=base, roots=roots, is_folder=True)
+        paths = {split: folder / f"{split}.txt" for split in SPLITS}
+        missing = [path.name for path in paths.values() if not is_file(path)]
+        if missing:
+            expected = "a folder of text holds train.txt, valid.txt and test.txt"
+            raise DataError(f"{folder} has no {' and no '.join(missing)}: {expected}")
     elif config.file is not None:
         paths = {"file": find_own(config.file, base=base, roots=roots)}
     else:

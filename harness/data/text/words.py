@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -74,50 +75,24 @@ def cut_lines(path: Path, fractions: tuple[float, float, float]) -> dict[str, Pi
     Returns:
         Split -> bytes of the file.
     """
-    num_lines = sum(len(ends) for ends in _line_ends(path))
-    borders = [round(num_lines * fractions[0]), round(num_lines * (fractions[0] + fractions[1]))]
-    first, second = _after_lines(path, borders)
+    with _open_lines(path) as lines:
+        num_ends = sum(line.endswith(("\n", "\r")) for line in lines)
+    first_line, second_line = round(num_ends * fractions[0]), round(num_ends * (fractions[0] + fractions[1]))
+    with _open_lines(path) as lines:
+        first = sum(len(line) for line in islice(lines, first_line))
+        second = first + sum(len(line) for line in islice(lines, second_line - first_line))
     return {"train": Piece(path, 0, first), "valid": Piece(path, first, second), "test": Piece(path, second)}
 
 
 def has_lone_returns(path: Path) -> bool:
     """Whether a line of the file ends at a carriage return without a line feed after it. Raises OSError."""
-    is_open = False
-    for block in read_bytes(Piece(path), BLOCK_BYTES):
-        if is_open and not block.startswith(b"\n"):
-            return True
-        is_open = block.endswith(b"\r")
-        if block.count(b"\r") != block.count(b"\r\n") + is_open:
-            return True
-    return is_open
+    with _open_lines(path) as lines:
+        return any(line.endswith("\r") for line in lines)
 
 
-def _after_lines(path: Path, line_numbers: list[int]) -> list[int]:
-    """The offset just after the end of each line, counted from 1; 0 for line 0."""
-    offsets = [0] * len(line_numbers)
-    num_seen = 0
-    for ends in _line_ends(path):
-        for index, number in enumerate(line_numbers):
-            if num_seen < number <= num_seen + len(ends):
-                offsets[index] = int(ends[number - num_seen - 1])
-        num_seen += len(ends)
-    return offsets
-
-
-def _line_ends(path: Path) -> Iterator[np.ndarray]:
-    """Offsets just after each line's end, block by block: a line feed, a carriage return, or the two together."""
-    start, is_open = 0, False
-    for block in read_bytes(Piece(path), BLOCK_BYTES):
-        codes = np.frombuffer(block, np.uint8)
-        is_feed = codes == 10
-        is_end = is_feed | (codes == 13)
-        is_end[:-1] &= ~((codes[:-1] == 13) & is_feed[1:])
-        # Whether a return at the end of a block is a line's end or the first half of one, only the next block tells.
-        ends = np.flatnonzero(is_end[: len(codes) - block.endswith(b"\r")]) + (start + 1)
-        yield np.concatenate([[start], ends]) if is_open and not is_feed[0] else ends
-        start, is_open = start + len(block), block.endswith(b"\r")
-    if is_open:
-        yield np.array([start])
+def _open_lines(path: Path) -> TextIO:
+    # newline="" keeps the line ends; in Latin-1 a character is a byte, so lengths are bytes.
+    return path.open(encoding="latin-1", newline="")
 
 
 def _spool(piece: Piece, seen: _Words, scratch: Path) -> tuple[np.ndarray, int]:

@@ -23,7 +23,6 @@ class Page:
     body: bytes
     honours_range: bool = True
     range_shift: int = 0
-    etag: str | None = None
     sends_length: bool = True
     statuses: list[int] = field(default_factory=list)
     cut_after: list[int] = field(default_factory=list)
@@ -65,8 +64,6 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, page: Page, headers: dict[str, str]) -> None:
             asked = headers.get("range") if page.honours_range else None
-            if "if-range" in headers and headers["if-range"] != page.etag:
-                asked = None
             start = int(asked.removeprefix("bytes=").rstrip("-")) + page.range_shift if asked else 0
             if asked and start >= len(page.body):
                 self.send_error(416)
@@ -75,8 +72,6 @@ def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
             self.send_response(206 if asked else 200)
             if asked:
                 self.send_header("Content-Range", f"bytes {start}-{len(page.body) - 1}/{len(page.body)}")
-            if page.etag:
-                self.send_header("ETag", page.etag)
             if page.sends_length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -39,7 +39,7 @@ def root(register: Callable[[Dataset], Dataset], tmp_path: Path, monkeypatch: py
 
 
 def score(checkpoint: Path, root: Path) -> Result:
-    options = "--dataset tiny-words --split test --device cpu --json".split()
+    options = ["--dataset", "tiny-words", "--split", "test", "--device", "cpu", "--json"]
     command = ["evaluate", str(checkpoint), "--data", str(root), *options]
     return CliRunner().invoke(main, command, catch_exceptions=False)
 

@@ -41,6 +41,16 @@ def official_tokens(text: bytes) -> list[str]:
     return [word for line in io.TextIOWrapper(io.BytesIO(text), encoding="utf-8") for word in [*line.split(), "<eos>"]]
 
 
+def place_not_utf8(body: bytes) -> str | None:
+    """Byte and line of the first error, by Python's own decoder."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        line = 1 + body[: error.start].count(b"\n")
+        return f"byte {error.start} in line {line}"
+    return None
+
+
 def tokens_of(folder: Path) -> list[str]:
     """The tokens of all three splits of a prepared folder."""
     corpus = data.load(folder)

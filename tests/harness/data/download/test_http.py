@@ -48,9 +48,7 @@ ONE_MIRROR: dict[str, tuple[dict[str, Any], bytes, list[str | None]]] = {
 
 
 @pytest.mark.parametrize(("options", "part", "ranges"), ONE_MIRROR.values(), ids=ONE_MIRROR)
-def test_one_mirror(
-    site: Site, tmp_path: Path, options: dict[str, Any], part: bytes, ranges: list[str | None]
-) -> None:
+def test_one_mirror(site: Site, tmp_path: Path, options: dict[str, Any], part: bytes, ranges: list[str | None]) -> None:
     url, target = site.serve("/a", BODY, **copy.deepcopy(options)), tmp_path / "f"
     if part:
         (tmp_path / "f.part").write_bytes(part)
@@ -66,16 +64,6 @@ def test_progress_and_user_agent(site: Site, tmp_path: Path) -> None:
     assert calls[-1] == ("tiny.bin", len(BODY), len(BODY))
     assert site.requests[0][1]["user-agent"].startswith("lm-harness/")
     assert "python" not in site.requests[0][1]["user-agent"].lower()
-
-
-def test_a_changed_etag_means_the_complete_file(site: Site, tmp_path: Path) -> None:
-    url = site.serve("/a", BODY, etag='"one"', cut_after=[70_000])
-    download(source_of(url), tmp_path / "f")
-    assert site.requests[1][1]["if-range"] == '"one"'
-    (tmp_path / "f.part").write_bytes(b"old" * 100)
-    (tmp_path / "f.part.json").write_text(f'{{"url": "{url}", "etag": "\\"old\\""}}')
-    download(source_of(url), tmp_path / "f")
-    assert len(site.requests) == 3
 
 
 @pytest.mark.parametrize(
@@ -113,7 +101,7 @@ def test_a_mirror_is_given_up(site: Site, tmp_path: Path, options: dict[str, Any
         download(source, tmp_path / "f")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-    assert names(tmp_path) <= {"f.part", "f.part.json"}
+    assert names(tmp_path) <= {"f.part"}
 
 
 @pytest.mark.parametrize(("listens", "message"), [(False, "no connection"), (True, "timed out")])

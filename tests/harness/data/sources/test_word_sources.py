@@ -57,9 +57,7 @@ def test_other_counts_than_the_entrys_are_refused(register: Register, tmp_path: 
     ("folder", "message"),
     [("other-words", "tiny-words is not here"), ("stray", "is not tiny-words's wiki.train.tokens: expected 24 bytes")],
 )
-def test_two_datasets_may_use_the_same_filenames(
-    register: Register, tmp_path: Path, folder: str, message: str
-) -> None:
+def test_two_datasets_may_use_the_same_filenames(register: Register, tmp_path: Path, folder: str, message: str) -> None:
     others = {split: body + b"x\n" for split, body in BODIES.items()}
     register(word_dataset(BODIES))
     register(word_dataset(others, name="other-words"))
