@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from harness.core.errors import DataError
 from harness.core.interfaces import Corpus
-from harness.data.download.checksum import digests
+from harness.data.download.checksum import file_digest
 from harness.data.registry import SPLITS, DatasetFacts, Encoding
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from harness.data.manifest import IdsFile, Manifest, SourceEntry
+    from harness.data.manifest import FileEntry, Manifest
 
 # Version of the layout. It is part of every folder's name, so that another layout uses another folder.
 FORMAT = 1
@@ -62,7 +62,7 @@ def write(
     facts: DatasetFacts,
     *,
     identity: Mapping[str, object],
-    sources: Sequence[SourceEntry],
+    sources: Sequence[FileEntry],
 ) -> Manifest:
     """Write ids, vocabulary and manifest into an empty folder.
 
@@ -159,7 +159,7 @@ def find_damage(folder: Path) -> list[str]:
         return [str(error)]
     expected = {entry.file: entry.sha256 for entry in manifest.ids.values()}
     expected[VOCABULARY] = manifest.vocabulary_sha256
-    actual = {filename: digests(folder / filename)["sha256"] for filename in expected}
+    actual = {filename: file_digest(folder / filename) for filename in expected}
     return [
         f"{filename}: expected sha256 {sha256}, got {actual[filename]}"
         for filename, sha256 in expected.items()
@@ -187,11 +187,11 @@ def load(folder: Path) -> Corpus:
     )
 
 
-def _write_ids(path: Path, chunks: Iterable[np.ndarray], dtype: str) -> tuple[int, IdsFile]:
+def _write_ids(path: Path, chunks: Iterable[np.ndarray], dtype: str) -> tuple[int, FileEntry]:
     """Stream chunks to a file; returns the number of ids and the file's entry in the manifest."""
     import numpy as np
 
-    from harness.data.manifest import IdsFile
+    from harness.data.manifest import FileEntry
 
     hasher = hashlib.sha256()
     num_tokens = num_bytes = 0
@@ -201,7 +201,7 @@ def _write_ids(path: Path, chunks: Iterable[np.ndarray], dtype: str) -> tuple[in
             hasher.update(ids)
             num_bytes += file.write(ids)
             num_tokens += len(chunk)
-    return num_tokens, IdsFile(file=path.name, bytes=num_bytes, sha256=hasher.hexdigest())
+    return num_tokens, FileEntry(file=path.name, bytes=num_bytes, sha256=hasher.hexdigest())
 
 
 def _smallest_dtype(vocab_size: int) -> str:

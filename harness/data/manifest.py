@@ -28,8 +28,8 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
 
 
-class SourceEntry(_Part):
-    """A file that was tokenised, with its size in bytes and its checksums."""
+class FileEntry(_Part):
+    """A file that was tokenised or that has token ids, with its size in bytes and its checksums."""
 
     file: str
     bytes: int
@@ -45,14 +45,6 @@ class Counts(_Part):
     units: int
 
 
-class IdsFile(_Part):
-    """The file with the token ids of a split."""
-
-    file: str
-    bytes: int
-    sha256: str
-
-
 class Manifest(_Part):
     """Everything that a prepared folder states about its data; a record repeats it as `data`.
 
@@ -64,12 +56,12 @@ class Manifest(_Part):
     unit: str
     event_space: str
     identity: dict[str, object]
-    sources: list[SourceEntry]
+    sources: list[FileEntry]
     counts: PerSplit[Counts]
     alphabet_size: int
     dtype: Literal["uint8", "uint16", "uint32"]
     byte_order: Literal["little"]
-    ids: PerSplit[IdsFile]
+    ids: PerSplit[FileEntry]
     vocabulary_sha256: str
     limits: dict[str, float]
 

@@ -12,7 +12,7 @@ from harness.core.hashing import content_hash
 from harness.core.interfaces import SplitFile
 from harness.data import folder
 from harness.data.config import DatasetConfig, DatasetSpec, MarkovSource, OwnFiles, Registered, parse
-from harness.data.download.checksum import digests
+from harness.data.download.checksum import file_digest
 from harness.data.download.locate import cache_folder, locked, writing
 from harness.data.download.obtain import SourceFinder
 from harness.data.download.progress import Progress
@@ -20,7 +20,7 @@ from harness.data.registry import DatasetFacts, Encoding, get_dataset
 from harness.data.sources import markov, own_text
 
 if TYPE_CHECKING:
-    from harness.data.manifest import Manifest, SourceEntry
+    from harness.data.manifest import FileEntry, Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Request:
 
 
 def facts(spec: DatasetSpec) -> DatasetFacts:
-    """What is known without data. Raises SpecError as `parse` does, and DataError if an own file's name is reserved."""
+    """Facts known without data. Raises SpecError as `parse` does, and DataError if an own file's name is reserved."""
     config = parse(spec)
     if isinstance(config, OwnFiles):
         return own_text.facts(config)
@@ -203,19 +203,19 @@ def _encode(request: Request, paths: Mapping[str, Path], *, scratch: Path) -> En
     return words.encode(pieces, order=config.order, scratch=scratch)
 
 
-def _source_entries(request: Request, paths: Mapping[str, Path]) -> list[SourceEntry]:
+def _source_entries(request: Request, paths: Mapping[str, Path]) -> list[FileEntry]:
     """Size and checksums of the files that were tokenised."""
-    from harness.data.manifest import SourceEntry
+    from harness.data.manifest import FileEntry
 
     if not isinstance(request.config, Registered):
         files = request.own_files.items()
-        return [SourceEntry(file=role, bytes=file.size, sha256=file.sha256) for role, file in files]
+        return [FileEntry(file=role, bytes=file.size, sha256=file.sha256) for role, file in files]
     entries = []
     for source in get_dataset(request.config.name).sources:
         # A source known by md5 or sha1 alone is hashed here, so that the manifest always states a sha256.
-        known = {"sha256": source.sha256 or digests(paths[source.filename])["sha256"]}
+        known = {"sha256": source.sha256 or file_digest(paths[source.filename])}
         known.update((name, value) for name in ("md5", "sha1") if (value := source.checksums.get(name)) is not None)
-        entries.append(SourceEntry(file=source.filename, bytes=source.size, **known))
+        entries.append(FileEntry(file=source.filename, bytes=source.size, **known))
     return entries
 
 

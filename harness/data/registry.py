@@ -95,7 +95,7 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """What is known of a dataset without its files.
+    """Facts of a dataset that are known without its files.
 
     `title` is its name in tables. `event_space` says in words what a token is. `vocab_size` and `num_tokens` (per
     split) are None if only the files can tell.

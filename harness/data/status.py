@@ -1,4 +1,4 @@
-"""What is on this machine: a list of all datasets, where one block's data is, and a check of every byte."""
+"""Data on this machine: a list of all datasets, where one block's data is, and a check of every byte."""
 
 from __future__ import annotations
 

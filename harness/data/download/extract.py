@@ -19,8 +19,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from harness.core.errors import DataError
-from harness.data.download.checksum import compare_digests, hash_stream
+from harness.data.download.checksum import find_mismatch
 from harness.data.registry import SourceFile
+
+CHUNK_BYTES = 1 << 20
 
 # How far into an unpacked tar to read: a gzip of zeros would otherwise be read without end.
 MAX_TAR_BYTES = 1 << 30
@@ -102,20 +104,17 @@ def _write(archive: Path, source: SourceFile, member: _Member, folder: Path) -> 
     if member.size != source.size:
         raise DataError(f"{archive}: {source.member} has {member.size:,} bytes, expected {source.size:,}")
     stream = member.open()
-    assert stream is not None  # only tarfile returns None, and only for what is no file
+    assert stream is not None  # only tarfile returns None, and only if it is not a file
     with stream, temporary_file(folder, f".{source.filename}-") as (file, path):
         # One byte more than expected shows a zip bomb whose header states the right size.
-        limit = source.size + 1
-        num_bytes, digests = hash_stream(stream, also=source.checksums, copy_to=file, limit=limit)
-        if num_bytes > source.size:
-            raise DataError(f"{archive}: {source.member} is larger than its {source.size:,} bytes; not unpacked")
-        if num_bytes < source.size:
-            missing = source.size - num_bytes
-            raise DataError(f"{archive}: {source.member} ends {missing:,} bytes short of its {source.size:,}")
-        problem = compare_digests(digests, source)
-        if problem is not None:
-            raise DataError(f"{archive}: {source.member}: {problem}")
+        missing = source.size + 1
+        while chunk := stream.read(min(CHUNK_BYTES, missing)):
+            file.write(chunk)
+            missing -= len(chunk)
         file.close()
+        problem = find_mismatch(path, source)
+        if problem is not None:
+            raise DataError(f"{archive}: {source.member}: {problem}; not unpacked")
         return path.replace(folder / source.filename)
 
 

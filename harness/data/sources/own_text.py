@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.data.config import KINDS, OwnText, OwnWords, is_reserved
-from harness.data.download.checksum import digests
+from harness.data.download.checksum import file_digest
 from harness.data.download.locate import find_own, is_file
 from harness.data.registry import SPLITS, DatasetFacts, Encoding
 from harness.data.text import WORDS_EVENT_SPACE
@@ -141,7 +141,7 @@ def _name(config: OwnText | OwnWords) -> str:
 def _hash(path: Path) -> OwnFile:
     # Before hashing: a change while the file is read must show later.
     status = path.stat()
-    return OwnFile(path, status.st_size, status.st_mtime_ns, digests(path)["sha256"])
+    return OwnFile(path, status.st_size, status.st_mtime_ns, file_digest(path))
 
 
 def _is_cut_at_returns(config: OwnWords, files: Mapping[str, OwnFile]) -> bool:

@@ -1,4 +1,4 @@
-"""Dataset blocks: what is accepted, how the rest is refused, and what is known without data."""
+"""Dataset blocks: what is accepted, how the rest is refused, and the facts known without data."""
 
 from __future__ import annotations
 
