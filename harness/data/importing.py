@@ -12,7 +12,7 @@ from harness.data import folder
 from harness.data.config import Registered, parse
 from harness.data.download.checksum import find_mismatch
 from harness.data.download.extract import temporary_file
-from harness.data.download.locate import cache_folder, locked, writing
+from harness.data.download.locate import locked, writing
 from harness.data.download.obtain import SourceFinder
 from harness.data.preparation import prepare
 from harness.data.registry import Dataset, get_dataset
@@ -41,13 +41,12 @@ class ImportReport:
         }
 
 
-def import_file(name: str, path: Path, *, cache: Path | None = None) -> ImportReport:
+def import_file(name: str, path: Path) -> ImportReport:
     """Copy source files into the cache, check them, and prepare the dataset if it is complete.
 
     Args:
         name: a registered dataset.
         path: a source file or archive under any name, recognised by size and checksum; or a folder of them.
-        cache: the cache folder; by default `cache_folder()`.
 
     Raises:
         SpecError: the name is unknown.
@@ -56,14 +55,13 @@ def import_file(name: str, path: Path, *, cache: Path | None = None) -> ImportRe
     config = parse(name)
     assert isinstance(config, Registered)
     dataset = get_dataset(config.name)
-    cache = cache or cache_folder()
-    finder = SourceFinder(dataset, (), cache)
+    finder = SourceFinder(dataset)
     path = path.expanduser()
     paths = _files_in(dataset, path) if path.is_dir() else [path]
-    with locked(cache, dataset.name), writing(cache):
+    with locked(dataset.name), writing():
         imported = [_import(dataset, each, finder.raw_folder) for each in paths]
         _, missing = finder.gather()
-    prepared = None if missing else prepare(name, cache=cache, offline=True)
+    prepared = None if missing else prepare(name)
     manifest = folder.read_manifest(prepared) if prepared is not None else None
     return ImportReport(dataset.name, imported, [source.filename for source in missing], prepared, manifest)
 

@@ -35,13 +35,14 @@ class Request:
     def name(self) -> str:
         return str(self.identity["name"])
 
-    def prepared_folder(self, cache: Path) -> Path:
+    @property
+    def prepared_folder(self) -> Path:
         """The folder of the prepared data, whether or not it exists.
 
         Its name, for example `enwik8-0f3a9c12d4e5f607`, hashes content and format, never a path or a time.
         """
         key = content_hash({"format": folder.FORMAT, **self.identity})[:16]
-        return cache / "prepared" / f"{self.name}-{key}"
+        return cache_folder() / "prepared" / f"{self.name}-{key}"
 
 
 def facts(spec: DatasetSpec) -> DatasetFacts:
@@ -84,8 +85,6 @@ def prepare(
     *,
     roots: Sequence[Path] = (),
     base: Path | None = None,
-    cache: Path | None = None,
-    offline: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Tokenise a dataset, unless that is done already and undamaged.
@@ -94,8 +93,6 @@ def prepare(
         spec: a name, a block or a config.
         roots: read-only folders to search for source files.
         base: where relative paths of the user's own files start.
-        cache: where downloads and prepared ids go; by default `cache_folder()`.
-        offline: forbid downloads.
         progress: called during downloads.
 
     Returns:
@@ -105,33 +102,34 @@ def prepare(
         SpecError: the block is wrong.
         DataError: data is missing, wrong or cannot be written.
     """
-    cache = cache or cache_folder()
     request = make_request(spec, roots=roots, base=base)
-    target = request.prepared_folder(cache)
+    target = request.prepared_folder
     # Hashing takes a tenth of a second per 100 MB. Without it, a score on changed ids would state the old checksum.
     if not folder.find_damage(target):
         return target
-    with locked(cache, request.name):
+    with locked(request.name):
         if folder.find_damage(target):  # another process may have prepared it meanwhile
-            build(request, target, roots=roots, cache=cache, offline=offline, progress=progress)
+            build(request, roots, progress=progress)
     return target
 
 
-def build(
-    request: Request,
-    target: Path,
-    *,
-    roots: Sequence[Path],
-    cache: Path,
-    offline: bool,
-    progress: Progress | None = None,
-) -> None:
-    """Tokenise into `target`; arguments and errors as in `prepare`. The caller holds the dataset's lock."""
+def build(request: Request, roots: Sequence[Path], *, offline: bool = False, progress: Progress | None = None) -> None:
+    """Tokenise into the prepared folder. The caller holds the dataset's lock.
+
+    Args:
+        request: what to tokenise.
+        roots: read-only folders to search for source files.
+        offline: forbid downloads.
+        progress: called during downloads.
+
+    Raises:
+        DataError: data is missing, wrong or cannot be written.
+    """
     paths: dict[str, Path] = {}
     if isinstance(request.config, Registered):
-        finder = SourceFinder(get_dataset(request.config.name), roots, cache)
+        finder = SourceFinder(get_dataset(request.config.name), roots)
         paths = finder.obtain(offline=offline, progress=progress)
-    with writing(cache), folder.replacing(target) as building:
+    with writing(), folder.replacing(request.prepared_folder) as building:
         manifest = folder.write(
             building,
             _encode(request, paths, scratch=building),
@@ -142,19 +140,17 @@ def build(
         _check(request, manifest)
 
 
-def find_prepared(
-    spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None, cache: Path | None = None
-) -> Manifest | None:
+def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Manifest | None:
     """Find a prepared folder without reading its ids; arguments as in `prepare`, errors as in `make_request`.
 
     Returns:
         The manifest, or None if the dataset is not prepared or a file has another size.
     """
-    target = make_request(spec, roots=roots, base=base).prepared_folder(cache or cache_folder())
+    target = make_request(spec, roots=roots, base=base).prepared_folder
     return folder.check_sizes(target) if folder.is_usable(target) else None
 
 
-def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path], cache: Path | None = None) -> SplitFile | None:
+def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> SplitFile | None:
     """Find the file of one split of a registered word dataset whose other files are missing.
 
     It is enough to score a model that has its own vocabulary.
@@ -162,8 +158,7 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path], cache: P
     Args:
         spec: a name, a block or a config.
         split: train, valid or test.
-        roots: see `prepare`.
-        cache: see `prepare`.
+        roots: read-only folders to search.
 
     Returns:
         The checked file; or None if `prepare` is the better way: the dataset is prepared or complete, the split is
@@ -177,11 +172,11 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path], cache: P
     dataset = get_dataset(config.name) if isinstance(config, Registered) else None
     if dataset is None or dataset.words is None:
         return None
-    cache, request = cache or cache_folder(), make_request(config)
-    if request.prepared_folder(cache).exists():
+    request = make_request(config)
+    if request.prepared_folder.exists():
         return None
-    with writing(cache):
-        paths, missing = SourceFinder(dataset, roots, cache).gather()
+    with writing():
+        paths, missing = SourceFinder(dataset, roots).gather()
     path = paths.get(dataset.words[split])
     return SplitFile(dataset.name, split, path, request.identity) if missing and path is not None else None
 

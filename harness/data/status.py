@@ -12,7 +12,7 @@ from harness.core.errors import DataError
 from harness.data import folder
 from harness.data.config import DatasetSpec, Registered
 from harness.data.download.checksum import find_mismatch
-from harness.data.download.locate import cache_folder, locked
+from harness.data.download.locate import locked
 from harness.data.download.obtain import SourceFinder, network_is_off
 from harness.data.preparation import Request, build, facts, make_request
 from harness.data.registry import DATASETS, SourceFile, get_dataset
@@ -59,35 +59,29 @@ class Verification:
     problem: str | None
 
 
-def list_rows(roots: Sequence[Path] = (), *, cache: Path | None = None) -> list[DatasetStatus]:
-    """List every registered name and alias; arguments as in `prepare`.
-
-    Returns:
-        One row per name. Files are judged by their size alone.
-    """
-    cache = cache or cache_folder()
+def list_rows(roots: Sequence[Path] = ()) -> list[DatasetStatus]:
+    """List every registered name and alias. Source files in the read-only `roots` are judged by their size alone."""
     rows = []
     for name in DATASETS:
         known = facts(name)
-        state, _ = _find_state(Registered(name=name), roots, cache)
+        state, _ = _find_state(Registered(name=name), roots)
         rows.append(DatasetStatus(name, known.title, known.unit, dict(known.num_tokens or {}), state))
     return rows
 
 
-def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = None, *, cache: Path | None = None) -> str:
+def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = None) -> str:
     """Say in one phrase where the data would come from; arguments as in `prepare`.
 
     Returns:
         For example `prepared in FOLDER`. A missing file or a wrong block is part of the answer, not an error.
     """
-    cache = cache or cache_folder()
     try:
         request = make_request(spec, roots=roots, base=base)
     except DataError as error:
         return f"missing: {error}"
     if isinstance(request.config, Registered):
-        return _find_state(request.config, roots, cache)[1]
-    target = request.prepared_folder(cache)
+        return _find_state(request.config, roots)[1]
+    target = request.prepared_folder
     if folder.is_usable(target):
         return f"prepared in {target}"
     if request.own_files:
@@ -95,9 +89,7 @@ def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = Non
     return "generated here, no files needed"
 
 
-def verify(
-    spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None, cache: Path | None = None
-) -> Verification:
+def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Verification:
     """Hash every source file and every prepared file on this machine; arguments as in `prepare`.
 
     Returns:
@@ -107,16 +99,15 @@ def verify(
         SpecError: the block is wrong.
         DataError: a file of the user's is missing.
     """
-    cache = cache or cache_folder()
     request = make_request(spec, roots=roots, base=base)
-    target = request.prepared_folder(cache)
-    sources = _check_sources(request, roots, cache)
+    target = request.prepared_folder
+    sources = _check_sources(request, roots)
     damage = folder.find_damage(target) if target.exists() else []
     rebuilt, problem = False, None
     if damage:
         try:
-            with locked(cache, request.name):
-                build(request, target, roots=roots, cache=cache, offline=True)
+            with locked(request.name):
+                build(request, roots, offline=True)
             rebuilt = True
         except DataError as error:
             problem = f"{target} is damaged ({damage[0]}) and cannot be rebuilt: {error}"
@@ -133,11 +124,11 @@ def verify(
     )
 
 
-def _check_sources(request: Request, roots: Sequence[Path], cache: Path) -> list[SourceCheck]:
+def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]:
     if not isinstance(request.config, Registered):
         # Own files were hashed just now: their hash is the request's identity.
         return [SourceCheck(role, str(file.path), True, None) for role, file in request.own_files.items()]
-    finder = SourceFinder(get_dataset(request.config.name), roots, cache)
+    finder = SourceFinder(get_dataset(request.config.name), roots)
     checks = []
     for file in finder.dataset.files:
         for path in finder.candidates(file):
@@ -146,13 +137,13 @@ def _check_sources(request: Request, roots: Sequence[Path], cache: Path) -> list
     return checks
 
 
-def _find_state(config: Registered, roots: Sequence[Path], cache: Path) -> tuple[State, str]:
+def _find_state(config: Registered, roots: Sequence[Path]) -> tuple[State, str]:
     """The state of a registered dataset, in one word and in one phrase."""
-    target = make_request(config).prepared_folder(cache)
+    target = make_request(config).prepared_folder
     if folder.is_usable(target):
         return "prepared", f"prepared in {target}"
     dataset = get_dataset(config.name)
-    finder = SourceFinder(dataset, roots, cache)
+    finder = SourceFinder(dataset, roots)
     paths = {source: _find_by_size(source, finder) for source in dataset.sources}
     folders = dict.fromkeys(str(path.parent) for path in paths.values() if path is not None)
     downloads = list(dict.fromkeys(source.download_file for source, path in paths.items() if path is None))

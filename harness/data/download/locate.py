@@ -35,25 +35,25 @@ def search_roots(option: str | None = None) -> tuple[Path, ...]:
 
 
 @contextmanager
-def writing(cache: Path) -> Iterator[None]:
+def writing() -> Iterator[None]:
     """Turn a failed write into a DataError that names the folder and what to do."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        path = error.filename or cache
+        path = error.filename or cache_folder()
         raise DataError(
             f"cannot write {path}: {reason}; free some space, or set HARNESS_CACHE to a folder you can write"
         ) from error
 
 
 @contextmanager
-def locked(cache: Path, name: str) -> Iterator[None]:
+def locked(name: str) -> Iterator[None]:
     """Hold a dataset's lock, so that two processes do not download or write the same files at once."""
     import filelock
 
-    folder = cache / "locks"
-    with writing(cache):
+    folder = cache_folder() / "locks"
+    with writing():
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / f"{name}.lock")
         lock.acquire()

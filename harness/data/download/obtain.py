@@ -11,7 +11,7 @@ from harness.core.errors import DataError
 from harness.data.download.checksum import find_mismatch
 from harness.data.download.extract import extract
 from harness.data.download.http import Unavailable, download
-from harness.data.download.locate import is_file, subfolders, writing
+from harness.data.download.locate import cache_folder, is_file, subfolders, writing
 from harness.data.download.progress import Progress
 from harness.data.registry import DATASETS, Dataset, SourceFile
 
@@ -26,13 +26,12 @@ class SourceFinder:
     """Finds the files of one dataset in the user's read-only `roots`, then in the cache."""
 
     dataset: Dataset
-    roots: Sequence[Path]
-    cache: Path
+    roots: Sequence[Path] = ()
 
     @property
     def raw_folder(self) -> Path:
         """Folder of the cache for downloaded, unpacked and imported files."""
-        return self.cache / "raw" / self.dataset.name
+        return cache_folder() / "raw" / self.dataset.name
 
     def candidates(self, file: SourceFile, roots: Sequence[Path] | None = None) -> list[Path]:
         """List existing files that could be a source file, judged by their names, in the order of the search.
@@ -88,7 +87,7 @@ class SourceFinder:
             DataError: a file in a root has a source's name but other content, or a file cannot be downloaded; the
                 message then says which file to bring and where to put it.
         """
-        with writing(self.cache):
+        with writing():
             paths, missing = self.gather()
             if not missing:
                 return paths

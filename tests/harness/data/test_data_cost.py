@@ -37,16 +37,15 @@ heavy = ("torch", "numpy", "httpx", "rich", "pandas", "pydantic", "pyarrow", "pl
     assert run(code + LOADED) == []
 
 
-def test_preparing_imports_no_torch(tmp_path: Path) -> None:
+def test_preparing_imports_no_torch() -> None:
     code = """
 import json, sys
-from pathlib import Path
 from harness import data
 from harness.evaluation import streams
-data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}, cache=Path(sys.argv[1])))
+data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}))
 heavy = ("torch", "httpx", "rich", "pandas", "pyarrow")
 """
-    assert run(code + LOADED, tmp_path) == []
+    assert run(code + LOADED) == []
 
 
 # A dataset like enwik8: bytes, one file, three pieces in the proportion 90 : 5 : 5.
@@ -58,14 +57,14 @@ from harness import data
 from harness.data.sources import hutter
 from harness.data.text import characters
 
-path, sha256, cache, size = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
+path, sha256, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 sizes = {"train": size * 9 // 10, "valid": size // 20, "test": size // 20}
 source = dataclasses.replace(hutter.ENWIK8.sources[0], size=size, sha256=sha256, archive=None, member=None)
 encode = lambda files: characters.encode_bytes(characters.cut_bytes(files["enwik8"], sizes), token_text=str)
 hutter.ENWIK8 = dataclasses.replace(hutter.ENWIK8, sources=(source,), num_tokens=sizes, encode=encode)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()
-manifest = data.import_file("enwik8", path, cache=cache).manifest
+manifest = data.import_file("enwik8", path).manifest
 seconds = time.perf_counter() - started
 mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 print(json.dumps({"seconds": seconds, "mib": mib, "counts": manifest.num_tokens, "expected": sizes}))
@@ -79,7 +78,7 @@ def test_import_and_split(tmp_path: Path, size: int) -> None:
     table[:205] = np.arange(1, 206)
     body = (table.tobytes() * (size // len(table) + 1))[:size]
     (tmp_path / "brought").write_bytes(body)
-    answer = run(IMPORT, tmp_path / "brought", sha256(body), tmp_path / "cache", size)
+    answer = run(IMPORT, tmp_path / "brought", sha256(body), size)
     assert answer["counts"] == answer["expected"]
     assert answer["seconds"] < 5
     assert answer["mib"] < 500

@@ -18,7 +18,7 @@ Register = Callable[[Dataset], Dataset]
 def test_verify_reads_every_byte_and_rebuilds(tmp_path: Path, register: Register) -> None:
     register(byte_dataset(BODY))
     (tmp_path / "tiny.bin").write_bytes(BODY)
-    places: dict[str, Any] = {"roots": [tmp_path], "cache": tmp_path / "c"}
+    places: dict[str, Any] = {"roots": [tmp_path]}
     folder = data.prepare("tiny", **places)
     right = (folder / "valid.bin").read_bytes()
     (folder / "valid.bin").write_bytes(right[::-1])
@@ -40,12 +40,12 @@ def test_verify_reads_every_byte_and_rebuilds(tmp_path: Path, register: Register
 
 
 def test_verify_of_nothing_and_of_own_text(tmp_path: Path) -> None:
-    result = data.verify("enwik8", cache=tmp_path / "c")
+    result = data.verify("enwik8")
     assert not result.ok
     assert "neither prepared nor found" in str(result.problem)
     (tmp_path / "x.txt").write_bytes(BODY)
-    data.prepare(own("x.txt"), base=tmp_path, cache=tmp_path / "c")
-    assert data.verify(own("x.txt"), base=tmp_path, cache=tmp_path / "c").ok
+    data.prepare(own("x.txt"), base=tmp_path)
+    assert data.verify(own("x.txt"), base=tmp_path).ok
 
 
 def test_the_list_says_where_each_dataset_is(
@@ -55,10 +55,10 @@ def test_the_list_says_where_each_dataset_is(
     register(byte_dataset(BODY))
 
     def state(name: str, *roots: Path) -> str:
-        return {row.name: row.where for row in data.list_rows(roots, cache=tmp_path / "c")}[name]
+        return {row.name: row.where for row in data.list_rows(roots)}[name]
 
     def where(name: str, *roots: Path) -> str:
-        return data.where(name, roots, cache=tmp_path / "c")
+        return data.where(name, roots)
 
     assert (state("tiny"), state("hutter-prize")) == ("missing", "download")
     assert where("tiny").startswith("missing, and no server has it; `harness data import tiny")
@@ -68,13 +68,13 @@ def test_the_list_says_where_each_dataset_is(
     assert where("text8").startswith("missing, and the network is off; `harness data import text8")
     (tmp_path / "tiny.bin").write_bytes(BODY)
     assert (state("tiny", tmp_path), where("tiny", tmp_path)) == ("found", f"found in {tmp_path}")
-    folder = data.prepare("tiny", roots=[tmp_path], cache=tmp_path / "c")
+    folder = data.prepare("tiny", roots=[tmp_path])
     assert (state("tiny"), where("tiny")) == ("prepared", f"prepared in {folder}")
 
 
 def test_where_own_text_and_a_source_are(tmp_path: Path) -> None:
     def where(spec: dict[str, Any]) -> str:
-        return data.where(spec, base=tmp_path, cache=tmp_path / "c")
+        return data.where(spec, base=tmp_path)
 
     missing = where(own("x.txt"))
     assert missing.startswith("missing: no file x.txt")
@@ -82,7 +82,7 @@ def test_where_own_text_and_a_source_are(tmp_path: Path) -> None:
     assert where(own("/nowhere/x.txt")) == "missing: no file /nowhere/x.txt: looked at /nowhere/x.txt"
     (tmp_path / "x.txt").write_bytes(BODY)
     assert where(own("x.txt")) == f"found: {tmp_path / 'x.txt'}"
-    data.prepare(own("x.txt"), base=tmp_path, cache=tmp_path / "c")
+    data.prepare(own("x.txt"), base=tmp_path)
     assert where(own("x.txt")).startswith("prepared in ")
     assert where({"kind": "markov"}) == "generated here, no files needed"
 
@@ -112,5 +112,5 @@ def test_a_folder_that_may_not_be_entered_is_skipped(tmp_path: Path, monkeypatch
         return is_file(path)
 
     monkeypatch.setattr(Path, "is_file", closed)
-    text = refusal(lambda: data.prepare("enwik8", roots=[tmp_path], cache=tmp_path / "c", offline=True))
+    text = refusal(lambda: data.prepare("enwik8", roots=[tmp_path]))
     assert "expected 100,000,000 bytes, got 0" in text

@@ -29,11 +29,9 @@ def bring(folder: Path, *splits: str) -> None:
 
 
 @pytest.fixture
-def root(register: Callable[[Dataset], Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(register: Callable[[Dataset], Dataset], tmp_path: Path) -> Path:
     """A folder for the files of `tiny-words`, empty so far."""
     register(word_dataset(BODIES))
-    monkeypatch.setenv("HARNESS_OFFLINE", "1")
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
 
@@ -58,10 +56,10 @@ def test_one_split_scores_as_if_all_were_here(root: Path, tmp_path: Path) -> Non
     checkpoint = save_model(tmp_path / "c", VOCABULARY)
     bring(root, "test")
     alone = answer()
-    assert not (tmp_path / "cache" / "prepared").exists()
+    assert not (data.cache_folder() / "prepared").exists()
     bring(root, "train", "valid")
     complete = answer()
-    assert (tmp_path / "cache" / "prepared").exists()
+    assert (data.cache_folder() / "prepared").exists()
     (root / "wiki.train.tokens").unlink()
     prepared = answer()
     same = ("dataset", "split", "identity", "nll_nats", "num_targets", "num_units", "num_dropped", "metrics")

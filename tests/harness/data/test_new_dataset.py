@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 from tiny_datasets import BODY, byte_dataset
 
@@ -29,9 +28,8 @@ entries:
 
 
 def test_commands_schema_and_suites_know_a_new_entry_and_its_alias(
-    tmp_path: Path, register: Callable[[Dataset], Dataset], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, register: Callable[[Dataset], Dataset]
 ) -> None:
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     register(replace(byte_dataset(BODY), alias_titles={"little": "The Little One"}))
     (tmp_path / "tiny.bin").write_bytes(BODY)
 

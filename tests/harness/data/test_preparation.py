@@ -32,7 +32,7 @@ def test_a_source_is_found_in_any_usual_place(place: str, tmp_path: Path, regist
     root = tmp_path / "root"
     (root / place).mkdir(parents=True)
     (root / place / "tiny.bin").write_bytes(BODY)
-    folder = data.prepare("tiny", roots=[tmp_path / "absent", root], cache=tmp_path / "cache", offline=True)
+    folder = data.prepare("tiny", roots=[tmp_path / "absent", root])
     assert bytes_of(folder) == BODY
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["tiny.bin"]
 
@@ -40,7 +40,7 @@ def test_a_source_is_found_in_any_usual_place(place: str, tmp_path: Path, regist
 def test_an_archive_in_a_root_is_unpacked_into_the_cache(tmp_path: Path, register: Register) -> None:
     (tmp_path / "root" / "zips").mkdir(parents=True)
     register(byte_dataset(BODY, archive=zip_file(tmp_path / "root" / "zips" / "tiny.zip", {"folder/tiny.bin": BODY})))
-    folder = data.prepare("tiny", roots=[tmp_path / "root"], cache=tmp_path / "cache", offline=True)
+    folder = data.prepare("tiny", roots=[tmp_path / "root"])
     assert bytes_of(folder) == BODY
     assert [path.name for path in (tmp_path / "root").rglob("*.*")] == ["tiny.zip"]
 
@@ -50,12 +50,12 @@ def test_the_archive_is_downloaded_if_the_file_is_not_served(tmp_path: Path, reg
     site.serve("/tiny.zip", (tmp_path / "tiny.zip").read_bytes())
     register(byte_dataset(BODY, urls=(site.url("/none"),), archive=archive))
     names: set[str] = set()
-    folder = data.prepare("tiny", cache=tmp_path / "cache", progress=lambda name, *_: names.add(name))
+    folder = data.prepare("tiny", progress=lambda name, *_: names.add(name))
     assert bytes_of(folder) == BODY
     assert names == {"tiny.zip"}
     num_requests = len(site.requests)
     shutil.rmtree(folder)
-    assert data.prepare("tiny", cache=tmp_path / "cache") == folder
+    assert data.prepare("tiny") == folder
     assert len(site.requests) == num_requests
 
 
@@ -63,12 +63,11 @@ def test_offline_says_what_to_bring_and_where(
     tmp_path: Path, register: Register, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(byte_dataset(BODY, urls=(site.serve("/a", BODY),)))
-    cache = tmp_path / "cache"
-    for variable, offline in (("1", False), ("0", True)):
-        monkeypatch.setenv("HARNESS_OFFLINE", variable)
-        text = refusal(partial(data.prepare, "tiny", roots=[tmp_path], cache=cache, offline=offline))
-        assert f"the network is off): bring tiny.bin (280 bytes, sha256 {sha256(BODY)})" in text
-        assert f"into {tmp_path} or {cache / 'raw' / 'tiny'}, or run `harness data import tiny PATH`" in text
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    text = refusal(lambda: data.prepare("tiny", roots=[tmp_path]))
+    assert f"the network is off): bring tiny.bin (280 bytes, sha256 {sha256(BODY)})" in text
+    raw = data.cache_folder() / "raw" / "tiny"
+    assert f"into {tmp_path} or {raw}, or run `harness data import tiny PATH`" in text
     assert site.requests == []
     for value, is_off in (("1", True), ("0", False), ("", False)):
         monkeypatch.setenv("HARNESS_OFFLINE", value)
@@ -82,7 +81,7 @@ def test_unreachable_says_why_and_what_to_bring(tmp_path: Path, site: Site, monk
     assert source.archive is not None
     archive = replace(source.archive, urls=(site.url("/none"),))
     monkeypatch.setattr(hutter, "ENWIK8", replace(hutter.ENWIK8, sources=(replace(source, archive=archive),)))
-    text = refusal(lambda: data.prepare("hutter-prize", cache=tmp_path))
+    text = refusal(lambda: data.prepare("hutter-prize"))
     checksum = "547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc"
     assert "127.0.0.1: HTTP 404" in text
     assert f"enwik8.zip (36,445,475 bytes, sha256 {checksum})" in text
@@ -92,7 +91,7 @@ def test_unreachable_says_why_and_what_to_bring(tmp_path: Path, site: Site, monk
 def test_a_wrong_file_in_a_root_is_refused_by_name(tmp_path: Path, register: Register) -> None:
     register(byte_dataset(BODY))
     (tmp_path / "tiny.bin").write_bytes(BODY[::-1])
-    prepare = partial(data.prepare, "tiny", roots=[tmp_path], cache=tmp_path / "cache", offline=True)
+    prepare = partial(data.prepare, "tiny", roots=[tmp_path])
     text = refusal(prepare)
     assert all(part in text for part in (str(tmp_path / "tiny.bin"), sha256(BODY), sha256(BODY[::-1])))
     (tmp_path / "more").mkdir()
@@ -102,10 +101,10 @@ def test_a_wrong_file_in_a_root_is_refused_by_name(tmp_path: Path, register: Reg
 
 def test_a_wrong_file_in_the_cache_is_downloaded_again(tmp_path: Path, register: Register, site: Site) -> None:
     register(byte_dataset(BODY, urls=(site.serve("/a", BODY),)))
-    raw = tmp_path / "raw" / "tiny"
+    raw = data.cache_folder() / "raw" / "tiny"
     raw.mkdir(parents=True)
     (raw / "tiny.bin").write_bytes(BODY[::-1])
-    assert bytes_of(data.prepare("tiny", cache=tmp_path)) == BODY
+    assert bytes_of(data.prepare("tiny")) == BODY
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:
@@ -136,22 +135,22 @@ def test_a_damaged_folder_is_refused_and_rebuilt(
     tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     (tmp_path / "x.txt").write_bytes(BODY)
-    spec, cache = own(tmp_path / "x.txt"), tmp_path / "c"
-    folder = data.prepare(spec, cache=cache)
+    spec = own(tmp_path / "x.txt")
+    folder = data.prepare(spec)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     damage(folder)
     text = refusal(lambda: data.load(folder))
     assert message in text
     assert "run `harness data prepare`" in text
     (folder.parent / f".{folder.name}-abc").mkdir()  # left by a killed process
-    assert data.prepare(spec, cache=cache) == folder
+    assert data.prepare(spec) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(BODY)
-    folder = data.prepare(own(tmp_path / "x.txt"), cache=tmp_path / "c")
+    folder = data.prepare(own(tmp_path / "x.txt"))
     counts = {split: {"tokens": 9, "units": 9, "lines": 1} for split in ("train", "valid", "test")}
     change_manifest(folder, counts=counts, later={"a": [None]})
     assert data.load(folder).manifest == json.loads((folder / "manifest.json").read_text())
@@ -159,41 +158,39 @@ def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
 
 def test_ids_changed_in_place_are_rebuilt_before_they_are_used(tmp_path: Path) -> None:
     spec = {"kind": "markov", "order": 1, "symbols": 4, "train": 300, "valid": 100, "test": 100}
-    folder = data.prepare(spec, cache=tmp_path)
+    folder = data.prepare(spec)
     right = (folder / "test.bin").read_bytes()
     (folder / "test.bin").write_bytes(bytes(len(right)))
-    assert data.prepare(spec, cache=tmp_path) == folder
+    assert data.prepare(spec) == folder
     assert (folder / "test.bin").read_bytes() == right
 
 
 def test_other_counts_than_the_entrys_are_refused(tmp_path: Path, register: Register) -> None:
     (tmp_path / "tiny.bin").write_bytes(BODY)
-    prepare = partial(data.prepare, "tiny", roots=[tmp_path], cache=tmp_path / "c")
+    prepare = partial(data.prepare, "tiny", roots=[tmp_path])
     register(replace(byte_dataset(BODY), num_tokens={"train": 1, "valid": 2, "test": 3}))
     assert "140 tokens in train, expected 1" in refusal(prepare)
     register(replace(byte_dataset(BODY), vocab_size=9))
     assert "7 different tokens, expected 9" in refusal(prepare)
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.txt").write_bytes(BODY)
     (tmp_path / "cache").write_text("a file")
-    assert "set HARNESS_CACHE" in refusal(lambda: data.prepare(own(tmp_path / "x.txt"), cache=tmp_path / "cache"))
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    assert "set HARNESS_CACHE" in refusal(lambda: data.prepare(own(tmp_path / "x.txt")))
 
 
 def test_three_processes_at_once_make_one_folder(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(BODY * 2000)
-    code = (
-        "import json, sys; from pathlib import Path; from harness import data; "
-        "print(data.prepare(json.loads(sys.argv[1]), cache=Path(sys.argv[2])))"
-    )
-    command = [sys.executable, "-c", code, json.dumps(own(tmp_path / "x.txt", "chars")), str(tmp_path / "c")]
+    code = "import json, sys; from harness import data; print(data.prepare(json.loads(sys.argv[1])))"
+    command = [sys.executable, "-c", code, json.dumps(own(tmp_path / "x.txt", "chars"))]
     repository = Path(harness.__file__).parents[1]
     running = [subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     (answer,) = {process.communicate(timeout=60)[0] for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert "".join(tokens_of(Path(answer.strip()))).encode() == BODY * 2000
-    assert len(list((tmp_path / "c" / "prepared").iterdir())) == 1
+    assert len(list((data.cache_folder() / "prepared").iterdir())) == 1
 
 
 def test_a_prepared_dataset_needs_no_sources_and_no_writing(
@@ -201,15 +198,15 @@ def test_a_prepared_dataset_needs_no_sources_and_no_writing(
 ) -> None:
     register(byte_dataset(BODY))
     (tmp_path / "tiny.bin").write_bytes(BODY)
-    assert data.find_prepared("tiny", cache=tmp_path / "c") is None
-    folder = data.prepare("tiny", roots=[tmp_path], cache=tmp_path / "c", offline=True)
+    assert data.find_prepared("tiny") is None
+    folder = data.prepare("tiny", roots=[tmp_path])
     (tmp_path / "tiny.bin").unlink()
 
     def no_lock(*_: object) -> None:
         raise AssertionError("a lock is a write")
 
     monkeypatch.setattr(preparation, "locked", no_lock)
-    assert data.prepare("tiny", cache=tmp_path / "c", offline=True) == folder
-    manifest = data.find_prepared("tiny", cache=tmp_path / "c")
+    assert data.prepare("tiny") == folder
+    manifest = data.find_prepared("tiny")
     assert manifest is not None
     assert manifest.num_tokens == {"train": 140, "valid": 70, "test": 70}

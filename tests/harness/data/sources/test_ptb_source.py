@@ -57,7 +57,7 @@ def test_a_line_of_the_paper_and_text_outside_ascii() -> None:
 def test_all_characters(ptb_folder: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in ptb_folder.parent.rglob("*")}
     started = time.process_time()
-    folder = data.prepare("ptb-char", roots=[ptb_folder.parent], cache=tmp_path, offline=True)
+    folder = data.prepare("ptb-char", roots=[ptb_folder.parent])
     assert time.process_time() - started < 2
     assert {path: path.stat().st_mtime_ns for path in ptb_folder.parent.rglob("*")} == before
     corpus = data.load(folder)
@@ -76,7 +76,7 @@ def test_all_characters(ptb_folder: Path, tmp_path: Path) -> None:
 def test_all_words_in_both_orders(ptb_folder: Path, tmp_path: Path) -> None:
     def load(order: str) -> Corpus:
         spec = {"name": "ptb-word", "vocabulary": order}
-        return data.load(data.prepare(spec, roots=[ptb_folder], cache=tmp_path, offline=True))
+        return data.load(data.prepare(spec, roots=[ptb_folder]))
 
     official, sorted_ = load("first-appearance"), load("frequency")
     ids: dict[str, int] = {}

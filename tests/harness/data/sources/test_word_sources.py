@@ -30,23 +30,22 @@ def test_a_text_is_downloaded_unpacked_and_prepared_in_either_order(
     archive = zip_file(tmp_path / "tiny-words.zip", members, site.url("/gone.zip"), site.url("/tiny.zip"))
     site.serve("/tiny.zip", (tmp_path / "tiny-words.zip").read_bytes())
     dataset = register(word_dataset(BODIES, archive=archive))
-    cache = tmp_path / "c"
-    folder = data.prepare("tiny-words", cache=cache)
+    folder = data.prepare("tiny-words")
     corpus = data.load(folder)
     assert corpus.vocab_size == dataset.vocab_size
     assert [corpus.vocabulary[token] for token in corpus.splits["train"]] == official_tokens(BODIES["train"])
     assert corpus.manifest["sources"][0]["sha1"] == dataset.sources[0].sha1
     assert data.identify("tiny-words") == data.identify({"name": "tiny-words", "vocabulary": "frequency"})
-    other = data.prepare({"name": "tiny-words", "vocabulary": "first-appearance"}, cache=cache)
+    other = data.prepare({"name": "tiny-words", "vocabulary": "first-appearance"})
     assert other != folder
     assert list(data.load(other).vocabulary) == ["=", "a", "<eos>", "the", "b", "<unk>"]
-    assert data.verify("tiny-words", cache=cache).ok
+    assert data.verify("tiny-words").ok
 
 
 def test_other_counts_than_the_entrys_are_refused(register: Register, tmp_path: Path) -> None:
     write_splits(tmp_path, BODIES, PATTERN)
     dataset = word_dataset(BODIES)
-    prepare = partial(data.prepare, "tiny-words", roots=[tmp_path], cache=tmp_path / "c")
+    prepare = partial(data.prepare, "tiny-words", roots=[tmp_path])
     register(dataclasses.replace(dataset, vocab_size=dataset.vocab_size + 1))
     assert "6 different tokens, expected 7" in refusal(prepare)
     register(dataclasses.replace(dataset, num_tokens={**dataset.num_tokens, "train": 103_227_021}))
@@ -62,14 +61,14 @@ def test_two_datasets_may_use_the_same_filenames(register: Register, tmp_path: P
     register(word_dataset(BODIES))
     register(word_dataset(others, name="other-words"))
     write_splits(tmp_path / folder, others, PATTERN)
-    prepare = partial(data.prepare, "tiny-words", roots=[tmp_path], cache=tmp_path / "c", offline=True)
+    prepare = partial(data.prepare, "tiny-words", roots=[tmp_path])
     assert message in refusal(prepare)
 
 
 def test_wikitext_103s_smaller_splits(tmp_path: Path, wikitext_folder: Path) -> None:
     paths = {split: wikitext_folder / f"wiki.{split}.tokens" for split in ("valid", "test")}
     files = {split: str(paths.get(split, paths["valid"])) for split in SPLITS}
-    corpus = data.load(data.prepare({"kind": "words", "name": "wiki", **files}, cache=tmp_path))
+    corpus = data.load(data.prepare({"kind": "words", "name": "wiki", **files}))
     assert {split: len(corpus.splits[split]) for split in paths} == {"valid": 217_646, "test": 245_569}
     assert {split: corpus.manifest["num_lines"][split] for split in paths} == {"valid": 3_760, "test": 4_358}
     for split, path in paths.items():
@@ -80,10 +79,10 @@ def test_wikitext_103_without_its_training_text(tmp_path: Path, wikitext_folder:
     if (wikitext_folder / "wiki.train.tokens").exists():
         pytest.skip("the training text is here")
     roots = [wikitext_folder.parent]
-    text = refusal(lambda: data.prepare("wikitext-103", roots=roots, cache=tmp_path, offline=True))
+    text = refusal(lambda: data.prepare("wikitext-103", roots=roots))
     assert "bring wikitext-103-v1.zip (190,229,076 bytes, sha256 242ba0f2" in text
     for split in ("valid", "test"):
-        file = data.find_split("wikitext-103", split, roots=roots, cache=tmp_path)
+        file = data.find_split("wikitext-103", split, roots=roots)
         assert file is not None
         assert (file.path, file.identity) == (
             wikitext_folder / f"wiki.{split}.tokens",
