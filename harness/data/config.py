@@ -88,6 +88,7 @@ class OwnFiles:
             raise ValueError("file needs fractions, such as [0.9, 0.05, 0.05]")
         if self.file is None and self.fractions is not None:
             raise ValueError("fractions go with file only")
+        # 0.9, 0.05 and 0.05 do not sum to exactly 1 in binary.
         if self.fractions and (min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9):
             raise ValueError(f"fractions must be positive and sum to 1, got {list(self.fractions)}")
 
@@ -188,6 +189,7 @@ def _check_own_name(name: str) -> None:
     """Raises ValueError if the name cannot be part of a path, or if a reader could take it for a registered dataset."""
     if not SAFE_NAME.fullmatch(name):
         raise ValueError(f"name must be letters, digits, '.', '_' and '-', got {name!r}")
+    # Tables find published values by title: they must not appear next to another text.
     titles = {get_dataset(each).facts(each).title for each in DATASETS}
     if is_reserved(name) or name.casefold() in {each.casefold() for each in (*DATASETS, *titles)}:
         raise ValueError(f"name '{name}' is taken by a registered dataset; choose another for your own text")

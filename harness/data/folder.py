@@ -30,6 +30,7 @@ VOCABULARY = "vocabulary.json"
 # A model reads one token and predicts the next.
 MIN_TOKENS = 2
 
+# Little-endian on every machine, so that a cache can be copied to another one.
 _DTYPES = {"uint8": "<u1", "uint16": "<u2", "uint32": "<u4"}
 
 
@@ -48,7 +49,7 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield building
         building.chmod(0o755)  # mkdtemp lets only the owner read
-        if target.exists():
+        if target.exists():  # a folder cannot be renamed over one that has files
             target.rename(old)
         building.rename(target)
     finally:
@@ -93,6 +94,7 @@ def write(
                 f"{facts.name}: the {split} split holds {num_tokens} token{'s' * (num_tokens != 1)}; "
                 f"a split needs at least {MIN_TOKENS}, one to read and one to predict"
             )
+        # Every dataset counts a token as one unit so far. Records have both, as a metric divides by units.
         counts[split] = Counts(tokens=num_tokens, units=num_tokens)
     manifest = Manifest.model_validate(
         {

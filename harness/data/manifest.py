@@ -72,6 +72,7 @@ class Manifest(_Part):
 
     def as_json(self) -> dict[str, Any]:
         """The keys and values of the file, in its order."""
+        # Only what was set: a file without a known md5 has no key for it.
         return self.model_dump(exclude_unset=True)
 
 

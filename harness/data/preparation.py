@@ -173,7 +173,7 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> Split
     if dataset is None or dataset.words is None:
         return None
     request = make_request(config)
-    if request.prepared_folder.exists():
+    if request.prepared_folder.exists():  # if it is damaged, `prepare` says so or rebuilds it
         return None
     with writing():
         paths, missing = SourceFinder(dataset, roots).gather()
@@ -219,6 +219,7 @@ def _check(request: Request, manifest: Manifest) -> None:
     if any(file.has_changed() for file in request.own_files.values()):
         # Ids were read after the hash was taken: the new ids must not get the folder of the old hash.
         raise DataError(f"{request.name}: a file changed while it was read; run again once nothing writes to it")
+    # Right files with wrong counts mean an error in the tokeniser or in the entry.
     expected = facts(request.config)
     for split, num_tokens in manifest.num_tokens.items():
         if expected.num_tokens is not None and num_tokens != expected.num_tokens[split]:

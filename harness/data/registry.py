@@ -148,6 +148,7 @@ class Dataset:
 
 def get_dataset(name: str) -> Dataset:
     """The entry of a name or an alias. Raises KeyError for an unknown one."""
+    # Imported on demand, as the list of names is needed by every command.
     module, attribute = DATASETS[name].split(":")
     dataset: Dataset = getattr(import_module(module), attribute)
     return dataset

@@ -140,6 +140,7 @@ def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]
 def _find_state(config: Registered, roots: Sequence[Path]) -> tuple[State, str]:
     """The state of a registered dataset, in one word and in one phrase."""
     target = make_request(config).prepared_folder
+    # Prepared ids are enough: nothing needs the source files any more.
     if folder.is_usable(target):
         return "prepared", f"prepared in {target}"
     dataset = get_dataset(config.name)
@@ -159,6 +160,7 @@ def _find_state(config: Registered, roots: Sequence[Path]) -> tuple[State, str]:
 
 def _find_by_size(source: SourceFile, finder: SourceFinder) -> Path | None:
     """A file of the right name and size that could be the source file, or its archive."""
+    # A list of all datasets must not hash gigabytes.
     for file in filter(None, (source, source.archive)):
         for path in finder.candidates(file):
             if path.stat().st_size == file.size:

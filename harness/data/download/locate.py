@@ -17,6 +17,7 @@ def cache_folder() -> Path:
         return Path(variable).expanduser()
     import platformdirs
 
+    # Without appauthor=False, Windows would add a second folder of the same name.
     return Path(platformdirs.user_cache_dir("lm-harness", appauthor=False))
 
 
@@ -27,6 +28,7 @@ def search_roots(option: str | None = None) -> tuple[Path, ...]:
     """
     text = option if option is not None else os.environ.get("HARNESS_DATA", "")
     roots = tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part)
+    # HARNESS_DATA is set once for many machines, some of which lack a folder; an option is meant for this one.
     if option is not None:
         for root in roots:
             if not root.is_dir():

@@ -131,6 +131,7 @@ def _name(config: OwnText | OwnWords) -> str:
     if config.name is not None:
         return config.name
     stem = Path(config.folder).name if config.folder is not None else Path(str(config.file or config.train)).stem
+    # What SAFE_NAME allows: the name becomes part of run names and folder names.
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "text"
     if is_reserved(name):
         hint = f", or name the registered dataset (`dataset: {name}`)" if name not in KINDS else ""

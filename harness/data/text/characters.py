@@ -68,7 +68,7 @@ def encode_bytes(pieces: Mapping[str, Piece], *, token_text: Callable[[int], str
     values = np.flatnonzero(present)
     ids = np.zeros(256, dtype=np.uint8)
     ids[values] = np.arange(len(values))
-    table = ids.tobytes()
+    table = ids.tobytes()  # for bytes.translate, several times faster than indexing
     return Encoding(
         vocabulary=[token_text(value) for value in values.tolist()],
         splits={split: _translated(piece, table) for split, piece in pieces.items()},
@@ -146,6 +146,7 @@ def _decoded(path: Path) -> Iterator[np.ndarray]:
                 ) from None
             read += len(chunk)
             if text:
+                # UTF-32 is an array of code points.
                 yield np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
             if not chunk:
                 return

@@ -18,7 +18,7 @@ from tiny_datasets import BODY, byte_dataset, bytes_of, own, refusal, sha256, to
 import harness
 from harness import data
 from harness.data import Dataset, preparation
-from harness.data.download import obtain
+from harness.data.registry import SourceFile
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -59,33 +59,24 @@ def test_the_archive_is_downloaded_if_the_file_is_not_served(tmp_path: Path, reg
     assert len(site.requests) == num_requests
 
 
-def test_offline_says_what_to_bring_and_where(
-    tmp_path: Path, register: Register, site: Site, monkeypatch: pytest.MonkeyPatch
+# Values of HARNESS_OFFLINE -> why a file cannot be downloaded.
+REASONS = {("1", "yes"): "the network is off", ("0", ""): "127.0.0.1: HTTP 404"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "reason"), [(value, reason) for values, reason in REASONS.items() for value in values]
+)
+def test_the_refusal_says_what_to_bring_and_where(
+    tmp_path: Path, register: Register, site: Site, monkeypatch: pytest.MonkeyPatch, variable: str, reason: str
 ) -> None:
-    register(byte_dataset(BODY, urls=(site.serve("/a", BODY),)))
-    monkeypatch.setenv("HARNESS_OFFLINE", "1")
-    text = refusal(lambda: data.prepare("tiny", roots=[tmp_path]))
-    assert f"the network is off): bring tiny.bin (280 bytes, sha256 {sha256(BODY)})" in text
-    raw = data.cache_folder() / "raw" / "tiny"
-    assert f"into {tmp_path} or {raw}, or run `harness data import tiny PATH`" in text
-    assert site.requests == []
-    for value, is_off in (("1", True), ("0", False), ("", False)):
-        monkeypatch.setenv("HARNESS_OFFLINE", value)
-        assert obtain.network_is_off() is is_off
-
-
-def test_unreachable_says_why_and_what_to_bring(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.data.sources import hutter
-
-    source = hutter.ENWIK8.sources[0]
-    assert source.archive is not None
-    archive = replace(source.archive, urls=(site.url("/none"),))
-    monkeypatch.setattr(hutter, "ENWIK8", replace(hutter.ENWIK8, sources=(replace(source, archive=archive),)))
-    text = refusal(lambda: data.prepare("hutter-prize"))
-    checksum = "547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc"
-    assert "127.0.0.1: HTTP 404" in text
-    assert f"enwik8.zip (36,445,475 bytes, sha256 {checksum})" in text
-    assert "`harness data import enwik8 PATH`" in text
+    monkeypatch.setenv("HARNESS_OFFLINE", variable)
+    archive = SourceFile(filename="tiny.zip", size=123_456, md5="0" * 32, urls=(site.url("/none"),))
+    register(replace(byte_dataset(BODY, archive=archive), alias_titles={"little": "Little"}))
+    assert refusal(lambda: data.prepare("little", roots=[tmp_path])) == (
+        f"tiny is not here and cannot be downloaded ({reason}): bring tiny.zip (123,456 bytes, md5 {'0' * 32}) "
+        f"into {tmp_path} or {data.cache_folder() / 'raw' / 'tiny'}, or run `harness data import tiny PATH`"
+    )
+    assert (site.requests == []) == (reason == "the network is off")
 
 
 def test_a_wrong_file_in_a_root_is_refused_by_name(tmp_path: Path, register: Register) -> None:
@@ -99,7 +90,7 @@ def test_a_wrong_file_in_a_root_is_refused_by_name(tmp_path: Path, register: Reg
     assert bytes_of(prepare()) == BODY
 
 
-def test_a_wrong_file_in_the_cache_is_downloaded_again(tmp_path: Path, register: Register, site: Site) -> None:
+def test_a_wrong_file_in_the_cache_is_downloaded_again(register: Register, site: Site) -> None:
     register(byte_dataset(BODY, urls=(site.serve("/a", BODY),)))
     raw = data.cache_folder() / "raw" / "tiny"
     raw.mkdir(parents=True)
@@ -156,7 +147,7 @@ def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
     assert data.load(folder).manifest == json.loads((folder / "manifest.json").read_text())
 
 
-def test_ids_changed_in_place_are_rebuilt_before_they_are_used(tmp_path: Path) -> None:
+def test_ids_changed_in_place_are_rebuilt_before_they_are_used() -> None:
     spec = {"kind": "markov", "order": 1, "symbols": 4, "train": 300, "valid": 100, "test": 100}
     folder = data.prepare(spec)
     right = (folder / "test.bin").read_bytes()

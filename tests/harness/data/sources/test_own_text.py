@@ -146,7 +146,7 @@ def test_a_file_edited_while_it_is_read_is_not_prepared(tmp_path: Path, monkeypa
     assert not list((data.cache_folder() / "prepared").iterdir())
 
 
-def test_the_official_codes_data_folder(tmp_path: Path, official_folder: Path) -> None:
+def test_the_official_codes_data_folder(official_folder: Path) -> None:
     corpus = data.load(data.prepare(words(official_folder, vocabulary="first-appearance")))
     ids: dict[str, int] = {}
     for split in SPLITS:

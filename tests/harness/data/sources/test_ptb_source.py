@@ -54,7 +54,7 @@ def test_a_line_of_the_paper_and_text_outside_ascii() -> None:
         encode_chars({"train": b"a\n", "valid": "é\n".encode(), "test": b"a\n"})
 
 
-def test_all_characters(ptb_folder: Path, tmp_path: Path) -> None:
+def test_all_characters(ptb_folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in ptb_folder.parent.rglob("*")}
     started = time.process_time()
     folder = data.prepare("ptb-char", roots=[ptb_folder.parent])
@@ -73,7 +73,7 @@ def test_all_characters(ptb_folder: Path, tmp_path: Path) -> None:
     assert corpus.manifest == manifest
 
 
-def test_all_words_in_both_orders(ptb_folder: Path, tmp_path: Path) -> None:
+def test_all_words_in_both_orders(ptb_folder: Path) -> None:
     def load(order: str) -> Corpus:
         spec = {"name": "ptb-word", "vocabulary": order}
         return data.load(data.prepare(spec, roots=[ptb_folder]))

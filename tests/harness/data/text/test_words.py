@@ -46,6 +46,7 @@ def encode(
 @given(st.tuples(texts, texts, texts), st.integers(1, 9))
 @example(("a\r", "\n", "\r\n"), 1)
 @example((" a b \n \n c", "", "\u3000"), 3)
+@example((" \n\n a b a\n", "b c", "\n"), 9)
 def test_tokens_and_both_orders_are_the_official_ones(bodies: tuple[str, str, str], block_bytes: int) -> None:
     files = {split: body.encode() for split, body in zip(SPLITS, bodies, strict=True)}
     expected = {split: official_tokens(body) for split, body in files.items()}
@@ -64,14 +65,6 @@ def test_tokens_and_both_orders_are_the_official_ones(bodies: tuple[str, str, st
     assert encoding.notes["not_in_train"] == {
         split: {"words": len(set(each)), "tokens": len(each)} for split, each in unseen.items()
     }
-
-
-def test_blank_lines_count_and_a_file_does_not_run_into_the_next() -> None:
-    vocabulary, tokens, _ = encode({"train": b" \n\n a b a\n", "valid": b"b c", "test": b"\n"}, "frequency")
-    assert vocabulary == ["<eos>", "a", "b", "c"]
-    assert tokens == {
-        "train": ["<eos>", "<eos>", "a", "b", "a", "<eos>"], "valid": ["b", "c", "<eos>"], "test": ["<eos>"],
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 7, 64])
