@@ -140,7 +140,7 @@ class SourceFinder:
         """Download each missing file, or the archive of those that no server has alone. Raises Unavailable."""
         paths = dict(found)
         reasons: list[str] = []
-        # Single files first: an archive may be seven times as large as the files in it that are needed.
+        # Single files first: PTB's archive is six times as large as its three files.
         for source in missing:
             if not source.urls:
                 continue

@@ -68,7 +68,7 @@ def encode_bytes(pieces: Mapping[str, Piece], *, token_text: Callable[[int], str
     values = np.flatnonzero(present)
     ids = np.zeros(256, dtype=np.uint8)
     ids[values] = np.arange(len(values))
-    table = ids.tobytes()  # for bytes.translate, several times faster than indexing
+    table = ids.tobytes()  # for bytes.translate, twice as fast as indexing
     return Encoding(
         vocabulary=[token_text(value) for value in values.tolist()],
         splits={split: _translated(piece, table) for split, piece in pieces.items()},
