@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from harness import data
 from harness.config.as_json import as_json
 from harness.core.errors import DataError
 from harness.core.messages import near, shown
-from harness.data.config import DatasetConfig, Registered
 from harness.suite.check import Problems, check, locate
 from harness.suite.yaml.nodes import Node, Where, plain
-
-KINDS: dict[str, type[Any]] = {
-    kind: config for config in get_args(DatasetConfig) for kind in get_args(get_type_hints(config).get("kind"))
-}
-"""What `kind` may say -> the config it stands for."""
 
 
 def dataset_block(root: Node, problems: Problems) -> dict[str, Any]:
@@ -32,16 +26,16 @@ def dataset_block(root: Node, problems: Problems) -> dict[str, Any]:
         return {}
     kind = node.members.get("kind")
     if kind is None and "name" in node.members:
-        config = check(node, Registered, ("dataset",), problems, under=where)
+        config = check(node, data.Registered, ("dataset",), problems, under=where)
         return config.block() if config is not None else {}
     if kind is None:
-        problems.add(where, f"dataset needs a name, or a kind: {', '.join(KINDS)}")
+        problems.add(where, f"dataset needs a name, or a kind: {', '.join(data.KINDS)}")
         return {}
-    if not isinstance(kind.node.value, str) or kind.node.value not in KINDS:
+    if not isinstance(kind.node.value, str) or kind.node.value not in data.KINDS:
         text = plain(kind.node)
-        problems.add(kind.node.where, f"dataset.kind {shown(text)} is unknown.{near(str(text), KINDS)}")
+        problems.add(kind.node.where, f"dataset.kind {shown(text)} is unknown.{near(str(text), data.KINDS)}")
         return {}
-    config = check(node, KINDS[kind.node.value], ("dataset",), problems, under=where)
+    config = check(node, data.KINDS[kind.node.value], ("dataset",), problems, under=where)
     if config is None:
         return {}
     try:
@@ -52,8 +46,7 @@ def dataset_block(root: Node, problems: Problems) -> dict[str, Any]:
 
 
 def _registered(name: str, where: Where, path: str, problems: Problems) -> dict[str, Any]:
-    known = (*data.DATASETS, *data.ALIASES)
-    if name in known:
-        return dict(Registered(name=name).block())
-    problems.unknown(where, path, name, known)
+    if name in data.DATASETS:
+        return dict(data.Registered(name=name).block())
+    problems.unknown(where, path, name, data.DATASETS)
     return {"name": name}

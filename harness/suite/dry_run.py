@@ -21,8 +21,6 @@ from harness.config.evaluation import Evaluation
 from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, Suite
-from harness.data.folder import flaw, read_manifest
-from harness.data.preparation import prepared_folder, request
 from harness.suite import evaluation_of
 from models.config import KEPT_LOGITS, PART_LOGITS, softmax_columns
 
@@ -122,12 +120,9 @@ def _known(suite: Suite, roots: Sequence[Path]) -> _Known:
     if facts.vocab_size is not None and facts.num_tokens is not None:
         return _Known(facts.vocab_size, facts.num_tokens, None)
     try:
-        folder = prepared_folder(request(suite.dataset, roots=roots, base=suite.path.parent), data.cache_folder())
-        problem = flaw(folder)
-        if problem is None:
-            manifest = read_manifest(folder)
-            counts = {split: count["tokens"] for split, count in manifest["counts"].items()}
-            return _Known(manifest["alphabet_size"], counts, None)
+        manifest = data.find_prepared(suite.dataset, roots=roots, base=suite.path.parent)
+        if manifest is not None:
+            return _Known(manifest.alphabet_size, manifest.num_tokens, None)
     except DataError as error:
         return _Known(None, None, str(error))
     return _Known(None, None, f"known once prepared: harness data prepare {suite.path}")
