@@ -11,7 +11,7 @@ from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Label, RunSpec, Suite
 from harness.data import identify
-from harness.suite.shape import check_seeds
+from harness.suite.blocks import check_seeds
 
 
 def resolve(

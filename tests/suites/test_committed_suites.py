@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.suite import load, resolve
-from harness.suite.dry_run import describe
+from harness.suite import dry_run, load, resolve
 from harness.system.source import ROOT
 
 SUITES = sorted((ROOT / "suites").glob("*.yaml"))
@@ -105,10 +104,10 @@ def test_word_models_train_by_the_official_recipe(suite: str, name: str) -> None
     (entry,) = [each for each in load(path).entries if each.name == name]
     model, recipe = entry.model, entry.recipe
     assert recipe is not None
-    (row,) = [each for each in describe(load(path)) if each["entry"] == name]
+    (row,) = [each for each in dry_run.estimate(load(path)) if each.entry == name]
     drop = tuple(model["dropout"][place] for place in ("embedding", "input", "hidden", "output", "weight"))
     assert (
-        row["parameters"], recipe["epochs"], recipe["batch"], recipe["bptt"], recipe["clip"], drop,
+        row.parameters, recipe["epochs"], recipe["batch"], recipe["bptt"], recipe["clip"], drop,
         model["ar"], model["tar"],
     ) == WORDS[suite, name]  # fmt: skip
     assert recipe["windows"] == {"half_probability": 0.05, "std": 5.0, "minimum": 5, "scale_lr": True}

@@ -10,7 +10,7 @@ import pytest
 
 import models
 from harness.suite.schema import PATH, schema, text
-from harness.suite.yaml.nodes import plain, read_yaml
+from harness.suite.yaml_reader import plain, read_yaml
 
 SUITES = sorted(PATH.parent.glob("*.yaml"))
 

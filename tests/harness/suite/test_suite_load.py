@@ -14,7 +14,7 @@ import kernels
 import models
 from harness.core.errors import SuiteError
 from harness.suite import load, load_dataset
-from harness.suite.yaml.nodes import parse_yaml, plain
+from harness.suite.yaml_reader import parse_yaml, plain
 
 SUITE = """\
 suite: tiny
@@ -139,7 +139,7 @@ MISTAKES = [
     ("metrics: [bpc]\n", "", "1: metrics is missing"),
     ("suite: tiny", "suite: 7", "1: suite must be text, got 7: write it in quotes"),
     ("suite: tiny", "suite: ../x", "1: suite '../x' must be at most 64 letters"),
-    ("suite: tiny", "suite: tiny\nsuite: tiny", "2: the key 'suite' stands here twice (first at line 1)"),
+    ("suite: tiny", "suite: tiny\nsuite: tiny", "2: the key 'suite' is given twice (first at line 1)"),
     ("ptb-char", "ptb-cha", "2: dataset 'ptb-cha' is unknown. Did you mean 'ptb-char'?"),
     ("ptb-char", "{name: enwik9}", "2: dataset"),
     ("ptb-char", "3", "2: dataset must be a name or a block of keys, got 3"),
@@ -150,7 +150,7 @@ MISTAKES = [
     ("ptb-char", "{kind: bytes, file: enwik8, fractions: [0.8, 0.1, 0.1]}", "2: dataset: a file of your own cannot stand"),
     ("  lstm:\n    model", "  lstm:\n    dtype: float61\n    model", "6: entries.lstm.dtype 'float61' is unknown. Did you mean 'float64'?"),
     ("  lstm:\n    model", "  lstm:\n    kernel: fuzed\n    model", "6: entries.lstm.kernel 'fuzed' is unknown. Did you mean 'fused'?"),
-    ("  lstm:\n    model", "  lstm:\n    kernel: unrolled\n    model", "6: entries.lstm.kernel 'unrolled' is none of awd-lstm's: it has auto, padded, fused, reference"),
+    ("  lstm:\n    model", "  lstm:\n    kernel: unrolled\n    model", "6: entries.lstm.kernel 'unrolled' is not a kernel of awd-lstm, which has auto, padded, fused, reference"),
     ("  lstm:\n    model", "  lstm:\n    published: ptb-char/awdlstm\n    model", "6: entries.lstm.published 'ptb-char/awdlstm' is unknown. Did you mean 'ptb-char/awd-lstm'?"),
     ("  lstm:\n    model", "  lstm:\n    checkpoint: here\n    model", "5: entries.lstm has both recipe and checkpoint"),
     ("  lstm:\n    model", "  l stm:\n    model", "5: entries 'l stm' must be at most 64 letters"),
@@ -209,7 +209,7 @@ entries:
 def test_an_oracle_of_another_source_is_refused(write, key: str, value: float) -> None:  # type: ignore[no-untyped-def]
     path = write(ORACLE)
     old = load(path).dataset[key]
-    message = f"6: entries.oracle.model.{key} is {old}, but dataset.{key} is {value}: an oracle is that of its own data"
+    message = f"6: entries.oracle.model.{key} is {old}, but dataset.{key} is {value}: an oracle needs the same"
     assert refusal(path, overrides=(f"dataset.{key}={value}",)).startswith(message)
     both = (f"dataset.{key}={value}", f"entries.oracle.model.{key}={value}")
     assert load(path, overrides=both).entries[0].model[key] == value
@@ -228,9 +228,9 @@ def test_a_kernel_is_one_of_the_builders_own(write) -> None:  # type: ignore[no-
             assert load(write(text), overrides=(f"entries.lstm.kernel={name}",)).entries[0].kernel == name
     fused = refusal(write(SUITE.replace("awd-lstm", "qrnn")), overrides=("entries.lstm.kernel=fused",))
     known = ", ".join(("auto", *kernels.KERNELS["fo_pool"]))
-    assert f"entries.lstm.kernel 'fused' is none of qrnn's: it has {known}" in fused
+    assert f"entries.lstm.kernel 'fused' is not a kernel of qrnn, which has {known}" in fused
     oracle = refusal(write(ORACLE), overrides=("entries.oracle.kernel=reference",))
-    assert "'reference' is none of markov-oracle's: it has auto" in oracle
+    assert "'reference' is not a kernel of markov-oracle, which has auto" in oracle
 
 
 def test_a_dataset_alone_will_do_to_prepare_it_but_not_to_run_it(write) -> None:  # type: ignore[no-untyped-def]
