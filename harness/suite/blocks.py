@@ -12,9 +12,10 @@ from harness.config.recipe import Recipe
 from harness.config.speed import Speed
 from harness.core.messages import short
 
-DEFAULT_PROFILE = "full"
+DEFAULT_PROFILE = "full"  # the suite itself; quick profiles are smaller
 DEFAULT_TASK = "Language Modelling"
 MAX_SEED = 2**32 - 1  # NumPy's limit for a seed; torch and Python accept more
+# Safe in file names on every system, and without the dot that separates the keys of `--set`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
@@ -32,7 +33,7 @@ class EntryBlock:
 
     __pydantic_config__ = {"extra": "forbid"}
 
-    model: dict[str, Any]
+    model: dict[str, Any]  # its class depends on `builder`: `rules.model_config` checks it
     title: str | None = None
     recipe: Recipe | None = None
     checkpoint: str | None = None
@@ -66,7 +67,7 @@ class SuiteBlock:
     __pydantic_config__ = {"extra": "forbid"}
 
     suite: str
-    dataset: Any
+    dataset: Any  # a name or a block of one of several kinds: `rules.dataset_config` checks it
     metrics: tuple[str, ...]
     entries: dict[str, EntryBlock]
     task: str = DEFAULT_TASK

@@ -45,7 +45,7 @@ class Problems:
         """Raise SuiteError with the first problem in the file's order and the number of the others; add `note`."""
         if not self.items:
             return
-        items = list(dict.fromkeys(self.items))
+        items = list(dict.fromkeys(self.items))  # several checks can report one mistake
         first = min(items, key=lambda problem: (problem.is_missing, problem.where.line))
         more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
         raise SuiteError(f"{first.where}: {one_line(first.text)}{note}{more}")
@@ -60,12 +60,13 @@ def check(node: Node, type_: Any, path: Keys, problems: Problems, *, under: Wher
         node: the value to convert.
         type_: a dataclass, or any type that pydantic can validate.
         path: keys from the top of the suite to `node`.
-        problems: receives what is wrong.
+        problems: receives the problems.
         under: position of the node's key, if it has one.
 
     Returns:
         The value, or None if it does not fit; `problems` then says why.
     """
+    # By way of JSON: pydantic's strict mode accepts a list for a tuple only there.
     text = json.dumps(plain(node))
     try:
         return _adapter(type_).validate_json(text, strict=True)
@@ -75,7 +76,7 @@ def check(node: Node, type_: Any, path: Keys, problems: Problems, *, under: Wher
         return None
 
 
-@cache
+@cache  # building the validator of a large type takes longer than most uses of it
 def _adapter(type_: Any) -> TypeAdapter[Any]:
     return TypeAdapter(type_)
 
@@ -91,13 +92,14 @@ def dotted(path: Keys) -> str:
 def _explain(finding: ErrorDetails, node: Node, type_: Any, path: Keys, problems: Problems, under: Where) -> None:
     """Add one of pydantic's findings to `problems`, in our own words where they say more than pydantic's."""
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
+    # "[key]" marks a problem with a key of a mapping; the part before it is that key.
     loc: Keys = tuple(part for part in finding["loc"] if part != "[key]")
     full, owner = dotted((*path, *loc)), dotted((*path, *loc[:-1]))
     where = locate(node, loc, under)
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         at = f"{owner} '{loc[-1]}'" if owner else f"the key '{loc[-1]}'"
         problems.add(where, f"{at} is unknown.{near(str(loc[-1]), _fields(type_, loc[:-1]))}")
-    elif kind == "missing" and isinstance(loc[-1], int):
+    elif kind == "missing" and isinstance(loc[-1], int):  # an item of a tuple, not a key
         problems.add(where, f"{owner} must hold more values, got {len(value)}")
     elif kind == "missing":
         problems.add(where, f"{full} is missing", is_missing=True)

@@ -6,16 +6,11 @@ and torch is not imported. Letters: T time, B stream.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import TypeAdapter
-
-import models
 from harness import data
 from harness.config.evaluation import Evaluation
 from harness.config.recipe import Recipe, WindowSampling
@@ -23,6 +18,7 @@ from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, Suite
 from harness.data.folder import flaw, read_manifest
 from harness.data.preparation import prepared_folder, request
+from harness.suite import rules
 from harness.suite.resolve import evaluation_of
 from models.config import KEPT_LOGITS, PART_LOGITS, softmax_columns
 
@@ -108,7 +104,7 @@ def estimate(suite: Suite, roots: Sequence[Path] = ()) -> list[Estimate]:
 
 
 def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estimate:
-    evaluation = _checked(Evaluation, evaluation_of(suite, entry))
+    evaluation = evaluation_of(suite, entry)
     row = Estimate(
         suite=suite.name,
         profile=suite.profile,
@@ -125,8 +121,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
     )
     if text.vocab_size is None or text.num_tokens is None:
         return row
-    settings = {key: value for key, value in entry.model.items() if key != "builder"}
-    config = _checked(models.config_class(row.builder), settings)
+    config = rules.config_of(entry.model)
     try:
         num_parameters = config.num_parameters(text.vocab_size)
         flops_per_token = config.forward_flops_per_token(text.vocab_size)
@@ -136,7 +131,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
     if entry.recipe is None:
         reason = "its weights come from a checkpoint" if entry.checkpoint else "it has nothing to learn"
         return replace(row, training_tokens=0, optimizer_steps=0, training_flops=0, reason=reason)
-    recipe = _checked(Recipe, entry.recipe)
+    recipe = entry.recipe
     length = training_length(recipe, text.num_tokens["train"])
     if length is None:
         return replace(row, reason=f"the training split is too short for {recipe.batch} streams")
@@ -151,10 +146,6 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
         peak_memory_bytes=peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size),
     )
-
-
-def _checked(type_: Any, value: Mapping[str, Any]) -> Any:
-    return TypeAdapter(type_).validate_json(json.dumps(dict(value)), strict=True)
 
 
 def _text_size(suite: Suite, roots: Sequence[Path]) -> _TextSize:
@@ -278,9 +269,8 @@ def _rows_scored(recipe: Recipe, evaluation: Evaluation) -> int:
 
 
 def _targets(evaluation: Evaluation, num_tokens: Mapping[str, int] | None) -> tuple[Targets, ...]:
-    adaptive = evaluation.adaptive.by_protocol() if evaluation.adaptive is not None else ()
     rows = []
-    for protocol in (*evaluation.protocols, *adaptive):
+    for protocol in (*evaluation.protocols, *evaluation.adaptive_protocols):
         for split in evaluation.splits:
             targets = None
             if num_tokens is not None:

@@ -54,7 +54,7 @@ def readable_suites() -> tuple[list[Suite], list[str]]:
 
 
 def load(path: str | Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Suite:
-    """Read and check a suite. Every profile is checked, not only the chosen one. Loads no data.
+    """Read and check a suite in all of its profiles. Loads no data.
 
     Args:
         path: the suite file.
@@ -73,6 +73,7 @@ def load(path: str | Path, *, profile: str | None = None, overrides: Sequence[st
     chosen = profile or DEFAULT_PROFILE
     if chosen not in names:
         raise SuiteError(f"{path}: profile '{chosen}' is unknown.{near(chosen, names)}")
+    # Every profile is checked, so that a mistake in one does not wait until somebody runs it.
     suites = {
         name: _checked(
             apply_profile(root, name), name, names, path, "" if name == DEFAULT_PROFILE else f" (in profile {name})"
@@ -138,7 +139,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         dataset=_block(dataset),
         dataset_title=block.dataset_title or data.facts(dataset).title,
         metrics=block.metrics,
-        evaluation=block.evaluation.to_json(),
+        evaluation=block.evaluation,
         seeds=block.seeds,
         entries=tuple(_entry(name, entry, configs[name]) for name, entry in block.entries.items()),
         published=block.published if block.published is not None else rules.matching_rows(dataset, block.metrics),
@@ -157,11 +158,11 @@ def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
         name=name,
         title=entry.title or name,
         model={"builder": entry.model["builder"], **as_json(config)},
-        recipe=as_json(entry.recipe) if entry.recipe is not None else None,
+        recipe=entry.recipe,
         checkpoint=entry.checkpoint,
         published=entry.published,
         dtype=entry.dtype,
         kernel=entry.kernel,
-        speed=as_json(entry.speed),
-        adaptive=entry.adaptive.to_json() if entry.adaptive is not None else None,
+        speed=entry.speed,
+        adaptive=entry.adaptive,
     )

@@ -9,6 +9,7 @@ from harness.core.errors import SuiteError
 from harness.core.messages import near
 from harness.suite.yaml_reader import Member, Node, Where, parse_yaml
 
+# `suite` names the results of every profile, and profiles do not nest.
 NOT_IN_A_PROFILE = ("suite", "profiles")
 # Keys of an entry that `--set` may change for all entries -> the block an entry needs for the change to apply.
 FOR_ALL_ENTRIES = {"model": "model", "recipe": "recipe", "speed": "recipe"}
@@ -35,6 +36,7 @@ def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
             merged.pop(key, None)
         elif key in merged:
             old = merged[key]
+            # A merged block is still the file's: only what replaces a value cites the profile or option.
             both = isinstance(old.node.value, dict) and isinstance(member.node.value, dict)
             merged[key] = Member(old.where if both else member.where, merge(old.node, member.node, (*path, key)))
         else:

@@ -5,18 +5,16 @@ Each function adds what is wrong to `problems`, so that one reading reports ever
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-from pydantic import TypeAdapter
-
 import kernels
 import models
 from harness import data
 from harness.core.errors import DataError, SuiteError
+from harness.core.json_values import parse_value
 from harness.core.messages import near, shown
 from harness.core.metrics import METRICS
 from harness.core.specs import Suite
@@ -28,7 +26,7 @@ from harness.suite.merge import entries_of, without
 from harness.suite.yaml_reader import Node, Where, plain
 from models.markov.config import Config as OracleConfig
 
-# Value of the dataset's key `kind` -> the config of that kind.
+# Value of the dataset's key `kind` -> the config of that kind, read from the configs' own annotations.
 KINDS: dict[str, type[Any]] = {
     kind: config for config in get_args(DatasetConfig) for kind in get_args(get_type_hints(config).get("kind"))
 }
@@ -120,6 +118,7 @@ def _check_kernel(name: str, entry: Node, problems: Problems) -> None:
 def check_metrics(root: Node, dataset: DatasetConfig, problems: Problems) -> None:
     """A metric must fit the dataset's unit: bits per character do not describe words."""
     member = root.members.get("metrics")
+    # Without problems so far, every name in the list is a known metric.
     if member is None or not isinstance(member.node.value, tuple) or problems.items:
         return
     unit = data.facts(dataset).unit
@@ -166,7 +165,7 @@ def check_weights(root: Node, name: str, entry: EntryBlock, config: Any, problem
 
 
 def check_model_and_data(root: Node, name: str, config: Any, dataset: DatasetConfig, problems: Problems) -> None:
-    """An oracle must have the parameters of the data's source, and cutoffs must lie below a known vocabulary."""
+    """An oracle must have the parameters of the data's source, and cutoffs must be below a known vocabulary."""
     path = ("entries", name, "model")
     where = locate(root, path, root.where)
     if isinstance(config, OracleConfig):
@@ -196,6 +195,12 @@ def misfit(config: Any, vocab_size: int) -> str | None:
     return None
 
 
+def config_of(model: Mapping[str, Any]) -> Any:
+    """The config of a model block that was checked before: `builder` and the settings of its class."""
+    settings = {key: value for key, value in model.items() if key != "builder"}
+    return parse_value(models.config_class(model["builder"]), settings)
+
+
 def check_vocabulary(suite: Suite, vocab_size: int) -> None:
     """Raise SuiteError if an entry's model does not fit a vocabulary that became known when the data was prepared."""
     for entry in suite.entries:
@@ -213,9 +218,7 @@ def check_model(model: Mapping[str, Any], vocab_size: int, where: str) -> None:
     Raises:
         SuiteError: the model cannot have this vocabulary.
     """
-    settings = {key: value for key, value in model.items() if key != "builder"}
-    config = TypeAdapter(models.config_class(model["builder"])).validate_json(json.dumps(settings), strict=True)
-    problem = misfit(config, vocab_size)
+    problem = misfit(config_of(model), vocab_size)
     if problem is not None:
         raise SuiteError(f"{where}: {problem}")
 

@@ -94,12 +94,9 @@ def read_yaml(path: Path) -> Node:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise SuiteError(f"{source}: there is no such file") from None
-    except IsADirectoryError:
-        raise SuiteError(f"{source}: is a folder; give the path of a suite file in it") from None
     except OSError as error:
-        raise SuiteError(f"{source}: cannot be read: {error.strerror}") from None
+        hint = "; give the path of a suite file in it" if path.is_dir() else ""
+        raise SuiteError(f"{source}: cannot be read: {error.strerror}{hint}") from None
     if len(raw) > MAX_BYTES:
         raise SuiteError(f"{source}: is larger than {MAX_BYTES:,} bytes, the limit for a suite")
     try:
@@ -111,8 +108,7 @@ def read_yaml(path: Path) -> Node:
     if root is None or root.value is None:
         raise SuiteError(f"{source}: is empty")
     if not isinstance(root.value, dict):
-        kind = "a list" if isinstance(root.value, tuple) else "a single value"
-        raise SuiteError(f"{root.where}: the top level is {kind}; a suite is a block of keys such as 'suite: NAME'")
+        raise SuiteError(f"{root.where}: the top level must be a block of keys such as 'suite: NAME'")
     return root
 
 
@@ -164,14 +160,12 @@ class _Reader:
         return Where(self._source, line + 1 if self._numbered else 0)
 
     def document(self) -> Node | None:
-        root, documents = None, 0
+        root = None
         for event in self._events:
-            if isinstance(event, DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    where = self.where(event.start_mark.line)
-                    raise SuiteError(f"{where}: a second document ('---') starts here; a suite is one document")
-            elif isinstance(event, NodeEvent):
+            if isinstance(event, DocumentStartEvent) and root is not None:
+                where = self.where(event.start_mark.line)
+                raise SuiteError(f"{where}: a second document ('---') starts here; a suite is one document")
+            if isinstance(event, NodeEvent):
                 root = self._node(event, depth=0)
         return root
 

@@ -43,6 +43,7 @@ class Hardware:
         return f"{self.device_name} | {self.cores} cores | {self.num_threads} threads"
 
     def to_json(self) -> dict[str, Any]:
+        # Records of CPU runs have always been without these keys, not with nulls.
         value = {**asdict(self), "fingerprint": self.fingerprint}
         if not self.device.startswith("cuda"):
             for key in ("device_memory_bytes", "cuda", "cudnn"):
@@ -79,7 +80,7 @@ def describe(device: str) -> Hardware:
 def gpu_uuid(device: str) -> str | None:
     """UUID of a CUDA device; None for a CPU, or if torch cannot say.
 
-    It has no prefix: drivers write `GPU-` or, for a slice of a GPU, `MIG-` before it, and torch does not tell which.
+    It has no prefix: drivers write `GPU-` or, for a slice of a GPU, `MIG-` before it, and torch does not say which.
     """
     if not device.startswith("cuda"):
         return None

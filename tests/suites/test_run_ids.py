@@ -1,4 +1,4 @@
-"""The run ids of every committed suite: results on disk are found by them, so they must never change.
+"""The run ids of every committed suite. They name results on disk, so they must never change.
 
 `run_ids.json` lists run id, quality identity and seedless id by `suite:profile` and `entry-seed`.
 """

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from harness.core.errors import CheckpointError, DataError, SuiteError
+from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
+from harness.results.record_file import plain
 from harness.suite import load, resolve
 
 SUITE = """\
@@ -56,8 +58,8 @@ def test_a_spec_holds_labels_and_every_default_and_survives_json(tmp_path: Path)
     assert spec.label.metrics == ("bpc",)
     assert spec.model["dropout"]["weight"] == 0
     assert spec.recipe is not None
-    assert spec.recipe["decay_factor"] == 0.1
-    back = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert spec.recipe.decay_factor == 0.1
+    back = parse_value(RunSpec, plain(spec, tmp_path))
     assert back == spec
     assert back.run_id == spec.run_id
 
@@ -115,7 +117,7 @@ def test_the_windows_of_scoring_stay_in_the_spec_though_not_in_its_identity(tmp_
     wider, spec = first(path), first(path, overrides=overrides)
     assert spec.quality_identity == wider.quality_identity
     assert spec.recipe is not None
-    assert (spec.evaluation["window"], spec.recipe["validation"]["window"]) == (64, 32)
+    assert (spec.evaluation.window, spec.recipe.validation.window) == (64, 32)
 
 
 def test_names_and_places_keep_the_id(tmp_path: Path) -> None:
@@ -149,62 +151,55 @@ def test_unknown_entries_and_impossible_seeds(tmp_path: Path) -> None:
         resolve(suite, seeds=[-1], device="cpu")
 
 
-def checkpoint_suite(folder: Path) -> Path:
+def checkpoint_suite(folder: Path, **index: Any) -> tuple[Path, Path]:
+    """A suite whose first entry loads a checkpoint, and that checkpoint's folder; its index is written if given."""
     text = SUITE.replace("recipe: {optimizer: adam, lr: 1e-3, batch: 4, bptt: 5, epochs: 9}", "checkpoint: runs/x/best")
-    return write(folder, text)
+    checkpoint = folder / "runs" / "x" / "best"
+    if index:
+        write(checkpoint, json.dumps({"schema": 1, **index}), "checkpoint.json")
+    return write(folder, text), checkpoint
 
 
-def write_checkpoint(folder: Path, digest: str = "a" * 64, **meta: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    index = {"schema": 1, "files": {"model": {"file": "model-a.safetensors", "sha256": digest}}, **meta}
-    (folder / "checkpoint.json").write_text(json.dumps(index))
+def model_file(digest: str) -> dict[str, dict[str, str]]:
+    return {"model": {"file": "model-a.safetensors", "sha256": digest * 64}}
 
 
-def test_a_checkpoint_is_known_by_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = checkpoint_suite(tmp_path / "suites")
+def test_a_checkpoint_is_known_by_its_weights(tmp_path: Path) -> None:
+    path, folder = checkpoint_suite(tmp_path)
     with pytest.raises(CheckpointError, match=r"entries\.lstm\.checkpoint 'runs/x/best': no such folder: looked at "):
         resolve(load(path), device="cpu")
-    folder = tmp_path / "suites" / "runs" / "x" / "best"
     folder.mkdir(parents=True)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         resolve(load(path), device="cpu")
-    write_checkpoint(folder)
+    checkpoint_suite(tmp_path, files=model_file("a"))
     (spec,) = resolve(load(path), only=["lstm"], device="cpu")
-    assert spec.checkpoint == str(folder.resolve())
-    assert spec.recipe is None
+    assert (spec.checkpoint, spec.recipe) == (str(folder.resolve()), None)
     assert spec.checkpoint_sha256 == "a" * 64
-    elsewhere = replace(spec, checkpoint="/other/place")
-    assert elsewhere.run_id == spec.run_id
-    write_checkpoint(folder, "b" * 64)
-    assert resolve(load(path), only=["lstm"], device="cpu")[0].run_id != spec.run_id
+    assert replace(spec, checkpoint="/other/place").run_id == spec.run_id
+    checkpoint_suite(tmp_path, files=model_file("b"))
+    assert first(path).run_id != spec.run_id
 
 
-def test_a_checkpoint_may_lie_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = checkpoint_suite(tmp_path / "suites")
-    write_checkpoint(tmp_path / "cwd" / "runs" / "x" / "best")
+def test_a_checkpoint_may_be_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = checkpoint_suite(tmp_path / "suites")
+    _, folder = checkpoint_suite(tmp_path / "cwd", files=model_file("a"))
     monkeypatch.chdir(tmp_path / "cwd")
-    (spec,) = resolve(load(path), only=["lstm"], device="cpu")
-    assert spec.checkpoint == str((tmp_path / "cwd/runs/x/best").resolve())
+    assert first(path).checkpoint == str(folder.resolve())
 
 
 @pytest.mark.parametrize("files", [{"model": "x"}, {"model": {}}, {"model": None}, {}])
 def test_a_damaged_index_is_one_line(tmp_path: Path, files: dict[str, Any]) -> None:
-    path = checkpoint_suite(tmp_path)
-    folder = tmp_path / "runs" / "x" / "best"
-    folder.mkdir(parents=True)
-    (folder / "checkpoint.json").write_text(json.dumps({"schema": 1, "files": files}))
+    path, _ = checkpoint_suite(tmp_path, files=files)
     with pytest.raises(CheckpointError) as caught:
         resolve(load(path), device="cpu")
     assert "\n" not in str(caught.value)
 
 
 def test_a_later_key_at_its_default_changes_no_name(tmp_path: Path) -> None:
-    """Runs were named before these keys were: written out at their defaults they are left out again."""
+    """Runs were named before these keys existed, so a default that is written out must not rename them."""
     plain = first(write(tmp_path))
     sgd = ("entries.lstm.recipe.optimizer=sgd",)
     assert "cutoffs" not in plain.model
-    assert plain.recipe is not None
-    assert "averaging" not in plain.recipe
     for override in ("model.cutoffs=[]", "model.tail_order=forward", "recipe.averaging=null", "recipe.finetune=null"):
         assert first(write(tmp_path), overrides=(f"entries.lstm.{override}",)).run_id == plain.run_id
     for override in ("model.cutoffs=[3]", "recipe.averaging={}", "recipe.finetune={epochs: 1}"):
