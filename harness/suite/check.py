@@ -1,15 +1,14 @@
-"""Check a node against a type: the typed value, or every problem with its position, path and a clear message."""
+"""Check a node against a type: the typed value, or a clear message with position, dotted path and near name."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from types import UnionType
-from typing import Any, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -18,40 +17,27 @@ from harness.core.errors import SuiteError
 from harness.core.messages import near, one_line, sentence
 from harness.suite.yaml_reader import Member, Node, Where, plain
 
+T = TypeVar("T")
 Keys: TypeAlias = tuple[str | int, ...]
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a suite. A missing key is reported last: a misspelt key is missing and unknown at once."""
+    """One thing wrong with a value. A misspelt key is both unknown and missing, so missing keys are reported last."""
 
     is_missing: bool
     where: Where
     text: str
 
 
-@dataclass(slots=True)
-class Problems:
-    """Everything wrong with one reading of a suite; reported as one line."""
-
-    items: list[Problem] = field(default_factory=list)
-
-    def add(self, where: Where, text: str, *, is_missing: bool = False) -> None:
-        self.items.append(Problem(is_missing, where, text))
-
-    def unknown(self, where: Where, path: str, name: str, known: Iterable[str]) -> None:
-        self.add(where, f"{path} '{name}' is unknown.{near(name, known)}")
-
-    def raise_if_any(self, note: str = "") -> None:
-        """Raise SuiteError with the first problem in the file's order and the number of the others; add `note`."""
-        if not self.items:
-            return
-        items = list(dict.fromkeys(self.items))  # several checks can report one mistake
-        first = min(items, key=lambda problem: (problem.is_missing, problem.where.line))
-        more = f" (and {len(items) - 1} more)" if len(items) > 1 else ""
-        raise SuiteError(f"{first.where}: {one_line(first.text)}{note}{more}")
+def refusal(where: Where, text: str) -> SuiteError:
+    return SuiteError(f"{where}: {one_line(text)}")
 
 
-def check(node: Node, type_: Any, path: Keys, problems: Problems, *, under: Where | None = None) -> Any:
+def unknown(where: Where, path: str, name: str, known: Iterable[str]) -> SuiteError:
+    return refusal(where, f"{path} '{name}' is unknown.{near(name, known)}")
+
+
+def check(node: Node, type_: type[T], path: Keys, under: Where | None = None) -> T:
     """Convert a node to a type, strictly: text is not a number, true is not 1, unknown keys are refused.
 
     As in JSON, a whole number is accepted for a float and a list for a tuple.
@@ -60,25 +46,29 @@ def check(node: Node, type_: Any, path: Keys, problems: Problems, *, under: Wher
         node: the value to convert.
         type_: a dataclass, or any type that pydantic can validate.
         path: keys from the top of the suite to `node`.
-        problems: receives the problems.
         under: position of the node's key, if it has one.
 
     Returns:
-        The value, or None if it does not fit; `problems` then says why.
+        The value.
+
+    Raises:
+        SuiteError: the first problem in the file's order, and the number of the others.
     """
     # By way of JSON: pydantic's strict mode accepts a list for a tuple only there.
     text = json.dumps(plain(node))
     try:
-        return _adapter(type_).validate_json(text, strict=True)
+        value: T = _adapter(type_).validate_json(text, strict=True)
+        return value
     except ValidationError as error:
-        for finding in error.errors(include_url=False):
-            _explain(finding, node, type_, path, problems, under or node.where)
-        return None
+        findings = error.errors(include_url=False)
+    problems = {_explained(finding, node, type_, path, under or node.where): None for finding in findings}
+    first = min(problems, key=lambda problem: (problem.is_missing, problem.where.line))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    raise refusal(first.where, first.text + more)
 
 
-@cache  # building the validator of a large type takes longer than most uses of it
-def _adapter(type_: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(type_)
+# Building the validator of a large type takes longer than most uses of it.
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def dotted(path: Keys) -> str:
@@ -89,28 +79,30 @@ def dotted(path: Keys) -> str:
     return text
 
 
-def _explain(finding: ErrorDetails, node: Node, type_: Any, path: Keys, problems: Problems, under: Where) -> None:
-    """Add one of pydantic's findings to `problems`, in our own words where they say more than pydantic's."""
+def _explained(finding: ErrorDetails, node: Node, type_: Any, path: Keys, under: Where) -> Problem:
+    """One of pydantic's findings, in our own words where they say more than pydantic's."""
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
     # "[key]" marks a problem with a key of a mapping; the part before it is that key.
     loc: Keys = tuple(part for part in finding["loc"] if part != "[key]")
     full, owner = dotted((*path, *loc)), dotted((*path, *loc[:-1]))
     where = locate(node, loc, under)
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        at = f"{owner} '{loc[-1]}'" if owner else f"the key '{loc[-1]}'"
-        problems.add(where, f"{at} is unknown.{near(str(loc[-1]), _fields(type_, loc[:-1]))}")
+        text = f"{owner} '{loc[-1]}'" if owner else f"the key '{loc[-1]}'"
+        text = f"{text} is unknown.{near(str(loc[-1]), _fields(type_, loc[:-1]))}"
     elif kind == "missing" and isinstance(loc[-1], int):  # an item of a tuple, not a key
-        problems.add(where, f"{owner} must hold more values, got {len(value)}")
+        text = f"{owner} must hold more values, got {len(value)}"
     elif kind == "missing":
-        problems.add(where, f"{full} is missing", is_missing=True)
+        return Problem(True, where, f"{full} is missing")
     elif kind == "literal_error" and isinstance(value, str):
-        problems.unknown(where, full, value, re.findall(r"'([^']*)'", context["expected"]))
+        known = re.findall(r"'([^']*)'", context["expected"])
+        text = f"{full} '{value}' is unknown.{near(value, known)}"
     elif kind == "literal_error":
-        problems.add(where, f"{full} must be one of {context['expected']}")
+        text = f"{full} must be one of {context['expected']}"
     elif kind == "value_error":
-        problems.add(*cite_field(str(context["error"]), node, (*path, *loc), loc, where))
+        where, text = cite_field(str(context["error"]), node, (*path, *loc), loc, where)
     else:
-        problems.add(where, sentence(finding, full or "the top level"))
+        text = sentence(finding, full or "the top level")
+    return Problem(False, where, text)
 
 
 def cite_field(message: str, node: Node, full: Keys, loc: Keys, where: Where) -> tuple[Where, str]:

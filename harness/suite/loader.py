@@ -15,8 +15,8 @@ from harness.core.specs import Entry, Suite
 from harness.data import DatasetConfig, Registered
 from harness.suite import rules
 from harness.suite.blocks import DEFAULT_PROFILE, EntryBlock, SuiteBlock, is_name, name_rule
-from harness.suite.check import Problems, check
-from harness.suite.merge import apply_overrides, apply_profile, entries_of
+from harness.suite.check import check
+from harness.suite.merge import apply_overrides, apply_profile
 from harness.suite.yaml_reader import Node, read_yaml
 from harness.system.source import ROOT
 
@@ -74,12 +74,10 @@ def load(path: str | Path, *, profile: str | None = None, overrides: Sequence[st
     if chosen not in names:
         raise SuiteError(f"{path}: profile '{chosen}' is unknown.{near(chosen, names)}")
     # Every profile is checked, so that a mistake in one does not wait until somebody runs it.
-    suites = {
-        name: _checked(
-            apply_profile(root, name), name, names, path, "" if name == DEFAULT_PROFILE else f" (in profile {name})"
-        )
-        for name in names
-    }
+    suites = {}
+    for name in names:
+        note = "" if name == DEFAULT_PROFILE else f" (in profile {name})"
+        suites[name] = _checked(apply_profile(root, name), name, names, path, note)
     if not overrides:
         return suites[chosen]
     changed = apply_overrides(apply_profile(root, chosen), overrides)
@@ -89,12 +87,7 @@ def load(path: str | Path, *, profile: str | None = None, overrides: Sequence[st
 def load_dataset(path: str | Path) -> tuple[dict[str, Any], Path]:
     """The dataset block of a file that needs no other key, and the folder its relative paths start from."""
     path = Path(path)
-    root = read_yaml(path)
-    problems = Problems()
-    dataset = rules.dataset_config(root, problems)
-    problems.raise_if_any()
-    assert dataset is not None
-    return _block(dataset), path.parent
+    return _block(rules.dataset_config(read_yaml(path))), path.parent
 
 
 def _profile_names(root: Node, path: Path) -> tuple[str, ...]:
@@ -111,25 +104,16 @@ def _profile_names(root: Node, path: Path) -> tuple[str, ...]:
 
 def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, note: str) -> Suite:
     """One profile's view of the file as a Suite; an error ends with `note`."""
-    problems = Problems()
-    block: SuiteBlock | None = check(root, SuiteBlock, (), problems)
-    dataset = rules.dataset_config(root, problems)
-    rules.check_names(root, problems)
-    if dataset is not None:
-        rules.check_metrics(root, dataset, problems)
-    configs = {
-        name: rules.model_config(entry, ("entries", name, "model"), problems)
-        for name, (_, entry) in entries_of(root).items()
-        if "model" in entry.members
-    }
-    for name, entry in block.entries.items() if block is not None else ():
-        rules.check_weights(root, name, entry, configs[name], problems)
-    for name, config in configs.items():
-        if config is not None and dataset is not None:
-            rules.check_model_and_data(root, name, config, dataset, problems)
-    problems.raise_if_any(note)
-    assert block is not None  # a block or dataset that does not fit leaves a problem
-    assert dataset is not None
+    try:
+        block = check(root, SuiteBlock, ())
+        dataset = rules.dataset_config(root)
+        rules.check_names(root, dataset)
+        configs = {name: rules.model_config(root, name) for name in block.entries}
+        for name, config in configs.items():
+            rules.check_weights(root, name, block.entries[name], config)
+            rules.check_model_and_data(root, name, config, dataset)
+    except SuiteError as error:
+        raise SuiteError(f"{error}{note}") from None
     return Suite(
         path=path,
         name=block.suite,

@@ -1,11 +1,11 @@
 """Rules of a suite beyond the types of its keys: names in other packages' tables, and keys that depend on others.
 
-Each function adds what is wrong to `problems`, so that one reading reports everything.
+Each function raises SuiteError with the position of the first mistake.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -21,9 +21,10 @@ from harness.core.specs import Suite
 from harness.data import DatasetConfig, MarkovSource, Registered
 from harness.results import published
 from harness.suite.blocks import EntryBlock, is_name, name_rule
-from harness.suite.check import Keys, Problems, check, cite_field, dotted, locate
+from harness.suite.check import check, cite_field, dotted, locate, refusal, unknown
 from harness.suite.merge import entries_of, without
-from harness.suite.yaml_reader import Node, Where, plain
+from harness.suite.yaml_reader import Node, plain
+from models import ModelConfig
 from models.markov.config import Config as OracleConfig
 
 # Value of the dataset's key `kind` -> the config of that kind, read from the configs' own annotations.
@@ -35,158 +36,122 @@ KINDS: dict[str, type[Any]] = {
 _ANY_VOCABULARY = 1 << 64
 
 
-def dataset_config(root: Node, problems: Problems) -> DatasetConfig | None:
-    """The config of the suite's `dataset`, a name or a block; None if it does not fit."""
+def dataset_config(root: Node) -> DatasetConfig:
+    """The config of the suite's `dataset`, a name or a block."""
     member = root.members.get("dataset")
     if member is None:
-        problems.add(root.where, "dataset is missing", is_missing=True)
-        return None
+        raise refusal(root.where, "dataset is missing")
     node, where = member.node, locate(root, ("dataset",), root.where)
     if isinstance(node.value, str):
         known = (*data.DATASETS, *data.ALIASES)
-        if node.value in known:
-            return Registered(name=node.value)
-        problems.unknown(where, "dataset", node.value, known)
-    elif not isinstance(node.value, dict):
-        problems.add(where, f"dataset must be a name or a block of keys, got {shown(plain(node))}")
-    elif "kind" in node.members:
-        return _dataset_of_kind(node, where, problems)
-    elif "name" in node.members:
-        config: Registered | None = check(node, Registered, ("dataset",), problems, under=where)
-        return config
-    else:
-        problems.add(where, f"dataset needs a name, or a kind: {', '.join(KINDS)}")
-    return None
-
-
-def _dataset_of_kind(node: Node, where: Where, problems: Problems) -> DatasetConfig | None:
+        if node.value not in known:
+            raise unknown(where, "dataset", node.value, known)
+        return Registered(name=node.value)
+    if not isinstance(node.value, dict):
+        raise refusal(where, f"dataset must be a name or a block of keys, got {shown(plain(node))}")
+    if "kind" not in node.members:
+        if "name" not in node.members:
+            raise refusal(where, f"dataset needs a name, or a kind: {', '.join(KINDS)}")
+        return check(node, Registered, ("dataset",), where)
     kind = node.members["kind"].node
     if not isinstance(kind.value, str) or kind.value not in KINDS:
         text = plain(kind)
-        problems.add(kind.where, f"dataset.kind {shown(text)} is unknown.{near(str(text), KINDS)}")
-        return None
-    config: DatasetConfig | None = check(node, KINDS[kind.value], ("dataset",), problems, under=where)
-    if config is not None:
-        try:
-            data.facts(config)
-        except DataError as error:  # the file has the name of a registered dataset
-            problems.add(where, f"dataset: {error}")
+        raise refusal(kind.where, f"dataset.kind {shown(text)} is unknown.{near(str(text), KINDS)}")
+    config: DatasetConfig = check(node, KINDS[kind.value], ("dataset",), where)
+    try:
+        data.facts(config)
+    except DataError as error:  # the file has the name of a registered dataset
+        raise refusal(where, f"dataset: {error}") from None
     return config
 
 
-def check_names(root: Node, problems: Problems) -> None:
-    """Names of metrics, kernels and published rows must be known; names of entries must be safe in a file name."""
+def check_names(root: Node, dataset: DatasetConfig) -> None:
+    """Check names that other packages' tables hold, and names of entries, which become parts of file names."""
     rows = _published_names()
-    _each_known(root, "metrics", METRICS, problems)
-    _each_known(root, "kernels", kernels.KERNELS, problems)
-    _each_known(root, "published", rows, problems)
-    for name, (where, entry) in entries_of(root).items():
-        if not is_name(name):
-            problems.add(where, f"entries {name_rule(name)}")
-        _check_kernel(name, entry, problems)
-        row = entry.members.get("published")
-        if row is not None and isinstance(row.node.value, str) and row.node.value not in rows:
-            problems.unknown(row.node.where, f"entries.{name}.published", row.node.value, rows)
-
-
-def _each_known(root: Node, key: str, known: Iterable[str], problems: Problems) -> None:
-    member = root.members.get(key)
-    items = member.node.value if member is not None else ()
-    for index, item in enumerate(items if isinstance(items, tuple) else ()):
-        if isinstance(item.value, str) and item.value not in known:
-            problems.unknown(item.where, dotted((key, index)), item.value, known)
-
-
-def _check_kernel(name: str, entry: Node, problems: Problems) -> None:
-    """A kernel must be a backend of the operation that the entry's builder uses."""
-    value, model = entry.members.get("kernel"), entry.members.get("model")
-    if value is None or not isinstance(value.node.value, str):
-        return
-    kernel, path = value.node.value, f"entries.{name}.kernel"
-    every = ["auto", *dict.fromkeys(each for table in kernels.KERNELS.values() for each in table)]
-    builder = model.node.members.get("builder") if model is not None else None
-    if kernel not in every:
-        problems.unknown(value.node.where, path, kernel, every)
-    elif builder is not None and builder.node.value in models.BUILDERS:
-        op = models.KERNEL_OPS.get(str(builder.node.value))
-        known = ["auto", *(kernels.KERNELS[op] if op is not None else ())]
-        if kernel not in known:
-            text = f"{path} '{kernel}' is not a kernel of {builder.node.value}, which has {', '.join(known)}"
-            problems.add(value.node.where, text)
-
-
-def check_metrics(root: Node, dataset: DatasetConfig, problems: Problems) -> None:
-    """A metric must fit the dataset's unit: bits per character do not describe words."""
-    member = root.members.get("metrics")
-    # Without problems so far, every name in the list is a known metric.
-    if member is None or not isinstance(member.node.value, tuple) or problems.items:
-        return
+    for key, known in (("metrics", METRICS), ("kernels", kernels.KERNELS), ("published", rows)):
+        for index, item in enumerate(_items(root, key)):
+            if item.value not in known:
+                raise unknown(item.where, dotted((key, index)), str(item.value), known)
     unit = data.facts(dataset).unit
-    for index, item in enumerate(member.node.value):
+    for index, item in enumerate(_items(root, "metrics")):
         metric = METRICS[str(item.value)]
-        if unit in metric.not_per:
+        if unit in metric.not_per:  # bits per character do not describe words
             fitting = ", ".join(name for name, other in METRICS.items() if unit not in other.not_per)
             text = f"metrics[{index}] '{metric.name}' is in {metric.unit}, but a unit of this dataset is a {unit}"
-            problems.add(item.where, f"{text}; it has {fitting}")
+            raise refusal(item.where, f"{text}; it has {fitting}")
+    for name, (where, entry) in entries_of(root).items():
+        if not is_name(name):
+            raise refusal(where, f"entries {name_rule(name)}")
+        row = entry.members.get("published")
+        if row is not None and row.node.value is not None and row.node.value not in rows:
+            raise unknown(row.node.where, f"entries.{name}.published", str(row.node.value), rows)
 
 
-def model_config(entry: Node, path: Keys, problems: Problems) -> Any:
-    """The config of an entry's model, of the builder's own class; None if it does not fit."""
-    member = entry.members["model"]
-    if not isinstance(member.node.value, dict):
-        return None  # its type is already among the problems
-    builder = member.node.members.get("builder")
-    if builder is None:
-        problems.add(member.where, f"{dotted(path)}.builder is missing", is_missing=True)
-        return None
-    name, where = builder.node.value, builder.node.where
-    if not isinstance(name, str):
-        problems.add(where, f"{dotted(path)}.builder must be text, got {shown(plain(builder.node))}")
-        return None
-    if name not in models.BUILDERS:
-        problems.unknown(where, f"{dotted(path)}.builder", name, models.BUILDERS)
-        return None
-    return check(without(member.node, "builder"), models.config_class(name), path, problems, under=member.where)
+def _items(root: Node, key: str) -> tuple[Node, ...]:
+    member = root.members.get(key)
+    return member.node.value if member is not None and isinstance(member.node.value, tuple) else ()
 
 
-def check_weights(root: Node, name: str, entry: EntryBlock, config: Any, problems: Problems) -> None:
+def model_config(root: Node, name: str) -> ModelConfig:
+    """The config of an entry's model, of the builder's own class; its kernel must be one that the builder uses."""
+    entry, path = entries_of(root)[name].node, ("entries", name, "model")
+    where, model = entry.members["model"]
+    if "builder" not in model.members:
+        raise refusal(where, f"{dotted(path)}.builder is missing")
+    value = model.members["builder"].node
+    builder = value.value
+    if not isinstance(builder, str):
+        raise refusal(value.where, f"{dotted(path)}.builder must be text, got {shown(plain(value))}")
+    if builder not in models.BUILDERS:
+        raise unknown(value.where, f"{dotted(path)}.builder", builder, models.BUILDERS)
+    if "kernel" in entry.members:
+        kernel, op = entry.members["kernel"].node, models.KERNEL_OPS.get(builder)
+        path_of_kernel, own = f"entries.{name}.kernel", ["auto", *(kernels.KERNELS[op] if op is not None else ())]
+        every = ["auto", *dict.fromkeys(each for table in kernels.KERNELS.values() for each in table)]
+        if kernel.value not in every:
+            raise unknown(kernel.where, path_of_kernel, str(kernel.value), every)
+        if kernel.value not in own:
+            text = f"{path_of_kernel} '{kernel.value}' is not a kernel of {builder}, which has {', '.join(own)}"
+            raise refusal(kernel.where, text)
+    config: ModelConfig = check(without(model, "builder"), models.config_class(builder), path, where)
+    return config
+
+
+def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig) -> None:
     """A model with parameters needs a recipe or a checkpoint, not both; a model without takes neither."""
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
     if entry.recipe is not None and entry.checkpoint is not None:
-        problems.add(where, f"{path} has both recipe and checkpoint: one trains the weights, the other loads them")
-    elif config is None:
-        return
-    elif config.num_parameters(_ANY_VOCABULARY) == 0:
-        if entry.recipe is not None or entry.checkpoint is not None:
-            builder = entry.model["builder"]
-            problems.add(where, f"{path}: a {builder} has nothing to learn; remove its recipe or checkpoint")
-    elif entry.recipe is None and entry.checkpoint is None:
-        problems.add(where, f"{path} needs a recipe to train by, or a checkpoint to load")
+        raise refusal(where, f"{path} has both recipe and checkpoint: one trains the weights, the other loads them")
+    has_weights = entry.recipe is not None or entry.checkpoint is not None
+    learns = config.num_parameters(_ANY_VOCABULARY) > 0
+    if has_weights and not learns:
+        builder = entry.model["builder"]
+        raise refusal(where, f"{path}: a {builder} has nothing to learn; remove its recipe or checkpoint")
+    if learns and not has_weights:
+        raise refusal(where, f"{path} needs a recipe to train by, or a checkpoint to load")
 
 
-def check_model_and_data(root: Node, name: str, config: Any, dataset: DatasetConfig, problems: Problems) -> None:
+def check_model_and_data(root: Node, name: str, config: ModelConfig, dataset: DatasetConfig) -> None:
     """An oracle must have the parameters of the data's source, and cutoffs must be below a known vocabulary."""
     path = ("entries", name, "model")
     where = locate(root, path, root.where)
     if isinstance(config, OracleConfig):
         if not isinstance(dataset, MarkovSource):
-            problems.add(where, f"{dotted(path)}: an oracle needs a dataset of kind markov")
-            return
+            raise refusal(where, f"{dotted(path)}: an oracle needs a dataset of kind markov")
         for key in (field.name for field in fields(config)):
             ours, theirs = getattr(config, key), getattr(dataset, key)
             if ours != theirs:
                 at = (*path, key)
                 text = f"{dotted(at)} is {ours}, but dataset.{key} is {theirs}: an oracle needs the same; set both"
-                problems.add(locate(root, at, root.where), text)
-        return
+                raise refusal(locate(root, at, root.where), text)
     # Own text has no vocabulary until it is prepared: `check_vocabulary` looks at it then.
-    vocab_size = data.facts(dataset).vocab_size if not problems.items else None
+    vocab_size = data.facts(dataset).vocab_size
     problem = misfit(config, vocab_size) if vocab_size is not None else None
     if problem is not None:
-        problems.add(*cite_field(problem, root, path, path, where))
+        raise refusal(*cite_field(problem, root, path, path, where))
 
 
-def misfit(config: Any, vocab_size: int) -> str | None:
+def misfit(config: ModelConfig, vocab_size: int) -> str | None:
     """Why a model's config does not fit a vocabulary (its cutoffs are beyond it); None if it fits."""
     try:
         config.num_parameters(vocab_size)
@@ -195,10 +160,11 @@ def misfit(config: Any, vocab_size: int) -> str | None:
     return None
 
 
-def config_of(model: Mapping[str, Any]) -> Any:
+def config_of(model: Mapping[str, Any]) -> ModelConfig:
     """The config of a model block that was checked before: `builder` and the settings of its class."""
     settings = {key: value for key, value in model.items() if key != "builder"}
-    return parse_value(models.config_class(model["builder"]), settings)
+    config: ModelConfig = parse_value(models.config_class(model["builder"]), settings)
+    return config
 
 
 def check_vocabulary(suite: Suite, vocab_size: int) -> None:

@@ -172,27 +172,13 @@ def test_mistakes(write: Write, text: str, replacement: str, message: str) -> No
 
 
 def test_the_first_of_several_problems_is_reported_and_the_others_counted(write: Write) -> None:
-    text = SUITE.replace("lr: 2e-3", "lr: x").replace("layers: 1", "layers: x").replace("ptb-char", "ptb")
-    assert refusal(write(text)) == "2: dataset 'ptb' is unknown. Did you mean 'ptb-char'? (and 2 more)"
+    text = SUITE.replace("lr: 2e-3", "lr: x").replace("batch: 4", "batch: y").replace("epochs: 2", "epoch: 2")
+    assert refusal(write(text)) == "14: entries.lstm.recipe.lr must be a number, got 'x' (and 2 more)"
 
 
-def test_a_problem_in_another_profile_is_reported(write: Write) -> None:
-    assert "(in profile quick)" in refusal(write(SUITE.replace("batch: 2", "batch: no")), profile="full")
-
-
-def test_unknown_profile(write: Write) -> None:
+def test_an_unknown_profile_and_a_problem_in_another_one(write: Write) -> None:
     assert refusal(write(SUITE), profile="quik") == "profile 'quik' is unknown. Did you mean 'quick'?"
-
-
-def test_models_with_parameters_need_weights_and_others_take_none(write: Write) -> None:
-    head = SUITE[: SUITE.index("    recipe:")]
-    assert refusal(write(head)).startswith("5: entries.lstm needs a recipe to train by, or a checkpoint to load")
-    oracle = (
-        "suite: o\ndataset: {kind: markov}\nmetrics: [bpc]\nentries:\n  oracle:\n"
-        "    model: {builder: markov-oracle, order: 2, symbols: 16, concentration: 0.2, seed: 0}\n"
-    )
-    assert load(write(oracle)).entries[0].recipe is None
-    assert "has nothing to learn" in refusal(write(oracle + "    checkpoint: x\n"))
+    assert "(in profile quick)" in refusal(write(SUITE.replace("batch: 2", "batch: no")), profile="full")
 
 
 ORACLE = """\
@@ -203,6 +189,13 @@ entries:
   oracle:
     model: {builder: markov-oracle, order: 1, symbols: 4, concentration: 0.5, seed: 3}
 """
+
+
+def test_models_with_parameters_need_weights_and_others_take_none(write: Write) -> None:
+    head = SUITE[: SUITE.index("    recipe:")]
+    assert refusal(write(head)).startswith("5: entries.lstm needs a recipe to train by, or a checkpoint to load")
+    assert load(write(ORACLE)).entries[0].recipe is None
+    assert "has nothing to learn" in refusal(write(ORACLE + "    checkpoint: x\n"))
 
 
 @pytest.mark.parametrize(("key", "value"), [("order", 2), ("symbols", 5), ("concentration", 0.25), ("seed", 1)])
