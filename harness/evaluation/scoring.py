@@ -165,7 +165,7 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
         dtype=model.dtype,
         weights_dtype=model.weights_dtype,
         seconds=score.seconds,
-        code=source.installed(),
+        code=source.installed().to_json(),
     )
 
 
