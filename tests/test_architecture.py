@@ -23,6 +23,7 @@ NO_TORCH = (
     "harness.search",
     "harness.suite",
     "harness.suite.dry_run",
+    "harness.training.throughput",
     "models",
     "kernels",
 )

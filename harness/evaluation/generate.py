@@ -39,7 +39,6 @@ def generate(model: LanguageModel, prompt: Sequence[int], sampling: Sampling) ->
     Args:
         model: in evaluation mode.
         prompt: ids, at least one.
-        sampling: number of tokens, temperature and seed.
 
     Yields:
         The next id.

@@ -162,7 +162,7 @@ def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: 
         split: its name.
         protocol: as asked for; the score holds what the split's length allowed.
         metrics: names in `METRICS`.
-        seconds: time of the scoring.
+        seconds: how long it took.
     """
     rate_error = rate_std_error(scored)
     return Score(

@@ -158,10 +158,6 @@ class Bench:
     def case(self, op: str, case: Case) -> list[KernelTiming]:
         """Check and time every backend at one case.
 
-        Args:
-            op: name of the op.
-            case: shapes.
-
         Returns:
             Two rows per backend, forward and backward. A backend that is wrong, raises or cannot run here has rows with
             an `error`; if the reference raises, all have.

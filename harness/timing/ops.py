@@ -115,10 +115,6 @@ def candidate(name: str, function: Kernel, inputs: Inputs) -> Candidate:
 def results(function: Kernel, inputs: Inputs) -> dict[str, Tensor]:
     """Every output, and the gradient of every leaf under a loss that weights the outputs at random.
 
-    Args:
-        function: a backend.
-        inputs: arguments.
-
     Returns:
         Tensors by name; gradients as `gradient of x`.
     """

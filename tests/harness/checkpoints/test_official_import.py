@@ -73,7 +73,7 @@ def test_every_figure_the_official_code_says_of_itself_is_ours(legacy: Path, tmp
     rate = one["nll_nats"] / one["num_units"] / np.log(2)
     assert rate == pytest.approx(recorded["official_bpc_batch1"], rel=1e-6)
     assert list(exact["metrics"]) == [metric]
-    assert scored("--window", 7)["nll_nats"] == pytest.approx(exact.nll_nats, rel=1e-6)
+    assert scored("--window", 7)["nll_nats"] == pytest.approx(exact["nll_nats"], rel=1e-6)
     assert vocabulary.read(legacy / folder) == recorded["words"]
 
 
