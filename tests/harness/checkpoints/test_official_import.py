@@ -65,15 +65,15 @@ def test_every_figure_the_official_code_says_of_itself_is_ours(legacy: Path, tmp
         return dict(json.loads(run.stdout))
 
     exact, ten, one = scored(), *(scored("--protocol", "official", "--batch", batch) for batch in (10, 1))
-    assert exact["num_targets"] == exact.num_units == recorded["exact_predictions"]
-    assert exact.nll_nats == pytest.approx(recorded["exact_nll_nats"], rel=1e-6)
-    assert exact.nll_nats / exact.num_units == pytest.approx(recorded["exact_nats_per_token"], rel=1e-6)
+    assert exact["num_targets"] == exact["num_units"] == recorded["exact_predictions"]
+    assert exact["nll_nats"] == pytest.approx(recorded["exact_nll_nats"], rel=1e-6)
+    assert exact["nll_nats"] / exact["num_units"] == pytest.approx(recorded["exact_nats_per_token"], rel=1e-6)
     assert ten["nll_nats"] / ten["num_units"] == pytest.approx(recorded["official_eval_loss_batch10"], rel=1e-6)
-    assert one.nll_nats / one.num_units == pytest.approx(recorded["official_eval_loss_batch1"], rel=1e-6)
-    rate = one.nll_nats / one.num_units / np.log(2)
+    assert one["nll_nats"] / one["num_units"] == pytest.approx(recorded["official_eval_loss_batch1"], rel=1e-6)
+    rate = one["nll_nats"] / one["num_units"] / np.log(2)
     assert rate == pytest.approx(recorded["official_bpc_batch1"], rel=1e-6)
     assert list(exact["metrics"]) == [metric]
-    assert scored("--window", 7)["nll_nats"] == pytest.approx(exact.nll_nats, rel=1e-6)
+    assert scored("--window", 7)["nll_nats"] == pytest.approx(exact["nll_nats"], rel=1e-6)
     assert vocabulary.read(legacy / folder) == recorded["words"]
 
 
