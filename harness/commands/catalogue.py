@@ -48,7 +48,7 @@ def _datasets() -> list[dict[str, Any]]:
     from harness import data
 
     found = []
-    for name in (*data.DATASETS, *data.ALIASES):
+    for name in data.DATASETS:
         facts = data.facts({"name": name})
         found.append(
             {

@@ -153,7 +153,7 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        check_vocabulary(loaded, data.read_manifest(prepared)["alphabet_size"])
+        check_vocabulary(loaded, data.read_manifest(prepared).alphabet_size)
         specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
         records = run_suite(Plan(specs, prepared, Store(results), again, sensors, within.deadline), reporter)
     except SuiteInterrupted as interrupted:
@@ -197,9 +197,11 @@ def data() -> None:
 @json_option
 def data_list(data_path: str | None, as_json: bool) -> None:
     """Every dataset and where it is."""
+    from dataclasses import asdict
+
     from harness import data as room
 
-    _print_rows(room.list_rows(room.search_roots(data_path)), as_json)
+    _print_rows([asdict(row) for row in room.list_rows(room.search_roots(data_path))], as_json)
 
 
 @data.command("prepare")
@@ -218,7 +220,7 @@ def data_prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> No
     else:
         lines = room.download_lines(lambda text: click.echo(text, err=True))
         folder = room.prepare(spec, roots=roots, base=base, progress=lines)
-    _print_mapping({"folder": str(folder), **room.read_manifest(folder)}, as_json)
+    _print_mapping({"folder": str(folder), **room.read_manifest(folder).as_json()}, as_json)
 
 
 @data.command("import")
@@ -229,7 +231,7 @@ def data_import(name: str, path: Path, as_json: bool) -> None:
     """Take the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
     from harness import data as room
 
-    _print_mapping(room.import_file(name, path), as_json)
+    _print_mapping(room.import_file(name, path).as_json(), as_json)
 
 
 @data.command("verify")
@@ -238,12 +240,14 @@ def data_import(name: str, path: Path, as_json: bool) -> None:
 @json_option
 def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     """Hash a dataset's sources and prepared ids again and compare."""
+    from dataclasses import asdict
+
     from harness import data as room
 
     spec, base = _dataset(name_or_suite)
     found = room.verify(spec, roots=room.search_roots(data_path), base=base)
-    _print_mapping(found, as_json)
-    if not found["ok"]:
+    _print_mapping(asdict(found), as_json)
+    if not found.ok:
         sys.exit(EXIT_BAD_INPUT)
 
 
@@ -381,7 +385,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
-        room.check_vocabulary(request, found, data.read_manifest(prepared)["alphabet_size"])
+        room.check_vocabulary(request, found, data.read_manifest(prepared).alphabet_size)
         records = run_suite(Plan(specs, prepared, Store(room.trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
