@@ -40,4 +40,4 @@ class NotComparableError(HarnessError):
 
 
 class BudgetError(HarnessError):
-    """A time budget or a leg that is too short for what it should hold, or a plan that cannot be followed."""
+    """A time budget or time limit that is too short, or a plan that cannot be followed."""

@@ -1,4 +1,4 @@
-"""Scores of a run that is not finished: a leg that ends between two splits leaves the first one's behind."""
+"""Scores of an unfinished run, stored so that the next invocation does not take them again."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ from harness.system.files import write_atomic
 SCORES = "scores.json"
 
 
-class KeptScores:
-    """Rows of splits already scored, in a file beside the checkpoints.
+class PartialScores:
+    """Score rows in a file next to the checkpoints. A file that cannot be read or written only costs time."""
 
-    of names the weights, the protocols' settings and the code; rows of anything else are passed over. The file is a
-    saving of time alone: where it cannot be read or written, the splits are scored again.
-    """
+    def __init__(self, folder: Path, of: str) -> None:
+        """Read the scores of an earlier invocation.
 
-    def __init__(self, path: Path, of: str) -> None:
-        self.path, self.of = path, of
+        Args:
+            folder: the run's checkpoints.
+            of: hash of weights, protocols and code; rows of anything else are ignored.
+        """
+        self.path, self.of = folder / SCORES, of
         self.rows: list[dict[str, Any]] = []
         with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["of"] == of:
-                self.rows = [dict(row) for row in found["rows"]]
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            if content["of"] == of:
+                self.rows = [dict(row) for row in content["rows"]]
 
     def find(self, protocol: str, split: str) -> dict[str, Any] | None:
-        """The row of a split under a protocol, or None."""
-        return next((row for row in self.rows if _place(row) == (protocol, split)), None)
+        """The score of a split under a protocol, or None."""
+        return next((row for row in self.rows if _key(row) == (protocol, split)), None)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Keep a row from now on."""
+        """Store one more score."""
         self.rows.append(dict(row))
         with suppress(OSError, ValueError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, json.dumps({"of": self.of, "rows": self.rows}))
 
 
-def forget(path: Path) -> None:
-    """A record that is written holds them now. Without a file, nothing happens."""
+def delete(folder: Path) -> None:
+    """Delete the partial scores of a run whose record holds them."""
     with suppress(OSError):
-        path.unlink()
+        (folder / SCORES).unlink()
 
 
-def _place(row: Mapping[str, Any]) -> tuple[Any, Any]:
+def _key(row: Mapping[str, Any]) -> tuple[Any, Any]:
     protocol = row.get("protocol")
     return (protocol.get("name") if isinstance(protocol, Mapping) else None, row.get("split"))

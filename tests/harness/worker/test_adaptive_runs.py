@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from jobs import make_job, run_here
 from pydantic import TypeAdapter
 from record_factory import record, score, spec
 
-from harness import data
 from harness.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
 from harness.core.errors import SuiteError
 from harness.regression import baseline
@@ -19,8 +19,6 @@ from harness.results.store import Store
 from harness.results.validate import check_record
 from harness.suite import load, resolve
 from harness.suite.dry_run import describe, render
-from harness.system import source
-from harness.worker.main import Job, run
 
 SUITE = """\
 suite: small
@@ -43,12 +41,9 @@ def written(tmp_path: Path, adaptive: str = "", more: str = "") -> Path:
 
 
 def run_small(path: Path) -> RunRecord:
-    suite = load(path)
-    [made] = resolve(suite, device="cpu")
-    job = Job(made, data.prepare(suite.dataset, base=path.parent), path.parent / "results", source.installed())
-    found = run(job, path.parent / "run", lambda event: None, lambda: False)
-    assert (found.status, found.error) == ("finished", None)
-    return found
+    record = run_here(make_job(path.parent, path.read_text()))
+    assert (record.status, record.error) == ("finished", None)
+    return record
 
 
 @pytest.mark.parametrize(

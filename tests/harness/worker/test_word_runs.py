@@ -10,17 +10,15 @@ import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
+from jobs import make_job, run_here
 from leaky_model import Leaky
 
-from harness import data
 from harness.commands.main import main
 from harness.core.errors import SuiteError
 from harness.evaluation.protocols import exact, official, score, streams
 from harness.results.record import RunRecord
 from harness.suite import check_vocabulary, load, resolve
 from harness.suite.dry_run import describe
-from harness.system import source
-from harness.worker.main import Job, run
 
 SUITE = """
 suite: words
@@ -50,11 +48,7 @@ def write(tmp_path: Path) -> Any:
 
 
 def run_suite(path: Path) -> RunRecord:
-    suite = load(path)
-    [spec] = resolve(suite, device="cpu")
-    prepared = data.prepare(suite.dataset, base=path.parent)
-    job = Job(spec, prepared, path.parent / "results", source.installed())
-    return run(job, path.parent / spec.run_id, lambda event: None, lambda: False)
+    return run_here(make_job(path.parent, path.read_text(encoding="utf-8")))
 
 
 def test_perplexity_is_per_word_with_the_ends_of_lines(write: Any) -> None:
@@ -84,7 +78,7 @@ def test_a_registered_text_has_its_order_written_out(write: Any, block: str) -> 
 def test_a_checkpoint_of_the_other_order_is_told_from_one_of_other_words(write: Any) -> None:
     path = write()
     assert run_suite(path).status == "finished"
-    [best] = path.parent.glob("*/checkpoints/best")
+    [best] = path.parent.glob("results/runs/*/checkpoints/best")
     loaded = SUITE[: SUITE.index("    recipe:")] + f"    checkpoint: {best}\n"
     record = run_suite(write(loaded.replace("plays}", "plays, vocabulary: first-appearance}")))
     assert record.status == "failed"

@@ -1,0 +1,356 @@
+"""Run one job in this process: load, train, score, time kernels, and return the record."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+import models
+from harness import data
+from harness.checkpoints import format
+from harness.checkpoints import model as checkpoint_model
+from harness.config.evaluation import Evaluation
+from harness.config.recipe import Recipe
+from harness.config.speed import applied, unverified
+from harness.core.errors import HarnessError, SuiteError
+from harness.core.hashing import content_hash, finite_or_none
+from harness.core.metrics import METRICS
+from harness.core.scores import Score, Tally
+from harness.core.specs import RunSpec
+from harness.evaluation import protocols
+from harness.evaluation.adaptive import score_adapted
+from harness.monitoring.costs import account
+from harness.monitoring.costs.attempts import Attempts
+from harness.monitoring.costs.meter import Meter, startup
+from harness.results.record import RunRecord
+from harness.results.store import Store
+from harness.system import hardware, source
+from harness.timing.model_cases import cases_of, time_case
+from harness.training.progress import Diverged, Hooks, Interrupted, Progress, stage_summary
+from harness.training.trainer import Trainer
+from harness.worker import partial_scores
+from harness.worker.job import Emit, Event, KernelTiming, Resumed, RunJob, Scoring, Start, Stop, Train, Validation
+
+
+def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
+    """Train or load a model, score it, and time its kernels. A failure becomes a record too.
+
+    Args:
+        job: the run and where its data is.
+        folder: the run's folder, for checkpoints and sensor traces.
+        emit: receives progress events.
+        stop: asked after every training step and scoring window; True saves and stops.
+
+    Returns:
+        The record, not yet written; its status is finished, failed or diverged.
+
+    Raises:
+        Interrupted: `stop` returned True; the next call continues.
+    """
+    started = time.monotonic()
+    record = RunRecord(
+        run_id=job.spec.run_id,
+        spec=job.spec,
+        status="finished",
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=dict(job.code),
+    )
+    attempts = Attempts(folder / "checkpoints")
+    account.recover(attempts)
+    attempts.begin(record.started_at, startup() if job.sensors else None)
+    meter = Meter(attempts, job.spec.device, enabled=job.sensors)
+    meter.start()
+    try:
+        _fill(record, job, folder, _with_readings(emit, meter), stop, meter)
+    except Interrupted:
+        attempts.end(time.monotonic() - started, "interrupted", meter.stop())
+        raise
+    except Diverged as reason:
+        record.status, record.error = "diverged", str(reason)
+    except HarnessError as error:
+        record.status, record.error = "failed", str(error)
+    except Exception as error:  # a crash becomes a record; the traceback goes to the run's log
+        traceback.print_exc()
+        record.status, record.error = "failed", _one_line(error)
+    costs = meter.stop()
+    record.seconds = time.monotonic() - started
+    attempts.end(record.seconds, record.status, costs)
+    account.note_machines(record, attempts)
+    record.attempts, record.costs = attempts.for_record(), meter.account(record)
+    record.traces = account.traces(attempts)
+    return record
+
+
+def write_record(record: RunRecord, store: Store) -> None:
+    """Write a record, then delete the partial scores, which a failed run still needs for its next attempt.
+
+    Args:
+        record: what `run` returned.
+        store: the results tree.
+
+    Raises:
+        StoreError: the record cannot be written.
+    """
+    store.write(record)
+    if record.status != "failed":
+        partial_scores.delete(store.run_folder(record.run_id) / "checkpoints")
+
+
+def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, meter: Meter) -> None:
+    """Do the work of one run; each part enters the record as soon as it is known."""
+    spec = job.spec
+    with meter.phase("load"):
+        model, corpus = load(record, job, emit)
+        meter.attempts.on(record.machine["fingerprint"])
+    if spec.recipe is not None:
+        with meter.phase("train"):
+            _train(record, model, corpus, folder / "checkpoints", emit, stop)
+    with meter.phase("evaluate"):
+        done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
+        record.scores = _score(spec, model, corpus, done, emit, stop)
+    with meter.phase("kernels"):
+        record.timings = _time_kernels(spec, model, emit, stop)
+        if spec.recipe is not None:
+            meter.time_gemm(spec.dtype)
+    # An adaptive protocol may diverge on sound weights: only its own row fails then.
+    static = [score for score in record.scores if "adaptation" not in score]
+    if any(value is None for score in static for value in score["metrics"].values()):
+        record.status, record.error = "diverged", "a score is not a finite number"
+
+
+def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
+    """Build the model, with a checkpoint's weights where the spec names one, and open the corpus.
+
+    Args:
+        record: receives machine, data and model.
+        job: the run.
+        emit: receives the start event.
+
+    Returns:
+        The model on its device, and the corpus.
+
+    Raises:
+        HarnessError: the code changed since the command was given, or device, model, data or checkpoint are unusable.
+    """
+    spec = job.spec
+    if source.installed() != dict(job.code):
+        raise HarnessError("the harness's own code changed after the command was given; give it again")
+    checkpoint_model.check_device(spec.device, builder=str(spec.model["builder"]), kernel=spec.kernel)
+    checkpoint_model.forbid_tf32()
+    torch.manual_seed(spec.seed)
+    record.machine = hardware.describe(spec.device)
+    corpus = data.load(job.prepared)
+    record.data = dict(corpus.manifest)
+    emit(Start(num_threads=torch.get_num_threads(), metric=spec.label.metrics[0]))
+    config = checkpoint_model.model_config(spec.model)
+    dtype = torch.float64 if spec.dtype == "float64" else torch.float32
+    try:
+        model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    except ValueError as error:
+        raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
+    model = model.to(device=spec.device, dtype=dtype)
+    record.model = {
+        "builder": spec.model["builder"],
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": spec.dtype,
+        "kernels": dict(getattr(model, "kernels", {})),
+        "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
+    }
+    if spec.recipe is None and spec.checkpoint is not None:
+        record.model["weights_dtype"] = checkpoint_model.load_for(spec, model, corpus)
+    return model, corpus
+
+
+def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
+    """Train, then load the best weights into the model. The curve stays in the record if training diverges."""
+    spec = record.spec
+    metric = METRICS[spec.label.metrics[0]]
+
+    def value(nll_per_unit: float | None) -> float | None:
+        return None if nll_per_unit is None else metric.compute(Tally(nll_per_unit, 1, 1, 0))
+
+    def on_step(progress: Progress, nll_per_token: float) -> None:
+        emit(
+            Train(
+                epoch=progress.epoch,
+                tokens=progress.tokens,
+                total_tokens=trainer.total_tokens,
+                loss=value(nll_per_token),
+                best=value(progress.best_nll_per_unit),
+                seconds=progress.seconds,
+            )
+        )
+
+    def on_validation(row: dict[str, Any]) -> None:
+        emit(Validation(value=value(row["valid_nll_nats"]), **row))
+
+    trainer = make_trainer(
+        spec, model, corpus, folder, record.code["source_sha256"], Hooks(on_step, on_validation, stop)
+    )
+    record.model["speed"] = asdict(trainer.speed)
+    if trainer.resume():
+        progress = trainer.progress
+        emit(Resumed(tokens=progress.tokens, step=progress.step, thread_counts=tuple(progress.thread_counts)))
+    try:
+        trainer.fit()
+    except Diverged:
+        record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
+        raise
+    finally:
+        # Only now: a layer may choose its backend by the shapes and dtype of its first call.
+        record.model["kernels"] = dict(getattr(model, "kernels", {}))
+        record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.dtype, spec.device)
+    best = folder / "best"
+    format.load_into(model, format.load_group(best, format.read_index(best), "model"), best)
+    record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
+    record.training["checkpoint_sha256"] = format.fingerprint(best)
+
+
+def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Hooks) -> Trainer:
+    """The training loop of a run, as it trains and as a calibration times it.
+
+    Args:
+        spec: the run; it has a recipe.
+        model: on its device.
+        corpus: the prepared data.
+        folder: for checkpoints.
+        code_sha256: checksum of the code, part of a checkpoint's identity.
+        hooks: callbacks of the loop.
+
+    Returns:
+        A trainer at step 0.
+    """
+    return Trainer(
+        model,
+        corpus,
+        TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})),
+        seed=spec.seed,
+        folder=folder,
+        identity=spec.checkpoint_identity(code_sha256),
+        autocast=_autocast(spec),
+        speed=applied(spec.speed, spec.device),
+        loss_scale=spec.dtype == "float16",
+        checkpoint_every_s=spec.checkpoint_every_s,
+        hooks=hooks,
+    )
+
+
+def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "tokens": progress.tokens,
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_step": progress.best_step,
+        "best_valid_nll_nats": progress.best_nll_per_unit,
+        "validation_protocol": asdict(recipe.validation),
+        "seconds": progress.seconds,
+        "validation_seconds": progress.validation_seconds,
+        "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
+        "thread_counts": progress.thread_counts,
+        **stage_summary(progress, recipe),
+    }
+
+
+def _scored_thing(record: RunRecord) -> str:
+    """A hash of run, code and weights: partial scores of anything else are not reused."""
+    weights = (record.training or {}).get("checkpoint_sha256") or record.spec.checkpoint_sha256
+    return content_hash([record.spec.identity, record.code["source_sha256"], weights])
+
+
+def _score(
+    spec: RunSpec, model: Any, corpus: Any, done: partial_scores.PartialScores, emit: Emit, stop: Stop
+) -> list[dict[str, Any]]:
+    """Scores of every split under every protocol; those of an earlier invocation are not taken again.
+
+    Adaptive protocols need the static scores with their blocks, so nothing is reused for them.
+    """
+
+    def on_start(split: str, protocol: str, num_targets: int) -> protocols.Tick:
+        scored = 0
+
+        def tick(num_new: int) -> None:
+            nonlocal scored
+            scored += num_new
+            emit(Scoring(split=split, protocol=protocol, done=scored, total=num_targets))
+            if stop():
+                raise Interrupted(f"scoring {split}")
+
+        emit(Scoring(split=split, protocol=protocol, done=0, total=num_targets))
+        return tick
+
+    evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
+    metrics, splits = spec.label.metrics, evaluation.splits
+    rows, scores = [], []
+    for protocol in evaluation.protocols:
+        for split in splits:
+            row = done.find(protocol, split) if evaluation.adaptive is None else None
+            if row is None:
+                piece = replace(evaluation, protocols=(protocol,), splits=(split,))
+                scores += protocols.score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
+                row = _score_row(scores[-1])
+                done.add(row)
+            rows.append(row)
+    if evaluation.adaptive is not None:
+        adapted = score_adapted(
+            model,
+            corpus.splits,
+            evaluation.adaptive,
+            metrics,
+            score=splits,
+            window=evaluation.window,
+            static=scores,
+            on_start=on_start,
+        )
+        rows += [_score_row(each) for each in adapted]
+    return rows
+
+
+def _score_row(score: Score) -> dict[str, Any]:
+    row = asdict(score)
+    if score.adaptation is None:
+        del row["adaptation"]
+    for part in ("metrics", "std_errors"):
+        row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
+    return row
+
+
+def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+    """Times of the ops that the suite asks for and this model runs, at the model's own shapes."""
+    rows: list[dict[str, Any]] = []
+    for op, backend, case in cases_of(spec, model) if spec.kernels else []:
+        if stop():
+            raise Interrupted(f"timing {op}")
+        emit(KernelTiming(op=op, backend=backend, case=case.name))
+        rows += time_case(spec, op, backend, case)
+    return rows
+
+
+def _with_readings(emit: Emit, meter: Meter) -> Emit:
+    """Add the newest sensor readings to the events that show progress."""
+
+    def tell(event: Event) -> None:
+        emit(event.model_copy(update={"now": meter.latest()}) if isinstance(event, Train | Scoring) else event)
+
+    return tell
+
+
+def _autocast(spec: RunSpec) -> Callable[[], Any]:
+    """16-bit training runs under autocast over float32 weights; scores are taken in the weights' own dtype."""
+    if spec.dtype not in ("bfloat16", "float16"):
+        return nullcontext
+    return lambda: torch.autocast(spec.device.split(":")[0], dtype=getattr(torch, spec.dtype))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500]
