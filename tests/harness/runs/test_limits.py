@@ -120,6 +120,17 @@ def test_a_limit_that_was_spent_on_something_else_is_no_error(tmp_path: Path, mo
     assert len(worker.jobs) == 1, "nothing is started after the limit"
 
 
+def test_a_worker_that_was_asked_to_save_by_somebody_else_is_a_request_to_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slurm signals every process of a job step: the worker may be the first to receive it."""
+    store = Store(tmp_path)
+    Worker(monkeypatch, store, Clock(), 7)
+    with pytest.raises(SuiteInterrupted, match="signal to the worker") as caught:
+        run_suite(RunQueue([spec()], tmp_path, store), Quiet())
+    assert caught.value.exit_code == EXIT_RESUME
+
+
 @pytest.mark.parametrize("spent_s", [0.0, 400.0])
 def test_a_calibration_is_stopped_by_the_limit_as_a_run_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spent_s: float
