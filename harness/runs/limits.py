@@ -83,7 +83,7 @@ class TimeLimit:
 def check_interruptible(specs: Sequence[RunSpec]) -> None:
     """Raise BudgetError for runs that a time limit or budget cannot be applied to."""
     for spec in specs:
-        if spec.evaluation.get("adaptive"):
+        if spec.evaluation.adaptive is not None:
             raise BudgetError(
                 f"{spec.label.entry}: adaptive protocols take no --time-budget or --time-limit, since they cannot be "
                 f"interrupted; leave evaluation.adaptive out, and score the best checkpoint afterwards"

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.core.errors import BudgetError
+from harness.core.json_values import first_problem
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs import schedule
@@ -142,7 +143,7 @@ def plan_specs(
         plan = read(path)
         if plan.of != spec.seedless_id:
             raise BudgetError(f"{path}: is the plan of {plan.of}, not of {spec.seedless_id}; delete it to plan again")
-        recipe = as_json(plan.scaled.applied_to(_recipe(spec)))
+        recipe = plan.scaled.applied_to(spec.recipe)
         # Plans of schema 2 held the recipe as well.
         in_record = plan.model_dump(mode="json", by_alias=True, exclude={"recipe"})
         planned.append(replace(spec, recipe=recipe, plan=in_record))
@@ -166,13 +167,11 @@ def read(path: Path) -> TimePlan:
     """A plan file. Raises BudgetError naming it if it is damaged or of another schema."""
     try:
         return TimePlan.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            reason = f"{'.'.join(str(part) for part in first['loc']) or 'file'}: {first['msg']}"
-        else:
-            reason = str(error)
-        raise BudgetError(f"{path}: is not a plan this version reads ({reason}); delete it to plan again") from None
+    except ValidationError as error:
+        reason = first_problem(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise BudgetError(f"{path}: is not a plan this version reads ({reason}); delete it to plan again")
 
 
 def _make(
@@ -180,7 +179,7 @@ def _make(
 ) -> TimePlan:
     assert spec.recipe is not None
     try:
-        schedule.epoch_tokens(_recipe(spec), num_tokens["train"])  # refuse before anything is measured
+        schedule.epoch_tokens(spec.recipe, num_tokens["train"])  # refuse before anything is measured
         if share.tokens_per_s is None:
             note(f"{spec.label.entry}: measuring its speed")
             rate = Rate(source="measured", train_tokens_per_s=measure(spec, share.timed_s))
@@ -192,7 +191,7 @@ def _make(
             num_valid=num_tokens["valid"],
             device=spec.device.split(":")[0],
         )
-        fitted = schedule.fit(_recipe(spec), share.seconds, speed)
+        fitted = schedule.fit(spec.recipe, share.seconds, speed)
     except BudgetError as error:
         raise BudgetError(f"{spec.label.suite}, entry {spec.label.entry}: {error}") from None
     return TimePlan(
@@ -203,7 +202,7 @@ def _make(
         margin=schedule.RESERVED,
         rates=rate,
         factor=fitted.factor,
-        original=Schedule.of(_recipe(spec)),
+        original=Schedule.of(spec.recipe),
         scaled=Schedule.of(fitted.recipe),
     )
 
@@ -214,16 +213,3 @@ def _write(path: Path, plan: TimePlan) -> None:
         write_atomic(path, plan.model_dump_json(by_alias=True, indent=1) + "\n")
     except OSError as error:
         raise BudgetError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _recipe(spec):  # TEMP
-    import json
-
-    from pydantic import TypeAdapter
-
-    from harness.config.recipe import Recipe
-
-    return TypeAdapter(Recipe).validate_json(json.dumps(dict(spec.recipe)), strict=True)
-
-
-from harness.config.as_json import as_json  # TEMP

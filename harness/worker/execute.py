@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -12,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter
 
 import models
 from harness import data
 from harness.checkpoints import format
 from harness.checkpoints import model as checkpoint_model
-from harness.config.evaluation import Evaluation
 from harness.config.recipe import Recipe
 from harness.config.speed import applied, unverified
 from harness.core.errors import HarnessError, SuiteError
-from harness.core.hashing import content_hash, finite_or_none
+from harness.core.hashing import content_hash
 from harness.core.metrics import METRICS
 from harness.core.scores import Score, Tally
 from harness.core.specs import RunSpec
@@ -122,8 +121,8 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
         if spec.recipe is not None:
             meter.time_gemm(spec.dtype)
     # An adaptive protocol may diverge on sound weights: only its own row fails then.
-    static = [score for score in record.scores if "adaptation" not in score]
-    if any(value is None for score in static for value in score["metrics"].values()):
+    static = [score for score in record.scores if score.adaptation is None]
+    if not all(math.isfinite(value) for score in static for value in score.metrics.values()):
         record.status, record.error = "diverged", "a score is not a finite number"
 
 
@@ -229,10 +228,11 @@ def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha2
     Returns:
         A trainer at step 0.
     """
+    assert spec.recipe is not None
     return Trainer(
         model,
         corpus,
-        TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})),
+        spec.recipe,
         seed=spec.seed,
         folder=folder,
         identity=spec.checkpoint_identity(code_sha256),
@@ -269,10 +269,10 @@ def _scored_thing(record: RunRecord) -> str:
 
 def _score(
     spec: RunSpec, model: Any, corpus: Any, done: partial_scores.PartialScores, emit: Emit, stop: Stop
-) -> list[dict[str, Any]]:
+) -> list[Score]:
     """Scores of every split under every protocol; those of an earlier invocation are not taken again.
 
-    Adaptive protocols need the static scores with their blocks, so nothing is reused for them.
+    Nothing is reused with adaptive protocols, which cannot be interrupted.
     """
 
     def on_start(split: str, protocol: str, num_targets: int) -> protocols.Tick:
@@ -288,40 +288,28 @@ def _score(
         emit(Scoring(split=split, protocol=protocol, done=0, total=num_targets))
         return tick
 
-    evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
-    metrics, splits = spec.label.metrics, evaluation.splits
-    rows, scores = [], []
+    evaluation, metrics = spec.evaluation, spec.label.metrics
+    scores: list[Score] = []
     for protocol in evaluation.protocols:
-        for split in splits:
-            row = done.find(protocol, split) if evaluation.adaptive is None else None
-            if row is None:
+        for split in evaluation.splits:
+            score = done.find(protocol, split) if evaluation.adaptive is None else None
+            if score is None:
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,))
-                scores += protocols.score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
-                row = _score_row(scores[-1])
-                done.add(row)
-            rows.append(row)
-    if evaluation.adaptive is not None:
-        adapted = score_adapted(
-            model,
-            corpus.splits,
-            evaluation.adaptive,
-            metrics,
-            score=splits,
-            window=evaluation.window,
-            static=scores,
-            on_start=on_start,
-        )
-        rows += [_score_row(each) for each in adapted]
-    return rows
-
-
-def _score_row(score: Score) -> dict[str, Any]:
-    row = asdict(score)
-    if score.adaptation is None:
-        del row["adaptation"]
-    for part in ("metrics", "std_errors"):
-        row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
-    return row
+                [score] = protocols.score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
+                done.add(score)
+            scores.append(score)
+    if evaluation.adaptive is None:
+        return scores
+    return scores + score_adapted(
+        model,
+        corpus.splits,
+        evaluation.adaptive,
+        metrics,
+        score=evaluation.splits,
+        window=evaluation.window,
+        static=scores,
+        on_start=on_start,
+    )
 
 
 def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:

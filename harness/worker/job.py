@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.core.specs import RunSpec
 
 # sysexits.h EX_TEMPFAIL: stopped on request with everything saved; the same command continues.
 EXIT_RESUME = 75
-
-
-def _to_spec(value: Any) -> RunSpec:
-    return value if isinstance(value, RunSpec) else RunSpec.from_json(value)
-
-
-Spec = Annotated[RunSpec, PlainValidator(_to_spec), PlainSerializer(lambda spec: spec.to_json())]
 
 
 class RunJob(BaseModel):
@@ -36,7 +29,7 @@ class RunJob(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    spec: Spec
+    spec: RunSpec
     prepared: Path
     results: Path
     code: dict[str, str]

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from harness.core.json_values import FILE_BLOCK, parse_json
+from harness.core.scores import Score
+from harness.results.record_file import plain
 from harness.system.files import write_atomic
 
 SCORES = "scores.json"
 
 
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The file: scores, and a hash of the weights, protocols and code that they are of."""
+
+    __pydantic_config__ = FILE_BLOCK
+
+    of: str
+    rows: list[Score] = field(default_factory=list)
+
+
 class PartialScores:
-    """Score rows in a file next to the checkpoints. A file that cannot be read or written only costs time."""
+    """Scores in a file next to the checkpoints. A file that cannot be read or written only costs time."""
 
     def __init__(self, folder: Path, of: str) -> None:
         """Read the scores of an earlier invocation.
 
         Args:
             folder: the run's checkpoints.
-            of: hash of weights, protocols and code; rows of anything else are ignored.
+            of: hash of weights, protocols and code; scores of anything else are ignored.
         """
-        self.path, self.of = folder / SCORES, of
-        self.rows: list[dict[str, Any]] = []
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            if content["of"] == of:
-                self.rows = [dict(row) for row in content["rows"]]
-
-    def find(self, protocol: str, split: str) -> dict[str, Any] | None:
-        """The score of a split under a protocol, or None."""
-        return next((row for row in self.rows if _key(row) == (protocol, split)), None)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Store one more score."""
-        self.rows.append(dict(row))
+        self.path, self.content = folder / SCORES, _Content(of)
         with suppress(OSError, ValueError):
+            content = parse_json(_Content, self.path.read_bytes())
+            if content.of == of:
+                self.content = content
+
+    def find(self, protocol: str, split: str) -> Score | None:
+        """The score of a split under a protocol, or None."""
+        return next((row for row in self.content.rows if (row.protocol.name, row.split) == (protocol, split)), None)
+
+    def add(self, score: Score) -> None:
+        """Store one more score."""
+        self.content.rows.append(score)
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, json.dumps({"of": self.of, "rows": self.rows}))
+            write_atomic(self.path, json.dumps(plain(self.content, self.path)))
 
 
 def delete(folder: Path) -> None:
     """Delete the partial scores of a run whose record holds them."""
     with suppress(OSError):
         (folder / SCORES).unlink()
-
-
-def _key(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    protocol = row.get("protocol")
-    return (protocol.get("name") if isinstance(protocol, Mapping) else None, row.get("split"))

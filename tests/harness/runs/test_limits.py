@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from record_factory import spec
 
+from harness.config.evaluation import Adaptive, DynamicRms, Evaluation
 from harness.core.errors import BudgetError
 from harness.results.store import Store
 from harness.runs import runner, worker_process
@@ -52,7 +53,7 @@ def test_adaptive_protocols_take_no_limit() -> None:
 
 
 def adaptive_spec() -> Any:
-    return spec(evaluation={**spec().evaluation, "adaptive": {"dynamic_rms": {"lr": [1e-4]}}})
+    return spec(evaluation=Evaluation(adaptive=Adaptive(dynamic_rms=DynamicRms(lr=(1e-4,)))))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from harness.core.errors import BudgetError, BusyError
+from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
+from harness.results.record_file import plain
 from harness.results.store import Store
 from harness.runs import planning
 from harness.runs.limits import TimeLimit
@@ -82,7 +84,7 @@ def test_the_run_is_named_by_the_fitted_recipe_alone(specs: list[RunSpec], store
     assert fitted.run_id == replace(fitted, plan=None).run_id
     [unchanged] = plan_specs(specs[1:2], TimeBudget(seconds=1e4, tokens_per_s=4000), COUNTS, store, never)
     assert unchanged.run_id == specs[1].run_id, "a recipe that fits is the recipe"
-    assert RunSpec.from_json(json.loads(json.dumps(fitted.to_json()))).plan == fitted.plan
+    assert parse_value(RunSpec, plain(fitted, store.root)).plan == fitted.plan
 
 
 def test_all_seeds_are_measured_once_and_follow_one_recipe(specs: list[RunSpec], store: Store) -> None:
