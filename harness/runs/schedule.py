@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.config.recipe import Finetune, Recipe
+from harness.config.recipe import Recipe
 from harness.core.errors import BudgetError
 
 # Share of a budget that is not planned for training and validation: starting, checkpoints, scoring, timed kernels, and
@@ -119,14 +119,14 @@ def fit(recipe: Recipe, seconds: float, speed: Speed) -> Fit:
     if cost_s(recipe) <= usable_s:
         return Fit(recipe=recipe, factor=1.0, expected_s=expected_s(recipe))
     longest = _longest_in_tokens if recipe.epochs is None else _longest_in_epochs
-    shortened, fewest = longest(recipe, usable_s, cost_s)
-    if shortened is None:
+    longest_fit, fewest = longest(recipe, usable_s, cost_s)
+    if longest_fit is None:
         raise BudgetError(
             f"{seconds:g} s do not hold {_least(fewest)} at {speed.tokens_per_s:,.0f} tokens/s, with validation and "
             f"scoring; give at least {math.ceil(cost_s(fewest) / (1 - RESERVED))} s"
         )
-    before, after = recipe.epochs or recipe.tokens or 1, shortened.epochs or shortened.tokens or 1
-    return Fit(recipe=shortened, factor=after / before, expected_s=expected_s(shortened))
+    before, after = recipe.epochs or recipe.tokens or 1, longest_fit.epochs or longest_fit.tokens or 1
+    return Fit(recipe=longest_fit, factor=after / before, expected_s=expected_s(longest_fit))
 
 
 def epoch_tokens(recipe: Recipe, num_train: int) -> int:
@@ -147,58 +147,48 @@ def epoch_tokens(recipe: Recipe, num_train: int) -> int:
     return (num_rows - 1) * recipe.batch
 
 
-def shortened_epochs(recipe: Recipe, epochs: int) -> Recipe:
-    """The recipe over fewer epochs: decay points at the same share of the run, none merged and none lost.
+def shortened(recipe: Recipe, length: int) -> Recipe:
+    """The recipe over fewer epochs or tokens: all parts of its schedule shrink by one factor.
 
     Args:
-        recipe: counts epochs.
-        epochs: at least one for each stage between two decay points.
+        recipe: as the suite has it.
+        length: epochs if the recipe counts epochs, with at least one for each stage between two decay points; otherwise
+            tokens. A length above its own leaves it as it is.
+
+    Returns:
+        The recipe with decay points at the same share of the run, none merged and none lost.
+
+    Raises:
+        BudgetError: it counts tokens and has decay points, which count epochs and would be lost.
     """
-    assert recipe.epochs is not None
-    if epochs == recipe.epochs:
+    before = recipe.epochs or recipe.tokens or 1
+    if length >= before:
         return recipe
-    factor = epochs / recipe.epochs
+    factor = length / before
+    validation, finetune = recipe.validation, recipe.finetune
+    if validation.every_tokens is None:
+        validation = replace(validation, every_epochs=max(1, round(validation.every_epochs * factor)))
+    else:
+        validation = replace(validation, every_tokens=max(1, round(validation.every_tokens * factor)))
+    if finetune is not None:  # its patience counts validations and stays
+        finetune = replace(finetune, epochs=max(1, round(finetune.epochs * factor)))
+    recipe = replace(recipe, validation=validation, finetune=finetune)
+    if recipe.epochs is not None:
+        return replace(recipe, epochs=length, decay_at=_decay_points(recipe, length))
+    if recipe.decay_at:
+        raise BudgetError("decay_at counts epochs and cannot shrink with a recipe in tokens; use schedule instead")
+    return replace(recipe, tokens=length)
+
+
+def _decay_points(recipe: Recipe, epochs: int) -> tuple[int, ...]:
+    assert recipe.epochs is not None
     inside = [epoch for epoch in recipe.decay_at if epoch < recipe.epochs]
     points: list[int] = []
     for index, epoch in enumerate(inside):
         lowest = points[-1] + 1 if points else 1
         highest = epochs - (len(inside) - index)
-        points.append(min(max(round(epoch * factor), lowest), highest))
-    validation = recipe.validation
-    if validation.every_tokens is None:
-        validation = replace(validation, every_epochs=max(1, round(validation.every_epochs * factor)))
-    else:
-        validation = replace(validation, every_tokens=max(1, round(validation.every_tokens * factor)))
-    finetune = _shorter(recipe.finetune, factor)
-    return replace(recipe, epochs=epochs, decay_at=tuple(points), validation=validation, finetune=finetune)
-
-
-def shortened_tokens(recipe: Recipe, tokens: int) -> Recipe:
-    """The recipe over fewer tokens.
-
-    Args:
-        recipe: counts tokens.
-        tokens: targets; more than the recipe has leave it as it is.
-
-    Raises:
-        BudgetError: it has decay points, which count epochs and would be lost.
-    """
-    assert recipe.tokens is not None
-    if tokens >= recipe.tokens:
-        return recipe
-    if recipe.decay_at:
-        raise BudgetError("decay_at counts epochs and cannot shrink with a recipe in tokens; use schedule instead")
-    validation = recipe.validation
-    if validation.every_tokens is not None:
-        every = max(1, round(validation.every_tokens * tokens / recipe.tokens))
-        validation = replace(validation, every_tokens=every)
-    finetune = _shorter(recipe.finetune, tokens / recipe.tokens)
-    return replace(recipe, tokens=tokens, validation=validation, finetune=finetune)
-
-
-def _shorter(finetune: Finetune | None, factor: float) -> Finetune | None:
-    """The second stage by the same factor; its patience counts validations and stays."""
-    return None if finetune is None else replace(finetune, epochs=max(1, round(finetune.epochs * factor)))
+        points.append(min(max(round(epoch * epochs / recipe.epochs), lowest), highest))
+    return tuple(points)
 
 
 Cost = Callable[[Recipe], float]
@@ -208,8 +198,8 @@ def _longest_in_epochs(recipe: Recipe, usable_s: float, cost_s: Cost) -> tuple[R
     """The longest that fits, and the shortest possible: an epoch for every stage between two decay points."""
     assert recipe.epochs is not None
     fewest = 1 + sum(epoch < recipe.epochs for epoch in recipe.decay_at)
-    candidates = (shortened_epochs(recipe, epochs) for epochs in range(recipe.epochs - 1, fewest - 1, -1))
-    return next((each for each in candidates if cost_s(each) <= usable_s), None), shortened_epochs(recipe, fewest)
+    candidates = (shortened(recipe, epochs) for epochs in range(recipe.epochs - 1, fewest - 1, -1))
+    return next((each for each in candidates if cost_s(each) <= usable_s), None), shortened(recipe, fewest)
 
 
 def _longest_in_tokens(recipe: Recipe, usable_s: float, cost_s: Cost) -> tuple[Recipe | None, Recipe]:
@@ -219,8 +209,8 @@ def _longest_in_tokens(recipe: Recipe, usable_s: float, cost_s: Cost) -> tuple[R
     low, high = 0, math.ceil(recipe.tokens / window)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if cost_s(shortened_tokens(recipe, middle * window)) <= usable_s else (low, middle)
-    return shortened_tokens(recipe, low * window) if low else None, shortened_tokens(recipe, window)
+        low, high = (middle, high) if cost_s(shortened(recipe, middle * window)) <= usable_s else (low, middle)
+    return shortened(recipe, low * window) if low else None, shortened(recipe, window)
 
 
 def _least(fewest: Recipe) -> str:

@@ -5,4 +5,4 @@ the results folder. `job` defines both and is all that a parent process needs. `
 in the process that calls it; `main` is the entry of the process. `execute` needs torch, so nothing is imported here.
 """
 
-__all__ = ["calibrate", "execute", "job", "main", "partial_scores"]
+__all__ = ["calibrate", "execute", "job", "main", "partial_scores", "train"]

@@ -11,6 +11,7 @@ from harness.training.progress import Hooks, Interrupted
 from harness.training.trainer import Trainer
 from harness.worker import execute
 from harness.worker.job import Emit, Rates, RunJob, Stop
+from harness.worker.train import make_trainer
 
 
 def measure(job: RunJob, emit: Emit, stop: Stop) -> Rates:
@@ -33,11 +34,11 @@ def measure(job: RunJob, emit: Emit, stop: Stop) -> Rates:
     folder = Store(job.results).run_folder(spec.seedless_id) / "calibration"
     model, corpus = execute.load(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
 
-    def make_trainer(hooks: Hooks) -> Trainer:
-        return execute.make_trainer(spec, model, corpus, folder, job.code["source_sha256"], hooks)
+    def new_trainer(hooks: Hooks) -> Trainer:
+        return make_trainer(spec, model, corpus, folder, job.code["source_sha256"], hooks)
 
     try:
-        pace = throughput.measure(make_trainer, job.calibrate_s or 0.0, stop)
+        pace = throughput.measure(new_trainer, job.calibrate_s or 0.0, stop)
     except throughput.Stopped:
         raise Interrupted("calibration") from None
     finally:

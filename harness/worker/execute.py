@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,10 @@ import torch
 
 import models
 from harness import data
-from harness.checkpoints import format
 from harness.checkpoints import model as checkpoint_model
-from harness.config.recipe import Recipe
-from harness.config.speed import applied, unverified
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.hashing import content_hash
-from harness.core.metrics import METRICS
-from harness.core.scores import Score, Tally
+from harness.core.scores import Score
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols
 from harness.evaluation.adaptive import score_adapted
@@ -34,10 +28,10 @@ from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.system import hardware, source
 from harness.timing.model_cases import cases_of, time_case
-from harness.training.progress import Diverged, Hooks, Interrupted, Progress, stage_summary
-from harness.training.trainer import Trainer
+from harness.training.progress import Diverged, Interrupted
 from harness.worker import partial_scores
-from harness.worker.job import Emit, Event, KernelTiming, Resumed, RunJob, Scoring, Start, Stop, Train, Validation
+from harness.worker.job import Emit, Event, KernelTiming, RunJob, Scoring, Start, Stop, Train
+from harness.worker.train import train
 
 
 def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
@@ -112,7 +106,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
         meter.attempts.on(record.machine["fingerprint"])
     if spec.recipe is not None:
         with meter.phase("train"):
-            _train(record, model, corpus, folder / "checkpoints", emit, stop)
+            train(record, model, corpus, folder / "checkpoints", emit, stop)
     with meter.phase("evaluate"):
         done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
         record.scores = _score(spec, model, corpus, done, emit, stop)
@@ -167,98 +161,6 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     if spec.recipe is None and spec.checkpoint is not None:
         record.model["weights_dtype"] = checkpoint_model.load_for(spec, model, corpus)
     return model, corpus
-
-
-def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
-    """Train, then load the best weights into the model. The curve stays in the record if training diverges."""
-    spec = record.spec
-    metric = METRICS[spec.label.metrics[0]]
-
-    def value(nll_per_unit: float | None) -> float | None:
-        return None if nll_per_unit is None else metric.compute(Tally(nll_per_unit, 1, 1, 0))
-
-    def on_step(progress: Progress, nll_per_token: float) -> None:
-        emit(
-            Train(
-                epoch=progress.epoch,
-                tokens=progress.tokens,
-                total_tokens=trainer.total_tokens,
-                loss=value(nll_per_token),
-                best=value(progress.best_nll_per_unit),
-                seconds=progress.seconds,
-            )
-        )
-
-    def on_validation(row: dict[str, Any]) -> None:
-        emit(Validation(value=value(row["valid_nll_nats"]), **row))
-
-    trainer = make_trainer(
-        spec, model, corpus, folder, record.code["source_sha256"], Hooks(on_step, on_validation, stop)
-    )
-    record.model["speed"] = asdict(trainer.speed)
-    if trainer.resume():
-        progress = trainer.progress
-        emit(Resumed(tokens=progress.tokens, step=progress.step, thread_counts=tuple(progress.thread_counts)))
-    try:
-        trainer.fit()
-    except Diverged:
-        record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
-        raise
-    finally:
-        # Only now: a layer may choose its backend by the shapes and dtype of its first call.
-        record.model["kernels"] = dict(getattr(model, "kernels", {}))
-        record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.dtype, spec.device)
-    best = folder / "best"
-    format.load_into(model, format.load_group(best, format.read_index(best), "model"), best)
-    record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
-    record.training["checkpoint_sha256"] = format.fingerprint(best)
-
-
-def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Hooks) -> Trainer:
-    """The training loop of a run, as it trains and as a calibration times it.
-
-    Args:
-        spec: the run; it has a recipe.
-        model: on its device.
-        corpus: the prepared data.
-        folder: for checkpoints.
-        code_sha256: checksum of the code, part of a checkpoint's identity.
-        hooks: callbacks of the loop.
-
-    Returns:
-        A trainer at step 0.
-    """
-    assert spec.recipe is not None
-    return Trainer(
-        model,
-        corpus,
-        spec.recipe,
-        seed=spec.seed,
-        folder=folder,
-        identity=spec.checkpoint_identity(code_sha256),
-        autocast=_autocast(spec),
-        speed=applied(spec.speed, spec.device),
-        loss_scale=spec.dtype == "float16",
-        checkpoint_every_s=spec.checkpoint_every_s,
-        hooks=hooks,
-    )
-
-
-def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "tokens": progress.tokens,
-        "steps": progress.step,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "best_step": progress.best_step,
-        "best_valid_nll_nats": progress.best_nll_per_unit,
-        "validation_protocol": asdict(recipe.validation),
-        "seconds": progress.seconds,
-        "validation_seconds": progress.validation_seconds,
-        "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
-        "thread_counts": progress.thread_counts,
-        **stage_summary(progress, recipe),
-    }
 
 
 def _scored_thing(record: RunRecord) -> str:
@@ -330,13 +232,6 @@ def _with_readings(emit: Emit, meter: Meter) -> Emit:
         emit(event.model_copy(update={"now": meter.latest()}) if isinstance(event, Train | Scoring) else event)
 
     return tell
-
-
-def _autocast(spec: RunSpec) -> Callable[[], Any]:
-    """16-bit training runs under autocast over float32 weights; scores are taken in the weights' own dtype."""
-    if spec.dtype not in ("bfloat16", "float16"):
-        return nullcontext
-    return lambda: torch.autocast(spec.device.split(":")[0], dtype=getattr(torch, spec.dtype))
 
 
 def _one_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.config.recipe import Finetune, Recipe, Validation
 from harness.core.errors import BudgetError
-from harness.runs.schedule import Schedule, Speed, fit, shortened_epochs, shortened_tokens
+from harness.runs.schedule import Schedule, Speed, fit, shortened
 
 SPEED = Speed(tokens_per_s=1000.0, num_train=10_010, num_valid=2_000)
 
@@ -91,7 +91,7 @@ def test_decay_points_stay_apart_in_order_and_inside(epochs: int, data: Any, eve
     points = data.draw(st.lists(st.integers(1, epochs - 1), max_size=6, unique=True).map(sorted))
     fewer = data.draw(st.integers(len(points) + 1, epochs)) if len(points) + 1 <= epochs else epochs
     long = recipe(epochs=epochs, decay_at=tuple(points), validation=Validation(every_epochs=every))
-    short = shortened_epochs(long, fewer)
+    short = shortened(long, fewer)
     assert len(short.decay_at) == len(points)
     assert all(1 <= point < max(fewer, 2) for point in short.decay_at)
     assert list(short.decay_at) == sorted(set(short.decay_at))
@@ -128,6 +128,6 @@ def test_a_schedule_holds_all_that_a_plan_changes(long: Recipe) -> None:
 
 
 def test_no_recipe_is_made_longer() -> None:
-    assert shortened_epochs(recipe(), 500) == recipe()
+    assert shortened(recipe(), 500) == recipe()
     tokens = recipe(epochs=None, tokens=1000, decay_at=())
-    assert shortened_tokens(tokens, 2000) == tokens
+    assert shortened(tokens, 2000) == tokens
