@@ -51,7 +51,7 @@ class _Request:
 @click.option(
     "--again",
     is_flag=True,
-    help="Repeat runs that have a record, which is kept in history; given again, it continues where it stopped.",
+    help="Repeat runs that have a record, which moves to history; given again, it continues where it stopped.",
 )
 @click.option("--sensors/--no-sensors", default=True, help="Sample the hardware during runs; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
@@ -67,7 +67,7 @@ class _Request:
     "time_budget_s",
     type=float,
     metavar="SECONDS",
-    help="Shorten each recipe to fit into SECONDS, shared by entries, not by seeds. The plan is kept in RESULTS/plans.",
+    help="Shorten each recipe to fit into SECONDS, shared by entries, not by seeds; plans are in RESULTS/plans.",
 )
 @click.option(
     "--tokens-per-s", type=float, metavar="N", help="With --time-budget: assume this training speed; do not measure it."

@@ -1,4 +1,4 @@
-"""Runs under a time budget: each recipe fitted once and the plan kept, so that later invocations repeat the recipe.
+"""Runs under a time budget: each recipe is fitted once and the plan stored, so that later invocations follow it.
 
 RESULTS/plans/<id>-<seconds>s.json is the plan of the runs, of any seed, that the suite would have had without a budget.
 """
@@ -70,7 +70,7 @@ class Rate(BaseModel):
 class TimePlan(BaseModel):
     """How a recipe was fitted into a time budget: a plan file, and `plan` in a record.
 
-    Plans of schema 2 are read too; what only they have is kept as it is.
+    Plans of schema 2 are read too; their further keys stay in the record.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
@@ -152,7 +152,7 @@ def plan_specs(
 
 
 def plan_path(results: Path, spec: RunSpec, share: TimeBudget) -> Path:
-    """Where a plan is kept: another budget or given speed is another plan.
+    """The file of a plan. Another budget or given speed is another plan.
 
     Args:
         results: root of the results tree.
@@ -166,7 +166,7 @@ def plan_path(results: Path, spec: RunSpec, share: TimeBudget) -> Path:
 def read(path: Path) -> TimePlan:
     """A plan file. Raises BudgetError naming it if it is damaged or of another schema."""
     try:
-        return TimePlan.model_validate_json(path.read_bytes())
+        return TimePlan.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         reason = first_problem(error)
     except OSError as error:

@@ -11,6 +11,7 @@ from harness.worker.job import Event, KernelTiming, Problem, RecordWritten, Resu
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
+# A log of an hour then has some 400 lines.
 PLAIN_EVERY_S = 10.0
 UNITS = {"bpc": "bit/char", "perplexity": "ppl"}
 HARDWARE = {"cpu_percent": "CPU {:.0f} %", "gpu_percent": "GPU {:.0f} %", "gpu_power_w": "{:.0f} W"}
@@ -84,6 +85,7 @@ class Bars:
             TimeRemainingColumn(),
             console=self.console,
         )
+        # Started at once, so that notes printed before the first run do not break the bars.
         self.bars.start()
         self.name, self.phrases = "", Phrases("bpc")
         self.task: TaskID | None = None
@@ -155,6 +157,7 @@ class Phrases:
                 return None
 
     def _training(self, event: Train) -> str:
+        # Not from the start of the run: a resumed run did its first tokens in an earlier invocation.
         if self.tokens and event.seconds > self.seconds:
             latest = (event.tokens - self.tokens) / (event.seconds - self.seconds)
             # Smoothed, so that one slow stretch does not make the time left jump.

@@ -40,7 +40,7 @@ _RUNS = TypeAdapter(dict[str, RepeatedRun])
 
 
 class Repeat:
-    """A repeat of some runs, kept in a file until all are done."""
+    """A repeat of some runs, in a file until all are done."""
 
     def __init__(self, path: Path, runs: dict[str, RepeatedRun]) -> None:
         self.path, self.runs = path, runs
@@ -68,9 +68,11 @@ class Repeat:
             StoreError: the folder cannot be written.
         """
         run, folder = self.runs[spec.run_id], store.run_folder(spec.run_id) / "checkpoints"
+        # Only now, not at the start of the repeat: until its turn, a run keeps the weights that its record speaks of.
         if (run.before is not None and not run.begun) or _is_foreign(folder / "resume", spec):
             shutil.rmtree(folder, ignore_errors=True)
         if not run.begun:
+            # After the deletion: a kill in between deletes again, which loses nothing.
             run.begun = True
             self._write()
 
@@ -96,6 +98,7 @@ def start(specs: Sequence[RunSpec], store: Store) -> Repeat:
     Raises:
         StoreError: the repeat cannot be noted.
     """
+    # Other code makes other numbers, so what older code has repeated does not count.
     key = content_hash([sorted(spec.run_id for spec in specs), source.installed()["source_sha256"]])
     path = store.root / "repeats" / f"{key[:16]}.json"
     with suppress(OSError, ValidationError):

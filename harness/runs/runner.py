@@ -65,6 +65,7 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
         repeat = rerun.start(queue.specs, queue.store) if queue.again else None
         for spec in queue.specs:
             try:
+                # Two commands may share a results folder; the second skips the runs of the first.
                 with queue.store.lock(spec.run_id):
                     records.append(_run_one(spec, queue, repeat, reporter))
                     queue.store.label(spec.run_id, spec.label)
@@ -77,6 +78,7 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
                 raise SuiteInterrupted(cause_of(request), f"{spec.run_id} was not running") from None
     if problems:
         raise StoreError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
+    # Not after a problem: the same command then continues this repeat.
     if repeat is not None:
         repeat.finish()
     return records

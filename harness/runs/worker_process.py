@@ -83,6 +83,7 @@ def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> End
             event = parse_event(line)
             if event is not None:
                 on_event(event)
+        # The pipe has ended, so the worker is about to; `wait4` gives its CPU time and memory, which `wait` does not.
         usage = rusage.reap(process)
     except KeyboardInterrupt as request:
         saved = _stop(process)
@@ -136,6 +137,7 @@ def measure_rate(spec: RunSpec, prepared: Path, store: Store, seconds: float, li
         ending = run_worker(job, store.run_folder(spec.seedless_id) / "calibration.log", on_event)
     except SuiteInterrupted as interrupted:
         raise SuiteInterrupted(interrupted.cause, state) from None
+    # Without a signal of ours: the worker reached its deadline.
     if ending.returncode == EXIT_RESUME:
         if limit is not None and left_s is not None:
             limit.check_enough(left_s, f"measure the speed of {entry}")

@@ -42,5 +42,6 @@ def measure(job: RunJob, emit: Emit, stop: Stop) -> Rates:
     except throughput.Stopped:
         raise Interrupted("calibration") from None
     finally:
+        # Its checkpoints have the identity of the run: nothing may resume from them.
         shutil.rmtree(folder, ignore_errors=True)
     return Rates(train_tokens_per_s=pace.tokens_per_s)

@@ -57,6 +57,7 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
         code=dict(job.code),
     )
+    # Before the new attempt is noted: an attempt still marked as running was killed, and its trace says what it cost.
     attempts = Attempts(folder / "checkpoints")
     account.recover(attempts)
     attempts.begin(record.started_at, startup() if job.sensors else None)
@@ -135,11 +136,12 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
         HarnessError: the code changed since the command was given, or device, model, data or checkpoint are unusable.
     """
     spec = job.spec
+    # The files may have changed while the parent prepared data: the record would name the wrong code.
     if source.installed() != dict(job.code):
         raise HarnessError("the harness's own code changed after the command was given; give it again")
     checkpoint_model.check_device(spec.device, builder=str(spec.model["builder"]), kernel=spec.kernel)
     checkpoint_model.forbid_tf32()
-    torch.manual_seed(spec.seed)
+    torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
     record.machine = hardware.describe(spec.device)
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)

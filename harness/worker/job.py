@@ -27,6 +27,7 @@ class RunJob(BaseModel):
         calibrate_s: time the training loop for about this many seconds instead of running the job.
     """
 
+    # Unknown keys are ignored: the check of `code` then says clearly that the parent runs other code.
     model_config = ConfigDict(frozen=True)
 
     spec: RunSpec
@@ -66,7 +67,7 @@ class Train(_Event):
     epoch: int
     tokens: int
     total_tokens: int
-    loss: float | None
+    loss: float | None  # not finite becomes null in JSON, and None here
     best: float | None
     seconds: float
     now: dict[str, float] = {}

@@ -48,6 +48,7 @@ class PartialScores:
     def add(self, score: Score) -> None:
         """Store one more score."""
         self.content.rows.append(score)
+        # A full disk must not end a run that only has to write its record.
         with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, json.dumps(plain(self.content, self.path)))

@@ -27,7 +27,7 @@ time.sleep({more})
 
 @pytest.mark.parametrize(("grace", "more", "status"), [(0.2, 600, EXIT_RESUME), (600, 0, 0)])
 def test_a_worker_without_a_parent_may_save_but_not_hang(grace: float, more: float, status: int) -> None:
-    """A sleep stands for a driver call that never returns."""
+    """A sleep simulates a driver call that never returns."""
     command = [sys.executable, "-c", WORKER.format(grace=grace, more=more, signal="0")]
     done = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout.split()) == (status, ["asked"])

@@ -139,7 +139,7 @@ def test_scoring_reads_windows_and_not_the_file(tmp_path: Path, protocol: Any) -
         if scored > 2_000:
             raise Enough
 
-    score(Leaky(7).double(), np.zeros(99, np.uint32), protocol)  # whatever is loaded once
+    score(Leaky(7).double(), np.zeros(99, np.uint32), protocol)  # libraries that load on the first call
     before = psutil.Process().memory_info().rss
     with pytest.raises(Enough):
         score(Leaky(7).double(), ids, protocol, tick=tick)
