@@ -20,10 +20,10 @@ NO_TORCH = (
     "harness.report",
     "harness.results.store",
     "harness.runs",
-    "harness.worker.job",
-    "harness.search.search",
+    "harness.search",
     "harness.suite",
     "harness.suite.dry_run",
+    "harness.worker.job",
     "models",
     "kernels",
 )

@@ -80,7 +80,7 @@ def run(
     Exit status: 0 all runs finished; 1 a run failed or diverged; 2 bad input; 75 saved before the runs were done, at
     the --time-limit or at SIGTERM or SIGUSR1: run the same command again to continue; 130 Ctrl-C, which saves too.
     """
-    from harness.runs import QueueSignal, SuiteInterrupted, TimeBudget, TimeLimit, make_reporter, queue_signals
+    from harness.runs import QueueSignal, TimeBudget, TimeLimit, make_reporter, queue_signals
     from harness.worker.job import EXIT_RESUME
 
     if tokens_per_s is not None and time_budget_s is None:
@@ -91,24 +91,32 @@ def run(
     reporter = make_reporter(quiet=quiet)
     try:
         with queue_signals():
-            suite, records = _run(request, reporter)
+            status = _run_to_status(request, reporter)
+    except QueueSignal as name:  # while no worker was running
+        click.echo(f"harness: stopped ({name}); the same command continues", err=True)
+        status = EXIT_RESUME
+    finally:
+        reporter.stop()
+    sys.exit(status)
+
+
+def _run_to_status(request: _Request, reporter: Reporter) -> int:
+    """Run, save and print the leaderboard, and return the exit status."""
+    from harness.runs import SuiteInterrupted
+
+    try:
+        suite, records = _run(request, reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(f"harness: {interrupted}", err=True)
         _save_tables(request.results)
-        sys.exit(interrupted.exit_code)
-    except QueueSignal as name:
-        reporter.stop()
-        click.echo(f"harness: stopped ({name}) before a run began; the same command continues", err=True)
-        sys.exit(EXIT_RESUME)
+        return interrupted.exit_code
     except StoreError:
         _save_tables(request.results)
         raise
-    finally:
-        reporter.stop()
+    reporter.stop()
     _print_leaderboard(suite, records, request.results)
-    if any(record.status != "finished" for record in records):
-        sys.exit(EXIT_FAILED_RUN)
+    return EXIT_FAILED_RUN if any(record.status != "finished" for record in records) else 0
 
 
 def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]:

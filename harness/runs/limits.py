@@ -97,20 +97,26 @@ def cause_of(request: KeyboardInterrupt) -> str:
 
 @contextmanager
 def queue_signals() -> Iterator[None]:
-    """Raise QueueSignal at the first of QUEUE_SIGNALS. Outside the main thread, signals are left alone."""
-    if threading.current_thread() is not threading.main_thread():
+    """Raise QueueSignal at the first of QUEUE_SIGNALS. No-op inside itself and outside the main thread."""
+    is_inside = signal.getsignal(signal.SIGUSR1) in (_raise_once, _ignore)
+    if is_inside or threading.current_thread() is not threading.main_thread():
         yield
         return
-
-    def stop(number: int, _frame: object) -> NoReturn:
-        # Slurm sends SIGTERM after SIGUSR1: a second signal must not interrupt the saving.
-        for each in QUEUE_SIGNALS:
-            signal.signal(each, lambda *_: None)
-        raise QueueSignal(signal.Signals(number).name)
-
-    previous = {number: signal.signal(number, stop) for number in QUEUE_SIGNALS}
+    previous = {number: signal.signal(number, _raise_once) for number in QUEUE_SIGNALS}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _raise_once(number: int, _frame: object) -> NoReturn:
+    # Slurm sends SIGTERM after SIGUSR1: a second signal must not interrupt the saving.
+    for each in QUEUE_SIGNALS:
+        signal.signal(each, _ignore)
+    raise QueueSignal(signal.Signals(number).name)
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    # Not SIG_IGN, which a child process would inherit.
+    return

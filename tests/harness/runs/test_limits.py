@@ -63,7 +63,8 @@ def test_only_the_first_signal_of_a_queue_interrupts(number: signal.Signals) -> 
     with queue_signals():
         with pytest.raises(QueueSignal, match=number.name):
             os.kill(os.getpid(), number)
-        os.kill(os.getpid(), signal.SIGTERM)
+        with queue_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGUSR1)
     assert signal.getsignal(signal.SIGUSR1) is previous
 
