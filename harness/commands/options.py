@@ -40,6 +40,6 @@ set_option = click.option(
 
 def suite_path(name: str) -> Path:
     """The file of a suite: a path, or the name of a built-in suite."""
-    from harness.suite import builtin
+    from harness import suite
 
-    return builtin.suite_path(name)
+    return suite.suite_path(name)

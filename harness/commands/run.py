@@ -137,15 +137,16 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
         suite.dataset, roots=roots, base=suite.path.parent, progress=data.download_lines(reporter.note)
     )
     manifest = data.read_manifest(prepared)
-    check_vocabulary(suite, manifest["alphabet_size"])
+    check_vocabulary(suite, manifest.alphabet_size)
     store = Store(request.results)
     if request.budget is not None:
-        num_tokens = {split: count["tokens"] for split, count in manifest["counts"].items()}
 
         def measure(spec: Any, seconds: float) -> float:
             return measure_rate(spec, prepared, store, seconds, request.limit)
 
-        specs = plan_specs(specs, request.budget, num_tokens, store, measure, limit=request.limit, note=reporter.note)
+        specs = plan_specs(
+            specs, request.budget, manifest.num_tokens, store, measure, limit=request.limit, note=reporter.note
+        )
     queue = RunQueue(specs, prepared, store, request.again, request.sensors, request.limit)
     return suite, run_suite(queue, reporter)
 

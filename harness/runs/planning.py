@@ -196,7 +196,7 @@ def _make(
         raise BudgetError(f"{spec.label.suite}, entry {spec.label.entry}: {error}") from None
     return TimePlan(
         of=spec.seedless_id,
-        code=dict(source.installed()),
+        code=source.installed().to_json(),
         asked_seconds=share.seconds,
         expected_seconds=fitted.expected_s,
         margin=schedule.RESERVED,

@@ -99,7 +99,7 @@ def start(specs: Sequence[RunSpec], store: Store) -> Repeat:
         StoreError: the repeat cannot be noted.
     """
     # Other code makes other numbers, so what older code has repeated does not count.
-    key = content_hash([sorted(spec.run_id for spec in specs), source.installed()["source_sha256"]])
+    key = content_hash([sorted(spec.run_id for spec in specs), source.installed().source_sha256])
     path = store.root / "repeats" / f"{key[:16]}.json"
     with suppress(OSError, ValidationError):
         return Repeat(path, _RUNS.validate_json(path.read_bytes()))
@@ -125,4 +125,4 @@ def _is_foreign(folder: Path, spec: RunSpec) -> bool:
         identity = format.read_index(folder).get("identity")
     except CheckpointError:
         return True
-    return bool(identity != spec.checkpoint_identity(source.installed()["source_sha256"]))
+    return bool(identity != spec.checkpoint_identity(source.installed().source_sha256))

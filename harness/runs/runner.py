@@ -102,9 +102,9 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
 
 def _made_by(record: RunRecord) -> str:
     installed = source.installed()
-    if record.code == installed:
+    if record.code == installed.to_json():
         return source.describe(record.code)
-    return f"{source.describe(record.code)}, while {source.describe(installed)} is installed"
+    return f"{source.describe(record.code)}, while {installed} is installed"
 
 
 def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
@@ -138,7 +138,7 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
     # A worker that died right after writing sent no event. Only its own word counts where a clock was set back.
     if record is not None and (has_written or record.started_at >= started_at):
         # Known only once the worker has ended, and of the last attempt alone.
-        usage = ending.usage and {**ending.usage, "attempt": len(record.attempts)}
+        usage = ending.usage and {**ending.usage.to_json(), "attempt": len(record.attempts)}
         queue.store.amend(spec.run_id, rusage=usage)
         return queue.store.find(spec.run_id) or record
     return _death_record(spec, queue, started_at, ending)
@@ -166,7 +166,7 @@ def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Endin
         status="failed",
         error=ending.describe(),
         started_at=started_at,
-        code=dict(source.installed()),
+        code=source.installed().to_json(),
     )
     # The sampler outlives its worker long enough to write the last reading.
     attempts = Attempts(queue.store.run_folder(record.run_id) / "checkpoints")

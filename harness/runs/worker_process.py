@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from harness.core.errors import BudgetError
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of
-from harness.system import processes, rusage, source
+from harness.system import processes, source
 from harness.worker.job import EXIT_RESUME, Event, Rates, RunJob, parse_event
 
 # How long a worker may take to finish its step and save before it is killed.
@@ -33,13 +33,13 @@ class Ending:
     """
 
     returncode: int
-    usage: dict[str, Any] | None
+    usage: processes.Usage | None
     last_line: str | None
 
     def describe(self) -> str:
         """Why it ended without a result, in one line."""
         if self.returncode < 0:
-            name = rusage.signal_name(-self.returncode)
+            name = processes.signal_name(-self.returncode)
             hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
             return f"the worker was killed by {name}{hint}"
         return f"the worker ended with status {self.returncode}: {self.last_line or 'it wrote nothing'}"[:500]
@@ -84,7 +84,7 @@ def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> End
             if event is not None:
                 on_event(event)
         # The pipe has ended, so the worker is about to; `wait4` gives its CPU time and memory, which `wait` does not.
-        usage = rusage.reap(process)
+        usage = processes.reap(process)
     except KeyboardInterrupt as request:
         saved = _stop(process)
         state = "saved" if saved else "stopped before it could save; it continues from its last checkpoint"

@@ -35,7 +35,7 @@ def measure(job: RunJob, emit: Emit, stop: Stop) -> Rates:
     model, corpus = execute.load(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
 
     def new_trainer(hooks: Hooks) -> Trainer:
-        return make_trainer(spec, model, corpus, folder, job.code["source_sha256"], hooks)
+        return make_trainer(spec, model, corpus, folder, job.code.source_sha256, hooks)
 
     try:
         pace = throughput.measure(new_trainer, job.calibrate_s or 0.0, stop)

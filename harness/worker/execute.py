@@ -55,7 +55,7 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
         spec=job.spec,
         status="finished",
         started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        code=dict(job.code),
+        code=job.code.to_json(),
     )
     # Before the new attempt is noted: an attempt still marked as running was killed, and its trace says what it cost.
     attempts = Attempts(folder / "checkpoints")
@@ -137,12 +137,12 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     """
     spec = job.spec
     # The files may have changed while the parent prepared data: the record would name the wrong code.
-    if source.installed() != dict(job.code):
+    if source.installed() != job.code:
         raise HarnessError("the harness's own code changed after the command was given; give it again")
     checkpoint_model.check_device(spec.device, builder=str(spec.model["builder"]), kernel=spec.kernel)
     checkpoint_model.forbid_tf32()
     torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
-    record.machine = hardware.describe(spec.device)
+    record.machine = hardware.describe(spec.device).to_json()
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
     emit(Start(num_threads=torch.get_num_threads(), metric=spec.label.metrics[0]))

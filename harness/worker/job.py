@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from harness.core.specs import RunSpec
+from harness.system.source import SourceVersion
 
 # sysexits.h EX_TEMPFAIL: stopped on request with everything saved; the same command continues.
 EXIT_RESUME = 75
@@ -33,7 +34,7 @@ class RunJob(BaseModel):
     spec: RunSpec
     prepared: Path
     results: Path
-    code: dict[str, str]
+    code: SourceVersion
     sensors: bool = True
     left_s: float | None = None
     calibrate_s: float | None = None

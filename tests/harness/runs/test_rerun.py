@@ -13,6 +13,7 @@ from harness.results.store import Store
 from harness.runs import rerun
 from harness.runs.rerun import Repeat
 from harness.system import source
+from harness.system.source import SourceVersion
 
 A, B, C = (spec(seed=seed) for seed in (1, 2, 3))
 MONDAY, TUESDAY = "2026-01-05T03:04:05+00:00", "2026-01-06T03:04:05+00:00"
@@ -33,7 +34,7 @@ def put_checkpoint(store: Store, of: RunSpec, *, code_sha256: str | None = None)
     index = store.run_folder(of.run_id) / "checkpoints" / "resume" / "checkpoint.json"
     index.parent.mkdir(parents=True, exist_ok=True)
     (index.parent.parent / "attempts.json").write_text("[]")
-    identity = of.checkpoint_identity(code_sha256 or source.installed()["source_sha256"])
+    identity = of.checkpoint_identity(code_sha256 or source.installed().source_sha256)
     index.write_text(json.dumps({"schema": 1, "files": {}, "identity": identity}))
     return index
 
@@ -92,7 +93,7 @@ def test_a_stopped_repeat_excuses_no_run_from_another_one(
     run(repeat, store, A)
     specs = [A, B, C] if change == "other runs" else [A, B]
     if change == "other code":
-        monkeypatch.setattr(source, "installed", lambda: {"version": "9", "source_sha256": "9" * 64})
+        monkeypatch.setattr(source, "installed", lambda: SourceVersion("9", "9" * 64))
     elif change == "a damaged note":
         repeat.path.write_text("{")
     repeat = rerun.start(specs, store)

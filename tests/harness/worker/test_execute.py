@@ -222,7 +222,7 @@ def planned_job(folder: Path) -> RunJob:
     (folder / "small.yaml").write_text(INTERRUPTED)
     suite = load(folder / "small.yaml")
     prepared = data.prepare(suite.dataset, base=folder)
-    counts = {split: count["tokens"] for split, count in data.read_manifest(prepared)["counts"].items()}
+    counts = data.read_manifest(prepared).num_tokens
     budget = TimeBudget(seconds=40.0, tokens_per_s=1500.0)
     specs = resolve(suite, device="cpu")
     [spec] = plan_specs(specs, budget, counts, Store(folder / "results"), lambda spec, seconds: 0.0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from record_factory import spec
 
+from harness.system.source import SourceVersion
 from harness.worker import job
 from harness.worker.job import RunJob, Train, parse_event
 
@@ -14,7 +15,7 @@ TRAIN = Train(epoch=1, tokens=5, total_tokens=9, loss=2.5, best=None, seconds=0.
 
 
 def test_a_job_survives_its_line() -> None:
-    made = RunJob(spec=spec(), prepared=Path("p"), results=Path("r"), code={"version": "1"}, left_s=2.5)
+    made = RunJob(spec=spec(), prepared=Path("p"), results=Path("r"), code=SourceVersion("1", "ab"), left_s=2.5)
     line = made.model_dump_json()
     assert "\n" not in line
     assert RunJob.model_validate_json(line) == made
