@@ -14,7 +14,7 @@ from harness.commands.options import data_option, device_option, profile_option,
 from harness.core.errors import BudgetError, HarnessError, StoreError
 
 if TYPE_CHECKING:
-    from harness.core.specs import Suite
+    from harness.core.specs import RunSpec, Suite
     from harness.results.record import RunRecord
     from harness.runs import Reporter, TimeBudget, TimeLimit
 
@@ -141,7 +141,7 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
     store = Store(request.results)
     if request.budget is not None:
 
-        def measure(spec: Any, seconds: float) -> float:
+        def measure(spec: RunSpec, seconds: float) -> float:
             return measure_rate(spec, prepared, store, seconds, request.limit)
 
         specs = plan_specs(
