@@ -1,0 +1,363 @@
+"""Read the pickle of an official checkpoint as data. Nothing in the file is called or imported.
+
+`torch.load(weights_only=True)` with inert classes on its allow-list was tried first, with torch 2.13. It is not used:
+
+- It cannot read files of 2018. These store each class with its source text under the persistent id `module`, and the
+  restricted unpickler accepts persistent ids of storages only. No allow-list changes that.
+- Its built-in allow-list cannot be shortened. Calls of `bytearray`, `torch.Tensor` and `torch.FloatStorage` allocate
+  what the file asks for: a file of 2 kB took 800 MB.
+- It hashes dict keys and compares callables with `==`. A tuple nested 60 times that contains itself twice per level,
+  some 250 bytes, never returned as a key and took 800 MB as a callee before it was refused.
+- It unpacks compressed members of a zip file (260 kB became 256 MB), checks no checksum of a member, and allocates a
+  storage of the legacy format at its declared size before it looks at the file's.
+
+So `pickletools.genops` of the standard library cuts the file into opcodes and checks their lengths, and a small stack
+machine here builds values: names become `Name`, calls and instances become inert records, dicts become lists of pairs
+and are never hashed, nothing recurses, and opcodes are counted. Time and memory grow with the file alone.
+"""
+
+from __future__ import annotations
+
+import io
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+# A 6-layer model with the state of Adam takes about 10,000.
+MAX_OPCODES = 250_000
+
+# Dimensions and elements that no checkpoint reaches. Products of larger sizes would overflow in numpy.
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 1 << 48
+
+
+class MalformedError(Exception):
+    """The file is no official checkpoint. The message says why; the importer adds the file's name."""
+
+
+# Values compare and hash by identity (eq=False): comparing nested values could take exponential time.
+@dataclass(frozen=True, slots=True, eq=False)
+class Name:
+    """A module-level name in the allow-list. path: such as `torch.nn.modules.linear.Linear`."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pairs:
+    """A dict as [key, value] pairs in file order."""
+
+    pairs: list[Any] = field(default_factory=list)
+
+    def by_text(self) -> dict[str, Any]:
+        """The pairs whose key is text; the last one wins."""
+        pairs = [pair for pair in self.pairs if isinstance(pair, list | tuple) and len(pair) == 2]
+        return {key: value for key, value in pairs if isinstance(key, str)}
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """An instance of a class or the result of a call, neither of which was made. state: the argument of BUILD."""
+
+    path: str
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Storage:
+    """A one-dimensional array elsewhere in the file, as the pickle declares it. dtype: numpy's name."""
+
+    dtype: str
+    key: str
+    num_elements: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """A view of a storage, as the pickle declares it. offset and strides: in elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+# Instances that torch 0.3 to today write for `[model, criterion, optimizer]` of awd-lstm-lm.
+CLASSES = {
+    "model.RNNModel",
+    "locked_dropout.LockedDropout",
+    "weight_drop.WeightDrop",
+    "splitcross.SplitCrossEntropyLoss",
+    "torchqrnn.qrnn.QRNNLayer",
+    "torch.nn.modules.container.ModuleList",
+    "torch.nn.modules.dropout.Dropout",
+    "torch.nn.modules.linear.Linear",
+    "torch.nn.modules.loss.CrossEntropyLoss",
+    "torch.nn.modules.rnn.LSTM",
+    "torch.nn.modules.rnn.GRU",
+    "torch.nn.modules.sparse.Embedding",
+    "torch.optim.adadelta.Adadelta",
+    "torch.optim.adagrad.Adagrad",
+    "torch.optim.adam.Adam",
+    "torch.optim.adamax.Adamax",
+    "torch.optim.asgd.ASGD",
+    "torch.optim.rmsprop.RMSprop",
+    "torch.optim.sgd.SGD",
+    "torch.backends.cudnn.rnn.Unserializable",
+}
+
+_DTYPES = {
+    "HalfStorage": "float16",
+    "FloatStorage": "float32",
+    "DoubleStorage": "float64",
+    "BFloat16Storage": "uint16",  # numpy has no bfloat16; only its bits are read
+    "BoolStorage": "bool",
+    "ByteStorage": "uint8",
+    "CharStorage": "int8",
+    "ShortStorage": "int16",
+    "IntStorage": "int32",
+    "LongStorage": "int64",
+}
+STORAGES = {f"{module}.{name}": dtype for module in ("torch", "torch.cuda") for name, dtype in _DTYPES.items()}
+
+FACTORIES = {"builtins.list", "builtins.dict", "builtins.set"}
+
+# WeightDrop replaces an LSTM's `flatten_parameters` by this method of its own, which is then pickled with the LSTM.
+BOUND_METHOD = "widget_demagnetizer_y2k_edition"
+
+PersistentId = Callable[[Any], Any]
+
+
+def read(file: io.BytesIO, persistent_id: PersistentId) -> Any:
+    """Read one pickle.
+
+    Args:
+        file: positioned at the start of the pickle; afterwards, behind its end.
+        persistent_id: maps a persistent id to a value, or raises MalformedError.
+
+    Returns:
+        Plain values, and Name, Pairs, Record and Tensor.
+
+    Raises:
+        MalformedError: the pickle is damaged or holds anything that no official checkpoint does.
+    """
+    machine = _Machine(persistent_id)
+    start = file.tell()
+    try:
+        for number, (opcode, argument, position) in enumerate(pickletools.genops(file)):
+            if number >= MAX_OPCODES:
+                raise MalformedError(f"the pickle has more than {MAX_OPCODES:,} opcodes")
+            handler = _OPCODES.get(opcode.name)
+            if handler is None:
+                raise MalformedError(f"the opcode {opcode.name} at byte {position:,} is in no official checkpoint")
+            handler(machine, argument)
+    except IndexError:
+        raise MalformedError(f"the pickle at byte {start:,} takes more from its stack than it put there") from None
+    except (ValueError, Warning) as error:
+        # An invalid escape in a name is a DeprecationWarning, which `python -W error` raises.
+        raise MalformedError(f"the pickle at byte {start:,} is truncated or damaged: {shown(str(error))}") from None
+    if len(machine.stack) != 1:
+        raise MalformedError("the pickle does not end with one value")
+    return machine.pop()
+
+
+def shown(text: str) -> str:
+    """Text from a file, escaped and shortened for a message of one line."""
+    plain = ascii(text)[1:-1]
+    return plain if len(plain) <= 80 else f"{plain[:77]}..."
+
+
+_MARK = object()
+
+
+class _Machine:
+    """The stack and memo of one pickle."""
+
+    def __init__(self, persistent_id: PersistentId) -> None:
+        self.persistent_id = persistent_id
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def pop(self) -> Any:
+        value = self.stack.pop()
+        if value is _MARK:
+            raise IndexError
+        return value
+
+    def top(self) -> Any:
+        if self.stack[-1] is _MARK:
+            raise IndexError
+        return self.stack[-1]
+
+    def pop_to_mark(self) -> list[Any]:
+        items: list[Any] = []
+        while (value := self.stack.pop()) is not _MARK:
+            items.append(value)
+        return items[::-1]
+
+    def put(self, slot: int) -> None:
+        if slot > MAX_OPCODES:
+            raise MalformedError(f"memo slot {slot:,} is beyond any that a checkpoint uses")
+        self.memo[slot] = self.top()
+
+    def get(self, slot: int) -> None:
+        if slot not in self.memo:
+            raise MalformedError(f"memo slot {slot:,} is read before it is written")
+        self.push(self.memo[slot])
+
+    def push_tuple(self, size: int) -> None:
+        self.push(tuple([self.pop() for _ in range(size)][::-1]))
+
+    def append(self, items: list[Any]) -> None:
+        target = self.top()
+        if not isinstance(target, list):
+            raise MalformedError("it appends to something that is not a list")
+        target.extend(items)
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self.top()
+        if not isinstance(target, Pairs) or len(items) % 2:
+            raise MalformedError("it sets items of something that is not a dict")
+        target.pairs.extend(zip(items[::2], items[1::2], strict=True))
+
+    def push_name(self, module: Any, name: Any) -> None:
+        if not isinstance(name, str) or not isinstance(module, str):
+            raise MalformedError("it names something by values that are not text")
+        # Python 2, and protocol 2 of Python 3, write the builtins under their old module.
+        path = f"{'builtins' if module == '__builtin__' else module}.{name}"
+        if path not in CLASSES and path not in STORAGES and path not in FACTORIES and path not in _CALLS:
+            raise MalformedError(f"it names {shown(path)}, which no official checkpoint uses")
+        self.push(Name(path))
+
+    def call(self) -> None:
+        """REDUCE: replace a name and its arguments by what the call stands for."""
+        args, callee = self.pop(), self.pop()
+        if not isinstance(callee, Name):
+            raise MalformedError("it calls something that is not a name, as no official checkpoint does")
+        if callee.path not in _CALLS or not isinstance(args, tuple):
+            raise MalformedError(f"it calls {callee.path} as no official checkpoint does")
+        result = _CALLS[callee.path](args)
+        if result is None:
+            raise MalformedError(f"it calls {callee.path} with arguments that no official checkpoint has")
+        self.push(result)
+
+    def instantiate(self) -> None:
+        """NEWOBJ: replace a class and its arguments by a record without state."""
+        args, cls = self.pop(), self.pop()
+        if not isinstance(cls, Name) or cls.path not in CLASSES or args != ():
+            path = cls.path if isinstance(cls, Name) else "something that is not a name"
+            raise MalformedError(f"it makes an instance of {path} as no official checkpoint does")
+        self.push(Record(cls.path))
+
+    def build(self) -> None:
+        """BUILD: give the record on top of the stack its state."""
+        state, target = self.pop(), self.top()
+        if isinstance(target, Record):
+            if target.state is not None:
+                raise MalformedError(f"it gives a {target.path} its state twice")
+            target.state = state
+        elif not isinstance(target, Tensor | Pairs):
+            # The state of a tensor (a Variable of torch 0.3) or of an OrderedDict holds nothing of use.
+            raise MalformedError("it gives a state to something that has none")
+
+    def check_protocol(self, version: int) -> None:
+        if version > 5:
+            raise MalformedError(f"pickle protocol {version} is unknown")
+
+
+def _tensor(args: tuple[Any, ...]) -> Tensor | None:
+    """The call (storage, offset, sizes, strides, ...) as a tensor; None for other arguments."""
+    if len(args) < 4 or not isinstance(args[0], Storage) or type(args[1]) is not int:
+        return None
+    for numbers in args[2:4]:
+        # The length comes first: a long tuple in many calls would take time beyond the file's size.
+        if not isinstance(numbers, tuple) or len(numbers) > MAX_DIMENSIONS:
+            return None
+        if not all(type(number) is int and number >= 0 for number in numbers):
+            return None
+        if any(number >= MAX_ELEMENTS for number in numbers):
+            raise MalformedError("it declares a tensor of an impossible size")
+    return Tensor(*args[:4])
+
+
+def _ordered_dict(args: tuple[Any, ...]) -> Pairs | None:
+    """OrderedDict() of Python 3, or OrderedDict([[key, value], ...]) of Python 2."""
+    if len(args) > 1 or not isinstance(items := args[0] if args else [], list):
+        return None
+    # The list is not copied: one long list in many calls would take memory beyond the file's size.
+    return Pairs(items)
+
+
+def _bound_method(args: tuple[Any, ...]) -> Record | None:
+    owner = args[0] if len(args) == 2 else None
+    if not isinstance(owner, Record) or owner.path != "weight_drop.WeightDrop" or args[1] != BOUND_METHOD:
+        return None
+    return Record("builtins.getattr")
+
+
+def _first_tensor(args: tuple[Any, ...]) -> Tensor | None:
+    return args[0] if args and isinstance(args[0], Tensor) else None
+
+
+def _default_dict(args: tuple[Any, ...]) -> Pairs | None:
+    usual = len(args) < 2 and all(isinstance(arg, Name) and arg.path in FACTORIES for arg in args)
+    return Pairs() if usual else None
+
+
+def _set(args: tuple[Any, ...]) -> Record | None:
+    return Record("builtins.set") if len(args) < 2 and all(isinstance(arg, list) for arg in args) else None
+
+
+# What each call becomes; None if its arguments are not those of a checkpoint.
+_CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _first_tensor,
+    "torch.nn.parameter.Parameter": _first_tensor,
+    "torch.autograd.variable.Variable": _first_tensor,
+    "torch.nn.backends.thnn._get_thnn_function_backend": lambda args: None if args else Record("thnn backend"),
+    "collections.OrderedDict": _ordered_dict,
+    "collections.defaultdict": _default_dict,
+    "builtins.set": _set,
+    "builtins.getattr": _bound_method,
+}
+
+# The opcodes that protocol 2 of both Pythons writes for a checkpoint, and those of protocol 4 for the same values.
+_OPCODES: dict[str, Callable[[_Machine, Any], None]] = {
+    "PROTO": _Machine.check_protocol,
+    "FRAME": lambda machine, _: None,
+    "STOP": lambda machine, _: None,
+    "MARK": lambda machine, _: machine.push(_MARK),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    **dict.fromkeys(
+        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"), _Machine.push
+    ),
+    # Text as Python 2 wrote it; pickletools decodes it as Latin-1.
+    **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _Machine.push),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_DICT": lambda machine, _: machine.push(Pairs()),
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_to_mark())),
+    "TUPLE1": lambda machine, _: machine.push_tuple(1),
+    "TUPLE2": lambda machine, _: machine.push_tuple(2),
+    "TUPLE3": lambda machine, _: machine.push_tuple(3),
+    "APPEND": lambda machine, _: machine.append([machine.pop()]),
+    "APPENDS": lambda machine, _: machine.append(machine.pop_to_mark()),
+    "SETITEM": lambda machine, _: machine.set_items([machine.pop(), machine.pop()][::-1]),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.pop_to_mark()),
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.put),
+    "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.get),
+    "GLOBAL": lambda machine, argument: machine.push_name(*argument.split(" ", 1)),
+    "STACK_GLOBAL": lambda machine, _: machine.push_name(*[machine.pop(), machine.pop()][::-1]),
+    "REDUCE": lambda machine, _: machine.call(),
+    "NEWOBJ": lambda machine, _: machine.instantiate(),
+    "BUILD": lambda machine, _: machine.build(),
+    "BINPERSID": lambda machine, _: machine.push(machine.persistent_id(machine.pop())),
+}
