@@ -69,12 +69,12 @@ class TorchFile:
 def open_torch_file(path: Path) -> Iterator[TorchFile]:
     """Read the pickle of a file of torch.save. Raises MalformedError for another file, OSError if it is unreadable."""
     num_bytes = path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(MAX_PICKLE_BYTES)
-    if not head:
+    if num_bytes == 0:
         raise MalformedError("it is empty")
-    if not head.startswith(ZIP_SIGNATURE):
-        yield _open_legacy(path, head, num_bytes)
+    with path.open("rb") as file:
+        is_zip = file.read(len(ZIP_SIGNATURE)) == ZIP_SIGNATURE
+    if not is_zip:
+        yield _open_legacy(path, num_bytes)
         return
     with _BoundedFile(path) as file:
         yield _Zip(file, num_bytes).open()
@@ -141,11 +141,12 @@ class _Zip:
         """A member's bytes, after its checksum matched. Writable, so that torch takes them without a copy."""
         size = self.size(member)
         self.bytes_left -= size
-        content = bytearray()
+        content, position = bytearray(size), 0
         with _zip_errors(), self.archive.open(f"{self.folder}/{member}") as file:
             while chunk := file.read(1 << 20):
-                content += chunk
-        if len(content) != size:
+                content[position : position + len(chunk)] = chunk
+                position += len(chunk)
+        if position != size:
             raise MalformedError(f"{shown(member)} in it is truncated")
         return content
 
@@ -177,9 +178,10 @@ def _zip_errors() -> Iterator[None]:
         raise MalformedError(f"it is a damaged zip file: {shown(str(error))}") from None
 
 
-def _open_legacy(path: Path, head: bytes, num_bytes: int) -> TorchFile:
+def _open_legacy(path: Path, num_bytes: int) -> TorchFile:
     """Five pickles (magic number, protocol, the writer's system, the objects, the storage keys), then the storages."""
-    file = io.BytesIO(head)
+    with path.open("rb") as opened:
+        file = io.BytesIO(opened.read(MAX_PICKLE_BYTES))
     storages = _PersistentIds()
     magic = pickle_reader.read(file, storages)
     if type(magic) is not int or magic != LEGACY_MAGIC:

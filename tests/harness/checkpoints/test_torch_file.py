@@ -1,4 +1,4 @@
-"""The two file formats, whole and broken."""
+"""Both formats of torch.save: valid, hostile and damaged files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pickle_assembler import Call, Global, Persistent, Raw, Writer, pickled
+from official_files import Call, Global, Persistent, Raw, Writer, pickled
 
-from harness.checkpoints.awd_lstm_lm.container import MAGIC, opened
-from harness.checkpoints.awd_lstm_lm.values import MalformedError, Tensor
+from harness.checkpoints.awd_lstm_lm.pickle_reader import MalformedError, Tensor
+from harness.checkpoints.awd_lstm_lm.torch_file import LEGACY_MAGIC, open_torch_file
 from harness.system.source import ROOT
 
 
 def arrays_of(path: Path) -> list[np.ndarray]:
-    with opened(path) as container:
-        return [container.array(tensor) for tensor in container.root if isinstance(tensor, Tensor)]
+    with open_torch_file(path) as file:
+        return [file.array(tensor) for tensor in file.root if isinstance(tensor, Tensor)]
+
+
+def write(writer: Writer, path: Path, root: Any, *, legacy: bool) -> Path:
+    return (writer.legacy if legacy else writer.zipped)(path, root)
 
 
 def refusal(path: Path) -> str:
@@ -37,13 +41,12 @@ def refusal(path: Path) -> str:
 
 @pytest.mark.parametrize("legacy", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64, torch.int64, torch.uint8, torch.bool])
-def test_tensors_that_torch_saved_come_out_with_every_bit(tmp_path: Path, legacy: bool, dtype: torch.dtype) -> None:
+def test_tensors_that_torch_saved_are_read_to_the_bit(tmp_path: Path, legacy: bool, dtype: torch.dtype) -> None:
     tensors = [torch.randn(3, 4).to(dtype), torch.randn(5).to(dtype), torch.zeros(0, 3).to(dtype)]
     both = torch.arange(24).to(dtype)
     tensors += [both[:12].view(3, 4), both[12:].view(4, 3), torch.ones(()).to(dtype)]
     torch.save(tensors, tmp_path / "t.pt", _use_new_zipfile_serialization=not legacy)
-    found = arrays_of(tmp_path / "t.pt")
-    for tensor, array in zip(tensors, found, strict=True):
+    for tensor, array in zip(tensors, arrays_of(tmp_path / "t.pt"), strict=True):
         np.testing.assert_array_equal(array, tensor.numpy(), strict=True)
 
 
@@ -53,9 +56,8 @@ def test_storages_of_2018_with_their_devices_and_views_are_read(tmp_path: Path, 
     writer = Writer(Global(module, "FloatStorage"), rebuild, sources=True)
     one, two = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, dtype=np.float32)
     tensors = [writer.tensor(one), Call(Global("torch.nn.parameter", "Parameter"), (writer.tensor(two),))]
-    found = arrays_of(writer.legacy(tmp_path / "t.pt", tensors))
-    np.testing.assert_array_equal(found[0], one)
-    np.testing.assert_array_equal(found[1], two)
+    for array, expected in zip(arrays_of(writer.legacy(tmp_path / "t.pt", tensors)), (one, two), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def pid(num_elements: int, key: str = "0", kind: str = "FloatStorage") -> Persistent:
@@ -69,8 +71,8 @@ def view(storage: Persistent, offset: int, sizes: tuple[int, ...], strides: tupl
 @pytest.mark.parametrize(
     ("tensor", "message"),
     [
-        (view(pid(6), 0, (1 << 40,), (0,)), "not laid out row by row"),
-        (view(pid(6), 0, (2, 3), (1, 2)), "not laid out row by row"),
+        (view(pid(6), 0, (1 << 40,), (0,)), "not contiguous"),
+        (view(pid(6), 0, (2, 3), (1, 2)), "not contiguous"),
         (view(pid(6), 0, (2, 4), (4, 1)), "reaches beyond its storage"),
         (view(pid(6), 5, (2,), (1,)), "reaches beyond its storage"),
         (view(pid(6), -1, (2,), (1,)), "reaches beyond its storage"),
@@ -79,7 +81,7 @@ def view(storage: Persistent, offset: int, sizes: tuple[int, ...], strides: tupl
         (view(pid(6), 0, (0, 1 << 70), (1, 1)), "impossible size"),
         (view(pid(6), 0, (0, 2), (1 << 70, 1)), "impossible size"),
         (view(pid(6), 0, (0, 1 << 40, 1 << 40), (1, 1 << 40, 1)), "impossible size"),
-        (view(pid(1 << 40), 0, (2,), (1,)), "declared|lacks|holds"),
+        (view(pid(1 << 40), 0, (2,), (1,)), "declared|lacks|holds|claim"),
         (view(pid(1 << 50), 0, (2,), (1,)), "impossible size"),
         (view(pid(-1), 0, (2,), (1,)), "impossible size"),
         (view(pid(6, kind="UntypedStorage"), 0, (2,), (1,)), "names torch.UntypedStorage"),
@@ -90,56 +92,45 @@ def view(storage: Persistent, offset: int, sizes: tuple[int, ...], strides: tupl
     ],
 )
 @pytest.mark.parametrize("legacy", [True, False])
-def test_tensors_that_reach_beyond_what_is_there_are_refused(
-    tmp_path: Path, legacy: bool, tensor: Any, message: str
-) -> None:
+def test_impossible_tensors_are_refused(tmp_path: Path, legacy: bool, tensor: Any, message: str) -> None:
     writer = Writer()
     writer.tensor(np.zeros(6, dtype=np.float32))
     root = list(tensor) if isinstance(tensor, tuple) else [tensor]
-    path = (writer.legacy if legacy else writer.zipped)(tmp_path / "t.pt", root)
     with pytest.raises(MalformedError, match=message):
-        arrays_of(path)
+        arrays_of(write(writer, tmp_path / "t.pt", root, legacy=legacy))
 
 
-def test_the_same_numbers_shown_a_thousand_times_are_refused(tmp_path: Path) -> None:
-    writer = Writer()
-    array = np.zeros(2000, dtype=np.float32)
-    path = writer.legacy(tmp_path / "t.pt", [writer.tensor(array) for _ in range(1000)])
-    assert "again and again" in refusal(path)
-
-
-WATCHED = """
+READ_LIMITED = """
 import resource, sys
 from pathlib import Path
 import numpy
-from harness.checkpoints.awd_lstm_lm.container import opened
+from harness.checkpoints.awd_lstm_lm.torch_file import open_torch_file
 
-held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-limit = held + int(sys.argv[2])
+limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + int(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-with opened(Path(sys.argv[1])) as container:
-    arrays = [container.array(tensor) for tensor in container.root]
+with open_torch_file(Path(sys.argv[1])) as file:
+    arrays = [file.array(tensor) for tensor in file.root]
 print(len(arrays), sum(float(array.sum()) for array in arrays))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's here")
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory limit works on Linux only")
 @pytest.mark.parametrize("legacy", [True, False])
-def test_small_views_of_a_large_storage_take_no_more_memory_than_they_show(tmp_path: Path, legacy: bool) -> None:
+def test_many_views_of_a_large_storage_take_the_memory_of_one(tmp_path: Path, legacy: bool) -> None:
     num_elements, num_views = 4 << 20, 200
     writer = Writer()
     writer.tensor(np.ones(num_elements, np.float32))
     views = [view(pid(num_elements), 100 * number, (100,), (1,)) for number in range(num_views)]
-    path = (writer.legacy if legacy else writer.zipped)(tmp_path / "t.pt", views)
+    path = write(writer, tmp_path / "t.pt", views, legacy=legacy)
     run = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(path), str(2 * path.stat().st_size)],
+        [sys.executable, "-c", READ_LIMITED, str(path), str(2 * path.stat().st_size)],
         capture_output=True, text=True, cwd=ROOT, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(num_views), str(float(100 * num_views))]
 
 
-def test_a_zip_file_whose_storages_lie_within_one_another_is_refused(tmp_path: Path) -> None:
+def test_overlapping_members_of_a_zip_file_are_refused(tmp_path: Path) -> None:
     inner = tmp_path / "inner.zip"
     body = np.zeros(10_000, np.float32).tobytes()
     with zipfile.ZipFile(inner, "w") as archive:
@@ -154,23 +145,17 @@ def test_a_zip_file_whose_storages_lie_within_one_another_is_refused(tmp_path: P
         outer = archive.getinfo("archive/data/0")
         nested.header_offset = outer.header_offset + 30 + len(outer.filename)
         archive.filelist.append(nested)
-    assert any(word in refusal(tmp_path / "t.pt") for word in ("storages overlap", "Overlapped"))
+    # Newer versions of zipfile find the overlap themselves.
+    assert any(word in refusal(tmp_path / "t.pt") for word in ("claim more than", "Overlapped"))
 
 
-def test_a_legacy_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    writer = Writer(sources=True)
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path, legacy: bool) -> None:
+    writer = Writer(sources=legacy)
     root = [writer.tensor(np.ones((2, 3), np.float32)), writer.tensor(np.ones(5, np.float32))]
-    whole = writer.legacy(tmp_path / "t.pt", root).read_bytes()
-    for length in range(0, len(whole), 2):
-        (tmp_path / "cut.pt").write_bytes(whole[:length])
-        refusal(tmp_path / "cut.pt")
-
-
-def test_a_zip_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    writer = Writer()
-    whole = writer.zipped(tmp_path / "t.pt", [writer.tensor(np.ones((2, 3), np.float32))]).read_bytes()
-    for length in range(0, len(whole), 3):
-        (tmp_path / "cut.pt").write_bytes(whole[:length])
+    content = write(writer, tmp_path / "t.pt", root, legacy=legacy).read_bytes()
+    for length in range(0, len(content), 3):
+        (tmp_path / "cut.pt").write_bytes(content[:length])
         refusal(tmp_path / "cut.pt")
 
 
@@ -180,17 +165,17 @@ def test_a_zip_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
         (b"", "is empty"),
         (pickled(Raw(b"cposix\nsystem\n")), "names posix.system"),
         (pickled(7), "magic number is missing"),
-        (pickled(MAGIC) + pickled(1000), "protocol that is not known"),
-        (pickled(MAGIC) + pickled(1001) + pickled({"little_endian": False}), "big-endian"),
+        (pickled(LEGACY_MAGIC) + pickled(1000), "unknown protocol"),
+        (pickled(LEGACY_MAGIC) + pickled(1001) + pickled({"little_endian": False}), "big-endian"),
         (
-            pickled(MAGIC) + pickled(1001) + pickled({"little_endian": True}) + pickled([]) + pickled(3),
+            pickled(LEGACY_MAGIC) + pickled(1001) + pickled({"little_endian": True}) + pickled([]) + pickled(3),
             "list of storages",
         ),
-        (random.Random(5).randbytes(4096), "none that an official checkpoint holds"),
+        (random.Random(5).randbytes(4096), "at byte 0"),
         (b"PK\x03\x04" + random.Random(6).randbytes(4096), "damaged zip file"),
     ],
 )
-def test_other_bytes_are_refused_in_words(tmp_path: Path, content: bytes, message: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "t.pt").write_bytes(content)
     assert message in refusal(tmp_path / "t.pt")
 
@@ -203,36 +188,43 @@ def test_a_storage_whose_count_is_not_the_declared_one_is_refused(tmp_path: Path
     assert "holds 4 numbers where 5 are declared" in refusal(path)
 
 
-def members(path: Path, root: Any, **more: bytes) -> Path:
+def zip_of(path: Path, **members: bytes) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("archive/data.pkl", pickled(root))
-        for name, content in more.items():
+        for name, content in members.items():
             archive.writestr(name.replace("__", "/"), content)
     return path
 
 
-def test_zip_files_that_torch_would_not_write_are_refused(tmp_path: Path) -> None:
-    one = view(pid(6), 0, (2,), (1,))
+ONE = pickled([view(pid(6), 0, (2,), (1,))])
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"archive__data.pkl": ONE, "archive__data__0": b"0" * 20}, "has 20 bytes where 24 are declared"),
+        ({"archive__data.pkl": ONE, "archive__byteorder": b"big"}, "big-endian"),
+        ({"archive__data.pkl": ONE + b"N"}, "ends before its data.pkl"),
+        ({"a__data.pkl": pickled([]), "b__data.pkl": pickled([])}, "without the one data.pkl"),
+        *(({name: pickled([])}, "without the one data.pkl") for name in ("data.pkl", "a__b__data.pkl", "__data.pkl__x")),
+    ],
+)
+def test_zip_files_that_torch_would_not_write_are_refused(
+    tmp_path: Path, members: dict[str, bytes], message: str
+) -> None:
+    assert message in refusal(zip_of(tmp_path / "t.pt", **members))
+
+
+def test_a_compressed_zip_file_is_refused(tmp_path: Path) -> None:
     writer = Writer()
-    writer.tensor(np.zeros(1000, dtype=np.float32))
-    compressed = writer.zipped(tmp_path / "a.pt", [one], zipfile.ZIP_DEFLATED)
-    assert "is compressed, which torch.save never does" in refusal(compressed)
-    assert "has 20 bytes where 24 are declared" in refusal(
-        members(tmp_path / "b.pt", [one], archive__data__0=b"0" * 20)
-    )
-    assert "big-endian" in refusal(members(tmp_path / "c.pt", [one], archive__byteorder=b"big"))
-    with zipfile.ZipFile(tmp_path / "d.pt", "w") as archive:
-        archive.writestr("a/data.pkl", pickled([]))
-        archive.writestr("b/data.pkl", pickled([]))
-    assert "without the one data.pkl" in refusal(tmp_path / "d.pt")
-    for name in ("data.pkl", "../data.pkl", "a/b/data.pkl", "/data.pkl/x"):
-        with zipfile.ZipFile(tmp_path / "e.pt", "w") as archive:
-            archive.writestr(name, pickled([]))
-        if name == "../data.pkl":
-            assert arrays_of(tmp_path / "e.pt") == [], "a member's name is only a name: nothing is unpacked"
-            assert not (tmp_path.parent / "data.pkl").exists()
-        else:
-            assert "without the one data.pkl" in refusal(tmp_path / "e.pt")
+    root = [writer.tensor(np.zeros(1000, np.float32))]
+    path = writer.zipped(tmp_path / "t.pt", root, zipfile.ZIP_DEFLATED)
+    assert "is compressed, which torch.save never does" in refusal(path)
+
+
+def test_members_of_a_zip_file_are_never_unpacked(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "t.pt", **{"..__data.pkl": pickled([])})
+    assert arrays_of(path) == []
+    assert not (tmp_path.parent / "data.pkl").exists()
 
 
 def test_a_zip_file_with_a_changed_byte_is_refused_by_its_checksum(tmp_path: Path) -> None:
@@ -255,35 +247,24 @@ def test_a_zip_directory_that_claims_much_is_not_read(tmp_path: Path) -> None:
     assert "directory is larger" in refusal(tmp_path / "t.pt")
 
 
-@pytest.fixture(scope="module")
-def whole_files(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    folder = tmp_path_factory.mktemp("whole")
-    files = []
-    for legacy in (True, False):
-        writer = Writer(sources=legacy)
-        root = [writer.tensor(np.ones((2, 3), np.float32)), {"a": (1, 2.0)}]
-        files.append((writer.legacy if legacy else writer.zipped)(folder / "t.pt", root).read_bytes())
-    return files
-
-
 @settings(
     deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-@given(st.integers(0, 1), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
-def test_changed_bytes_give_arrays_or_one_refusal(
-    tmp_path: Path, whole_files: list[bytes], which: int, changes: list[tuple[float, int]]
+@given(st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
+def test_changed_bytes_give_arrays_or_one_line_of_refusal(
+    tmp_path: Path, legacy: bool, changes: list[tuple[float, int]]
 ) -> None:
-    raw = bytearray(whole_files[which])
-    for where, value in changes:
-        raw[int(where * (len(raw) - 1))] = value
-    (tmp_path / "t.pt").write_bytes(raw)
+    writer = Writer(sources=legacy)
+    root = [writer.tensor(np.ones((2, 3), np.float32)), {"a": (1, 2.0)}]
+    path = write(writer, tmp_path / "t.pt", root, legacy=legacy)
+    content = bytearray(path.read_bytes())
+    for position, value in changes:
+        content[int(position * (len(content) - 1))] = value
+    path.write_bytes(content)
     try:
-        with opened(tmp_path / "t.pt") as container:
-            for tensor in container.root if isinstance(container.root, list) else []:
+        with open_torch_file(path) as file:
+            for tensor in file.root if isinstance(file.root, list) else []:
                 if isinstance(tensor, Tensor):
-                    container.array(tensor)
+                    file.array(tensor)
     except MalformedError as error:
-        said = str(error)
-    else:
-        said = ""
-    assert "\n" not in said
+        assert "\n" not in str(error)
