@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import JsonValue
 
-from harness.checkpoints.index import INDEX, SCHEMA, CheckpointIndex, Shards, StoredFile, parse, sha256_of
+from harness.checkpoints.index import INDEX as INDEX
+from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, sha256_of
 from harness.core.errors import CheckpointError
 from harness.system.files import write_atomic
 
@@ -25,22 +26,6 @@ if TYPE_CHECKING:
     import torch
 
     from models.step import State
-
-__all__ = [
-    "INDEX",
-    "check_shapes",
-    "fingerprint",
-    "flatten_state",
-    "load_group",
-    "load_into",
-    "num_bytes",
-    "read_index",
-    "remove_unnamed",
-    "restore_state",
-    "save",
-    "shapes",
-    "vocabulary",
-]
 
 VOCABULARY = "vocabulary"
 
@@ -106,17 +91,9 @@ def read_index(folder: Path) -> CheckpointIndex:
 
 
 def vocabulary(folder: Path, index: CheckpointIndex) -> list[str]:
-    """Read the text of every token, from the index or the file it names.
+    """Read the text of every token, from the index or the file it names; empty if there is no vocabulary.
 
-    Args:
-        folder: of the checkpoint.
-        index: its index.
-
-    Returns:
-        One text per token id; empty if the checkpoint has no vocabulary.
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or not a list of distinct texts.
+    Raises CheckpointError for a file that is missing, damaged, or not a list of distinct texts.
     """
     words, path = index.vocabulary, folder / INDEX
     entry = index.files.get(VOCABULARY)
@@ -199,9 +176,7 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], sour
     module.load_state_dict(dict(tensors))
 
 
-def check_shapes(
-    expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], source: Path
-) -> None:
+def check_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], source: Path) -> None:
     """Compare the tensors of a model with those of a checkpoint.
 
     Args:

@@ -134,9 +134,7 @@ class _Module:
         return value if is_setting else None
 
 
-def _read_lstm(
-    layers: list[_Module], tensors: dict[str, Tensor]
-) -> tuple[dict[str, JsonValue], list[float]]:
+def _read_lstm(layers: list[_Module], tensors: dict[str, Tensor]) -> tuple[dict[str, JsonValue], list[float]]:
     """Add the layers' tensors; return the builder's own settings and the weight drop of each layer."""
     for number, layer in enumerate(layers):
         lstm = layer.unwrapped()
@@ -147,9 +145,7 @@ def _read_lstm(
     return {"builder": "awd-lstm"}, [layer.weight_drop() for layer in layers]
 
 
-def _read_qrnn(
-    layers: list[_Module], tensors: dict[str, Tensor]
-) -> tuple[dict[str, JsonValue], list[float]]:
+def _read_qrnn(layers: list[_Module], tensors: dict[str, Tensor]) -> tuple[dict[str, JsonValue], list[float]]:
     """Add the layers' tensors; return the builder's own settings and the weight drop of each layer."""
     windows = [layer.number("window") for layer in layers]
     zoneouts = [layer.number("zoneout") or 0.0 for layer in layers]
@@ -168,9 +164,7 @@ def _read_qrnn(
     return block, [layer.child("linear").weight_drop() for layer in layers]
 
 
-def _read_sizes(
-    model: _Module, num_layers: int, tensors: dict[str, Tensor], *, tied: bool
-) -> dict[str, JsonValue]:
+def _read_sizes(model: _Module, num_layers: int, tensors: dict[str, Tensor], *, tied: bool) -> dict[str, JsonValue]:
     """Layer sizes, as the tensors have them."""
     first = tensors.get("layers.0.weight_hh", tensors.get("layers.0.linear.bias"))
     embedding = tensors["embedding"].shape

@@ -84,42 +84,31 @@ class Tensor:
 
 
 # Instances that torch 0.3 to today write for `[model, criterion, optimizer]` of awd-lstm-lm.
-CLASSES = {
-    "model.RNNModel",
-    "locked_dropout.LockedDropout",
-    "weight_drop.WeightDrop",
-    "splitcross.SplitCrossEntropyLoss",
-    "torchqrnn.qrnn.QRNNLayer",
-    "torch.nn.modules.container.ModuleList",
-    "torch.nn.modules.dropout.Dropout",
-    "torch.nn.modules.linear.Linear",
-    "torch.nn.modules.loss.CrossEntropyLoss",
-    "torch.nn.modules.rnn.LSTM",
-    "torch.nn.modules.rnn.GRU",
-    "torch.nn.modules.sparse.Embedding",
-    "torch.optim.adadelta.Adadelta",
-    "torch.optim.adagrad.Adagrad",
-    "torch.optim.adam.Adam",
-    "torch.optim.adamax.Adamax",
-    "torch.optim.asgd.ASGD",
-    "torch.optim.rmsprop.RMSprop",
-    "torch.optim.sgd.SGD",
-    "torch.backends.cudnn.rnn.Unserializable",
-}
+CLASSES = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "model": ["RNNModel"],
+        "locked_dropout": ["LockedDropout"],
+        "weight_drop": ["WeightDrop"],
+        "splitcross": ["SplitCrossEntropyLoss"],
+        "torchqrnn.qrnn": ["QRNNLayer"],
+        "torch.nn.modules": ["container.ModuleList", "dropout.Dropout", "linear.Linear", "loss.CrossEntropyLoss"],
+        "torch.nn.modules.rnn": ["LSTM", "GRU"],
+        "torch.nn.modules.sparse": ["Embedding"],
+        "torch.optim": ["adadelta.Adadelta", "adagrad.Adagrad", "adam.Adam", "adamax.Adamax", "asgd.ASGD"],
+        "torch.optim.rmsprop": ["RMSprop"],
+        "torch.optim.sgd": ["SGD"],
+        "torch.backends.cudnn.rnn": ["Unserializable"],
+    }.items()
+    for name in names
+)
 
+# numpy has no bfloat16, whose bits are never read as numbers.
 _DTYPES = {
-    "HalfStorage": "float16",
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-    "BFloat16Storage": "uint16",  # numpy has no bfloat16; only its bits are read
-    "BoolStorage": "bool",
-    "ByteStorage": "uint8",
-    "CharStorage": "int8",
-    "ShortStorage": "int16",
-    "IntStorage": "int32",
-    "LongStorage": "int64",
-}
-STORAGES = {f"{module}.{name}": dtype for module in ("torch", "torch.cuda") for name, dtype in _DTYPES.items()}
+    "Half": "float16", "Float": "float32", "Double": "float64", "BFloat16": "uint16", "Bool": "bool",
+    "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32", "Long": "int64",
+}  # fmt: skip
+STORAGES = {f"{module}.{name}Storage": dtype for module in ("torch", "torch.cuda") for name, dtype in _DTYPES.items()}
 
 FACTORIES = {"builtins.list", "builtins.dict", "builtins.set"}
 
@@ -303,15 +292,6 @@ def _first_tensor(args: tuple[Any, ...]) -> Tensor | None:
     return args[0] if args and isinstance(args[0], Tensor) else None
 
 
-def _default_dict(args: tuple[Any, ...]) -> Pairs | None:
-    usual = len(args) < 2 and all(isinstance(arg, Name) and arg.path in FACTORIES for arg in args)
-    return Pairs() if usual else None
-
-
-def _set(args: tuple[Any, ...]) -> Record | None:
-    return Record("builtins.set") if len(args) < 2 and all(isinstance(arg, list) for arg in args) else None
-
-
 # What each call becomes; None if its arguments are not those of a checkpoint.
 _CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
@@ -321,8 +301,12 @@ _CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
     "torch.autograd.variable.Variable": _first_tensor,
     "torch.nn.backends.thnn._get_thnn_function_backend": lambda args: None if args else Record("thnn backend"),
     "collections.OrderedDict": _ordered_dict,
-    "collections.defaultdict": _default_dict,
-    "builtins.set": _set,
+    "collections.defaultdict": lambda args: (
+        Pairs() if len(args) < 2 and all(isinstance(arg, Name) and arg.path in FACTORIES for arg in args) else None
+    ),
+    "builtins.set": lambda args: (
+        Record("builtins.set") if len(args) < 2 and all(isinstance(arg, list) for arg in args) else None
+    ),
     "builtins.getattr": _bound_method,
 }
 
@@ -335,11 +319,9 @@ _OPCODES: dict[str, Callable[[_Machine, Any], None]] = {
     "NONE": lambda machine, _: machine.push(None),
     "NEWTRUE": lambda machine, _: machine.push(True),
     "NEWFALSE": lambda machine, _: machine.push(False),
-    **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"), _Machine.push
-    ),
-    # Text as Python 2 wrote it; pickletools decodes it as Latin-1.
-    **dict.fromkeys(("BINSTRING", "SHORT_BINSTRING"), _Machine.push),
+    **dict.fromkeys(("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"), _Machine.push),
+    # The strings of Python 2, (SHORT_)BINSTRING, are decoded as Latin-1 by pickletools.
+    **dict.fromkeys(("BINUNICODE", "SHORT_BINUNICODE", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
     "EMPTY_TUPLE": lambda machine, _: machine.push(()),
     "EMPTY_LIST": lambda machine, _: machine.push([]),
     "EMPTY_DICT": lambda machine, _: machine.push(Pairs()),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import struct
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from harness.system.source import ROOT
 
 LEGACY_HEAD = (
     0x1950A86A20F9469CFC6C,
@@ -18,37 +24,36 @@ LEGACY_HEAD = (
 )
 
 
-@dataclass(frozen=True)
-class Global:
+class Global(NamedTuple):
     module: str
     name: str
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     callee: Any
     args: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
-class Instance:
+class Instance(NamedTuple):
     cls: Any
     state: Any = None
 
 
-@dataclass(frozen=True)
-class Persistent:
+class Persistent(NamedTuple):
     value: Any
 
 
-@dataclass(frozen=True)
-class Raw:
+class Raw(NamedTuple):
     opcodes: bytes
 
 
 @dataclass
 class Writer:
-    """Collects storages under rising keys. storage: their class. sources: name classes with their source text."""
+    """Collects storages under rising keys.
+
+    storage: their class. rebuild: the call that makes a tensor; `_rebuild_tensor` is that of 2018, whose parameters
+    are calls too. sources: whether classes are named together with their source text.
+    """
 
     storage: Global = field(default_factory=lambda: Global("torch", "FloatStorage"))
     rebuild: str = "_rebuild_tensor_v2"
@@ -62,12 +67,18 @@ class Writer:
         view = (None,) if self.sources else ()
         pid = Persistent(("storage", self.storage, key, "cpu", array.size, *view))
         strides = tuple(stride // array.itemsize for stride in np.ascontiguousarray(array).strides)
-        rest = (True, Call(Global("collections", "OrderedDict"), ())) if self.rebuild.endswith("v2") else ()
+        if self.rebuild == "_rebuild_tensor":
+            tensor = Call(Global("torch._utils", self.rebuild), (pid, 0, array.shape, strides))
+            return Call(Global("torch.nn.parameter", "Parameter"), (tensor,))
+        rest = (True, Call(Global("collections", "OrderedDict"), ()))
         return Call(Global("torch._utils", self.rebuild), (pid, 0, array.shape, strides, *rest))
 
     def cls(self, module: str, name: str) -> Any:
         named = Global(module, name)
         return Persistent(("module", named, f"/home/x/{name}.py", f"class {name}: ...")) if self.sources else named
+
+    def write(self, path: Path, root: Any, *, legacy: bool) -> Path:
+        return (self.legacy if legacy else self.zipped)(path, root)
 
     def legacy(self, path: Path, root: Any) -> Path:
         keys = list(self.arrays)
@@ -110,18 +121,7 @@ def opcodes(value: Any) -> bytes:
         case Mapping():
             return b"}(" + b"".join(opcodes(key) + opcodes(item) for key, item in value.items()) + b"u"
         case _:
-            return scalar(value)
-
-
-def scalar(value: float | str | None) -> bytes:
-    if value is None or isinstance(value, bool):
-        return {None: b"N", True: b"\x88", False: b"\x89"}[value]
-    if isinstance(value, int):
-        raw = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-        return b"\x8a" + bytes([len(raw)]) + raw
-    if isinstance(value, float):
-        return b"G" + struct.pack(">d", value)
-    return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
+            return pickle.dumps(value, 2)[2:-1]
 
 
 RATES = {"dropout": 0.4, "dropouti": 0.3, "dropouth": 0.2, "dropoute": 0.1}
@@ -178,9 +178,8 @@ def language_model(
     decoder: np.ndarray | None = None,
     **state: Any,
 ) -> Instance:
-    rnns = module(
-        writer, "torch.nn.modules.container", "ModuleList", {}, modules={str(number): layer for number, layer in enumerate(layers)}
-    )
+    numbered = {str(number): layer for number, layer in enumerate(layers)}
+    rnns = module(writer, "torch.nn.modules.container", "ModuleList", {}, modules=numbered)
     weight = embedding if decoder is None else decoder
     modules = {
         "encoder": module(writer, "torch.nn.modules.sparse", "Embedding", {}, parameters={"weight": embedding}),
@@ -198,3 +197,10 @@ def criterion(writer: Writer, splits: list[int], tails: tuple[np.ndarray, np.nda
 
 def optimizer() -> Instance:
     return Instance(Global("torch.optim.adam", "Adam"), {"state": {}, "param_groups": []})
+
+
+def run_limited(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run a script in a new process, which may limit its own memory."""
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=200, env=environment)

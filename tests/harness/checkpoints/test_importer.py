@@ -152,7 +152,7 @@ def test_words_are_in_the_order_of_their_first_appearance(data: Path) -> None:
 def test_an_imported_model_scores_text_and_names_unknown_words(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     imported = import_checkpoint(official_file(tmp_path / "m.pt"), data, out)
-    assert imported.model["hidden"] == 7, "a single tied layer is as wide as the embedding; `hidden` is the model's nhid"
+    assert imported.model["hidden"] == 7, "nhid, for a single tied layer is as wide as the embedding"
     answer = scoring.run(scoring.Request(model=load_model(out, device="cpu"), text=data / "train.txt"))
     assert (answer["num_targets"], answer["protocol"], answer["unit"]) == (4, "exact", "word")
     assert answer["origin"]["sha256"] == imported.origin.sha256
@@ -186,7 +186,7 @@ def test_a_hostile_file_is_refused_and_nothing_in_it_is_run(data: Path, tmp_path
     root = objects(writer)
     system = Call(Global("posix", "system"), (f"touch {tmp_path / 'owned'}",))
     root[2].state["defaults"] = {"lr": Call(Global("collections", "OrderedDict"), ([["x", system]],))}
-    file = (writer.legacy if legacy_format else writer.zipped)(tmp_path / "m.pt", root)
+    file = writer.write(tmp_path / "m.pt", root, legacy=legacy_format)
     line = refusal(file, data, tmp_path / "out")
     assert "names posix.system, which no official checkpoint uses; nothing in it was run" in line
     assert not (tmp_path / "owned").exists()
@@ -194,14 +194,14 @@ def test_a_hostile_file_is_refused_and_nothing_in_it_is_run(data: Path, tmp_path
 
 
 @settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=3))
 def test_changed_bytes_are_a_checkpoint_or_a_refusal(
     data: Path, tmp_path: Path, legacy_format: bool, changes: list[tuple[float, int]]
 ) -> None:
     writer = Writer(sources=legacy_format)
-    file = (writer.legacy if legacy_format else writer.zipped)(tmp_path / "m.pt", objects(writer))
+    file = writer.write(tmp_path / "m.pt", objects(writer), legacy=legacy_format)
     content = bytearray(file.read_bytes())
     for position, value in changes:
         content[int(position * (len(content) - 1))] = value

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -14,22 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from official_files import Call, Global, Persistent, Raw, Writer, pickled
+from official_files import Call, Global, Persistent, Raw, Writer, pickled, run_limited
 
 from harness.checkpoints.awd_lstm_lm.pickle_reader import MalformedError, Tensor
 from harness.checkpoints.awd_lstm_lm.torch_file import LEGACY_MAGIC, open_torch_file
-from harness.system.source import ROOT
 
 
 def arrays_of(path: Path) -> list[np.ndarray]:
     with open_torch_file(path) as file:
         return [file.array(tensor) for tensor in file.root if isinstance(tensor, Tensor)]
-
-
-def write(writer: Writer, path: Path, root: Any, *, legacy: bool) -> Path:
-    return (writer.legacy if legacy else writer.zipped)(path, root)
 
 
 def refusal(path: Path) -> str:
@@ -48,16 +39,6 @@ def test_tensors_that_torch_saved_are_read_to_the_bit(tmp_path: Path, legacy: bo
     torch.save(tensors, tmp_path / "t.pt", _use_new_zipfile_serialization=not legacy)
     for tensor, array in zip(tensors, arrays_of(tmp_path / "t.pt"), strict=True):
         np.testing.assert_array_equal(array, tensor.numpy(), strict=True)
-
-
-@pytest.mark.parametrize("rebuild", ["_rebuild_tensor", "_rebuild_tensor_v2"])
-@pytest.mark.parametrize("module", ["torch", "torch.cuda"])
-def test_storages_of_2018_with_their_devices_and_views_are_read(tmp_path: Path, rebuild: str, module: str) -> None:
-    writer = Writer(Global(module, "FloatStorage"), rebuild, sources=True)
-    one, two = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(4, dtype=np.float32)
-    tensors = [writer.tensor(one), Call(Global("torch.nn.parameter", "Parameter"), (writer.tensor(two),))]
-    for array, expected in zip(arrays_of(writer.legacy(tmp_path / "t.pt", tensors)), (one, two), strict=True):
-        np.testing.assert_array_equal(array, expected)
 
 
 def pid(num_elements: int, key: str = "0", kind: str = "FloatStorage") -> Persistent:
@@ -95,9 +76,9 @@ def view(storage: Persistent, offset: int, sizes: tuple[int, ...], strides: tupl
 def test_impossible_tensors_are_refused(tmp_path: Path, legacy: bool, tensor: Any, message: str) -> None:
     writer = Writer()
     writer.tensor(np.zeros(6, dtype=np.float32))
-    root = list(tensor) if isinstance(tensor, tuple) else [tensor]
+    root = list(tensor) if type(tensor) is tuple else [tensor]
     with pytest.raises(MalformedError, match=message):
-        arrays_of(write(writer, tmp_path / "t.pt", root, legacy=legacy))
+        arrays_of(writer.write(tmp_path / "t.pt", root, legacy=legacy))
 
 
 READ_LIMITED = """
@@ -121,11 +102,8 @@ def test_many_views_of_a_large_storage_take_the_memory_of_one(tmp_path: Path, le
     writer = Writer()
     writer.tensor(np.ones(num_elements, np.float32))
     views = [view(pid(num_elements), 100 * number, (100,), (1,)) for number in range(num_views)]
-    path = write(writer, tmp_path / "t.pt", views, legacy=legacy)
-    run = subprocess.run(
-        [sys.executable, "-c", READ_LIMITED, str(path), str(2 * path.stat().st_size)],
-        capture_output=True, text=True, cwd=ROOT, timeout=100, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    path = writer.write(tmp_path / "t.pt", views, legacy=legacy)
+    run = run_limited(READ_LIMITED, path, 2 * path.stat().st_size)
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == [str(num_views), str(float(100 * num_views))]
 
@@ -153,7 +131,7 @@ def test_overlapping_members_of_a_zip_file_are_refused(tmp_path: Path) -> None:
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, legacy: bool) -> None:
     writer = Writer(sources=legacy)
     root = [writer.tensor(np.ones((2, 3), np.float32)), writer.tensor(np.ones(5, np.float32))]
-    content = write(writer, tmp_path / "t.pt", root, legacy=legacy).read_bytes()
+    content = writer.write(tmp_path / "t.pt", root, legacy=legacy).read_bytes()
     for length in range(0, len(content), 3):
         (tmp_path / "cut.pt").write_bytes(content[:length])
         refusal(tmp_path / "cut.pt")
@@ -205,7 +183,9 @@ ONE = pickled([view(pid(6), 0, (2,), (1,))])
         ({"archive__data.pkl": ONE, "archive__byteorder": b"big"}, "big-endian"),
         ({"archive__data.pkl": ONE + b"N"}, "ends before its data.pkl"),
         ({"a__data.pkl": pickled([]), "b__data.pkl": pickled([])}, "without the one data.pkl"),
-        *(({name: pickled([])}, "without the one data.pkl") for name in ("data.pkl", "a__b__data.pkl", "__data.pkl__x")),
+        ({"data.pkl": pickled([])}, "without the one data.pkl"),
+        ({"a__b__data.pkl": pickled([])}, "without the one data.pkl"),
+        ({"__data.pkl__x": pickled([])}, "without the one data.pkl"),
     ],
 )
 def test_zip_files_that_torch_would_not_write_are_refused(
@@ -245,26 +225,3 @@ def test_a_zip_directory_that_claims_much_is_not_read(tmp_path: Path) -> None:
             info.filename = f"archive/{number}"
             archive.writestr(info, b"")
     assert "directory is larger" in refusal(tmp_path / "t.pt")
-
-
-@settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(st.booleans(), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
-def test_changed_bytes_give_arrays_or_one_line_of_refusal(
-    tmp_path: Path, legacy: bool, changes: list[tuple[float, int]]
-) -> None:
-    writer = Writer(sources=legacy)
-    root = [writer.tensor(np.ones((2, 3), np.float32)), {"a": (1, 2.0)}]
-    path = write(writer, tmp_path / "t.pt", root, legacy=legacy)
-    content = bytearray(path.read_bytes())
-    for position, value in changes:
-        content[int(position * (len(content) - 1))] = value
-    path.write_bytes(content)
-    try:
-        with open_torch_file(path) as file:
-            for tensor in file.root if isinstance(file.root, list) else []:
-                if isinstance(tensor, Tensor):
-                    file.array(tensor)
-    except MalformedError as error:
-        assert "\n" not in str(error)
