@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.checkpoints import format
+from harness.checkpoints.awd_lstm_lm.allow_list import MalformedError
 from harness.checkpoints.awd_lstm_lm.mapping import OfficialModel, extract
-from harness.checkpoints.awd_lstm_lm.pickle_reader import MalformedError
 from harness.checkpoints.awd_lstm_lm.torch_file import open_torch_file
 from harness.core.errors import CheckpointError, DataError
 from harness.core.units import EOS, unit_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.checkpoints.awd_lstm_lm.pickle_reader import MalformedError, Pairs, Record, Tensor, shown
+from harness.checkpoints.awd_lstm_lm.allow_list import MalformedError, Pairs, Record, Tensor, shown
 from harness.checkpoints.awd_lstm_lm.torch_file import TorchFile, check_view
 
 if TYPE_CHECKING:

@@ -1,15 +1,16 @@
 """Read the pickle of an official checkpoint as data. Nothing in the file is called or imported.
 
-`torch.load(weights_only=True)` with inert classes on its allow-list was tried first, with torch 2.13. It is not used:
+`torch.load(weights_only=True)` with inert classes on its allow-list was tried first, with torch 2.13. It reads the zip
+format with equal tensors, but is not used:
 
 - It cannot read files of 2018. These store each class with its source text under the persistent id `module`, and the
-  restricted unpickler accepts persistent ids of storages only. No allow-list changes that.
-- Its built-in allow-list cannot be shortened. Calls of `bytearray`, `torch.Tensor` and `torch.FloatStorage` allocate
-  what the file asks for: a file of 2 kB took 800 MB.
-- It hashes dict keys and compares callables with `==`. A tuple nested 60 times that contains itself twice per level,
-  some 250 bytes, never returned as a key and took 800 MB as a callee before it was refused.
-- It unpacks compressed members of a zip file (260 kB became 256 MB), checks no checksum of a member, and allocates a
-  storage of the legacy format at its declared size before it looks at the file's.
+  restricted unpickler accepts persistent ids of storages only. No allow-list changes that, nor does a newer torch.
+- Its built-in allow-list cannot be shortened. Calls of `bytearray` and `torch.Tensor` allocate what the file asks for:
+  a file of 2 kB took 800 MB.
+- It hashes dict keys and prints what it refuses to call. A tuple of 300 bytes, doubled sixty times by reference, never
+  returned as a key and took all memory as a callee.
+- It unpacks compressed members of a zip file (260 kB became 256 MB), loads members whose checksum is wrong, and
+  allocates a storage of the legacy format at its declared size before it looks at the file's.
 
 So `pickletools.genops` of the standard library cuts the file into opcodes and checks their lengths, and a small stack
 machine here builds values: names become `Name`, calls and instances become inert records, dicts become lists of pairs
@@ -21,99 +22,23 @@ from __future__ import annotations
 import io
 import pickletools
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
+
+from harness.checkpoints.awd_lstm_lm.allow_list import (
+    CALLS,
+    CLASSES,
+    FACTORIES,
+    STORAGES,
+    MalformedError,
+    Name,
+    Pairs,
+    Record,
+    Tensor,
+    shown,
+)
 
 # A 6-layer model with the state of Adam takes about 10,000.
 MAX_OPCODES = 250_000
-
-# Dimensions and elements that no checkpoint reaches. Products of larger sizes would overflow in numpy.
-MAX_DIMENSIONS = 8
-MAX_ELEMENTS = 1 << 48
-
-
-class MalformedError(Exception):
-    """The file is no official checkpoint. The message says why; the importer adds the file's name."""
-
-
-# Values compare and hash by identity (eq=False): comparing nested values could take exponential time.
-@dataclass(frozen=True, slots=True, eq=False)
-class Name:
-    """A module-level name in the allow-list. path: such as `torch.nn.modules.linear.Linear`."""
-
-    path: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pairs:
-    """A dict as [key, value] pairs in file order."""
-
-    pairs: list[Any] = field(default_factory=list)
-
-    def by_text(self) -> dict[str, Any]:
-        """The pairs whose key is text; the last one wins."""
-        pairs = [pair for pair in self.pairs if isinstance(pair, list | tuple) and len(pair) == 2]
-        return {key: value for key, value in pairs if isinstance(key, str)}
-
-
-@dataclass(slots=True, eq=False)
-class Record:
-    """An instance of a class or the result of a call, neither of which was made. state: the argument of BUILD."""
-
-    path: str
-    state: Any = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Storage:
-    """A one-dimensional array elsewhere in the file, as the pickle declares it. dtype: numpy's name."""
-
-    dtype: str
-    key: str
-    num_elements: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tensor:
-    """A view of a storage, as the pickle declares it. offset and strides: in elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-# Instances that torch 0.3 to today write for `[model, criterion, optimizer]` of awd-lstm-lm.
-CLASSES = frozenset(
-    f"{module}.{name}"
-    for module, names in {
-        "model": ["RNNModel"],
-        "locked_dropout": ["LockedDropout"],
-        "weight_drop": ["WeightDrop"],
-        "splitcross": ["SplitCrossEntropyLoss"],
-        "torchqrnn.qrnn": ["QRNNLayer"],
-        "torch.nn.modules": ["container.ModuleList", "dropout.Dropout", "linear.Linear", "loss.CrossEntropyLoss"],
-        "torch.nn.modules.rnn": ["LSTM", "GRU"],
-        "torch.nn.modules.sparse": ["Embedding"],
-        "torch.optim": ["adadelta.Adadelta", "adagrad.Adagrad", "adam.Adam", "adamax.Adamax", "asgd.ASGD"],
-        "torch.optim.rmsprop": ["RMSprop"],
-        "torch.optim.sgd": ["SGD"],
-        "torch.backends.cudnn.rnn": ["Unserializable"],
-    }.items()
-    for name in names
-)
-
-# numpy has no bfloat16, whose bits are never read as numbers.
-_DTYPES = {
-    "Half": "float16", "Float": "float32", "Double": "float64", "BFloat16": "uint16", "Bool": "bool",
-    "Byte": "uint8", "Char": "int8", "Short": "int16", "Int": "int32", "Long": "int64",
-}  # fmt: skip
-STORAGES = {f"{module}.{name}Storage": dtype for module in ("torch", "torch.cuda") for name, dtype in _DTYPES.items()}
-
-FACTORIES = {"builtins.list", "builtins.dict", "builtins.set"}
-
-# WeightDrop replaces an LSTM's `flatten_parameters` by this method of its own, which is then pickled with the LSTM.
-BOUND_METHOD = "widget_demagnetizer_y2k_edition"
 
 PersistentId = Callable[[Any], Any]
 
@@ -149,12 +74,6 @@ def read(file: io.BytesIO, persistent_id: PersistentId) -> Any:
     if len(machine.stack) != 1:
         raise MalformedError("the pickle does not end with one value")
     return machine.pop()
-
-
-def shown(text: str) -> str:
-    """Text from a file, escaped and shortened for a message of one line."""
-    plain = ascii(text)[1:-1]
-    return plain if len(plain) <= 80 else f"{plain[:77]}..."
 
 
 _MARK = object()
@@ -218,7 +137,7 @@ class _Machine:
             raise MalformedError("it names something by values that are not text")
         # Python 2, and protocol 2 of Python 3, write the builtins under their old module.
         path = f"{'builtins' if module == '__builtin__' else module}.{name}"
-        if path not in CLASSES and path not in STORAGES and path not in FACTORIES and path not in _CALLS:
+        if path not in CLASSES and path not in STORAGES and path not in FACTORIES and path not in CALLS:
             raise MalformedError(f"it names {shown(path)}, which no official checkpoint uses")
         self.push(Name(path))
 
@@ -227,9 +146,9 @@ class _Machine:
         args, callee = self.pop(), self.pop()
         if not isinstance(callee, Name):
             raise MalformedError("it calls something that is not a name, as no official checkpoint does")
-        if callee.path not in _CALLS or not isinstance(args, tuple):
+        if callee.path not in CALLS or not isinstance(args, tuple):
             raise MalformedError(f"it calls {callee.path} as no official checkpoint does")
-        result = _CALLS[callee.path](args)
+        result = CALLS[callee.path](args)
         if result is None:
             raise MalformedError(f"it calls {callee.path} with arguments that no official checkpoint has")
         self.push(result)
@@ -257,58 +176,6 @@ class _Machine:
         if version > 5:
             raise MalformedError(f"pickle protocol {version} is unknown")
 
-
-def _tensor(args: tuple[Any, ...]) -> Tensor | None:
-    """The call (storage, offset, sizes, strides, ...) as a tensor; None for other arguments."""
-    if len(args) < 4 or not isinstance(args[0], Storage) or type(args[1]) is not int:
-        return None
-    for numbers in args[2:4]:
-        # The length comes first: a long tuple in many calls would take time beyond the file's size.
-        if not isinstance(numbers, tuple) or len(numbers) > MAX_DIMENSIONS:
-            return None
-        if not all(type(number) is int and number >= 0 for number in numbers):
-            return None
-        if any(number >= MAX_ELEMENTS for number in numbers):
-            raise MalformedError("it declares a tensor of an impossible size")
-    return Tensor(*args[:4])
-
-
-def _ordered_dict(args: tuple[Any, ...]) -> Pairs | None:
-    """OrderedDict() of Python 3, or OrderedDict([[key, value], ...]) of Python 2."""
-    if len(args) > 1 or not isinstance(items := args[0] if args else [], list):
-        return None
-    # The list is not copied: one long list in many calls would take memory beyond the file's size.
-    return Pairs(items)
-
-
-def _bound_method(args: tuple[Any, ...]) -> Record | None:
-    owner = args[0] if len(args) == 2 else None
-    if not isinstance(owner, Record) or owner.path != "weight_drop.WeightDrop" or args[1] != BOUND_METHOD:
-        return None
-    return Record("builtins.getattr")
-
-
-def _first_tensor(args: tuple[Any, ...]) -> Tensor | None:
-    return args[0] if args and isinstance(args[0], Tensor) else None
-
-
-# What each call becomes; None if its arguments are not those of a checkpoint.
-_CALLS: dict[str, Callable[[tuple[Any, ...]], Any]] = {
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _first_tensor,
-    "torch.nn.parameter.Parameter": _first_tensor,
-    "torch.autograd.variable.Variable": _first_tensor,
-    "torch.nn.backends.thnn._get_thnn_function_backend": lambda args: None if args else Record("thnn backend"),
-    "collections.OrderedDict": _ordered_dict,
-    "collections.defaultdict": lambda args: (
-        Pairs() if len(args) < 2 and all(isinstance(arg, Name) and arg.path in FACTORIES for arg in args) else None
-    ),
-    "builtins.set": lambda args: (
-        Record("builtins.set") if len(args) < 2 and all(isinstance(arg, list) for arg in args) else None
-    ),
-    "builtins.getattr": _bound_method,
-}
 
 # The opcodes that protocol 2 of both Pythons writes for a checkpoint, and those of protocol 4 for the same values.
 _OPCODES: dict[str, Callable[[_Machine, Any], None]] = {

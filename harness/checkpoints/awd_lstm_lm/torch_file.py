@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness.checkpoints.awd_lstm_lm import pickle_reader
-from harness.checkpoints.awd_lstm_lm.pickle_reader import (
+from harness.checkpoints.awd_lstm_lm.allow_list import (
     MAX_ELEMENTS,
     STORAGES,
     MalformedError,

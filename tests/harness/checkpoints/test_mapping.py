@@ -23,8 +23,8 @@ from official_files import (
 )
 
 import models
+from harness.checkpoints.awd_lstm_lm.allow_list import MalformedError
 from harness.checkpoints.awd_lstm_lm.mapping import OfficialModel, extract
-from harness.checkpoints.awd_lstm_lm.pickle_reader import MalformedError
 from harness.checkpoints.awd_lstm_lm.torch_file import open_torch_file
 from harness.checkpoints.model import model_config
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from official_files import Call, Global, Instance, Raw, pickled, run_limited
 
 from harness.checkpoints.awd_lstm_lm import pickle_reader
-from harness.checkpoints.awd_lstm_lm.pickle_reader import MalformedError, Name, Pairs, Record
+from harness.checkpoints.awd_lstm_lm.allow_list import BOUND_METHOD, MalformedError, Name, Pairs, Record
 
 
 def read(data: bytes) -> Any:
@@ -136,7 +136,7 @@ def test_what_no_checkpoint_holds_is_refused(value: Any, message: str) -> None:
 
 
 def test_allowed_names_become_inert_records() -> None:
-    bound = Call(GETATTR, (DROP, pickle_reader.BOUND_METHOD))
+    bound = Call(GETATTR, (DROP, BOUND_METHOD))
     items = Call(ORDERED, ([["a", 1], ["b", (2,)]],))
     model = Instance(Global("model", "RNNModel"), {"a": 1})
     value = read(pickled([model, bound, Global("__builtin__", "list"), items]))
@@ -171,10 +171,10 @@ BOMBS = {
 READ_ALL = """
 import io, resource, sys
 from pathlib import Path
-from harness.checkpoints.awd_lstm_lm import pickle_reader
+from harness.checkpoints.awd_lstm_lm import allow_list, pickle_reader
 
 def persistent_id(value):
-    raise pickle_reader.MalformedError("no ids here")
+    raise allow_list.MalformedError("no ids here")
 
 limit = 400 << 20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -187,7 +187,7 @@ for data in files:
     try:
         pickle_reader.read(io.BytesIO(data), persistent_id)
         lines.append("a value")
-    except pickle_reader.MalformedError as error:
+    except allow_list.MalformedError as error:
         lines.append(str(error))
 print(*lines, sep="\\n")
 assert events == [], events

@@ -14,7 +14,7 @@ import pytest
 import torch
 from official_files import Call, Global, Persistent, Raw, Writer, pickled, run_limited
 
-from harness.checkpoints.awd_lstm_lm.pickle_reader import MalformedError, Tensor
+from harness.checkpoints.awd_lstm_lm.allow_list import MalformedError, Tensor
 from harness.checkpoints.awd_lstm_lm.torch_file import LEGACY_MAGIC, open_torch_file
 
 
