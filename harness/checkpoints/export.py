@@ -27,7 +27,7 @@ HEADER_BYTES = 64 << 10
 
 
 def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> Shards:
-    """Write the weights of a checkpoint as 16-bit shards, as a checkpoint of its own.
+    """Write the weights of a checkpoint as 16-bit shards, which are a checkpoint again.
 
     Args:
         source: folder of the checkpoint.

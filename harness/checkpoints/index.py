@@ -1,6 +1,6 @@
 """The index of a checkpoint, `checkpoint.json`, as typed values.
 
-Keys that this package does not know are kept: the training loop stores its own there, and a newer version may add some.
+Keys that this package does not know are kept: the training loop stores some there, and a newer version may add others.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class StoredFile(_Typed):
 
     @property
     def name(self) -> str:
-        """The file's name without any folder: an index never leads outside its own folder."""
+        """The file's name without any folder: an index never leads outside its folder."""
         return Path(self.file).name
 
     def size(self, folder: Path) -> int:

@@ -91,7 +91,7 @@ STORAGES = {f"{module}.{name}Storage": dtype for module in ("torch", "torch.cuda
 
 FACTORIES = {"builtins.list", "builtins.dict", "builtins.set"}
 
-# WeightDrop replaces an LSTM's `flatten_parameters` by this method of its own, which is then pickled with the LSTM.
+# WeightDrop replaces an LSTM's `flatten_parameters` by this method, which is then pickled with the LSTM.
 BOUND_METHOD = "widget_demagnetizer_y2k_edition"
 
 

@@ -135,7 +135,7 @@ class _Module:
 
 
 def _read_lstm(layers: list[_Module], tensors: dict[str, Tensor]) -> tuple[dict[str, JsonValue], list[float]]:
-    """Add the layers' tensors; return the builder's own settings and the weight drop of each layer."""
+    """Add the layers' tensors; return the builder's settings and the weight drop of each layer."""
     for number, layer in enumerate(layers):
         lstm = layer.unwrapped()
         if lstm.number("num_layers") not in (None, 1) or lstm.attributes.get("bidirectional"):
@@ -146,7 +146,7 @@ def _read_lstm(layers: list[_Module], tensors: dict[str, Tensor]) -> tuple[dict[
 
 
 def _read_qrnn(layers: list[_Module], tensors: dict[str, Tensor]) -> tuple[dict[str, JsonValue], list[float]]:
-    """Add the layers' tensors; return the builder's own settings and the weight drop of each layer."""
+    """Add the layers' tensors; return the builder's settings and the weight drop of each layer."""
     windows = [layer.number("window") for layer in layers]
     zoneouts = [layer.number("zoneout") or 0.0 for layer in layers]
     for number, layer in enumerate(layers):
@@ -172,7 +172,7 @@ def _read_sizes(model: _Module, num_layers: int, tensors: dict[str, Tensor], *, 
         raise MalformedError("its tensors do not have the shapes of a language model's")
     hidden = first.shape[1] if len(first.shape) == 2 else first.shape[0] // 3
     if num_layers == 1 and tied:
-        # A single tied layer is as wide as the embedding, whatever `hidden` the model was made with.
+        # A single tied layer is as wide as the embedding; only the model says which `hidden` it was made with.
         hidden = int(model.number("nhid") or hidden)
     return {"layers": num_layers, "hidden": hidden, "embedding": embedding[1], "tie": tied}
 

@@ -142,7 +142,7 @@ class _Machine:
         self.push(Name(path))
 
     def call(self) -> None:
-        """REDUCE: replace a name and its arguments by what the call stands for."""
+        """REDUCE: replace a name and its arguments by the value of the call."""
         args, callee = self.pop(), self.pop()
         if not isinstance(callee, Name):
             raise MalformedError("it calls something that is not a name, as no official checkpoint does")
