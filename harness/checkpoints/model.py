@@ -12,7 +12,7 @@ from harness.checkpoints.index import CheckpointIndex, first_problem
 from harness.core.errors import CheckpointError, DeviceError
 from harness.core.interfaces import Corpus, LoadedModel
 from harness.core.specs import RunSpec
-from harness.core.units import BYTE, first_stranger, unit_of
+from harness.core.units import BYTE, first_non_byte, unit_of
 
 # The smallest size in which weights are stored.
 BYTES_PER_PARAMETER = 2
@@ -212,7 +212,7 @@ def _model_block(folder: Path, index: CheckpointIndex) -> Mapping[str, Any]:
 def _unit(folder: Path, index: CheckpointIndex, words: Sequence[str]) -> str:
     """The unit of the tokens that the index names, or the one they look like. Raises CheckpointError if wrong."""
     unit = index.unit or unit_of(words)
-    stranger = first_stranger(words) if unit == BYTE else None
-    if stranger is not None:
-        raise CheckpointError(f"{folder}: its unit is byte, but its token {stranger[:40]!r} is no byte's number")
+    token = first_non_byte(words) if unit == BYTE else None
+    if token is not None:
+        raise CheckpointError(f"{folder}: its unit is byte, but its token {token[:40]!r} is no byte's number")
     return unit

@@ -101,9 +101,9 @@ def test_every_recorded_figure_of_the_official_code_is_reproduced(legacy: Path, 
     record = run(job, tmp_path / "results" / "run", lambda event: None, lambda: False)
     assert record.error is None
     assert record.spec.checkpoint_sha256 == imported["sha256"]
-    tallies = [score["tally"] for score in record.scores]
-    assert [tally["nll_nats"] for tally in tallies] == pytest.approx([exact["nll_nats"], one["nll_nats"]], rel=1e-7)
-    assert [tally["num_units"] for tally in tallies] == [exact["num_units"], one["num_units"]]
+    tallies = [score.tally for score in record.scores]
+    assert [tally.nll_nats for tally in tallies] == pytest.approx([exact["nll_nats"], one["nll_nats"]], rel=1e-7)
+    assert [tally.num_units for tally in tallies] == [exact["num_units"], one["num_units"]]
     by_dataset = scored("--dataset", tmp_path / "suite.yaml")
     assert by_dataset["nll_nats"] == pytest.approx(exact["nll_nats"], rel=1e-7)
 
