@@ -19,11 +19,11 @@ NO_TORCH = (
     "harness.regression.check",
     "harness.report",
     "harness.results.store",
-    "harness.runs.runner",
+    "harness.runs",
     "harness.search",
     "harness.suite",
     "harness.suite.dry_run",
-    "harness.training.throughput",
+    "harness.worker.job",
     "models",
     "kernels",
 )

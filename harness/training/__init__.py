@@ -3,8 +3,8 @@
 In: a model (`harness.core.interfaces.LanguageModel`), a `Corpus`, a `Recipe` and a seed. Out: the best model in
 `folder/best`, a checkpoint to resume from in `folder/resume`, and a `TrainingState` with the learning curve.
 
-`trainer` holds the loop. `progress` (state, stopping rules, callbacks) and `throughput` (tokens per second of a loop)
-import no torch; import the modules, since this package imports none of them.
+`trainer` holds the loop, `resume` its checkpoints, `progress` its state, stopping rules and callbacks, and `throughput`
+times it. All but `progress` and `windows` import torch; import the modules, since this package imports none of them.
 """
 
 __all__ = [

@@ -105,12 +105,12 @@ def restore(trainer: Trainer) -> bool:
 
 def _restore(trainer: Trainer, folder: Path) -> None:
     index = format.read_index(folder)
-    if index.get("identity") != trainer.identity:
+    if index.identity != trainer.identity:
         raise CheckpointError(f"{folder} belongs to another run or was written by other code")
-    parsed = _parse(index, folder)
+    parsed = _parse(index.training, folder)
     format.load_into(trainer.module, format.load_group(folder, index, "model"), folder)
     trainer.progress = parsed.progress
-    trainer.best.restore(index["best"])
+    trainer.best.restore(index.best)
     if parsed.progress.is_averaging:
         # Before the optimiser's state is loaded: it is that of averaged SGD.
         trainer.switch_to_averaged_sgd()

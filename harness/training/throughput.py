@@ -1,8 +1,8 @@
-"""Tokens per second of a training loop, timed from inside; and how long a calibration of a run takes.
+"""Tokens per second of a training loop, timed from inside.
 
 The loop is a real `Trainer` whose `stop` callback reads the clock after every step. Warm-up steps are left out, and so
 is what happens once per window length on CUDA: the choice of a cuDNN algorithm, the compilation of a kernel, the
-capture of a graph. Imports no torch, so that a scheduler can ask for durations.
+capture of a graph.
 """
 
 from __future__ import annotations
@@ -11,15 +11,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import torch
 
 from harness.training.progress import Hooks, Interrupted
-
-if TYPE_CHECKING:
-    import torch
-
-    from harness.core.specs import RunSpec
-    from harness.training.trainer import Trainer
+from harness.training.trainer import Trainer
 
 # Steps before the clock of the warm-up starts: libraries load and choose their algorithms in these.
 WARMUP_STEPS = 3
@@ -35,17 +31,6 @@ PREPARED_AFTER = 2
 
 # Fewest steps that are timed, however long they take.
 MIN_STEPS = 2
-
-# Each part of a calibration takes this share of the time budget, within these bounds in seconds.
-PART_SHARE = 0.004
-PART_BOUNDS_S = (1.0, 10.0)
-
-# Training is timed for this many parts, because nearly all of a schedule rests on it. On CUDA, captures and compilation
-# disturb the rate for tens of seconds.
-TRAINING_PARTS = {"cpu": 1, "cuda": 8}
-
-# From the start of a process to its first step: mostly the import of torch.
-START_S = 2.0
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
@@ -166,23 +151,6 @@ def measure(make_trainer: Callable[[Hooks], Trainer], seconds: float, stop: Call
     return _throughput(trainer, _Reading(), _read(trainer), trainer.progress.seconds, save_s)
 
 
-def calibration_part_s(budget_s: float) -> float:
-    """Seconds for which a calibration times each part of a run, given a time budget in seconds."""
-    least_s, most_s = PART_BOUNDS_S
-    return min(max(PART_SHARE * budget_s, least_s), most_s)
-
-
-def calibration_training_s(spec: RunSpec, part_s: float) -> float:
-    """Seconds from the start of a calibration to the end of its training; an upper bound for short recipes."""
-    return START_S + (1 + WARMUP_SHARE) * TRAINING_PARTS[spec.device.split(":")[0]] * part_s
-
-
-def calibration_s(spec: RunSpec, part_s: float) -> float:
-    """Seconds of a calibration: training, a validation, each split under each protocol; kernels are not timed."""
-    scorings = 1 + len(spec.evaluation.protocols) * len(spec.evaluation.splits)
-    return calibration_training_s(spec, part_s) + scorings * part_s
-
-
 def _throughput(trainer: Trainer, start: _Reading, end: _Reading, timed_s: float, save_s: float) -> Throughput:
     seconds, steps = timed_s - (end.capture_s - start.capture_s), end.steps - start.steps
     return Throughput(
@@ -207,6 +175,4 @@ def _prepares_lengths(device: torch.device) -> bool:
 
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
-        import torch
-
         torch.cuda.synchronize(device)

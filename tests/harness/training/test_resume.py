@@ -174,7 +174,7 @@ def test_record_and_weights_agree_if_a_lost_best_model_is_not_found_again(
     assert progress.best_step == best_step, "this test needs the best model of the checkpoint to stay the best"
     assert format.fingerprint(run / "best") != lost
     assert best_nll_per_unit(run, learnable_ids) == progress.best_nll_per_unit
-    assert format.read_index(run / "best")["step"] == progress.best_step
+    assert format.read_index(run / "best").training["step"] == progress.best_step
 
 
 def test_the_best_model_of_a_checkpoint_stays_until_the_next_one(tmp_path: Path) -> None:
@@ -186,17 +186,17 @@ def test_the_best_model_of_a_checkpoint_stays_until_the_next_one(tmp_path: Path)
     best = Best(tmp_path)
     assert keep(best, 1.0, 2.0) == 1, "no checkpoint names the first"
     best.is_saved()
-    named = json.loads(json.dumps(best.index))
+    named = best.index
     assert keep(best, 3.0, 4.0) == 2
     again = Best(tmp_path)
     again.restore(named)
     index = format.read_index(tmp_path)
-    assert (index, index["step"]) == (named, 2.0)
+    assert (index, index.training["step"]) == (named, 2.0)
     assert format.load_group(tmp_path, index, "model")["weight"].tolist() == [2.0]
     again.is_saved()
     assert len(list(tmp_path.glob("model-*"))) == 1
     next(tmp_path.glob("model-*")).unlink()
-    with pytest.raises(CheckpointError, match=r"model-.* is missing, though the checkpoint to go on from names it"):
+    with pytest.raises(CheckpointError, match=r"model-.* is missing, though the checkpoint to resume from names it"):
         Best(tmp_path).restore(named)
 
 

@@ -82,7 +82,7 @@ def timeless(rows: list[CurveRow]) -> list[dict[str, object]]:
 
 def tensor_files(folder: Path) -> dict[str, Any]:
     """Names and checksums of all tensors of `best` and `resume`: equal for runs that are equal bit for bit."""
-    return {name: format.read_index(folder / name)["files"] for name in ("best", "resume")}
+    return {name: format.read_index(folder / name).files for name in ("best", "resume")}
 
 
 def best_nll_per_unit(folder: Path, ids: np.ndarray, window: int = 512) -> float:
