@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,3 +27,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
 )
+results_option = click.option(
+    "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+    help="Folder of records and tables.",
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -54,4 +55,4 @@ def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[dict[str
     if spec.dtype in ("bfloat16", "float16") and op != "fo_pool":
         dtype, autocast = torch.float32, dtype
     bench = Bench(device=spec.device, dtype=dtype, budget=BUDGET, backends=(backend,), warm=False, autocast=autocast)
-    return bench.case(op, case)
+    return [asdict(row) for row in bench.case(op, case)]

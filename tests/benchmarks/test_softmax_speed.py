@@ -25,7 +25,7 @@ CASES = [
 SIDE = """
 import json, sys, time
 import torch
-from harness.bench.steps.trainee import peak_rss_bytes
+from harness.bench.memory import peak_rss_bytes
 from models.adaptive_softmax import AdaptiveSoftmax
 from models.softmax import Softmax
 

@@ -13,7 +13,7 @@ def test_a_child_runs_our_modules_wherever_the_user_stands(tmp_path: Path) -> No
     for name in ("harness", "models", "json"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('not ours')")
     started = [
-        *processes.command("harness.bench.loops.looper")[:-2],
+        *processes.command("harness.bench.loops.child")[:-2],
         "-c",
         "import json, harness; print(harness.__file__)",
     ]
