@@ -161,7 +161,7 @@ def test_bfloat16_autocast_leaves_gradients_in_float32() -> None:
         ([5, 5], r"cutoffs must rise, got \[5, 5\]"),
         ([9, 5], "cutoffs must rise"),
         ([0, 5], "cutoffs must be at least 1"),
-        ([5, 41], r"cutoffs must lie below the vocabulary of 41 words, got \[5, 41\]"),
+        ([5, 41], r"cutoffs must be below the vocabulary of 41 words, got \[5, 41\]"),
     ],
 )
 def test_impossible_cutoffs_are_refused(cutoffs: list[int], message: str) -> None:

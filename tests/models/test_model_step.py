@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.step import sent
+from models.step import to_device
 
 
 class OnHost:
@@ -27,11 +27,11 @@ class OnHost:
 def test_the_host_waits_for_no_copy() -> None:
     log: list[Any] = []
     tokens: Any = OnHost(log)
-    assert sent(tokens, torch.device("cuda", 0)) == "there"
+    assert to_device(tokens, torch.device("cuda", 0)) == "there"
     assert log == [("cuda", True, True)]
-    assert sent(tokens, torch.device("cpu")) is tokens
+    assert to_device(tokens, torch.device("cpu")) is tokens
     there = torch.zeros(2, 1, dtype=torch.long, device="meta")
-    assert sent(there, torch.device("cuda")) is there
+    assert to_device(there, torch.device("cuda")) is there
     assert len(log) == 1
 
 
@@ -45,7 +45,7 @@ def test_many_windows_arrive_as_they_were_though_nothing_waits() -> None:
     try:
         torch.cuda.set_sync_debug_mode("error")
         torch.cuda._sleep(200_000_000)
-        arrived = [sent(torch.full((200, 128), number), device) for number in range(50)]
+        arrived = [to_device(torch.full((200, 128), number), device) for number in range(50)]
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert [tokens.unique().tolist() for tokens in arrived] == [[number] for number in range(50)]
