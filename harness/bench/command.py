@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kernels
 from harness.bench import record
@@ -17,7 +17,9 @@ from harness.core import device as devices
 from harness.core import messages
 from harness.core.errors import DeviceError, HarnessError
 from harness.timing.clocks import Budget
-from harness.timing.rows import KernelRow
+
+if TYPE_CHECKING:
+    from harness.timing.backends import KernelTiming
 
 KERNELS, TRAINING, LOOP = "kernels", "training", "loop"
 
@@ -123,14 +125,12 @@ class KernelBench:
         self._keeps_memory = request.keep_memory and keep_freed_memory()
         self._bench = Bench(device=device, dtype=getattr(torch, request.dtype), twin=twin)
 
-    def run(self) -> list[KernelRow]:
+    def run(self) -> list[KernelTiming]:
         """Measure every case, print the table and write the record. Raises StoreError."""
-        from dataclasses import asdict
-
         from harness.report.kernels import kernel_table
 
         rows = [row for op, case in self.cases for row in self.measure(op, case.name)]
-        self.request.show(kernel_table([asdict(row) for row in rows]))
+        self.request.show(kernel_table([row.to_json() for row in rows]))
         settings = record.KernelSettings(
             names=self.ops,
             quick=self.request.quick,
@@ -141,7 +141,7 @@ class KernelBench:
         self.request.save(KERNELS, rows, settings)
         return rows
 
-    def measure(self, op: str, case_name: str) -> list[KernelRow]:
+    def measure(self, op: str, case_name: str) -> list[KernelTiming]:
         """Measure one of the planned cases.
 
         Args:

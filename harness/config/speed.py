@@ -1,31 +1,31 @@
-"""What makes a training step faster without changing what it computes. Imports no torch."""
+"""The `speed` block of a suite: switches that make a training step faster and compute the same update."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 from models.config import LATER
 
+# Only a CUDA device runs these, and none has yet: they are off by default, and a record that used them says so.
 UNVERIFIED = ("resident", "graph")
-"""Switches whose code only a CUDA device runs and none has run yet: off unless asked for, and a record says so."""
 
+# Backends and a dtype that no CUDA device has run yet. `auto` still takes triton there: the alternative for pooling is
+# a loop over time in Python.
 UNVERIFIED_ON_CUDA = ("padded", "triton", "float16")
-"""Backends, and the dtype with a loss scale, that no CUDA device has run yet. `auto` takes triton there all the same:
-the other way to pool is a loop over time in Python."""
 
 CUDA_ONLY = ("resident", "graph")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Switches of the training step, each a way to compute the same update. A CPU takes no notice of CUDA's.
+    """Switches of the training step. A CPU ignores the ones that need CUDA.
 
-    resident: the training ids lie on the CUDA device, and a window is cut there; the same bits. On a CPU the
-    memory-mapped file is as near. folded_clip: the factor that clips the gradients is handed to the fused optimiser
-    instead of being multiplied into them, which saves a pass over them; equal up to rounding. graph: the whole step is
-    captured as a CUDA graph for each window length, from the second time the length comes up.
+    Attributes:
+        resident: hold the training ids on the CUDA device and cut windows there; same bits.
+        folded_clip: pass the clipping factor to the fused optimiser instead of scaling the gradients, which saves a
+            pass over them; equal up to rounding.
+        graph: capture the step as a CUDA graph per window length, from the second time a length occurs.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -35,25 +35,33 @@ class Speed:
     graph: bool = field(default=False, metadata=LATER)
 
 
-def applied(speed: Mapping[str, Any], device: str) -> Speed:
-    """The switches as they take effect on a device: `cpu` or `cuda:0`."""
-    chosen = Speed(**{each.name: bool(speed[each.name]) for each in fields(Speed) if each.name in speed})
-    return chosen if device.startswith("cuda") else replace(chosen, **dict.fromkeys(CUDA_ONLY, False))
+def applied(speed: Speed, device: str) -> Speed:
+    """The switches that take effect on a device, `cpu` or `cuda:0`."""
+    return speed if device.startswith("cuda") else replace(speed, **dict.fromkeys(CUDA_ONLY, False))
 
 
-def changed(speed: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """The switches that take effect and not by default: what a run is named by, so that a new switch renames none."""
-    own, usual = (asdict(applied(values, device)) for values in (speed, {}))
-    return {name: value for name, value in own.items() if value != usual[name]}
+def changed(speed: Speed, device: str) -> dict[str, bool]:
+    """The switches that take effect and are not the default. They name a run, so a new switch renames no old run."""
+    return dict.fromkeys(names(speed, device), True)
 
 
-def names(speed: Mapping[str, Any], device: str) -> tuple[str, ...]:
-    """What is changed, as a table says it."""
-    return tuple(name if value is True else f"{name} {value}" for name, value in changed(speed, device).items())
+def names(speed: Speed, device: str) -> tuple[str, ...]:
+    """Names of the switches that are on and take effect on a device."""
+    return tuple(name for name, is_on in asdict(applied(speed, device)).items() if is_on)
 
 
 def unverified(speed: Speed, kernels: Mapping[str, str], dtype: str, device: str) -> list[str]:
-    """What was in use and no device has proven: switches, backends, dtype. kernels: what a model trained with."""
+    """Name everything a CUDA run used that no CUDA device has verified.
+
+    Args:
+        speed: the switches in effect.
+        kernels: operation -> backends the model trained with, comma separated.
+        dtype: of the training step.
+        device: `cpu` or `cuda:0`.
+
+    Returns:
+        Names of switches, backends and dtype; empty on a CPU.
+    """
     if not device.startswith("cuda"):
         return []
     used = {dtype, *(name for names in kernels.values() for name in names.split(", "))}

@@ -13,13 +13,15 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import NotComparableError, StoreError
 from harness.regression import verdict
 from harness.regression.verdict import Verdict
 from harness.system.files import write_atomic
-from harness.timing.rows import TWIN, KernelRow
+
+if TYPE_CHECKING:
+    from harness.timing.backends import KernelTiming
 
 SCHEMA = 1
 
@@ -33,10 +35,13 @@ slower would pass."""
 ATTEMPTS, NEEDED = 3, 2
 """A row fails where it is too slow in this many of so many measurements."""
 
+# As in `harness.timing.backends`, which needs torch.
+TWIN = "reference, again"
+
 UNGATED = ("reference", TWIN, "chain")
 """What others are compared with."""
 
-Rows = Sequence[KernelRow]
+Rows = Sequence["KernelTiming"]
 Identity = tuple[str, str, str, str, str]
 """op, case, dtype, direction, backend"""
 
@@ -247,18 +252,18 @@ def _expected(value: Mapping[str, Any]) -> Expected:
     return row
 
 
-def _by_case(rows: Rows) -> dict[tuple[str, str], list[KernelRow]]:
-    found: dict[tuple[str, str], list[KernelRow]] = {}
+def _by_case(rows: Rows) -> dict[tuple[str, str], list[KernelTiming]]:
+    found: dict[tuple[str, str], list[KernelTiming]] = {}
     for row in rows:
         found.setdefault((row.op, row.case), []).append(row)
     return found
 
 
-def _identity(row: KernelRow) -> Identity:
+def _identity(row: KernelTiming) -> Identity:
     return (row.op, row.case, row.dtype, row.direction, row.backend)
 
 
-def _find(rows: Rows, identity: Identity) -> KernelRow | None:
+def _find(rows: Rows, identity: Identity) -> KernelTiming | None:
     return next((row for row in rows if _identity(row) == identity), None)
 
 

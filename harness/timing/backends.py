@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -27,9 +27,79 @@ from harness.timing.ops import (
     work,
     working_set_bytes,
 )
-from harness.timing.rows import FAILED, OK, TWIN, UNAVAILABLE, KernelRow
 from kernels.cases import Case, Inputs
 from kernels.cases import inputs as draw_inputs
+
+OK, FAILED, UNAVAILABLE = "ok", "failed", "unavailable"
+
+# The reference a second time: the difference between two equal candidates is the noise of the measurement.
+TWIN = "reference, again"
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTiming:
+    """One backend at one case in one direction; a row of `timings` in a record. All times are cold, in milliseconds.
+
+    Attributes:
+        op, backend, case, direction, dtype, device: what was timed and where.
+        status: `ok`, `failed` or `unavailable`; only `ok` has times.
+        error: why there are no times.
+        ms, ms_min, ms_p10, ms_p90: median and spread of the samples.
+        ms_warm: median with warm caches; None if the case does not fit or was not measured warm.
+        gb_per_s: necessary bytes over `ms`.
+        share_of_copy, share_of_triad, share_of_gemm: median over rounds of the rate over that round's ceiling.
+        share_of_best_triad: `gb_per_s` over the fastest triad of all rounds.
+        gflop_per_s: operations of matrix products over `ms`; None if the op has none.
+        speedup_over_chain: median over rounds of the comparison's time over this one's, in this direction.
+        speedup_over_chain_both: the same for forward and backward together.
+        ratio_to_reference, ratio_samples: this one's time over the reference's: inverse of the median, and by round.
+        copy_gb_per_s, triad_gb_per_s, gemm_gflop_per_s: the best of each ceiling.
+        name, samples_ms, num_warmup, clock, bytes_moved, flops: raw samples and what they are of.
+        samples_warm_ms: raw samples behind `ms_warm`.
+        ms_with_launch, samples_with_launch_ms: with the host's launches, on CUDA.
+        share_exposed: share of `samples_ms` that contain launch gaps, on CUDA.
+    """
+
+    op: str
+    backend: str
+    case: str
+    direction: str
+    dtype: str
+    device: str
+    status: str
+    error: str | None = None
+    ms: float | None = None
+    ms_min: float | None = None
+    ms_p10: float | None = None
+    ms_p90: float | None = None
+    ms_warm: float | None = None
+    gb_per_s: float | None = None
+    share_of_copy: float | None = None
+    share_of_triad: float | None = None
+    share_of_best_triad: float | None = None
+    gflop_per_s: float | None = None
+    share_of_gemm: float | None = None
+    speedup_over_chain: float | None = None
+    speedup_over_chain_both: float | None = None
+    ratio_to_reference: float | None = None
+    ratio_samples: list[float] | None = None
+    copy_gb_per_s: float | None = None
+    triad_gb_per_s: float | None = None
+    gemm_gflop_per_s: float | None = None
+    name: str | None = None
+    samples_ms: list[float] | None = None
+    num_warmup: int | None = None
+    clock: str | None = None
+    bytes_moved: int | None = None
+    flops: int | None = None
+    samples_warm_ms: list[float] | None = None
+    ms_with_launch: float | None = None
+    samples_with_launch_ms: list[float] | None = None
+    share_exposed: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The row as a record holds it; null where nothing was timed."""
+        return asdict(self)
 
 
 @dataclass
@@ -59,7 +129,7 @@ class Bench:
     def flusher(self) -> Flusher:
         return Flusher(self.device)
 
-    def case(self, op: str, case: Case) -> list[KernelRow]:
+    def case(self, op: str, case: Case) -> list[KernelTiming]:
         """Rows of one case: two per backend, forward and backward. A backend that is wrong is not timed.
 
         Whatever a backend raises becomes the `error` of its rows; so does an error of the reference, in all of them.
@@ -67,14 +137,14 @@ class Bench:
         with self._context():
             return self._case(op, case)
 
-    def _case(self, op: str, case: Case) -> list[KernelRow]:
+    def _case(self, op: str, case: Case) -> list[KernelTiming]:
         names = [name for name in kernels.KERNELS[op] if self.backends is None or name in self.backends]
         try:
             given = draw_inputs(case, self.dtype, self.device)
             wanted = results(kernels.resolve(op, REFERENCE)[1], given)
         except (RuntimeError, MemoryError) as error:
             return self._rows_without_time(op, case, names, FAILED, f"the reference raised {_one_line(error)}")
-        rows: list[KernelRow] = []
+        rows: list[KernelTiming] = []
         functions: dict[str, Kernel] = {}
         for name in names:
             try:
@@ -105,7 +175,7 @@ class Bench:
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
             return _one_line(error)
 
-    def _timed(self, op: str, case: Case, functions: dict[str, Kernel], given: Inputs) -> list[KernelRow]:
+    def _timed(self, op: str, case: Case, functions: dict[str, Kernel], given: Inputs) -> list[KernelTiming]:
         """Every right backend in the same rounds as the reference, the plain way and the ceilings."""
         beside, plain = comparison(op)
         turns = {**functions, REFERENCE: kernels.resolve(op, REFERENCE)[1], beside: plain}
@@ -148,7 +218,7 @@ class Bench:
 
     def _row(
         self, op: str, case: Case, backend: str, direction: str, cold: Samples, warm: Samples, beside: str, clock: str
-    ) -> KernelRow:
+    ) -> KernelTiming:
         mine, cost = cold[backend, direction], work(case, self.dtype)[direction]
         milliseconds = clocks.median(mine)
         best = {name: self.ceilings.work()[name] / min(cold[name, name]) / 1e6 for name in (COPY, TRIAD, GEMM)}
@@ -190,15 +260,15 @@ class Bench:
 
     def _rows_without_time(
         self, op: str, case: Case, backends: Sequence[str], status: str, error: str
-    ) -> list[KernelRow]:
+    ) -> list[KernelTiming]:
         return [
             self._untimed_row(op, case, name, direction, status, error) for name in backends for direction in DIRECTIONS
         ]
 
     def _untimed_row(
         self, op: str, case: Case, backend: str, direction: str, status: str, error: str | None
-    ) -> KernelRow:
-        return KernelRow(
+    ) -> KernelTiming:
+        return KernelTiming(
             op=op,
             backend=backend,
             case=case.name,

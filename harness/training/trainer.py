@@ -54,7 +54,7 @@ from harness.training.progress import (
 )
 from harness.training.step import LossScale, Step
 from harness.training.windows import epoch_over, next_window
-from models.step import State, to_device, targets_are_split
+from models.step import State, targets_are_split, to_device
 
 __all__ = ["Diverged", "Hooks", "Interrupted", "Progress", "Trainer"]
 

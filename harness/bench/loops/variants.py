@@ -35,7 +35,7 @@ def variants(dtype: str, speed: Speed, device: str, *, ablate: bool) -> list[Var
     Returns:
         The variants, the complete one first.
     """
-    active = applied(asdict(speed), device)
+    active = applied(speed, device)
     complete = Variant(name=ALL, dtype=dtype, kernel="auto", speed=active)
     if not ablate:
         return [complete]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.monitoring.costs import thinning
-from harness.results import curve_file
+from harness.results import csv_rows
 
 NATURES = {"joules": "counter", "reasons": "bits", "percent": "interval", "most": "mark"}
 
@@ -61,9 +61,9 @@ def test_a_samplers_file_reads_back_without_the_line_it_was_killed_in(tmp_path: 
 
 
 def test_thinned_rows_fit_beside_a_record() -> None:
-    text = curve_file.to_csv(thinning.thinned([samples(100_000)], NATURES))
+    text = csv_rows.to_csv(thinning.thinned([samples(100_000)], NATURES))
     assert len(text) < 10_000
-    assert curve_file.from_csv(text)[0]["phase"] == "train"
+    assert csv_rows.from_csv(text)[0]["phase"] == "train"
 
 
 def test_an_infinite_value_is_kept_as_it_is() -> None:

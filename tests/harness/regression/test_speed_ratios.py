@@ -11,21 +11,21 @@ import pytest
 from harness.core.errors import NotComparableError, StoreError
 from harness.regression import speed_ratios
 from harness.regression.speed_ratios import Baseline, Expected, judge, make, merge, threshold
-from harness.timing.rows import KernelRow
+from harness.timing.backends import KernelTiming
 
 STILL = (1.0, 1.0, 1.0, 1.0)
 BASE = Baseline("Some CPU", (Expected("fo_pool", "T4-B2-H3", "float32", "forward", "native", 0.1),))
 
 
-def row(ratio: float | None = 0.1, backend: str = "native", **changes: Any) -> KernelRow:
-    base = KernelRow(
+def row(ratio: float | None = 0.1, backend: str = "native", **changes: Any) -> KernelTiming:
+    base = KernelTiming(
         op="fo_pool", case="T4-B2-H3", dtype="float32", direction="forward", backend=backend, device="cpu", status="ok",
         error=None, ratio_to_reference=ratio, ratio_samples=[ratio] * 4,
     )  # fmt: skip
     return replace(base, **changes)
 
 
-def session(ratio: float | None, twin: Any = STILL, **changes: Any) -> list[KernelRow]:
+def session(ratio: float | None, twin: Any = STILL, **changes: Any) -> list[KernelTiming]:
     return [
         row(ratio, **changes),
         row(1.0, "reference"),
@@ -41,7 +41,7 @@ class Again:
         self.sessions = [session(ratio, twin) for ratio in ratios]
         self.asked = 0
 
-    def __call__(self, op: str, case: str) -> list[KernelRow]:
+    def __call__(self, op: str, case: str) -> list[KernelTiming]:
         assert (op, case) == ("fo_pool", "T4-B2-H3")
         self.asked += 1
         return self.sessions[self.asked - 1]

@@ -13,17 +13,16 @@ import torch
 
 import kernels
 from harness.timing import clocks, ops
-from harness.timing.backends import TWIN, Bench
+from harness.timing.backends import TWIN, Bench, KernelTiming
 from harness.timing.clocks import Budget
 from harness.timing.ops import BACKWARD, FORWARD, Work, work
-from harness.timing.rows import KernelRow
 from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 from kernels.fo_pool import reference
 
 SMALL = FoPoolCase(4, 2, 3)
 
 
-def measured(rows: list[KernelRow]) -> list[KernelRow]:
+def measured(rows: list[KernelTiming]) -> list[KernelTiming]:
     """Without the backends that this machine cannot run."""
     return [row for row in rows if row.status != "unavailable"]
 
