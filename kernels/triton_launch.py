@@ -51,14 +51,7 @@ def unavailable(device: torch.device, interpreted: Callable[[], bool]) -> str | 
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **meta: Any) -> None:
-    """Start a kernel on the device of its first tensor.
-
-    Args:
-        kernel: a function compiled by triton.jit.
-        grid: number of programs in each dimension.
-        arguments: of the kernel.
-        meta: compile-time constants and launch options.
-    """
+    """Start a kernel on the device of its first tensor; meta: compile-time constants and launch options."""
     device = next(value.device for value in arguments if isinstance(value, Tensor))
     with torch.cuda.device(device if device.type == "cuda" else -1):
         kernel[grid](*arguments, **meta)

@@ -89,15 +89,7 @@ class AdaptiveSoftmax(nn.Module):
         return nll_N.view(targets_TB.shape)
 
     def log_probs(self, h_NE: Tensor, tied_VE: Tensor) -> Tensor:
-        """Exact log probabilities of every word.
-
-        Args:
-            h_NE: features.
-            tied_VE: the embedding matrix.
-
-        Returns:
-            (N, V), float32 or float64.
-        """
+        """Exact log probabilities (N, V) of every word, float32 or float64."""
         tables, edges = self._tables(tied_VE), self.clusters.edges
         num_head = edges[1]
         head_weight = torch.cat([tables.weight[:num_head], tables.tail_vectors])

@@ -67,12 +67,7 @@ class Batch:
         return slice(0, offsets[-1]) if cluster == 0 else slice(offsets[cluster], offsets[cluster + 1])
 
     def parts(self, cluster: int, columns: int) -> Iterator[Part]:
-        """Cut the logits of a cluster into blocks.
-
-        Args:
-            cluster: its number; 0 is the head.
-            columns: largest number of words in a block.
-        """
+        """Cut the logits of a cluster (0 is the head) into blocks of at most `columns` words."""
         first, last = self.clusters.edges[cluster : cluster + 2]
         rows = self.rows(cluster)
         for start in range(first, last, columns):

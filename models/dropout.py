@@ -13,14 +13,7 @@ import kernels
 
 
 def locked(x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
-    """Multiply by one mask (1, B, H) / (1 - p) for all time steps.
-
-    Args:
-        x_TBH: activations.
-        p: probability of 0.
-        training: False returns x unchanged.
-        generator: source of the mask.
-    """
+    """Multiply by one mask (1, B, H) / (1 - p), the same for all time steps."""
     if p == 0 or not training:
         return x_TBH
     return x_TBH * scaled_mask(x_TBH, (1, *x_TBH.shape[1:]), p, generator)
@@ -29,16 +22,7 @@ def locked(x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generato
 def embedding(
     rows_TBE: Tensor, ids_TB: Tensor, vocab_size: int, p: float, *, training: bool, generator: torch.Generator | None
 ) -> Tensor:
-    """Drop whole words: all rows of a dropped id are zero.
-
-    Args:
-        rows_TBE: the embedding's rows of ids_TB.
-        ids_TB: words.
-        vocab_size: V.
-        p: probability that a word is dropped.
-        training: False returns the rows unchanged.
-        generator: source of the mask.
-    """
+    """Drop words with probability p: all of the embedding's rows of a dropped id are zero."""
     if p == 0 or not training:
         return rows_TBE
     mask_V = scaled_mask(rows_TBE, (vocab_size,), p, generator)
@@ -63,26 +47,11 @@ def weight(raw: Tensor, p: float, *, training: bool, generator: torch.Generator 
 
 
 def draw_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """Draw 64 random bits that stay on the device, so that nothing waits for them.
-
-    Args:
-        device: of the seed.
-        generator: source, on the same device.
-
-    Returns:
-        int64 without dimensions.
-    """
+    """Draw 64 random bits, int64 without dimensions. They stay on the device, so that nothing waits for them."""
     return torch.empty((), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
 
 
 def scaled_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: torch.Generator | None) -> Tensor:
-    """Draw a mask: 0 with probability p, else 1 / (1 - p).
-
-    Args:
-        like: gives dtype and device.
-        shape: of the mask.
-        p: probability of 0.
-        generator: source of the mask.
-    """
+    """Draw a mask with the dtype and device of `like`: 0 with probability p, else 1 / (1 - p)."""
     keep = torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p, generator=generator)
     return keep.div_(1 - p)

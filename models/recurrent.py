@@ -59,12 +59,7 @@ class RecurrentLayer(nn.Module):
         raise NotImplementedError
 
     def dropped_weight(self, *, training: bool, generator: torch.Generator | None) -> Tensor:
-        """`raw_weight` under the mask of this window.
-
-        Args:
-            training: False returns the raw weight.
-            generator: source of the mask.
-        """
+        """`raw_weight`, in training under the mask of this window."""
         return dropout.weight(
             self.raw_weight(), self.weight_drop, training=training, generator=generator, kernel=self.weight_drop_kernel
         )
@@ -166,15 +161,7 @@ class RecurrentModel(nn.Module):
 
     @torch.no_grad()
     def features(self, inputs_TB: Tensor, state: State) -> tuple[Tensor, State]:
-        """Run the layers without dropout.
-
-        Args:
-            inputs_TB: symbols.
-            state: before the window.
-
-        Returns:
-            The softmax's input h_TBH, and the state after the window.
-        """
+        """Run the layers without dropout. Returns the softmax's input h_TBH and the state after the window."""
         _, h_TBH, state = self._encode(inputs_TB, state, training=False)
         return h_TBH, state
 
@@ -185,15 +172,7 @@ class RecurrentModel(nn.Module):
 
     @torch.no_grad()
     def nll(self, h_NH: Tensor, targets_N: Tensor) -> Tensor:
-        """Score one target per row, without computing the probabilities of all words.
-
-        Args:
-            h_NH: rows of `features`.
-            targets_N: symbols.
-
-        Returns:
-            nll_N in nats.
-        """
+        """Score one target per row of `features`: nll_N in nats, without the probabilities of all words."""
         return self.softmax.nll(h_NH, targets_N, self.embedding)
 
     def _encode(

@@ -58,15 +58,7 @@ class Softmax(nn.Module):
         return torch.cat(parts).view(targets_TB.shape) if len(parts) > 1 else parts[0].view(targets_TB.shape)
 
     def log_probs(self, h_NH: Tensor, tied_VH: Tensor) -> Tensor:
-        """Log probabilities of every word.
-
-        Args:
-            h_NH: features.
-            tied_VH: the embedding matrix; ignored if not tied.
-
-        Returns:
-            (N, V), float32 or float64.
-        """
+        """Log probabilities (N, V) of every word, float32 or float64."""
         return functional.log_softmax(self._logits(h_NH, tied_VH), dim=-1)
 
     def _logits(self, h_NH: Tensor, tied_VH: Tensor) -> Tensor:

@@ -35,12 +35,7 @@ def detach(state: State) -> State:
 
 
 def reset_streams(state: State, keep_B: Tensor) -> State:
-    """Zero the state of some streams.
-
-    Args:
-        state: of B streams.
-        keep_B: bool, False for the streams to zero.
-    """
+    """Zero the state of the streams where keep_B, bool (B,), is False."""
     if isinstance(state, Tensor):
         return state * keep_B.unsqueeze(-1).to(state.dtype)
     return tuple(reset_streams(part, keep_B) for part in state)
@@ -68,12 +63,7 @@ def step_over(model: Callable[..., StepOutput], tokens_TB: Tensor, state: State,
 
 
 def to_device(tokens_TB: Tensor, device: torch.device) -> Tensor:
-    """Copy tokens to a device without waiting for it.
-
-    Args:
-        tokens_TB: on the host or on the device.
-        device: the model's device.
-    """
+    """Copy tokens to a device without waiting for it."""
     # A copy from pageable memory would block. The pinned copy may be freed here: torch's host allocator does not reuse
     # its memory before the device has read it.
     if device.type == "cuda" and tokens_TB.device.type == "cpu":

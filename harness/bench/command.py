@@ -77,16 +77,7 @@ class Request:
         return KERNELS
 
     def save(self, kind: str, rows: Sequence[Any], settings: Any) -> None:
-        """Write the rows to `--json` and a record to the results folder.
-
-        Args:
-            kind: KERNELS, TRAINING or LOOP.
-            rows: dataclasses.
-            settings: dataclass of what was requested.
-
-        Raises:
-            StoreError: a file cannot be written.
-        """
+        """Write the rows to `--json` and a record to the results folder. Raises StoreError."""
         from harness.system import hardware
 
         if self.json_file is not None:
@@ -142,15 +133,7 @@ class KernelBench:
         return rows
 
     def measure(self, op: str, case_name: str) -> list[KernelTiming]:
-        """Measure one of the planned cases.
-
-        Args:
-            op: the kernel.
-            case_name: name of the case.
-
-        Returns:
-            Two rows per backend, forward and backward.
-        """
+        """Measure one of the planned cases: two rows per backend, forward and backward."""
         self.request.progress(f"{op} {case_name}")
         case = next(case for planned, case in self.cases if (planned, case.name) == (op, case_name))
         self._bench.budget = budget_of(op, quick=self.request.quick)
@@ -163,12 +146,7 @@ def any_failed(rows: Iterable[Any]) -> bool:
 
 
 def budget_of(op: str, *, quick: bool) -> Budget:
-    """How long each case of an op is measured.
-
-    Args:
-        op: the kernel.
-        quick: for `--quick`.
-    """
+    """How long each case of an op is measured."""
     if quick:
         return QUICK_BUDGET
     return LSTM_BUDGET if op == "lstm" else BUDGET

@@ -34,15 +34,7 @@ def encode(message: DataclassInstance) -> str:
 
 
 def decode(kind: type[T], line: str) -> T:
-    """Parse a line.
-
-    Args:
-        kind: the expected dataclass.
-        line: JSON text.
-
-    Raises:
-        pydantic.ValidationError: the line is not a message of this kind.
-    """
+    """Parse a line as a dataclass. Raises pydantic.ValidationError for any other content."""
     message: T = _adapter(kind).validate_json(line)  # type: ignore[arg-type]  # a class is hashable
     return message
 
@@ -67,11 +59,6 @@ def failure(error: BaseException) -> Failure:
 
 
 def exit_reason(status: int, stderr: str) -> str:
-    """Describe a child that ended without a reply.
-
-    Args:
-        status: exit status, negative for a signal.
-        stderr: what the child wrote to standard error; its last line is quoted.
-    """
+    """Describe a child that ended without a reply; the last line of its standard error is quoted."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return f"ended with status {status}" + (f": {lines[-1][:200]}" if lines else "")

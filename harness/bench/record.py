@@ -97,15 +97,7 @@ def write(
 
 
 def write_rows(path: Path, rows: Sequence[DataclassInstance]) -> None:
-    """Write only the rows, as a JSON list.
-
-    Args:
-        path: file to replace.
-        rows: measured rows.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
+    """Write only the rows, as a JSON list. Raises StoreError if the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_text([asdict(row) for row in rows]))

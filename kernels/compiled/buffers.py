@@ -25,12 +25,7 @@ _idle: deque[mmap.mmap] = deque()
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised contiguous tensor on the CPU, as from torch.empty.
-
-    Args:
-        shape: of the tensor.
-        dtype: of the tensor.
-    """
+    """An uninitialised contiguous tensor on the CPU, as from torch.empty."""
     num_bytes = math.prod(shape) * dtype.itemsize
     if num_bytes < MIN_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.empty(shape, dtype=dtype)

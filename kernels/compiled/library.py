@@ -114,13 +114,7 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
 
 
 def run(worker: str, call: ctypes.Structure, num_threads: int) -> None:
-    """Run all of a call. The number of threads changes no bit of the result.
-
-    Args:
-        worker: one of WORKERS.
-        call: its argument.
-        num_threads: this thread and others.
-    """
+    """Run one of WORKERS on `call` in num_threads threads, this one included; their number changes no bit."""
     work, argument = getattr(load(), worker), ctypes.addressof(call)
     if num_threads == 1:
         work(argument)

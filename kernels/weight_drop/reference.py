@@ -43,15 +43,7 @@ def weight_drop(raw: Tensor, p: float, seed: Tensor) -> Tensor:
 
 
 def words(number: int, seed: Tensor) -> Tensor:
-    """Random bits of the elements.
-
-    Args:
-        number: of elements.
-        seed: as in `weight_drop`.
-
-    Returns:
-        32-bit values as int64, (number,).
-    """
+    """The 32 random bits of elements 0 to number - 1, as int64 (number,)."""
     num_groups = -(-number // (checks.LANES * checks.WORDS))
     counter = torch.arange(num_groups * checks.LANES, device=seed.device)
     zero = torch.zeros_like(counter)
@@ -61,15 +53,7 @@ def words(number: int, seed: Tensor) -> Tensor:
 
 
 def philox(counter: list[Tensor], key: list[Tensor]) -> list[Tensor]:
-    """Philox-4x32-10, on int64 tensors of 32-bit values.
-
-    Args:
-        counter: four words.
-        key: two words.
-
-    Returns:
-        Four words of random bits.
-    """
+    """Philox-4x32-10 of four counter words and two key words, all int64 tensors of 32-bit values."""
     x0, x1, x2, x3 = counter
     key0, key1 = key
     for _ in range(ROUNDS):

@@ -44,30 +44,13 @@ class MarkovOracle(nn.Module):
         return torch.zeros(1, batch, self.config.order, dtype=torch.long, device=self.log_table_RS.device)
 
     def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> StepOutput:
-        """Score one window exactly.
-
-        Args:
-            inputs_TB: symbols.
-            targets_TB: the symbol after each input.
-            state: before the window.
-
-        Returns:
-            nll_TB in nats, the state after the window, and a zero penalty.
-        """
+        """Score one window exactly: nll_TB in nats, the state after the window, and a zero penalty."""
         rows_TB1, state = self.features(inputs_TB, state)
         nll_TB = -self.log_table_RS[rows_TB1[..., 0], targets_TB.long()]
         return StepOutput(nll_TB, state, nll_TB.new_zeros(()))
 
     def features(self, inputs_TB: Tensor, state: State) -> tuple[Tensor, State]:
-        """Find the table row of each position.
-
-        Args:
-            inputs_TB: symbols.
-            state: before the window.
-
-        Returns:
-            Row numbers h_TB1, and the state after the last input.
-        """
+        """Find the table row of each position. Returns row numbers h_TB1 and the state after the last input."""
         if not isinstance(state, Tensor):
             raise TypeError("the oracle's state is one tensor (1, B, order)")
         order, symbols = self.config.order, self.config.symbols
@@ -91,15 +74,7 @@ class MarkovOracle(nn.Module):
         return self.log_table_RS[h_N1[:, 0]]
 
     def nll(self, h_N1: Tensor, targets_N: Tensor) -> Tensor:
-        """Score one target per row.
-
-        Args:
-            h_N1: rows of `features`.
-            targets_N: symbols.
-
-        Returns:
-            nll_N in nats.
-        """
+        """Score one target per row of `features`: nll_N in nats."""
         return -self.log_table_RS[h_N1[:, 0], targets_N.long()]
 
 

@@ -88,25 +88,13 @@ def stationary(table: Table, order: int, symbols: int) -> npt.NDArray[np.float64
 
 
 def entropy_rate_bits(table: Table, order: int, symbols: int) -> float:
-    """Entropy rate in bits per symbol: the sum over contexts of pi(c) H(table[c]).
-
-    Args:
-        table: from `table`, (C, S).
-        order: symbols in a context.
-        symbols: S.
-    """
+    """Entropy rate in bits per symbol: the sum over contexts of pi(c) H(table[c])."""
     pi = stationary(table, order, symbols)
     return float(pi @ _row_entropies_bits(table))
 
 
 def lower_order_entropy_bits(table: Table, order: int, symbols: int) -> float:
-    """Exact entropy in bits of a symbol given the `order - 1` before it: the best score with a shorter context.
-
-    Args:
-        table: from `table`, (C, S).
-        order: symbols in a context of the source.
-        symbols: S.
-    """
+    """Exact entropy in bits of a symbol given the `order - 1` before it: the best score with a shorter context."""
     pi = stationary(table, order, symbols)
     conditionals, weights = shorter_conditionals(table, pi, order - 1, symbols)
     return float(weights @ _row_entropies_bits(conditionals))

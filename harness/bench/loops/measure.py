@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from harness.bench import pipes
 from harness.bench.loops.entries import LoopEntry
@@ -121,7 +121,9 @@ def _run_child(job: LoopJob) -> LoopResult:
 
 def _row(job: LoopJob, variant: str, result: LoopResult) -> LoopRow:
     entry, rate = job.entry, result.tokens_per_s
+    measured = {field.name: getattr(result, field.name) for field in fields(result)}
     return LoopRow(
+        **measured,
         entry=entry.name,
         variant=variant,
         dtype=job.dtype,
@@ -129,20 +131,8 @@ def _row(job: LoopJob, variant: str, result: LoopResult) -> LoopRow:
         speed=job.speed,
         device=job.device,
         status=OK if rate else FAILED,
-        error=result.error,
-        tokens_per_s=rate,
-        steps=result.steps,
-        step_ms=result.step_ms,
-        nll_per_token=result.nll_per_token,
-        window_multiple=result.window_multiple,
         epoch_s=entry.epoch_tokens / rate if rate else None,
         recipe_hours=entry.epochs * entry.epoch_tokens / rate / 3600 if rate else None,
-        num_parameters=result.num_parameters,
-        kernels=result.kernels,
-        peak_rss_bytes=result.peak_rss_bytes,
-        peak_device_bytes=result.peak_device_bytes,
-        peak_device_reserved_bytes=result.peak_device_reserved_bytes,
-        unverified=result.unverified,
         batch=entry.batch,
         bptt=entry.bptt,
         vocab_size=entry.vocab_size,

@@ -66,12 +66,7 @@ def serve(reply: Callable[[DataclassInstance], None]) -> None:
 
 
 def products_alone(entry: StepEntry, device: str) -> Callable[[], None]:
-    """Return a function that computes the matrix products of one step, which are the same for every backend.
-
-    Args:
-        entry: the model.
-        device: where to compute.
-    """
+    """Return a function that computes the matrix products of one step, which are the same for every backend."""
     import kernels
     from harness.bench.steps import products
 

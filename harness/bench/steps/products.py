@@ -96,14 +96,7 @@ def placeholder_lstm(
 
 
 def lstm_products(x_TBI: Tensor, weight_hh_GH: Tensor) -> list[Product]:
-    """Products that any LSTM layer needs, forward and backward.
-
-    Input products cover all steps at once; recurrent products are one per step.
-
-    Args:
-        x_TBI: the layer's input.
-        weight_hh_GH: recurrent weights.
-    """
+    """Products that any LSTM layer needs: those of the inputs over all steps at once, recurrent ones per step."""
     steps, streams, inputs = x_TBI.shape
     gates, hidden = weight_hh_GH.shape
     rows = steps * streams
@@ -122,12 +115,7 @@ def lstm_products(x_TBI: Tensor, weight_hh_GH: Tensor) -> list[Product]:
 
 
 def replay(products: Sequence[Product], device: torch.device | str) -> Callable[[], None]:
-    """Return a function that computes all products once, in float32. Operands and results are allocated here.
-
-    Args:
-        products: from `record`.
-        device: where to compute.
-    """
+    """Return a function that computes all products once, in float32. Operands and results are allocated here."""
     prepared = []
     for product in products:
         left, right = (_filled(operand, device) for operand in (product.left, product.right))
