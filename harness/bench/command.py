@@ -112,7 +112,7 @@ class KernelBench:
         model.forbid_tf32()
         if request.threads:
             torch.set_num_threads(request.threads)
-        self.fingerprint: str = hardware.describe(device)["fingerprint"]
+        self.fingerprint = hardware.describe(device).fingerprint
         self._keeps_memory = request.keep_memory and keep_freed_memory()
         self._bench = Bench(device=device, dtype=getattr(torch, request.dtype), twin=twin)
 

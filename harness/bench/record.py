@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import StoreError
 from harness.system import source
 from harness.system.files import write_atomic
+from harness.system.hardware import Hardware
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -57,7 +58,7 @@ class LoopSettings:
 def write(
     results: Path,
     kind: str,
-    machine: Mapping[str, object],
+    machine: Hardware,
     rows: Sequence[DataclassInstance],
     settings: DataclassInstance,
 ) -> Path:
@@ -66,7 +67,7 @@ def write(
     Args:
         results: the results folder; the record goes to its subfolder `bench`.
         kind: `kernels`, `training` or `loop`.
-        machine: hardware description with a `fingerprint`, which names the file.
+        machine: hardware; its fingerprint names the file.
         rows: measured rows.
         settings: what was requested; saved under `how`.
 
@@ -81,15 +82,15 @@ def write(
         "schema": SCHEMA,
         "kind": kind,
         "written_at": now.isoformat(timespec="seconds"),
-        "code": source.installed(),
-        "machine": dict(machine),
+        "code": source.installed().to_json(),
+        "machine": machine.to_json(),
         "how": asdict(settings),
         "rows": [asdict(row) for row in rows],
     }
     folder = results / "bench"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = _unused_path(folder, f"{_slug(str(machine['fingerprint']))}-{now:%Y%m%dT%H%M%SZ}")
+        path = _unused_path(folder, f"{_slug(machine.fingerprint)}-{now:%Y%m%dT%H%M%SZ}")
         write_atomic(path, to_text(body))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error

@@ -17,7 +17,7 @@ from typing import Any
 from harness.core.errors import StoreError
 from harness.monitoring.sampler.watch import INTERVAL_S, Watch
 from harness.results.record_file import json_text, plain
-from harness.system import rusage
+from harness.system import processes
 from harness.system.files import write_atomic
 
 PHASE = "command"
@@ -66,7 +66,7 @@ def _told(account: Mapping[str, Any]) -> str:
     from harness.report.account import account_text
 
     status = account["returncode"]
-    how = f"was ended by {rusage.signal_name(-status)}" if status < 0 else f"ended with status {status}"
+    how = f"was ended by {processes.signal_name(-status)}" if status < 0 else f"ended with status {status}"
     return f"{account['command'][0]} {how} after {account['seconds']:.2f} s\n\n{account_text(account)}"
 
 
@@ -84,13 +84,13 @@ def _watched(child: subprocess.Popen[bytes], watch: Watch) -> dict[str, Any]:
     with watch.phase(PHASE):
         ended = _wait_for_end(child)
         if not ended:
-            usage = rusage.reap(child)
+            usage = processes.reap(child)
         seconds = time.monotonic() - started
     # Before it is reaped: until then its last counts can still be read.
     costs = watch.stop()
     if ended:
-        usage = rusage.reap(child)
-    return {"seconds": seconds, **costs, "rusage": usage}
+        usage = processes.reap(child)
+    return {"seconds": seconds, **costs, "rusage": usage.to_json() if usage is not None else None}
 
 
 def _wait_for_end(child: subprocess.Popen[bytes]) -> bool:

@@ -15,7 +15,7 @@ from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.summary import RUN_PHASES
 from harness.monitoring.sampler.watch import Watch
 from harness.results.record import RunRecord
-from harness.system import hardware, rusage
+from harness.system import hardware, processes
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -114,7 +114,7 @@ class Meter:
 
 def startup() -> dict[str, float]:
     """What this process has spent until now: seconds since it was started, and CPU seconds."""
-    return {"seconds": rusage.age_s(), "cpu_seconds": time.process_time()}
+    return {"seconds": processes.age_s(), "cpu_seconds": time.process_time()}
 
 
 def peak_reserved_bytes(device: str) -> int | None:
