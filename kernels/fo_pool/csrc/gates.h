@@ -33,15 +33,15 @@ struct NAME(fraction) {
 static ALWAYS_INLINE struct NAME(fraction) NAME(sigmoid)(REAL x) {
     REAL size = FABS(x), e, less;
     NAME(exponential)(size > FLUSH ? -FLUSH : -size, &e, &less);
-    struct NAME(fraction) found = {e, 1 + e};
-    return found;
+    struct NAME(fraction) smaller = {e, 1 + e};
+    return smaller;
 }
 
 static ALWAYS_INLINE struct NAME(fraction) NAME(tanh)(REAL x) {
     REAL size = FABS(x), e, less;
     NAME(exponential)(size > FLUSH / 2 ? -FLUSH : -2 * size, &e, &less);
-    struct NAME(fraction) found = {COPYSIGN(less, x), 2 + less};
-    return found;
+    struct NAME(fraction) signed_tanh = {COPYSIGN(less, x), 2 + less};
+    return signed_tanh;
 }
 
 /* z = tanh, f and o = sigmoid; f_rest = 1 - f and o_rest = 1 - o without cancellation. */
@@ -60,12 +60,12 @@ static ALWAYS_INLINE struct NAME(gates) NAME(open)(REAL z, REAL f, REAL o, int o
     REAL shared = 1 / (output_gate ? fs.under * under_o : fs.under);
     REAL small_f = fs.over * (output_gate ? shared * under_o : shared), large_f = 1 - small_f;
     REAL small_o = os.over * (shared * fs.under), large_o = 1 - small_o;
-    struct NAME(gates) found = {
+    struct NAME(gates) open = {
         .z = zs.over / zs.under,
         .f = f >= 0 ? large_f : small_f,
         .f_rest = f >= 0 ? small_f : large_f,
         .o = o >= 0 ? large_o : small_o,
         .o_rest = o >= 0 ? small_o : large_o,
     };
-    return found;
+    return open;
 }

@@ -53,8 +53,8 @@ static ALWAYS_INLINE void draw(uint32_t *words, uint64_t counter, uint64_t seed)
         draw(words, (uint64_t)first / 4, call->seed);                                                        \
         INDEPENDENT                                                                                          \
         for (int j = 0; j < GROUP; j++) {                                                                    \
-            const REAL kept = from[j] * scale;                                                               \
-            to[j] = words[j] < drop_below ? 0 : kept;                                                        \
+            const REAL scaled = from[j] * scale;                                                             \
+            to[j] = words[j] < drop_below ? 0 : scaled;                                                      \
         }                                                                                                    \
     }                                                                                                        \
     static ALWAYS_INLINE void piece_##REAL(const struct weight_drop_call *call, int64_t first, int64_t stop) {   \
