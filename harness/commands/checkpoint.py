@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ def import_() -> None:
 @json_option
 def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
     """Turn FILE, a checkpoint of awd-lstm-lm, into a safe one with its vocabulary inside."""
-    from harness.checkpoints.awd_lstm_lm import importing
+    from harness.checkpoints.awd_lstm_lm import importer
 
-    imported = importing.to_json(importing.import_checkpoint(file, data_path, out))
+    imported = asdict(importer.import_checkpoint(file, data_path, out))
     click.echo(json.dumps(imported, indent=1) if as_json else _lines(imported))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,13 +17,10 @@ from harness.monitoring.sampler.watch import Watch
 from harness.results.record import RunRecord
 from harness.system import hardware, processes
 
-Emit = Callable[[dict[str, Any]], None]
-
 LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")
 """Quantities that a person sees while the run goes on."""
 
 LIVE_EVERY_S = 0.5
-TOLD_OF = ("train", "evaluate")
 
 
 class Meter:
@@ -37,6 +34,8 @@ class Meter:
         self._found: dict[str, Any] | None = None
         self._gemm: dict[str, Any] | None = None
         self._gemm_reason = account.NO_GEMM
+        self._latest: dict[str, float] = {}
+        self._read_at = float("-inf")
 
     def start(self) -> None:
         """Begin. What this process has spent until now is the account's `startup`."""
@@ -60,24 +59,14 @@ class Meter:
             if name in RUN_PHASES:  # kernels timed after them hold arrays that are not the model's
                 self._reserved_bytes = peak_reserved_bytes(self.device)
 
-    def telling(self, emit: Emit) -> Emit:
-        """The same channel, with the newest readings added, as `now`, to the events a person follows."""
-        now: dict[str, float] = {}
-        read_at = float("-inf")
-
-        def tell(event: dict[str, Any]) -> None:
-            nonlocal read_at
-            if self._watch is None or event["event"] not in TOLD_OF:
-                emit(event)
-                return
-            if time.monotonic() - read_at >= LIVE_EVERY_S:
-                read_at = time.monotonic()
-                # A quantity that was not due in the last row keeps the value it had.
-                latest = self._watch.latest() or {}
-                now.update({name: latest[name] for name in LIVE if name in latest})
-            emit({**event, "now": dict(now)} if now else event)
-
-        return tell
+    def latest(self) -> dict[str, float]:
+        """The newest readings that a person follows, read at most every LIVE_EVERY_S seconds."""
+        if self._watch is not None and time.monotonic() - self._read_at >= LIVE_EVERY_S:
+            self._read_at = time.monotonic()
+            # A quantity that was not due in the last row keeps its value.
+            row = self._watch.latest() or {}
+            self._latest.update({name: row[name] for name in LIVE if name in row})
+        return dict(self._latest)
 
     def time_gemm(self, dtype: str) -> None:
         """Find what the device can compute in this dtype, in well under a second: the model's rate is a share of it."""

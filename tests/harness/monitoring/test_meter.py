@@ -35,11 +35,10 @@ class Readings:
 
 def test_switched_off_it_watches_nothing_and_says_so(tmp_path: Path) -> None:
     made = begun(tmp_path, enabled=False)
-    told: list[dict[str, Any]] = []
     with made.phase("train"):
-        made.telling(told.append)({"event": "train"})
+        assert made.latest() == {}
     made.time_gemm("float32")
-    assert (made.stop(), told) == (None, [{"event": "train"}])
+    assert made.stop() is None
     assert not made.attempts.sensors().exists()
     made.attempts.end(1.0, "finished", made.stop())
     assert made.account(record())["sampler"]["reason"] == account.OFF
@@ -111,20 +110,17 @@ def test_a_fault_in_the_account_costs_no_run(tmp_path: Path, monkeypatch: pytest
     assert made.account(record())["sampler"]["reason"] == "the account failed: ZeroDivisionError: division by zero"
 
 
-def test_events_a_person_follows_carry_the_newest_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latest_readings_keep_the_value_of_a_quantity_that_was_not_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(meter, "LIVE_EVERY_S", 0.0)
     made = begun(tmp_path, enabled=False)
-    told: list[dict[str, Any]] = []
     readings: Any = Readings(None, {"cpu_percent": 50.0, "rss_bytes": 1.0}, {"gpu_percent": 7.0})
     made._watch = readings
-    tell = made.telling(told.append)
-    for name in ("train", "train", "start", "evaluate"):
-        tell({"event": name})
-    assert told == [
-        {"event": "train"},
-        {"event": "train", "now": {"cpu_percent": 50.0}},
-        {"event": "start"},
-        {"event": "evaluate", "now": {"cpu_percent": 50.0, "gpu_percent": 7.0}},
+    assert [made.latest() for _ in range(3)] == [
+        {},
+        {"cpu_percent": 50.0},
+        {"cpu_percent": 50.0, "gpu_percent": 7.0},
     ]
 
 
