@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from harness import __version__
+from harness.commands.bench import bench
 from harness.commands.checkpoint import evaluate, import_, sample
 from harness.commands.options import (
     FiniteRange,
@@ -225,39 +226,6 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
 
 
 @main.command()
-@click.argument("names", nargs=-1, metavar="[KERNEL]...")
-@click.option("--case", "--entry", "cases", multiple=True, metavar="NAME", help="This one only; may be repeated.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
-@click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), default="float32")
-@click.option("--quick", is_flag=True, help="Small cases and few rounds: seconds instead of minutes.")
-@click.option("--threads", type=click.IntRange(1), default=None, help="Threads of torch; its own choice otherwise.")
-@results_option
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows, a JSON list, here.")
-@click.option("--check", "baseline", type=click.Path(path_type=Path), help="Hold the ratios to this baseline.")
-@click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
-@click.option("--keep-memory", is_flag=True, help="Have freed memory kept: times without the system's fresh pages.")
-@click.option("--speed", multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated.")
-@click.option("--backend", "backends", multiple=True, metavar="KERNEL=NAME", help="With loop: in place of `auto`.")
-@click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
-@click.option("--seconds", type=FiniteRange(0.1, 600), default=10.0, show_default=True, metavar="S",
-              help="With loop: how long each variant is timed.")  # fmt: skip
-def bench(**options: Any) -> None:
-    """Time kernels (fo_pool, lstm, weight_drop; all without a name), or whole steps (training), against the plain way;
-    or the whole training loop of the paper's models at full size, on random tokens (loop).
-
-    `harness bench sensors` says what being watched costs: the same steps with the sampler and without.
-
-    Every backend is checked against its reference first, then timed in the same rounds as the reference, the plain
-    chain of operations and the machine's own ceilings. Exit 0 well, 1 a wrong kernel or a regression, 2 bad input,
-    3 not comparable.
-    """
-    from harness.bench import command
-
-    request = command.Request(**options)
-    sys.exit(command.run(request, show=click.echo, say=lambda text: click.echo(text, err=True)))
-
-
-@main.command()
 @click.argument("suite")
 @profile_option
 @click.option("--entry", required=True, help="The entry whose settings are searched.")
@@ -370,7 +338,7 @@ def doctor(data_path: str | None, as_json: bool) -> None:
     click.echo(json.dumps(examiner.to_json(checks), indent=1) if as_json else examiner.render(checks))
 
 
-for command in (run, import_, evaluate, sample):
+for command in (bench, run, import_, evaluate, sample):
     main.add_command(command)
 
 

@@ -14,8 +14,6 @@ Timed = Mapping[str, Any]
 KERNEL_HEADINGS = ("Kernel", "Case", "Direction", "Backend", "ms", "ms warm", "GB/s", "Of copy", "Of triad",
                    "GFLOP/s", "Of GEMM", "Over chain")  # fmt: skip
 KERNEL_ALIGNS = ("left",) * 4 + ("right",) * 8
-TRAINING_HEADINGS = ("Entry", "Backend", "Tokens/s", "Over chain", "GEMMs of step", "Peak RSS MB")
-TRAINING_ALIGNS = ("left",) * 2 + ("right",) * 4
 
 
 def kernel_table(rows: Sequence[Timed]) -> str:
@@ -30,22 +28,6 @@ def kernel_table(rows: Sequence[Timed]) -> str:
         aligns.append("right")
         body = [[*cells, _milliseconds(row.get("ms_with_launch"))] for cells, row in zip(body, rows, strict=True)]
     return grid(body, headings, aligns) + _reasons(rows)
-
-
-def training_table(rows: Sequence[Timed]) -> str:
-    """Markdown of timed training steps in the order given."""
-    body = [
-        [
-            row["entry"],
-            row["backend"],
-            _number(row["tokens_per_s"], ",.0f") if row["status"] == "ok" else row["status"],
-            _number(row["speedup_over_chain"], ".2f"),
-            _percent(row["share_of_gemm"]),
-            _number(None if row["peak_rss_bytes"] is None else row["peak_rss_bytes"] / 1e6, ",.0f"),
-        ]
-        for row in rows
-    ]
-    return grid(body, TRAINING_HEADINGS, TRAINING_ALIGNS) + _reasons(rows)
 
 
 def leaderboard_section(records: Iterable[RunRecord]) -> str | None:
@@ -97,7 +79,7 @@ def _reasons(rows: Sequence[Timed]) -> str:
     said: dict[str, None] = {}
     for row in rows:
         if row["error"] is not None:
-            where = [row[key] for key in ("op", "entry", "case", "backend") if key in row]
+            where = [row[key] for key in ("op", "case", "backend")]
             said[f"{' '.join(where)}: {row['error']}"] = None
     return "".join(f"\n{line}\n" for line in said)
 

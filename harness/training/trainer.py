@@ -40,7 +40,7 @@ from harness.training.progress import (
 )
 from harness.training.step import Autocast, LossScale, Step
 from harness.training.windows import epoch_over, next_window
-from models.step import State, sent, targets_are_split
+from models.step import State, targets_are_split, to_device
 
 # Steps between two readings of the loss on the host. Each waits for the device, which is free on a CPU and cheap every
 # 500 steps on CUDA. Without any, the host would queue steps far ahead of the device, and a request to stop would take
@@ -227,7 +227,7 @@ class Trainer:
             return self.resident_TB[row : row + length + 1].long()
         tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64))
         # Without a graph, the step itself sends them: a model with cutoffs first needs them on the host.
-        return tokens_TB if self.graph is None else sent(tokens_TB, self.device)
+        return tokens_TB if self.graph is None else to_device(tokens_TB, self.device)
 
     def _read_loss(self) -> None:
         """Read the loss on the host. Raises Diverged."""

@@ -1,4 +1,4 @@
-"""What the benchmarks share: one way to time a kernel with its reference and the machine's ceilings beside it.
+"""Shared by the benchmarks: timing a kernel together with its reference and the machine's ceilings.
 
 pytest tests/benchmarks --benchmark-only -o addopts=''        (-m 'not slow' for the small cases)
 """
@@ -43,7 +43,7 @@ def ceilings(device: str) -> Ceilings:
 def run(benchmark: Any, device: str, flusher: Flusher, ceilings: Ceilings) -> Run:
     """Check a backend against the reference, then time one direction of it.
 
-    Before each round the reference and the ceilings are timed, so that every ratio is of one moment.
+    Before each round the reference and the ceilings are timed, so that every ratio compares the same moment.
     """
 
     def timed(op: str, backend: str, case: Case, direction: str, cache: str) -> None:
@@ -53,14 +53,14 @@ def run(benchmark: Any, device: str, flusher: Flusher, ceilings: Ceilings) -> Ru
             pytest.skip(str(error))
         reference = kernels.resolve(op, REFERENCE)[1]
         given = inputs(case, DTYPE, device)
-        if (op, backend) != ("weight_drop", "chain"):  # its masks are its own
+        if (op, backend) != ("weight_drop", "chain"):  # which draws different masks
             assert disagreement(results(function, given), results(reference, given)) is None
-        mine, beside = candidate(backend, function, given), candidate(REFERENCE, reference, given)
+        timed_candidate, compared = candidate(backend, function, given), candidate(REFERENCE, reference, given)
         clock = clocks.clock_for(device)
-        beside_ms: dict[str, list[float]] = {name: [] for name in (REFERENCE, COPY, TRIAD, GEMM)}
+        compared_ms: dict[str, list[float]] = {name: [] for name in (REFERENCE, COPY, TRIAD, GEMM)}
 
-        def ready(phases: Any) -> Any:
-            """What the timed phase is given, its caches as asked for."""
+        def prepare(phases: Any) -> Any:
+            """Bring the caches into the requested state and return the input of the timed phase."""
             if cache == "warm":
                 value = None
                 for phase in phases.values():
@@ -70,43 +70,45 @@ def run(benchmark: Any, device: str, flusher: Flusher, ceilings: Ceilings) -> Ru
                 flusher()
             return value
 
-        def before() -> tuple[tuple[Any], dict[str, Any]]:
-            value = ready(beside.phases)
-            beside_ms[REFERENCE].append(clock.time(beside.phases[direction], value)[1])
-            for each in ceilings.candidates():
+        def setup() -> tuple[tuple[Any], dict[str, Any]]:
+            value = prepare(compared.phases)
+            compared_ms[REFERENCE].append(clock.time(compared.phases[direction], value)[1])
+            for ceiling in ceilings.candidates():
                 flusher()
-                beside_ms[each.name].append(clock.time(each.phases[each.name], None)[1])
-            return (ready(mine.phases),), {}
+                compared_ms[ceiling.name].append(clock.time(ceiling.phases[ceiling.name], None)[1])
+            return (prepare(timed_candidate.phases),), {}
 
         def target(value: Any) -> None:
-            mine.phases[direction](value)
+            timed_candidate.phases[direction](value)
             if device == "cuda":
                 torch.cuda.synchronize()
 
         benchmark.group = f"{op} {case.name} {direction} {cache}"
-        benchmark.pedantic(target, setup=before, rounds=rounds_of(case), warmup_rounds=2)
-        note(benchmark, case, direction, beside_ms, ceilings)
+        benchmark.pedantic(target, setup=setup, rounds=rounds_of(case), warmup_rounds=2)
+        add_extra_info(benchmark, case, direction, compared_ms, ceilings)
 
     return timed
 
 
 def rounds_of(case: Case) -> int:
-    """Few for what takes seconds, many for what takes microseconds."""
+    """Few rounds for seconds, many for microseconds."""
     cost = work(case, DTYPE)[FORWARD]
     if (cost.flops or 0) > 1e10:
         return 5
     return 11 if cost.bytes_moved > 1 << 26 else 30
 
 
-def note(benchmark: Any, case: Case, direction: str, beside_ms: dict[str, list[float]], ceilings: Ceilings) -> None:
-    """Into `extra_info`: what was moved and computed, at what share of the ceilings, and the ratio to the reference."""
+def add_extra_info(
+    benchmark: Any, case: Case, direction: str, compared_ms: dict[str, list[float]], ceilings: Ceilings
+) -> None:
+    """Add bytes, FLOPs, shares of the ceilings and the ratio to the reference."""
     cost = work(case, DTYPE)[direction]
     samples_ms = [1e3 * seconds for seconds in benchmark.stats.stats.data]
     milliseconds = clocks.median(samples_ms)
 
     def times_faster(name: str) -> float:
-        """Median over the rounds; what was timed before the warm-up rounds is left out."""
-        return clocks.median(clocks.paired_ratios(beside_ms[name][-len(samples_ms) :], samples_ms))
+        """Median over the rounds, without those before warm-up rounds."""
+        return clocks.median(clocks.paired_ratios(compared_ms[name][-len(samples_ms) :], samples_ms))
 
     def share(ceiling: str, amount: int) -> float:
         return amount / ceilings.work()[ceiling] * times_faster(ceiling)

@@ -7,7 +7,7 @@ from typing import Any
 
 from record_factory import record, spec, timed
 
-from harness.report.kernels import kernel_table, leaderboard_section, training_table
+from harness.report.kernels import kernel_table, leaderboard_section
 from harness.report.leaderboard import leaderboard
 from harness.results import published
 
@@ -39,22 +39,6 @@ def test_what_failed_says_so_once_with_its_reason() -> None:
     text = kernel_table(rows)
     assert [line[4] for line in body(text)] == ["failed", "failed"]
     assert text.count("fo_pool T150-B128-H1024 native: h is off by 3") == 1
-
-
-def test_training_rows_show_tokens_and_a_failure_its_reason() -> None:
-    good = {"entry": "qrnn-4x256", "backend": "native", "status": "ok", "error": None, "tokens_per_s": 21_500.4,
-            "speedup_over_chain": 1.5, "share_of_gemm": 0.71, "peak_rss_bytes": 412_000_000}  # fmt: skip
-    bad = {
-        **dict.fromkeys(good),
-        "entry": "qrnn-4x256",
-        "backend": "triton",
-        "status": "failed",
-        "error": "ended with status -9",
-    }
-    text = training_table([good, bad])
-    assert body(text)[0] == ["qrnn-4x256", "native", "21,500", "1.50", "71%", "412"]
-    assert body(text)[1][2] == "failed"
-    assert "qrnn-4x256 triton: ended with status -9" in text
 
 
 def test_the_latest_of_several_runs_is_shown_whatever_the_order_of_files() -> None:
