@@ -105,7 +105,8 @@ def _seconds(step: Callable[[], Any], number: int, device: str) -> float:
 
 
 def _watched(turn: Callable[[], float], device: str, interval_s: float | None) -> tuple[float, dict[str, Any]]:
-    from harness.monitoring.sampler.watch import INTERVAL_S, Watch
+    from harness.monitoring.costs.account import INTERVAL_S
+    from harness.monitoring.costs.watch import Watch
     from harness.system import hardware
 
     with tempfile.TemporaryDirectory(prefix="harness-sampling-") as folder:
@@ -115,4 +116,4 @@ def _watched(turn: Callable[[], float], device: str, interval_s: float | None) -
         time.sleep(SETTLE_S)
         with watch.phase("train"):
             seconds = turn()
-        return seconds, watch.stop()["sampler"]
+        return seconds, watch.stop().sampler.to_json()

@@ -283,9 +283,7 @@ def _add_costs(record: RunRecord, plan: Plan) -> None:
 
     attempts = Attempts(plan.store.run_folder(record.run_id) / "checkpoints")
     account.recover(attempts)
-    account.note_machines(record, attempts)
-    record.attempts, record.traces = attempts.for_record(), account.traces(attempts)
-    record.costs = account.costs_of(record, attempts, watched=plan.sensors)
+    account.add_to_record(record, attempts, sensors=plan.sensors)
 
 
 def _drain(stream: IO[str], last_words: deque[str], log: Path) -> None:

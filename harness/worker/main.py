@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from harness.config.recipe import Recipe
     from harness.core.scores import Score
     from harness.monitoring.costs.meter import Meter
+    from harness.results.costs import GemmRate
     from harness.results.store import Store
     from harness.training.trainer import Progress, Trainer
 
@@ -153,10 +154,10 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     attempts = Attempts(folder / "checkpoints")
     account.recover(attempts)
     attempts.begin(record.started_at, startup() if job.sensors else None)
-    meter = Meter(attempts, job.spec.device, enabled=job.sensors)
+    meter = Meter(attempts, job.spec.device, sensors=job.sensors)
     meter.start()
     try:
-        _fill(record, job, folder, meter.telling(emit), stop, meter)
+        _fill(record, job, folder, meter.with_readings(emit), stop, meter)
     except Interrupted:
         attempts.end(time.monotonic() - started, "interrupted", meter.stop())
         raise
@@ -170,9 +171,7 @@ def run(job: Job, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     own = meter.stop()
     record.seconds = time.monotonic() - started
     attempts.end(record.seconds, record.status, own)
-    account.note_machines(record, attempts)
-    record.attempts, record.costs = attempts.for_record(), meter.account(record)
-    record.traces = account.traces(attempts)
+    meter.complete(record)
     return record
 
 
@@ -212,7 +211,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, met
     spec = job.spec
     with meter.phase("load"):
         model, corpus = _load(record, job, emit)
-        meter.attempts.on(record.machine["fingerprint"])
+        meter.attempts.set_machine(record.machine["fingerprint"])
     if spec.recipe is not None:
         with meter.phase("train"):
             _train(record, model, corpus, folder, emit, stop)
@@ -222,7 +221,7 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, met
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
         if spec.recipe is not None:
-            meter.time_gemm(spec.dtype)
+            meter.add_gemm(lambda: _time_gemm(spec))
     # A protocol that adapts may run away from weights that are sound: that is said in its own row alone.
     static = [score for score in record.scores if "adaptation" not in score]
     if any(value is None for score in static for value in score["metrics"].values()):
@@ -446,6 +445,16 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
         emit({"event": "timing", "op": op, "backend": backend, "case": case.name})
         rows += time_case(spec, op, backend, case)
     return rows
+
+
+def _time_gemm(spec: RunSpec) -> GemmRate:
+    """The rate of a matrix product in the run's dtype on its device."""
+    import torch
+
+    from harness.results.costs import GemmRate
+    from harness.timing.gemm import gemm_rate
+
+    return GemmRate(**gemm_rate(spec.device, getattr(torch, spec.dtype)))
 
 
 def _autocast(spec: RunSpec) -> Callable[[], Any]:

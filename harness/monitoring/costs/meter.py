@@ -1,46 +1,54 @@
-"""The costs of a run while it runs: one watch per attempt, and the account of all of them in the end."""
+"""Measure one attempt at a run from inside the worker, and complete its record."""
 
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
-from harness.monitoring.costs.summary import RUN_PHASES
-from harness.monitoring.sampler.watch import Watch
-from harness.results.record import RunRecord
+from harness.monitoring.costs.figures import RUN_PHASES
+from harness.monitoring.costs.watch import Watch
+from harness.results.costs import Allocator, AttemptCosts, GemmRate, Startup
 from harness.system import hardware, rusage
+
+if TYPE_CHECKING:
+    from harness.results.record import RunRecord
 
 Emit = Callable[[dict[str, Any]], None]
 
+# Quantities that the live line of a run shows, and the events that carry them.
 LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")
-"""Quantities that a person sees while the run goes on."""
-
+LIVE_EVENTS = ("train", "evaluate")
 LIVE_EVERY_S = 0.5
-TOLD_OF = ("train", "evaluate")
 
 
 class Meter:
-    """Watches this process from `start` to `stop`; switched off, it does nothing, and the record says so."""
+    """Measures this process from `start` to `stop`. Without sensors it does nothing, and the record says so."""
 
-    def __init__(self, attempts: Attempts, device: str, *, enabled: bool = True) -> None:
-        self.attempts, self.device, self.enabled = attempts, device, enabled
+    def __init__(self, attempts: Attempts, device: str, *, sensors: bool = True) -> None:
+        """Prepare.
+
+        Args:
+            attempts: history of the run; the present attempt has begun.
+            device: of the run, as torch names it.
+            sensors: False measures nothing.
+        """
+        self.attempts, self.device, self.sensors = attempts, device, sensors
         self._watch: Watch | None = None
-        self._startup: dict[str, float] = {}
+        self._startup = Startup()
         self._reserved_bytes: int | None = None
-        self._found: dict[str, Any] | None = None
-        self._gemm: dict[str, Any] | None = None
+        self._costs: AttemptCosts | None = None
+        self._gemm: GemmRate | None = None
         self._gemm_reason = account.NO_GEMM
 
     def start(self) -> None:
-        """Begin. What this process has spent until now is the account's `startup`."""
-        if self.enabled:
+        """Start the sampler. What this process has spent so far is the account's `startup`."""
+        if self.sensors:
             self._startup = startup()
             self._watch = Watch(
                 self.attempts.sensors(), pid=psutil.Process().pid, gpu_uuid=hardware.gpu_uuid(self.device)
@@ -49,7 +57,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Put what happens inside to the account of load, train, evaluate or kernels."""
+        """Count the time inside as load, train, evaluate or kernels."""
         if self._watch is None:
             yield
             return
@@ -57,68 +65,61 @@ class Meter:
             with self._watch.phase(name):
                 yield
         finally:
-            if name in RUN_PHASES:  # kernels timed after them hold arrays that are not the model's
+            if name in RUN_PHASES:  # kernels are timed after these, with arrays that are not the model's
                 self._reserved_bytes = peak_reserved_bytes(self.device)
 
-    def telling(self, emit: Emit) -> Emit:
-        """The same channel, with the newest readings added, as `now`, to the events a person follows."""
+    def with_readings(self, emit: Emit) -> Emit:
+        """The same channel; events of training and scoring carry the newest readings as `now`."""
         now: dict[str, float] = {}
         read_at = float("-inf")
 
-        def tell(event: dict[str, Any]) -> None:
+        def emit_with_readings(event: dict[str, Any]) -> None:
             nonlocal read_at
-            if self._watch is None or event["event"] not in TOLD_OF:
+            if self._watch is None or event["event"] not in LIVE_EVENTS:
                 emit(event)
                 return
             if time.monotonic() - read_at >= LIVE_EVERY_S:
                 read_at = time.monotonic()
-                # A quantity that was not due in the last row keeps the value it had.
+                # A quantity that was not due in the last row keeps its value.
                 latest = self._watch.latest() or {}
                 now.update({name: latest[name] for name in LIVE if name in latest})
             emit({**event, "now": dict(now)} if now else event)
 
-        return tell
+        return emit_with_readings
 
-    def time_gemm(self, dtype: str) -> None:
-        """Find what the device can compute in this dtype, in well under a second: the model's rate is a share of it."""
+    def add_gemm(self, time_gemm: Callable[[], GemmRate]) -> None:
+        """Time a matrix product of the run's dtype: the model's rate is given as a share of it."""
         if self._watch is None:
             self._gemm_reason = account.OFF
             return
-        import torch
-
-        from harness.timing.gemm import gemm_rate
-
         try:
-            self._gemm = gemm_rate(self.device, getattr(torch, dtype))
-        except RuntimeError as error:  # no such product on this device, or no room for it
+            self._gemm = time_gemm()
+        except RuntimeError as error:  # the device has no such product, or too little memory
             self._gemm_reason = f"the matrix product failed: {' '.join(str(error).split())}"[:200]
 
-    def stop(self) -> dict[str, Any] | None:
-        """This attempt's own account; None where sensors are off. Asked again, the same."""
-        if self._watch is not None and self._found is None:
+    def stop(self) -> AttemptCosts | None:
+        """This attempt's account; None without sensors. Later calls return the same."""
+        if self._watch is not None and self._costs is None:
             reserved = self._reserved_bytes or peak_reserved_bytes(self.device)
-            allocator = {"peak_reserved_bytes": reserved}
-            self._found = {**self._watch.stop(), "startup": self._startup, "allocator": allocator}
-        return self._found
+            allocator = Allocator(peak_reserved_bytes=reserved)
+            update = {"startup": self._startup, "allocator": allocator}
+            self._costs = self._watch.stop().model_copy(update=update)
+        return self._costs
 
-    def account(self, record: RunRecord) -> dict[str, Any]:
-        """The record's costs, once the attempt has been noted as ended. A fault here costs the account, not the run."""
-        try:
-            return account.costs_of(
-                record, self.attempts, watched=self.enabled, gemm=self._gemm, gemm_reason=self._gemm_reason
-            )
-        except Exception as error:  # the traceback goes to the run's own log
-            traceback.print_exc()
-            return account.without(f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"[:200])
+    def complete(self, record: RunRecord) -> None:
+        """Set the record's attempts, costs and traces; the attempt has been noted as ended."""
+        account.add_to_record(
+            record, self.attempts, sensors=self.sensors, gemm=self._gemm, gemm_reason=self._gemm_reason
+        )
 
 
-def startup() -> dict[str, float]:
-    """What this process has spent until now: seconds since it was started, and CPU seconds."""
-    return {"seconds": rusage.age_s(), "cpu_seconds": time.process_time()}
+def startup() -> Startup:
+    """What this process has spent so far."""
+    return Startup(seconds=rusage.age_s(), cpu_seconds=time.process_time())
 
 
 def peak_reserved_bytes(device: str) -> int | None:
-    """The most that torch's allocator has held of a CUDA device; None for a CPU, and before anything was held."""
+    """The most that torch's allocator has held of a CUDA device; None for a CPU, and if it held nothing."""
     if not device.startswith("cuda"):
         return None
     import torch

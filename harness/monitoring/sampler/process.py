@@ -1,83 +1,83 @@
-"""The sampler as its parent sees it: started, spoken to, and ended in bounded time, whatever it does."""
+"""Start the sampler, send it messages, and end it in bounded time even if it hangs."""
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from harness.monitoring.sampler.sampler import Job
-from harness.monitoring.sensors.outcome import Outcome
-
-ROOT = Path(__file__).resolve().parents[3]
-"""The folder our packages are found in, whatever the working directory."""
+from harness.monitoring.sampler.messages import EndMessage, SamplerJob, SamplerResult, SensorsMessage
+from harness.system.processes import command, environment
+from harness.system.rusage import signal_name
 
 KILL_S = 1.0
 
 
 class SamplerProcess:
-    """Owns the child and both ends of its pipes."""
+    """Owns the child process and this side of its pipes."""
 
-    def __init__(self, job: Job, module: str = "harness.monitoring.sampler.sampler") -> None:
-        """Raises OSError where no process can be started."""
-        self._began = time.monotonic()
+    def __init__(self, job: SamplerJob, module: str = "harness.monitoring.sampler.sampler") -> None:
+        """Start the process and send it the job.
+
+        Args:
+            job: what to measure.
+            module: module to run.
+
+        Raises:
+            OSError: no process can be started.
+        """
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", module],
+            command(module),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             bufsize=0,
             env=environment(),
-            start_new_session=True,  # Ctrl-C is for the measured process; the sampler stays to see it end
+            start_new_session=True,  # Ctrl-C is for the measured process; the sampler has to record its end
         )
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._stdin, self._stdout = self._child.stdin, self._child.stdout
-        self._said = b""
+        self._output = b""
         os.set_blocking(self._stdin.fileno(), False)
         os.set_blocking(self._stdout.fileno(), False)
-        self.tell(json.dumps(asdict(job)))
+        self.send(job.to_line())
 
     @property
     def pid(self) -> int:
+        """Process id of the sampler."""
         return self._child.pid
 
-    def tell(self, line: str) -> None:
-        """Send a line. Never waits and never fails: a sampler that does not listen is found out in the end."""
+    def send(self, line: str) -> None:
+        """Send a line. Never waits and never fails; `finish` reports a sampler that does not read."""
         with suppress(OSError, ValueError):
             self._stdin.write(line.encode() + b"\n")
 
-    def finish(self, timeout_s: float) -> Outcome:
-        """Ask for the end, wait for it no longer than `timeout_s` and a second, and leave nothing behind."""
+    def finish(self, timeout_s: float) -> SamplerResult:
+        """Ask the sampler to end, wait at most `timeout_s` and a second, and leave no process behind."""
         died_before = self._child.poll() is not None
-        self.tell("stop")
+        self.send("stop")
         with suppress(OSError):
             self._stdin.close()
         deadline = time.monotonic() + timeout_s
-        ended = self._listen(deadline) and self._wait(max(0.0, deadline - time.monotonic()))
+        ended = self._read_to_end(deadline) and self._wait(max(0.0, deadline - time.monotonic()))
         returncode = self._child.returncode
         if not ended:
             self._child.kill()
             self._wait(KILL_S)
         self._stdout.close()
-        return self._outcome(returncode, died_before, timeout_s)
+        return self._result(returncode, died_before, timeout_s)
 
-    def _listen(self, deadline: float) -> bool:
-        """Take in all it says until it closes its end. False where it did not in time."""
+    def _read_to_end(self, deadline: float) -> bool:
+        """Read its output until it closes it. False if that takes too long."""
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self._stdout], [], [], left)[0]:
                 chunk = self._stdout.read(65536)
                 if chunk == b"":
                     return True
-                self._said += chunk or b""
+                self._output += chunk or b""
         return False
 
     def _wait(self, timeout_s: float) -> bool:
@@ -87,38 +87,26 @@ class SamplerProcess:
             return False
         return True
 
-    def _outcome(self, returncode: int | None, died_before: bool, timeout_s: float) -> Outcome:
-        sensors: dict[str, Any] = {}
-        end: dict[str, Any] = {}
-        last_words = ""
-        for line in self._said.decode(errors="replace").splitlines():
+    def _result(self, returncode: int | None, died_before: bool, timeout_s: float) -> SamplerResult:
+        from pydantic import TypeAdapter
+
+        adapter = TypeAdapter[SensorsMessage | EndMessage](SensorsMessage | EndMessage)
+        sensors, end, last_line = {}, None, ""
+        for line in self._output.decode(errors="replace").splitlines():
             try:
-                event = json.loads(line)
-            except ValueError:
-                last_words = line.strip() or last_words
+                message = adapter.validate_json(line)
+            except ValueError:  # standard error shares the pipe: the last line of a traceback is the reason
+                last_line = line.strip() or last_line
                 continue
-            if event["event"] == "sensors":
-                sensors = event["sensors"]
+            if isinstance(message, SensorsMessage):
+                sensors = message.sensors
             else:
-                end = event
-        if end:
-            return Outcome("ok", None, sensors, end.get("cpu_seconds"))
+                end = message
+        if end is not None:
+            return SamplerResult("ok", None, sensors, end.cpu_seconds)
         if returncode is None:
-            return Outcome("hung", f"it did not end within {timeout_s:.0f} s of being asked to", sensors)
+            return SamplerResult("hung", f"it did not end within {timeout_s:.0f} s of being asked to", sensors)
+        how = f"was killed by {signal_name(-returncode)}" if returncode < 0 else f"ended with status {returncode}"
         when = "during the run" if died_before else "when asked to stop"
-        return Outcome("died", f"{_how(returncode)} {when}" + (f": {last_words}" if last_words else ""), sensors)
-
-
-def environment() -> dict[str, str]:
-    """The caller's own, with our packages to be found first."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path}
-
-
-def _how(returncode: int) -> str:
-    if returncode < 0:
-        try:
-            return f"it was killed by {signal.Signals(-returncode).name}"
-        except ValueError:
-            return f"it was killed by signal {-returncode}"
-    return f"it ended with status {returncode}"
+        reason = f"it {how} {when}" + (f": {last_line}" if last_line else "")
+        return SamplerResult("died", reason, sensors)

@@ -1,40 +1,128 @@
-"""All sensors at once: one row of readings, and how each sensor fares."""
+"""Read all sensors together: one row of readings, and the status of every sensor.
+
+A driver call may hang for ever. Sensors that can hang run in a daemon thread each, and no caller waits for them longer
+than it asked to.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
 
-from harness.monitoring.sensors import SENSORS
-from harness.monitoring.sensors.base import Reading, Sensor, SensorLost, SensorUnavailable, Target
-from harness.monitoring.sensors.guard import HANG_S, Guarded
-from harness.monitoring.sensors.quantities import of_sensor
+from harness.monitoring.sensors.base import (
+    Detail,
+    Reading,
+    Sensor,
+    SensorLost,
+    SensorStatus,
+    SensorUnavailable,
+    Target,
+)
+from harness.monitoring.sensors.registry import SENSORS, quantities_of, sensor_class
 
+# A driver call that takes longer counts as hanging. A GPU that has to wake up takes up to a second.
+HANG_S = 2.0
 CLOSE_S = 0.5
 OPENING = "the driver had not answered yet when the run ended"
 LATE = "driver call took longer than the time between two readings"
 
 
+class GuardedSensor:
+    """Opens and reads a sensor in a daemon thread. A call that hangs leaves only that thread behind.
+
+    `reason` says why the sensor cannot be read: not opened, or lost. It is None while the sensor can be read.
+    """
+
+    def __init__(self, sensor: Sensor, target: Target) -> None:
+        self.details: dict[str, Detail] = {}
+        self.opened = False
+        self.reason: str | None = None
+        self._sensor, self._target = sensor, target
+        self._requested = threading.Event()
+        self._answered = threading.Event()
+        self._answer: Reading | None = None
+        self._asked_at = time.monotonic()
+        self._busy = True
+        self._closing = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds since the call in progress began; 0 if no call is in progress."""
+        return time.monotonic() - self._asked_at if self._busy else 0.0
+
+    def ask(self) -> bool:
+        """Start a reading. False if an earlier call has not returned or the sensor is lost."""
+        if self._busy or self.reason is not None:
+            return False
+        self._answer = None
+        self._answered.clear()
+        self._asked_at = time.monotonic()
+        self._busy = True
+        self._requested.set()
+        return True
+
+    def answer(self, timeout_s: float) -> Reading | None:
+        """The reading asked for; None if it does not come within `timeout_s`."""
+        return self._answer if self._answered.wait(timeout_s) else None
+
+    def wait_open(self, timeout_s: float) -> bool:
+        """Whether opening has ended, well or badly, within `timeout_s`."""
+        return self._answered.wait(timeout_s)
+
+    def close(self, timeout_s: float) -> None:
+        """Let the thread close the sensor; a thread that hangs is left alone."""
+        if self._busy:
+            return
+        self._closing = True
+        self._requested.set()
+        self._thread.join(timeout_s)
+
+    def _serve(self) -> None:
+        try:
+            self.details = self._sensor.open(self._target)
+            self.opened = True
+        except Exception as error:
+            self.reason = _reason(error)
+        self._finish(None)
+        while self.reason is None:
+            self._requested.wait()
+            self._requested.clear()
+            if self._closing:
+                self._sensor.close()
+                return
+            try:
+                self._finish(self._sensor.read())
+            except Exception as error:
+                self.reason = _reason(error)
+                self._finish(None)
+
+    def _finish(self, answer: Reading | None) -> None:
+        self._answer = answer
+        self._busy = False
+        self._answered.set()
+
+
 @dataclass(slots=True)
 class _Slot:
-    """One sensor on the panel: called directly, or through its guard."""
+    """One sensor of a panel, called directly or through its guard."""
 
     name: str
     sensor: Sensor
-    guard: Guarded | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    guard: GuardedSensor | None = None
+    details: dict[str, Detail] = field(default_factory=dict)
     reason: str | None = None
     was_open: bool = False
     read_at: float = float("-inf")
     asked: bool = False
-    seen: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
 
     def follow_guard(self) -> None:
-        """Take over what the guard knows by now; a call that has not returned for long is a reason of its own."""
+        """Copy the guard's state. A call that has not returned for HANG_S is itself a reason, until it returns."""
         if self.guard is not None:
             self.details, self.was_open = self.guard.details, self.guard.opened
             hangs = self.guard.waiting_s >= HANG_S
@@ -42,36 +130,45 @@ class _Slot:
 
 
 class Panel:
-    """Opens what can be opened and reads it together. Neither opening nor reading waits for a call that hangs."""
+    """Opens every sensor that can be opened and reads them together. Never waits for a call that hangs."""
 
     def __init__(self, target: Target, sensors: Mapping[str, str] = SENSORS) -> None:
+        """Open the sensors.
+
+        Args:
+            target: the process tree and GPU.
+            sensors: name -> `module:Class`.
+        """
         self._slots = [self._open(name, address, target) for name, address in sensors.items()]
 
-    def read(self, patience_s: float) -> dict[str, float]:
-        """One row: the quantities that gave a number. Waits for guarded sensors no longer than `patience_s`."""
+    def read(self, timeout_s: float) -> dict[str, float]:
+        """One row: the quantities that gave a number. Waits at most `timeout_s` for guarded sensors."""
         now = time.monotonic()
+        # A tick that comes a little early still counts, or a period of one second would become one and a half.
         due = [slot for slot in self._slots if now - slot.read_at >= slot.sensor.period_s - 0.02]
         for slot in due:
             if slot.guard is not None:
                 slot.asked = slot.guard.ask()
         row: dict[str, float] = {}
+        # Direct sensors first: meanwhile the driver answers the others.
         for slot in sorted(due, key=lambda slot: slot.guard is not None):
-            reading = self._read_guarded(slot, now + patience_s) if slot.guard is not None else self._read(slot)
-            self._note(slot, reading, now, row)
+            reading = self._read_guarded(slot, now + timeout_s) if slot.guard is not None else self._read(slot)
+            self._add(slot, reading, now, row)
         return row
 
-    def wait_open(self, patience_s: float) -> None:
-        """Wait until every guarded sensor is open, or has failed, or the patience is at an end."""
-        deadline = time.monotonic() + patience_s
+    def wait_open(self, timeout_s: float) -> None:
+        """Wait until every guarded sensor is open or has failed, at most `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
         for slot in self._slots:
             if slot.guard is not None:
                 slot.guard.wait_open(max(0.0, deadline - time.monotonic()))
 
-    def status(self) -> dict[str, dict[str, Any]]:
-        """Per sensor: `status` ("available", "unavailable", "lost"), `reason`, `details`, and `unknown` quantities."""
+    def status(self) -> dict[str, SensorStatus]:
+        """The status of each sensor by name."""
         return {slot.name: self._status(slot) for slot in self._slots}
 
     def close(self) -> None:
+        """Close every sensor that is open; one that hangs is left behind."""
         for slot in self._slots:
             if slot.guard is not None:
                 slot.guard.close(CLOSE_S)
@@ -79,44 +176,39 @@ class Panel:
                 slot.sensor.close()
 
     def _open(self, name: str, address: str, target: Target) -> _Slot:
-        module, _, attribute = address.partition(":")
-        sensor: Sensor = getattr(import_module(module), attribute)()
+        sensor = sensor_class(address)()
         slot = _Slot(name, sensor)
         if sensor.guarded and target.gpu_uuid is not None:
-            slot.guard = Guarded(sensor, target)
+            slot.guard = GuardedSensor(sensor, target)
             return slot
         try:
             slot.details = sensor.open(target)
             slot.was_open = True
-        except SensorUnavailable as reason:
-            slot.reason = str(reason)
         except Exception as error:
-            slot.reason = f"{type(error).__name__}: {error}"
+            slot.reason = _reason(error)
         return slot
 
     def _read(self, slot: _Slot) -> Reading:
         if slot.reason is None:
             try:
                 return slot.sensor.read()
-            except SensorLost as reason:
-                slot.reason = str(reason)
-            except Exception as error:  # one broken sensor leaves the others their readings
-                slot.reason = f"{type(error).__name__}: {error}"
-        return Reading.nothing(of_sensor(slot.name), slot.reason)
+            except Exception as error:  # the other sensors are still read
+                slot.reason = _reason(error)
+        return Reading.failed(quantities_of(slot.name), slot.reason)
 
     def _read_guarded(self, slot: _Slot, deadline: float) -> Reading | None:
-        """None while the sensor is still being opened. A late answer is dropped: it belongs to no row."""
+        """None while the sensor is being opened. A late answer is dropped: its time would be wrong."""
         assert slot.guard is not None
         answer = slot.guard.answer(max(0.0, deadline - time.monotonic())) if slot.asked else None
         slot.follow_guard()
         if answer is not None:
             return answer
-        if slot.reason is not None:
-            return Reading.nothing(of_sensor(slot.name), slot.reason)
-        return Reading.nothing(of_sensor(slot.name), LATE) if slot.was_open else None
+        if slot.reason is None and not slot.was_open:
+            return None
+        return Reading.failed(quantities_of(slot.name), slot.reason or LATE)
 
-    def _note(self, slot: _Slot, reading: Reading | None, now: float, row: dict[str, float]) -> None:
-        """Take a reading into the row. One that is empty came too soon, and is due again at the next tick."""
+    def _add(self, slot: _Slot, reading: Reading | None, now: float, row: dict[str, float]) -> None:
+        """Add a reading to the row. An empty one came too soon, and the sensor is due again at the next tick."""
         if reading is None or not reading.values:
             return
         slot.read_at = now
@@ -124,17 +216,22 @@ class Panel:
         for quantity, value in reading.values.items():
             if value is not None:
                 row[quantity] = value
-                slot.seen.add(quantity)
+                slot.read.add(quantity)
                 slot.reasons.pop(quantity, None)
 
-    def _status(self, slot: _Slot) -> dict[str, Any]:
+    def _status(self, slot: _Slot) -> SensorStatus:
         slot.follow_guard()
         if slot.guard is not None and not slot.was_open and slot.reason is None:
             slot.reason = OPENING
-        status = "available" if slot.reason is None else "lost" if slot.was_open else "unavailable"
-        return {
-            "status": status,
-            "reason": slot.reason,
-            "details": dict(slot.details),
-            "unknown": {quantity: reason for quantity, reason in slot.reasons.items() if quantity not in slot.seen},
-        }
+        return SensorStatus(
+            "available" if slot.reason is None else "lost" if slot.was_open else "unavailable",
+            slot.reason,
+            dict(slot.details),
+            {quantity: reason for quantity, reason in slot.reasons.items() if quantity not in slot.read},
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SensorUnavailable | SensorLost):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""A whole watch beside a scripted driver: the record of a run on a GPU, and of one whose driver fails.
+"""A run on a GPU measured through a scripted driver, which may fail.
 
-Samplers and driver are processes of their own; the driver's time is the test's, so that what fails does so once every
-sampler has read what it is to have read before, however late it was.
+Samplers and driver are processes of their own. The driver's time is the test's, so that it fails only once every
+sampler has read what it should read before, however slow the machine is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ import pytest
 from waiting import readings, wait_for
 
 from harness.monitoring import sensors
+from harness.monitoring.costs.watch import Watch
 from harness.monitoring.sampler import trace
-from harness.monitoring.sampler.watch import Watch
-from harness.monitoring.sensors.quantities import QUANTITIES
+from harness.monitoring.sensors import QUANTITIES
+from harness.results.costs import AttemptCosts
 
 GPU, OTHER = "GPU-0b1c2d3e-0000-1111-2222-333344445555", "GPU-f0e0d0c0-9999-8888-7777-666655554444"
 READINGS = """curve power 0:200
@@ -49,10 +50,11 @@ SCRIPTS = {
 WATTS = 200.0
 Script = Callable[[str], int]
 Environment = Callable[..., dict[str, str]]
+Records = Mapping[str, AttemptCosts]
 
 
 class DriverTime:
-    """The time of scripts that begin with `clock PATH`."""
+    """The clock of scripts that begin with `clock PATH`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -76,15 +78,15 @@ class DriverTime:
 
 @pytest.fixture
 def script(driver_environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Script:
-    """Put the scripted driver before this process's children."""
+    """Let this process's children load the scripted driver."""
     for name, value in driver_environment().items():
         monkeypatch.setenv(name, value)
     return lambda text: Path(os.environ["NVML_STUB_SCRIPT"]).write_text(text)
 
 
 @pytest.fixture(scope="module")
-def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Costs of this process under each script, watched by as many samplers at the same time."""
+def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Records:
+    """Costs of this process under each script, measured by as many samplers at the same time."""
     watches, folders = {}, {}
     clock = DriverTime(tmp_path_factory.mktemp("clock") / "now")
     with pytest.MonkeyPatch.context() as patch:
@@ -101,7 +103,7 @@ def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPa
         return all(readings(folders[name], phase, quantity) for name, quantity in wanted.items())
 
     def all_fail() -> bool:
-        found = {(run, name): told(folders[run], name) for run in folders for name in ("nvml", "gpm")}
+        found = {(run, name): status_of(folders[run], name) for run in folders for name in ("nvml", "gpm")}
         expected = {"two": ("available",) * 2, "call hangs": ("lost", "available"), "lost": ("lost",) * 2,
                     "init hangs": ("unavailable",) * 2}  # fmt: skip
         return all((found[run, "nvml"], found[run, "gpm"]) == wanted for run, wanted in expected.items())
@@ -113,8 +115,8 @@ def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPa
     wait_for(lambda: all_read(""))
     with ExitStack() as phases:
         began = time.monotonic()
-        for found in watches.values():
-            phases.enter_context(found.phase("train"))
+        for watch in watches.values():
+            phases.enter_context(watch.phase("train"))
         wait_for(lambda: all_read("train"))
         clock.set(LOST_FROM_S)
         seen_s = time.monotonic() - began
@@ -127,24 +129,24 @@ def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPa
     wait_for(lambda: energy_is_read(""))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trace, "GAP_S", 600.0)  # a sampler that was held up leaves gaps, which are tested elsewhere
-        costs = {name: found.stop() for name, found in watches.items()}
-    costs["two"]["driver_s"] = clock.now_s
-    return costs
+        costs = {name: watch.stop() for name, watch in watches.items()}
+    two = costs["two"].model_copy(update={"driver_s": clock.now_s})
+    return {**costs, "two": two}
 
 
-def told(folder: Path, sensor: str) -> str | None:
-    """How a sensor fares, as its sampler last told."""
-    status: str | None = trace.read_status(folder / trace.NAME).get(sensor, {}).get("status")
-    return status
+def status_of(folder: Path, sensor: str) -> str | None:
+    """The status of a sensor, as its sampler last wrote it."""
+    sensors = trace.read_status(folder / trace.NAME)
+    return sensors[sensor].status if sensor in sensors else None
 
 
-def test_a_run_on_one_of_two_gpus_has_every_column(records: dict[str, dict[str, Any]]) -> None:
+def test_a_run_on_one_of_two_gpus_has_every_column(records: Records) -> None:
     costs = records["two"]
-    assert costs["sampler"]["status"] == "ok"
-    assert set(costs["unknown"]) <= {"package_energy_j"}
-    train = costs["phases"]["train"]
-    assert set(train["quantities"]) == {name for name, about in QUANTITIES.items() if about.nature != "counter"}
-    means = {name: row["mean"] for name, row in train["quantities"].items() if QUANTITIES[name].sensor != "cpu"}
+    assert costs.sampler.status == "ok"
+    assert set(costs.unknown) <= {"package_energy_j"}
+    train = costs.phases["train"]
+    assert set(train.quantities) == {name for name, quantity in QUANTITIES.items() if quantity.nature != "counter"}
+    means = {name: row.mean for name, row in train.quantities.items() if QUANTITIES[name].sensor != "cpu"}
     assert means == {
         "gpu_percent": 97.0,
         "gpu_memory_controller_percent": 35.0,
@@ -161,85 +163,84 @@ def test_a_run_on_one_of_two_gpus_has_every_column(records: dict[str, dict[str, 
         "tensor_percent": pytest.approx(10.0),
         "dram_percent": pytest.approx(45.0),
     }
-    assert train["quantities"]["throttle_reasons"]["shares"].keys() == {
-        "software power cap",
-        "software thermal slowdown",
-    }
-    assert train["energy"]["gpu"]["source"] == "counter"
-    # All of it lies between two readings of the phase, so that no edge is interpolated.
-    assert train["energy"]["gpu"]["joules"] == pytest.approx(WATTS * costs["driver_s"], rel=1e-6)
-    assert 2 <= train["quantities"]["sm_percent"]["num_samples"] <= 1.1 * train["seconds"] + 2  # once a second
-    assert costs["sensors"]["nvml"]["details"]["uuid"] == GPU
+    shares = train.quantities["throttle_reasons"].shares
+    assert set(shares or {}) == {"software power cap", "software thermal slowdown"}
+    assert train.energy["gpu"].source == "counter"
+    # All of it lies between two readings of the phase, so no edge is interpolated.
+    driver_s = (costs.model_extra or {})["driver_s"]
+    assert train.energy["gpu"].joules == pytest.approx(WATTS * driver_s, rel=1e-6)
+    assert 2 <= train.quantities["sm_percent"].num_samples <= 1.1 * train.seconds + 2  # once a second
+    assert costs.sensors["nvml"].details["uuid"] == GPU
 
 
-def test_a_driver_call_that_hangs_costs_only_its_own_readings(records: dict[str, dict[str, Any]]) -> None:
+def test_a_driver_call_that_hangs_costs_only_its_own_readings(records: Records) -> None:
     costs = records["call hangs"]
-    assert costs["sampler"]["status"] == "ok"
-    assert costs["sensors"]["nvml"]["status"] == "lost"
-    assert costs["sensors"]["nvml"]["reason"].startswith("driver call did not return in ")
-    quantities = costs["phases"]["train"]["quantities"]
-    assert quantities["cpu_percent"]["coverage"] == pytest.approx(1.0)
-    assert quantities["gpu_power_w"]["coverage"] < 0.95
-    assert quantities["sm_percent"]["num_samples"] >= 2  # its own thread, its own calls
-    assert costs["phases"]["train"]["energy"]["gpu"]["joules"] is None
-    assert "readings cover" in costs["phases"]["train"]["energy"]["gpu"]["reason"]
+    assert (costs.sampler.status, costs.sensors["nvml"].status) == ("ok", "lost")
+    assert str(costs.sensors["nvml"].reason).startswith("driver call did not return in ")
+    train = costs.phases["train"]
+    assert train.quantities["cpu_percent"].coverage == pytest.approx(1.0)
+    assert train.quantities["gpu_power_w"].coverage < 0.95
+    assert train.quantities["sm_percent"].num_samples >= 2  # its own thread, its own calls
+    assert train.energy["gpu"].joules is None
+    assert "readings cover" in str(train.energy["gpu"].reason)
 
 
-def test_a_driver_that_hangs_from_the_start_leaves_the_processor(records: dict[str, dict[str, Any]]) -> None:
+def test_a_driver_that_hangs_from_the_start_leaves_the_processor(records: Records) -> None:
     costs = records["init hangs"]
-    assert costs["sampler"]["status"] == "ok"
-    assert costs["phases"]["train"]["quantities"]["rss_bytes"]["num_samples"] >= 2
-    for name in ("nvml", "gpm"):
-        assert costs["sensors"][name]["status"] == "unavailable"
-        assert costs["sensors"][name]["reason"].startswith("driver call did not return in ")
-    assert costs["unknown"]["gpu_power_w"].startswith("driver call did not return in ")
+    assert costs.sampler.status == "ok"
+    assert costs.phases["train"].quantities["rss_bytes"].num_samples >= 2
+    assert {costs.sensors[name].status for name in ("nvml", "gpm")} == {"unavailable"}
+    reasons = [costs.sensors["nvml"].reason, costs.sensors["gpm"].reason, costs.unknown["gpu_power_w"]]
+    assert all(str(reason).startswith("driver call did not return in ") for reason in reasons)
 
 
-def test_a_gpu_that_falls_off_the_bus_keeps_its_readings_until_then(records: dict[str, dict[str, Any]]) -> None:
+def test_a_gpu_that_falls_off_the_bus_keeps_its_readings_until_then(records: Records) -> None:
     costs = records["lost"]
-    assert costs["sampler"]["status"] == "ok"
+    assert costs.sampler.status == "ok"
     for name in ("nvml", "gpm"):
-        assert costs["sensors"][name]["status"] == "lost"
-        assert costs["sensors"][name]["reason"] == "the GPU is lost: it fell off the bus"
-    train = costs["phases"]["train"]
-    assert train["quantities"]["gpu_power_w"]["mean"] == pytest.approx(WATTS)
-    assert train["quantities"]["gpu_power_w"]["coverage"] < 0.95
-    assert train["energy"]["gpu"]["joules"] is None
-    assert train["quantities"]["rss_bytes"]["coverage"] == pytest.approx(1.0)
+        sensor = costs.sensors[name]
+        assert (sensor.status, sensor.reason) == ("lost", "the GPU is lost: it fell off the bus")
+    train = costs.phases["train"]
+    assert train.quantities["gpu_power_w"].mean == pytest.approx(WATTS)
+    assert train.quantities["gpu_power_w"].coverage < 0.95
+    assert train.energy["gpu"].joules is None
+    assert train.quantities["rss_bytes"].coverage == pytest.approx(1.0)
 
 
 def test_the_probe_lists_each_sensor_or_why_not(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.monitoring.sensors.survey.CHILD_S", 100.0)
     script(f"gpu {GPU}\n{READINGS}fail nvmlDeviceGetPowerUsage 4\n")
-    found = sensors.probe()
-    assert list(found) == list(sensors.SENSORS)
-    assert found["nvml"]["status"] == found["gpm"]["status"] == found["cpu"]["status"] == "available"
-    assert found["nvml"]["details"]["unknown"] == {"gpu_power_w": "no permission"}
-    assert "gpu_energy_j" in found["nvml"]["details"]["quantities"]
-    assert len(found["gpm"]["details"]["quantities"]) == 4
-    assert found["nvml"]["reason"] is None
+    results = sensors.probe()
+    assert list(results) == list(sensors.SENSORS)
+    nvml = results["nvml"]
+    assert (nvml.status, nvml.reason, results["gpm"].status, results["cpu"].status) == (
+        "available", None, "available", "available"
+    )  # fmt: skip
+    assert nvml.unknown == {"gpu_power_w": "no permission"}
+    assert "gpu_energy_j" in nvml.quantities
+    assert len(results["gpm"].quantities) == 4
     script(f"gpu {GPU}\ngpu {OTHER}\n")
-    assert sensors.probe()["nvml"]["reason"] == "the driver lists 2 GPUs and none was named by its UUID"
-    assert sensors.probe(OTHER)["nvml"]["details"]["uuid"] == OTHER
+    assert sensors.probe()["nvml"].reason == "the driver lists 2 GPUs and none was named by its UUID"
+    assert sensors.probe(OTHER)["nvml"].details["uuid"] == OTHER
 
 
-def test_the_probe_comes_back_from_a_driver_that_hangs(script: Script) -> None:
+def test_the_probe_returns_from_a_driver_that_hangs(script: Script) -> None:
     script(f"hang nvmlInitWithFlags\ngpu {GPU}\n")
     code = """
-import json
+import os
 from harness.monitoring.sensors import panel, survey
 panel.HANG_S = survey.OPEN_S = 0.3
-print(json.dumps(survey.ask("auto")))
-import os; import sys; sys.stdout.flush(); os._exit(0)
+results = survey.read_all("auto")
+print(results["cpu"].status, results["nvml"].reason, flush=True)
+os._exit(0)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert '"cpu": {"status": "available"' in done.stdout
-    assert "driver call did not return in " in done.stdout
+    assert done.stdout.startswith("available driver call did not return in "), done.stderr
 
 
 def test_a_probe_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.monitoring.sensors.survey.CHILD_S", 0.0)
-    found = sensors.probe()
-    assert found["cpu"] == {"status": "unavailable", "reason": "the probe did not return in 0 s", "details": {}}
+    result = sensors.probe()["cpu"]
+    assert (result.status, result.reason) == ("unavailable", "the probe did not return in 0 s")
     monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    assert "could not be started" in sensors.probe()["cpu"]["reason"]
+    assert "could not be started" in str(sensors.probe()["cpu"].reason)
