@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from models.config import LATER
 
 ProtocolName = Literal["exact", "official", "streams"]
 SplitName = Literal["train", "valid", "test"]
@@ -118,9 +119,10 @@ class Adaptive:
 
     __pydantic_config__ = {"extra": "forbid"}
 
-    neural_cache: NeuralCache | None = None
-    dynamic_sgd: DynamicSgd | None = None
-    dynamic_rms: DynamicRms | None = None
+    # LATER leaves an absent protocol out of the block that names a run.
+    neural_cache: NeuralCache | None = field(default=None, metadata=LATER)
+    dynamic_sgd: DynamicSgd | None = field(default=None, metadata=LATER)
+    dynamic_rms: DynamicRms | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if not self.by_protocol():
@@ -130,10 +132,6 @@ class Adaptive:
         """Protocol name -> its settings, of those that are there."""
         every = {"neural-cache": self.neural_cache, "dynamic-sgd": self.dynamic_sgd, "dynamic-rms": self.dynamic_rms}
         return {name: config for name, config in every.items() if config is not None}
-
-    def to_json(self) -> dict[str, Any]:
-        """Every setting of the protocols that are there, defaults included; the others leave no trace."""
-        return {key: value for key, value in _plain(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +151,7 @@ class Evaluation:
     streams: int = 64
     warmup: int = 512
     window: int = 512
-    adaptive: Adaptive | None = None
+    adaptive: Adaptive | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         for name in ("protocols", "splits"):
@@ -167,21 +165,10 @@ class Evaluation:
         if self.warmup < 0:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
 
-    def to_json(self) -> dict[str, Any]:
-        """Every setting, defaults included; no key for an absent `adaptive`, so that runs without it keep their ids."""
-        kept = {key: value for key, value in _plain(self).items() if key != "adaptive"}
-        return kept if self.adaptive is None else {**kept, "adaptive": self.adaptive.to_json()}
-
-
-def adaptive_protocols(evaluation: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of the adaptive protocols of an evaluation block as a record holds it."""
-    return tuple(key.replace("_", "-") for key in evaluation.get("adaptive") or {})
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON would hold it: lists for tuples."""
-    value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
-    return value
+    @property
+    def adaptive_protocols(self) -> tuple[str, ...]:
+        """Names of the adaptive protocols that are scored."""
+        return tuple(self.adaptive.by_protocol()) if self.adaptive is not None else ()
 
 
 def _check_list(name: str, values: Iterable[float], low: float, high: float) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 from models.config import LATER
 
@@ -35,21 +34,19 @@ class Speed:
     graph: bool = field(default=False, metadata=LATER)
 
 
-def applied(speed: Mapping[str, Any], device: str) -> Speed:
-    """The switches as they take effect on a device: `cpu` or `cuda:0`."""
-    chosen = Speed(**{each.name: bool(speed[each.name]) for each in fields(Speed) if each.name in speed})
-    return chosen if device.startswith("cuda") else replace(chosen, **dict.fromkeys(CUDA_ONLY, False))
+def applied(speed: Speed, device: str) -> Speed:
+    """The switches that take effect on a device, `cpu` or `cuda:0`."""
+    return speed if device.startswith("cuda") else replace(speed, **dict.fromkeys(CUDA_ONLY, False))
 
 
-def changed(speed: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """The switches that take effect and not by default: what a run is named by, so that a new switch renames none."""
-    own, usual = (asdict(applied(values, device)) for values in (speed, {}))
-    return {name: value for name, value in own.items() if value != usual[name]}
+def changed(speed: Speed, device: str) -> dict[str, bool]:
+    """The switches that take effect and are not the default. They name a run, so a new switch renames no old run."""
+    return dict.fromkeys(names(speed, device), True)
 
 
-def names(speed: Mapping[str, Any], device: str) -> tuple[str, ...]:
-    """What is changed, as a table says it."""
-    return tuple(name if value is True else f"{name} {value}" for name, value in changed(speed, device).items())
+def names(speed: Speed, device: str) -> tuple[str, ...]:
+    """Names of the switches that are on and take effect on a device."""
+    return tuple(name for name, is_on in asdict(applied(speed, device)).items() if is_on)
 
 
 def unverified(speed: Speed, kernels: Mapping[str, str], dtype: str, device: str) -> list[str]:

@@ -1,21 +1,29 @@
-"""A score and what it is made of."""
+"""A score, the sums it is made of, and the protocol it was taken under."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from harness.core.json_values import FILE_BLOCK, NullableNumber
+from models.config import LATER
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A sum with its denominators; divided once, in `metrics`.
+    """Summed loss and its denominators. `core.metrics` divides, once.
 
-    nll_nats is a float64 sum over num_targets scored tokens; num_units is what a metric divides
-    by; num_dropped counts the tokens of the split that were never predicted, the first one included.
+    Attributes:
+        nll_nats: float64 sum of -ln p over the scored tokens; NaN if the model diverged.
+        num_targets: tokens that were scored.
+        num_units: what a metric divides by.
+        num_dropped: tokens of the split that were never predicted, the first one included.
     """
 
-    nll_nats: float
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
+
+    nll_nats: NullableNumber
     num_targets: int
     num_units: int
     num_dropped: int
@@ -31,13 +39,21 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
-    """How a split becomes a Tally. `exact`, `official` and `streams` are built in `evaluate`.
+    """How a split becomes a Tally: `exact`, `official` or `streams`, or an adaptive protocol.
 
-    As it was asked for; that of a Score says what was done, which a short split may cut (`evaluate.allowed_by`).
+    A suite asks for one; a Score holds the one applied, which a short split may cut.
 
-    num_streams: text columns scored side by side. warmup: tokens each stream but the first reads
-    before its first scored target. window: tokens per forward pass. targets, denominator: in words.
+    Attributes:
+        name: of the protocol.
+        num_streams: text columns scored in parallel.
+        warmup: unscored tokens that each stream but the first reads before its first target.
+        window: tokens per forward pass.
+        carried_state: whether the state passes from one window to the next.
+        targets: which tokens are predicted, in words.
+        denominator: what the loss is divided by, in words.
     """
+
+    __pydantic_config__ = FILE_BLOCK
 
     name: str
     num_streams: int
@@ -50,23 +66,32 @@ class EvaluationProtocol:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """One split under one protocol. `metrics` and `std_errors` map a metric's name to its value.
+    """One split scored under one protocol.
 
-    block_nll_nats are sums over `block_targets` consecutive targets in text order (the last may be
-    shorter): the raw samples behind std_errors and behind paired comparisons of two models. adaptation says, for
-    a protocol under which the model learns from the text, how it was tuned and what it gained; see
-    `harness.evaluation.adaptive`.
+    Attributes:
+        split: name of the split.
+        protocol: as applied.
+        tally: the sums.
+        metrics: value by metric name; NaN if not finite.
+        std_errors: standard error by metric name; NaN if unknown.
+        block_targets: targets per block.
+        block_nll_nats: loss summed over consecutive blocks in text order, the last possibly shorter. These are the
+            raw samples behind `std_errors` and behind paired comparisons of two models.
+        seconds: time it took.
+        adaptation: how an adaptive protocol was tuned and what it gained; see `harness.evaluation.adaptive`.
     """
+
+    __pydantic_config__ = FILE_BLOCK
 
     split: str
     protocol: EvaluationProtocol
     tally: Tally
-    metrics: Mapping[str, float]
-    std_errors: Mapping[str, float]
-    block_targets: int
-    block_nll_nats: Sequence[float]
-    seconds: float
-    adaptation: Mapping[str, Any] | None = None
+    metrics: dict[str, NullableNumber]
+    std_errors: dict[str, NullableNumber]
+    block_targets: int = 0
+    block_nll_nats: Sequence[NullableNumber] = ()
+    seconds: NullableNumber = 0.0
+    adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.config import speed as switches
+from harness.config.as_json import as_json
+from harness.config.evaluation import Adaptive, Evaluation
+from harness.config.recipe import Recipe
+from harness.config.speed import Speed
 from harness.core.hashing import content_hash
+from harness.core.json_values import FILE_BLOCK
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Where a run stands in a table. Labels change no number, so one record may carry several."""
+    """The place of a run in a table. Labels change no number, so one record may have several.
+
+    Attributes:
+        suite, entry, profile: which entry of which suite, under which profile.
+        title, task, dataset: as a table shows them.
+        metrics: names of the metrics to show, at least one.
+        published: id of the published row to compare with, if any.
+    """
+
+    __pydantic_config__ = FILE_BLOCK
 
     suite: str
     entry: str
@@ -25,53 +39,71 @@ class Label:
     metrics: tuple[str, ...]
     published: str | None = None
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Label:
-        return cls(**{**value, "metrics": tuple(value["metrics"])})
+    def __post_init__(self) -> None:
+        if not self.metrics:
+            raise ValueError("metrics must name at least one")
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One run, fully resolved: nothing that changes its numbers is left to a default elsewhere.
+    """One run, fully resolved: no default elsewhere changes its numbers.
 
-    dataset is the suite's dataset block; dataset_identity is what `harness.data.identify` says of
-    its content (a registered name, or checksums of the user's files). Exactly one of recipe and
-    checkpoint is set, except for models that need neither (the oracle), where both are None. kernels are
-    ops to time after scoring: they change no number. plan says how the recipe was fitted into a time budget, and
-    stays outside the identity: the recipe that came of it is what names the run.
+    Attributes:
+        label: its place in a table.
+        dataset: the suite's dataset block.
+        dataset_identity: what identifies the content: a registered name, or checksums of the user's files.
+        model: `builder` and every setting of the model.
+        recipe: how to train; None for a model that is loaded or has nothing to learn.
+        checkpoint: folder of the weights to load; None for a model that is trained or has nothing to learn.
+        checkpoint_sha256: checksum of those weights.
+        evaluation: how to score.
+        seed: of weights, dropout and windows.
+        device: `cpu`, `cuda` or `cuda:i`.
+        dtype: of the training step.
+        kernel: backend of the model's main operation, or `auto`.
+        checkpoint_every_s: seconds between two checkpoints.
+        kernels: operations to time after scoring; they change no number.
+        speed: switches that make the same training step faster.
+        plan: how the recipe was fitted into a time budget. It is not part of the identity: the fitted recipe is.
     """
 
+    __pydantic_config__ = FILE_BLOCK
+
     label: Label
-    dataset: Mapping[str, Any]
-    dataset_identity: Mapping[str, Any]
-    model: Mapping[str, Any]
-    recipe: Mapping[str, Any] | None
+    dataset: dict[str, Any]
+    dataset_identity: dict[str, Any]
+    model: dict[str, Any]
+    recipe: Recipe | None
     checkpoint: str | None
     checkpoint_sha256: str | None
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
     seed: int
     device: str
     dtype: str
     kernel: str
     checkpoint_every_s: float = 60.0
     kernels: tuple[str, ...] = ()
-    speed: Mapping[str, Any] = field(default_factory=dict)
-    plan: Mapping[str, Any] | None = None
+    speed: Speed = field(default_factory=Speed)
+    plan: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model.get("builder"), str):
+            raise ValueError("model must name its builder")
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that changes a number, and nothing else.
+        """Everything that changes a number, and nothing else, as JSON.
 
-        Labels, paths and the device's index are left out, and so are the windows of scoring, which change its speed.
+        Labels, paths, the device's index and the window of scoring are left out: they change no number.
         """
-        named = switches.changed(self.speed, self.device)
+        switched_on = switches.changed(self.speed, self.device)
         return {
-            **({"speed": named} if named else {}),
+            **({"speed": switched_on} if switched_on else {}),
             "dataset": self.dataset_identity,
             "model": self.model,
-            "recipe": recipe_identity(self.recipe) if self.recipe is not None else None,
+            "recipe": recipe_identity(self.recipe),
             "checkpoint": self.checkpoint_sha256,
-            "evaluation": _without_window(self.evaluation),
+            "evaluation": _without_window(as_json(self.evaluation)),
             "seed": self.seed,
             "device": self.device.split(":")[0],
             "dtype": self.dtype,
@@ -79,14 +111,14 @@ class RunSpec:
         }
 
     def checkpoint_identity(self, code_sha256: str) -> dict[str, Any]:
-        """What a checkpoint says of itself that this run, by this code, can go on from; as JSON gives it back."""
+        """The identity that a checkpoint must have for this run, by this code, to resume from it."""
         return {**json.loads(json.dumps(self.identity)), "code": code_sha256}
 
     @property
     def quality_identity(self) -> str:
-        """Hash of what a score is *of*; runs that share it differ only in hardware, dtype, kernel, speed and seed."""
-        kept = {k: v for k, v in self.identity.items() if k not in ("device", "dtype", "kernel", "seed", "speed")}
-        return content_hash(kept)
+        """Hash shared by runs that differ only in hardware, dtype, kernel, speed and seed."""
+        outside = ("device", "dtype", "kernel", "seed", "speed")
+        return content_hash({key: value for key, value in self.identity.items() if key not in outside})
 
     @property
     def run_id(self) -> str:
@@ -95,51 +127,43 @@ class RunSpec:
 
     @property
     def seedless_id(self) -> str:
-        """Name and hash of what the runs of all seeds have in common: `ptb-char-awd-lstm-61b0a9d2c7`."""
+        """Name and hash shared by the runs of all seeds: `ptb-char-awd-lstm-61b0a9d2c7`."""
         return self._named("", {key: value for key, value in self.identity.items() if key != "seed"})
 
-    def _named(self, mark: str, identity: Mapping[str, Any]) -> str:
+    def _named(self, seed: str, identity: Mapping[str, Any]) -> str:
         name = str(self.dataset_identity.get("name", "data"))
-        return f"{name}-{self.model['builder']}{mark}-{content_hash(identity)[:10]}"
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> RunSpec:
-        kernels = tuple(value.get("kernels", ()))
-        return cls(**{**value, "label": Label.from_json(value["label"]), "kernels": kernels})
+        return f"{name}-{self.model['builder']}{seed}-{content_hash(identity)[:10]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a suite before seeds, profile and device are chosen; every value is checked."""
+    """One entry of a suite before seeds, profile and device are chosen. Every value is checked."""
 
     name: str
     title: str
-    model: Mapping[str, Any]
-    recipe: Mapping[str, Any] | None
+    model: dict[str, Any]
+    recipe: Recipe | None
     checkpoint: str | None
     published: str | None
     dtype: str
     kernel: str
-    speed: Mapping[str, Any] = field(default_factory=dict)
-    adaptive: Mapping[str, Any] | None = None
+    speed: Speed = field(default_factory=Speed)
+    adaptive: Adaptive | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A suite file as loaded under one profile. `path` is where relative names in it start from."""
+    """A suite file as loaded under one profile. Relative names in it start from the folder of `path`."""
 
     path: Path
     name: str
     task: str
     profile: str
     profiles: tuple[str, ...]
-    dataset: Mapping[str, Any]
+    dataset: dict[str, Any]
     dataset_title: str
     metrics: tuple[str, ...]
-    evaluation: Mapping[str, Any]
+    evaluation: Evaluation
     seeds: tuple[int, ...]
     entries: tuple[Entry, ...]
     published: tuple[str, ...]
@@ -147,12 +171,13 @@ class Suite:
     kernels: tuple[str, ...] = ()
 
 
-def _without_window(block: Mapping[str, Any]) -> dict[str, Any]:
-    """A block that says how to score, without the tokens per forward pass."""
+def recipe_identity(recipe: Recipe | None) -> dict[str, Any] | None:
+    """A recipe as JSON without the window of its validation, which changes no number."""
+    if recipe is None:
+        return None
+    value = as_json(recipe)
+    return {**value, "validation": _without_window(value["validation"])}
+
+
+def _without_window(block: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "window"}
-
-
-def recipe_identity(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe whose validation says nothing of its window; the lengths it trains on (`windows`) stay."""
-    validation = recipe.get("validation")
-    return {**recipe, "validation": _without_window(validation)} if validation else dict(recipe)

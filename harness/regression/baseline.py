@@ -12,6 +12,7 @@ from typing import Any, Literal
 from harness.config import speed as switches
 from harness.core.errors import NotComparableError, StoreError
 from harness.core.hashing import canonical_json, content_hash
+from harness.core.scores import Score
 from harness.core.specs import Label, RunSpec
 from harness.report.measured import is_beyond_limit, metric_std_error, metric_value, primary_protocol
 from harness.results.record import RunRecord
@@ -133,8 +134,8 @@ def write(path: Path, rows: Iterable[BaselineRow]) -> None:
 
 
 def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
-    scores = {score["split"]: score for score in record.scores if score["protocol"]["name"] == primary_protocol(record)}
-    splits = dict.fromkeys([*record.spec.evaluation.get("splits", ()), *scores])
+    scores = {score.split: score for score in record.scores if score.protocol.name == primary_protocol(record)}
+    splits = dict.fromkeys([*record.spec.evaluation.splits, *scores])
     for metric in label.metrics:
         for split in splits:
             yield _quality(record, label, split, metric, scores.get(split))
@@ -149,7 +150,7 @@ def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
         yield _measured(record, label, place, speed, error=record.error or "the record holds no speed")
 
 
-def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Mapping[str, Any] | None) -> Measured:
+def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Score | None) -> Measured:
     place = (label.entry, record.spec.seed, split, metric, "quality")
     if record.status != "finished":
         return _measured(record, label, place, None, error=f"{record.status}: {record.error}", score=score)
@@ -170,7 +171,7 @@ def _measured(
     value: float | None,
     *,
     error: str | None = None,
-    score: Mapping[str, Any] | None = None,
+    score: Score | None = None,
     identity: str | None = None,
 ) -> Measured:
     return Measured(
@@ -178,9 +179,9 @@ def _measured(
         value=value,
         error=error if value is None else None,
         quality_identity=identity or record.spec.quality_identity,
-        protocol={key: score["protocol"][key] for key in PROTOCOL_KEYS} if score else None,
-        num_targets=score["tally"]["num_targets"] if score else None,
-        num_units=score["tally"]["num_units"] if score else None,
+        protocol={key: getattr(score.protocol, key) for key in PROTOCOL_KEYS} if score else None,
+        num_targets=score.tally.num_targets if score else None,
+        num_units=score.tally.num_units if score else None,
         machine=record.machine.get("fingerprint"),
         code=record.code,
         started_at=record.started_at,

@@ -113,7 +113,7 @@ def _line(
     along: str,
 ) -> Line:
     column, scale, _ = AXES[along]
-    exact = (score for score in record.scores if (score["split"], score["protocol"]["name"]) == ("test", "exact"))
+    exact = (score for score in record.scores if (score.split, score.protocol.name) == ("test", "exact"))
     score = next(exact, None)
     return Line(
         run_id=record.run_id,
@@ -123,7 +123,7 @@ def _line(
         train=[metric.of_rate(rate) if _is_number(rate := row.get("train_nll_nats")) else math.nan for row in seen],
         best=max((place for place, row in enumerate(seen) if row.get("is_best")), default=None),
         averaged=next((place for place, row in enumerate(seen) if row.get("averaged")), None),
-        test=score["metrics"].get(metric.name) if score else None,
+        test=score.metrics.get(metric.name) if score else None,
         published=match(rows, label.published, metric=metric.name, split="test"),
     )
 

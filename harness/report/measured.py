@@ -9,10 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 from harness.config import speed
-from harness.config.evaluation import ADAPTIVE_MARKS, adaptive_protocols
+from harness.config.evaluation import ADAPTIVE_MARKS
+from harness.config.recipe import Recipe
 from harness.core.hashing import content_hash
 from harness.core.metrics import METRICS
-from harness.core.scores import Tally
+from harness.core.scores import Score
 from harness.core.specs import Label, recipe_identity
 from harness.report import costs
 from harness.report.row import FINISHED, Row, decimals_of, higher_is_better, metric_title
@@ -42,27 +43,26 @@ def primary_protocol(record: RunRecord) -> str:
     return _protocols(record)[0]
 
 
-def metric_value(score: Mapping[str, Any], metric: str) -> float | None:
+def metric_value(score: Score, metric: str) -> float | None:
     """The value as recorded, or divided anew from the tally where a label asks for another metric.
 
     None where it is not a finite number.
     """
-    value = score["metrics"].get(metric)
-    if metric not in score["metrics"] and metric in METRICS and score["tally"]["nll_nats"] is not None:
-        value = METRICS[metric].compute(Tally(**score["tally"]))
+    value = score.metrics.get(metric)
+    if value is None and metric in METRICS:
+        value = METRICS[metric].compute(score.tally)
     return _finite(value)
 
 
-def metric_std_error(score: Mapping[str, Any], metric: str) -> float | None:
+def metric_std_error(score: Score, metric: str) -> float | None:
     """The standard error of `metric_value`: as recorded, or carried over from a metric that was. None where unknown."""
-    known = score["std_errors"]
-    if metric in known or metric not in METRICS or score["tally"]["nll_nats"] is None:
+    known = score.std_errors
+    if metric in known or metric not in METRICS:
         return _finite(known.get(metric))
-    tally = Tally(**score["tally"])
     for name, found in known.items():
-        of_one = METRICS[name].std_error(tally, 1.0) if name in METRICS else 0.0
-        if found is not None and of_one > 0:
-            return _finite(METRICS[metric].std_error(tally, found / of_one))
+        of_one = METRICS[name].std_error(score.tally, 1.0) if name in METRICS else 0.0
+        if of_one > 0:
+            return _finite(METRICS[metric].std_error(score.tally, found / of_one))
     return None
 
 
@@ -79,9 +79,9 @@ def _finite(value: Any) -> float | None:
 
 
 def _single(record: RunRecord, label: Label, published: Sequence[PublishedRow]) -> Iterator[Row]:
-    scores = {(score["split"], score["protocol"]["name"]): score for score in record.scores}
-    every = (*_protocols(record), *adaptive_protocols(record.spec.evaluation))
-    wanted = [(split, name) for name in every for split in record.spec.evaluation.get("splits", ())]
+    scores = {(score.split, score.protocol.name): score for score in record.scores}
+    every = (*_protocols(record), *record.spec.evaluation.adaptive_protocols)
+    wanted = [(split, name) for name in every for split in record.spec.evaluation.splits]
     for split, protocol in dict.fromkeys([*wanted, *scores]):
         for metric in label.metrics:
             row = _bare(record, label, metric, split, protocol)
@@ -131,9 +131,9 @@ def _bare(record: RunRecord, label: Label, metric: str, split: str, protocol: st
     )
 
 
-def recipe_id(model: Mapping[str, Any], recipe: Mapping[str, Any] | None) -> str:
+def recipe_id(model: Mapping[str, Any], recipe: Recipe | None) -> str:
     """Hash of what is trained and how, apart from data, seed and machine."""
-    return content_hash({"model": model, "recipe": recipe_identity(recipe) if recipe is not None else None})
+    return content_hash({"model": model, "recipe": recipe_identity(recipe)})
 
 
 def _dataset_key(record: RunRecord, label: Label, own: bool) -> str:
@@ -144,16 +144,14 @@ def _dataset_key(record: RunRecord, label: Label, own: bool) -> str:
     return key
 
 
-def _scored(row: Row, record: RunRecord, score: Mapping[str, Any] | None) -> Row:
+def _scored(row: Row, record: RunRecord, score: Score | None) -> Row:
     """The row with its value. A run that did not finish has none, even where it got as far as a score."""
     if record.status != FINISHED:
         return replace(row, error=row.error or "the record gives no reason")
     if score is None:
         return replace(row, status="failed", error=f"the record holds no score of {row.split} under {row.protocol}")
     value = metric_value(score, row.metric)
-    found = replace(
-        row, num_targets=score["tally"]["num_targets"], denominator=score["protocol"]["denominator"], value=value
-    )
+    found = replace(row, num_targets=score.tally.num_targets, denominator=score.protocol.denominator, value=value)
     if value is None:
         return replace(found, status="failed", error="the score is not a finite number")
     std_error = metric_std_error(score, row.metric)
@@ -196,4 +194,4 @@ def _together(rows: list[Row]) -> Row:
 
 
 def _protocols(record: RunRecord) -> tuple[str, ...]:
-    return tuple(record.spec.evaluation.get("protocols") or ("exact",))
+    return record.spec.evaluation.protocols

@@ -1,27 +1,151 @@
-"""The record of one run."""
+"""The record of one run, and its parts that are open to keys of other versions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import AfterValidator, ConfigDict, Field, with_config
+from typing_extensions import TypedDict
+
+from harness.core.json_values import FILE_BLOCK, parse_value
+from harness.core.scores import Score
 from harness.core.specs import RunSpec
 
 RECORD_SCHEMA = 2
 """2 added `costs`, and rows in `traces`; records of schema 1 are read as made without sensors."""
 
 
+# Blocks whose further keys are shown to nobody: they are kept as they are.
+OPEN = ConfigDict(extra="allow", allow_inf_nan=False)
+
+
+@with_config(OPEN)
+class Code(TypedDict, total=False):
+    """Which code made a record: `harness.system.source.installed`."""
+
+    version: str
+    source_sha256: str
+
+
+@with_config(OPEN)
+class Machine(TypedDict, total=False):
+    """The machine of the last attempt; `several` lists the fingerprints if attempts ran on different ones."""
+
+    device_name: str | None
+    fingerprint: str | None
+    several: list[str]
+
+
+@with_config(OPEN)
+class Data(TypedDict, total=False):
+    """The manifest of the prepared dataset; `limits` are the best values that the data allows, by metric."""
+
+    limits: dict[str, float | None] | None
+
+
+@with_config(OPEN)
+class Model(TypedDict, total=False):
+    """The model that was trained or loaded."""
+
+    builder: str
+    num_parameters: int | None
+    dtype: str
+    kernels: dict[str, str]
+    forward_flops_per_token: int | None
+    weights_dtype: str
+    speed: dict[str, Any]
+    unverified: list[str]
+
+
+@with_config(OPEN)
+class Training(TypedDict, total=False):
+    """How training went."""
+
+    tokens: float | None
+    tokens_per_s: float | None
+    seconds: float | None
+
+
+@with_config(OPEN)
+class KernelRow(TypedDict, total=False):
+    """One timed kernel. Without the status `ok`, `error` says why and there are no times."""
+
+    ms_with_launch: float | None
+
+
+_TEXT_OF_A_KERNEL = ("op", "backend", "case", "direction", "dtype", "status")
+_FIGURES_OF_A_KERNEL = (
+    *("ms", "ms_warm", "gb_per_s", "share_of_copy", "share_of_triad"),
+    *("gflop_per_s", "share_of_gemm", "speedup_over_chain"),
+)
+
+
+_Figure = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _check_kernel_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that name an operation are shown as timed kernels, so they must be whole."""
+    for index, row in enumerate(rows):
+        if "op" not in row:
+            continue
+        figures = _FIGURES_OF_A_KERNEL if row.get("status") == "ok" else ()
+        for key in (*_TEXT_OF_A_KERNEL, "error", *figures):
+            if key not in row:
+                raise ValueError(f"{index}.{key}: Field required")
+        try:
+            parse_value(KernelRow, {key: row[key] for key in ("ms_with_launch",) if key in row})
+            parse_value(dict[str, str], {key: row[key] for key in _TEXT_OF_A_KERNEL})
+            parse_value(dict[str, str | None], {"error": row["error"]})
+            parse_value(
+                dict[str, Annotated[float, Field(allow_inf_nan=False)] | None], {key: row[key] for key in figures}
+            )
+        except ValueError as error:
+            raise ValueError(f"{index}.{error}") from None
+    return rows
+
+
+@with_config(OPEN)
+class _Summary(TypedDict, total=False):
+    summary: dict[str, float | None]
+    unknown_summary: dict[str, str]
+
+
+def _has(block: Any) -> AfterValidator:
+    """Check the known keys of a dictionary and keep the others."""
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        parse_value(block, value)
+        return value
+
+    return AfterValidator(check)
+
+
 @dataclass(slots=True)
 class RunRecord:
-    """All that is known of one run. Written whole or not at all; read back by `store`.
+    """Everything known of one run. `Store` writes it whole and reads it back.
 
-    status is finished, failed or diverged. What varies with wall time stands in `seconds`, `started_at`,
-    `attempts`, `timings`, `costs`, `traces` and in names ending in `_s`, `_per_s` or `seconds`; nothing else does.
-    timings are rows of `harness.timing.backends`: a Timing with op, backend, case, direction and what was derived from
-    it. costs is `harness.monitoring.costs.meter.Meter.account`'s, None in records made before there were sensors;
-    traces are rows of
-    what was sampled, thinned.
+    Only `seconds`, `started_at`, `attempts`, `timings`, `costs`, `traces` and names ending in `_s`, `_per_s` or
+    `seconds` vary with wall time.
+
+    Attributes:
+        run_id: name of the run's folder.
+        spec: what was run.
+        status: `finished`, `failed` or `diverged`.
+        error: why it did not finish.
+        started_at: ISO 8601, of the last attempt.
+        seconds: of the last attempt.
+        attempts: history of attempts, including killed ones.
+        code, machine, data, model, training: see their types.
+        scores: one per split and protocol.
+        curve: rows of the learning curve.
+        timings: rows of `harness.timing.backends`.
+        traces: thinned sensor readings.
+        costs: what the hardware did; None in records made before there were sensors.
+        schema: version of this form.
     """
+
+    __pydantic_config__ = FILE_BLOCK
 
     run_id: str
     spec: RunSpec
@@ -30,14 +154,14 @@ class RunRecord:
     started_at: str = ""
     seconds: float = 0.0
     attempts: list[dict[str, Any]] = field(default_factory=list)
-    code: dict[str, Any] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] | None = None
-    scores: list[dict[str, Any]] = field(default_factory=list)
+    code: Annotated[dict[str, Any], _has(Code)] = field(default_factory=dict)
+    machine: Annotated[dict[str, Any], _has(Machine)] = field(default_factory=dict)
+    data: Annotated[dict[str, Any], _has(Data)] = field(default_factory=dict)
+    model: Annotated[dict[str, Any], _has(Model)] = field(default_factory=dict)
+    training: Annotated[dict[str, Any], _has(Training)] | None = None
+    scores: list[Score] = field(default_factory=list)
     curve: list[dict[str, Any]] = field(default_factory=list)
-    timings: list[dict[str, Any]] = field(default_factory=list)
+    timings: Annotated[list[dict[str, Any]], AfterValidator(_check_kernel_rows)] = field(default_factory=list)
     traces: list[dict[str, Any]] = field(default_factory=list)
-    costs: dict[str, Any] | None = None
+    costs: Annotated[dict[str, Any], _has(_Summary)] | None = None
     schema: int = RECORD_SCHEMA

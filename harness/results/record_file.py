@@ -15,6 +15,7 @@ from typing import Any
 from harness.core.errors import StoreError
 from harness.results import curve_file
 from harness.system.files import write_atomic
+from models.config import LATER
 
 FILES = {"curve": "curve.csv", "traces": "trace.csv"}
 """Fields of a record that are lists of rows -> the file each is kept in."""
@@ -55,8 +56,11 @@ def plain(value: Any, where: Path, name: str = "record") -> Any:
     if value is None or isinstance(value, str | bool):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: plain(getattr(value, field.name), where, f"{name}.{field.name}") for field in fields}
+        return {
+            field.name: plain(getattr(value, field.name), where, f"{name}.{field.name}")
+            for field in dataclasses.fields(value)
+            if not (LATER.keys() <= field.metadata.keys() and getattr(value, field.name) == field.default)
+        }
     if isinstance(value, Mapping):
         return {str(key): plain(item, where, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):

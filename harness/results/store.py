@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import BusyError, StoreError
-from harness.core.specs import Label, RunSpec
+from harness.core.json_values import parse_json, parse_value
+from harness.core.specs import Label
 from harness.results.record import RECORD_SCHEMA, RunRecord
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
-from harness.results.validate import check_label, check_record
 from harness.system.files import write_atomic
 
 RECORD, LABELS = "record.json", "labels.json"
@@ -108,13 +108,12 @@ class Store:
         Raises StoreError where the record cannot be read or written.
         """
         folder = self.run_folder(run_id)
-        record = self.find(run_id)
-        if record is None:
+        if self.find(run_id) is None:
             return
-        body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
-        body["costs"] = {**(body["costs"] or {}), **plain(costs, folder / RECORD, "costs")}
+        body = _from_json(folder / RECORD)
+        body["costs"] = {**(body.get("costs") or {}), **plain(costs, folder / RECORD, "costs")}
         with _disk_errors(folder):
-            write_atomic(folder / RECORD, json_text(write_apart(body, folder)))
+            write_atomic(folder / RECORD, json_text(body))
 
     def label(self, run_id: str, label: Label) -> None:
         """Give a run a place in a table; one of the same suite, entry and profile is brought up to date.
@@ -163,13 +162,8 @@ class Store:
         if not path.exists():
             return []
         try:
-            content = _from_json(path)
-            if not isinstance(content, list):
-                raise TypeError("not a list of labels")
-            for value in content:
-                check_label(value)
-            return [Label.from_json(value) for value in content]
-        except (OSError, ValueError, TypeError, RecursionError) as error:
+            return parse_json(list[Label], path.read_bytes())
+        except (OSError, ValueError) as error:
             raise StoreError(
                 f"{path}: is damaged ({_reason(error)}); delete it to fall back on the record's own"
             ) from error
@@ -184,11 +178,15 @@ class Store:
             self.problems.append(f"{said}; kept as {kept.name}, and begun anew with the label of this run")
 
     def _add_label(self, folder: Path, label: Label) -> None:
-        found = {_place(known): known for known in self._labels(folder)}
-        if found.get(_place(label)) != label:
-            found[_place(label)] = label
-            kept = [dataclasses.asdict(found[place]) for place in sorted(found)]
-            write_atomic(folder / LABELS, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        known = {_place(each): each for each in self._labels(folder)}
+        if known.get(_place(label)) != label:
+            path = folder / LABELS
+            # The rows as they are in the file: a newer version may have written keys that a Label has no field for.
+            rows = json.loads(path.read_bytes()) if path.exists() else []
+            by_place = {(row["suite"], row["entry"], row["profile"]): row for row in rows}
+            by_place[_place(label)] = dataclasses.asdict(label)
+            rows = [by_place[place] for place in sorted(by_place)]
+            write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
     def _portable(self, checkpoint: str | None) -> str | None:
         """A checkpoint within the results tree by its place there: a record that travels names no machine's folders."""
@@ -209,7 +207,8 @@ class Store:
         except StoreError:
             write_atomic(_free(history, "damaged"), path.read_bytes().decode("utf-8", "backslashreplace"))
             return
-        body = plain({name: getattr(record, name) for name in FIELDS}, path)
+        # The file's own text and not the record: a newer version may have written keys that a record has no field for.
+        body = {**_from_json(path), "curve": record.curve, "traces": record.traces}
         # A colon, as ISO times have it, cannot stand in a file name everywhere.
         kept = _free(history, record.started_at.replace(":", "") or "undated")
         if body["traces"]:
@@ -225,14 +224,12 @@ def _read(folder: Path) -> RunRecord:
     try:
         value = _from_json(path)
         _check_schema(value, path)
-        check_label(value["spec"]["label"], "spec.label")
         for field, name in FILES.items():
             value[field] = read_apart(value[field], folder, name)
-        record = RunRecord(**{**value, "spec": RunSpec.from_json(value["spec"])})
+        record = parse_value(RunRecord, value)
         if record.run_id != folder.name:
             raise ValueError(f"it is the record of {record.run_id}")
-        check_record(record)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
     return record
 

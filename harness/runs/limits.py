@@ -87,7 +87,7 @@ def prepare(
     """
     found = list(specs)
     for spec in found:
-        if spec.evaluation.get("adaptive") and (limits.time_budget_s is not None or limits.leg_s is not None):
+        if spec.evaluation.adaptive and (limits.time_budget_s is not None or limits.leg_s is not None):
             raise BudgetError(
                 f"{spec.label.entry}: adaptive protocols cannot be planned or cut into legs; leave evaluation.adaptive "
                 f"out, and score the kept checkpoint afterwards"

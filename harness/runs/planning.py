@@ -14,14 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from harness.config.as_json import as_json
 from harness.config.recipe import Recipe
 from harness.core import deadline
 from harness.core.deadline import Leg
 from harness.core.errors import BudgetError
 from harness.core.hashing import content_hash
+from harness.core.json_values import parse_value
 from harness.core.rates import GIVEN, Rates
 from harness.core.specs import RunSpec
 from harness.results.store import Store
@@ -91,7 +90,9 @@ def plan_specs(
         found = read(path)
         _follows(found, spec, path)
         _check_leg(schedule.rates_from(found["rates"]), wanted.leg_s)
-        becomes = replace(spec, recipe=found["recipe"], plan={k: v for k, v in found.items() if k != "recipe"})
+        becomes = replace(
+            spec, recipe=parse_value(Recipe, found["recipe"]), plan={k: v for k, v in found.items() if k != "recipe"}
+        )
         write(store.run_folder(becomes.run_id) / PLAN, found)
         planned.append(becomes)
     return planned
@@ -127,7 +128,7 @@ def _name(seedless_id: str, seconds: float, rate: float | None) -> str:
 
 def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
     assert spec.recipe is not None
-    recipe = TypeAdapter(Recipe).validate_json(json.dumps(dict(spec.recipe)), strict=True)
+    recipe = spec.recipe
     where = f"{spec.label.suite}, entry {spec.label.entry}"
     with _said_of(where):
         schedule.epoch_tokens(recipe, counts["train"])
@@ -140,11 +141,11 @@ def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Meas
     asked = Asked(seconds=share.seconds, legs=num_legs, checkpoint_every_s=spec.checkpoint_every_s)
     with _said_of(where):
         fitted = schedule.fit(recipe, counts["train"], asked, rates)
-    scaled = dict(spec.recipe) if fitted.recipe == recipe else as_json(fitted.recipe)
+    scaled = as_json(fitted.recipe)
     return {
         "schema": SCHEMA,
         "of": spec.seedless_id,
-        "of_recipe": content_hash(spec.recipe),
+        "of_recipe": _hash(spec.recipe),
         "code": dict(source.installed()),
         **schedule.to_json(fitted, recipe, asked, rates),
         "recipe": scaled,
@@ -166,7 +167,7 @@ def read(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["schema"] != SCHEMA:
             raise ValueError(f"schema {found['schema']!r}")
-        TypeAdapter(Recipe).validate_json(json.dumps(found["recipe"]), strict=True)
+        parse_value(Recipe, found["recipe"])
         schedule.rates_from(found["rates"])
         for key in ("of", "of_recipe", "asked_seconds", "scaled", "original"):
             found[key]
@@ -206,8 +207,12 @@ def _epochs(points: Sequence[int]) -> str:
 
 
 def _follows(plan: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
-    if (plan["of"], plan["of_recipe"]) != (spec.seedless_id, content_hash(spec.recipe)):
+    if (plan["of"], plan["of_recipe"]) != (spec.seedless_id, _hash(spec.recipe)):
         raise BudgetError(f"{path}: is the plan of {plan['of']}, not of {spec.seedless_id}; delete it to plan anew")
+
+
+def _hash(recipe: Recipe | None) -> str:
+    return content_hash(as_json(recipe) if recipe is not None else None)
 
 
 def _check_leg(rates: Rates, leg_s: float | None) -> None:

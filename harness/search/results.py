@@ -160,7 +160,7 @@ def _row(trial: Trial, record: RunRecord | None, metric: str) -> dict[str, Any]:
     score, error = None, None
     if record is not None:
         wanted = (SPLIT, primary_protocol(record))
-        score = next((each for each in record.scores if (each["split"], each["protocol"]["name"]) == wanted), None)
+        score = next((each for each in record.scores if (each.split, each.protocol.name) == wanted), None)
         error = record.error
     finished = record is not None and record.status == "finished"
     value = metric_value(score, metric) if score and finished else None

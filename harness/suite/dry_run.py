@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 import models
 from harness import data
-from harness.config.evaluation import adaptive_protocols
+from harness.config.evaluation import Evaluation
 from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, Suite
@@ -93,7 +93,7 @@ def _row(suite: Suite, entry: Entry, known: _Known, source: str) -> dict[str, An
     if entry.recipe is None:
         kept = "its weights come from a checkpoint" if entry.checkpoint else "it has nothing to learn"
         return {**row, "training_tokens": 0, "optimizer_steps": 0, "training_flops": 0, "reason": kept}
-    recipe: Recipe = _checked(Recipe, entry.recipe)
+    recipe = entry.recipe
     plan = plan_training(recipe, known.num_tokens["train"])
     if plan is None:
         return {**row, "reason": f"the training split is too short for {recipe.batch} streams"}
@@ -181,7 +181,7 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
 
 
 def peak_memory_bytes(
-    entry: Entry, recipe: Recipe, evaluation: Mapping[str, Any], num_parameters: int, vocab_size: int
+    entry: Entry, recipe: Recipe, evaluation: Evaluation, num_parameters: int, vocab_size: int
 ) -> int:
     """Estimated peak of a run, without what the framework takes: measured peaks of training lay 40 to 180 MiB above it.
 
@@ -212,18 +212,18 @@ def peak_memory_bytes(
     return int(kept + max(training, (rows * (6 * widest + 3 * embedding) + part) * weight_bytes))
 
 
-def _rows_scored(recipe: Recipe, evaluation: Mapping[str, Any]) -> int:
+def _rows_scored(recipe: Recipe, evaluation: Evaluation) -> int:
     """Tokens of the largest forward pass of validation and of the static protocols."""
-    streams = {"exact": 1, "streams": evaluation["streams"]}
-    columns = [streams.get(name, OFFICIAL_STREAMS[split]) for name in evaluation["protocols"]
-               for split in evaluation["splits"]]  # fmt: skip
-    return int(max(max(columns) * evaluation["window"], recipe.validation.streams * recipe.validation.window))
+    streams = {"exact": 1, "streams": evaluation.streams}
+    columns = [streams.get(name, OFFICIAL_STREAMS[split]) for name in evaluation.protocols
+               for split in evaluation.splits]  # fmt: skip
+    return int(max(max(columns) * evaluation.window, recipe.validation.streams * recipe.validation.window))
 
 
-def _targets(evaluation: Mapping[str, Any], num_tokens: Mapping[str, int] | None) -> list[dict[str, Any]]:
+def _targets(evaluation: Evaluation, num_tokens: Mapping[str, int] | None) -> list[dict[str, Any]]:
     rows = []
-    for protocol in (*evaluation["protocols"], *adaptive_protocols(evaluation)):
-        for split in evaluation["splits"]:
+    for protocol in (*evaluation.protocols, *evaluation.adaptive_protocols):
+        for split in evaluation.splits:
             targets = None
             if num_tokens is not None:
                 columns = OFFICIAL_STREAMS[split] if protocol == "official" else 1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from harness.checkpoints import format
+from harness.config.evaluation import Evaluation
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Label, RunSpec, Suite
@@ -67,10 +68,9 @@ def resolve(
     return specs
 
 
-def evaluation_of(suite: Suite, entry: Entry) -> dict[str, Any]:
+def evaluation_of(suite: Suite, entry: Entry) -> Evaluation:
     """The suite's evaluation block with the entry's own `adaptive`, if it has one."""
-    own = {} if entry.adaptive is None else {"adaptive": entry.adaptive}
-    return {**suite.evaluation, **own}
+    return suite.evaluation if entry.adaptive is None else replace(suite.evaluation, adaptive=entry.adaptive)
 
 
 def _label(suite: Suite, entry: Entry) -> Label:

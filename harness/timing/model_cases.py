@@ -24,9 +24,9 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
     dropped whole, whatever the window.
     """
     running: Mapping[str, str] = getattr(model, "kernels", {})
-    steps, streams = int(spec.evaluation.get("window", 1)), 1
+    steps, streams = spec.evaluation.window, 1
     if spec.recipe is not None:
-        steps, streams = int(spec.recipe["bptt"]), int(spec.recipe["batch"])
+        steps, streams = spec.recipe.bptt, spec.recipe.batch
     found: dict[tuple[str, str, Case], None] = {}
     for op in spec.kernels:
         if op not in running:

@@ -33,5 +33,5 @@ def training_s(spec: RunSpec, seconds: float) -> float:
 
 def whole_s(spec: RunSpec, seconds: float) -> float:
     """About the whole calibration: training, a validation, every split under every protocol; no kernels."""
-    scorings = 1 + len(spec.evaluation["protocols"]) * len(spec.evaluation["splits"])
+    scorings = 1 + len(spec.evaluation.protocols) * len(spec.evaluation.splits)
     return training_s(spec, seconds) + scorings * seconds

@@ -15,11 +15,8 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-from pydantic import TypeAdapter
 
 from harness.checkpoints import format
-from harness.config.evaluation import Evaluation
-from harness.config.recipe import Recipe
 from harness.core.interfaces import Corpus
 from harness.core.rates import MEASURED, Rates
 from harness.core.scores import EvaluationProtocol
@@ -52,7 +49,8 @@ def measure(
     to throw away. Raises Interrupted where `stop` says so, Diverged where the recipe fails within these few steps.
     """
     began_s, start_s = time.perf_counter(), time.time() - psutil.Process().create_time()
-    validation = TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})).validation
+    assert spec.recipe is not None
+    validation = spec.recipe.validation
     try:
         found = throughput.measure(make_trainer, seconds * TRAINING_TIMES[torch.device(spec.device).type], stop)
         keep_s = _time_to_save(folder / "keep", {"model": model.state_dict()})
@@ -77,7 +75,7 @@ def measure(
 
 def _pieces(spec: RunSpec, model: Any, corpus: Corpus, seconds: float, stop: Callable[[], bool]) -> list[float]:
     """Seconds of each split under each of the suite's protocols."""
-    evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
+    evaluation = spec.evaluation
     return [
         _scoring_s(model, corpus.splits[split], protocols.protocol_for(name, split, evaluation), seconds, stop)
         for name in evaluation.protocols

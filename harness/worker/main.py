@@ -7,6 +7,7 @@ is gone, and the run is saved and stopped. Events go back as lines of JSON on wh
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import sys
@@ -23,8 +24,10 @@ from typing import TYPE_CHECKING, Any
 from harness.core import deadline
 from harness.core.errors import HarnessError, StoreError, SuiteError
 from harness.core.hashing import content_hash
+from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
+from harness.results.record_file import plain
 from harness.worker.partial_scores import SCORES, KeptScores, forget
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class Job:
     def to_line(self) -> str:
         return json.dumps(
             {
-                "spec": self.spec.to_json(),
+                "spec": plain(self.spec, Path("job")),
                 "prepared": str(self.prepared),
                 "results": str(self.results),
                 "code": dict(self.code),
@@ -79,7 +82,7 @@ class Job:
     def from_line(cls, line: str) -> Job:
         value = json.loads(line)
         return cls(
-            RunSpec.from_json(value["spec"]),
+            parse_value(RunSpec, value["spec"]),
             Path(value["prepared"]),
             Path(value["results"]),
             dict(value["code"]),
@@ -223,8 +226,8 @@ def _fill(record: RunRecord, job: Job, folder: Path, emit: Emit, stop: Stop, met
         if spec.recipe is not None:
             meter.add_gemm(lambda: _time_gemm(spec))
     # A protocol that adapts may run away from weights that are sound: that is said in its own row alone.
-    static = [score for score in record.scores if "adaptation" not in score]
-    if any(value is None for score in static for value in score["metrics"].values()):
+    static = [score for score in record.scores if score.adaptation is None]
+    if not all(math.isfinite(value) for score in static for value in score.metrics.values()):
         record.status, record.error = "diverged", "a score is not a finite number"
 
 
@@ -322,16 +325,14 @@ def _train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit,
 
 def _trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Any) -> Trainer:
     """The spec's training loop over its model, as it runs and as a calibration watches it."""
-    from pydantic import TypeAdapter
-
-    from harness.config.recipe import Recipe
     from harness.config.speed import applied
     from harness.training.trainer import Trainer
 
+    assert spec.recipe is not None
     return Trainer(
         model,
         corpus,
-        TypeAdapter(Recipe).validate_python(dict(spec.recipe or {})),
+        spec.recipe,
         seed=spec.seed,
         folder=folder,
         identity=spec.checkpoint_identity(code_sha256),
@@ -368,14 +369,11 @@ def _scored_thing(record: RunRecord) -> str:
     return content_hash([record.spec.identity, record.code["source_sha256"], weights])
 
 
-def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
-    """Rows of every split under every protocol; those that an earlier leg has scored are not scored again.
+def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Emit, stop: Stop) -> list[Score]:
+    """Scores of every split under every protocol; those that an earlier leg has scored are not scored again.
 
     Adaptive protocols start from the others' scores and need all of them at hand.
     """
-    from pydantic import TypeAdapter
-
-    from harness.config.evaluation import Evaluation
     from harness.evaluation.adaptive import score_adapted
     from harness.evaluation.protocols import Tick, score_splits
     from harness.training.trainer import Interrupted
@@ -393,16 +391,17 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Em
 
         return tick
 
-    evaluation = TypeAdapter(Evaluation).validate_python(dict(spec.evaluation))
+    evaluation = spec.evaluation
     metrics, splits = spec.label.metrics, evaluation.splits
-    rows, scores = [], []
+    rows: list[Score] = []
+    scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in splits:
             row = kept.find(protocol, split) if evaluation.adaptive is None else None
             if row is None:
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,))
                 scores += score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
-                row = _score_row(scores[-1])
+                row = scores[-1]
                 kept.add(row)
             rows.append(row)
     if evaluation.adaptive is not None:
@@ -416,19 +415,8 @@ def _evaluate(spec: RunSpec, model: Any, corpus: Any, kept: KeptScores, emit: Em
             static=scores,
             on_start=on_start,
         )
-        rows += [_score_row(found) for found in adapted]
+        rows += adapted
     return rows
-
-
-def _score_row(found: Score) -> dict[str, Any]:
-    from harness.core.hashing import finite_or_none
-
-    row = asdict(found)
-    if found.adaptation is None:
-        del row["adaptation"]
-    for part in ("metrics", "std_errors"):
-        row[part] = {name: finite_or_none(value) for name, value in row[part].items()}
-    return row
 
 
 def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from harness.core.json_values import parse_value
+from harness.core.scores import Score
+from harness.results.record_file import plain
 from harness.system.files import write_atomic
 
 SCORES = "scores.json"
@@ -22,30 +23,25 @@ class KeptScores:
 
     def __init__(self, path: Path, of: str) -> None:
         self.path, self.of = path, of
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[Score] = []
         with suppress(OSError, ValueError, KeyError, TypeError):
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["of"] == of:
-                self.rows = [dict(row) for row in found["rows"]]
+                self.rows = [parse_value(Score, row) for row in found["rows"]]
 
-    def find(self, protocol: str, split: str) -> dict[str, Any] | None:
+    def find(self, protocol: str, split: str) -> Score | None:
         """The row of a split under a protocol, or None."""
-        return next((row for row in self.rows if _place(row) == (protocol, split)), None)
+        return next((row for row in self.rows if (row.protocol.name, row.split) == (protocol, split)), None)
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Score) -> None:
         """Keep a row from now on."""
-        self.rows.append(dict(row))
+        self.rows.append(row)
         with suppress(OSError, ValueError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, json.dumps({"of": self.of, "rows": self.rows}))
+            write_atomic(self.path, json.dumps({"of": self.of, "rows": [plain(row, self.path) for row in self.rows]}))
 
 
 def forget(path: Path) -> None:
     """A record that is written holds them now. Without a file, nothing happens."""
     with suppress(OSError):
         path.unlink()
-
-
-def _place(row: Mapping[str, Any]) -> tuple[Any, Any]:
-    protocol = row.get("protocol")
-    return (protocol.get("name") if isinstance(protocol, Mapping) else None, row.get("split"))

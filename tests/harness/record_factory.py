@@ -7,6 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from harness.config.evaluation import Evaluation
+from harness.config.recipe import Recipe
+from harness.core.scores import EvaluationProtocol, Score, Tally
 from harness.core.specs import Label, RunSpec
 from harness.results.record import RunRecord
 
@@ -39,6 +42,10 @@ def label(**changes: Any) -> Label:
     )
 
 
+def recipe(**changes: Any) -> Recipe:
+    return Recipe(**{"optimizer": "adam", "lr": 2e-3, "batch": 4, "bptt": 10, "epochs": 2, **changes})
+
+
 def spec(**changes: Any) -> RunSpec:
     return RunSpec(
         **{
@@ -46,10 +53,10 @@ def spec(**changes: Any) -> RunSpec:
             "dataset": {"name": "ptb-char"},
             "dataset_identity": {"name": "ptb-char"},
             "model": {"builder": "awd-lstm", "layers": 2, "hidden": 256, "dropout": {"input": 0.1}},
-            "recipe": {"optimizer": "adam", "lr": 2e-3, "epochs": 2},
+            "recipe": recipe(),
             "checkpoint": None,
             "checkpoint_sha256": None,
-            "evaluation": {"protocols": ["exact"], "splits": ["valid", "test"], "window": 512},
+            "evaluation": Evaluation(),
             "seed": 1,
             "device": "cpu",
             "dtype": "float32",
@@ -61,19 +68,19 @@ def spec(**changes: Any) -> RunSpec:
 
 def score(
     value: float | None, *, split: str = "test", metric: str = "bpc", targets: int = 1000, **protocol: Any
-) -> Any:
+) -> Score:
     """A score whose tally is worth `value`, which for None was not finite."""
     nats = math.nan if value is None else value * math.log(2) if metric == "bpc" else math.log(value)
-    return {
-        "split": split,
-        "protocol": {**EXACT, **protocol},
-        "tally": {"nll_nats": nats * targets, "num_targets": targets, "num_units": targets, "num_dropped": 1},
-        "metrics": {metric: value},
-        "std_errors": {metric: None if value is None else 0.004},
-        "block_targets": 256,
-        "block_nll_nats": [nats * 256, nats * 3],
-        "seconds": 1.5,
-    }
+    return Score(
+        split=split,
+        protocol=EvaluationProtocol(**{**EXACT, **protocol}),
+        tally=Tally(nats * targets, targets, targets, 1),
+        metrics={metric: math.nan if value is None else value},
+        std_errors={metric: math.nan if value is None else 0.004},
+        block_targets=256,
+        block_nll_nats=[nats * 256, nats * 3],
+        seconds=1.5,
+    )
 
 
 def record(value: float | None = 1.5, *, spec_: RunSpec | None = None, **changes: Any) -> RunRecord:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.config.recipe import Averaging, Finetune, WindowSampling
 from harness.suite import load, resolve
 from harness.suite.dry_run import describe
 from harness.system.source import ROOT
@@ -59,7 +60,7 @@ def test_the_suites_to_search_from_are_what_they_say() -> None:
     assert (small.model["layers"], small.model["hidden"], small.published) == (6, 256, None)
     full = next(entry for entry in load(ROOT / "suites" / "ptb-char.yaml").entries if entry.name == "awd-lstm")
     assert beyond.model == full.model
-    assert load(folder / "ptb-char-qrnn-6x256.yaml").evaluation["splits"] == ["valid"]
+    assert load(folder / "ptb-char-qrnn-6x256.yaml").evaluation.splits == ("valid",)
     for path in folder.glob("*.yaml"):
         assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=../suite.schema.json\n")
 
@@ -79,14 +80,14 @@ def test_the_default_profile_is_the_official_recipe(suite: str, name: str) -> No
     assert recipe is not None
     drop = model["dropout"]
     assert (
-        model["layers"], model["hidden"], model["embedding"], recipe["lr"], recipe["decay_at"], recipe["epochs"],
-        recipe["bptt"], (drop["input"], drop["hidden"], drop["output"]), drop["weight"],
+        model["layers"], model["hidden"], model["embedding"], recipe.lr, list(recipe.decay_at), recipe.epochs,
+        recipe.bptt, (drop["input"], drop["hidden"], drop["output"]), drop["weight"],
     ) == OFFICIAL[suite, name]  # fmt: skip
-    assert (recipe["optimizer"], recipe["batch"], recipe["clip"], recipe["weight_decay"]) == ("adam", 128, 0.25, 1.2e-6)
+    assert (recipe.optimizer, recipe.batch, recipe.clip, recipe.weight_decay) == ("adam", 128, 0.25, 1.2e-6)
     assert (drop["embedding"], model["ar"], model["tar"], model["tie"]) == (0, 0, 0, True)
-    assert recipe["windows"] == {"half_probability": 0.05, "std": 5.0, "minimum": 5, "scale_lr": True}
-    assert recipe["decay_factor"] == 0.1
-    assert recipe["schedule"]["kind"] == "constant"
+    assert recipe.windows == WindowSampling(half_probability=0.05, std=5.0, minimum=5, scale_lr=True)
+    assert recipe.decay_factor == 0.1
+    assert recipe.schedule.kind == "constant"
 
 
 WORDS = {
@@ -108,12 +109,12 @@ def test_word_models_train_by_the_official_recipe(suite: str, name: str) -> None
     (row,) = [each for each in describe(load(path)) if each["entry"] == name]
     drop = tuple(model["dropout"][place] for place in ("embedding", "input", "hidden", "output", "weight"))
     assert (
-        row["parameters"], recipe["epochs"], recipe["batch"], recipe["bptt"], recipe["clip"], drop,
+        row["parameters"], recipe.epochs, recipe.batch, recipe.bptt, recipe.clip, drop,
         model["ar"], model["tar"],
     ) == WORDS[suite, name]  # fmt: skip
-    assert recipe["windows"] == {"half_probability": 0.05, "std": 5.0, "minimum": 5, "scale_lr": True}
+    assert recipe.windows == WindowSampling(half_probability=0.05, std=5.0, minimum=5, scale_lr=True)
     if suite == "wikitext-103":
-        assert (recipe["optimizer"], recipe["lr"], recipe["decay_at"], recipe["weight_decay"]) == (
+        assert (recipe.optimizer, recipe.lr, list(recipe.decay_at), recipe.weight_decay) == (
             "adam",
             1e-3,
             [12],
@@ -122,20 +123,20 @@ def test_word_models_train_by_the_official_recipe(suite: str, name: str) -> None
         assert model["cutoffs"] == [2800, 20_000, 76_000]
         assert entry.published == "wikitext-103/qrnn"
     else:
-        assert (recipe["optimizer"], recipe["lr"], recipe["decay_at"], recipe["weight_decay"]) == (
+        assert (recipe.optimizer, recipe.lr, list(recipe.decay_at), recipe.weight_decay) == (
             "sgd",
             30,
             [],
             1.2e-6,
         )
-        assert recipe["averaging"] == {"kind": "non-monotone", "patience": 5, "official_handover": False}
-        assert recipe["finetune"] == {"epochs": recipe["epochs"], "patience": 5}
+        assert recipe.averaging == Averaging(patience=5)
+        assert recipe.finetune == Finetune(epochs=recipe.epochs, patience=5)
         assert "cutoffs" not in model
 
 
 def test_an_averaged_recipe_is_among_the_quick_ones() -> None:
     quick = load(ROOT / "suites" / "ptb-word.yaml", profile="quick").entries
-    assert any("averaging" in (entry.recipe or {}) for entry in quick)
+    assert any(entry.recipe and entry.recipe.averaging for entry in quick)
 
 
 def test_the_same_data_and_recipe_under_two_names_is_one_run() -> None:

@@ -65,7 +65,7 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
     torch.manual_seed(1)
     config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
     model: Any = models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=job["kernel"]).to(device)
-    speed: Speed = applied(job["speed"], device)
+    speed: Speed = applied(Speed(**job["speed"]), device)
     multiple = GRAPH_MULTIPLE if speed.graph else 1
     recipe = Recipe(
         optimizer="adam", lr=entry.lr, batch=entry.batch, bptt=entry.bptt, epochs=1_000_000, clip=0.25,

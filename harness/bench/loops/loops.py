@@ -50,7 +50,7 @@ def variants(dtype: str, speed: Speed, device: str, *, ablate: bool) -> list[Var
 
     Parts are the switches that are on and have an effect on the device, and a dtype of 16 bits.
     """
-    chosen = applied(asdict(speed), device)
+    chosen = applied(speed, device)
     everything = Variant(name=ALL, dtype=dtype, kernel="auto", speed=chosen)
     if not ablate:
         return [everything]

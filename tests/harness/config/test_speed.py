@@ -7,15 +7,15 @@ from record_factory import spec
 
 from harness.config.as_json import as_json
 from harness.config.recipe import WindowSampling
-from harness.config.speed import Speed, applied, changed, unverified
+from harness.config.speed import Speed, applied, unverified
 
 
 def test_a_cpu_takes_no_notice_of_what_only_cuda_can_do() -> None:
-    assert not applied({"graph": True, "resident": True}, "cpu").graph
-    assert not applied({"graph": True, "resident": True}, "cpu").resident
-    assert applied({"graph": True}, "cuda:1").graph
-    assert unverified(applied({"graph": True}, "cpu"), {}, "float16", "cpu") == []
-    assert unverified(applied({"graph": True}, "cuda:0"), {}, "float16", "cuda:0") == ["graph", "float16"]
+    graph = Speed(graph=True)
+    assert applied(Speed(graph=True, resident=True), "cpu") == Speed()
+    assert applied(graph, "cuda:1").graph
+    assert unverified(applied(graph, "cpu"), {}, "float16", "cpu") == []
+    assert unverified(applied(graph, "cuda:0"), {}, "float16", "cuda:0") == ["graph", "float16"]
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,9 @@ def test_a_backend_that_no_gpu_has_proven_is_named_where_one_ran_it(lstm: str, d
     assert unverified(Speed(), {"lstm": lstm, "weight_drop": "reference"}, "float32", device) == said
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_defaults_written_out_or_not_name_the_same_run(device: str) -> None:
-    assert changed({}, device) == changed({"resident": False, "folded_clip": False, "graph": False}, device) == {}
-
-
 def test_a_switch_names_another_run_of_the_same_quality() -> None:
     plain = replace(spec(), device="cuda:0")
-    graph = replace(plain, speed={"graph": True})
+    graph = replace(plain, speed=Speed(graph=True))
     assert plain.run_id != graph.run_id
     assert plain.quality_identity == graph.quality_identity
     assert replace(plain, device="cpu").run_id == replace(graph, device="cpu").run_id

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_factory import CODE, failed, label, num_calls, record, score, spec
+from record_factory import CODE, failed, label, num_calls, recipe, record, score, spec
 
+from harness.config.speed import Speed
 from harness.core.errors import NotComparableError, StoreError
 from harness.regression import baseline
 from harness.regression.check import check, update
@@ -102,7 +103,7 @@ SCORES = [score(1.6, split="valid"), score(1.5)]
         (record(scores=[SCORES[0], score(1.5, warmup=7)]), "another protocol: warmup is 7, was 0"),
         (record(scores=[SCORES[0], score(1.5, denominator="words")]), "another protocol: denominator"),
         (record(scores=[SCORES[0], score(1.5, targets=999)]), "another text: num_targets is 999, was 1000"),
-        (record(spec_=spec(recipe={"optimizer": "sgd"})), "another model, recipe, data or evaluation"),
+        (record(spec_=spec(recipe=recipe(optimizer="sgd"))), "another model, recipe, data or evaluation"),
     ],
 )
 def test_a_score_of_something_else_is_not_comparable(tmp_path: Path, base: Path, run: RunRecord, reason: str) -> None:
@@ -208,7 +209,7 @@ def test_a_score_that_the_data_does_not_allow_is_a_regression(tmp_path: Path, va
 def test_an_impossible_score_fails_under_another_recipe_and_outside_of_the_baseline(tmp_path: Path) -> None:
     base = tmp_path / "b.json"
     update(stored(tmp_path / "a", bounded(1.5)), base)
-    other = bounded(0.3, spec_=spec(recipe={"optimizer": "sgd"}))
+    other = bounded(0.3, spec_=spec(recipe=recipe(optimizer="sgd")))
     assert check(stored(tmp_path / "other", other), base, code=CODE).exit_code == 1
     beside = bounded(0.3, spec_=spec(seed=2))
     assert check(stored(tmp_path / "new", bounded(1.5), beside), base, code=CODE).exit_code == 1
@@ -274,7 +275,7 @@ def later(run: RunRecord) -> RunRecord:
 
 
 def test_an_older_run_never_answers_for_a_changed_recipe(tmp_path: Path, base: Path) -> None:
-    changed = later(record(1.5, spec_=spec(recipe={"optimizer": "adam", "lr": 1e-6})))
+    changed = later(record(1.5, spec_=spec(recipe=recipe(lr=1e-6))))
     report = check(stored(tmp_path / "now", record(1.5), changed), base, code=CODE)
     assert report.exit_code == 3
     assert "another model, recipe" in report.render()
@@ -291,7 +292,7 @@ def test_a_later_run_on_another_device_hides_no_failure(tmp_path: Path, base: Pa
 
 
 def test_a_later_run_under_a_switch_of_speed_hides_no_failure(tmp_path: Path, base: Path) -> None:
-    switched = later(record(1.5, spec_=spec(speed={"folded_clip": True})))
+    switched = later(record(1.5, spec_=spec(speed=Speed(folded_clip=True))))
     report = check(stored(tmp_path / "now", record(1.7), switched), base, code=CODE)
     assert report.exit_code == 1
     shown = [line for line in report.render().splitlines() if " test " in line]
@@ -300,7 +301,7 @@ def test_a_later_run_under_a_switch_of_speed_hides_no_failure(tmp_path: Path, ba
 
 
 def test_a_single_run_needs_no_word_on_which_it_was(tmp_path: Path, base: Path) -> None:
-    report = check(stored(tmp_path / "now", record(1.5, spec_=spec(speed={"folded_clip": True}))), base, code=CODE)
+    report = check(stored(tmp_path / "now", record(1.5, spec_=spec(speed=Speed(folded_clip=True)))), base, code=CODE)
     assert report.exit_code == 0
     assert "folded_clip" not in report.render()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from harness.suite import builtin, load
 def test_a_changed_recipe_is_marked_under_every_profile(tmp_path: Path, profile: str) -> None:
     entry = next(entry for entry in load("suites/ptb-char.yaml", profile=profile).entries if entry.name == "awd-lstm")
     store = Store(tmp_path)
-    for lr in (entry.recipe or {})["lr"], 1e-6:
-        recipe = {**(entry.recipe or {}), "lr": lr}
+    for lr in entry.recipe.lr, 1e-6:
+        recipe = replace(entry.recipe, lr=lr)
         store.write(record(spec_=spec(label=label(profile=profile), model=entry.model, recipe=recipe)))
     rows = [row for row in json.loads(board.table_text(store, "json")) if row["status"] == "finished"]
     assert sorted((row["split"], row["changed"]) for row in rows) == [

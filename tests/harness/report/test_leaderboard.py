@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from record_factory import failed, label, record, spec
+from record_factory import failed, label, recipe, record, spec
 
+from harness.config.evaluation import Evaluation
 from harness.core.specs import Entry, Suite
 from harness.report.leaderboard import leaderboard
 from harness.results import published
@@ -28,7 +29,7 @@ def suite(name: str = "ptb-char", row: str | None = "ptb-char/awd-lstm", **chang
             "dataset": {"name": name},
             "dataset_title": name,
             "metrics": ("bpc",),
-            "evaluation": {},
+            "evaluation": Evaluation(),
             "seeds": (1,),
             "entries": (entry,),
             "published": (),
@@ -91,7 +92,7 @@ def test_the_full_recipe_goes_before_a_better_quick_run() -> None:
 
 
 def test_a_recipe_changed_by_hand_is_not_the_full_recipe() -> None:
-    changed = spec(label=label(profile="full"), recipe={**(spec().recipe or {}), "epochs": 1})
+    changed = spec(label=label(profile="full"), recipe=recipe(epochs=1))
     line = paper_lines(text_of(record(1.5, spec_=changed), suites=[suite()]))[0]
     assert (line[5], line[9]) == ("1.500", "full, changed")
     assert line[10].startswith("no finished run of the full recipe")
@@ -112,7 +113,7 @@ def test_the_full_recipe_of_another_row_is_not_this_ones() -> None:
 def test_a_recipe_changed_by_hand_is_marked_in_every_ranking() -> None:
     quick = suite(profile="quick")
     as_shipped = record(1.6, spec_=spec(seed=1))
-    changed = record(1.5, spec_=spec(seed=2, recipe={**(spec().recipe or {}), "lr": 1e-6}))
+    changed = record(1.5, spec_=spec(seed=2, recipe=recipe(lr=1e-6)))
     text = text_of(as_shipped, changed, suites=[suite(), quick])
     ranking = text.split("## Penn Treebank (Character Level): Bit per Character (BPC), test")[1].split("## ")[0]
     profiles = {value: line for line in ranking.splitlines() for value in ("1.500", "1.600") if f" {value} " in line}

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_factory import failed, label, num_calls, record, score, spec
+from record_factory import failed, label, num_calls, recipe, record, score, spec
 
 from harness import report
+from harness.config.evaluation import Evaluation
+from harness.config.speed import Speed
 from harness.core import metrics
 from harness.data import KINDS
 from harness.report.columns import (
@@ -139,7 +141,7 @@ def test_a_failed_seed_is_neither_hidden_nor_averaged() -> None:
     [
         {"device": "cuda:0"},
         {"dtype": "bfloat16"},
-        {"speed": {"folded_clip": True}},
+        {"speed": Speed(folded_clip=True)},
         {"model": {"builder": "awd-lstm", "layers": 3}},
     ],
 )
@@ -148,10 +150,10 @@ def test_only_seeds_are_drawn_together(other: dict[str, Any]) -> None:
 
 
 def test_a_switch_that_its_device_ignores_makes_no_row_of_its_own() -> None:
-    runs = labelled(seeded(1.5, 1), record(1.7, spec_=spec(seed=2, speed={"graph": True, "folded_clip": False})))
+    runs = labelled(seeded(1.5, 1), record(1.7, spec_=spec(seed=2, speed=Speed(graph=True))))
     (row,) = own(build(runs, ()))
     assert (row.seed_list, row.speed, device_text(row)) == ((1, 2), (), "Some CPU")
-    on_gpu = record(1.5, spec_=spec(device="cuda:0", speed={"graph": True, "folded_clip": True}))
+    on_gpu = record(1.5, spec_=spec(device="cuda:0", speed=Speed(graph=True, folded_clip=True)))
     (row,) = own(build(labelled(on_gpu), ()))
     assert row.to_json()["speed"] == ["folded_clip", "graph"]
     assert report.write(build(labelled(on_gpu), ()), "csv", ["speed"]).splitlines() == ["speed"] + 2 * [
@@ -176,7 +178,7 @@ def test_the_work_grows_with_the_number_of_records_and_no_faster() -> None:
 
 
 def test_another_protocol_is_marked_and_does_not_rank() -> None:
-    evaluation = {"protocols": ["exact", "official"], "splits": ["test"]}
+    evaluation = Evaluation(protocols=("exact", "official"), splits=("test",))
     scores = [score(1.5), score(1.1, name="official", denominator="tokens")]
     rows = own(build(labelled(record(spec_=spec(evaluation=evaluation), scores=scores), record(1.6)), ()))
     assert [(row.protocol, row.value, row.rank) for row in rows] == [
@@ -189,7 +191,7 @@ def test_another_protocol_is_marked_and_does_not_rank() -> None:
 
 
 def test_suites_that_disagree_rank_by_exact() -> None:
-    official = spec(evaluation={"protocols": ["official"], "splits": ["test"]}, label=label(suite="other"))
+    official = spec(evaluation=Evaluation(protocols=("official",), splits=("test",)), label=label(suite="other"))
     runs = labelled(record(spec_=official, scores=[score(1.1, name="official")]), record(1.6))
     assert [(row.protocol, row.rank) for row in own(build(runs, ()))] == [("exact", 1), ("official", None)]
 
@@ -261,8 +263,8 @@ def test_versions_of_the_code_are_never_averaged() -> None:
 
 
 def test_dtype_kernel_switches_and_recipe_tell_rows_apart() -> None:
-    named: Any = [{}, {"dtype": "bfloat16"}, {"kernel": "unrolled"}, {"speed": {"folded_clip": True}}]
-    changes: Any = [*named, *({"recipe": {"lr": lr}} for lr in (1e-6, 1e-2))]
+    named: Any = [{}, {"dtype": "bfloat16"}, {"kernel": "unrolled"}, {"speed": Speed(folded_clip=True)}]
+    changes: Any = [*named, *({"recipe": recipe(lr=lr)} for lr in (1e-6, 1e-2))]
     rows = own(build(labelled(*(record(spec_=spec(**change)) for change in changes)), ()))
     shown = {(device_text(row), profile_text(row)) for row in rows}
     assert len(shown) == len(changes)

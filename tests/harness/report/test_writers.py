@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from record_factory import failed, label, record, score, spec
 
 from harness import report
+from harness.config.evaluation import Evaluation
+from harness.config.speed import Speed
 from harness.report.formats import github, latex
 from harness.report.measured import recipe_id
 from harness.report.table import Table, build
@@ -112,13 +114,13 @@ def test_latex_goes_on_in_a_new_tabular_where_a_page_is_full() -> None:
 def test_latex_says_with_the_model_what_else_tells_its_rows_apart() -> None:
     def run(*values: float, more: Sequence[Any] = (), **changes: Any) -> RunRecord:
         scores = [*map(score, values), *more]
-        own = spec(evaluation={"splits": ["test"]}, **changes)
+        own = spec(evaluation=Evaluation(splits=("test",)), **changes)
         return record(spec_=own, scores=scores, data={"limits": {"bpc": 1.25}})
 
     full = label(profile="full")
     runs = [
         run(1.5, more=[score(1.45, name="official")]),
-        run(1.6, dtype="bfloat16", speed={"folded_clip": True}),
+        run(1.6, dtype="bfloat16", speed=Speed(folded_clip=True)),
         run(1.7, label=full, seed=1, model={"builder": "qrnn"}),
         run(1.9, label=full, seed=2, model={"builder": "qrnn"}),
         run(0.3, label=label(profile="full", title="B", entry="b")),

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_factory import failed, label, record, score, spec
+from record_factory import failed, label, record, spec
 
 from harness.core.errors import StoreError
 from harness.results import curve_file
@@ -46,13 +46,10 @@ def test_a_curve_reads_back_with_its_types(rows: Any) -> None:
 @settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-@given(
-    points=st.lists(BLOCKS, max_size=4), data=BLOCKS, scores=st.lists(BLOCKS, max_size=2), training=st.none() | BLOCKS
-)
-def test_what_is_written_is_read_back(tmp_path: Path, points: Any, data: Any, scores: Any, training: Any) -> None:
+@given(points=st.lists(BLOCKS, max_size=4), data=BLOCKS, training=st.none() | BLOCKS)
+def test_what_is_written_is_read_back(tmp_path: Path, points: Any, data: Any, training: Any) -> None:
     store = Store(tmp_path)
-    whole = [{**extra, **score(1.5)} for extra in scores]
-    written = record(curve=points, data=data, scores=whole, training=training)
+    written = record(curve=points, data=data, training=training)
     store.write(written)
     found = store.find(written.run_id)
     assert found is not None
@@ -252,7 +249,7 @@ def test_damaged_labels_never_cost_a_record_just_written(tmp_path: Path, text: s
     store.write(record(1.25))
     found = store.find(record().run_id)
     assert found is not None
-    assert found.scores[1]["metrics"]["bpc"] == 1.25
+    assert found.scores[1].metrics["bpc"] == 1.25
     [problem] = store.problems
     assert "labels.json: is damaged" in problem
     assert "damaged-labels.json" in problem
@@ -270,6 +267,21 @@ def test_damaged_labels_stop_no_further_label(tmp_path: Path) -> None:
     assert [[each.suite for each in labels] for _, labels in store.records()] == [["another"]]
 
 
+def test_keys_of_a_newer_version_are_read_over_and_stay_in_the_files(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write(record())
+    folder = store.run_folder(record().run_id)
+    body, labels = (json.loads((folder / name).read_text()) for name in ("record.json", "labels.json"))
+    (folder / "record.json").write_text(json.dumps({**body, "extra": 1}))
+    (folder / "labels.json").write_text(json.dumps([{**labels[0], "colour": "red"}]))
+    assert store.find(record().run_id) == record()
+    store.label(record().run_id, replace(label(), suite="another"))
+    assert [row.get("colour") for row in json.loads((folder / "labels.json").read_text())] == [None, "red"]
+    store.write(record())
+    [old] = (folder / "history").glob("*.json")
+    assert json.loads(old.read_text())["extra"] == 1
+
+
 def test_labels_that_cannot_be_written_do_not_cost_a_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import filelock
 
@@ -284,7 +296,7 @@ def test_labels_that_cannot_be_written_do_not_cost_a_record(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    "change", [{"schema": True}, {"schema": 0}, {"run_id": "other"}, {"scores": [1]}, {"data": []}, {"extra": 1}]
+    "change", [{"schema": True}, {"schema": 0}, {"run_id": "other"}, {"scores": [1]}, {"data": []}]
 )
 def test_a_record_of_another_shape_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     store = Store(tmp_path)

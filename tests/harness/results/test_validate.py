@@ -100,13 +100,16 @@ def test_no_json_makes_a_traceback(store: Store, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda body: body["scores"].__setitem__(0, {"split": "valid"}), "scores[0] lacks 'protocol'"),
-        (lambda body: body["scores"][1]["metrics"].update(bpc="1.5"), "scores[1].metrics must be an object of numbers"),
-        (lambda body: body["spec"]["label"].update(title=None), "spec.label.title must be text"),
-        (lambda body: body["spec"].update(seed="1"), "spec.seed must be a whole number"),
-        (lambda body: body.update(timings=[{"op": "fo_pool"}]), "timings[0] lacks 'backend'"),
-        (lambda body: body["timings"][0].pop("ms_warm"), "timings[0] lacks 'ms_warm'"),
-        (lambda body: body["timings"][1].update(error=3), "timings[1].error must be text or null"),
+        (lambda body: body["scores"].__setitem__(0, {"split": "valid"}), "scores.0.protocol: Field required"),
+        (
+            lambda body: body["scores"][1]["metrics"].update(bpc="1.5"),
+            "scores.1.metrics.bpc: Input should be a valid number",
+        ),
+        (lambda body: body["spec"]["label"].update(title=None), "spec.label.title: Input should be a valid string"),
+        (lambda body: body["spec"].update(seed="1"), "spec.seed: Input should be a valid integer"),
+        (lambda body: body.update(timings=[{"op": "fo_pool"}]), "timings: 0.backend: Field required"),
+        (lambda body: body["timings"][0].pop("ms_warm"), "timings: 0.ms_warm: Field required"),
+        (lambda body: body["timings"][1].update(error=3), "timings: 1.error: Input should be a valid string"),
         (lambda body: body["training"].update(tokens_per_s=float("nan")), "NaN is not a number"),
     ],
 )

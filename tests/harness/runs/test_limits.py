@@ -22,6 +22,7 @@ from harness.core.deadline import Leg
 from harness.core.errors import BudgetError, CheckpointError
 from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
+from harness.results.record_file import plain as plain_json
 from harness.results.store import Store
 from harness.runs import limits as limited
 from harness.runs import runner, transfer
@@ -95,9 +96,7 @@ def timeless(value: Any) -> Any:
 
 
 def plain(record: RunRecord) -> Any:
-    return timeless(
-        json.loads(json.dumps({name: getattr(record, name) for name in record.__slots__ if name != "spec"}))
-    )
+    return timeless({name: value for name, value in plain_json(record, Path("record")).items() if name != "spec"})
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +118,9 @@ def test_the_record_says_what_was_planned(whole: tuple[Path, RunRecord]) -> None
     assert recipe is not None
     assert (plan["asked_seconds"], plan["rates"]["train_tokens_per_s"]) == (20.0, 1500.0)
     assert plan["original"]["decay_at"] == [100, 150]
-    assert plan["scaled"]["epochs"] == recipe["epochs"] == record.training["epochs"] if record.training else False
+    assert plan["scaled"]["epochs"] == recipe.epochs == record.training["epochs"] if record.training else False
     assert [row["lr"] for row in record.curve] == pytest.approx(
-        [5e-3 * 0.1 ** sum(epoch <= row["epoch"] - 1 for epoch in recipe["decay_at"]) for row in record.curve]
+        [5e-3 * 0.1 ** sum(epoch <= row["epoch"] - 1 for epoch in recipe.decay_at) for row in record.curve]
     )
     assert Store(whole[0]).find(record.run_id).spec.plan == plan  # type: ignore[union-attr]
 

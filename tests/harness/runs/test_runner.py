@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import psutil
 import pytest
 from waiting import has_ended, readings, wait_for
 
+from harness.results.record_file import plain as plain_json
 from harness.results.store import Store
 from harness.system.source import ROOT
 
@@ -121,9 +123,7 @@ def only_record(results: Path) -> Any:
 
 def as_json(results: Path) -> Any:
     record = only_record(results)
-    return timeless(
-        json.loads(json.dumps({name: getattr(record, name) for name in record.__slots__ if name != "spec"}))
-    )
+    return timeless({name: value for name, value in plain_json(record, Path("record")).items() if name != "spec"})
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +319,7 @@ def test_a_checkpoint_entry_scores_what_its_run_scored(tmp_path: Path, uninterru
     code, _, err = finish(start(suite, tmp_path / "results"))
     assert code == 0, err
     scores = [
-        [(score["split"], score["tally"], score["block_nll_nats"]) for score in only_record(folder).scores]
+        [(score.split, score.tally, score.block_nll_nats) for score in only_record(folder).scores]
         for folder in (tmp_path / "results", uninterrupted)
     ]
     assert scores[0] == scores[1]
@@ -335,7 +335,7 @@ def test_a_finished_runs_model_is_scored_and_sampled_by_itself(
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = json.loads(scored.stdout)
-    expected = only_record(uninterrupted).scores[0]["tally"]
+    expected = asdict(only_record(uninterrupted).scores[0].tally)
     assert {key: found[key] for key in expected} == expected
     drawn = subprocess.run(
         [*command, "sample", str(best), "--prompt", "a", "--tokens", "20", "--device", "cpu"],
@@ -358,11 +358,11 @@ def test_a_checkpoint_of_another_vocabulary_is_refused(tmp_path: Path, uninterru
 def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> None:
     record = only_record(uninterrupted)
     [valid, test] = record.scores
-    assert [score["split"] for score in record.scores] == ["valid", "test"]
-    assert test["tally"]["num_targets"] == test["tally"]["num_units"] == 2999
-    assert test["tally"]["num_dropped"] == 1
-    assert test["protocol"]["name"] == "exact"
-    assert valid["metrics"]["bpc"] > 0
+    assert [score.split for score in record.scores] == ["valid", "test"]
+    assert test.tally.num_targets == test.tally.num_units == 2999
+    assert test.tally.num_dropped == 1
+    assert test.protocol.name == "exact"
+    assert valid.metrics["bpc"] > 0
     assert record.training["validation_protocol"]["streams"] == 4
     assert record.code["source_sha256"]
     assert record.machine["num_threads"] == 1

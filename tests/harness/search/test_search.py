@@ -49,12 +49,12 @@ def test_a_grid_is_every_combination_of_one_entry_and_scores_valid_alone(suite: 
     for trial in found:
         spec = trial.spec
         assert spec.recipe is not None
-        assert (spec.recipe["lr"], spec.model["hidden"]) == (
+        assert (spec.recipe.lr, spec.model["hidden"]) == (
             float(trial.values["recipe.lr"]),
             int(trial.values["model.hidden"]),
         )
-        assert (spec.recipe["tokens"], spec.recipe["epochs"], spec.recipe["decay_at"]) == (640, None, [])
-        assert spec.evaluation["splits"] == ["valid"]
+        assert (spec.recipe.tokens, spec.recipe.epochs, spec.recipe.decay_at) == (640, None, ())
+        assert spec.evaluation.splits == ("valid",)
         assert (spec.label.entry, spec.label.profile, spec.label.published, spec.kernels) == (
             "qrnn",
             "search",

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from harness.core.errors import CheckpointError, DataError, SuiteError
+from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
+from harness.results.record_file import plain
 from harness.suite import load, resolve
 
 SUITE = """\
@@ -56,8 +58,8 @@ def test_a_spec_holds_labels_and_every_default_and_survives_json(tmp_path: Path)
     assert spec.label.metrics == ("bpc",)
     assert spec.model["dropout"]["weight"] == 0
     assert spec.recipe is not None
-    assert spec.recipe["decay_factor"] == 0.1
-    back = RunSpec.from_json(json.loads(json.dumps(spec.to_json())))
+    assert spec.recipe.decay_factor == 0.1
+    back = parse_value(RunSpec, plain(spec, tmp_path))
     assert back == spec
     assert back.run_id == spec.run_id
 
@@ -115,7 +117,7 @@ def test_the_windows_of_scoring_stay_in_the_spec_though_not_in_its_identity(tmp_
     wider, spec = first(path), first(path, overrides=overrides)
     assert spec.quality_identity == wider.quality_identity
     assert spec.recipe is not None
-    assert (spec.evaluation["window"], spec.recipe["validation"]["window"]) == (64, 32)
+    assert (spec.evaluation.window, spec.recipe.validation.window) == (64, 32)
 
 
 def test_names_and_places_keep_the_id(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_a_later_key_at_its_default_changes_no_name(tmp_path: Path) -> None:
     sgd = ("entries.lstm.recipe.optimizer=sgd",)
     assert "cutoffs" not in plain.model
     assert plain.recipe is not None
-    assert "averaging" not in plain.recipe
+    assert "averaging" not in plain.identity["recipe"]
     for override in ("model.cutoffs=[]", "model.tail_order=forward", "recipe.averaging=null", "recipe.finetune=null"):
         assert first(write(tmp_path), overrides=(f"entries.lstm.{override}",)).run_id == plain.run_id
     for override in ("model.cutoffs=[3]", "recipe.averaging={}", "recipe.finetune={epochs: 1}"):

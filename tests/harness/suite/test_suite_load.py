@@ -78,16 +78,16 @@ def test_a_suite_is_read_with_every_default_written_out(write) -> None:  # type:
     assert suite.dataset == {"name": "ptb-char"}
     assert suite.dataset_title == "Penn Treebank (Character Level)"
     assert suite.seeds == (1,)
-    assert suite.evaluation["protocols"] == ["exact"]
+    assert suite.evaluation.protocols == ("exact",)
     assert suite.checkpoint_every_s == 60
     (entry,) = suite.entries
     assert (entry.name, entry.title, entry.dtype, entry.kernel) == ("lstm", "lstm", "float32", "auto")
     assert entry.model["dropout"] == {"embedding": 0, "input": 0.1, "hidden": 0, "output": 0, "weight": 0}
     assert entry.model["tie"] is True
     assert entry.recipe is not None
-    assert entry.recipe["lr"] == 0.002
-    assert entry.recipe["betas"] == [0.9, 0.999]
-    assert entry.recipe["windows"] is None
+    assert entry.recipe.lr == 0.002
+    assert entry.recipe.betas == (0.9, 0.999)
+    assert entry.recipe.windows is None
     assert "ptb-char/awd-lstm" in suite.published
     assert all(name.startswith("ptb-char/") for name in suite.published)
 
@@ -248,8 +248,8 @@ def test_a_dataset_alone_will_do_to_prepare_it_but_not_to_run_it(write) -> None:
 def test_strict_numbers_still_take_a_whole_number_for_a_float(write) -> None:  # type: ignore[no-untyped-def]
     suite = load(write(SUITE.replace("lr: 2e-3", "lr: 1")))
     assert suite.entries[0].recipe is not None
-    assert suite.entries[0].recipe["lr"] == 1.0
-    assert isinstance(suite.entries[0].recipe["lr"], float)
+    assert suite.entries[0].recipe.lr == 1.0
+    assert isinstance(suite.entries[0].recipe.lr, float)
 
 
 KEYS = ["lr", "epochs", "builder", "model", "recipe", "entries", "kind", "name", "x", "seeds", "metrics", "suite"]

@@ -48,13 +48,13 @@ def path(tmp_path: Path) -> Path:
 def test_a_profile_merges_blocks_replaces_lists_drops_and_adds_entries(path: Path) -> None:
     suite = load(path, profile="quick")
     assert suite.seeds == (7,)
-    assert suite.evaluation["splits"] == ["valid"]
+    assert suite.evaluation.splits == ("valid",)
     assert [entry.name for entry in suite.entries] == ["lstm", "wide"]
     lstm = suite.entries[0]
     assert (lstm.title, lstm.model["hidden"], lstm.model["layers"]) == ("short", 4, 2)
     assert lstm.recipe is not None
-    assert (lstm.recipe["epochs"], lstm.recipe["tokens"]) == (None, 1000)
-    assert (lstm.recipe["decay_at"], lstm.recipe["windows"], lstm.recipe["lr"]) == ([], None, 1e-3)
+    assert (lstm.recipe.epochs, lstm.recipe.tokens) == (None, 1000)
+    assert (lstm.recipe.decay_at, lstm.recipe.windows, lstm.recipe.lr) == ((), None, 1e-3)
 
 
 def test_the_file_itself_is_the_profile_full(path: Path) -> None:
@@ -81,10 +81,10 @@ def test_a_profile_named_full_changes_the_default(path: Path) -> None:
 
 def test_set_reaches_one_entry_or_all(path: Path) -> None:
     one = load(path, overrides=["entries.lstm.recipe.lr=5e-4"])
-    assert [entry.recipe["lr"] for entry in one.entries if entry.recipe] == [5e-4, 1e-3]
+    assert [entry.recipe.lr for entry in one.entries if entry.recipe] == [5e-4, 1e-3]
     every = load(path, overrides=["recipe.batch=16", "model.hidden=32", "seeds=[4, 5]", "recipe.windows.std=2"])
-    assert [entry.recipe["batch"] for entry in every.entries if entry.recipe] == [16, 16]
-    assert [entry.recipe["windows"]["std"] for entry in every.entries if entry.recipe] == [2.0, 2.0]
+    assert [entry.recipe.batch for entry in every.entries if entry.recipe] == [16, 16]
+    assert [entry.recipe.windows.std for entry in every.entries if entry.recipe and entry.recipe.windows] == [2.0, 2.0]
     assert [entry.model["hidden"] for entry in every.entries] == [32, 32]
     assert every.seeds == (4, 5)
 
@@ -94,7 +94,7 @@ def test_set_comes_after_the_profile_and_the_last_one_wins(path: Path) -> None:
     assert suite.entries[0].model["hidden"] == 6
     swapped = load(path, overrides=["recipe.epochs=null", "recipe.tokens=12_000"])
     assert swapped.entries[0].recipe is not None
-    assert swapped.entries[0].recipe["tokens"] == 12_000
+    assert swapped.entries[0].recipe.tokens == 12_000
 
 
 def test_set_skips_entries_without_the_block(path: Path) -> None:
@@ -137,4 +137,4 @@ def test_a_block_broken_by_set_says_so(path: Path) -> None:
 
 def test_an_empty_value_is_null(path: Path) -> None:
     suite = load(path, overrides=["recipe.windows="])
-    assert all(entry.recipe and entry.recipe["windows"] is None for entry in suite.entries)
+    assert all(entry.recipe and entry.recipe.windows is None for entry in suite.entries)

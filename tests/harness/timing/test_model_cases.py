@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,10 @@ from record_factory import spec
 
 import models
 from harness.commands.main import main
+from harness.config.recipe import Recipe
+from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
+from harness.results.record_file import plain
 from harness.results.store import Store
 from harness.timing import model_cases
 from harness.timing.backends import Bench
@@ -36,7 +38,7 @@ entries:
     model: {builder: qrnn, layers: 2, hidden: 6, embedding: 4}
     recipe: {optimizer: adam, lr: 5e-3, batch: 4, bptt: 7, epochs: 1, clip: 0.25}
 """
-RECIPE = {"optimizer": "adam", "lr": 1e-3, "batch": 4, "bptt": 7, "epochs": 1}
+RECIPE = Recipe(optimizer="adam", lr=1e-3, batch=4, bptt=7, epochs=1)
 
 
 def test_each_distinct_width_once_at_the_recipes_window() -> None:
@@ -115,9 +117,9 @@ def test_sixteen_bits_are_timed_as_they_train(
 def test_timing_changes_no_run_id_and_travels_with_the_job() -> None:
     asked = spec(kernels=("fo_pool", "lstm"))
     assert asked.run_id == spec().run_id
-    assert RunSpec.from_json(json.loads(json.dumps(asked.to_json()))) == asked
-    older = {key: value for key, value in spec().to_json().items() if key != "kernels"}
-    assert RunSpec.from_json(older).kernels == ()
+    assert parse_value(RunSpec, plain(asked, Path("spec"))) == asked
+    older = {key: value for key, value in plain(spec(), Path("spec")).items() if key != "kernels"}
+    assert parse_value(RunSpec, older).kernels == ()
 
 
 def test_a_run_keeps_its_timings_and_the_leaderboard_shows_them(tmp_path: Path) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-from pydantic import TypeAdapter
 from record_factory import record, score, spec
 
 from harness import data
+from harness.config.as_json import as_json
 from harness.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
 from harness.core.errors import SuiteError
+from harness.core.json_values import parse_value
 from harness.regression import baseline
 from harness.report.table import build
 from harness.results.record import RunRecord
+from harness.results.record_file import plain
 from harness.results.store import Store
-from harness.results.validate import check_record
 from harness.suite import load, resolve
 from harness.suite.dry_run import describe, render
 from harness.system import source
@@ -84,16 +84,15 @@ def test_a_wrong_key_is_cited_with_its_line(tmp_path: Path) -> None:
 
 def test_a_block_survives_the_record_and_an_absent_one_leaves_no_trace(tmp_path: Path) -> None:
     plain = load(written(tmp_path))
-    assert plain.evaluation == {
+    assert as_json(plain.evaluation) == {
         "protocols": ["exact"], "splits": ["valid", "test"], "streams": 64, "warmup": 512, "window": 512,
     }  # fmt: skip
     suite = load(written(tmp_path, EVERY))
     [with_all], [without] = resolve(suite, device="cpu"), resolve(plain, device="cpu")
     assert with_all.run_id != without.run_id
-    again = TypeAdapter(Evaluation).validate_python(json.loads(json.dumps(suite.evaluation)))
-    assert again.to_json() == suite.evaluation
-    one = load(written(tmp_path, "adaptive: {dynamic_sgd: {lr: [1]}}")).evaluation["adaptive"]
-    assert one == {"dynamic_sgd": {"lr": [1.0], "decay": [0.0], "segment": 20, "tune_tokens": 20_000}}
+    assert parse_value(Evaluation, as_json(suite.evaluation)) == suite.evaluation
+    one = load(written(tmp_path, "adaptive: {dynamic_sgd: {lr: [1]}}")).evaluation.adaptive
+    assert as_json(one) == {"dynamic_sgd": {"lr": [1.0], "decay": [0.0], "segment": 20, "tune_tokens": 20_000}}
 
 
 def test_an_entry_may_adapt_alone(tmp_path: Path) -> None:
@@ -101,8 +100,8 @@ def test_an_entry_may_adapt_alone(tmp_path: Path) -> None:
     other = SUITE.split("entries:\n")[1].replace("  qrnn:", "  other:")
     suite = load(written(tmp_path, "", alone + other))
     first, second = resolve(suite, device="cpu")
-    assert list(first.evaluation["adaptive"]) == ["dynamic_sgd"]
-    assert "adaptive" not in second.evaluation
+    assert first.evaluation.adaptive_protocols == ("dynamic-sgd",)
+    assert second.evaluation.adaptive is None
     rows = describe(suite)
     assert [each["protocol"] for each in rows[0]["evaluation"]] == ["exact", "exact", "dynamic-sgd", "dynamic-sgd"]
     assert "qrnn: evaluation: valid exact (" in render(rows)
@@ -111,18 +110,16 @@ def test_an_entry_may_adapt_alone(tmp_path: Path) -> None:
 
 def test_a_run_holds_static_and_adapted_scores_with_the_paired_gain(tmp_path: Path) -> None:
     found = run_small(written(tmp_path, EVERY))
-    check_record(found)
-    names = [(each["protocol"]["name"], each["split"]) for each in found.scores]
+    body = plain(found, tmp_path)
+    assert plain(parse_value(RunRecord, body), tmp_path) == body
+    names = [(each.protocol.name, each.split) for each in found.scores]
     assert names == [
         (name, split) for name in ("exact", "neural-cache", "dynamic-sgd", "dynamic-rms") for split in ("valid", "test")
     ]
-    assert ["adaptation" in each for each in found.scores] == [False] * 2 + [True] * 6
-    json.dumps(found.scores, allow_nan=False)
+    assert [each.adaptation is not None for each in found.scores] == [False] * 2 + [True] * 6
     for each in found.scores[2:]:
-        assert each["adaptation"]["beside_static"]["protocol"] == "exact"
-        assert (
-            each["tally"]["num_targets"] == found.scores[0 if each["split"] == "valid" else 1]["tally"]["num_targets"]
-        )
+        assert each.adaptation["beside_static"]["protocol"] == "exact"
+        assert each.tally.num_targets == found.scores[0 if each.split == "valid" else 1].tally.num_targets
 
 
 def test_an_adaptation_that_runs_away_fails_alone_and_leaves_the_static_score_its_rank(tmp_path: Path) -> None:
@@ -136,7 +133,7 @@ def test_an_adaptation_that_runs_away_fails_alone_and_leaves_the_static_score_it
 
 
 def test_adapted_scores_are_marked_and_neither_ranked_nor_compared_nor_held_by_the_gate() -> None:
-    evaluation = {**spec().evaluation, "adaptive": {"dynamic_rms": {"lr": [1e-4]}}}
+    evaluation = Evaluation(adaptive=Adaptive(dynamic_rms=DynamicRms(lr=(1e-4,))))
     adapted = score(1.1, name="dynamic-rms")
     one = record(1.5, spec_=spec(evaluation=evaluation))
     one.scores.append(adapted)

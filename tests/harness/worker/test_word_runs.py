@@ -62,9 +62,9 @@ def test_perplexity_is_per_word_with_the_ends_of_lines(write: Any) -> None:
     assert (record.status, record.error) == ("finished", None)
     assert record.data["unit"] == "word"
     assert record.data["vocabulary_order"] == record.spec.dataset["vocabulary"] == "frequency"
-    found = next(row for row in record.scores if row["split"] == "test")
-    assert found["tally"]["num_units"] == found["tally"]["num_targets"] == 50 * (6 + 1) - 1
-    assert found["metrics"] == {"perplexity": pytest.approx(math.exp(found["tally"]["nll_nats"] / 349), rel=1e-12)}
+    found = next(row for row in record.scores if row.split == "test")
+    assert found.tally.num_units == found.tally.num_targets == 50 * (6 + 1) - 1
+    assert found.metrics == {"perplexity": pytest.approx(math.exp(found.tally.nll_nats / 349), rel=1e-12)}
 
 
 def test_the_order_names_the_run_and_a_default_written_out_does_not(write: Any) -> None:

@@ -59,11 +59,11 @@ def test_a_job_survives_its_line(tmp_path: Path) -> None:
 def test_a_run_scores_every_protocol_on_the_same_model(tmp_path: Path) -> None:
     record, events = run_here(make_job(tmp_path))
     assert (record.status, record.error) == ("finished", None)
-    found = {(score["protocol"]["name"], score["split"]): score for score in record.scores}
+    found = {(score.protocol.name, score.split): score for score in record.scores}
     assert len(found) == 6
     exact, official = found["exact", "test"], found["official", "test"]
-    assert exact["tally"]["nll_nats"] == pytest.approx(official["tally"]["nll_nats"], rel=1e-6)
-    assert official["tally"]["num_units"] == exact["tally"]["num_units"] + 1, "the official divisor counts every token"
+    assert exact.tally.nll_nats == pytest.approx(official.tally.nll_nats, rel=1e-6)
+    assert official.tally.num_units == exact.tally.num_units + 1, "the official divisor counts every token"
     assert record.model["kernels"]["fo_pool"] in kernels.KERNELS["fo_pool"]
     kinds = [event["event"] for event in events]
     assert kinds[0] == "start"
@@ -91,7 +91,7 @@ def test_the_same_spec_gives_the_same_bits_and_another_seed_others(tmp_path: Pat
     second, _ = run_here(make_job(tmp_path / "b"))
     other_text = SUITE + "seeds: [2]\n"
     third, _ = run_here(make_job(tmp_path / "c", other_text))
-    tallies = [[score["tally"] for score in record.scores] for record in (first, second, third)]
+    tallies = [[score.tally for score in record.scores] for record in (first, second, third)]
     assert tallies[0] == tallies[1]
     assert tallies[0] != tallies[2]
 
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_another_config_is_refused_though_its_weights_fit(tmp_pa
     best = trained.results / "run" / "checkpoints" / "best"
     text = SUITE[: SUITE.index("    recipe:")] + f"    checkpoint: {best}\n"
     loaded, _ = run_here(make_job(tmp_path / "same", text))
-    assert (loaded.status, loaded.scores[0]["tally"]) == ("finished", record.scores[0]["tally"])
+    assert (loaded.status, loaded.scores[0].tally) == ("finished", record.scores[0].tally)
     for old, new, said in (
         ("embedding: 6", "embedding: 6, zoneout: 0.25", "model.zoneout is 0.0 there and 0.25 here"),
         ("embedding: 6", "embedding: 6, dropout: {hidden: 0.5}", "model.dropout.hidden is 0.0 there and 0.5 here"),
@@ -145,7 +145,7 @@ def test_weights_carried_in_16_bits_score_nearly_the_same_and_the_record_says_so
     loaded, _ = run_here(make_job(tmp_path / "loaded", text))
     assert (loaded.status, loaded.error) == ("finished", None)
     assert (loaded.model["dtype"], loaded.model["weights_dtype"]) == ("float32", "float16")
-    ours, theirs = (each.scores[0]["metrics"]["bpc"] for each in (loaded, record))
+    ours, theirs = (each.scores[0].metrics["bpc"] for each in (loaded, record))
     assert ours == pytest.approx(theirs, abs=1e-3)
     assert ours != theirs
 
@@ -179,7 +179,7 @@ def test_bfloat16_and_float64_are_trained_and_said(tmp_path: Path) -> None:
         record, _ = run_here(make_job(tmp_path / dtype, text))
         assert record.status == "finished", record.error
         assert record.model["dtype"] == dtype
-        values[dtype] = json.loads(json.dumps(record.scores))[0]["metrics"]["bpc"]
+        values[dtype] = record.scores[0].metrics["bpc"]
     assert values["float64"] == pytest.approx(values["float32"], abs=1e-4)
     assert values["bfloat16"] == pytest.approx(values["float32"], abs=0.05)
     assert len(set(values.values())) == 3
