@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
+from harness.core.json_values import parse_json
 from harness.results.costs import Attempt, AttemptCosts, Startup
 from harness.system.files import write_atomic
 
 RUNNING, KILLED = "running", "killed"
-
-_ROWS = TypeAdapter(list[Attempt])
 
 
 class Attempts:
@@ -28,7 +26,7 @@ class Attempts:
         self.path = folder / "attempts.json"
         self.rows: list[Attempt] = []
         with suppress(OSError, ValueError):  # a damaged history must not stop the run
-            self.rows = _ROWS.validate_json(self.path.read_bytes())
+            self.rows = parse_json(list[Attempt], self.path.read_bytes())
         for place, row in enumerate(self.rows):
             if row.status == RUNNING:
                 self._set(place, status=KILLED)
@@ -92,4 +90,4 @@ class Attempts:
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, _ROWS.dump_json(self.rows, exclude_unset=True).decode())
+        write_atomic(self.path, json.dumps([row.to_json() for row in self.rows]))

@@ -168,8 +168,8 @@ def write_status(trace: Path, sensors: Mapping[str, SensorStatus]) -> None:
 
 def read_status(trace: Path) -> dict[str, SensorStatus]:
     """Read what `write_status` wrote; {} if it is missing or damaged."""
-    from pydantic import TypeAdapter
+    from harness.core.json_values import parse_json
 
     with suppress(OSError, ValueError):
-        return TypeAdapter(dict[str, SensorStatus]).validate_json(trace.with_name(STATUS).read_bytes())
+        return parse_json(dict[str, SensorStatus], trace.with_name(STATUS).read_bytes())
     return {}
