@@ -33,8 +33,7 @@ class CostColumn:
         over_seeds: how several seeds are combined.
         needs_account: it is unknown if an attempt left no account.
         needs_one_machine: it is unknown if the attempts ran on different machines.
-        measures: what it is, for docs/costs.md.
-        omits: what it is not.
+        description: what it is, for docs/costs.md.
     """
 
     key: str
@@ -48,8 +47,7 @@ class CostColumn:
     over_seeds: Literal["mean", "max"] = "mean"
     needs_account: bool = True
     needs_one_machine: bool = False
-    measures: str = ""
-    omits: str = ""
+    description: str
 
 
 COST_COLUMNS = (
@@ -58,12 +56,8 @@ COST_COLUMNS = (
         heading="CPU %",
         compute=figures.cpu_percent,
         group="cpu",
-        # Cores are those of the last machine, seconds those of all.
-        needs_one_machine=True,
-        measures="CPU time of the process and its children, without the sampler, over wall time and the cores it may "
-        "use (affinity and quotas): 100 is all of them. From the start of the worker, including the import of torch",
-        omits="a share of the machine; one thread on two cores cannot pass 50. The load of other processes is "
-        "`other_cpu_percent` in the record",
+        needs_one_machine=True,  # cores are those of the last machine, seconds those of all
+        description="CPU time of the process and its children over wall time and the cores it may use; 100 is all",
     ),
     CostColumn(
         key="peak_rss_bytes",
@@ -72,8 +66,7 @@ COST_COLUMNS = (
         text="gigabytes",
         group="cpu",
         over_seeds="max",
-        measures="the most memory that was resident, by the kernel's high-water mark, including libraries",
-        omits="what the model needs: shared libraries and mapped data count",
+        description="the most memory that was resident, by the kernel's high-water mark, including libraries",
     ),
     CostColumn(
         key="gpu_percent",
@@ -81,9 +74,7 @@ COST_COLUMNS = (
         compute=mean_of("gpu_percent"),
         group="gpu",
         device="cuda",
-        measures="NVML's utilisation: the share of time in which at least one kernel ran",
-        omits="how much of the GPU was used. An LSTM limited by its steps reads 100 while nearly all multiprocessors "
-        "idle. The driver averages over 1/6 to 1 s, so it says nothing about a short kernel",
+        description="NVML's utilisation: the share of time in which at least one kernel ran",
     ),
     CostColumn(
         key="sm_percent",
@@ -91,8 +82,7 @@ COST_COLUMNS = (
         compute=mean_of("sm_percent"),
         group="gpu",
         device="cuda",
-        measures="on Hopper and later, by GPM once a second: multiprocessors with work, averaged over all of them",
-        omits="occupancy or arithmetic: `sm_occupancy_percent`, `tensor_percent` and `dram_percent` are in the record",
+        description="multiprocessors with work, averaged over all of them, by GPM (Hopper and later)",
     ),
     CostColumn(
         key="gpu_power_w",
@@ -102,10 +92,7 @@ COST_COLUMNS = (
         group="energy",
         device="cuda",
         cpu_key="package_power_w",
-        measures="energy over time of the complete board; without its energy, the mean of the power samples. A run on "
-        "a CPU shows `package_power_w`, the power of the processor's package",
-        omits="power of this process alone: every process on the board or package counts. `other_gpu_processes` says "
-        "whether there were any",
+        description="energy of the complete board over time; without it, the mean of the power samples",
     ),
     CostColumn(
         key="package_power_w",
@@ -113,8 +100,7 @@ COST_COLUMNS = (
         compute=power_of("package"),
         text="digits",
         group="energy",
-        measures="energy over time of the processor's package",
-        omits="power of this process alone",
+        description="energy of the processor's package over time; the column W of a run on a CPU",
     ),
     CostColumn(
         key="energy_wh",
@@ -122,8 +108,7 @@ COST_COLUMNS = (
         compute=figures.energy_wh,
         text="digits",
         group="energy",
-        measures="energy of the device the run was on: the GPU's board, or the processor's package",
-        omits="energy of the machine: no fans, no other processor, no cooling, no losses",
+        description="energy of the device the run was on: the GPU's board, or the processor's package",
     ),
     CostColumn(
         key="joules_per_mtoken",
@@ -131,8 +116,7 @@ COST_COLUMNS = (
         compute=figures.joules_per_mtoken,
         text="digits",
         group="energy",
-        measures="energy of training, including validations and interrupted attempts, per million trained tokens",
-        omits="energy of scoring, or of the complete run",
+        description="energy of training, including validations and interrupted attempts, per million trained tokens",
     ),
     CostColumn(
         key="peak_gpu_bytes",
@@ -142,9 +126,7 @@ COST_COLUMNS = (
         group="gpu",
         device="cuda",
         over_seeds="max",
-        measures="memory of this process on the GPU as the driver counts it, including CUDA's own part; where the "
-        "driver does not say (often in a container), the most that torch's allocator had reserved, without that part",
-        omits="memory in use by tensors; torch keeps what was freed",
+        description="memory of this process on the GPU by the driver; if it does not say, what torch had reserved",
     ),
     CostColumn(
         key="model_flop_per_s",
@@ -154,10 +136,7 @@ COST_COLUMNS = (
         group="rate",
         needs_account=False,
         needs_one_machine=True,
-        measures="3 x the operations of one forward pass x training's tokens/s. Counted from the model's own shapes, "
-        "matrix products only, a multiply-add as two",
-        omits="what the device executed: recomputation, element-wise work and padding are left out. Hardware counters "
-        "are not used",
+        description="3 x the matrix product operations of one forward pass x training's tokens/s",
     ),
     CostColumn(
         key="share_of_gemm",
@@ -167,9 +146,7 @@ COST_COLUMNS = (
         group="rate",
         needs_account=False,
         needs_one_machine=True,
-        measures="the same in percent of the best square product of the run's dtype, timed for a quarter of a second "
-        "on the same device at the end of the same run",
-        omits="a share of a datasheet's peak",
+        description="that rate in percent of the best square product of the run's dtype on the same device",
     ),
 )
 
@@ -206,9 +183,8 @@ def summarise(costs: Costs, work: Work) -> tuple[dict[str, float | None], dict[s
 
 def to_markdown() -> str:
     """The table of docs/costs.md."""
-    lines = ["| column | key | what it is | what it is not |", "|---|---|---|---|"]
-    lines += [f"| {each.heading or ''} | `{each.key}` | {each.measures} | {each.omits} |" for each in COST_COLUMNS]
-    return "\n".join(lines)
+    rows = [f"| {each.heading or ''} | `{each.key}` | {each.description} |" for each in COST_COLUMNS]
+    return "\n".join(["| column | key | what it is |", "|---|---|---|", *rows])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import subprocess
 import time
 from contextlib import suppress
 
-from harness.monitoring.sampler.messages import EndMessage, SamplerJob, SamplerResult, SensorsMessage
+from harness.monitoring.sampler.job import SamplerJob, SamplerResult
 from harness.system.processes import command, environment
 from harness.system.rusage import signal_name
 
@@ -88,25 +88,13 @@ class SamplerProcess:
         return True
 
     def _result(self, returncode: int | None, died_before: bool, timeout_s: float) -> SamplerResult:
-        from pydantic import TypeAdapter
-
-        adapter = TypeAdapter[SensorsMessage | EndMessage](SensorsMessage | EndMessage)
-        sensors, end, last_line = {}, None, ""
-        for line in self._output.decode(errors="replace").splitlines():
-            try:
-                message = adapter.validate_json(line)
-            except ValueError:  # standard error shares the pipe: the last line of a traceback is the reason
-                last_line = line.strip() or last_line
-                continue
-            if isinstance(message, SensorsMessage):
-                sensors = message.sensors
-            else:
-                end = message
-        if end is not None:
-            return SamplerResult("ok", None, sensors, end.cpu_seconds)
+        if returncode == 0:
+            return SamplerResult("ok")
         if returncode is None:
-            return SamplerResult("hung", f"it did not end within {timeout_s:.0f} s of being asked to", sensors)
+            return SamplerResult("hung", f"it did not end within {timeout_s:.0f} s of being asked to")
         how = f"was killed by {signal_name(-returncode)}" if returncode < 0 else f"ended with status {returncode}"
         when = "during the run" if died_before else "when asked to stop"
-        reason = f"it {how} {when}" + (f": {last_line}" if last_line else "")
-        return SamplerResult("died", reason, sensors)
+        # Only a traceback is written to the pipe: its last line is the error.
+        lines = self._output.decode(errors="replace").split("\n")
+        error = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return SamplerResult("died", f"it {how} {when}" + (f": {error}" if error else ""))
