@@ -6,7 +6,7 @@ tables, `--columns` and the table in docs/costs.md (`python -m harness.monitorin
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 from harness.monitoring.costs import figures
@@ -16,7 +16,7 @@ from harness.results.costs import Costs
 SEVERAL_MACHINES = "the attempts at it ran on different machines: each one's own stands in `attempts`"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class CostColumn:
     """One figure of cost.
 
@@ -39,116 +39,48 @@ class CostColumn:
     key: str
     heading: str | None
     compute: Compute
-    text: Literal["integer", "digits", "gigabytes"] = "integer"
+    text: Literal["integer", "digits", "gigabytes"]
     scale: float = 1.0
+    _: KW_ONLY
     group: Literal["gpu", "cpu", "energy", "rate"]
+    description: str
     device: str | None = None
     cpu_key: str | None = None
     over_seeds: Literal["mean", "max"] = "mean"
     needs_account: bool = True
     needs_one_machine: bool = False
-    description: str
 
 
+# fmt: off
 COST_COLUMNS = (
-    CostColumn(
-        key="cpu_percent",
-        heading="CPU %",
-        compute=figures.cpu_percent,
-        group="cpu",
+    CostColumn("cpu_percent", "CPU %", figures.cpu_percent, "integer", group="cpu",
         needs_one_machine=True,  # cores are those of the last machine, seconds those of all
-        description="CPU time of the process and its children over wall time and the cores it may use; 100 is all",
-    ),
-    CostColumn(
-        key="peak_rss_bytes",
-        heading="RSS",
-        compute=peak_of("peak_rss_bytes"),
-        text="gigabytes",
-        group="cpu",
+        description="CPU time of the process and its children over wall time and the cores it may use; 100 is all"),
+    CostColumn("peak_rss_bytes", "RSS", peak_of("peak_rss_bytes"), "gigabytes", group="cpu", over_seeds="max",
+        description="the most memory that was resident, by the kernel's high-water mark, including libraries"),
+    CostColumn("gpu_percent", "GPU %", mean_of("gpu_percent"), "integer", group="gpu", device="cuda",
+        description="NVML's utilisation: the share of time in which at least one kernel ran"),
+    CostColumn("sm_percent", "SM %", mean_of("sm_percent"), "integer", group="gpu", device="cuda",
+        description="multiprocessors with work, averaged over all of them, by GPM (Hopper and later)"),
+    CostColumn("gpu_power_w", "W", power_of("gpu"), "digits", group="energy", device="cuda", cpu_key="package_power_w",
+        description="energy of the complete board over time; without it, the mean of the power samples"),
+    CostColumn("package_power_w", None, power_of("package"), "digits", group="energy",
+        description="energy of the processor's package over time; the column W of a run on a CPU"),
+    CostColumn("energy_wh", "Wh", figures.energy_wh, "digits", group="energy",
+        description="energy of the device the run was on: the GPU's board, or the processor's package"),
+    CostColumn("joules_per_mtoken", "J/Mtoken", figures.joules_per_mtoken, "digits", group="energy",
+        description="energy of training, including validations and interrupted attempts, per million trained tokens"),
+    CostColumn("peak_gpu_bytes", "Peak memory", figures.peak_gpu_bytes, "gigabytes", group="gpu", device="cuda",
         over_seeds="max",
-        description="the most memory that was resident, by the kernel's high-water mark, including libraries",
-    ),
-    CostColumn(
-        key="gpu_percent",
-        heading="GPU %",
-        compute=mean_of("gpu_percent"),
-        group="gpu",
-        device="cuda",
-        description="NVML's utilisation: the share of time in which at least one kernel ran",
-    ),
-    CostColumn(
-        key="sm_percent",
-        heading="SM %",
-        compute=mean_of("sm_percent"),
-        group="gpu",
-        device="cuda",
-        description="multiprocessors with work, averaged over all of them, by GPM (Hopper and later)",
-    ),
-    CostColumn(
-        key="gpu_power_w",
-        heading="W",
-        compute=power_of("gpu"),
-        text="digits",
-        group="energy",
-        device="cuda",
-        cpu_key="package_power_w",
-        description="energy of the complete board over time; without it, the mean of the power samples",
-    ),
-    CostColumn(
-        key="package_power_w",
-        heading=None,
-        compute=power_of("package"),
-        text="digits",
-        group="energy",
-        description="energy of the processor's package over time; the column W of a run on a CPU",
-    ),
-    CostColumn(
-        key="energy_wh",
-        heading="Wh",
-        compute=figures.energy_wh,
-        text="digits",
-        group="energy",
-        description="energy of the device the run was on: the GPU's board, or the processor's package",
-    ),
-    CostColumn(
-        key="joules_per_mtoken",
-        heading="J/Mtoken",
-        compute=figures.joules_per_mtoken,
-        text="digits",
-        group="energy",
-        description="energy of training, including validations and interrupted attempts, per million trained tokens",
-    ),
-    CostColumn(
-        key="peak_gpu_bytes",
-        heading="Peak memory",
-        compute=figures.peak_gpu_bytes,
-        text="gigabytes",
-        group="gpu",
-        device="cuda",
-        over_seeds="max",
-        description="memory of this process on the GPU by the driver; if it does not say, what torch had reserved",
-    ),
-    CostColumn(
-        key="model_flop_per_s",
-        heading="GFLOP/s",
-        compute=figures.model_flop_per_s,
-        scale=1e-9,
-        group="rate",
-        needs_account=False,
-        needs_one_machine=True,
-        description="3 x the matrix product operations of one forward pass x training's tokens/s",
-    ),
-    CostColumn(
-        key="share_of_gemm",
-        heading="Of GEMM",
-        compute=figures.share_of_gemm,
-        scale=100.0,
-        group="rate",
-        needs_account=False,
-        needs_one_machine=True,
-        description="that rate in percent of the best square product of the run's dtype on the same device",
-    ),
+        description="memory of this process on the GPU by the driver; if it does not say, what torch had reserved"),
+    CostColumn("model_flop_per_s", "GFLOP/s", figures.model_flop_per_s, "integer", 1e-9, group="rate",
+        needs_account=False, needs_one_machine=True,
+        description="3 x the matrix product operations of one forward pass x training's tokens/s"),
+    CostColumn("share_of_gemm", "Of GEMM", figures.share_of_gemm, "integer", 100.0, group="rate",
+        needs_account=False, needs_one_machine=True,
+        description="that rate in percent of the best square product of the run's dtype on the same device"),
 )
+# fmt: on
 
 COST_KEYS = tuple(column.key for column in COST_COLUMNS)
 

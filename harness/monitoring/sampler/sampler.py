@@ -1,7 +1,7 @@
-"""The sampler's process: `python -m harness.monitoring.sampler.sampler`. Imports neither torch nor numpy.
+"""The sampler's process: `python -m harness.monitoring.sampler.sampler JOB`. Imports neither torch nor numpy.
 
-Standard input brings the job as a line of JSON, then `phase NAME` when a phase begins, and `stop`. Its end means that
-the process that started the sampler is dead. Readings go to the trace, and the status of the sensors to a file next to
+Standard input brings `phase NAME` when a phase begins, and `stop`. Its end means that the process that started the
+sampler is dead. Readings go to the trace, and the status of the sensors to a file next to
 it, so that both survive whatever happens to either process. Exit status 0 is an end in order.
 """
 
@@ -100,7 +100,7 @@ class Sampler:
 
 def main() -> None:
     """Entry of the process."""
-    job = SamplerJob.from_line(_first_line())
+    job = SamplerJob.from_line(sys.argv[1])
     try:
         tree = ProcessTree(job.pid)
     except psutil.NoSuchProcess:
@@ -110,17 +110,6 @@ def main() -> None:
     Sampler(job, panel, tree, trace).run(Inbox(0))
     trace.close()
     panel.close()
-
-
-def _first_line() -> str:
-    """Read byte by byte: a buffered read would take the lines after the job out of the pipe."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            break
-        line += byte
-    return line.decode()
 
 
 if __name__ == "__main__":
