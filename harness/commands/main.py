@@ -369,8 +369,8 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
     from harness.results.store import Store
     from harness.runs import reporter as progress
     from harness.runs.runner import Plan, SuiteInterrupted, run_suite
+    from harness.search import grid as room
     from harness.search import results as searched
-    from harness.search import search as room
 
     path, roots = _suite_path(suite), data.search_roots(data_path)
     request = room.Request(suite=path, roots=roots, **{**asked, "device": devices.resolve(asked["device"])})
