@@ -13,7 +13,7 @@ from harness.monitoring.costs import figures
 from harness.monitoring.costs.figures import Compute, Work, mean_of, peak_of, power_of
 from harness.results.costs import Costs
 
-SEVERAL_MACHINES = "the attempts at it ran on different machines: each one's own stands in `attempts`"
+SEVERAL_MACHINES = "the attempts ran on different machines: each one's costs are in `attempts`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 Standard input brings `phase NAME` when a phase begins, and `stop`. Its end means that the process that started the
 sampler is dead. Readings go to the trace, and the status of the sensors to a file next to
-it, so that both survive whatever happens to either process. Exit status 0 is an end in order.
+it, so that both survive the death of either process. Exit status 0 is an end in order.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Inbox:
         self.ended = False
 
     def wait(self, timeout_s: float) -> list[str]:
-        """Complete lines that arrive within `timeout_s`; `ended` is set once no more can come."""
+        """Complete lines that arrive within `timeout_s`; `ended` is set at the end of the input."""
         if self.ended or not select.select([self._descriptor], [], [], max(0.0, timeout_s))[0]:
             return []
         chunk = os.read(self._descriptor, 65536)

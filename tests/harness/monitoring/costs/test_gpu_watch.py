@@ -94,10 +94,10 @@ def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPa
         return all(readings(folders[name], phase, quantity) for name, quantity in wanted.items())
 
     def all_fail() -> bool:
-        found = {(run, name): status_of(folders[run], name) for run in folders for name in ("nvml", "gpm")}
+        status = {(run, name): status_of(folders[run], name) for run in folders for name in ("nvml", "gpm")}
         expected = {"two": ("available",) * 2, "call hangs": ("lost", "available"), "lost": ("lost",) * 2,
                     "init hangs": ("unavailable",) * 2}  # fmt: skip
-        return all((found[run, "nvml"], found[run, "gpm"]) == wanted for run, wanted in expected.items())
+        return all((status[run, "nvml"], status[run, "gpm"]) == pair for run, pair in expected.items())
 
     def energy_is_read(phase: str) -> bool:
         values = readings(folders["two"], phase, "gpu_energy_j")
@@ -157,7 +157,7 @@ def test_a_run_on_one_of_two_gpus_has_every_column(records: Records) -> None:
     shares = train.quantities["throttle_reasons"].shares
     assert set(shares or {}) == {"software power cap", "software thermal slowdown"}
     assert train.energy["gpu"].source == "counter"
-    # All of it lies between two readings of the phase, so no edge is interpolated.
+    # All of it is spent between two readings of the phase, so no edge is interpolated.
     driver_s = (costs.model_extra or {})["driver_s"]
     assert train.energy["gpu"].joules == pytest.approx(WATTS * driver_s, rel=1e-6)
     assert 2 <= train.quantities["sm_percent"].num_samples <= 1.1 * train.seconds + 2  # once a second

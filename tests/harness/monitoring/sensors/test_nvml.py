@@ -222,8 +222,8 @@ def test_others_on_the_board_are_counted_and_their_memory_is_not_ours(play: Play
         {"script": f"gpu {ONE}\nprocess SELF -1\n", "uuid": ONE, "times": [1.0]},
     ]
     rows = [answer["nvml"]["rows"][0] for answer in play(jobs)]
-    found = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
-    assert found == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
+    read = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
+    assert read == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
     assert rows[2]["reasons"] == {"gpu_memory_bytes": "the driver lists none of our processes"}
     assert "another namespace of process ids" in rows[3]["reasons"]["gpu_memory_bytes"]
     assert "does not say how much memory" in rows[4]["reasons"]["gpu_memory_bytes"]
