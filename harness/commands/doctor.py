@@ -71,7 +71,7 @@ def render(checks: Sequence[Check]) -> str:
 
 
 def _code() -> Check:
-    return Check("harness", "ok", f"{source.describe(source.installed())} in {source.ROOT}")
+    return Check("harness", "ok", f"{source.installed()} in {source.ROOT}")
 
 
 def _python() -> Check:
@@ -180,7 +180,7 @@ def _cache() -> Check:
 def _data(roots: Sequence[Path]) -> list[Check]:
     checks = []
     for row in data.list_rows(roots):
-        missing = row["where"] == "missing" or row["where"] == "download"
-        hint = f"harness data prepare {row['name']}, or harness data import {row['name']} PATH" if missing else None
-        checks.append(Check(f"data {row['name']}", "missing" if missing else "ok", str(row["where"]), hint))
+        missing = row.where in ("missing", "download")
+        hint = f"harness data prepare {row.name}, or harness data import {row.name} PATH" if missing else None
+        checks.append(Check(f"data {row.name}", "missing" if missing else "ok", row.where, hint))
     return checks

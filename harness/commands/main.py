@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,7 +153,7 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        check_vocabulary(loaded, data.read_manifest(prepared)["alphabet_size"])
+        check_vocabulary(loaded, data.read_manifest(prepared).alphabet_size)
         specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
         records = run_suite(Plan(specs, prepared, Store(results), again, sensors, within.deadline), reporter)
     except SuiteInterrupted as interrupted:
@@ -179,11 +180,11 @@ def run(
 def describe(suite: str, profile: str | None, overrides: tuple[str, ...], data_path: str | None, as_json: bool) -> None:
     """Say what SUITE would do, training nothing: parameters, tokens, steps, memory, FLOPs, data."""
     from harness import data
-    from harness.suite import dry_run as room
-    from harness.suite import load
+    from harness.suite import dry_run, load
 
-    rows = room.describe(load(_suite_path(suite), profile=profile, overrides=overrides), data.search_roots(data_path))
-    click.echo(json.dumps(rows, indent=1) if as_json else room.render(rows))
+    loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
+    rows = dry_run.estimate(loaded, data.search_roots(data_path))
+    click.echo(json.dumps([asdict(row) for row in rows], indent=1) if as_json else dry_run.render(rows))
 
 
 @main.group()
@@ -196,9 +197,11 @@ def data() -> None:
 @json_option
 def data_list(data_path: str | None, as_json: bool) -> None:
     """Every dataset and where it is."""
+    from dataclasses import asdict
+
     from harness import data as room
 
-    _print_rows(room.list_rows(room.search_roots(data_path)), as_json)
+    _print_rows([asdict(row) for row in room.list_rows(room.search_roots(data_path))], as_json)
 
 
 @data.command("prepare")
@@ -217,7 +220,7 @@ def data_prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> No
     else:
         lines = room.download_lines(lambda text: click.echo(text, err=True))
         folder = room.prepare(spec, roots=roots, base=base, progress=lines)
-    _print_mapping({"folder": str(folder), **room.read_manifest(folder)}, as_json)
+    _print_mapping({"folder": str(folder), **room.read_manifest(folder).as_json()}, as_json)
 
 
 @data.command("import")
@@ -228,7 +231,7 @@ def data_import(name: str, path: Path, as_json: bool) -> None:
     """Take the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
     from harness import data as room
 
-    _print_mapping(room.import_file(name, path), as_json)
+    _print_mapping(room.import_file(name, path).as_json(), as_json)
 
 
 @data.command("verify")
@@ -237,12 +240,14 @@ def data_import(name: str, path: Path, as_json: bool) -> None:
 @json_option
 def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     """Hash a dataset's sources and prepared ids again and compare."""
+    from dataclasses import asdict
+
     from harness import data as room
 
     spec, base = _dataset(name_or_suite)
     found = room.verify(spec, roots=room.search_roots(data_path), base=base)
-    _print_mapping(found, as_json)
-    if not found["ok"]:
+    _print_mapping(asdict(found), as_json)
+    if not found.ok:
         sys.exit(EXIT_BAD_INPUT)
 
 
@@ -310,7 +315,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
     if update:
         click.echo(gate.update(results, baseline, speed=speed))
         return
-    report = gate.check(results, baseline, code=source.installed())
+    report = gate.check(results, baseline, code=source.installed().to_json())
     click.echo(report.render())
     sys.exit(report.exit_code)
 
@@ -380,7 +385,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
-        room.check_vocabulary(request, found, data.read_manifest(prepared)["alphabet_size"])
+        room.check_vocabulary(request, found, data.read_manifest(prepared).alphabet_size)
         records = run_suite(Plan(specs, prepared, Store(room.trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
@@ -470,17 +475,17 @@ for command in (import_, evaluate, sample):
 
 
 def _suite_path(name: str) -> Path:
-    from harness.suite import builtin
+    from harness.suite import suite_path
 
-    return builtin.suite_path(name)
+    return suite_path(name)
 
 
 def _dataset(name_or_suite: str) -> tuple[Any, Path]:
     """A dataset block and the folder its relative names start from."""
-    from harness.suite import builtin, load_dataset
+    from harness.suite import load_dataset, suite_path
 
     if Path(name_or_suite).suffix in (".yaml", ".yml"):
-        return load_dataset(builtin.suite_path(name_or_suite))
+        return load_dataset(suite_path(name_or_suite))
     return {"name": name_or_suite}, Path.cwd()
 
 

@@ -14,7 +14,7 @@ from harness.report.leaderboard import leaderboard
 from harness.report.table import build
 from harness.results import published
 from harness.results.store import Store
-from harness.suite import builtin, load
+from harness.suite import load, suite_files
 from harness.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _text(store: Store, records: Records, fmt: str, columns: Sequence[str] | Non
 def _installed(store: Store) -> list[Suite]:
     """Every installed suite under each of its profiles. One that cannot be used joins the store's problems."""
     found = []
-    for path in builtin.suite_files():
+    for path in suite_files():
         try:
             full = load(path)
             found += [full, *(load(path, profile=name) for name in full.profiles if name != full.profile)]

@@ -8,8 +8,7 @@ import tempfile
 from contextlib import suppress
 
 from harness.monitoring.sampler.job import SamplerJob, SamplerResult
-from harness.system.processes import command, environment
-from harness.system.rusage import signal_name
+from harness.system.processes import command, environment, signal_name
 
 KILL_S = 1.0
 
