@@ -9,23 +9,26 @@ import os
 import signal
 import sys
 import threading
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from harness import __version__
 from harness.commands.checkpoint import evaluate, import_, sample
-from harness.commands.options import FiniteRange, data_option, json_option
-from harness.core.errors import HarnessError, StoreError
+from harness.commands.options import (
+    FiniteRange,
+    data_option,
+    json_option,
+    profile_option,
+    results_option,
+    set_option,
+    suite_path,
+)
+from harness.commands.run import EXIT_FAILED_RUN, run
+from harness.core.errors import HarnessError
 
-if TYPE_CHECKING:
-    from harness.core.specs import Suite
-    from harness.results.record import RunRecord
-
-EXIT_FAILED_RUN = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
@@ -70,105 +73,10 @@ class Group(click.Group):
             ctx.exit(EXIT_BAD_INPUT)
 
 
-results_option = click.option(
-    "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
-    help="Folder of records and tables.",
-)  # fmt: skip
-profile_option = click.option("--profile", default=None, help="A profile of the suite; the full recipe otherwise.")
-set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
-    help="Override a value of the suite, such as entries.qrnn.recipe.lr=1e-3 or recipe.epochs=2.",
-)  # fmt: skip
-
-
-def budget_options(command: Any) -> Any:
-    """How long a run may take, in all and this time, and where its checkpoints come from."""
-    for option in (
-        click.option("--resume-from", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
-                     help="Go on from the checkpoints of this runs/RUN_ID folder, carried from elsewhere."),
-        click.option("--leg", "leg_s", type=float, metavar="SECONDS",
-                     help="Save and stop after so long; the same command goes on from there."),
-        click.option("--tokens-per-s", type=float, metavar="N",
-                     help="With --time-budget: plan for this rate instead of measuring one."),
-        click.option("--time-budget", "time_budget_s", type=float, metavar="SECONDS",
-                     help="Plan each run's schedule into this time, shared by entries, not by seeds; legs keep it."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
 @click.group(cls=Group, context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
     """Train, score and time neural language models, and set the numbers beside the published ones."""
-
-
-@main.command()
-@click.argument("suite")
-@profile_option
-@click.option("--only", multiple=True, metavar="ENTRY", help="Run this entry only; may be repeated.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="Run this seed instead of the suite's; may be repeated.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
-@set_option
-@results_option
-@data_option
-@click.option(
-    "--again",
-    is_flag=True,
-    help="Repeat runs that have a record, which is kept in history; given again, it goes on where it stopped.",
-)
-@click.option("--sensors/--no-sensors", default=True, help="Watch the hardware meanwhile; on by default.")
-@click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
-@budget_options
-def run(
-    suite: str,
-    profile: str | None,
-    only: tuple[str, ...],
-    seeds: tuple[int, ...],
-    device: str,
-    overrides: tuple[str, ...],
-    results: Path,
-    data_path: str | None,
-    again: bool,
-    sensors: bool,
-    quiet: bool,
-    **limits: Any,
-) -> None:
-    """Train or load each entry of SUITE, score it, and print and save the leaderboard."""
-    from harness import data
-    from harness.core import device as devices
-    from harness.results.store import Store
-    from harness.runs import limits as limited
-    from harness.runs import reporter as progress
-    from harness.runs.runner import Plan, SuiteInterrupted, run_suite
-    from harness.suite import check_vocabulary, load, resolve
-
-    within = limited.Limits(**limits)
-    within.check_again(again)
-
-    loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
-    chosen = devices.resolve(device)
-    roots, base = data.search_roots(data_path), loaded.path.parent
-    specs = resolve(loaded, seeds=seeds or None, only=only, device=chosen, roots=roots)
-    reporter = progress.reporter(quiet=quiet)
-    try:
-        prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        check_vocabulary(loaded, data.read_manifest(prepared).alphabet_size)
-        specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
-        records = run_suite(Plan(specs, prepared, Store(results), again, sensors, within.deadline), reporter)
-    except SuiteInterrupted as interrupted:
-        reporter.stop()
-        click.echo(within.farewell(interrupted, Store(results)), err=True)
-        _save_what_there_is(results)
-        sys.exit(EXIT_INTERRUPTED)
-    except StoreError:
-        _save_what_there_is(results)
-        raise
-    finally:
-        reporter.stop()
-    _print_leaderboard(loaded, records, results)
-    if any(record.status != "finished" for record in records):
-        sys.exit(EXIT_FAILED_RUN)
 
 
 @main.command()
@@ -182,7 +90,7 @@ def describe(suite: str, profile: str | None, overrides: tuple[str, ...], data_p
     from harness import data
     from harness.suite import dry_run, load
 
-    loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
+    loaded = load(suite_path(suite), profile=profile, overrides=overrides)
     rows = dry_run.estimate(loaded, data.search_roots(data_path))
     click.echo(json.dumps([asdict(row) for row in rows], indent=1) if as_json else dry_run.render(rows))
 
@@ -197,8 +105,6 @@ def data() -> None:
 @json_option
 def data_list(data_path: str | None, as_json: bool) -> None:
     """Every dataset and where it is."""
-    from dataclasses import asdict
-
     from harness import data as room
 
     _print_rows([asdict(row) for row in room.list_rows(room.search_roots(data_path))], as_json)
@@ -240,8 +146,6 @@ def data_import(name: str, path: Path, as_json: bool) -> None:
 @json_option
 def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     """Hash a dataset's sources and prepared ids again and compare."""
-    from dataclasses import asdict
-
     from harness import data as room
 
     spec, base = _dataset(name_or_suite)
@@ -372,27 +276,24 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **aske
     from harness import data
     from harness.core import device as devices
     from harness.results.store import Store
-    from harness.runs import reporter as progress
-    from harness.runs.runner import Plan, SuiteInterrupted, run_suite
+    from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
     from harness.search import grid as room
     from harness.search import results as searched
 
-    path, roots = _suite_path(suite), data.search_roots(data_path)
+    path, roots = suite_path(suite), data.search_roots(data_path)
     request = room.Request(suite=path, roots=roots, **{**asked, "device": devices.resolve(asked["device"])})
     found = room.trials(request)
     specs = [trial.spec for trial in found]
-    reporter = progress.reporter(quiet=quiet)
+    reporter = make_reporter(quiet=quiet)
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
         room.check_vocabulary(request, found, data.read_manifest(prepared).alphabet_size)
-        records = run_suite(Plan(specs, prepared, Store(room.trials_folder(results))), reporter)
+        records = run_suite(RunQueue(specs, prepared, Store(room.trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
-        click.echo(
-            f"harness: stopped; {interrupted.run_id} and the trials after it go on with the same command", err=True
-        )
-        sys.exit(EXIT_INTERRUPTED)
+        click.echo(f"harness: {interrupted}", err=True)
+        sys.exit(interrupted.exit_code)
     finally:
         reporter.stop()
     outcome = searched.gather(request, found, records)
@@ -470,45 +371,17 @@ def doctor(data_path: str | None, as_json: bool) -> None:
     click.echo(json.dumps(examiner.to_json(checks), indent=1) if as_json else examiner.render(checks))
 
 
-for command in (import_, evaluate, sample):
+for command in (run, import_, evaluate, sample):
     main.add_command(command)
-
-
-def _suite_path(name: str) -> Path:
-    from harness.suite import suite_path
-
-    return suite_path(name)
 
 
 def _dataset(name_or_suite: str) -> tuple[Any, Path]:
     """A dataset block and the folder its relative names start from."""
-    from harness.suite import load_dataset, suite_path
+    from harness.suite import load_dataset
 
     if Path(name_or_suite).suffix in (".yaml", ".yml"):
         return load_dataset(suite_path(name_or_suite))
     return {"name": name_or_suite}, Path.cwd()
-
-
-def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) -> None:
-    from harness.report import board
-    from harness.results.store import Store
-
-    store = Store(results)
-    path = board.save(store)
-    click.echo(board.suite_text(store, suite), nl=False)
-    _warn_of(store.problems)
-    click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
-
-
-def _save_what_there_is(results: Path) -> None:
-    """The tables of what finished before a suite was stopped; nothing where nothing has, or where it cannot be read."""
-    from harness.report import board
-    from harness.results.store import Store
-
-    with suppress(HarnessError):
-        store = Store(results)
-        if store.records():
-            board.save(store)
 
 
 def _warn_of(problems: list[str]) -> None:

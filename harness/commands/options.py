@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,3 +27,19 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
 )
+results_option = click.option(
+    "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+    help="Folder of records and tables.",
+)  # fmt: skip
+profile_option = click.option("--profile", default=None, help="A profile of the suite; the full recipe otherwise.")
+set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    help="Override a value of the suite, such as entries.qrnn.recipe.lr=1e-3 or recipe.epochs=2.",
+)  # fmt: skip
+
+
+def suite_path(name: str) -> Path:
+    """The file of a suite: a path, or the name of a built-in suite."""
+    from harness import suite
+
+    return suite.suite_path(name)

@@ -27,7 +27,8 @@ from harness.data import prepare
 from harness.evaluation import scoring
 from harness.suite import load, resolve
 from harness.system import source
-from harness.worker.main import Job, run
+from harness.worker import execute
+from harness.worker.job import RunJob
 
 CASES = {"lstm_char": ("ptb-char-cut", "bpc"), "qrnn_word_splits": ("ptb-word-cut", "perplexity")}
 
@@ -65,15 +66,15 @@ def test_every_figure_the_official_code_says_of_itself_is_ours(legacy: Path, tmp
         return dict(json.loads(run.stdout))
 
     exact, ten, one = scored(), *(scored("--protocol", "official", "--batch", batch) for batch in (10, 1))
-    assert exact["num_targets"] == exact.num_units == recorded["exact_predictions"]
-    assert exact.nll_nats == pytest.approx(recorded["exact_nll_nats"], rel=1e-6)
-    assert exact.nll_nats / exact.num_units == pytest.approx(recorded["exact_nats_per_token"], rel=1e-6)
+    assert exact["num_targets"] == exact["num_units"] == recorded["exact_predictions"]
+    assert exact["nll_nats"] == pytest.approx(recorded["exact_nll_nats"], rel=1e-6)
+    assert exact["nll_nats"] / exact["num_units"] == pytest.approx(recorded["exact_nats_per_token"], rel=1e-6)
     assert ten["nll_nats"] / ten["num_units"] == pytest.approx(recorded["official_eval_loss_batch10"], rel=1e-6)
-    assert one.nll_nats / one.num_units == pytest.approx(recorded["official_eval_loss_batch1"], rel=1e-6)
-    rate = one.nll_nats / one.num_units / np.log(2)
+    assert one["nll_nats"] / one["num_units"] == pytest.approx(recorded["official_eval_loss_batch1"], rel=1e-6)
+    rate = one["nll_nats"] / one["num_units"] / np.log(2)
     assert rate == pytest.approx(recorded["official_bpc_batch1"], rel=1e-6)
     assert list(exact["metrics"]) == [metric]
-    assert scored("--window", 7)["nll_nats"] == pytest.approx(exact.nll_nats, rel=1e-6)
+    assert scored("--window", 7)["nll_nats"] == pytest.approx(exact["nll_nats"], rel=1e-6)
     assert vocabulary.read(legacy / folder) == recorded["words"]
 
 
@@ -104,8 +105,8 @@ def test_a_suites_entry_scores_an_imported_checkpoint(legacy: Path, tmp_path: Pa
     (tmp_path / "suite.yaml").write_text(text)
     suite = load(tmp_path / "suite.yaml")
     [spec] = resolve(suite, device="cpu")
-    job = Job(spec, prepare(suite.dataset), tmp_path / "results", source.installed().to_json())
-    record = run(job, tmp_path / "results" / "run", lambda event: None, lambda: False)
+    job = RunJob(spec=spec, prepared=prepare(suite.dataset), results=tmp_path / "results", code=source.installed())
+    record = execute.run(job, tmp_path / "results" / "run", lambda event: None, lambda: False)
     assert record.error is None
     exact, one = [score.tally for score in record.scores]
     assert exact.nll_nats / exact.num_units == pytest.approx(recorded["exact_nats_per_token"], rel=1e-6)
