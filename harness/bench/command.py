@@ -114,7 +114,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
 
     def measure(op: str, case: Any) -> list[dict[str, Any]]:
         bench.budget = budget_of(op, quick=request.quick)
-        return bench.case(op, case)
+        return [row.to_json() for row in bench.case(op, case)]
 
     for op, case in planned:
         say(f"{op} {case.name}")

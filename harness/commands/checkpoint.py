@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ def import_() -> None:
 @json_option
 def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
     """Turn FILE, a checkpoint of awd-lstm-lm, into a safe one with its vocabulary inside."""
-    from harness.checkpoints.awd_lstm_lm import importing
+    from harness.checkpoints.awd_lstm_lm import importer
 
-    imported = importing.to_json(importing.import_checkpoint(file, data_path, out))
+    imported = asdict(importer.import_checkpoint(file, data_path, out))
     click.echo(json.dumps(imported, indent=1) if as_json else _lines(imported))
 
 
@@ -38,7 +39,7 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 @click.option("--dataset", metavar="NAME", default=None, help="A registered dataset, or a suite whose dataset it is.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default=None, help="Of the dataset; test.")
 @click.option("--text", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="A file of tokens set apart by spaces, one <eos> per line.")  # fmt: skip
+              help="A file of tokens separated by spaces, one <eos> per line.")  # fmt: skip
 @click.option("--unknown", metavar="TOKEN", default=None, help="With --text: what stands for unknown tokens.")
 @click.option("--protocol", type=click.Choice(["exact", "official", "streams"]), default="exact", show_default=True,
               help="A static one; for the neural cache or dynamic evaluation give a suite's entry `checkpoint:` "
@@ -74,8 +75,8 @@ def evaluate(
     chosen = devices.resolve(device)
     split = split or "test"
     what = {"text": text} if dataset is None else _of_dataset(dataset, split, data_path)
-    request = scoring.Request(model=model.load(checkpoint, device=chosen), split=split, **what, **how)
-    found = scoring.run(request)
+    request = scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), split=split, **what, **how)
+    found = scoring.score_checkpoint(request).to_json()
     click.echo(json.dumps(found, indent=1) if as_json else _lines(found))
 
 

@@ -315,12 +315,11 @@ def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: b
 
     The folder it makes is a checkpoint again: a suite's `checkpoint:` reads it.
     """
-    from harness.checkpoints import export as room
+    from harness.checkpoints import export as exporting
 
-    made = room.export(room.find(checkpoint), out, dtype=dtype, shard_bytes=int(shard_mib * 2**20))
-    entry = made["files"]["model"]
-    said = {key: entry[key] for key in ("dtype", "largest_rounding")}
-    _print_mapping({"folder": str(out), "shards": len(entry["shards"]), **said}, as_json)
+    made = exporting.export(exporting.find(checkpoint), out, dtype=dtype, shard_bytes=int(shard_mib * 2**20))
+    rounding = {"dtype": made.dtype, "largest_rounding": made.largest_rounding}
+    _print_mapping({"folder": str(out), "shards": len(made.shards), **rounding}, as_json)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.training.throughput import Pace
+    from harness.training.throughput import Throughput
     from harness.training.trainer import Trainer
 
 VALID_TOKENS = 64
@@ -56,7 +56,8 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
     from harness.config.recipe import Recipe, WindowSampling
     from harness.config.speed import Speed, applied
     from harness.training import throughput
-    from harness.training.trainer import Hooks, Trainer
+    from harness.training.progress import Hooks
+    from harness.training.trainer import Trainer
 
     entry, device, dtype = FullSize(**job["entry"]), job["device"], job["dtype"]
     if job["threads"]:
@@ -92,7 +93,7 @@ def _time(job: dict[str, Any]) -> dict[str, Any]:
     return _answer(found, loss, device, dtype)
 
 
-def _answer(found: Pace, loss: EarlyLoss, device: str, dtype: str) -> dict[str, Any]:
+def _answer(found: Throughput, loss: EarlyLoss, device: str, dtype: str) -> dict[str, Any]:
     import torch
 
     from harness.bench.steps.trainee import peak_rss_bytes

@@ -25,7 +25,7 @@ from harness.commands.main import main
 from harness.config.recipe import Recipe
 from harness.config.speed import Speed
 from harness.training import throughput
-from harness.training.throughput import Pace
+from harness.training.throughput import Throughput
 
 TINY = LOOPS["tiny-lstm-1x16"]
 PARAMETERS = {"ptb-char-lstm-3x1000": 13_787_650, "ptb-char-qrnn-6x1024": 13_784_754, "enwik8-lstm-3x1840": 47_270_045,
@@ -158,7 +158,7 @@ def test_a_rate_of_steps_that_no_graph_replayed_is_none(monkeypatch: pytest.Monk
     trainer.module = trainer.model
     loss: Any = SimpleNamespace(trainer=trainer, nll_per_token=3.0)
     for plain, rate, error in ((10, 7.0, None), (11, None, "11 of 100 timed steps were not replayed by a graph")):
-        answer = looper._answer(Pace(7.0, 100, 2.0, 0.1, plain), loss, "cpu", "float32")
+        answer = looper._answer(Throughput(7.0, 100, 2.0, 0.1, plain), loss, "cpu", "float32")
         assert (answer["tokens_per_s"], answer["error"]) == (rate, error)
         assert (answer["step_ms"] is None) == (rate is None)
 
