@@ -96,7 +96,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
     model.forbid_tf32()
     if request.threads:
         torch.set_num_threads(request.threads)
-    here = machine.describe(device)
+    here = machine.describe(device).to_json()
     old = None
     if request.baseline is not None and (not request.update or request.baseline.exists()):
         old = speed_ratios.read(request.baseline)
@@ -193,7 +193,7 @@ def _training(request: Request, show: Say, say: Say) -> int:
 
         torch.set_num_threads(request.threads)
     how = {"entries": [entry.to_json() for entry in entries], "quick": request.quick, "budget": asdict(budget)}
-    _keep(request, TRAINING, machine.describe(device), rows, how, say)
+    _keep(request, TRAINING, machine.describe(device).to_json(), rows, how, say)
     return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
 
 
@@ -229,7 +229,7 @@ def _loop(request: Request, show: Say, say: Say) -> int:
     show(loops.table(rows))
     how = {"entries": [entry.to_json() for entry in entries], "seconds": seconds, "ablate": request.ablate,
            "backends": chosen}  # fmt: skip
-    _keep(request, LOOP, machine.describe(device), rows, how, say)
+    _keep(request, LOOP, machine.describe(device).to_json(), rows, how, say)
     return EXIT_FAILED_KERNEL if any(row["status"] == loops.FAILED for row in rows) else EXIT_OK
 
 
@@ -265,7 +265,7 @@ def _sensors(request: Request, show: Say, say: Say) -> int:
     ]
     for row in rows:
         show(f"{row['entry']}\n{sampling.text(row)}")
-    _keep(request, SENSORS, machine.describe(device), rows, dict(turns), say)
+    _keep(request, SENSORS, machine.describe(device).to_json(), rows, dict(turns), say)
     return EXIT_OK
 
 

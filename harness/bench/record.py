@@ -28,7 +28,7 @@ def write(
         "schema": SCHEMA,
         "kind": kind,
         "written_at": started.isoformat(timespec="seconds"),
-        "code": source.installed(),
+        "code": source.installed().to_json(),
         "machine": dict(machine),
         "how": dict(how),
         "rows": [dict(row) for row in rows],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.suite import builtin
+from harness.suite import readable_suites
 
 if TYPE_CHECKING:
     pass
@@ -16,7 +16,7 @@ def rows(what: str) -> list[dict[str, Any]]:
 
 
 def _suites() -> list[dict[str, Any]]:
-    suites, problems = builtin.readable_suites()
+    suites, problems = readable_suites()
     found: list[dict[str, Any]] = [
         {
             "name": suite.name,

@@ -111,12 +111,12 @@ def sample(
 def _of_dataset(dataset: str, split: str, data_path: str | None) -> dict[str, Any]:
     """A whole dataset, or the one file of it that scoring a split takes where no more is here."""
     from harness import data as room
-    from harness.suite import builtin, load_dataset
+    from harness.suite import load_dataset, suite_path
 
     spec: Any = {"name": dataset}
     base = Path.cwd()
     if Path(dataset).suffix in (".yaml", ".yml"):
-        spec, base = load_dataset(builtin.suite_path(dataset))
+        spec, base = load_dataset(suite_path(dataset))
     roots = room.search_roots(data_path)
     file = room.find_split(spec, split, roots=roots)
     if file is not None:

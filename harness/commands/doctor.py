@@ -71,7 +71,7 @@ def render(checks: Sequence[Check]) -> str:
 
 
 def _code() -> Check:
-    return Check("harness", "ok", f"{source.describe(source.installed())} in {source.ROOT}")
+    return Check("harness", "ok", f"{source.installed()} in {source.ROOT}")
 
 
 def _python() -> Check:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,11 +180,11 @@ def run(
 def describe(suite: str, profile: str | None, overrides: tuple[str, ...], data_path: str | None, as_json: bool) -> None:
     """Say what SUITE would do, training nothing: parameters, tokens, steps, memory, FLOPs, data."""
     from harness import data
-    from harness.suite import dry_run as room
-    from harness.suite import load
+    from harness.suite import dry_run, load
 
-    rows = room.describe(load(_suite_path(suite), profile=profile, overrides=overrides), data.search_roots(data_path))
-    click.echo(json.dumps(rows, indent=1) if as_json else room.render(rows))
+    loaded = load(_suite_path(suite), profile=profile, overrides=overrides)
+    rows = dry_run.estimate(loaded, data.search_roots(data_path))
+    click.echo(json.dumps([asdict(row) for row in rows], indent=1) if as_json else dry_run.render(rows))
 
 
 @main.group()
@@ -310,7 +311,7 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
     if update:
         click.echo(gate.update(results, baseline, speed=speed))
         return
-    report = gate.check(results, baseline, code=source.installed())
+    report = gate.check(results, baseline, code=source.installed().to_json())
     click.echo(report.render())
     sys.exit(report.exit_code)
 
@@ -470,17 +471,17 @@ for command in (import_, evaluate, sample):
 
 
 def _suite_path(name: str) -> Path:
-    from harness.suite import builtin
+    from harness.suite import suite_path
 
-    return builtin.suite_path(name)
+    return suite_path(name)
 
 
 def _dataset(name_or_suite: str) -> tuple[Any, Path]:
     """A dataset block and the folder its relative names start from."""
-    from harness.suite import builtin, load_dataset
+    from harness.suite import load_dataset, suite_path
 
     if Path(name_or_suite).suffix in (".yaml", ".yml"):
-        return load_dataset(builtin.suite_path(name_or_suite))
+        return load_dataset(suite_path(name_or_suite))
     return {"name": name_or_suite}, Path.cwd()
 
 

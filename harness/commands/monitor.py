@@ -19,7 +19,7 @@ from harness.monitoring.costs.account import INTERVAL_S
 from harness.monitoring.costs.watch import Watch
 from harness.results.costs import AttemptCosts, ResourceUsage
 from harness.results.record_file import json_text
-from harness.system import rusage
+from harness.system import processes
 from harness.system.files import write_atomic
 
 PHASE = "command"
@@ -87,7 +87,7 @@ def run(
 def _text(program: str, status: int, measured: Measured) -> str:
     from harness.report.account import account_text
 
-    how = f"was ended by {rusage.signal_name(-status)}" if status < 0 else f"ended with status {status}"
+    how = f"was ended by {processes.signal_name(-status)}" if status < 0 else f"ended with status {status}"
     return f"{program} {how} after {measured.seconds:.2f} s\n\n{account_text(measured.costs, measured.usage)}"
 
 
@@ -111,13 +111,13 @@ def _measure(child: subprocess.Popen[bytes], watch: Watch) -> Measured:
     with watch.phase(PHASE):
         ended = _wait_for_end(child)
         if not ended:
-            usage = rusage.reap(child)
+            usage = processes.reap(child)
         seconds = time.monotonic() - started
     # Before the child is reaped: until then the kernel still has its last counts.
     costs = watch.stop()
     if ended:
-        usage = rusage.reap(child)
-    return Measured(seconds, costs, None if usage is None else ResourceUsage(**usage))
+        usage = processes.reap(child)
+    return Measured(seconds, costs, None if usage is None else ResourceUsage.model_validate(usage.to_json()))
 
 
 def _wait_for_end(child: subprocess.Popen[bytes]) -> bool:

@@ -163,7 +163,7 @@ def _answer(request: Request, model: LoadedModel, target: _Target, score: Score)
         "dtype": model.dtype,
         "weights_dtype": model.weights_dtype,
         "seconds": score.seconds,
-        "code": source.installed(),
+        "code": source.installed().to_json(),
     }
 
 

@@ -151,10 +151,10 @@ def leaderboard_frame(results: Path | str = "results") -> pd.DataFrame:
 
 def _installed_suites() -> tuple[list[Suite], list[str]]:
     """Every installed suite under each of its profiles, and a line for each that cannot be used."""
-    from harness.suite import builtin, load
+    from harness.suite import load, suite_files
 
     suites, problems = [], []
-    for path in builtin.suite_files():
+    for path in suite_files():
         try:
             full = load(path)
             suites += [full, *(load(path, profile=name) for name in full.profiles if name != full.profile)]

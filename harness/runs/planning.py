@@ -146,7 +146,7 @@ def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Meas
         "schema": SCHEMA,
         "of": spec.seedless_id,
         "of_recipe": _hash(spec.recipe),
-        "code": dict(source.installed()),
+        "code": source.installed().to_json(),
         **schedule.to_json(fitted, recipe, asked, rates),
         "recipe": scaled,
     }

@@ -47,7 +47,7 @@ def ask(specs: Sequence[RunSpec], store: Store) -> Repeat:
 
     Raises StoreError where it cannot be noted.
     """
-    name = content_hash([sorted(spec.run_id for spec in specs), source.installed()["source_sha256"]])[:16]
+    name = content_hash([sorted(spec.run_id for spec in specs), source.installed().source_sha256])[:16]
     path = store.root / "repeats" / f"{name}.json"
     with suppress(OSError, ValueError, TypeError):
         known = json.loads(path.read_text(encoding="utf-8"))
@@ -109,7 +109,7 @@ def _is_foreign(folder: Path, spec: RunSpec) -> bool:
     """Whether a checkpoint stands there that this run, by this code, cannot go on from."""
     if not (folder / format.INDEX).is_file():
         return False
-    own = spec.checkpoint_identity(source.installed()["source_sha256"])
+    own = spec.checkpoint_identity(source.installed().source_sha256)
     try:
         return bool(format.read_index(folder).get("identity") != own)
     except CheckpointError:

@@ -23,7 +23,7 @@ from harness.results.store import Store
 from harness.runs import rerun
 from harness.runs.reporter import Reporter
 from harness.runs.rerun import Repeat
-from harness.system import processes, rusage, source
+from harness.system import processes, source
 from harness.worker.main import EXIT_INTERRUPTED, Job
 
 FINAL = ("finished", "diverged")
@@ -117,9 +117,9 @@ def _run_one(spec: RunSpec, plan: Plan, repeat: Repeat | None, reporter: Reporte
 
 def _made_by(record: RunRecord) -> str:
     made_by, installed = record.code, source.installed()
-    if made_by == installed:
+    if made_by == installed.to_json():
         return source.describe(made_by)
-    return f"{source.describe(made_by)}, while {source.describe(installed)} is installed"
+    return f"{source.describe(made_by)}, while {installed} is installed"
 
 
 def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
@@ -129,7 +129,7 @@ def _in_worker(spec: RunSpec, plan: Plan, reporter: Reporter) -> RunRecord:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     last_words: deque[str] = deque(maxlen=40)
     left_s = None if plan.leg is None else plan.leg.left_s()
-    job = Job(spec, plan.prepared, plan.store.root, source.installed(), plan.sensors, left_s)
+    job = Job(spec, plan.prepared, plan.store.root, source.installed().to_json(), plan.sensors, left_s)
     told = False
 
     def on_event(event: dict[str, Any]) -> None:
@@ -167,7 +167,9 @@ def calibrate(spec: RunSpec, prepared: Path, store: Store, seconds: float, leg: 
             rates.update(event["rates"])
 
     left_s = None if leg is None else leg.left_s()
-    job = Job(spec, prepared, store.root, source.installed(), sensors=False, left_s=left_s, calibrate_s=seconds)
+    job = Job(
+        spec, prepared, store.root, source.installed().to_json(), sensors=False, left_s=left_s, calibrate_s=seconds
+    )
     entry = spec.label.entry
     try:
         with _sigterm_as_interrupt():
@@ -205,8 +207,8 @@ def _talk(
         _send(process, job)
         for line in process.stdout:
             on_event(json.loads(line))
-        usage = rusage.reap(process)
-        return process.returncode, usage
+        usage = processes.reap(process)
+        return process.returncode, usage.to_json() if usage is not None else None
     except (KeyboardInterrupt, BrokenPipeError) as reason:
         # A closed pipe: whoever read our progress is gone, and the rest could not be told anyway.
         saved = _stop(process)
@@ -257,7 +259,7 @@ def _stop(process: subprocess.Popen[str]) -> bool:
 def _death_record(spec: RunSpec, plan: Plan, started_at: str, returncode: int, last_words: deque[str]) -> RunRecord:
     """A worker that ended without a record: killed, out of memory, or broken at import."""
     if returncode < 0:
-        name = rusage.signal_name(-returncode)
+        name = processes.signal_name(-returncode)
         hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
         error = f"the worker was killed by {name}{hint}"
     else:
@@ -269,7 +271,7 @@ def _death_record(spec: RunSpec, plan: Plan, started_at: str, returncode: int, l
         status="failed",
         error=error,
         started_at=started_at,
-        code=dict(source.installed()),
+        code=source.installed().to_json(),
     )
     _add_costs(record, plan)
     plan.store.write(record)

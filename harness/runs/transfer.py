@@ -54,7 +54,7 @@ def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:
     index = format.read_index(source / RESUME)
     spec = _owner(index, folder, specs)
     theirs = index["identity"].get("code")
-    ours = code.installed()["source_sha256"]
+    ours = code.installed().source_sha256
     if theirs != ours:
         raise CheckpointError(
             f"{folder}: was written by code {str(theirs)[:10]}, while {ours[:10]} is installed; go on with that "

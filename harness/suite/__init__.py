@@ -1,7 +1,24 @@
-"""YAML in, checked suites and resolved runs out. Imports no torch."""
+"""Suites: a YAML file in, a checked `Suite` and its `RunSpec`s out.
 
-from harness.suite.fit import check_model, check_vocabulary
-from harness.suite.load import load, load_dataset
+`load` reads a suite under a profile and with `--set` overrides; `resolve` turns it into one RunSpec per entry and
+seed. A mistake in a file is one SuiteError with file, line, dotted path and near name. `dry_run` estimates what a
+suite would do; `python -m harness.suite.schema` writes the JSON Schema for editors. Imports no torch.
+"""
+
+from harness.suite import dry_run
+from harness.suite.loader import load, load_dataset, readable_suites, suite_files, suite_path
 from harness.suite.resolve import evaluation_of, resolve
+from harness.suite.rules import check_model, check_vocabulary
 
-__all__ = ["check_model", "check_vocabulary", "evaluation_of", "load", "load_dataset", "resolve"]
+__all__ = [
+    "check_model",
+    "check_vocabulary",
+    "dry_run",
+    "evaluation_of",
+    "load",
+    "load_dataset",
+    "readable_suites",
+    "resolve",
+    "suite_files",
+    "suite_path",
+]

@@ -1,143 +1,156 @@
-"""A node against a type: the value, or every problem with its place, path and words."""
+"""Check a node against a type: the typed value, or a clear message with position, dotted path and near name."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from types import UnionType
-from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from harness.core.errors import SuiteError
 from harness.core.messages import near, one_line, sentence
-from harness.suite.yaml.nodes import Node, Where, plain
+from harness.suite.yaml_reader import Member, Node, Where, plain
 
+T = TypeVar("T")
 Keys: TypeAlias = tuple[str | int, ...]
 
 
-@dataclass(slots=True)
-class Problems:
-    """Everything wrong with one reading of a suite, to be told as one line."""
+class Problem(NamedTuple):
+    """One thing wrong with a value. A misspelt key is both unknown and missing, so missing keys are reported last."""
 
-    found: list[tuple[bool, Where, str]] = field(default_factory=list)
-
-    def add(self, where: Where, text: str, *, is_missing: bool = False) -> None:
-        """is_missing: a key that is not there; told last, since a misspelt one is also an unknown one."""
-        self.found.append((is_missing, where, text))
-
-    def raise_if_any(self, note: str = "") -> None:
-        """Raise SuiteError with the first problem, in the file's order, missing keys last, and the others' number."""
-        if not self.found:
-            return
-        found = list(dict.fromkeys(self.found))
-        _, where, text = min(found, key=lambda each: (each[0], each[1].line))
-        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise SuiteError(f"{where}: {one_line(text)}{note}{more}")
-
-    def unknown(self, where: Where, path: str, name: str, known: Iterable[str]) -> None:
-        self.add(where, f"{path} '{name}' is unknown.{near(name, known)}")
+    is_missing: bool
+    where: Where
+    text: str
 
 
-def check(node: Node, type_: Any, path: Keys, problems: Problems, *, under: Where | None = None) -> Any:
-    """The node's value as `type_`, strictly: no text for a number, no true for 1, no unknown key.
+def refusal(where: Where, text: str) -> SuiteError:
+    return SuiteError(f"{where}: {one_line(text)}")
 
-    None where it does not fit; what is wrong is then in `problems`. A number without a fraction will do for
-    a float, and a list for a tuple, as in JSON. under: where the node's key stands, if it has one.
+
+def unknown(where: Where, path: str, name: str, known: Iterable[str]) -> SuiteError:
+    return refusal(where, f"{path} '{name}' is unknown.{near(name, known)}")
+
+
+def check(node: Node, type_: type[T], path: Keys, under: Where | None = None) -> T:
+    """Convert a node to a type, strictly: text is not a number, true is not 1, unknown keys are refused.
+
+    As in JSON, a whole number is accepted for a float and a list for a tuple.
+
+    Args:
+        node: the value to convert.
+        type_: a dataclass, or any type that pydantic can validate.
+        path: keys from the top of the suite to `node`.
+        under: position of the node's key, if it has one.
+
+    Returns:
+        The value.
+
+    Raises:
+        SuiteError: the first problem in the file's order, and the number of the others.
     """
+    # By way of JSON: pydantic's strict mode accepts a list for a tuple only there.
     text = json.dumps(plain(node))
     try:
-        return _adapter(type_).validate_json(text, strict=True)
+        value: T = _adapter(type_).validate_json(text, strict=True)
+        return value
     except ValidationError as error:
-        for finding in error.errors(include_url=False):
-            _explain(finding, node, type_, path, problems, under or node.where)
-        return None
+        findings = error.errors(include_url=False)
+    problems = {_explained(finding, node, type_, path, under or node.where): None for finding in findings}
+    first = min(problems, key=lambda problem: (problem.is_missing, problem.where.line))
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    raise refusal(first.where, first.text + more)
 
 
-@cache
-def _adapter(type_: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(type_)
+# Building the validator of a large type takes longer than most uses of it.
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def dotted(path: Keys) -> str:
-    """`entries.awd-lstm.recipe.decay_at[1]`"""
+    """A path as text: `entries.awd-lstm.recipe.decay_at[1]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
 
 
-def _explain(finding: Mapping[str, Any], node: Node, type_: Any, path: Keys, problems: Problems, under: Where) -> None:
-    kind = finding["type"]
+def _explained(finding: ErrorDetails, node: Node, type_: Any, path: Keys, under: Where) -> Problem:
+    """One of pydantic's findings, in our own words where they say more than pydantic's."""
+    kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
+    # "[key]" marks a problem with a key of a mapping; the part before it is that key.
     loc: Keys = tuple(part for part in finding["loc"] if part != "[key]")
-    full = dotted((*path, *loc))
+    full, owner = dotted((*path, *loc)), dotted((*path, *loc[:-1]))
     where = locate(node, loc, under)
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        owner = dotted((*path, *loc[:-1]))
-        at = f"{owner} '{loc[-1]}'" if owner else f"the key '{loc[-1]}'"
-        problems.add(where, f"{at} is unknown.{near(str(loc[-1]), _fields(type_, loc[:-1]))}")
-    elif kind == "missing" and isinstance(loc[-1], int):
-        count = len(finding["input"])
-        problems.add(where, f"{dotted((*path, *loc[:-1]))} must hold more values, got {count}")
+        text = f"{owner} '{loc[-1]}'" if owner else f"the key '{loc[-1]}'"
+        text = f"{text} is unknown.{near(str(loc[-1]), _fields(type_, loc[:-1]))}"
+    elif kind == "missing" and isinstance(loc[-1], int):  # an item of a tuple, not a key
+        text = f"{owner} must hold more values, got {len(value)}"
     elif kind == "missing":
-        problems.add(where, f"{full} is missing", is_missing=True)
-    elif kind == "literal_error" and isinstance(finding["input"], str):
-        problems.unknown(where, full, finding["input"], re.findall(r"'([^']*)'", finding["ctx"]["expected"]))
+        return Problem(True, where, f"{full} is missing")
+    elif kind == "literal_error" and isinstance(value, str):
+        known = re.findall(r"'([^']*)'", context["expected"])
+        text = f"{full} '{value}' is unknown.{near(value, known)}"
     elif kind == "literal_error":
-        problems.add(where, f"{full} must be one of {finding['ctx']['expected']}")
+        text = f"{full} must be one of {context['expected']}"
     elif kind == "value_error":
-        problems.add(*own_words(str(finding["ctx"]["error"]), node, (*path, *loc), loc, where))
+        where, text = cite_field(str(context["error"]), node, (*path, *loc), loc, where)
     else:
-        problems.add(where, sentence(finding, full or "the top level"))
+        text = sentence(finding, full or "the top level")
+    return Problem(False, where, text)
 
 
-def own_words(message: str, node: Node, full: Keys, loc: Keys, where: Where) -> tuple[Where, str]:
-    """A config's own ValueError: cite the field its first word names (`lr`, `dropout.input`), if the block has it."""
+def cite_field(message: str, node: Node, full: Keys, loc: Keys, where: Where) -> tuple[Where, str]:
+    """Position and text of a config's own ValueError, whose first word names a field (`lr`, `dropout.input`).
+
+    Args:
+        message: the ValueError's text.
+        node: the root that `loc` starts from.
+        full: path of the config from the top of the suite.
+        loc: path of the config from `node`.
+        where: the position to cite if the file does not give the field.
+    """
     first, _, rest = message.partition(" ")
     name = first.rpartition(".")[2]
-    block = _walk(node, loc)
+    block: Node | None = node
+    for part in loc:
+        member = _child(block, part) if block is not None else None
+        block = member.node if member is not None else None
     if block is not None and name in block.members:
-        member = block.members[name]
-        return _place(member.where, member.node), f"{dotted((*full, name))} {rest}"
+        return _position(block.members[name]), f"{dotted((*full, name))} {rest}"
     return where, f"{dotted(full)}: {message}" if full else message
 
 
 def locate(node: Node, path: Keys, under: Where) -> Where:
-    """Where the deepest existing part of `path` stands: a scalar itself, or the key of a block."""
-    where = under
+    """Position of the deepest part of `path` that exists below `node`; `under` if none does."""
     for part in path:
-        if isinstance(node.value, dict) and part in node.value:
-            member = node.value[str(part)]
-            node, where = member.node, _place(member.where, member.node)
-        elif isinstance(node.value, tuple) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            where = node.where
-        else:
+        member = _child(node, part)
+        if member is None:
             break
-    return where
+        node, under = member.node, _position(member)
+    return under
 
 
-def _place(key: Where, node: Node) -> Where:
-    return key if isinstance(node.value, dict | tuple) else node.where
+def _child(node: Node, part: str | int) -> Member | None:
+    if isinstance(part, str):
+        return node.members.get(part)
+    if isinstance(node.value, tuple) and part < len(node.value):
+        return Member(node.value[part].where, node.value[part])
+    return None
 
 
-def _walk(node: Node, path: Keys) -> Node | None:
-    for part in path:
-        if isinstance(node.value, dict) and part in node.value:
-            node = node.value[str(part)].node
-        elif isinstance(node.value, tuple) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-        else:
-            return None
-    return node
+def _position(member: Member) -> Where:
+    """The key of a block or list, which may start lines below it; a scalar itself."""
+    return member.where if isinstance(member.node.value, dict | tuple) else member.node.where
 
 
 def _fields(type_: Any, path: Keys) -> list[str]:
-    """Names of the fields of the dataclass that stands at `path` inside `type_`."""
+    """Names of the fields of the dataclass at `path` inside `type_`."""
     for part in path:
         type_ = _dataclass_in(type_)
         if type_ is None:

@@ -1,21 +1,31 @@
-"""A profile and `--set` laid over a suite: mappings merge, everything else is replaced."""
+"""Merge a profile and `--set` overrides into a suite: mappings merge, everything else is replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.core.errors import SuiteError
 from harness.core.messages import near
-from harness.suite.yaml.nodes import Member, Node, Where, parse_yaml
+from harness.suite.yaml_reader import Member, Node, Where, parse_yaml
 
+# `suite` names the results of every profile, and profiles do not nest.
 NOT_IN_A_PROFILE = ("suite", "profiles")
+# Keys of an entry that `--set` may change for all entries -> the block an entry needs for the change to apply.
 FOR_ALL_ENTRIES = {"model": "model", "recipe": "recipe", "speed": "recipe"}
-"""Keys of an entry that may be set for all at once -> the block that an entry must have for it to matter."""
 
 
 def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
-    """`over` laid on `base`. A null entry drops that entry; a dataset of another kind replaces the whole block."""
+    """Merge one tree into another.
+
+    Args:
+        base: the tree to change; it is not modified.
+        over: the tree that wins. A null entry drops that entry; a dataset of another kind replaces the block.
+        path: keys from the top of the suite to both trees.
+
+    Returns:
+        The merged tree, whose nodes keep the positions of the tree they come from.
+    """
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
     if path == ("dataset",) and _kind(over) not in (None, _kind(base)):
@@ -26,6 +36,7 @@ def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
             merged.pop(key, None)
         elif key in merged:
             old = merged[key]
+            # A merged block is still the file's: only what replaces a value cites the profile or option.
             both = isinstance(old.node.value, dict) and isinstance(member.node.value, dict)
             merged[key] = Member(old.where if both else member.where, merge(old.node, member.node, (*path, key)))
         else:
@@ -38,36 +49,61 @@ def _kind(dataset: Node) -> object:
     return member.node.value if member else None
 
 
-def without(root: Node, keys: tuple[str, ...]) -> Node:
+def without(root: Node, *keys: str) -> Node:
+    """A copy of a mapping without some of its keys."""
     return replace(root, value={key: member for key, member in root.members.items() if key not in keys})
 
 
+def entries_of(root: Node) -> Mapping[str, Member]:
+    return root.members["entries"].node.members if "entries" in root.members else {}
+
+
 def apply_profile(root: Node, name: str) -> Node:
-    """The suite under a profile of its file; `full` is the file itself where it defines none."""
-    base = without(root, ("profiles",))
+    """Apply a profile of the file to the suite.
+
+    Args:
+        root: the file, with its `profiles`.
+        name: the profile; `full` is the suite itself unless the file defines it.
+
+    Returns:
+        The suite without `profiles`.
+
+    Raises:
+        SuiteError: the profile is not a block, changes a key it may not, or drops an unknown entry.
+    """
+    base = without(root, "profiles")
     profiles = root.members.get("profiles")
     if profiles is None or name not in profiles.node.members:
         return base
-    member = profiles.node.members[name]
-    over = member.node
+    where, over = profiles.node.members[name]
     if over.value is None:
         return base
     if not isinstance(over.value, dict):
-        raise SuiteError(f"{member.where}: profiles.{name} must be a block of keys")
+        raise SuiteError(f"{where}: profiles.{name} must be a block of keys")
     for key in NOT_IN_A_PROFILE:
         if key in over.members:
             raise SuiteError(f"{over.members[key].where}: profiles.{name}.{key} cannot be changed by a profile")
-    entries, old = over.members.get("entries"), base.members.get("entries")
-    for entry, dropped in entries.node.members.items() if entries else ():
-        known = old.node.members if old else {}
-        if dropped.node.value is None and entry not in known:
+    known = entries_of(base)
+    for entry, member in entries_of(over).items():
+        if member.node.value is None and entry not in known:
             hint = near(entry, known)
-            raise SuiteError(f"{dropped.where}: profiles.{name}.entries '{entry}' is unknown, so not dropped.{hint}")
+            raise SuiteError(f"{member.where}: profiles.{name}.entries '{entry}' is unknown, so not dropped.{hint}")
     return merge(base, over)
 
 
-def apply_overrides(root: Node, overrides: tuple[str, ...]) -> Node:
-    """Each `KEY=VALUE` laid on the suite in turn; VALUE is YAML 1.2. A key in FOR_ALL_ENTRIES reaches every entry."""
+def apply_overrides(root: Node, overrides: Sequence[str]) -> Node:
+    """Apply `--set` options in order.
+
+    Args:
+        root: the suite under its profile.
+        overrides: each `KEY=VALUE`, VALUE in YAML 1.2. A key in FOR_ALL_ENTRIES changes every entry.
+
+    Returns:
+        The changed suite; changed nodes cite their option.
+
+    Raises:
+        SuiteError: an option is not `KEY=VALUE`, not YAML, or names an unknown entry.
+    """
     for text in overrides:
         key, equals, value = text.partition("=")
         keys = tuple(key.strip().split("."))
@@ -82,13 +118,15 @@ def apply_overrides(root: Node, overrides: tuple[str, ...]) -> Node:
 
 
 def _override(root: Node, keys: tuple[str, ...], value: Node, where: Where) -> Node:
-    entries = root.members["entries"].node.members if "entries" in root.members else {}
+    """A tree that holds only what one option sets."""
+    entries = entries_of(root)
     if keys[0] in FOR_ALL_ENTRIES:
-        needed = FOR_ALL_ENTRIES[keys[0]]
-        owners = [name for name, member in entries.items() if _has_block(member.node, needed)]
-        if not owners:
-            raise SuiteError(f"{where}: no entry has a {needed}")
-        return _nest(("entries",), _block({name: _nest(keys, value, where) for name in owners}, where), where)
+        block = FOR_ALL_ENTRIES[keys[0]]
+        names = [name for name, (_, entry) in entries.items() if _has_block(entry, block)]
+        if not names:
+            raise SuiteError(f"{where}: no entry has a {block}")
+        member = Member(where, _nest(keys, value, where))
+        return _nest(("entries",), Node(where, dict.fromkeys(names, member)), where)
     if keys[0] == "entries" and len(keys) > 1 and keys[1] not in entries:
         raise SuiteError(f"{where}: entries '{keys[1]}' is unknown.{near(keys[1], entries)}")
     return _nest(keys, value, where)
@@ -100,9 +138,5 @@ def _has_block(entry: Node, key: str) -> bool:
 
 def _nest(keys: tuple[str, ...], value: Node, where: Where) -> Node:
     for key in reversed(keys):
-        value = _block({key: value}, where)
+        value = Node(where, {key: Member(where, value)})
     return value
-
-
-def _block(values: Mapping[str, Node], where: Where) -> Node:
-    return Node(where, {key: Member(where, node) for key, node in values.items()})

@@ -1,4 +1,4 @@
-"""A checked Suite into RunSpecs: one per entry and seed, with everything that changes a number written out."""
+"""Resolve a checked Suite to RunSpecs: one per entry and seed, with everything that changes a number written out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Label, RunSpec, Suite
 from harness.data import identify
-from harness.suite.shape import check_seeds
+from harness.suite.blocks import check_seeds
 
 
 def resolve(
@@ -23,11 +23,24 @@ def resolve(
     device: str,
     roots: Sequence[Path] = (),
 ) -> list[RunSpec]:
-    """The runs of a suite in its order. `seeds` stand in for the suite's, `only` names the entries wanted.
+    """List the runs of a suite in its order.
 
-    An entry that trains nothing (a checkpoint, an oracle) has no use for a second seed and gets the first alone.
-    Raises SuiteError for an unknown entry or an impossible seed, CheckpointError for a checkpoint that is not
-    there, DataError for a user's own file that is not there.
+    An entry that trains nothing (a checkpoint, an oracle) runs with the first seed only: others change nothing.
+
+    Args:
+        suite: a suite under its profile.
+        seeds: replace the suite's seeds.
+        only: names of entries; the others are left out.
+        device: `cpu`, `cuda` or `cuda:i`.
+        roots: folders to search for the user's own data.
+
+    Returns:
+        One RunSpec per entry and seed.
+
+    Raises:
+        SuiteError: an entry is unknown or a seed out of range.
+        CheckpointError: a checkpoint is missing or damaged.
+        DataError: a file of the user's own data is missing.
     """
     chosen = tuple(dict.fromkeys(seeds)) if seeds else suite.seeds
     try:
@@ -38,38 +51,36 @@ def resolve(
     for name in only:
         if name not in names:
             raise SuiteError(f"{suite.path}: entry '{name}' is unknown in profile {suite.profile}.{near(name, names)}")
+    # The user's own files are hashed here, once for all entries.
     identity = identify(suite.dataset, roots=roots, base=suite.path.parent)
     specs = []
     for entry in suite.entries:
         if only and entry.name not in only:
             continue
-        folder = find_checkpoint(entry.checkpoint, suite, entry.name) if entry.checkpoint is not None else None
-        digest = format.fingerprint(folder) if folder is not None else None
-        specs += [
-            RunSpec(
-                label=_label(suite, entry),
-                dataset=suite.dataset,
-                dataset_identity=identity,
-                model=entry.model,
-                recipe=entry.recipe,
-                checkpoint=str(folder) if folder is not None else None,
-                checkpoint_sha256=digest,
-                evaluation=evaluation_of(suite, entry),
-                seed=seed,
-                device=device,
-                dtype=entry.dtype,
-                kernel=entry.kernel,
-                speed=entry.speed,
-                checkpoint_every_s=suite.checkpoint_every_s,
-                kernels=suite.kernels,
-            )
-            for seed in (chosen if entry.recipe is not None else chosen[:1])
-        ]
+        folder = _find_checkpoint(entry.checkpoint, suite, entry.name) if entry.checkpoint is not None else None
+        first = RunSpec(
+            label=_label(suite, entry),
+            dataset=suite.dataset,
+            dataset_identity=identity,
+            model=entry.model,
+            recipe=entry.recipe,
+            checkpoint=str(folder) if folder is not None else None,
+            checkpoint_sha256=format.fingerprint(folder) if folder is not None else None,
+            evaluation=evaluation_of(suite, entry),
+            seed=chosen[0],
+            device=device,
+            dtype=entry.dtype,
+            kernel=entry.kernel,
+            speed=entry.speed,
+            checkpoint_every_s=suite.checkpoint_every_s,
+            kernels=suite.kernels,
+        )
+        specs += [replace(first, seed=seed) for seed in (chosen if entry.recipe is not None else chosen[:1])]
     return specs
 
 
 def evaluation_of(suite: Suite, entry: Entry) -> Evaluation:
-    """The suite's evaluation block with the entry's own `adaptive`, if it has one."""
+    """The suite's evaluation, with the entry's `adaptive` if it has one."""
     return suite.evaluation if entry.adaptive is None else replace(suite.evaluation, adaptive=entry.adaptive)
 
 
@@ -86,11 +97,9 @@ def _label(suite: Suite, entry: Entry) -> Label:
     )
 
 
-def find_checkpoint(text: str, suite: Suite, entry: str) -> Path:
-    """The absolute folder a checkpoint names: from the suite file's folder, else from the current one.
-
-    Raises CheckpointError where there is neither.
-    """
+def _find_checkpoint(text: str, suite: Suite, entry: str) -> Path:
+    """The absolute folder of a checkpoint, relative to the suite file or else to the current folder."""
+    # A suite in the project names checkpoints relative to itself; a user types them relative to the current folder.
     given = Path(text).expanduser()
     places = list(dict.fromkeys(((suite.path.parent / given).resolve(), given.resolve())))
     for place in places:
@@ -99,5 +108,5 @@ def find_checkpoint(text: str, suite: Suite, entry: str) -> Path:
     looked = ", ".join(str(place) for place in places)
     raise CheckpointError(
         f"{suite.path}: entries.{entry}.checkpoint '{text}': no such folder: looked at {looked}. "
-        f"A finished run keeps its model under checkpoints/best"
+        f"A finished run has its model under checkpoints/best"
     )

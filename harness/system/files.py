@@ -1,14 +1,24 @@
-"""Files that are replaced in one step: a reader, and a crash, find the old one or the new one, whole."""
+"""Replace a file in one step: a reader or a crash sees the old content or the new one, never a part."""
 
 from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Replace a file by `text` (UTF-8, newlines as given). Raises OSError, the old file then standing as it was."""
+    """Replace a file.
+
+    Args:
+        path: the file; its folder must exist.
+        text: the new content, written as UTF-8 with its newlines unchanged.
+
+    Raises:
+        OSError: the file cannot be written; the old one is unchanged.
+    """
+    # In the same folder, since a rename is atomic only within one file system; the name is unique to the writer.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
         with partial.open("x", encoding="utf-8", newline="") as file:
@@ -23,14 +33,10 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last. Not every system lets a folder be opened; there, the rename has to do."""
-    try:
+    """Make the rename survive a power failure, on systems that can open a folder."""
+    with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

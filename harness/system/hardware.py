@@ -1,53 +1,86 @@
-"""Fingerprint of hardware and software: what a speed may be compared on, and what made a number."""
+"""Describe hardware and software: what a speed was measured on, and what can change a number."""
 
 from __future__ import annotations
 
 import os
 import platform
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+# Environment variables that change the speed of a machine and nothing else.
 ENVIRONMENT = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "MKL_NUM_THREADS")
-"""Settings from outside that change how fast a machine is, and nothing else."""
 
+# Packages whose version can change a number.
 PACKAGES = ("torch", "numpy", "safetensors", "pandas", "triton")
 
 
-def describe(device: str) -> dict[str, Any]:
-    """Machine of a run on `device`. Imports torch; used by the worker and by `doctor`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """The machine of one run: the block `machine` of a record, in its order. The last three are for CUDA only."""
+
+    device: str
+    device_name: str
+    cpu: str
+    cores: int
+    num_threads: int
+    memory_bytes: int
+    system: str
+    python: str
+    packages: dict[str, str]
+    environment: dict[str, str]
+    fp32_precision: str
+    deterministic: bool
+    device_memory_bytes: int | None = None
+    cuda: str | None = None
+    cudnn: int | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """Speeds are comparable only between machines of one fingerprint."""
+        return f"{self.device_name} | {self.cores} cores | {self.num_threads} threads"
+
+    def to_json(self) -> dict[str, Any]:
+        # Records of CPU runs have always been without these keys, not with nulls.
+        value = {**asdict(self), "fingerprint": self.fingerprint}
+        if not self.device.startswith("cuda"):
+            for key in ("device_memory_bytes", "cuda", "cudnn"):
+                del value[key]
+        return value
+
+
+def describe(device: str) -> Hardware:
+    """Describe the machine for a run on `device` (`cpu`, `cuda:0`). Imports torch."""
     import torch
 
     cudnn: Any = torch.backends.cudnn
-    found: dict[str, Any] = {
-        "device": device,
-        "device_name": cpu_name(),
-        "cpu": cpu_name(),
-        "cores": usable_cores(),
-        "num_threads": torch.get_num_threads(),
-        "memory_bytes": memory_bytes(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "packages": versions(),
-        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-        "fp32_precision": cudnn.rnn.fp32_precision,
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-    }
-    if device.startswith("cuda"):
-        properties = torch.cuda.get_device_properties(torch.device(device))
-        found["device_name"] = properties.name
-        found["device_memory_bytes"] = properties.total_memory
-        found["cuda"] = torch.version.cuda
-        found["cudnn"] = torch.backends.cudnn.version()
-    found["fingerprint"] = f"{found['device_name']} | {found['cores']} cores | {found['num_threads']} threads"
-    return found
+    is_cuda = device.startswith("cuda")
+    gpu = torch.cuda.get_device_properties(torch.device(device)) if is_cuda else None
+    return Hardware(
+        device=device,
+        device_name=gpu.name if gpu is not None else cpu_name(),
+        cpu=cpu_name(),
+        cores=usable_cores(),
+        num_threads=torch.get_num_threads(),
+        memory_bytes=memory_bytes(),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        packages=versions(),
+        environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        fp32_precision=cudnn.rnn.fp32_precision,
+        deterministic=torch.are_deterministic_algorithms_enabled(),
+        device_memory_bytes=gpu.total_memory if gpu is not None else None,
+        cuda=torch.version.cuda if is_cuda else None,
+        cudnn=cudnn.version() if is_cuda else None,
+    )
 
 
 def gpu_uuid(device: str) -> str | None:
-    """UUID of the CUDA device as torch knows it; None for a CPU, and where torch cannot say.
+    """UUID of a CUDA device; None for a CPU, or if torch cannot say.
 
-    It has no prefix: the driver calls a board `GPU-` and a slice of one `MIG-` before it, and torch does not say which.
+    It has no prefix: drivers write `GPU-` or, for a slice of a GPU, `MIG-` before it, and torch does not say which.
     """
     if not device.startswith("cuda"):
         return None
@@ -55,24 +88,23 @@ def gpu_uuid(device: str) -> str | None:
 
     try:
         return str(torch.cuda.get_device_properties(torch.device(device)).uuid)
-    except (RuntimeError, AssertionError, AttributeError):  # no such device: the run itself says so
+    except (RuntimeError, AssertionError, AttributeError):  # no such device: the run itself reports that
         return None
 
 
 @cache
 def cpu_name() -> str:
-    """The processor's own name where the system gives one."""
+    """The processor's model name, or its architecture if the system does not give the name."""
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    return platform.processor() or platform.machine()
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, which a container or taskset can make fewer than the machine has."""
+    """Cores this process may use; a container or taskset can allow fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -85,11 +117,11 @@ def memory_bytes() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the packages that can change a number."""
-    found = {}
+    """Installed versions of PACKAGES."""
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,27 +1,87 @@
-"""How a Python child that trains is started: our own code, whatever folder the user stands in, and the same OpenMP."""
+"""Start Python child processes and account for processes that ended or are running."""
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from harness.system import source
 
+# Rounds that a thread of libgomp spins at a barrier before it sleeps: about 80 us, where the default is milliseconds.
+# An idle machine loses nothing. On a busy one, a spinning thread takes the core that the thread it waits for needs:
+# training on two shared cores was measured to drop to a tenth of its speed.
 SPIN_COUNT = "4000"
-"""How long libgomp's threads spin at a barrier before they sleep: about 80 us, where its own default is milliseconds.
-On an idle machine nothing is lost. Where anything else runs, a spinning thread keeps the core from the one it waits
-for, and training on two shared cores was seen to fall to a tenth of its speed."""
+
+COVERS = "the process and the children it waited for, from start to end, starting Python included"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an ended child used, as the kernel counts it: CPU seconds, and the largest resident size of one process.
+
+    On Linux, `max_rss_bytes` of a child starts at its parent's size when the child was started.
+    """
+
+    user_s: float
+    system_s: float
+    max_rss_bytes: int
+    covers: str = COVERS
+
+    def to_json(self) -> dict[str, float | str]:
+        return asdict(self)
 
 
 def command(module: str) -> list[str]:
-    """Arguments that run a module of ours. -P: a folder called `models` where the user stands is not taken for it."""
+    """The command line that runs a module of this installation."""
+    # -P keeps the current folder off the path: a folder named `models` there must not replace ours.
     return [sys.executable, "-P", "-m", module]
 
 
 def environment() -> dict[str, str]:
-    """The caller's own, the child's code that of this process, and barriers that give way unless told otherwise."""
-    chosen = dict(os.environ)
-    chosen["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source.ROOT), chosen.get("PYTHONPATH"))))
-    if "OMP_WAIT_POLICY" not in chosen:
-        chosen.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-    return chosen
+    """The caller's environment, with this process's code first on the path and short spinning at barriers."""
+    variables = dict(os.environ)
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source.ROOT), variables.get("PYTHONPATH"))))
+    if "OMP_WAIT_POLICY" not in variables:
+        variables.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
+    return variables
+
+
+def reap(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> Usage | None:
+    """Wait for a child, set its returncode and return its usage; None if the system cannot say."""
+    if process.returncode is not None or not hasattr(os, "wait4"):
+        process.wait()
+        return None
+    try:
+        _, status, usage = os.wait4(process.pid, 0)
+    except ChildProcessError:  # another thread has waited for it
+        process.wait()
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Usage(usage.ru_utime, usage.ru_stime, usage.ru_maxrss * unit)
+
+
+def signal_name(number: int) -> str:
+    """A signal's name, or `signal 40` for one without a name (most real-time signals)."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def age_s() -> float:
+    """Seconds since this process started: to a clock tick on Linux, elsewhere to about a second."""
+    try:
+        # The process name before the last bracket may hold spaces. After it, field 20 is the start in clock ticks.
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
+    except (OSError, AttributeError, ValueError, IndexError):
+        import psutil
+
+        return max(0.0, time.time() - psutil.Process().create_time())

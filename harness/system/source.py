@@ -1,39 +1,56 @@
-"""Which code made a number: the installed version and a checksum over its sources."""
+"""Identify the code that produced a number: the installed version and a checksum of its sources."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+# The checkout, or site-packages of an installation: the folder that holds the packages.
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("harness", "models", "kernels")
+PACKAGES = ("harness", "models", "kernels")
 SOURCE_SUFFIXES = {".py", ".c", ".cc", ".cpp", ".cu", ".h"}
 
 
-@cache
-def installed() -> dict[str, str]:
-    """Version and sha256 over every source file of the three packages, names included.
+@dataclass(frozen=True, slots=True)
+class SourceVersion:
+    """The block `code` of a record; as text `0.1.0+1f0c9a72d3`."""
 
-    The checksum covers all of the sources, not only those that look as if they mattered: a record
-    either was made by this code or it was not.
+    version: str
+    source_sha256: str
+
+    def __str__(self) -> str:
+        return f"{self.version}+{self.source_sha256[:10]}"
+
+    def to_json(self) -> dict[str, str]:
+        return {"version": self.version, "source_sha256": self.source_sha256}
+
+
+@cache
+def installed() -> SourceVersion:
+    """The version, and the sha256 of every source file with its name.
+
+    All sources count, not only those that seem to affect numbers: an unchanged checksum then needs no judgement.
     """
     from harness import __version__
 
+    # Names and lengths are fixed by hashing each file on its own: moving bytes between files changes the sum.
     digest = hashlib.sha256()
     for path in source_files():
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return {"version": __version__, "source_sha256": digest.hexdigest()}
+    return SourceVersion(__version__, digest.hexdigest())
 
 
 def source_files() -> list[Path]:
     """Every source file of the packages, in a stable order."""
-    found = (path for room in ROOMS for path in (ROOT / room).rglob("*") if path.suffix in SOURCE_SUFFIXES)
-    return sorted(path for path in found if "__pycache__" not in path.parts)
+    paths = (path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.suffix in SOURCE_SUFFIXES)
+    return sorted(path for path in paths if "__pycache__" not in path.parts)
 
 
-def describe(code: dict[str, str]) -> str:
-    """`0.1.0+1f0c9a72d3`: what a person is shown."""
-    return f"{code.get('version', '?')}+{code.get('source_sha256', '?')[:10]}"
+def describe(code: Mapping[str, str]) -> str:
+    """The block `code` of a record as text; `?` for what an old record does not have."""
+    return str(SourceVersion(code.get("version", "?"), code.get("source_sha256", "?")))

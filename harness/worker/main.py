@@ -242,12 +242,12 @@ def _load(record: RunRecord, job: Job, emit: Emit) -> tuple[Any, Any]:
     from harness.system import source as code
 
     spec = job.spec
-    if code.installed() != dict(job.code):
+    if code.installed().to_json() != dict(job.code):
         raise HarnessError("the harness's own code changed after the command was given; give it again")
     kept.check_device(spec.device, builder=str(spec.model["builder"]), kernel=spec.kernel)
     kept.forbid_tf32()
     torch.manual_seed(spec.seed)
-    record.machine = hardware.describe(spec.device)
+    record.machine = hardware.describe(spec.device).to_json()
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
     emit({"event": "start", "num_threads": torch.get_num_threads(), "metric": spec.label.metrics[0]})

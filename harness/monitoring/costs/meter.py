@@ -14,7 +14,7 @@ from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.figures import RUN_PHASES
 from harness.monitoring.costs.watch import Watch
 from harness.results.costs import Allocator, AttemptCosts, GemmRate, Startup
-from harness.system import hardware, rusage
+from harness.system import hardware, processes
 
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
@@ -115,7 +115,7 @@ class Meter:
 
 def startup() -> Startup:
     """What this process has spent so far."""
-    return Startup(seconds=rusage.age_s(), cpu_seconds=time.process_time())
+    return Startup(seconds=processes.age_s(), cpu_seconds=time.process_time())
 
 
 def peak_reserved_bytes(device: str) -> int | None:

@@ -104,7 +104,7 @@ def test_a_suites_entry_scores_an_imported_checkpoint(legacy: Path, tmp_path: Pa
     (tmp_path / "suite.yaml").write_text(text)
     suite = load(tmp_path / "suite.yaml")
     [spec] = resolve(suite, device="cpu")
-    job = Job(spec, prepare(suite.dataset), tmp_path / "results", source.installed())
+    job = Job(spec, prepare(suite.dataset), tmp_path / "results", source.installed().to_json())
     record = run(job, tmp_path / "results" / "run", lambda event: None, lambda: False)
     assert record.error is None
     exact, one = [score.tally for score in record.scores]

@@ -10,16 +10,16 @@ import pytest
 from harness.commands import catalogue
 from harness.report import board
 from harness.results.store import Store
-from harness.suite import builtin
+from harness.suite import loader
 
 
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A broken suite among those that come with the harness."""
     folder = tmp_path / "suites"
-    shutil.copytree(builtin.SUITES, folder)
+    shutil.copytree(loader.SUITES, folder)
     (folder / "broken.yaml").write_text("suite: broken\nmetrics: [bcp\n")
-    monkeypatch.setattr(builtin, "SUITES", folder)
+    monkeypatch.setattr(loader, "SUITES", folder)
     return folder / "broken.yaml"
 
 
@@ -34,7 +34,7 @@ def test_a_broken_suite_costs_the_leaderboard_one_line(tmp_path: Path, broken: P
 
 def test_a_broken_suite_is_listed_with_what_is_wrong(broken: Path) -> None:
     rows = catalogue.rows("suites")
-    assert [row["name"] for row in rows] == [*(path.stem for path in builtin.suite_files() if path != broken), None]
+    assert [row["name"] for row in rows] == [*(path.stem for path in loader.suite_files() if path != broken), None]
     assert str(broken) in rows[-1]["problem"]
 
 

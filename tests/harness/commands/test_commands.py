@@ -176,7 +176,7 @@ def test_a_missing_dataset_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (["search", "calibration", "--entry", "qrnn"], "nothing to search"),
         (
             ["search", "calibration", "--entry", "oracle", "--over", "model.order=1,2"],
-            "an oracle is that of its own data",
+            "an oracle needs the same",
         ),
         (["export", "/nowhere", "--out", "/tmp/nothing"], "is not a checkpoint"),
     ],

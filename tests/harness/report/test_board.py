@@ -11,7 +11,7 @@ from record_factory import label, record, spec
 
 from harness.report import board
 from harness.results.store import Store
-from harness.suite import builtin, load
+from harness.suite import load, suite_files
 
 
 @pytest.mark.parametrize("profile", ["full", "quick"])
@@ -33,8 +33,8 @@ def test_a_changed_recipe_is_marked_under_every_profile(tmp_path: Path, profile:
 def test_a_broken_suite_costs_a_mark_and_no_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("suite: [")
-    good = builtin.suite_files()
-    monkeypatch.setattr(builtin, "suite_files", lambda: [broken, *good])
+    good = suite_files()
+    monkeypatch.setattr(board, "suite_files", lambda: [broken, *good])
     store = Store(tmp_path / "results")
     store.write(record())
     for show in (lambda: board.table_text(store, "github"), lambda: board.save(store).read_text()):

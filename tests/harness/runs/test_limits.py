@@ -81,7 +81,10 @@ def leg(spec: RunSpec, prepared: Path, results: Path, asked: int) -> RunRecord |
     store = Store(results)
     try:
         record = run(
-            Job(spec, prepared, results, source.installed()), store.run_folder(spec.run_id), lambda _: None, stop
+            Job(spec, prepared, results, source.installed().to_json()),
+            store.run_folder(spec.run_id),
+            lambda _: None,
+            stop,
         )
     except Interrupted:
         return None

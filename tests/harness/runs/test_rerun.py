@@ -39,7 +39,7 @@ def put_checkpoint(store: Store, of: RunSpec, *, code_sha256: str | None = None)
     folder = folder_of(store, of) / "resume"
     folder.mkdir(parents=True, exist_ok=True)
     (folder.parent / "attempts.json").write_text("[]")
-    identity = {**json.loads(json.dumps(of.identity)), "code": code_sha256 or source.installed()["source_sha256"]}
+    identity = {**json.loads(json.dumps(of.identity)), "code": code_sha256 or source.installed().source_sha256}
     (folder / "checkpoint.json").write_text(json.dumps({"schema": 1, "files": {}, "identity": identity}))
 
 

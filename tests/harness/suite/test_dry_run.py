@@ -1,10 +1,11 @@
-"""The dry run: sizes from formulas alone, steps as the training loop would count them."""
+"""The dry run: sizes from formulas alone, steps as the training loop counts them."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,43 +13,44 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness import data
 from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import SuiteError
-from harness.suite import load
-from harness.suite.dry_run import describe, mean_window, plan_training, render
+from harness.suite import load, suite_files
+from harness.suite.dry_run import Estimate, Targets, estimate, mean_window, render, training_length
 from harness.system.source import ROOT
 from harness.training.windows import window_lengths
+from models.awd_lstm.config import Config
 
 SUITES = ROOT / "suites"
+PTB_CHAR = SUITES / "ptb-char.yaml"
 
 
-def row(path: Path, entry: str, **options: str) -> dict[str, object]:
-    (found,) = [each for each in describe(load(path, **options)) if each["entry"] == entry]  # type: ignore[arg-type]
-    return found
+def row(path: Path, entry: str, *overrides: str) -> Estimate:
+    (row,) = [each for each in estimate(load(path, overrides=overrides)) if each.entry == entry]
+    return row
 
 
 def test_the_papers_models_have_the_papers_sizes() -> None:
     enwik8 = row(SUITES / "enwik8.yaml", "awd-lstm")
-    assert enwik8["parameters"] == 47_270_045
-    assert enwik8["vocab_size"] == 205
-    assert enwik8["tokens_per_epoch"] == 128 * (90_000_000 // 128 - 1)
-    assert enwik8["training_tokens"] == 50 * 128 * (90_000_000 // 128 - 1)
-    assert {each["targets"] for each in enwik8["evaluation"]} == {4_999_999}  # type: ignore[attr-defined]
-    assert row(SUITES / "ptb-char.yaml", "awd-lstm")["parameters"] == 13_787_650
-    assert row(SUITES / "ptb-char.yaml", "qrnn")["parameters"] == 13_784_754
+    assert (enwik8.parameters, enwik8.vocab_size) == (47_270_045, 205)
+    assert enwik8.tokens_per_epoch == 128 * (90_000_000 // 128 - 1)
+    assert enwik8.training_tokens == 50 * enwik8.tokens_per_epoch
+    assert {each.targets for each in enwik8.evaluation} == {4_999_999}
+    assert row(PTB_CHAR, "awd-lstm").parameters == 13_787_650
+    assert row(PTB_CHAR, "qrnn").parameters == 13_784_754
 
 
 def test_flops_are_three_forward_passes_per_token() -> None:
-    found = row(SUITES / "ptb-char.yaml", "awd-lstm")
     widths = [(200, 1000), (1000, 1000), (1000, 200)]
     forward = 2 * (sum(4 * h * (x + h) for x, h in widths) + 200 * 50)
-    assert found["training_flops"] == 3 * forward * 500 * 128 * (5_017_482 // 128 - 1)
+    assert row(PTB_CHAR, "awd-lstm").training_flops == 3 * forward * 500 * 128 * (5_017_482 // 128 - 1)
 
 
 def test_it_needs_no_torch_and_no_data() -> None:
     code = (
-        "import sys; from harness.suite import load; from harness.suite.dry_run import describe, render\n"
-        f"print(render(describe(load({str(SUITES / 'enwik8.yaml')!r}))))\n"
+        "import sys; from harness.suite import dry_run, load\n"
+        f"print(dry_run.render(dry_run.estimate(load({str(SUITES / 'enwik8.yaml')!r}))))\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -72,11 +74,12 @@ def recipe(**changes: object) -> Recipe:
 def test_steps_are_those_of_walking_the_windows(
     num_tokens: int, batch: int, bptt: int, epochs: int, tokens: int | None
 ) -> None:
-    length = {"tokens": tokens} if tokens else {"epochs": epochs}
-    plan = plan_training(recipe(batch=batch, bptt=bptt, **length), num_tokens)
+    length = training_length(
+        recipe(batch=batch, bptt=bptt, **({"tokens": tokens} if tokens else {"epochs": epochs})), num_tokens
+    )
     num_rows = num_tokens // batch
     if num_rows < 3:
-        assert plan is None
+        assert length is None
         return
     trained = steps = passes = 0
     rng = np.random.default_rng(0)
@@ -86,8 +89,8 @@ def test_steps_are_those_of_walking_the_windows(
             if tokens is not None and trained >= tokens:
                 break
         passes += 1
-    assert plan is not None
-    assert (plan.num_tokens, plan.num_steps, plan.is_expected) == (trained, steps, False)
+    assert length is not None
+    assert (length.num_tokens, length.num_steps, length.is_expected) == (trained, steps, False)
 
 
 @pytest.mark.parametrize(
@@ -108,10 +111,10 @@ def test_sampled_windows_have_the_mean_that_is_drawn(bptt: int, sampling: Window
 
 def test_sampled_steps_are_close_to_a_drawn_epoch() -> None:
     drawn = [len(list(window_lengths(20_000, 70, WindowSampling(), np.random.default_rng(n)))) for n in range(40)]
-    plan = plan_training(recipe(bptt=70, epochs=10, windows=WindowSampling()), 80_003)
-    assert plan is not None
-    assert plan.is_expected
-    assert plan.num_steps / 10 == pytest.approx(np.mean(drawn), abs=1)
+    length = training_length(recipe(bptt=70, epochs=10, windows=WindowSampling()), 80_003)
+    assert length is not None
+    assert length.is_expected
+    assert length.num_steps / 10 == pytest.approx(np.mean(drawn), abs=1)
 
 
 OWN = """\
@@ -127,68 +130,58 @@ entries:
 
 
 def test_own_text_is_unknown_until_prepared_and_known_after(tmp_path: Path) -> None:
-    from harness import data
-
     path = tmp_path / "own.yaml"
     path.write_text(OWN)
     missing = row(path, "lstm")
-    assert missing["parameters"] is None
-    assert "a.txt" in str(missing["reason"])
+    assert missing.parameters is None
+    assert "a.txt" in str(missing.reason)
     (tmp_path / "a.txt").write_text("abcd" * 100)
-    found = row(path, "lstm")
-    assert (found["parameters"], found["training_tokens"], found["training_flops"]) == (None, None, None)
-    assert "harness data prepare" in str(found["reason"])
-    assert found["evaluation"][0] == {"split": "valid", "protocol": "exact", "targets": None}  # type: ignore[index]
-    assert "reason" not in render([found])
+    unprepared = row(path, "lstm")
+    assert (unprepared.parameters, unprepared.training_tokens, unprepared.training_flops) == (None, None, None)
+    assert "harness data prepare" in str(unprepared.reason)
+    assert unprepared.evaluation[0] == Targets("valid", "exact", None)
+    assert "reason" not in render([unprepared])
     data.prepare(load(path).dataset, base=tmp_path)
     known = row(path, "lstm")
-    assert known["vocab_size"] == 4
-    assert known["training_tokens"] == 2 * 159
-    assert known["evaluation"] == [
-        {"split": "valid", "protocol": "exact", "targets": 39},
-        {"split": "test", "protocol": "exact", "targets": 39},
-        {"split": "valid", "protocol": "official", "targets": 30},
-        {"split": "test", "protocol": "official", "targets": 39},
-    ]
+    assert (known.vocab_size, known.training_tokens) == (4, 2 * 159)
+    assert [(each.split, each.protocol, each.targets) for each in known.evaluation] == [
+        ("valid", "exact", 39), ("test", "exact", 39), ("valid", "official", 30), ("test", "official", 39),
+    ]  # fmt: skip
 
 
 def test_entries_that_train_nothing_cost_nothing() -> None:
     oracle = row(SUITES / "calibration.yaml", "oracle")
-    assert (oracle["parameters"], oracle["training_tokens"], oracle["training_flops"]) == (0, 0, 0)
-    assert oracle["reason"] == "it has nothing to learn"
+    assert (oracle.parameters, oracle.training_tokens, oracle.training_flops) == (0, 0, 0)
+    assert oracle.reason == "it has nothing to learn"
 
 
 def test_too_many_streams_is_a_reason_not_an_error() -> None:
-    found = describe(load(SUITES / "calibration.yaml", overrides=["recipe.batch=2_000_000"]))[1]
-    assert found["training_tokens"] is None
-    assert found["reason"] == "the training split is too short for 2000000 streams"
+    wide = row(SUITES / "calibration.yaml", "awd-lstm", "recipe.batch=2_000_000")
+    assert wide.training_tokens is None
+    assert wide.reason == "the training split is too short for 2000000 streams"
 
 
-def test_rows_are_json_and_the_table_names_every_entry() -> None:
-    for path in sorted(SUITES.glob("*.yaml")):
-        rows = describe(load(path))
-        assert json.loads(json.dumps(rows)) == rows
-        assert all(each["entry"] in render(rows) for each in rows)
+@pytest.mark.parametrize("path", suite_files(), ids=lambda path: path.stem)
+def test_the_table_names_every_entry_and_rows_are_json(path: Path) -> None:
+    rows = estimate(load(path))
+    assert json.loads(json.dumps([asdict(each) for each in rows]))[0]["entry"] == rows[0].entry
+    assert all(each.entry in render(rows) for each in rows)
+
+
+def peak(*overrides: str) -> int:
+    peak = row(PTB_CHAR, "awd-lstm", *overrides).peak_memory_bytes
+    assert peak is not None
+    return peak
 
 
 def test_memory_grows_with_weights_and_with_the_window() -> None:
-    path = SUITES / "ptb-char.yaml"
-    base = row(path, "awd-lstm")["peak_memory_bytes"]
-    assert isinstance(base, int)
     weights = 6 * 4 * 13_787_650  # the weights, their gradient, a dropped copy with its own, two moments
-    assert base > weights
-    wider = describe(load(path, overrides=["recipe.batch=256"]))[0]["peak_memory_bytes"]
-    assert wider - base == base - weights
-    undropped = describe(load(path, overrides=["model.dropout.weight=0"]))[0]["peak_memory_bytes"]
-    assert base - undropped == 2 * 4 * 13_787_650
+    assert peak() > weights
+    assert peak("recipe.batch=256") - peak() == peak() - weights
+    assert peak() - peak("model.dropout.weight=0") == 2 * 4 * 13_787_650
 
 
-def test_memory_counts_scorings_windows_where_they_are_larger_than_trainings() -> None:
-    path = SUITES / "ptb-char.yaml"
-
-    def peak(*changes: str) -> int:
-        return int(describe(load(path, overrides=list(changes)))[0]["peak_memory_bytes"])
-
+def test_memory_counts_the_windows_of_scoring_if_they_are_larger_than_those_of_training() -> None:
     wide = peak("evaluation.protocols=[streams]", "evaluation.streams=1024")
     assert wide > peak()
     rows = 1024 * 512
@@ -197,12 +190,10 @@ def test_memory_counts_scorings_windows_where_they_are_larger_than_trainings() -
 
 
 def test_a_model_that_does_not_fit_its_data_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.awd_lstm.config import Config
-
     def refuse(self: Config, vocab_size: int) -> int:
         raise ValueError("splits must lie below the vocabulary")
 
     suite = load(SUITES / "enwik8.yaml")
     monkeypatch.setattr(Config, "num_parameters", refuse)
     with pytest.raises(SuiteError, match=r"enwik8\.yaml: entries\.awd-lstm\.model: splits must lie below"):
-        describe(suite)
+        estimate(suite)

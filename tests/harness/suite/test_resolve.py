@@ -72,6 +72,9 @@ def test_a_spec_holds_labels_and_every_default_and_survives_json(tmp_path: Path)
         "entries.lstm.recipe.validation.streams=3",
         "entries.lstm.model.hidden=17",
         "entries.lstm.model.dropout.weight=0.1",
+        "entries.lstm.model.cutoffs=[3]",
+        "recipe.optimizer=sgd and recipe.averaging={}",
+        "recipe.optimizer=sgd and recipe.finetune={epochs: 1}",
         "entries.lstm.dtype=bfloat16",
         "entries.lstm.kernel=reference",
         "seeds=[3]",
@@ -81,8 +84,9 @@ def test_a_spec_holds_labels_and_every_default_and_survives_json(tmp_path: Path)
     ],
 )
 def test_what_changes_a_number_changes_the_id(tmp_path: Path, override: str) -> None:
-    path = write(tmp_path)
-    assert first(path, overrides=tuple(override.split(" and "))).run_id != first(path).run_id
+    path, overrides = write(tmp_path), tuple(override.split(" and "))
+    before = tuple(each for each in overrides if each == "recipe.optimizer=sgd")
+    assert first(path, overrides=overrides).run_id != first(path, overrides=before).run_id
 
 
 @pytest.mark.parametrize(
@@ -102,6 +106,11 @@ def test_what_changes_a_number_changes_the_id(tmp_path: Path, override: str) -> 
         "entries.lstm.recipe.betas=[0.9, 0.999]",
         "entries.lstm.recipe.clip=0",
         "entries.lstm.model.tie=true",
+        # keys that were added after runs had been named
+        "entries.lstm.model.cutoffs=[]",
+        "entries.lstm.model.tail_order=forward",
+        "entries.lstm.recipe.averaging=null",
+        "entries.lstm.recipe.finetune=null",
         "entries.lstm.model.dropout={}",
         "dataset.concentration=0.2",
     ],
@@ -151,64 +160,45 @@ def test_unknown_entries_and_impossible_seeds(tmp_path: Path) -> None:
         resolve(suite, seeds=[-1], device="cpu")
 
 
-def checkpoint_suite(folder: Path) -> Path:
+def checkpoint_suite(folder: Path, **index: Any) -> tuple[Path, Path]:
+    """A suite whose first entry loads a checkpoint, and that checkpoint's folder; its index is written if given."""
     text = SUITE.replace("recipe: {optimizer: adam, lr: 1e-3, batch: 4, bptt: 5, epochs: 9}", "checkpoint: runs/x/best")
-    return write(folder, text)
+    checkpoint = folder / "runs" / "x" / "best"
+    if index:
+        write(checkpoint, json.dumps({"schema": 1, **index}), "checkpoint.json")
+    return write(folder, text), checkpoint
 
 
-def write_checkpoint(folder: Path, digest: str = "a" * 64, **meta: Any) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    index = {"schema": 1, "files": {"model": {"file": "model-a.safetensors", "sha256": digest}}, **meta}
-    (folder / "checkpoint.json").write_text(json.dumps(index))
+def model_file(digest: str) -> dict[str, dict[str, str]]:
+    return {"model": {"file": "model-a.safetensors", "sha256": digest * 64}}
 
 
-def test_a_checkpoint_is_known_by_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = checkpoint_suite(tmp_path / "suites")
+def test_a_checkpoint_is_known_by_its_weights(tmp_path: Path) -> None:
+    path, folder = checkpoint_suite(tmp_path)
     with pytest.raises(CheckpointError, match=r"entries\.lstm\.checkpoint 'runs/x/best': no such folder: looked at "):
         resolve(load(path), device="cpu")
-    folder = tmp_path / "suites" / "runs" / "x" / "best"
     folder.mkdir(parents=True)
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
         resolve(load(path), device="cpu")
-    write_checkpoint(folder)
+    checkpoint_suite(tmp_path, files=model_file("a"))
     (spec,) = resolve(load(path), only=["lstm"], device="cpu")
-    assert spec.checkpoint == str(folder.resolve())
-    assert spec.recipe is None
+    assert (spec.checkpoint, spec.recipe) == (str(folder.resolve()), None)
     assert spec.checkpoint_sha256 == "a" * 64
-    elsewhere = replace(spec, checkpoint="/other/place")
-    assert elsewhere.run_id == spec.run_id
-    write_checkpoint(folder, "b" * 64)
-    assert resolve(load(path), only=["lstm"], device="cpu")[0].run_id != spec.run_id
+    assert replace(spec, checkpoint="/other/place").run_id == spec.run_id
+    checkpoint_suite(tmp_path, files=model_file("b"))
+    assert first(path).run_id != spec.run_id
 
 
-def test_a_checkpoint_may_lie_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = checkpoint_suite(tmp_path / "suites")
-    write_checkpoint(tmp_path / "cwd" / "runs" / "x" / "best")
+def test_a_checkpoint_may_be_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _ = checkpoint_suite(tmp_path / "suites")
+    _, folder = checkpoint_suite(tmp_path / "cwd", files=model_file("a"))
     monkeypatch.chdir(tmp_path / "cwd")
-    (spec,) = resolve(load(path), only=["lstm"], device="cpu")
-    assert spec.checkpoint == str((tmp_path / "cwd/runs/x/best").resolve())
+    assert first(path).checkpoint == str(folder.resolve())
 
 
 @pytest.mark.parametrize("files", [{"model": "x"}, {"model": {}}, {"model": None}, {}])
 def test_a_damaged_index_is_one_line(tmp_path: Path, files: dict[str, Any]) -> None:
-    path = checkpoint_suite(tmp_path)
-    folder = tmp_path / "runs" / "x" / "best"
-    folder.mkdir(parents=True)
-    (folder / "checkpoint.json").write_text(json.dumps({"schema": 1, "files": files}))
+    path, _ = checkpoint_suite(tmp_path, files=files)
     with pytest.raises(CheckpointError) as caught:
         resolve(load(path), device="cpu")
     assert "\n" not in str(caught.value)
-
-
-def test_a_later_key_at_its_default_changes_no_name(tmp_path: Path) -> None:
-    """Runs were named before these keys were: written out at their defaults they are left out again."""
-    plain = first(write(tmp_path))
-    sgd = ("entries.lstm.recipe.optimizer=sgd",)
-    assert "cutoffs" not in plain.model
-    assert plain.recipe is not None
-    assert "averaging" not in plain.identity["recipe"]
-    for override in ("model.cutoffs=[]", "model.tail_order=forward", "recipe.averaging=null", "recipe.finetune=null"):
-        assert first(write(tmp_path), overrides=(f"entries.lstm.{override}",)).run_id == plain.run_id
-    for override in ("model.cutoffs=[3]", "recipe.averaging={}", "recipe.finetune={epochs: 1}"):
-        overrides = (*sgd, f"entries.lstm.{override}")
-        assert first(write(tmp_path), overrides=overrides).run_id != first(write(tmp_path), overrides=sgd).run_id

@@ -1,8 +1,7 @@
-"""The JSON Schema beside the suites: current, and of one mind with the loader."""
+"""The JSON Schema of suites: up to date, and in agreement with the loader."""
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 import models
 from harness.suite.schema import PATH, schema, text
-from harness.suite.yaml.nodes import plain, read_yaml
+from harness.suite.yaml_reader import plain, read_yaml
 
 SUITES = sorted(PATH.parent.glob("*.yaml"))
 
@@ -21,21 +20,16 @@ def test_the_committed_schema_is_current() -> None:
 
 def test_every_builder_is_a_branch_of_the_model_union() -> None:
     definitions = schema()["$defs"]
-    branches = [definitions[each["$ref"].removeprefix("#/$defs/")] for each in _model_branches(definitions)]
+    references = [each["$ref"] for each in definitions["EntryBlock"]["properties"]["model"]["anyOf"]]
+    branches = [definitions[reference.removeprefix("#/$defs/")] for reference in references]
     assert [each["properties"]["builder"]["const"] for each in branches] == list(models.BUILDERS)
     assert all(each["additionalProperties"] is False for each in branches)
 
 
-def _model_branches(definitions: dict[str, Any]) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = definitions["EntryBlock"]["properties"]["model"]["anyOf"]
-    return found
-
-
-def test_every_reference_leads_somewhere() -> None:
-    made = schema()
-    names = set(re.findall(r'"\$ref": "#/\$defs/([^"]+)"', json.dumps(made)))
+def test_every_reference_is_defined() -> None:
+    names = set(re.findall(r'"\$ref": "#/\$defs/([^"]+)"', text()))
     assert names
-    assert names <= set(made["$defs"])
+    assert names <= set(schema()["$defs"])
 
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
@@ -79,22 +73,22 @@ def flaws(value: Any, rule: dict[str, Any], at: str = "$", root: dict[str, Any] 
         return [f"{at}: {value!r}"]
     types = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "boolean": bool,
              "null": type(None)}  # fmt: skip
-    wanted = rule.get("type")
-    if wanted and (not isinstance(value, types[wanted]) or (isinstance(value, bool) and wanted != "boolean")):
-        return [f"{at}: not {wanted}"]
-    found = []
+    kind = rule.get("type")
+    if kind and (not isinstance(value, types[kind]) or (isinstance(value, bool) and kind != "boolean")):
+        return [f"{at}: not {kind}"]
+    problems = []
     if isinstance(value, dict):
-        found += [f"{at}: no {key}" for key in rule.get("required", []) if key not in value]
+        problems += [f"{at}: no {key}" for key in rule.get("required", []) if key not in value]
         for key, item in value.items():
             inner = rule.get("properties", {}).get(key, rule.get("additionalProperties", True))
             if inner is False:
-                found.append(f"{at}.{key}: unknown")
+                problems.append(f"{at}.{key}: unknown")
             elif inner is not True:
-                found += flaws(item, inner, f"{at}.{key}", root)
+                problems += flaws(item, inner, f"{at}.{key}", root)
     if isinstance(value, list):
         if not rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value)):
-            found.append(f"{at}: {len(value)} items")
+            problems.append(f"{at}: {len(value)} items")
         rules = [*rule.get("prefixItems", []), *[rule.get("items", {})] * len(value)]
         for index, (item, inner) in enumerate(zip(value, rules, strict=False)):
-            found += flaws(item, inner, f"{at}[{index}]", root)
-    return found
+            problems += flaws(item, inner, f"{at}[{index}]", root)
+    return problems

@@ -17,8 +17,7 @@ from harness.report.table import build
 from harness.results.record import RunRecord
 from harness.results.record_file import plain
 from harness.results.store import Store
-from harness.suite import load, resolve
-from harness.suite.dry_run import describe, render
+from harness.suite import dry_run, load, resolve
 from harness.system import source
 from harness.worker.main import Job, run
 
@@ -45,7 +44,9 @@ def written(tmp_path: Path, adaptive: str = "", more: str = "") -> Path:
 def run_small(path: Path) -> RunRecord:
     suite = load(path)
     [made] = resolve(suite, device="cpu")
-    job = Job(made, data.prepare(suite.dataset, base=path.parent), path.parent / "results", source.installed())
+    job = Job(
+        made, data.prepare(suite.dataset, base=path.parent), path.parent / "results", source.installed().to_json()
+    )
     found = run(job, path.parent / "run", lambda event: None, lambda: False)
     assert (found.status, found.error) == ("finished", None)
     return found
@@ -102,10 +103,10 @@ def test_an_entry_may_adapt_alone(tmp_path: Path) -> None:
     first, second = resolve(suite, device="cpu")
     assert first.evaluation.adaptive_protocols == ("dynamic-sgd",)
     assert second.evaluation.adaptive is None
-    rows = describe(suite)
-    assert [each["protocol"] for each in rows[0]["evaluation"]] == ["exact", "exact", "dynamic-sgd", "dynamic-sgd"]
-    assert "qrnn: evaluation: valid exact (" in render(rows)
-    assert "test dynamic-sgd (" in render(rows)
+    rows = dry_run.estimate(suite)
+    assert [each.protocol for each in rows[0].evaluation] == ["exact", "exact", "dynamic-sgd", "dynamic-sgd"]
+    assert "qrnn: evaluation: valid exact (" in dry_run.render(rows)
+    assert "test dynamic-sgd (" in dry_run.render(rows)
 
 
 def test_a_run_holds_static_and_adapted_scores_with_the_paired_gain(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from harness.commands.main import main
 from harness.core.errors import SuiteError
 from harness.evaluation.protocols import exact, official, score, streams
 from harness.results.record import RunRecord
-from harness.suite import check_vocabulary, load, resolve
-from harness.suite.dry_run import describe
+from harness.suite import check_vocabulary, dry_run, load, resolve
 from harness.system import source
 from harness.worker.main import Job, run
 
@@ -53,7 +52,7 @@ def run_suite(path: Path) -> RunRecord:
     suite = load(path)
     [spec] = resolve(suite, device="cpu")
     prepared = data.prepare(suite.dataset, base=path.parent)
-    job = Job(spec, prepared, path.parent / "results", source.installed())
+    job = Job(spec, prepared, path.parent / "results", source.installed().to_json())
     return run(job, path.parent / spec.run_id, lambda event: None, lambda: False)
 
 
@@ -99,11 +98,11 @@ def test_bits_per_character_of_words_are_refused_where_they_stand(write: Any) ->
 
 
 def test_the_dry_run_needs_no_data(write: Any) -> None:
-    [row] = describe(load(write(SUITE.replace("{kind: words, folder: plays}", "wikitext-103"))))
-    assert row["vocab_size"] == 267_735
-    assert row["tokens_per_epoch"] == 4 * (103_227_021 // 4 - 1)
-    assert [each["targets"] for each in row["evaluation"]] == [217_645, 245_568]
-    assert row["parameters"] is not None
+    [row] = dry_run.estimate(load(write(SUITE.replace("{kind: words, folder: plays}", "wikitext-103"))))
+    assert row.vocab_size == 267_735
+    assert row.tokens_per_epoch == 4 * (103_227_021 // 4 - 1)
+    assert [each.targets for each in row.evaluation] == [217_645, 245_568]
+    assert row.parameters is not None
 
 
 def test_a_model_that_does_not_fit_the_vocabulary_is_one_line(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:

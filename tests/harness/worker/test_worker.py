@@ -41,7 +41,7 @@ def make_job(tmp_path: Path, text: str = SUITE, **changes: Any) -> Job:
     suite = load(path)
     [spec] = resolve(suite, device=changes.pop("device", "cpu"))
     prepared = data.prepare(suite.dataset, base=tmp_path)
-    return Job(spec, prepared, tmp_path / "results", changes.pop("code", source.installed()))
+    return Job(spec, prepared, tmp_path / "results", changes.pop("code", source.installed().to_json()))
 
 
 def run_here(job: Job) -> tuple[RunRecord, list[dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""What a suite file may say: the types that check it, and from which its JSON Schema is generated."""
+"""The types that check a suite file; its JSON Schema is generated from them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from harness.config.recipe import Recipe
 from harness.config.speed import Speed
 from harness.core.messages import short
 
-DEFAULT_PROFILE = "full"
+DEFAULT_PROFILE = "full"  # the suite itself; quick profiles are smaller
 DEFAULT_TASK = "Language Modelling"
-MAX_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1  # NumPy's limit for a seed; torch and Python accept more
+# Safe in file names on every system, and without the dot that separates the keys of `--set`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 Dtype = Literal["float32", "bfloat16", "float16", "float64"]
@@ -22,17 +23,17 @@ Dtype = Literal["float32", "bfloat16", "float16", "float64"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryBlock:
-    """One model of a suite: its builder and config, and how its weights come about.
+    """One model of a suite: its builder and config, and the source of its weights.
 
-    `recipe` trains it, `checkpoint` names a folder of trained weights, relative to the suite file; a model
-    that learns nothing has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit
-    dtypes compute the training step alone, over float32 weights. `speed` switches ways to compute the same step.
-    `adaptive` stands in for the suite's `evaluation.adaptive`.
+    `recipe` trains it. `checkpoint` names a folder of trained weights, relative to the suite file. A model without
+    parameters has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit dtypes
+    apply to the training step only; weights stay float32. `speed` selects faster ways to compute the same step.
+    `adaptive` replaces the suite's `evaluation.adaptive`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
 
-    model: dict[str, Any]
+    model: dict[str, Any]  # its class depends on `builder`: `rules.model_config` checks it
     title: str | None = None
     recipe: Recipe | None = None
     checkpoint: str | None = None
@@ -46,27 +47,27 @@ class EntryBlock:
         averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)
         if self.dtype == "float16" and averages:
             raise ValueError(
-                "dtype float16 needs an optimiser that can skip a step, and averaged SGD cannot: take bfloat16"
+                "dtype float16 needs an optimiser that can skip a step, which averaged SGD cannot; use bfloat16"
             )
         if self.speed.graph and averages:
-            raise ValueError("speed.graph cannot follow a recipe from one optimiser to averaged SGD; leave it out")
+            raise ValueError("speed.graph does not support a recipe that switches to averaged SGD; remove it")
         if self.speed.graph and self.model.get("cutoffs"):
-            raise ValueError("speed.graph cannot capture a softmax with cutoffs: its clusters differ in size each time")
+            raise ValueError("speed.graph cannot capture a softmax with cutoffs, whose clusters change size each step")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteBlock:
-    """A dataset and its metrics, the models to train or load, and the profiles that make them smaller or larger.
+    """A dataset, its metrics, and the models to train or load; profiles define smaller or larger variants.
 
-    `dataset_title` is how tables name the data; `published` lists rows to set beside ours, all that fit where
-    absent; `kernels` names ops to check and time at the models' shapes after scoring; `checkpoint_every_s` is the
-    time between two checkpoints of a run, in seconds.
+    `dataset_title` is the name of the data in tables. `published` lists published rows to compare with; if absent,
+    all rows of the same data and metrics. `kernels` names ops to check and time at the models' shapes after scoring.
+    `checkpoint_every_s` is the time between two checkpoints of a run, in seconds.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
 
     suite: str
-    dataset: Any
+    dataset: Any  # a name or a block of one of several kinds: `rules.dataset_config` checks it
     metrics: tuple[str, ...]
     entries: dict[str, EntryBlock]
     task: str = DEFAULT_TASK
@@ -96,16 +97,17 @@ class SuiteBlock:
 
 
 def check_seeds(seeds: Iterable[int]) -> None:
-    """Raise ValueError unless every seed suits every random generator in use: 0 to 2**32 - 1."""
+    """Raise ValueError unless every seed is in 0..MAX_SEED."""
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise ValueError(f"seeds must be in 0..{MAX_SEED}, got {seed}")
 
 
 def is_name(text: str) -> bool:
-    """Whether a name can stand in a file name and in a dotted `--set` path."""
+    """Whether a name is safe in a file name and in a dotted `--set` path."""
     return _NAME.fullmatch(text) is not None
 
 
 def name_rule(text: str) -> str:
-    return f"'{short(text)}' must be at most 64 letters, digits, '-' and '_', and begin with a letter or digit"
+    """The message for a name that `is_name` refuses."""
+    return f"'{short(text)}' must be at most 64 letters, digits, '-' and '_', and start with a letter or digit"

@@ -1,0 +1,152 @@
+"""Load a suite file under a profile as a checked `Suite`, and find the suites that come with the harness."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import data
+from harness.config.as_json import as_json
+from harness.core.errors import SuiteError
+from harness.core.messages import near
+from harness.core.specs import Entry, Suite
+from harness.data import DatasetConfig, Registered
+from harness.suite import rules
+from harness.suite.blocks import DEFAULT_PROFILE, EntryBlock, SuiteBlock, is_name, name_rule
+from harness.suite.check import check
+from harness.suite.merge import apply_overrides, apply_profile
+from harness.suite.yaml_reader import Node, read_yaml
+from harness.system.source import ROOT
+
+SUITES = ROOT / "suites"
+
+
+def suite_files() -> list[Path]:
+    """The suites that come with the harness, by name."""
+    return sorted(SUITES.glob("*.yaml"))
+
+
+def suite_path(name: str) -> Path:
+    """The file of a suite: a path, or the name of a suite that comes with the harness; SuiteError if neither."""
+    given = Path(name)
+    if given.exists():
+        return given
+    for path in (SUITES / f"{name}.yaml", ROOT / given):
+        if not given.is_absolute() and path.is_file():
+            return path
+    known = [path.stem for path in suite_files()]
+    matches = difflib.get_close_matches(given.stem, known, n=1)
+    hint = f"Did you mean '{matches[0]}'?" if matches else f"Suites that come with the harness: {', '.join(known)}"
+    raise SuiteError(f"{name}: there is no such file. {hint}")
+
+
+def readable_suites() -> tuple[list[Suite], list[str]]:
+    """The suites that come with the harness, and one line for each that cannot be loaded."""
+    suites, problems = [], []
+    for path in suite_files():
+        try:
+            suites.append(load(path))
+        except SuiteError as problem:
+            problems.append(f"suite skipped: {problem}")
+    return suites, problems
+
+
+def load(path: str | Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Suite:
+    """Read and check a suite in all of its profiles. Loads no data.
+
+    Args:
+        path: the suite file.
+        profile: a profile of the file; `full` if absent.
+        overrides: `--set` options (`KEY=VALUE`), applied last.
+
+    Returns:
+        The suite under its profile.
+
+    Raises:
+        SuiteError: one line with file, line, dotted path, problem and near name.
+    """
+    path = Path(path)
+    root = read_yaml(path)
+    names = _profile_names(root, path)
+    chosen = profile or DEFAULT_PROFILE
+    if chosen not in names:
+        raise SuiteError(f"{path}: profile '{chosen}' is unknown.{near(chosen, names)}")
+    # Every profile is checked, so that a mistake in one does not wait until somebody runs it.
+    suites = {}
+    for name in names:
+        note = "" if name == DEFAULT_PROFILE else f" (in profile {name})"
+        suites[name] = _checked(apply_profile(root, name), name, names, path, note)
+    if not overrides:
+        return suites[chosen]
+    changed = apply_overrides(apply_profile(root, chosen), overrides)
+    return _checked(changed, chosen, names, path, f" (after --set {' --set '.join(overrides)})")
+
+
+def load_dataset(path: str | Path) -> tuple[dict[str, Any], Path]:
+    """The dataset block of a file that needs no other key, and the folder its relative paths start from."""
+    path = Path(path)
+    return _block(rules.dataset_config(read_yaml(path))), path.parent
+
+
+def _profile_names(root: Node, path: Path) -> tuple[str, ...]:
+    member = root.members.get("profiles")
+    if member is None or member.node.value is None:
+        return (DEFAULT_PROFILE,)
+    if not isinstance(member.node.value, dict):
+        raise SuiteError(f"{member.where}: profiles must be a block of names")
+    for name, profile in member.node.value.items():
+        if not is_name(name):
+            raise SuiteError(f"{profile.where}: profiles {name_rule(name)}")
+    return tuple(dict.fromkeys((DEFAULT_PROFILE, *member.node.value)))
+
+
+def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, note: str) -> Suite:
+    """One profile's view of the file as a Suite; an error ends with `note`."""
+    try:
+        block = check(root, SuiteBlock, ())
+        dataset = rules.dataset_config(root)
+        rules.check_names(root, dataset)
+        configs = {name: rules.model_config(root, name) for name in block.entries}
+        for name, config in configs.items():
+            rules.check_weights(root, name, block.entries[name], config)
+            rules.check_model_and_data(root, name, config, dataset)
+    except SuiteError as error:
+        raise SuiteError(f"{error}{note}") from None
+    return Suite(
+        path=path,
+        name=block.suite,
+        task=block.task,
+        profile=profile,
+        profiles=profiles,
+        dataset=_block(dataset),
+        dataset_title=block.dataset_title or data.facts(dataset).title,
+        metrics=block.metrics,
+        evaluation=block.evaluation,
+        seeds=block.seeds,
+        entries=tuple(_entry(name, entry, configs[name]) for name, entry in block.entries.items()),
+        published=block.published if block.published is not None else rules.matching_rows(dataset, block.metrics),
+        checkpoint_every_s=block.checkpoint_every_s,
+        kernels=block.kernels,
+    )
+
+
+def _block(dataset: DatasetConfig) -> dict[str, Any]:
+    """The dataset as JSON with its defaults; a registered one leaves out what does not apply to it."""
+    return {**dataset.block()} if isinstance(dataset, Registered) else as_json(dataset)
+
+
+def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
+    return Entry(
+        name=name,
+        title=entry.title or name,
+        model={"builder": entry.model["builder"], **as_json(config)},
+        recipe=entry.recipe,
+        checkpoint=entry.checkpoint,
+        published=entry.published,
+        dtype=entry.dtype,
+        kernel=entry.kernel,
+        speed=entry.speed,
+        adaptive=entry.adaptive,
+    )

@@ -1,0 +1,206 @@
+"""Rules of a suite beyond the types of its keys: names in other packages' tables, and keys that depend on others.
+
+Each function raises SuiteError with the position of the first mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+import kernels
+import models
+from harness import data
+from harness.core.errors import DataError, SuiteError
+from harness.core.json_values import parse_value
+from harness.core.messages import near, shown
+from harness.core.metrics import METRICS
+from harness.core.specs import Suite
+from harness.data import DatasetConfig, MarkovSource, Registered
+from harness.results import published
+from harness.suite.blocks import EntryBlock, is_name, name_rule
+from harness.suite.check import check, cite_field, dotted, locate, refusal, unknown
+from harness.suite.merge import entries_of, without
+from harness.suite.yaml_reader import Node, plain
+from models import ModelConfig
+from models.markov.config import Config as OracleConfig
+
+# Value of the dataset's key `kind` -> the config of that kind, read from the configs' own annotations.
+KINDS: dict[str, type[Any]] = {
+    kind: config for config in get_args(DatasetConfig) for kind in get_args(get_type_hints(config).get("kind"))
+}
+
+# Large enough for any model's cutoffs, so that its parameters can be counted before the vocabulary is known.
+_ANY_VOCABULARY = 1 << 64
+
+
+def dataset_config(root: Node) -> DatasetConfig:
+    """The config of the suite's `dataset`, a name or a block."""
+    member = root.members.get("dataset")
+    if member is None:
+        raise refusal(root.where, "dataset is missing")
+    node, where = member.node, locate(root, ("dataset",), root.where)
+    if isinstance(node.value, str):
+        known = (*data.DATASETS, *data.ALIASES)
+        if node.value not in known:
+            raise unknown(where, "dataset", node.value, known)
+        return Registered(name=node.value)
+    if not isinstance(node.value, dict):
+        raise refusal(where, f"dataset must be a name or a block of keys, got {shown(plain(node))}")
+    if "kind" not in node.members:
+        if "name" not in node.members:
+            raise refusal(where, f"dataset needs a name, or a kind: {', '.join(KINDS)}")
+        return check(node, Registered, ("dataset",), where)
+    kind = node.members["kind"].node
+    if not isinstance(kind.value, str) or kind.value not in KINDS:
+        text = plain(kind)
+        raise refusal(kind.where, f"dataset.kind {shown(text)} is unknown.{near(str(text), KINDS)}")
+    config: DatasetConfig = check(node, KINDS[kind.value], ("dataset",), where)
+    try:
+        data.facts(config)
+    except DataError as error:  # the file has the name of a registered dataset
+        raise refusal(where, f"dataset: {error}") from None
+    return config
+
+
+def check_names(root: Node, dataset: DatasetConfig) -> None:
+    """Check names that other packages' tables hold, and names of entries, which become parts of file names."""
+    rows = _published_names()
+    for key, known in (("metrics", METRICS), ("kernels", kernels.KERNELS), ("published", rows)):
+        for index, item in enumerate(_items(root, key)):
+            if item.value not in known:
+                raise unknown(item.where, dotted((key, index)), str(item.value), known)
+    unit = data.facts(dataset).unit
+    for index, item in enumerate(_items(root, "metrics")):
+        metric = METRICS[str(item.value)]
+        if unit not in metric.dataset_units:  # bits per character do not describe words
+            fitting = ", ".join(name for name, other in METRICS.items() if unit in other.dataset_units)
+            text = f"metrics[{index}] '{metric.name}' is in {metric.unit}, but a unit of this dataset is a {unit}"
+            raise refusal(item.where, f"{text}; it has {fitting}")
+    for name, (where, entry) in entries_of(root).items():
+        if not is_name(name):
+            raise refusal(where, f"entries {name_rule(name)}")
+        row = entry.members.get("published")
+        if row is not None and row.node.value is not None and row.node.value not in rows:
+            raise unknown(row.node.where, f"entries.{name}.published", str(row.node.value), rows)
+
+
+def _items(root: Node, key: str) -> tuple[Node, ...]:
+    member = root.members.get(key)
+    return member.node.value if member is not None and isinstance(member.node.value, tuple) else ()
+
+
+def model_config(root: Node, name: str) -> ModelConfig:
+    """The config of an entry's model, of the builder's own class; its kernel must be one that the builder uses."""
+    entry, path = entries_of(root)[name].node, ("entries", name, "model")
+    where, model = entry.members["model"]
+    if "builder" not in model.members:
+        raise refusal(where, f"{dotted(path)}.builder is missing")
+    value = model.members["builder"].node
+    builder = value.value
+    if not isinstance(builder, str):
+        raise refusal(value.where, f"{dotted(path)}.builder must be text, got {shown(plain(value))}")
+    if builder not in models.BUILDERS:
+        raise unknown(value.where, f"{dotted(path)}.builder", builder, models.BUILDERS)
+    if "kernel" in entry.members:
+        kernel, op = entry.members["kernel"].node, models.KERNEL_OPS.get(builder)
+        path_of_kernel, own = f"entries.{name}.kernel", ["auto", *(kernels.KERNELS[op] if op is not None else ())]
+        every = ["auto", *dict.fromkeys(each for table in kernels.KERNELS.values() for each in table)]
+        if kernel.value not in every:
+            raise unknown(kernel.where, path_of_kernel, str(kernel.value), every)
+        if kernel.value not in own:
+            text = f"{path_of_kernel} '{kernel.value}' is not a kernel of {builder}, which has {', '.join(own)}"
+            raise refusal(kernel.where, text)
+    config: ModelConfig = check(without(model, "builder"), models.config_class(builder), path, where)
+    return config
+
+
+def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig) -> None:
+    """A model with parameters needs a recipe or a checkpoint, not both; a model without takes neither."""
+    path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
+    if entry.recipe is not None and entry.checkpoint is not None:
+        raise refusal(where, f"{path} has both recipe and checkpoint: one trains the weights, the other loads them")
+    has_weights = entry.recipe is not None or entry.checkpoint is not None
+    learns = config.num_parameters(_ANY_VOCABULARY) > 0
+    if has_weights and not learns:
+        builder = entry.model["builder"]
+        raise refusal(where, f"{path}: a {builder} has nothing to learn; remove its recipe or checkpoint")
+    if learns and not has_weights:
+        raise refusal(where, f"{path} needs a recipe to train by, or a checkpoint to load")
+
+
+def check_model_and_data(root: Node, name: str, config: ModelConfig, dataset: DatasetConfig) -> None:
+    """An oracle must have the parameters of the data's source, and cutoffs must be below a known vocabulary."""
+    path = ("entries", name, "model")
+    where = locate(root, path, root.where)
+    if isinstance(config, OracleConfig):
+        if not isinstance(dataset, MarkovSource):
+            raise refusal(where, f"{dotted(path)}: an oracle needs a dataset of kind markov")
+        for key in (field.name for field in fields(config)):
+            ours, theirs = getattr(config, key), getattr(dataset, key)
+            if ours != theirs:
+                at = (*path, key)
+                text = f"{dotted(at)} is {ours}, but dataset.{key} is {theirs}: an oracle needs the same; set both"
+                raise refusal(locate(root, at, root.where), text)
+    # Own text has no vocabulary until it is prepared: `check_vocabulary` looks at it then.
+    vocab_size = data.facts(dataset).vocab_size
+    problem = misfit(config, vocab_size) if vocab_size is not None else None
+    if problem is not None:
+        raise refusal(*cite_field(problem, root, path, path, where))
+
+
+def misfit(config: ModelConfig, vocab_size: int) -> str | None:
+    """Why a model's config does not fit a vocabulary (its cutoffs are beyond it); None if it fits."""
+    try:
+        config.num_parameters(vocab_size)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def config_of(model: Mapping[str, Any]) -> ModelConfig:
+    """The config of a model block that was checked before: `builder` and the settings of its class."""
+    settings = {key: value for key, value in model.items() if key != "builder"}
+    config: ModelConfig = parse_value(models.config_class(model["builder"]), settings)
+    return config
+
+
+def check_vocabulary(suite: Suite, vocab_size: int) -> None:
+    """Raise SuiteError if an entry's model does not fit a vocabulary that became known when the data was prepared."""
+    for entry in suite.entries:
+        check_model(entry.model, vocab_size, f"{suite.path}: entries.{entry.name}.model")
+
+
+def check_model(model: Mapping[str, Any], vocab_size: int, where: str) -> None:
+    """Raise SuiteError if a model does not fit a vocabulary.
+
+    Args:
+        model: `builder` and the settings of the model, already checked.
+        vocab_size: tokens in the vocabulary.
+        where: the place of the model, to start the message with.
+
+    Raises:
+        SuiteError: the model cannot have this vocabulary.
+    """
+    problem = misfit(config_of(model), vocab_size)
+    if problem is not None:
+        raise SuiteError(f"{where}: {problem}")
+
+
+@cache
+def _published_rows() -> tuple[published.PublishedRow, ...]:
+    return published.load(published.find())
+
+
+def _published_names() -> list[str]:
+    """Ids of published rows, and the stems that name the rows of one model on several splits together."""
+    names = {row.id: None for row in _published_rows()}
+    return list(names | {row.id.removesuffix(f"-{row.split}"): None for row in _published_rows()})
+
+
+def matching_rows(dataset: DatasetConfig, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Ids of the published rows of the same data, under the suite's name for it, in one of the suite's metrics."""
+    name = getattr(dataset, "name", None)
+    return tuple(row.id for row in _published_rows() if row.dataset == name and row.metric in metrics)
