@@ -11,7 +11,7 @@ from harness.checkpoints import format
 from harness.core.errors import CheckpointError, DeviceError
 from harness.core.interfaces import Corpus, LoadedModel
 from harness.core.specs import RunSpec
-from harness.core.units import BYTE, UNITS, first_stranger, unit_of
+from harness.core.units import BYTE, UNITS, first_non_byte, unit_of
 
 BYTES_PER_PARAMETER = 2
 """The least that a parameter takes in a file."""
@@ -170,7 +170,7 @@ def _unit(folder: Path, index: Mapping[str, Any], words: Sequence[str]) -> str:
     unit = index.get("unit") or unit_of(words)
     if unit not in UNITS:
         raise CheckpointError(f"{folder}: its index says unit {unit!r}; tokens are {', '.join(UNITS)}")
-    stranger = first_stranger(words) if unit == BYTE else None
+    stranger = first_non_byte(words) if unit == BYTE else None
     if stranger is not None:
         raise CheckpointError(f"{folder}: its unit is byte, but its token {stranger[:40]!r} is no byte's number")
     return str(unit)

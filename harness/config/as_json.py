@@ -10,9 +10,9 @@ from models.config import LATER
 
 
 def as_json(config: Any) -> dict[str, Any]:
-    """A config dataclass with every default, as JSON would hold it: lists for tuples.
+    """A config dataclass as JSON values, defaults included: lists for tuples.
 
-    A field marked LATER is left out at its default: the block, and the name of the run, are what they were before it.
+    A field marked LATER is left out at its default, so that a run keeps the id it had before the field existed.
     """
     value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return _without_later(config, value)

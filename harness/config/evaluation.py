@@ -1,4 +1,4 @@
-"""The evaluation block of a suite: which splits, under which named protocols. Imports no torch."""
+"""The `evaluation` block of a suite: which splits under which protocols. Frozen, checks itself, imports no torch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from models.config import LATER
 ProtocolName = Literal["exact", "official", "streams"]
 SplitName = Literal["train", "valid", "test"]
 
+# Protocols under which a model learns from the text it is scored on -> the words a table adds to its name.
 ADAPTIVE_MARKS = {
     "neural-cache": "neural cache",
     "dynamic-sgd": "dynamic evaluation (SGD)",
     "dynamic-rms": "dynamic evaluation (RMS)",
 }
-"""Protocols under which a model learns from the text it is scored on, and what a table adds to its name."""
 
 TUNE_SPLIT = "valid"
 TUNE_TOKENS = 20_000
@@ -27,8 +27,13 @@ TUNE_TOKENS = 20_000
 class NeuralCache:
     """Continuous cache (Grave, Joulin and Usunier 2016, arXiv:1612.04426): p = (1 - l) p_model + l p_cache.
 
-    window: positions remembered. theta: how sharply the cache prefers like states. interpolation: l. Every
-    combination is scored on the first `tune_tokens` targets of valid (null: all), and the best one is kept.
+    Every combination of the lists is scored on the validation split, and the best one is used.
+
+    Attributes:
+        window: positions remembered.
+        theta: sharpness of the cache's preference for similar states.
+        interpolation: the weight l of the cache.
+        tune_tokens: validation targets to tune on; None for all.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -58,10 +63,16 @@ class NeuralCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicSgd:
-    """Dynamic evaluation (Krause, Kahembwe, Murray and Renals 2018, arXiv:1709.07432) by gradient descent.
+    """Dynamic evaluation by gradient descent (Krause, Kahembwe, Murray and Renals 2018, arXiv:1709.07432).
 
-    After each `segment` of targets is scored, w += -lr * gradient of its mean nll + decay * (trained w - w).
-    Every pair of lr and decay is tried on the first `tune_tokens` targets of valid (null: all).
+    After each segment is scored, w += -lr * gradient of its mean nll + decay * (trained w - w). Every pair of lr and
+    decay is scored on the validation split, and the best one is used.
+
+    Attributes:
+        lr: step sizes to try.
+        decay: pulls towards the trained weights to try.
+        segment: targets between two updates.
+        tune_tokens: validation targets to tune on; None for all.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -83,11 +94,18 @@ class DynamicSgd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicRms:
-    """Dynamic evaluation (arXiv:1709.07432) with each weight's step set by its gradients in training.
+    """Dynamic evaluation with a step size per weight (arXiv:1709.07432, the RMS rule).
 
-    RMS is the root of a weight's mean squared gradient over the first `statistics_tokens` targets (null: all) of
-    the training text, cut into `statistics_streams` columns and read in windows of `segment`. After each segment,
-    w += -lr * gradient / (RMS + epsilon) + min(1, decay * RMS / average RMS) * (trained w - w).
+    RMS is the root mean square of a weight's gradient over training text, read in windows of `segment`. After each
+    segment, w += -lr * gradient / (RMS + epsilon) + min(1, decay * RMS / average RMS) * (trained w - w).
+
+    Attributes:
+        lr, decay: values to try, as for `DynamicSgd`.
+        segment: targets between two updates.
+        epsilon: keeps the step finite for weights without gradient.
+        tune_tokens: validation targets to tune on; None for all.
+        statistics_streams: columns the training text is cut into for the RMS.
+        statistics_tokens: training targets for the RMS; None for all.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -115,7 +133,7 @@ class DynamicRms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptive:
-    """Protocols under which the model learns from the text it is scored on. They are never ranked with others."""
+    """Protocols under which the model learns from the text it is scored on. A table never ranks them with others."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -129,19 +147,23 @@ class Adaptive:
             raise ValueError("needs at least one of neural_cache, dynamic_sgd and dynamic_rms")
 
     def by_protocol(self) -> dict[str, NeuralCache | DynamicSgd | DynamicRms]:
-        """Protocol name -> its settings, of those that are there."""
+        """Settings by protocol name, absent ones left out."""
         every = {"neural-cache": self.neural_cache, "dynamic-sgd": self.dynamic_sgd, "dynamic-rms": self.dynamic_rms}
         return {name: config for name, config in every.items() if config is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Splits and protocols scored on the kept model; the first protocol is the one a leaderboard ranks.
+    """Splits and protocols to score the best model under. A leaderboard ranks the first protocol.
 
-    exact: one stream, state carried, N - 1 targets. official: the original code's batch sizes (valid 10,
-    test 1) and its divisor. streams: `streams` text columns, each but the first reading `warmup` unscored
-    tokens before its first target. window: tokens per forward pass; it changes speed, not the sum.
-    adaptive: protocols scored after these, under which the model learns from the text; see there.
+    Attributes:
+        protocols: `exact` is one stream with carried state and N - 1 targets; `official` uses awd-lstm-lm's batch sizes
+            (valid 10, test 1) and its divisor; `streams` scores text columns in parallel.
+        splits: in the order they are scored.
+        streams: columns of the protocol `streams`.
+        warmup: unscored tokens that each of those columns but the first reads first.
+        window: tokens per forward pass. It changes the speed, not the sum.
+        adaptive: protocols scored after these.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

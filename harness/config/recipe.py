@@ -1,4 +1,4 @@
-"""How to train: one frozen, self-checking block of a suite. Imports no torch."""
+"""The `recipe` block of a suite: how to train. Frozen, checks itself, imports no torch."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from models.config import LATER
 class Schedule:
     """Learning rate over the whole run, as a factor of `lr`.
 
-    constant: 1 throughout. linear: 1 until `flat` of the run is done, then linear to `final`.
-    cosine: the same with half a cosine. `warmup` is the share of the run that rises from 0 first; with
-    `flat` left at 0, the fall begins where the warmup ends.
+    Attributes:
+        kind: `constant` is 1 throughout; `linear` and `cosine` fall to `final` after `flat`.
+        flat: share of the run before the fall; 0 starts the fall where the warmup ends.
+        final: factor at the end.
+        warmup: share of the run in which the factor first rises from 0.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -35,12 +37,15 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowSampling:
-    """The official loop's random window lengths (awd-lstm-lm, main.py).
+    """Random window lengths, as in awd-lstm-lm's main.py: max(`minimum`, int(normal(base, `std`))).
 
-    With probability 1 - `half_probability` the base is BPTT, else half of it; the length is
-    max(`minimum`, int(normal(base, `std`))). `multiple` above 1 then rounds it up or down to a multiple of that, by
-    chance and so that its mean stays: fewer distinct lengths, for code that prepares each. `scale_lr` multiplies the
-    step's learning rate by length / BPTT.
+    Attributes:
+        half_probability: chance that base is BPTT / 2 instead of BPTT.
+        std: standard deviation of the length, in tokens.
+        minimum: shortest window, in tokens.
+        scale_lr: multiply the step's learning rate by length / BPTT.
+        multiple: round the length up or down to a multiple of this, at random and with the same mean. CUDA graphs and
+            compiled kernels are prepared per length, so fewer lengths are faster.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -64,9 +69,14 @@ class WindowSampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """When and how the kept model is chosen during training. The protocol is `streams`.
+    """When to validate during training, and how. The protocol is `streams`; the best model is the one scored.
 
-    every_epochs counts passes over the training split; every_tokens, where set, replaces it.
+    Attributes:
+        every_epochs: passes over the training split between two validations.
+        every_tokens: tokens between two validations; replaces `every_epochs` if set.
+        streams: text columns scored in parallel.
+        warmup: unscored tokens that each stream but the first reads first.
+        window: tokens per forward pass.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -89,13 +99,18 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Averaging:
-    """When SGD turns to averaged SGD (NT-ASGD, arXiv:1708.02182): once and for good, at a validation whose loss is
-    above the least of all but the last `patience` of those before it.
+    """The switch from SGD to averaged SGD (NT-ASGD, Merity et al. 2017, arXiv:1708.02182).
 
-    From then on validation and the kept model use the average, and the learning rate is `lr` again, as in the official
-    code; decay_at no longer acts. official_handover leaves out of training what the official code does not hand over:
-    the adaptive softmax's tail vectors and their biases, whose gradients add up from step to step and count in the
-    clipped norm.
+    SGD switches, once, at a validation whose loss exceeds the minimum of all earlier ones but the last `patience`. From
+    then on validation and the best model use the average, the learning rate is `lr` again and `decay_at` has no effect,
+    as in awd-lstm-lm.
+
+    Attributes:
+        kind: the only rule there is.
+        patience: validations that may be worse before the switch.
+        official_handover: stop training the adaptive softmax's tail vectors and biases at the switch. awd-lstm-lm does
+            so by accident: it hands only the model's parameters to the new optimiser, so the gradients of the others
+            accumulate and still count in the clipped norm.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -111,10 +126,13 @@ class Averaging:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finetune:
-    """A second stage: averaged SGD from its first step, begun from the kept model, at `lr` (awd-lstm-lm, finetune.py).
+    """A second stage: averaged SGD at `lr` from the best model on (awd-lstm-lm, finetune.py).
 
-    It ends after `epochs`, or at the validation where `Averaging` of the same patience would switch; the best model of
-    both stages is kept.
+    The best model of both stages is scored.
+
+    Attributes:
+        epochs: longest the stage lasts.
+        patience: the stage ends earlier at the validation where `Averaging` of this patience would switch.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -130,12 +148,23 @@ class Finetune:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Optimiser, schedule, batching and stopping. Either `epochs` or `tokens` says how long.
+    """Optimiser, schedule, batching and stopping rule.
 
-    weight_decay is L2 in the gradient, as the official code's. decay_at lists epochs after whose
-    validation lr is multiplied by decay_factor. clip is the gradient norm over all parameters, 0 for none.
-    windows: absent for windows of exactly BPTT. reset_state: `epoch` as the official code, or `never`. averaging and
-    finetune, where given, are of SGD.
+    Attributes:
+        optimizer: `adam` or `sgd`.
+        lr: base learning rate.
+        batch: parallel streams B.
+        bptt: tokens per window T.
+        epochs, tokens: length of training; exactly one is given.
+        betas: Adam's moment decays.
+        weight_decay: L2 term added to the gradient, as awd-lstm-lm does, not decoupled.
+        clip: largest gradient norm over all parameters; 0 does not clip.
+        decay_at: epochs after whose validation lr is multiplied by `decay_factor`.
+        schedule: factor of lr over the run.
+        windows: random window lengths; None uses exactly `bptt`.
+        reset_state: zero the state at the start of each `epoch`, as awd-lstm-lm does, or `never`.
+        validation: when and how to validate.
+        averaging, finetune: stages of averaged SGD; they need `optimizer: sgd`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

@@ -1,4 +1,4 @@
-"""What makes a training step faster without changing what it computes. Imports no torch."""
+"""The `speed` block of a suite: switches that make a training step faster and compute the same update."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import asdict, dataclass, field, replace
 
 from models.config import LATER
 
+# Only a CUDA device runs these, and none has yet: they are off by default, and a record that used them says so.
 UNVERIFIED = ("resident", "graph")
-"""Switches whose code only a CUDA device runs and none has run yet: off unless asked for, and a record says so."""
 
+# Backends and a dtype that no CUDA device has run yet. `auto` still takes triton there: the alternative for pooling is
+# a loop over time in Python.
 UNVERIFIED_ON_CUDA = ("padded", "triton", "float16")
-"""Backends, and the dtype with a loss scale, that no CUDA device has run yet. `auto` takes triton there all the same:
-the other way to pool is a loop over time in Python."""
 
 CUDA_ONLY = ("resident", "graph")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Switches of the training step, each a way to compute the same update. A CPU takes no notice of CUDA's.
+    """Switches of the training step. A CPU ignores the ones that need CUDA.
 
-    resident: the training ids lie on the CUDA device, and a window is cut there; the same bits. On a CPU the
-    memory-mapped file is as near. folded_clip: the factor that clips the gradients is handed to the fused optimiser
-    instead of being multiplied into them, which saves a pass over them; equal up to rounding. graph: the whole step is
-    captured as a CUDA graph for each window length, from the second time the length comes up.
+    Attributes:
+        resident: hold the training ids on the CUDA device and cut windows there; same bits.
+        folded_clip: pass the clipping factor to the fused optimiser instead of scaling the gradients, which saves a
+            pass over them; equal up to rounding.
+        graph: capture the step as a CUDA graph per window length, from the second time a length occurs.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -50,7 +51,17 @@ def names(speed: Speed, device: str) -> tuple[str, ...]:
 
 
 def unverified(speed: Speed, kernels: Mapping[str, str], dtype: str, device: str) -> list[str]:
-    """What was in use and no device has proven: switches, backends, dtype. kernels: what a model trained with."""
+    """Name everything a CUDA run used that no CUDA device has verified.
+
+    Args:
+        speed: the switches in effect.
+        kernels: operation -> backends the model trained with, comma separated.
+        dtype: of the training step.
+        device: `cpu` or `cuda:0`.
+
+    Returns:
+        Names of switches, backends and dtype; empty on a CPU.
+    """
     if not device.startswith("cuda"):
         return []
     used = {dtype, *(name for names in kernels.values() for name in names.split(", "))}

@@ -1,1 +1,19 @@
-"""Types, errors and metrics that every package shares."""
+"""Types, errors and small functions that every package shares.
+
+`specs` holds a suite, its entries and the runs they resolve to; `scores` a score and its sums; `metrics` the one
+place where sums are divided; `interfaces` what the harness asks of a model and a corpus. Import the modules by name:
+the command line loads no more of them than it needs.
+"""
+
+__all__ = [
+    "device",
+    "errors",
+    "hashing",
+    "interfaces",
+    "json_values",
+    "messages",
+    "metrics",
+    "scores",
+    "specs",
+    "units",
+]

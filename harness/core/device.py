@@ -1,4 +1,4 @@
-"""Which device `auto` means, decided without importing torch into the calling process."""
+"""Resolve the device `auto` without importing torch into the calling process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import metadata
 from harness.core.errors import DeviceError
 
 PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?")
+# NVML answers at once where no board exists, which spares most machines the import of torch.
 PROBE = """
 import pynvml
 try:
@@ -24,9 +25,10 @@ PROBE_TIMEOUT_S = 120.0
 
 
 def resolve(name: str) -> str:
-    """`auto` becomes cuda where torch can use it, else cpu. Raises DeviceError for an unknown name.
+    """Resolve `auto` to cuda if torch can use it, else to cpu; other names are returned as they are.
 
-    Where there is a board and torch cannot use it, a line on standard error says so: the run will be a CPU's.
+    If a board exists and torch cannot use it, one line on standard error says why. Raises DeviceError for an unknown
+    name.
     """
     if not PATTERN.fullmatch(name):
         raise DeviceError(f"device {name!r} is unknown; take auto, cpu, cuda or cuda:INDEX")
@@ -41,17 +43,18 @@ def resolve(name: str) -> str:
 
 
 def _probed(command: list[str]) -> tuple[bool, str | None]:
-    """Whether torch can use a board, and where one is there and it cannot, why. In a process apart: drivers hang."""
+    """Whether torch can use a board, and the reason if one exists that it cannot use."""
+    # A separate process, because a broken driver can hang in its first call.
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         return False, f"the NVIDIA driver or torch did not answer within {PROBE_TIMEOUT_S:g} s"
-    told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith(("boards ", "cuda ")))
-    if int(told.get("boards", "0")) == 0:
+    answers = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith(("boards ", "cuda ")))
+    if int(answers.get("boards", "0")) == 0:
         return False, None
-    if told.get("cuda") == "True":
+    if answers.get("cuda") == "True":
         return True, None
-    if "cuda" in told:
+    if "cuda" in answers:
         return False, "there is an NVIDIA board, but torch cannot use it; see `harness doctor`"
     last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), f"status {done.returncode}")
     return False, f"there is an NVIDIA board, but torch could not be asked: {last.strip()}"

@@ -1,43 +1,43 @@
-"""The only errors a user ever sees. `cli` catches `HarnessError` once and prints it as one line."""
+"""Errors that a user can act on. The command line prints a `HarnessError` as one line."""
 
 from __future__ import annotations
 
 
 class HarnessError(Exception):
-    """Something the user can mend. The message says what is wrong, where, and what to do."""
+    """Base class. The message says what is wrong, where, and what to do."""
 
     exit_code = 2
 
 
 class SuiteError(HarnessError):
-    """A suite file that cannot be used: `file:line: path what is wrong`."""
+    """A suite file is wrong: `file:line: key problem`."""
 
 
 class DataError(HarnessError):
-    """Data that is missing, damaged, or not what its name says."""
+    """Data is missing, damaged, or differs from its checksum."""
 
 
 class CheckpointError(HarnessError):
-    """A checkpoint that is missing, damaged, or belongs to another model."""
+    """A checkpoint is missing, damaged, or of another model."""
 
 
 class StoreError(HarnessError):
-    """A results folder or record that cannot be read or written."""
+    """A results folder or record cannot be read or written."""
 
 
 class BusyError(StoreError):
-    """A run that another process held for longer than it was waited for."""
+    """Another process holds a run."""
 
 
 class DeviceError(HarnessError):
-    """A device, dtype or kernel that this machine does not have."""
+    """This machine lacks a device, dtype or kernel."""
 
 
 class NotComparableError(HarnessError):
-    """A gate that cannot say yes or no: a missing baseline or run, another protocol, other code."""
+    """A gate has nothing to compare: no baseline or run, another protocol, or other code."""
 
     exit_code = 3
 
 
 class BudgetError(HarnessError):
-    """A time budget or a leg that is too short for what it should hold, or a plan that cannot be followed."""
+    """A time budget or limit is too short, or a stored plan does not fit."""

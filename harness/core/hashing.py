@@ -1,4 +1,4 @@
-"""Canonical JSON of a value, and its hash."""
+"""Canonical JSON and its hash."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """One text per value: sorted keys, no spaces, no NaN; 2.0 and 2 stay apart as YAML gave them."""
+    """One text per value: sorted keys, no spaces, no NaN. 2.0 and 2 differ."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
@@ -19,7 +19,7 @@ def content_hash(value: Any) -> str:
 
 
 def finite_or_none(value: float) -> float | None:
-    """JSON has no NaN and no infinity: they become null, and the record's status says why."""
+    """The value, or None if it is not finite, since JSON has no NaN."""
     return value if math.isfinite(value) else None
 
 

@@ -1,4 +1,4 @@
-"""The interfaces of a language model and a corpus."""
+"""Interfaces that packages share: a language model, a corpus, a loaded checkpoint."""
 
 from __future__ import annotations
 
@@ -16,32 +16,49 @@ if TYPE_CHECKING:
 
 
 class LanguageModel(Protocol):
-    """What the harness asks of a model: it owns its softmax and its penalties.
+    """A model as the harness uses it. It owns its softmax and its penalties.
 
-    A state is a tensor or a nested tuple of tensors shaped (..., B, X): the stream is the
-    second last axis of every one, so that streams can be joined, masked and detached blindly.
+    Shape letters: T time, B stream, H hidden, V vocabulary, N any number of rows. A state is a tensor or a nested tuple
+    of tensors of shape (..., B, X): the stream is the second last axis everywhere, so the harness can join, mask and
+    detach streams without knowing the model.
     """
 
+    # Source of every dropout mask; None means torch's default generator.
     generator: torch.Generator | None
-    """Source of every dropout mask; None means torch's default generator."""
 
-    def initial_state(self, batch: int) -> State: ...
+    def initial_state(self, batch: int) -> State:
+        """Zero state of `batch` streams."""
+        ...
 
-    def __call__(self, inputs_TB: torch.Tensor, targets_TB: torch.Tensor, state: State) -> StepOutput: ...
+    def __call__(self, inputs_TB: torch.Tensor, targets_TB: torch.Tensor, state: State) -> StepOutput:
+        """Train on one window: loss, penalties and the next state."""
+        ...
 
-    def features(self, inputs_TB: torch.Tensor, state: State) -> tuple[torch.Tensor, State]: ...
+    def features(self, inputs_TB: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """Hidden vectors (T, B, H) of a window and the next state."""
+        ...
 
-    def log_probs(self, h_NH: torch.Tensor) -> torch.Tensor: ...
+    def log_probs(self, h_NH: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (N, V) of the next token, in nats."""
+        ...
 
-    def nll(self, h_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor: ...
+    def nll(self, h_NH: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
+        """Loss of each target, shape (N,), in nats."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A prepared dataset. Splits are memory-mapped one-dimensional arrays of token ids.
+    """A prepared dataset.
 
-    vocabulary[i] is the text of token i (for bytes, the number as a string). num_units counts per
-    split what a metric may divide by. manifest holds sources, checksums and counts as recorded.
+    Attributes:
+        name: of the dataset.
+        unit: `byte`, `char` or `word`.
+        splits: memory-mapped token ids by split, each of shape (N,).
+        vocabulary: text of each token id; for bytes, the number as text.
+        num_units: units per split that a metric may divide by.
+        limits: best value that the data allows, by metric, where it is known.
+        manifest: sources, checksums and counts, as the record holds them.
     """
 
     name: str
@@ -79,7 +96,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class SplitFile:
-    """The file of a split, whose checksum was just found right, and the identity of the dataset it belongs to."""
+    """The verified file of one split, and the identity of its dataset."""
 
     dataset: str
     split: str

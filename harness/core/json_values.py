@@ -10,10 +10,12 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainSerializer, TypeAdapter, ValidationError, WrapValidator
 
+from harness.core.messages import sentence, shown
+
 T = TypeVar("T")
 
+# `__pydantic_config__` of a dataclass that is read from a file: keys that a newer version wrote are ignored.
 FILE_BLOCK = {"extra": "ignore", "allow_inf_nan": False}
-"""`__pydantic_config__` of a dataclass that is read from a file: a key that a newer version wrote does no harm."""
 
 
 def _null_as_nan(value: object, check: Callable[[object], float]) -> float:
@@ -58,8 +60,19 @@ def parse_value(cls: type[T], value: Any) -> T:
 
 
 def first_problem(error: ValidationError) -> str:
-    """The first problem as `scores.0.tally.num_targets: Input should be a valid integer`."""
-    problem = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(str(part) for part in problem["loc"])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
+    """The first problem in plain English: `scores.0.tally.num_targets must be a whole number, got '7'`."""
+    problem = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in problem["loc"]) or "the value"
+    kind = problem["type"]
+    if kind == "missing":
+        return f"{path} is missing"
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"{path} is unknown"
+    if kind == "literal_error":
+        return f"{path} must be {problem['ctx']['expected']}, got {shown(problem['input'])}"
+    if kind == "value_error":
+        message = problem["msg"].removeprefix("Value error, ")
+        return f"{path} {message}" if message.startswith("must ") else f"{path}: {message}"
+    if kind == "json_invalid":
+        return f"not valid JSON: {problem['ctx']['error']}"
+    return sentence(problem, path)

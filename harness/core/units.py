@@ -1,4 +1,4 @@
-"""What the tokens of a vocabulary are: bytes, characters or words."""
+"""Units of a vocabulary: bytes, characters or words."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ _BYTES = frozenset(map(str, range(256)))
 
 
 def unit_of(vocabulary: Sequence[str]) -> str:
-    """`byte` where every token is a byte's number, `char` where every one is a single character, else `word`.
+    """Guess the unit of a vocabulary, ignoring `<eos>`.
 
-    `<eos>` may stand among any of them.
+    `byte` if every token is the number of a byte, `char` if every token is one character, else `word`.
     """
     tokens = [token for token in vocabulary if token != EOS]
-    if first_stranger(tokens) is None and len(tokens) > 10:
+    # Ten digits alone are more likely the alphabet of a text of digits.
+    if first_non_byte(tokens) is None and len(tokens) > 10:
         return BYTE
     return CHAR if all(len(token) == 1 for token in tokens) else WORD
 
 
-def first_stranger(vocabulary: Sequence[str]) -> str | None:
-    """The first token that is neither a byte's number, written without leading zeros, nor `<eos>`; None of bytes."""
+def first_non_byte(vocabulary: Sequence[str]) -> str | None:
+    """The first token that is neither `<eos>` nor the number of a byte without leading zeros, or None."""
     return next((token for token in vocabulary if token != EOS and token not in _BYTES), None)

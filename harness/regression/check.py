@@ -1,16 +1,16 @@
-"""The gate of continuous integration: every row of a baseline against the records, each within its tolerance.
+"""The quality gate: compare records with a baseline, each row within its tolerance.
 
-Exit codes: 0 every row holds. 1 a regression, which is said even where other rows cannot be compared. 2 a baseline
-or record that cannot be read, found before anything is compared. 3 a row that cannot be compared: no baseline, no
-run, other data, recipe or protocol, or a record made by other code than is installed. Better is no error, but for a
-score that is better than the data allows, and for rows that are held from both sides.
+Exit statuses: 0, every row passes. 1, a regression, even if other rows cannot be compared. 2, a baseline or record that
+cannot be read. 3, a row that cannot be compared: no baseline, no run, other data, recipe or protocol, or a record made
+by other code than is installed. A better value passes, except for a score that is better than the data allows and for
+two-sided rows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +25,20 @@ from harness.system.source import describe
 ABSOLUTE_TOLERANCE = {"bpc": 0.01}
 RELATIVE_TOLERANCE = {"perplexity": 0.005, SPEED_METRIC: 0.5}
 OTHER_RELATIVE_TOLERANCE = 0.01
+# Absolute. A model that was never trained scores the same every time, up to the rounding of sums.
 UNTRAINED_TOLERANCE = 1e-5
-"""Absolute. A score of what was never trained is the same every time, up to the rounding of its sums."""
 
 BEYOND_LIMIT = "better than the data allows by more than chance; look for targets that leak into the input"
 
+# Relative. A change of exactly the tolerance passes, although its subtraction may round up.
 ROUNDING = 1e-12
-"""A move of exactly the tolerance is within it, whatever the last bit of a subtraction says."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckRow:
-    """One row of the baseline, or a new one, and what became of it.
+    """The verdict on one row of the baseline, or on a value that the baseline lacks.
 
-    variant: which of several runs of one setting it was held to, by device, dtype, kernel and switches.
+    `variant` names the run that was compared if several answer for one row: device, dtype, kernel and switches.
     """
 
     identity: Identity
@@ -64,7 +64,7 @@ class CheckReport:
         return verdict.exit_code(row.verdict for row in self.rows)
 
     def render(self) -> str:
-        """A table of every row with what moved, and one line that sums it up."""
+        """A table of every row and a line with the total of each verdict."""
         from harness.report.formats.github import grid
 
         headings = ("Suite", "Profile", "Entry", "Seed", "Split", "Metric")
@@ -76,7 +76,7 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """What `update` wrote, and the rows it left as they were because there was no value to take."""
+    """The number of rows `update` wrote, and why others were left unchanged."""
 
     num_rows: int
     kept: tuple[str, ...]
@@ -86,16 +86,26 @@ class UpdateReport:
 
 
 def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> CheckReport:
-    """Hold the records under `results` to the baseline. code is what `harness.system.source.installed` says.
+    """Compare the records of a results folder with a baseline.
 
-    Raises StoreError for a record or baseline that cannot be read, NotComparableError for a missing or empty one.
+    Args:
+        results: the folder.
+        baseline_path: the baseline file.
+        code: version and checksum of the installed code; records of other code are not compared.
+
+    Returns:
+        A verdict per row.
+
+    Raises:
+        StoreError: a record or the baseline cannot be read.
+        NotComparableError: the baseline is missing or empty.
     """
     measured = _measured(results)
     expected = baseline.read(baseline_path)
     by_identity: dict[Identity, list[Measured]] = {}
     for row in measured:
         by_identity.setdefault(row.identity, []).append(row)
-    rows = [found for row in expected for found in _judge(row, by_identity.pop(row.identity, []), code)]
+    rows = [judged for row in expected for judged in _judge(row, by_identity.pop(row.identity, []), code)]
     new = [
         _impossible(row, code)
         or CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
@@ -107,11 +117,22 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
 
 
 def update(results: Path, baseline_path: Path, *, speed: bool = False) -> UpdateReport:
-    """Make the baseline what the records say now; tolerances that stand in it are kept.
+    """Set the values of a baseline to those of the records and keep its tolerances.
 
-    Where several records serve one row, the last started is taken. Rows without a finite value now, or with one that
-    is better than the data allows, stay as they were, and so do rows of speed unless `speed` asks for them. Scores
-    of what was never trained are held from both sides. Raises StoreError, the old file then standing.
+    Of several records for one row, the last started counts. A row keeps its value if there is no finite new one or if
+    that is better than the data allows. Scores of models that were never trained become two-sided.
+
+    Args:
+        results: the folder of records.
+        baseline_path: the file to write; it need not exist.
+        speed: also write rows of training speed.
+
+    Returns:
+        What was written and what was not.
+
+    Raises:
+        StoreError: a record or the baseline cannot be read or written, or there is no finished run. The old file then
+            stays as it is.
     """
     measured = _measured(results)
     try:
@@ -148,9 +169,9 @@ def _measured(results: Path) -> list[Measured]:
 
 
 def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, Any]) -> list[CheckRow]:
-    """One row for each newest record of the installed code, or a single row that says why there is none.
+    """A verdict on each newest record of the installed code, or one row with the reason why there is none.
 
-    An older one never answers for it: a row that passed before the suite was changed says nothing of the suite.
+    An older record never counts: a row that passed before a suite was changed proves nothing about the suite.
     """
     row = CheckRow(expected.identity, "not comparable", expected=expected.value, tolerance=expected.tolerance)
     if not found:
@@ -168,7 +189,7 @@ def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, 
 
 
 def _newest(found: Sequence[Measured]) -> list[Measured]:
-    """The last started of each variant; runs started within one second are all the last."""
+    """The last started of each variant; several if they started within the same second."""
     last: dict[tuple[str, ...], str] = {}
     for row in found:
         last[row.variant] = max(row.started_at, last.get(row.variant, ""))
@@ -185,18 +206,19 @@ def _held(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
 
 
 def _impossible(found: Measured, code: Mapping[str, Any]) -> CheckRow | None:
-    """A row outside of the baseline that fails all the same."""
+    """The failure of a value that the baseline lacks but the data does not allow."""
     if not found.beyond_limit or found.code != code:
         return None
     return CheckRow(found.identity, "regression", BEYOND_LIMIT, found=found.value, run_id=found.run_id)
 
 
 def _difference(expected: BaselineRow, found: Measured) -> str | None:
-    """What keeps two values from being compared, or None; a failed run has no protocol to differ in."""
+    """Why two values cannot be compared, or None. A failed run has no protocol."""
     if expected.protocol is not None and found.protocol is not None:
-        for key, value in expected.protocol.items():
-            if found.protocol[key] != value:
-                return f"another protocol: {key} is {found.protocol[key]!r}, was {value!r}"
+        for field in fields(expected.protocol):
+            now, before = getattr(found.protocol, field.name), getattr(expected.protocol, field.name)
+            if now != before:
+                return f"another protocol: {field.name} is {now!r}, was {before!r}"
         for key in ("num_targets", "num_units"):
             if getattr(expected, key) != getattr(found, key):
                 return f"another text: {key} is {getattr(found, key)}, was {getattr(expected, key)}"
@@ -228,7 +250,7 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
 def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> BaselineRow:
     suite, profile, entry, seed, split, metric, kind = row.identity
     tolerance = UNTRAINED_TOLERANCE if row.untrained else default_tolerance(metric, value)
-    # A tolerance from before a row was held from both sides was made for something that learns.
+    # A one-sided tolerance was chosen for a trained model and is too wide for one that is not.
     if old is not None and (old.two_sided or not row.untrained):
         tolerance = old.tolerance
     return BaselineRow(
@@ -251,7 +273,7 @@ def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> Basel
 
 
 def default_tolerance(metric: str, value: float) -> float:
-    """Absolute tolerance of a new row, in the metric's unit."""
+    """Absolute tolerance of a new row for this metric and value, in the metric's unit."""
     if metric in ABSOLUTE_TOLERANCE:
         return ABSOLUTE_TOLERANCE[metric]
     return abs(value) * RELATIVE_TOLERANCE.get(metric, OTHER_RELATIVE_TOLERANCE)

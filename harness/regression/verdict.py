@@ -1,4 +1,4 @@
-"""The words in which both gates, that on scores and that on speed, give their answers."""
+"""Verdicts and exit statuses of both gates, quality and speed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Literal
 EXIT_PASS, EXIT_REGRESSION, EXIT_NOT_COMPARABLE = 0, 1, 3
 
 Verdict = Literal["pass", "improved", "regression", "not comparable", "skipped", "new"]
+# What a reader wants to know first comes first.
 VERDICTS: tuple[Verdict, ...] = ("regression", "not comparable", "skipped", "improved", "pass", "new")
-"""In the order of what a reader wants to know first."""
 
 
 def exit_code(verdicts: Iterable[Verdict]) -> int:
-    """0 where every row holds, 1 with a regression, even where other rows cannot be compared, 3 where some cannot."""
+    """1 with a regression, else 3 if a row cannot be compared, else 0."""
     given = set(verdicts)
     if "regression" in given:
         return EXIT_REGRESSION
@@ -22,6 +22,6 @@ def exit_code(verdicts: Iterable[Verdict]) -> int:
 
 
 def total(verdicts: Iterable[Verdict]) -> str:
-    """`1 regression, 3 pass`; empty where there are none."""
+    """Counts such as `1 regression, 3 pass`."""
     counts = Counter(verdicts)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict])

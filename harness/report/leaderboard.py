@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.errors import StoreError, SuiteError
+from harness.core.errors import StoreError
 from harness.report.columns import SECTION_COLUMNS, usual
 from harness.report.formats import write
 from harness.report.formats.github import escape, section
@@ -16,6 +16,7 @@ from harness.report.paper import paper_section
 from harness.report.table import Table, build
 from harness.results import published
 from harness.results.store import Store
+from harness.suite import readable_suites
 from harness.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def read_leaderboard(results: Path | Store) -> Leaderboard:
     """
     store = results if isinstance(results, Store) else Store(results)
     records = store.records()
-    suites, problems = _installed_suites()
+    suites, problems = readable_suites()
     return Leaderboard(
         root=store.root,
         records=records,
@@ -147,17 +148,3 @@ def leaderboard_frame(results: Path | str = "results") -> pd.DataFrame:
     board = read_leaderboard(Path(results))
     board.check_not_empty()
     return board.table().frame()
-
-
-def _installed_suites() -> tuple[list[Suite], list[str]]:
-    """Every installed suite under each of its profiles, and a line for each that cannot be used."""
-    from harness.suite import load, suite_files
-
-    suites, problems = [], []
-    for path in suite_files():
-        try:
-            full = load(path)
-            suites += [full, *(load(path, profile=name) for name in full.profiles if name != full.profile)]
-        except SuiteError as problem:
-            problems.append(f"suite skipped: {problem}; its rows are not compared with the suite's recipes")
-    return suites, problems

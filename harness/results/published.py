@@ -1,17 +1,22 @@
-"""Published results: one strict YAML file of rows with their sources, and how datasets are titled in tables."""
+"""Published results: `published.yaml`, a strict file of rows with their sources, and the titles of datasets."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from harness.core.errors import StoreError
+from harness.core.json_values import first_problem
+from harness.system.source import ROOT
 
 FILE_NAME = "published.yaml"
 
+# Dataset key -> the title in the paper's tables.
 TITLES = {
     "ptb-char": "Penn Treebank (Character Level)",
     "ptb-word": "Penn Treebank (Word Level)",
@@ -19,35 +24,64 @@ TITLES = {
     "hutter-prize": "Hutter Prize",
     "wikitext-103": "WikiText-103",
 }
-"""Dataset key -> the title of the paper's tables."""
 
 SPLITS = ("train", "valid", "test")
 
 
+def _decimal(text: object) -> object:
+    if isinstance(text, str) and not re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text):
+        raise ValueError(f"must be a plain decimal number, got '{text}'")
+    return text
+
+
+def _count_or_null(text: object) -> object:
+    if text == "null":
+        return None
+    if isinstance(text, str) and not re.fullmatch(r"[0-9][0-9_]*", text):
+        raise ValueError(f"must be a whole number or null, got '{text}'")
+    return text
+
+
+def _flag(text: object) -> object:
+    if isinstance(text, str) and text not in ("true", "false"):
+        raise ValueError(f"must be true or false, got '{text}'")
+    return text
+
+
+Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Flag = Annotated[bool, BeforeValidator(_flag)]
+
+
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """One published value. `decimals` is how many digits its source prints after the point.
+    """One published value.
 
-    `paper` marks the six rows of arXiv:1803.08240, `adaptive` a model that learns from the text it is scored on, which
-    no table ranks beside the others. params is None where the source names no size.
+    Attributes:
+        id: name that a suite's entry may give under `published`.
+        task, dataset, metric, split: what was measured; `dataset` is a key of `TITLES`.
+        value: as printed.
+        model: as the source names it.
+        params: number of parameters; None if the source gives none.
+        source: arXiv id or the like.
+        paper: whether it is one of the six rows of arXiv:1803.08240.
+        adaptive: whether the model learns from the text it is scored on; tables do not rank it with the others.
+        decimals: digits the source prints after the point.
     """
 
-    id: str
-    task: str
-    dataset: str
-    metric: str
-    split: str
-    value: float
-    model: str
-    params: int | None
-    source: str
-    paper: bool
+    __pydantic_config__ = {"extra": "forbid"}
+
+    id: Text
+    task: Text
+    dataset: Text
+    metric: Text
+    split: Literal["train", "valid", "test"]
+    value: Annotated[float, BeforeValidator(_decimal)]
+    model: Text
+    params: Annotated[int | None, BeforeValidator(_count_or_null)]
+    source: Text
+    paper: Flag
+    adaptive: Flag = False
     decimals: int = 0
-    adaptive: bool = False
-
-
-OPTIONAL = ("adaptive",)
-COLUMNS = tuple(field.name for field in fields(PublishedRow) if field.name not in ("decimals", *OPTIONAL))
 
 
 def dataset_key(name: str) -> str:
@@ -56,29 +90,28 @@ def dataset_key(name: str) -> str:
 
 
 def dataset_title(key: str) -> str:
+    """The title of a dataset in the paper's tables, or the key."""
     return TITLES.get(key, key)
 
 
 def find(results: Path | None = None) -> Path:
-    """`published.yaml` of the results folder where it has one, else the project's own.
+    """`published.yaml` of the results folder if it has one, else the project's.
 
-    Raises StoreError where neither exists.
+    Raises StoreError if neither exists.
     """
-    import harness
-
-    own = Path(harness.__file__).resolve().parent.parent / "results" / FILE_NAME
-    for path in ([results / FILE_NAME] if results is not None else []) + [own]:
+    installed = ROOT / "results" / FILE_NAME
+    for path in ([results / FILE_NAME] if results is not None else []) + [installed]:
         if path.is_file():
             return path
-    raise StoreError(f"{own}: the table of published rows is missing; reinstall, or put one into the results folder")
+    raise StoreError(f"{installed}: the table of published rows is missing; reinstall, or put one into {results}")
 
 
 def load(path: Path) -> tuple[PublishedRow, ...]:
-    """Every row of the file, in its order. Raises StoreError naming file and row for anything but the known keys."""
+    """Every row of the file, in its order. Raises StoreError naming file, row and key of what is wrong."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    # The base loader leaves every scalar as written: 1.190 keeps its last digit, and nothing is guessed.
+    # The base loader leaves every scalar as text, so 1.190 keeps its last digit.
     try:
         content = YAML(typ="base", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -87,25 +120,31 @@ def load(path: Path) -> tuple[PublishedRow, ...]:
         raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or set(content) != {"rows"} or not isinstance(content["rows"], list):
         raise StoreError(f"{path}: must hold one key, `rows`, with a list of rows")
-    rows = []
+    rows: dict[str, PublishedRow] = {}
     for number, value in enumerate(content["rows"], start=1):
         try:
-            rows.append(_row(value))
-        except ValueError as error:
-            raise StoreError(f"{path}: row {number}: {error}") from error
-    seen: set[str] = set()
-    for row in rows:
-        if row.id in seen:
-            raise StoreError(f"{path}: id '{row.id}' stands twice; ids must be unique")
-        seen.add(row.id)
-    return tuple(rows)
+            row = _row(value)
+        except ValidationError as error:
+            raise StoreError(f"{path}: row {number}: {first_problem(error)}") from None
+        if row.id in rows:
+            raise StoreError(f"{path}: row {number}: id '{row.id}' is used twice; ids must be unique")
+        rows[row.id] = row
+    return tuple(rows.values())
 
 
 def match(rows: Sequence[PublishedRow], published: str | None, *, metric: str, split: str) -> PublishedRow | None:
-    """The row that an entry's `published` names, for one metric and split.
+    """Find the row that an entry's `published` names.
 
-    A pair of rows that differ in their split only is named by either, or by their common stem:
-    `wikitext-103/qrnn`, `wikitext-103/qrnn-test` and `wikitext-103/qrnn-valid` mean both.
+    Rows that differ only in their split are named by either id or by the common stem: `wikitext-103/qrnn`,
+    `wikitext-103/qrnn-test` and `wikitext-103/qrnn-valid` all mean both.
+
+    Args:
+        rows: to search.
+        published: the name; None finds nothing.
+        metric, split: of the value to compare.
+
+    Returns:
+        The row, or None.
     """
     if published is None:
         return None
@@ -116,6 +155,7 @@ def match(rows: Sequence[PublishedRow], published: str | None, *, metric: str, s
 
 
 def paper_rows(rows: Iterable[PublishedRow]) -> list[PublishedRow]:
+    """The six rows of arXiv:1803.08240."""
     return [row for row in rows if row.paper]
 
 
@@ -125,51 +165,9 @@ def _stem(name: str) -> str:
     return name
 
 
+_ROW: TypeAdapter[PublishedRow] = TypeAdapter(PublishedRow)
+
+
 def _row(value: Any) -> PublishedRow:
-    """One row from scalars as written. Raises ValueError saying what is wrong."""
-    if not isinstance(value, dict):
-        raise ValueError("must be a mapping")
-    for key in value:
-        if key not in (*COLUMNS, *OPTIONAL):
-            raise ValueError(f"key '{key}' is unknown; the keys are {', '.join((*COLUMNS, *OPTIONAL))}")
-    missing = [key for key in COLUMNS if key not in value]
-    if missing:
-        raise ValueError(f"key '{missing[0]}' is missing")
-    for key, item in value.items():
-        if not isinstance(item, str):
-            raise ValueError(f"{key} must be a single value")
-        if not item.strip():
-            raise ValueError(f"{key} is empty")
-    if value["split"] not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got '{value['split']}'")
-    return PublishedRow(
-        **{key: value[key] for key in ("id", "task", "dataset", "metric", "split", "model", "source")},
-        value=_number(value["value"]),
-        params=None if value["params"] == "null" else _count(value["params"]),
-        paper=_flag(value, "paper"),
-        adaptive="adaptive" in value and _flag(value, "adaptive"),
-        decimals=len(value["value"].partition(".")[2]),
-    )
-
-
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number) or set(text) - set("0123456789.-"):
-        raise ValueError(f"value must be a plain decimal number, got '{text}'")
-    return number
-
-
-def _count(text: str) -> int:
-    digits = text.replace("_", "")
-    if not (digits.isascii() and digits.isdigit()):
-        raise ValueError(f"params must be a whole number or null, got '{text}'")
-    return int(digits)
-
-
-def _flag(value: Mapping[str, str], name: str) -> bool:
-    if value[name] not in ("true", "false"):
-        raise ValueError(f"{name} must be true or false, got '{value[name]}'")
-    return value[name] == "true"
+    row = _ROW.validate_python(value)
+    return replace(row, decimals=len(value["value"].partition(".")[2]))

@@ -93,7 +93,7 @@ def _check_kernel_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         figures = _FIGURES_OF_A_KERNEL if row.get("status") == "ok" else ()
         for key in (*_TEXT_OF_A_KERNEL, "error", *figures):
             if key not in row:
-                raise ValueError(f"{index}.{key}: Field required")
+                raise ValueError(f"{index}.{key} is missing")
         try:
             parse_value(KernelRow, {key: row[key] for key in ("ms_with_launch",) if key in row})
             parse_value(dict[str, str], {key: row[key] for key in _TEXT_OF_A_KERNEL})

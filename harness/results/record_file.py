@@ -1,4 +1,4 @@
-"""A record as text and back: plain JSON types, and its long lists of rows in files of their own."""
+"""A record as JSON text, with its long lists of rows in CSV files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StoreError
-from harness.results import curve_file
+from harness.results import csv_rows
 from harness.results.costs import CostModel
 from harness.system.files import write_atomic
 from models.config import LATER
 
+# Fields of a record that are lists of rows -> the file that holds them.
 FILES = {"curve": "curve.csv", "traces": "trace.csv"}
-"""Fields of a record that are lists of rows -> the file each is kept in."""
 
 
 def write_apart(body: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The body with its rows in files beside it, each named with its checksum; a file without rows is removed."""
+    """Write the rows of a record to CSV files.
+
+    Args:
+        body: a record as JSON values.
+        folder: of the record.
+
+    Returns:
+        The body with `{file, sha256}` in place of the rows. The file of an empty list is removed.
+    """
     named = dict(body)
     for field, name in FILES.items():
         if body[field]:
@@ -34,26 +42,50 @@ def write_apart(body: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Rows as CSV in a file, and what a record says in their place: the file's name and checksum. Raises OSError."""
-    text = curve_file.to_csv(rows)
+    """Write rows as CSV; returns the `file` and `sha256` that a record holds in their place. Raises OSError."""
+    text = csv_rows.to_csv(rows)
     write_atomic(path, text)
     return {"file": path.name, "sha256": _sha256(text)}
 
 
 def read_apart(value: Any, folder: Path, name: str) -> list[dict[str, Any]]:
-    """A field's rows, from the record itself or the file it names. Raises ValueError where that is another file."""
+    """Read the rows of a field.
+
+    Args:
+        value: the rows themselves, or `{file, sha256}`.
+        folder: of the record.
+        name: the file expected there.
+
+    Returns:
+        The rows.
+
+    Raises:
+        ValueError: the record names another file, or its checksum differs.
+    """
     if isinstance(value, list):
         return value
     if value["file"] != name:
-        raise ValueError(f"rows of {name} are said to be in {value['file']!r}")
+        raise ValueError(f"{value['file']!r} is named as the file of {name}")
     text = (folder / name).read_bytes().decode("utf-8")
     if _sha256(text) != value["sha256"]:
         raise ValueError(f"{name} is not the {name.removesuffix('.csv')} that was written with it")
-    return curve_file.from_csv(text)
+    return csv_rows.from_csv(text)
 
 
 def plain(value: Any, where: Path, name: str = "record") -> Any:
-    """value as JSON types, non-finite numbers as None. Raises StoreError naming the part that does not fit."""
+    """Convert a value to JSON types: dataclasses to objects, numpy numbers to numbers, non-finite numbers to None.
+
+    Args:
+        value: a record or any part of one.
+        where: file that an error names.
+        name: of the value, for the path in an error.
+
+    Returns:
+        JSON values. A dataclass field marked LATER is left out at its default.
+
+    Raises:
+        StoreError: a part is of a type that JSON does not have.
+    """
     if value is None or isinstance(value, str | bool):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -76,10 +108,10 @@ def plain(value: Any, where: Path, name: str = "record") -> Any:
 
 
 def json_text(body: Mapping[str, Any]) -> str:
-    """Indented JSON with each list of plain numbers on one line."""
+    """Indented JSON with each list of plain values on one line."""
     text = json.dumps(body, indent=1, allow_nan=False)
-    # Inside a JSON string a newline is always escaped, so only layout is touched.
-    return re.sub(r'\[\n([^\[\]{}"]*)\n\s*\]', lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
+    # A JSON string holds no raw newline, so the pattern matches layout only.
+    return re.sub(r'\[\n([^\[\]{}"]*)\n\s*\]', lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
 
 
 def _sha256(text: str) -> str:

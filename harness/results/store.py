@@ -1,11 +1,11 @@
 """The results tree: one folder per run, written atomically, found again by content.
 
-RESULTS/runs/<run_id>/record.json    all but the curve and the trace, which it names with their checksums
+RESULTS/runs/<run_id>/record.json    everything but the curve and the trace, which it names with their checksums
                       curve.csv      the learning curve
-                      trace.csv      what the sensors saw, thinned
-                      labels.json    where the run stands in tables
-                      checkpoints/   the training loop's own
-                      history/       records that a later one replaced, whole, by the time they were started
+                      trace.csv      thinned sensor readings
+                      labels.json    the run's places in tables
+                      checkpoints/   written by the training loop
+                      history/       records that later ones replaced, named by their start
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ FIELDS = tuple(field.name for field in dataclasses.fields(RunRecord))
 class Store:
     """Records of one results folder.
 
-    `problems` lists what the last call of `records` could not read, and what has kept a later `write` from its label;
-    num_left_out is how many records that call could not read.
+    Attributes:
+        root: the folder, which need not exist yet.
+        problems: one line for each file that the last call of `records`, or a `write` after it, could not read.
+        num_left_out: records that the last call of `records` could not read.
     """
 
     def __init__(self, root: Path) -> None:
-        """root need not exist yet. Raises StoreError where it is a file."""
+        """Raises StoreError if `root` is a file."""
         self.root = Path(root)
         self.problems: list[str] = []
         self.num_left_out = 0
@@ -46,37 +48,37 @@ class Store:
             raise StoreError(f"{self.root}: is a file, not a results folder; name a folder")
 
     def run_folder(self, run_id: str) -> Path:
-        """Folder of a run, which may not exist yet. Raises StoreError for an id that is no folder name."""
+        """Folder of a run, which need not exist. Raises StoreError for an id that cannot name a folder."""
         if not run_id or run_id.startswith(".") or re.search(r'[/\\\x00-\x1f:*?"<>|]', run_id):
             raise StoreError(f"run id '{run_id}' cannot name a folder; give the dataset a plainer name")
         return self.root / "runs" / run_id
 
     def find(self, run_id: str) -> RunRecord | None:
-        """The record of a run, or None. Raises StoreError where there is one that cannot be read."""
+        """The record of a run, or None. Raises StoreError if it exists and cannot be read."""
         folder = self.run_folder(run_id)
         return _read(folder) if (folder / RECORD).exists() else None
 
     def records(self) -> list[tuple[RunRecord, list[Label]]]:
-        """Every readable record with its labels, by run id. What cannot be read is named in `problems`."""
+        """Every readable record with its labels, sorted by run id; `problems` names the others."""
         self.problems, self.num_left_out = [], 0
-        found = []
+        rows = []
         runs = self.root / "runs"
         for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
             if not (folder / RECORD).exists():
                 continue
             try:
                 record = _read(folder)
-                found.append((record, self._labels(folder) or [record.spec.label]))
+                rows.append((record, self._labels(folder) or [record.spec.label]))
             except StoreError as problem:
                 self.problems.append(str(problem))
                 self.num_left_out += 1
-        return found
+        return rows
 
     def write(self, record: RunRecord) -> None:
-        """Write a record whole or not at all, and its own label; the one it replaces goes to history.
+        """Write a record whole or not at all, and its label; a record it replaces goes to history.
 
-        Non-finite numbers become null. Raises StoreError for what JSON cannot hold or the disk refuses. Once the
-        record stands nothing is raised: labels that cannot be read are set aside, and `problems` says so.
+        Raises StoreError for a value that JSON cannot hold and for a failing disk. After the record is written nothing
+        is raised: unreadable labels are set aside and named in `problems`.
         """
         folder = self.run_folder(record.run_id)
         body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
@@ -84,7 +86,8 @@ class Store:
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._keep(folder)
-            # The record first holds its rows itself, then names the files: at no moment is there half of one.
+            # First with its rows inside, then with the names of their files: a kill between the two leaves a whole
+            # record, never one that names a file of another attempt.
             write_atomic(folder / RECORD, json_text(body))
             named = write_apart(body, folder)
             if named != body:
@@ -95,7 +98,7 @@ class Store:
             self.problems.append(str(problem))
 
     def archive(self, run_id: str) -> None:
-        """Move a run's record to its history, so that `find` knows it no more. Without a record, nothing happens."""
+        """Move a run's record to its history: `find` no longer returns it. No-op without a record."""
         folder = self.run_folder(run_id)
         with _disk_errors(folder):
             self._keep(folder)
@@ -103,9 +106,14 @@ class Store:
                 (folder / name).unlink(missing_ok=True)
 
     def amend(self, run_id: str, **costs: Any) -> None:
-        """Add to the costs of a record what is known only once its worker has ended. Without a record, nothing happens.
+        """Add costs that are known only after the worker ended. No-op without a record.
 
-        Raises StoreError where the record cannot be read or written.
+        Args:
+            run_id: the run.
+            costs: keys to set in the record's `costs`.
+
+        Raises:
+            StoreError: the record cannot be read or written.
         """
         folder = self.run_folder(run_id)
         if self.find(run_id) is None:
@@ -116,10 +124,16 @@ class Store:
             write_atomic(folder / RECORD, json_text(body))
 
     def label(self, run_id: str, label: Label) -> None:
-        """Give a run a place in a table; one of the same suite, entry and profile is brought up to date.
+        """Give a run a place in a table, replacing a label of the same suite, entry and profile.
 
-        Labels that cannot be read are set aside, and `problems` says so. Raises StoreError where they cannot be
-        replaced.
+        Unreadable labels are set aside and named in `problems`.
+
+        Args:
+            run_id: the run.
+            label: its place.
+
+        Raises:
+            StoreError: the labels cannot be written.
         """
         from filelock import FileLock, Timeout
 
@@ -135,19 +149,25 @@ class Store:
 
     @contextmanager
     def lock(self, run_id: str, *, name: str = "run", wait_s: float = 0.0, doing: str = "running") -> Iterator[None]:
-        """Hold a run for this process. Raises BusyError where another process holds it for longer than `wait_s`.
+        """Hold a run for this process.
 
-        name: of the lock; one that waits for a worker is another than the one its parent holds. doing: what the other
-        process is told to be doing.
+        Args:
+            run_id: the run.
+            name: of the lock; parent and worker hold different ones.
+            wait_s: seconds to wait for another process.
+            doing: what the message says that the other process does.
+
+        Raises:
+            BusyError: another process still holds the lock.
         """
         from filelock import FileLock, Timeout
 
         folder = self.run_folder(run_id)
-        held = FileLock(str(folder / f"{name}.lock"))
+        lock = FileLock(str(folder / f"{name}.lock"))
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                held.acquire(timeout=wait_s)
+                lock.acquire(timeout=wait_s)
             except Timeout as error:
                 raise BusyError(
                     f"another process is {doing} {run_id} in {self.root}; wait for it, or name another results folder"
@@ -155,7 +175,7 @@ class Store:
         try:
             yield
         finally:
-            held.release()
+            lock.release()
 
     def _labels(self, folder: Path) -> list[Label]:
         path = folder / LABELS
@@ -165,17 +185,17 @@ class Store:
             return parse_json(list[Label], path.read_bytes())
         except (OSError, ValueError) as error:
             raise StoreError(
-                f"{path}: is damaged ({_reason(error)}); delete it to fall back on the record's own"
+                f"{path}: is damaged ({_reason(error)}); delete it to use the label inside the record"
             ) from error
 
     def _set_damaged_labels_aside(self, folder: Path) -> None:
         try:
             self._labels(folder)
         except StoreError as problem:
-            kept = _free(folder, "damaged-labels")
-            (folder / LABELS).replace(kept)
-            said = str(problem).rpartition("; delete")[0]
-            self.problems.append(f"{said}; kept as {kept.name}, and begun anew with the label of this run")
+            aside = _unused(folder, "damaged-labels")
+            (folder / LABELS).replace(aside)
+            reason = str(problem).rpartition("; delete")[0]
+            self.problems.append(f"{reason}; kept as {aside.name}, and replaced by the label of this run")
 
     def _add_label(self, folder: Path, label: Label) -> None:
         known = {_place(each): each for each in self._labels(folder)}
@@ -189,14 +209,14 @@ class Store:
             write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
     def _portable(self, checkpoint: str | None) -> str | None:
-        """A checkpoint within the results tree by its place there: a record that travels names no machine's folders."""
+        """A checkpoint inside the results tree, relative to it: a copied tree must not name its old place."""
         if checkpoint is None:
             return None
         path, root = Path(checkpoint).resolve(), self.root.resolve()
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else checkpoint
 
     def _keep(self, folder: Path) -> None:
-        """Copy the present record, whole, into the history; one that cannot be read is kept as it is."""
+        """Copy the present record into the history; an unreadable one is copied byte for byte."""
         path = folder / RECORD
         if not path.exists():
             return
@@ -205,21 +225,21 @@ class Store:
         try:
             record = _read(folder)
         except StoreError:
-            write_atomic(_free(history, "damaged"), path.read_bytes().decode("utf-8", "backslashreplace"))
+            write_atomic(_unused(history, "damaged"), path.read_bytes().decode("utf-8", "backslashreplace"))
             return
-        # The file's own text and not the record: a newer version may have written keys that a record has no field for.
+        # From the file's text: a newer version may have written keys for which RunRecord has no field.
         body = {**_from_json(path), "curve": record.curve, "traces": record.traces}
-        # A colon, as ISO times have it, cannot stand in a file name everywhere.
-        kept = _free(history, record.started_at.replace(":", "") or "undated")
+        # Windows allows no colon in a file name, and ISO times have two.
+        path = _unused(history, record.started_at.replace(":", "") or "undated")
         if body["traces"]:
-            # A trace is hundreds of rows, which as JSON would bury the rest.
-            name = f"{kept.stem}-{FILES['traces']}"
-            body["traces"] = write_rows(kept.with_name(name), body["traces"])
-        write_atomic(kept, json_text(body))
+            # A trace has hundreds of rows, too many to read inside JSON.
+            name = f"{path.stem}-{FILES['traces']}"
+            body["traces"] = write_rows(path.with_name(name), body["traces"])
+        write_atomic(path, json_text(body))
 
 
 def _read(folder: Path) -> RunRecord:
-    """The record of a folder, its curve joined. Raises StoreError naming the file and what is wrong with it."""
+    """The record of a folder with its rows. Raises StoreError naming the file and the problem."""
     path = folder / RECORD
     try:
         value = _from_json(path)
@@ -247,7 +267,7 @@ def _check_schema(value: Any, path: Path) -> None:
 
 
 def _from_json(path: Path) -> Any:
-    """Raises ValueError for NaN and infinity too: `write` puts null in their place."""
+    """Raises ValueError for NaN and infinity too: `write` never puts them into a file."""
     return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
 
 
@@ -259,8 +279,8 @@ def _place(label: Label) -> tuple[str, str, str]:
     return (label.suite, label.entry, label.profile)
 
 
-def _free(folder: Path, stem: str) -> Path:
-    """A name in the folder that nothing has yet."""
+def _unused(folder: Path, stem: str) -> Path:
+    """An unused file name in the folder."""
     path, number = folder / f"{stem}.json", 2
     while path.exists():
         path, number = folder / f"{stem}-{number}.json", number + 1

@@ -114,6 +114,9 @@ def cite_field(message: str, node: Node, full: Keys, loc: Keys, where: Where) ->
         full: path of the config from the top of the suite.
         loc: path of the config from `node`.
         where: the position to cite if the file does not give the field.
+
+    Returns:
+        The position to cite, and the message with the field's full path.
     """
     first, _, rest = message.partition(" ")
     name = first.rpartition(".")[2]
@@ -127,7 +130,16 @@ def cite_field(message: str, node: Node, full: Keys, loc: Keys, where: Where) ->
 
 
 def locate(node: Node, path: Keys, under: Where) -> Where:
-    """Position of the deepest part of `path` that exists below `node`; `under` if none does."""
+    """Find the position of a key or item.
+
+    Args:
+        node: the tree to search.
+        path: keys and indices from `node`.
+        under: the position to cite if no part of `path` exists.
+
+    Returns:
+        The position of the deepest part of `path` that exists.
+    """
     for part in path:
         member = _child(node, part)
         if member is None:

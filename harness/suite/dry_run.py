@@ -144,7 +144,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         optimizer_steps_are_expected=length.is_expected,
         training_flops=3 * flops_per_token * length.num_tokens,  # the backward pass costs two forward passes
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
-        peak_memory_bytes=peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size),
+        peak_memory_bytes=_peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size),
     )
 
 
@@ -217,23 +217,13 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
     )
 
 
-def peak_memory_bytes(
+def _peak_memory_bytes(
     entry: Entry, recipe: Recipe, evaluation: Evaluation, num_parameters: int, vocab_size: int
 ) -> int:
-    """Estimate the peak memory of a run, without the framework's share (measured: 40 to 180 MiB more).
+    """Estimated peak memory of a run, without the framework's share (measured: 40 to 180 MiB more).
 
     Counted are the weights, their gradient, the optimiser's moments and averages and, with weight drop, the dropped
     copy and its gradient; and the larger of one training window of T x B tokens and one window of scoring.
-
-    Args:
-        entry: the model, its dtype and sizes.
-        recipe: batch, window and optimiser.
-        evaluation: protocols and windows of scoring.
-        num_parameters: parameters of the model.
-        vocab_size: tokens in the vocabulary.
-
-    Returns:
-        Bytes.
     """
     weight_bytes = 8 if entry.dtype == "float64" else 4
     value_bytes = {"float64": 8, "bfloat16": 2, "float16": 2}.get(entry.dtype, 4)
@@ -293,7 +283,7 @@ def render(rows: Sequence[Estimate]) -> str:
             "Tokens/epoch": _count(row.tokens_per_epoch),
             "Tokens": _count(row.training_tokens),
             "Steps": ("~" if row.optimizer_steps_are_expected else "") + _count(row.optimizer_steps),
-            "FLOPs": _flops(row),
+            "FLOPs": ("~" if row.training_flops_are_expected else "") + _count(row.training_flops, ".2e"),
             "Memory (est.)": _bytes(row.peak_memory_bytes),
             "Seeds": " ".join(str(seed) for seed in row.seeds),
         }
@@ -302,26 +292,16 @@ def render(rows: Sequence[Estimate]) -> str:
     right = ("left", "left", *["right"] * 7, "left")
     lines = [tabulate(table, headers="keys", tablefmt="github", disable_numparse=True, colalign=right)]
     lines += [f"{row.entry}: {row.reason}" for row in rows if row.reason]
-    evaluations = [
-        ", ".join(f"{each.split} {each.protocol} ({_count(each.targets)} targets)" for each in row.evaluation)
-        for row in rows
-    ]
-    if len(set(evaluations)) == 1:
-        lines.append(f"evaluation: {evaluations[0]}")
-    else:
-        lines += [f"{row.entry}: evaluation: {text}" for row, text in zip(rows, evaluations, strict=True)]
+    same = len({row.evaluation for row in rows}) == 1
+    for row in rows[:1] if same else rows:
+        protocols = (f"{each.split} {each.protocol} ({_count(each.targets)} targets)" for each in row.evaluation)
+        lines.append(("" if same else f"{row.entry}: ") + f"evaluation: {', '.join(protocols)}")
     lines += [f"data: {row.data}" for row in rows[:1]]
     return "\n".join(lines)
 
 
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
-def _flops(row: Estimate) -> str:
-    if row.training_flops is None:
-        return "-"
-    return ("~" if row.training_flops_are_expected else "") + f"{row.training_flops:.2e}"
+def _count(value: int | None, form: str = ",") -> str:
+    return "-" if value is None else f"{value:{form}}"
 
 
 def _bytes(value: int | None) -> str:

@@ -146,12 +146,12 @@ def check_model_and_data(root: Node, name: str, config: ModelConfig, dataset: Da
                 raise refusal(locate(root, at, root.where), text)
     # Own text has no vocabulary until it is prepared: `check_vocabulary` looks at it then.
     vocab_size = data.facts(dataset).vocab_size
-    problem = misfit(config, vocab_size) if vocab_size is not None else None
+    problem = _misfit(config, vocab_size) if vocab_size is not None else None
     if problem is not None:
         raise refusal(*cite_field(problem, root, path, path, where))
 
 
-def misfit(config: ModelConfig, vocab_size: int) -> str | None:
+def _misfit(config: ModelConfig, vocab_size: int) -> str | None:
     """Why a model's config does not fit a vocabulary (its cutoffs are beyond it); None if it fits."""
     try:
         config.num_parameters(vocab_size)
@@ -168,13 +168,21 @@ def config_of(model: Mapping[str, Any]) -> ModelConfig:
 
 
 def check_vocabulary(suite: Suite, vocab_size: int) -> None:
-    """Raise SuiteError if an entry's model does not fit a vocabulary that became known when the data was prepared."""
+    """Check every model against a vocabulary that became known when the data was prepared.
+
+    Args:
+        suite: a suite under its profile.
+        vocab_size: tokens in the vocabulary.
+
+    Raises:
+        SuiteError: a model cannot have this vocabulary.
+    """
     for entry in suite.entries:
         check_model(entry.model, vocab_size, f"{suite.path}: entries.{entry.name}.model")
 
 
 def check_model(model: Mapping[str, Any], vocab_size: int, where: str) -> None:
-    """Raise SuiteError if a model does not fit a vocabulary.
+    """Check one model against a vocabulary.
 
     Args:
         model: `builder` and the settings of the model, already checked.
@@ -184,7 +192,7 @@ def check_model(model: Mapping[str, Any], vocab_size: int, where: str) -> None:
     Raises:
         SuiteError: the model cannot have this vocabulary.
     """
-    problem = misfit(config_of(model), vocab_size)
+    problem = _misfit(config_of(model), vocab_size)
     if problem is not None:
         raise SuiteError(f"{where}: {problem}")
 

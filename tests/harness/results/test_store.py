@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from record_factory import failed, label, record, spec
 
 from harness.core.errors import StoreError
-from harness.results import curve_file
+from harness.results import csv_rows
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.system import files
@@ -40,7 +40,7 @@ def as_json(found: Any) -> Any:
 @settings(max_examples=300, deadline=None)
 @given(rows=st.lists(st.dictionaries(st.text(max_size=4), SCALARS, max_size=4), max_size=4))
 def test_a_curve_reads_back_with_its_types(rows: Any) -> None:
-    assert repr(as_json(curve_file.from_csv(curve_file.to_csv(rows)))) == repr(as_json(rows))
+    assert repr(as_json(csv_rows.from_csv(csv_rows.to_csv(rows)))) == repr(as_json(rows))
 
 
 @settings(

@@ -1,6 +1,6 @@
-"""A learning curve as CSV that reads back exactly: every cell is a JSON value, or text that no JSON value looks like.
+"""Rows as CSV that reads back exactly.
 
-A cell left empty is a key that the row does not have; `null` is None.
+Every cell is a JSON value, or text that cannot be mistaken for one. An empty cell is a missing key; `null` is None.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV text, one column per key in order of first appearance.
 
-    Raises ValueError for NaN or infinity and TypeError for what JSON cannot hold.
+    Raises ValueError for NaN or infinity, TypeError for a value that JSON does not have.
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     buffer = io.StringIO()
@@ -26,7 +26,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def from_csv(text: str) -> list[dict[str, Any]]:
-    """Rows of `to_csv`'s text. Raises ValueError where a line's width is not the header's."""
+    """Rows from the text of `to_csv`. Raises ValueError if a line is not as wide as the header."""
     lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     if not lines:
         return []

@@ -1,4 +1,4 @@
-"""Valid JSON with anything inside: a record is read or named as damaged, and what is read can be shown and judged."""
+"""Any JSON in a record: it is read or named as damaged, and every record that is read can be shown and judged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.results.store import Store
 
 PUBLISHED = published.load(published.find())
 ABSENT = dict.fromkeys(("ms", "gb_per_s", "share_of_copy", "share_of_triad", "speedup_over_chain"))
-WRONG: tuple[Any, ...] = (None, 3, "x", [3], {"a": []})
+WRONG: tuple[Any, ...] = (None, "x", [3])
 
 Path_ = tuple[Any, ...]
 
@@ -100,16 +100,16 @@ def test_no_json_makes_a_traceback(store: Store, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda body: body["scores"].__setitem__(0, {"split": "valid"}), "scores.0.protocol: Field required"),
+        (lambda body: body["scores"].__setitem__(0, {"split": "valid"}), "scores.0.protocol is missing"),
         (
             lambda body: body["scores"][1]["metrics"].update(bpc="1.5"),
-            "scores.1.metrics.bpc: Input should be a valid number",
+            "scores.1.metrics.bpc must be a number, got the text '1.5'",
         ),
-        (lambda body: body["spec"]["label"].update(title=None), "spec.label.title: Input should be a valid string"),
-        (lambda body: body["spec"].update(seed="1"), "spec.seed: Input should be a valid integer"),
-        (lambda body: body.update(timings=[{"op": "fo_pool"}]), "timings: 0.backend: Field required"),
-        (lambda body: body["timings"][0].pop("ms_warm"), "timings: 0.ms_warm: Field required"),
-        (lambda body: body["timings"][1].update(error=3), "timings: 1.error: Input should be a valid string"),
+        (lambda body: body["spec"]["label"].update(title=None), "spec.label.title must be text, got null"),
+        (lambda body: body["spec"].update(seed="1"), "spec.seed must be a whole number"),
+        (lambda body: body.update(timings=[{"op": "fo_pool"}]), "timings: 0.backend is missing"),
+        (lambda body: body["timings"][0].pop("ms_warm"), "timings: 0.ms_warm is missing"),
+        (lambda body: body["timings"][1].update(error=3), "timings: 1.error must be text"),
         (lambda body: body["training"].update(tokens_per_s=float("nan")), "NaN is not a number"),
     ],
 )
