@@ -87,7 +87,7 @@ def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int
 
     from harness.bench.allocator import keep_freed_memory
     from harness.checkpoints import model
-    from harness.report.kernels import kernel_table
+    from harness.report import kernel_table
     from harness.system import hardware as machine
     from harness.timing.backends import FAILED, Bench
 

@@ -107,9 +107,10 @@ def _rankings(table: Table, rows: Sequence[Row], role: Callable[[Row], int]) -> 
     sections = []
     for group in replace(table, rows=tuple(rows)).groups():
         ordered = sorted(group, key=role)
-        styles = ["bold red" if row.is_ours and row.rank is None and row.value is None else _STYLES[role(row)] for row in ordered]
+        styles = ["bold red" if row.value is None or row.beyond_limit else _STYLES[role(row)] for row in ordered]
         sections.append((table.heading(group), list(zip(cells(ordered, columns), styles, strict=True))))
-    return _Grid([each.heading for each in columns], [each.align for each in columns], [each.order for each in columns], sections)
+    headings, aligns = [each.heading for each in columns], [each.align for each in columns]
+    return _Grid(headings, aligns, [each.order for each in columns], sections)
 
 
 def _print_grid(grid: _Grid, console: Console) -> list[str]:

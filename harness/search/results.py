@@ -11,8 +11,8 @@ from typing import Any
 
 from harness.core.errors import StoreError
 from harness.core.hashing import content_hash
-from harness.core.metrics import METRICS
-from harness.report.measured import metric_std_error, metric_value, primary_protocol
+from harness.core.metrics import metric_named, std_error_of, value_of
+from harness.report import primary_protocol
 from harness.results.record import RunRecord
 from harness.search.search import SPLIT, Axis, Request, Trial, axes, told, trials_folder
 from harness.system.files import write_atomic
@@ -143,7 +143,7 @@ def gather(request: Request, found: Sequence[Trial], records: Sequence[RunRecord
         rows.setdefault(told(trial.values), []).append(_row(trial, by_run.get(trial.spec.run_id), metric))
         values[told(trial.values)] = trial.values
     points = [Point(values[name], tuple(rows[name]), metric) for name in rows]
-    sign = -1 if METRICS[metric].higher_is_better else 1
+    sign = -1 if metric_named(metric).higher_is_better else 1
     ordered = sorted(points, key=lambda point: (not point.is_complete, point.mean is None, sign * (point.mean or 0.0)))
     return Outcome(
         request=request,
@@ -163,13 +163,13 @@ def _row(trial: Trial, record: RunRecord | None, metric: str) -> dict[str, Any]:
         score = next((each for each in record.scores if (each.split, each.protocol.name) == wanted), None)
         error = record.error
     finished = record is not None and record.status == "finished"
-    value = metric_value(score, metric) if score and finished else None
+    value = value_of(score, metric) if score and finished else None
     if finished and value is None:
         error = f"no finite {metric} of {SPLIT}"
     return {
         "seed": trial.spec.seed,
         metric: value,
-        "std_error": metric_std_error(score, metric) if score and value is not None else None,
+        "std_error": std_error_of(score, metric) if score and value is not None else None,
         "tokens": (record.training or {}).get("tokens") if record else None,
         "seconds": record.seconds if record else None,
         "status": record.status if record else "not run",

@@ -17,8 +17,7 @@ from typing import Any
 import models
 from harness.bench.loops.full_size import FullSize
 from harness.config.speed import Speed, applied
-from harness.report.columns import NOT_APPLICABLE
-from harness.report.formats.github import grid
+from harness.report import NOT_APPLICABLE, grid
 from harness.system import processes
 
 OK, FAILED = "ok", "failed"

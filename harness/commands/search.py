@@ -1,0 +1,60 @@
+"""`harness search`: try a grid of settings for one entry of a suite."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
+from harness.commands.output import EXIT_FAILED, EXIT_INTERRUPTED
+
+
+@click.command()
+@click.argument("suite")
+@profile_option
+@click.option("--entry", required=True, help="The entry whose settings are searched.")
+@click.option("--over", multiple=True, metavar="KEY=V1,V2,...",
+              help="An axis of the grid, such as recipe.lr=1e-3,2e-3; may be repeated.")  # fmt: skip
+@click.option("--tokens", type=click.IntRange(1), help="How long each trial trains, in tokens.")
+@click.option("--seed", "seeds", multiple=True, type=int, help="A seed for every trial; may be repeated.")
+@device_option
+@set_option
+@results_option
+@data_option
+@click.option("--quiet", is_flag=True, help="Print the table only.")
+def search(suite: str, data_path: str | None, results: Path, quiet: bool, **options: Any) -> None:
+    """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
+    from harness import data
+    from harness.core import device
+    from harness.results.store import Store
+    from harness.runs import reporter as reporters
+    from harness.runs.runner import Plan, SuiteInterrupted, run_suite
+    from harness.search import results as search_results
+    from harness.search import search as grid
+
+    path, roots = suite_path(suite), data.search_roots(data_path)
+    request = grid.Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
+    trials = grid.trials(request)
+    specs = [trial.spec for trial in trials]
+    reporter = reporters.reporter(quiet=quiet)
+    try:
+        lines = data.download_lines(reporter.note)
+        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
+        grid.check_vocabulary(request, trials, data.read_manifest(prepared)["alphabet_size"])
+        records = run_suite(Plan(specs, prepared, Store(grid.trials_folder(results))), reporter)
+    except SuiteInterrupted as interrupted:
+        reporter.stop()
+        click.echo(
+            f"harness: stopped; {interrupted.run_id} and the trials after it go on with the same command", err=True
+        )
+        sys.exit(EXIT_INTERRUPTED)
+    finally:
+        reporter.stop()
+    outcome = search_results.gather(request, trials, records)
+    click.echo(outcome.render(), nl=False)
+    click.echo(f"saved {outcome.write(results)}", err=True)
+    if any(record.status == "failed" for record in records):
+        sys.exit(EXIT_FAILED)
