@@ -20,7 +20,7 @@ NO_TORCH = (
     "harness.report",
     "harness.results.store",
     "harness.runs.runner",
-    "harness.search.search",
+    "harness.search",
     "harness.suite",
     "harness.suite.dry_run",
     "models",

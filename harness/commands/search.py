@@ -32,19 +32,18 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     from harness.results.store import Store
     from harness.runs import reporter as reporters
     from harness.runs.runner import Plan, SuiteInterrupted, run_suite
-    from harness.search import results as search_results
-    from harness.search import search as grid
+    from harness.search import Request, check_vocabulary, gather, trials, trials_folder
 
     path, roots = suite_path(suite), data.search_roots(data_path)
-    request = grid.Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
-    trials = grid.trials(request)
-    specs = [trial.spec for trial in trials]
+    request = Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
+    searched = trials(request)
+    specs = [trial.spec for trial in searched]
     reporter = reporters.reporter(quiet=quiet)
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
-        grid.check_vocabulary(request, trials, data.read_manifest(prepared)["alphabet_size"])
-        records = run_suite(Plan(specs, prepared, Store(grid.trials_folder(results))), reporter)
+        check_vocabulary(request, searched, data.read_manifest(prepared)["alphabet_size"])
+        records = run_suite(Plan(specs, prepared, Store(trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(
@@ -53,7 +52,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
         sys.exit(EXIT_INTERRUPTED)
     finally:
         reporter.stop()
-    outcome = search_results.gather(request, trials, records)
+    outcome = gather(request, searched, records)
     click.echo(outcome.render(), nl=False)
     click.echo(f"saved {outcome.write(results)}", err=True)
     if any(record.status == "failed" for record in records):

@@ -1,1 +1,10 @@
-"""Search over a suite's keys."""
+"""Search over a suite's keys: a grid of trials, each an ordinary run, ranked on the validation split.
+
+`search` turns a request into trials, the command runs them as any other runs, and `results` ranks their records by the
+mean over seeds and writes a table. Imports no torch.
+"""
+
+from harness.search.grid import Request, Trial, check_vocabulary, trials, trials_folder
+from harness.search.results import Outcome, gather
+
+__all__ = ["Outcome", "Request", "Trial", "check_vocabulary", "gather", "trials", "trials_folder"]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from record_factory import failed, record, score
 
+from harness.search.grid import Request, trials
 from harness.search.results import Outcome, gather
-from harness.search.search import Request, trials
 
 SUITE = """
 suite: {name}
@@ -69,7 +69,7 @@ def test_conclusions_say_how_sure_they_are(suite: Path) -> None:
     edge = outcome(request(suite), 1.5, 1.45, 1.4).conclusions
     assert edge[0] == "best on valid: recipe.lr 4e-3"
     assert edge[1] == "the next, recipe.lr 2e-3, is 0.0500 behind; the standard error of one score is 0.0040"
-    assert "edge of what was tried" in edge[2]
+    assert "edge of the values tried" in edge[2]
     inside = outcome(request(suite), 1.5, 1.4, 1.45).conclusions
     assert not [said for said in inside if "edge" in said]
     assert "one seed (1)" in inside[-1]

@@ -1,6 +1,6 @@
-"""A small grid over keys of a suite: every trial is an ordinary run, and the winner is chosen on valid alone.
+"""A grid over keys of a suite: every trial is an ordinary run.
 
-The test split is not scored in a trial, so that nothing can be chosen by it.
+Trials score the validation split only, so that nothing can be chosen by the test split.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ SPLIT = "valid"
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One key of the suite and the values to try, as they were written."""
+    """One key of the suite and the values to try, as written."""
 
     key: str
     values: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """The key without the entry it belongs to: `recipe.lr`."""
+        """The key without its entry: `recipe.lr`."""
         return ".".join(self.key.split(".")[2:]) if self.key.startswith("entries.") else self.key
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One point of the grid: values by the axis's name, and the run they make."""
+    """One point of the grid under one seed: values by axis name, and the run."""
 
     values: dict[str, str]
     spec: RunSpec
@@ -44,7 +44,17 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What to search. over: `KEY=V1,V2,...`; tokens: how long each trial trains, the recipe's own length where None."""
+    """What to search.
+
+    Attributes:
+        suite, entry, profile: the entry to vary.
+        over: axes as `KEY=V1,V2,...`.
+        overrides: `KEY=VALUE` for every trial.
+        tokens: length of each trial; None for the recipe's own length.
+        seeds: of every trial; empty for the suite's.
+        device: where to run.
+        roots: read-only folders of data.
+    """
 
     suite: Path
     entry: str
@@ -58,8 +68,19 @@ class Request:
 
 
 def axes(over: Sequence[str], entry: str) -> list[Axis]:
-    """The axes of a grid. `recipe.` and `model.` mean the entry's own. Raises SuiteError for what is no axis."""
-    found = []
+    """Parse the axes of a grid.
+
+    Args:
+        over: `KEY=V1,V2,...` each; a key without `entries.` belongs to the entry.
+        entry: its name.
+
+    Returns:
+        One axis per text.
+
+    Raises:
+        SuiteError: a text is not an axis, names a value or key twice, or changes what is scored.
+    """
+    result = []
     for text in over:
         key, equals, values = text.partition("=")
         parts = tuple(split_values(values))
@@ -72,39 +93,39 @@ def axes(over: Sequence[str], entry: str) -> list[Axis]:
             raise SuiteError(f"--over {key}: a search may not change what is scored or on what")
         if key.split(".")[0] != "entries":
             key = f"entries.{entry}.{key}"
-        found.append(Axis(key, parts))
-    if not found:
+        result.append(Axis(key, parts))
+    if not result:
         raise SuiteError("nothing to search: give --over KEY=VALUE,VALUE at least once")
-    if len({axis.key for axis in found}) != len(found):
+    if len({axis.key for axis in result}) != len(result):
         raise SuiteError("--over names a key twice; give all its values at once")
-    return found
+    return result
 
 
 def split_values(text: str) -> list[str]:
-    """Values between commas; those inside brackets or braces belong to one value."""
-    found, depth, part = [], 0, ""
+    """Split at commas outside of brackets and braces."""
+    values, depth, part = [], 0, ""
     for letter in text:
         depth += (letter in "[{") - (letter in "]}")
         if letter == "," and depth == 0:
-            found.append(part.strip())
+            values.append(part.strip())
             part = ""
         else:
             part += letter
-    return [*found, part.strip()]
+    return [*values, part.strip()]
 
 
 def trials(request: Request) -> list[Trial]:
-    """Every point of the grid under every seed, checked before anything is run: the seeds of a point stand together.
+    """Every point of the grid under every seed, the seeds of a point in sequence. Nothing is run.
 
-    Raises SuiteError for a point that cannot be, two that are the same, and a grid of more than MAX_TRIALS.
+    Raises SuiteError for an invalid point, two equal points, and more than MAX_TRIALS trials.
     """
     grid = axes(request.over, request.entry)
     _check_size(math.prod(len(axis.values) for axis in grid))
     base = [*request.overrides, f"evaluation.splits=[{SPLIT}]"]
     if request.tokens is not None:
-        own = f"entries.{request.entry}.recipe"
-        base += [f"{own}.tokens={request.tokens}", f"{own}.epochs=null", f"{own}.decay_at=[]"]
-    found = []
+        recipe = f"entries.{request.entry}.recipe"
+        base += [f"{recipe}.tokens={request.tokens}", f"{recipe}.epochs=null", f"{recipe}.decay_at=[]"]
+    result = []
     for point in itertools.product(*(axis.values for axis in grid)):
         values = {axis.name: value for axis, value in zip(grid, point, strict=True)}
         chosen = [f"{axis.key}={value}" for axis, value in zip(grid, point, strict=True)]
@@ -116,21 +137,30 @@ def trials(request: Request) -> list[Trial]:
                 raise SuiteError(
                     f"{request.suite}: entry {request.entry} trains nothing, so there is nothing to search"
                 )
-            found.append(Trial(values, _as_trial(spec, values)))
-    _check_size(len(found))
-    _check_distinct(found)
-    return found
+            result.append(Trial(values, _as_trial(spec, values)))
+    _check_size(len(result))
+    _check_distinct(result)
+    return result
 
 
-def check_vocabulary(request: Request, found: Sequence[Trial], vocab_size: int) -> None:
-    """For text whose vocabulary is known only once prepared. Raises SuiteError for the first point that cannot be."""
-    for trial in found:
+def check_vocabulary(request: Request, searched: Sequence[Trial], vocab_size: int) -> None:
+    """Check every model against a vocabulary that is known only after the data is prepared.
+
+    Args:
+        request: what was searched.
+        searched: its trials.
+        vocab_size: tokens in the vocabulary.
+
+    Raises:
+        SuiteError: the first model that does not fit.
+    """
+    for trial in searched:
         check_model(
-            trial.spec.model, vocab_size, f"{request.suite}: entries.{request.entry}.model at {told(trial.values)}"
+            trial.spec.model, vocab_size, f"{request.suite}: entries.{request.entry}.model at {in_words(trial.values)}"
         )
 
 
-def told(values: Mapping[str, str]) -> str:
+def in_words(values: Mapping[str, str]) -> str:
     """A point in words: `recipe.lr 1e-3, recipe.clip 0.25`."""
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
@@ -140,24 +170,24 @@ def _check_size(num_trials: int) -> None:
         raise SuiteError(f"the grid has {num_trials} trials, more than {MAX_TRIALS}; name fewer values")
 
 
-def _check_distinct(found: Sequence[Trial]) -> None:
-    """Two ways to write one value, and a value that changes no number here, make points that are one run."""
+def _check_distinct(searched: Sequence[Trial]) -> None:
+    """Refuse two spellings of one value, and a value that changes no number here: both are one run."""
     first: dict[str, Trial] = {}
-    for trial in found:
+    for trial in searched:
         same = first.setdefault(trial.spec.run_id, trial)
         if same is not trial:
             names = [name for name, value in trial.values.items() if same.values[name] != value]
-            one, other = (told({name: each.values[name] for name in names}) for each in (same, trial))
+            one, other = (in_words({name: each.values[name] for name in names}) for each in (same, trial))
             raise SuiteError(f"--over: {one} and {other} are one and the same run; name one of them")
 
 
 def _as_trial(spec: RunSpec, values: dict[str, str]) -> RunSpec:
-    """The same run under a label of its own: a trial stands in no row of the paper's, and kernels are not timed."""
-    title = f"{spec.label.title}, {told(values)}"
+    """The run under a label of the search, compared with no published row and without timed kernels."""
+    title = f"{spec.label.title}, {in_words(values)}"
     label = replace(spec.label, profile=PROFILE, title=title, published=None)
     return replace(spec, label=label, kernels=())
 
 
 def trials_folder(results: Path) -> Path:
-    """A results tree of its own inside the results, so that trials stand in no leaderboard."""
+    """A results tree inside the results, so that no leaderboard shows trials."""
     return results / "search"

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from harness.commands.main import main
 from harness.core.errors import SuiteError
-from harness.search.search import Request, check_vocabulary, split_values, trials
+from harness.search.grid import Request, check_vocabulary, split_values, trials
 
 SUITE = """
 suite: small
