@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from harness.commands.options import FiniteRange, data_option, dataset_block, device_option, json_option
 from harness.commands.output import print_fields
-
-if TYPE_CHECKING:
-    from harness.core.interfaces import Corpus
-    from harness.data.sources.single_split import SplitFile
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
@@ -132,7 +128,7 @@ def sample(
     click.echo()
 
 
-def _target(dataset: str, split: Any, data_path: str | None) -> dict[str, SplitFile | Corpus]:
+def _target(dataset: str, split: Any, data_path: str | None) -> dict[str, object]:
     """The file of the split if that is enough to score it and found, else the complete dataset."""
     from harness import data
 

@@ -20,7 +20,7 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-class NameIn(click.ParamType):
+class NameIn(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """A key of a table of the harness, which is imported when the option is used: help must be instant."""
 
     name = "name"

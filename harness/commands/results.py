@@ -72,6 +72,6 @@ def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
     if update:
         click.echo(gate.update(results, baseline, speed=speed))
         return
-    report = gate.check(results, baseline, code=source.installed())
+    report = gate.check(results, baseline, code=source.installed().to_json())
     click.echo(report.render())
     sys.exit(report.exit_code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.report.columns import NOT_APPLICABLE
 from harness.report.formats.github import grid
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from harness.results.record import RunRecord
 
 Timed = Mapping[str, Any]
+Align = Literal["left", "right"]
 
 HEADINGS = ("Kernel", "Case", "Direction", "Backend", "ms", "ms warm", "GB/s", "Of copy", "Of triad", "GFLOP/s",
             "Of GEMM", "Over chain")  # fmt: skip
-ALIGNS = ("left",) * 4 + ("right",) * 8
+ALIGNS: tuple[Align, ...] = ("left",) * 4 + ("right",) * 8
 
 
 def kernel_table(rows: Sequence[Timed]) -> str:
@@ -24,7 +25,7 @@ def kernel_table(rows: Sequence[Timed]) -> str:
     return grid(body, headings, aligns) + "".join(f"\n{line}\n" for line in kernel_problems(rows))
 
 
-def kernel_cells(rows: Sequence[Timed]) -> tuple[list[str], list[str], list[list[str]]]:
+def kernel_cells(rows: Sequence[Timed]) -> tuple[list[str], list[Align], list[list[str]]]:
     """Headings, alignments and cells of timed kernels. On a CUDA device a last column has times with the launch."""
     headings, aligns, body = list(HEADINGS), list(ALIGNS), [_cells(row) for row in rows]
     if any(row.get("ms_with_launch") is not None for row in rows):
@@ -36,7 +37,7 @@ def kernel_cells(rows: Sequence[Timed]) -> tuple[list[str], list[str], list[list
 
 def kernel_problems(rows: Sequence[Timed]) -> list[str]:
     """One line per failure, each once."""
-    lines = {}
+    lines: dict[str, None] = {}
     for row in rows:
         if row["error"] is not None:
             lines[f"{row['op']} {row['case']} {row['backend']}: {row['error']}"] = None

@@ -16,7 +16,6 @@ from harness.report.paper import paper_section
 from harness.report.table import Table, build
 from harness.results import published
 from harness.results.store import Store
-from harness.suite import readable_suites
 from harness.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -121,6 +120,9 @@ def read_leaderboard(results: Path | Store) -> Leaderboard:
 
     Records and suites that cannot be read are named in `problems`. StoreError if `results` is a file.
     """
+    # Formats and cells are used without suites, whose import takes half a second.
+    from harness.suite import readable_suites
+
     store = results if isinstance(results, Store) else Store(results)
     records = store.records()
     suites, problems = readable_suites()

@@ -16,7 +16,7 @@ NO_PROTOCOL = (PUBLISHED, LIMIT)
 TRAINING_KEYS = ("tokens_per_s", "seconds")
 FIGURE_KEYS = (*TRAINING_KEYS, *COST_KEYS)
 
-_HIDDEN = {"metadata": {"in_json": False}}
+_HIDDEN = {"in_json": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +98,10 @@ class Row:
     beyond_limit: bool = False
     costs: Mapping[str, float | None] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
-    decimals: int = field(default=3, **_HIDDEN)
-    own_text: bool = field(default=False, **_HIDDEN)
-    several_recipes: bool = field(default=False, **_HIDDEN)
-    adaptive: bool = field(default=False, **_HIDDEN)
+    decimals: int = field(default=3, metadata=_HIDDEN)
+    own_text: bool = field(default=False, metadata=_HIDDEN)
+    several_recipes: bool = field(default=False, metadata=_HIDDEN)
+    adaptive: bool = field(default=False, metadata=_HIDDEN)
 
     def to_json(self) -> dict[str, Any]:
         """The row under `JSON_KEYS`, tuples as lists."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from harness.report.columns import NOT_APPLICABLE, SECTION_COLUMNS, cells, usual
 from harness.report.kernels import kernel_cells, kernel_problems, kernels_by_device
@@ -34,7 +34,7 @@ class _Grid:
     """Lines that share their columns: headings, alignments, importance (lowest first), and sections of lines."""
 
     headings: Sequence[str]
-    aligns: Sequence[str]
+    aligns: Sequence[Literal["left", "right"]]
     order: Sequence[int]
     sections: Sequence[tuple[str, Sequence[tuple[list[str], str]]]]  # heading, then cells and style of each line
 
@@ -88,22 +88,26 @@ def print_leaderboard(board: Leaderboard, console: Console, *, context: bool) ->
         # That column says why a run has no value.
         lost = [row for row in rows if row.is_ours and row.value is None]
         _print_lines([f"{row.model}, {row.split}: {row.status}: {row.error}" for row in lost], "red", console)
+    hidden_of_kernels: list[str] = []
     for device, timed in kernels_by_device(record for record, _ in board.records).items():
         headings, aligns, body = kernel_cells(timed)
         order = [_KERNEL_ORDER.index(name) if name in _KERNEL_ORDER else len(_KERNEL_ORDER) for name in headings]
         lines = [(line, "" if row["status"] == "ok" else "red") for line, row in zip(body, timed, strict=True)]
-        hidden += _print_grid(_Grid(headings, aligns, order, [(f"Kernels on {device}", lines)]), console)
+        hidden_of_kernels = _print_grid(_Grid(headings, aligns, order, [(f"Kernels on {device}", lines)]), console)
         _print_lines(kernel_problems(timed), "red", console)
-    notes = [f"columns {', '.join(dict.fromkeys(hidden))}"] if hidden else []
+    notes = [f"columns {', '.join(hidden)}"] if hidden else []
+    notes += [f"of kernels {', '.join(hidden_of_kernels)}"] if hidden_of_kernels else []
     notes += [f"{len(table.rows) - len(rows)} other published rows"] if len(rows) < len(table.rows) else []
     if notes:
-        where = f"`harness table {board.root}` shows them with --format github, or --columns NAME,..."
-        _print_lines([f"Not shown: {'; '.join(notes)}. {where}"], "dim", console)
+        options = "--format github" + (" or --columns NAME,..." if hidden else "")
+        _print_lines([f"Not shown: {'; '.join(notes)}. Show them: harness table {board.root} {options}"], "dim", console)
 
 
 def _rankings(table: Table, rows: Sequence[Row], role: Callable[[Row], int]) -> _Grid:
     """The rows by group; in a group ours come first, then the limit, the compared rows, and the context."""
     columns = [each for each in usual(rows, SECTION_COLUMNS) if any(each.text(row) != NOT_APPLICABLE for row in rows)]
+    # A line begins with what it is about; files keep the order of the published tables, value first.
+    columns.sort(key=lambda column: ("#", "Model").index(column.heading) if column.heading in ("#", "Model") else 2)
     sections = []
     for group in replace(table, rows=tuple(rows)).groups():
         ordered = sorted(group, key=role)
@@ -125,8 +129,8 @@ def _print_grid(grid: _Grid, console: Console) -> list[str]:
         console.print(Text(heading, style="bold underline"))
         table = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
         for index in indexes:
-            justify = "right" if grid.aligns[index] == "right" else "left"
-            table.add_column(Text(grid.headings[index]), justify=justify, width=widths[index], overflow="fold")
+            align = grid.aligns[index]
+            table.add_column(Text(grid.headings[index]), justify=align, width=widths[index], overflow="fold")
         for line, style in lines:
             table.add_row(*(Text(line[index]) for index in indexes), style=style)
         console.print(table)

@@ -44,7 +44,8 @@ def suite_path(name: str) -> Path:
 
 def readable_suites() -> tuple[list[Suite], list[str]]:
     """The suites that come with the harness under each of their profiles, and one line for each unreadable file."""
-    suites, problems = [], []
+    suites: list[Suite] = []
+    problems = []
     for path in suite_files():
         try:
             suites += _profiles(read_yaml(path), path).values()

@@ -9,8 +9,7 @@ import time
 from contextlib import suppress
 
 from harness.monitoring.sampler.messages import EndMessage, SamplerJob, SamplerResult, SensorsMessage
-from harness.system.processes import command, environment
-from harness.system.rusage import signal_name
+from harness.system.processes import command, environment, signal_name
 
 KILL_S = 1.0
 
