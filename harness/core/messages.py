@@ -41,7 +41,7 @@ def near(name: str, known: Iterable[str], *, max_listed: int = 16) -> str:
         close = [each for each in names if each.startswith(name)][:1]
     if not close:
         # The same letters in another spelling: AWD_LSTM, awdlstm.
-        by_letters = {_letters(each): each for each in names}
+        by_letters = {_letters(each): each for each in names if _letters(each)}
         close = [by_letters[each] for each in difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.7)]
     if close:
         return f" Did you mean '{close[0]}'?"
