@@ -17,8 +17,8 @@ import psutil
 import pytest
 from waiting import wait_for
 
-from harness.commands import monitor as room
-from harness.commands.monitor import _watched as watched
+from harness.commands import command_costs
+from harness.commands.command_costs import _watched as watched
 from harness.system.source import ROOT
 
 # Works once its watch has read it, however late that was, and leaves its own account of its time.
@@ -139,7 +139,7 @@ time.sleep(200)
 
 
 def test_a_signal_that_comes_while_the_command_is_being_started_is_passed_on() -> None:
-    with room._passing_signals() as follow:
+    with command_costs._passing_signals() as follow:
         child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
         signal.raise_signal(signal.SIGTERM)
         follow(child)

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from invoking import call
 from record_factory import failed, label, labelled, recipe, record, spec, timed
 
 import harness
-from harness.commands.main import main
 from harness.config.evaluation import Evaluation
 from harness.core.errors import StoreError
 from harness.core.specs import Entry, Suite
@@ -117,7 +116,9 @@ def test_the_full_recipe_of_another_row_is_not_this_ones() -> None:
 def test_a_changed_recipe_is_marked_in_every_ranking() -> None:
     changed = record(1.5, spec_=spec(seed=2, recipe=recipe(lr=1e-6)))
     text = markdown(record(1.6), changed, suites=[suite(), suite(profile="quick")])
-    ranking = re.sub(" +", " ", text.split("## Penn Treebank (Character Level): Bit per Character (BPC), test")[1].split("## ")[0])
+    ranking = re.sub(
+        " +", " ", text.split("## Penn Treebank (Character Level): Bit per Character (BPC), test")[1].split("## ")[0]
+    )
     profiles = {value: line for line in ranking.splitlines() for value in ("1.500", "1.600") if f" {value} " in line}
     assert "| quick, changed |" in profiles["1.500"]
     assert "| quick |" in profiles["1.600"]
@@ -200,7 +201,7 @@ def test_each_record_and_suite_is_read_once(tmp_path: Path, monkeypatch: pytest.
         return real(file, mode, *arguments, **options)
 
     monkeypatch.setattr(io, "open", count)  # pathlib opens files by it
-    done = CliRunner().invoke(main, ["table", str(tmp_path), "--save"])
+    done = call("table", tmp_path, "--save")
     assert done.exit_code == 0, done.output
     records = {store.run_folder(spec(seed=seed).run_id) / "record.json" for seed in (1, 2)}
     expected = records | set(loader.suite_files())

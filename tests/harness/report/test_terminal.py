@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import struct
@@ -11,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from record_factory import failed, label, record, spec, timed
+from rich.console import Console
 
+from harness.report import print_leaderboard, read_leaderboard
 from harness.results.store import Store
 from harness.system.source import ROOT
 
@@ -117,3 +120,15 @@ def test_a_pipe_gets_the_complete_table(results: Path) -> None:
     command = [sys.executable, "-m", "harness", "table", str(results)]
     piped = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert piped == on_terminal(80, "table", results, "--format", "github")
+
+
+def test_the_leaderboard_of_a_run_has_ours_and_the_rows_we_compare_with(results: Path) -> None:
+    console = Console(file=io.StringIO(), width=80)
+    board = read_leaderboard(results)
+    print_leaderboard(board, console, context=False)
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert "3-layer AWD-LSTM" in text
+    assert "Mogrifier" not in text
+    num_context = sum(not row.is_ours for row in board.table().rows) - 1
+    assert f"{num_context} other published rows" in " ".join(text.split())
