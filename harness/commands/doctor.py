@@ -103,7 +103,7 @@ def _gpu() -> list[Check]:
 
 
 def _sensors() -> list[Check]:
-    """Each sensor of the hardware, probed in a process of its own: a driver that hangs does not hang the report."""
+    """Each sensor of the hardware. A driver that hangs does not hang the report: its calls run in a thread."""
     from harness.monitoring import sensors
 
     try:
@@ -112,10 +112,11 @@ def _sensors() -> list[Check]:
         uuid = None
     checks = []
     for name, result in sensors.probe(uuid).items():
-        available = result.status == "available"
-        facts = {**result.details, "quantities": result.quantities, "unknown": result.unknown}
+        sensor = result.status
+        available = sensor.status == "available"
+        facts = {**sensor.details, "quantities": result.quantities, "unknown": sensor.unknown}
         known = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in facts.items() if value)
-        detail = known or "answers" if available else str(result.reason)
+        detail = known or "answers" if available else str(sensor.reason)
         hint = None if available else sensors.install_hint(name)
         checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail, hint))
     return checks

@@ -12,9 +12,8 @@ from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
 from harness.monitoring.costs.columns import COST_KEYS, summarise
 from harness.monitoring.costs.figures import Work
-from harness.monitoring.sampler import thinning, trace
-from harness.monitoring.sampler.messages import SamplerResult
-from harness.monitoring.sensors import QUANTITIES, SENSORS
+from harness.monitoring.sampler import SamplerResult, thinning, trace
+from harness.monitoring.sensors import QUANTITIES, SENSORS, SensorStatus
 from harness.results.costs import (
     AttemptCosts,
     Costs,
@@ -57,9 +56,10 @@ def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interv
     Returns:
         The account. A trace that cannot be used is the reason of every unknown quantity, not an error.
     """
+    sensors = trace.read_status(path) if path is not None else {}
     try:
         readings = trace.read(path)
-        unknown = _unknown(result, readings)
+        unknown = _unknown(result, sensors, readings)
         phases = _phases(readings, spans, interval_s, unknown)
     except Exception as error:
         reason = f"the trace cannot be used: {type(error).__name__}: {error}"
@@ -68,7 +68,7 @@ def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interv
     times = readings.times_s
     return AttemptCosts(
         sampler=_sampler(result, readings, interval_s),
-        sensors=_sensors(result, readings),
+        sensors=_sensors(result, sensors, readings),
         process=ProcessCosts(
             cpu_seconds=_last(readings, "cpu_seconds"), peak_rss_bytes=_last(readings, "peak_rss_bytes")
         ),
@@ -92,7 +92,7 @@ def recover(attempts: Attempts) -> None:
         with suppress(OSError, ValueError):  # a damaged trace must not stop the run that resumes
             readings = trace.read(path)
             if len(readings.times_s):
-                result = SamplerResult("ok", LEFT_BEHIND, trace.read_status(path))
+                result = SamplerResult("ok", LEFT_BEHIND)
                 costs = attempt_costs(path, result, readings.phase_spans(), INTERVAL_S)
                 attempts.recover(number, float(readings.times_s[-1]), costs)
 
@@ -225,37 +225,33 @@ def _sampler(result: SamplerResult, readings: Trace, interval_s: float) -> Sampl
         reason=result.reason,
         interval_s=interval_s,
         num_samples=len(times),
-        cpu_seconds=result.cpu_seconds or (float(cost[-1]) if len(cost) else None),
+        cpu_seconds=float(cost[-1]) if len(cost) else None,
         start_cpu_seconds=float(cost[0]) if len(cost) else None,
         share_of_core=share,
         trace=trace.NAME if len(times) else None,
     )
 
 
-def _sensors(result: SamplerResult, readings: Trace) -> dict[str, SensorCosts]:
-    """As the sampler reported them; of a sensor it never reported, whether the trace has readings."""
+def _sensors(result: SamplerResult, written: Mapping[str, SensorStatus], readings: Trace) -> dict[str, SensorCosts]:
+    """As the sampler wrote them; of a sensor it never wrote, whether the trace has readings."""
     read = {quantity.sensor for name, quantity in QUANTITIES.items() if len(readings.points(name)[0])}
     sensors = {}
     for name in SENSORS:
-        if name in result.sensors:
-            status = result.sensors[name]
-            details = cast("dict[str, JsonValue]", dict(status.details))
-            sensors[name] = SensorCosts(status=status.status, reason=status.reason, details=details)
-        elif name in read:
-            sensors[name] = SensorCosts(status="available", reason=None, details={})
-        else:
-            sensors[name] = SensorCosts(status="unavailable", reason=_no_report(result), details={})
+        status = written.get(name) or (
+            SensorStatus("available") if name in read else SensorStatus("unavailable", _no_report(result))
+        )
+        details = cast("dict[str, JsonValue]", dict(status.details))
+        sensors[name] = SensorCosts(status=status.status, reason=status.reason, details=details)
     return sensors
 
 
-def _unknown(result: SamplerResult, readings: Trace) -> dict[str, str]:
+def _unknown(result: SamplerResult, written: Mapping[str, SensorStatus], readings: Trace) -> dict[str, str]:
     """Every quantity without any reading -> the reason."""
     reasons = {}
     for name, quantity in QUANTITIES.items():
         if len(readings.points(name)[0]) == 0:
-            status = result.sensors.get(quantity.sensor)
-            reason = (status.unknown.get(name) or status.reason) if status is not None else None
-            reasons[name] = reason or _no_report(result)
+            status = written.get(quantity.sensor) or SensorStatus("unavailable")
+            reasons[name] = status.unknown.get(name) or status.reason or _no_report(result)
     return reasons
 
 

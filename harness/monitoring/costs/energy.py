@@ -90,7 +90,7 @@ def joules(counter: Points, power: Points, spans: Sequence[Span], gap_s: float, 
     if len(counter[0]) >= 2:
         return _by_counter(counter, power, spans, gap_s)
     if len(power[0]) >= 2:
-        value, note = _sum(power[0], _trapezoids(*power), power, spans, gap_s, complete_gaps=False)
+        value, note = _integral(power, spans, gap_s)
         no_counter = f"no counter: {reason}" if reason else "no counter"
         return _energy(value, "integrated power", [no_counter, note or _rough(spans)])
     return _energy(None, "", [reason or "fewer than two readings"])
@@ -109,8 +109,7 @@ def counter_gain(counter: Points, spans: Sequence[Span], gap_s: float) -> tuple[
     """
     if len(counter[0]) < 2:
         return None, "fewer than two readings"
-    no_power = np.zeros(0), np.zeros(0)
-    return _sum(counter[0], np.diff(counter[1]), no_power, spans, gap_s, complete_gaps=True)
+    return _sum(counter[0], np.diff(counter[1]), spans, gap_s)
 
 
 def _rough(spans: Sequence[Span]) -> str | None:
@@ -124,7 +123,9 @@ def _by_counter(counter: Points, power: Points, spans: Sequence[Span], gap_s: fl
     notes: list[str | None] = []
     resets = np.flatnonzero(gains < 0)
     if len(resets):
-        gains[resets] = _integrated_between(times_s[resets], times_s[resets + 1], power, gap_s)
+        for place in resets:
+            bridge_j, _ = _integral(power, [(float(times_s[place]), float(times_s[place + 1]))], gap_s)
+            gains[place] = np.nan if bridge_j is None else bridge_j
         inside = np.intersect1d(resets, cut(times_s, spans).gap)
         if len(inside):
             when = ", ".join(f"{times_s[place + 1]:.1f} s" for place in inside[:3])
@@ -132,7 +133,7 @@ def _by_counter(counter: Points, power: Points, spans: Sequence[Span], gap_s: fl
             if np.isnan(gains[inside]).any():
                 bridge = "and no power was read to bridge it"
             notes.append(f"the counter was reset at {when}; {bridge}")
-    value, note = _sum(times_s, gains, power, spans, gap_s, complete_gaps=True)
+    value, note = _sum(times_s, gains, spans, gap_s)
     return _energy(value, "counter", [*notes, note or _rough(spans)])
 
 
@@ -141,52 +142,34 @@ def _energy(value: float | None, source: str, notes: Sequence[str | None]) -> En
     return EnergyCosts(joules=value, source=source if value is not None else None, reason=reason)
 
 
-def _sum(
-    times_s: Array, gains: Array, power: Points, spans: Sequence[Span], gap_s: float, *, complete_gaps: bool
-) -> tuple[float | None, str | None]:
-    """Add up the gains (n - 1,) between readings; of gaps at the edges of a span a part, shaped like the power in it.
+def _sum(times_s: Array, gains: Array, spans: Sequence[Span], gap_s: float) -> tuple[float | None, str | None]:
+    """Add up the gains (n - 1,) between readings; of gaps at the edges of a span their share of the time.
 
-    `complete_gaps`: a gap longer than gap_s counts if it is completely inside, as a counter misses nothing.
+    The sampler reads at the edge of a phase, so such gaps are short. One longer than gap_s counts only if it is
+    completely inside: a counter misses nothing, but how it rose within the gap is unknown.
     """
     pieces = cut(times_s, spans)
     inside = np.bincount(pieces.gap, weights=pieces.seconds, minlength=len(gains))
     length = np.diff(times_s)
-    known = ~np.isnan(gains) & ((length <= gap_s) | (complete_gaps & (inside >= length * (1 - 1e-9))))
+    known = ~np.isnan(gains) & ((length <= gap_s) | (inside >= length * (1 - 1e-9)))
     pieces = pieces.only(known[pieces.gap])
-    left, right = _power_at(power, times_s[:-1]), _power_at(power, times_s[1:])
-    start = _share(left, right, pieces.gap, (pieces.start_s - times_s[pieces.gap]) / length[pieces.gap])
-    end = _share(left, right, pieces.gap, (pieces.end_s - times_s[pieces.gap]) / length[pieces.gap])
+    return _extrapolated(gains[pieces.gap] * pieces.seconds / length[pieces.gap], pieces, spans)
+
+
+def _integral(power: Points, spans: Sequence[Span], gap_s: float) -> tuple[float | None, str | None]:
+    """Integrate power, linear between readings, over the gaps that are not too long."""
+    times_s, power_w = power
+    if len(times_s) < 2:
+        return None, "fewer than two readings"
+    pieces = cut(times_s, spans)
+    pieces = pieces.only(np.diff(times_s)[pieces.gap] <= gap_s)
+    start_w, end_w = (np.interp(edge_s, times_s, power_w) for edge_s in (pieces.start_s, pieces.end_s))
+    return _extrapolated((start_w + end_w) / 2 * pieces.seconds, pieces, spans)
+
+
+def _extrapolated(amounts: Array, pieces: Segments, spans: Sequence[Span]) -> tuple[float | None, str | None]:
+    """The sum of the pieces' amounts, scaled up for a small unseen part; None with the reason for a large one."""
     covered, seconds = float(pieces.seconds.sum()), total_s(spans)
     if covered < MIN_COVERAGE * seconds or covered == 0.0:
         return None, f"readings cover {covered:.1f} s of {seconds:.1f} s"
-    return float(np.sum(gains[pieces.gap] * (end - start))) * seconds / covered, None
-
-
-def _power_at(power: Points, times_s: Array) -> Array:
-    """Power at the readings of a counter; 1 everywhere, a flat shape, if no power was read."""
-    if len(power[0]) == 0:
-        return np.ones_like(times_s)
-    return np.interp(times_s, *power)
-
-
-def _share(left: Array, right: Array, gap: NDArray[np.intp], x: Array) -> Array:
-    """Share of a gap's energy spent by x in [0, 1], with power going linearly from `left` to `right`."""
-    p0, p1 = left[gap], right[gap]
-    mean = (p0 + p1) / 2
-    flat = mean <= 0
-    share = (p0 * x + (p1 - p0) * x * x / 2) / np.where(flat, 1.0, mean)
-    return np.where(flat, x, share)
-
-
-def _trapezoids(times_s: Array, power_w: Array) -> Array:
-    return np.diff(times_s) * (power_w[:-1] + power_w[1:]) / 2
-
-
-def _integrated_between(start_s: Array, end_s: Array, power: Points, gap_s: float) -> Array:
-    """Joules of each interval by power, NaN where none was read."""
-    energies = np.full(len(start_s), np.nan)
-    for place, span in enumerate(zip(start_s, end_s, strict=True)):
-        if len(power[0]) >= 2:
-            value, _ = _sum(power[0], _trapezoids(*power), power, [span], gap_s, complete_gaps=False)
-            energies[place] = np.nan if value is None else value
-    return energies
+    return float(np.sum(amounts)) * seconds / covered, None

@@ -15,7 +15,7 @@ from harness.results.costs import (
     Startup,
 )
 
-SEVERAL = "several attempts: each one's own stands in `attempts`"
+SEVERAL = "several attempts: each one's value is in `attempts`"
 
 
 def total(values: Iterable[float | None]) -> float | None:

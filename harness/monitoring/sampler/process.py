@@ -1,48 +1,41 @@
-"""Start the sampler, send it messages, and end it in bounded time even if it hangs."""
+"""Start the sampler, send it the names of phases, and end it in bounded time even if it hangs."""
 
 from __future__ import annotations
 
 import os
-import select
 import subprocess
-import time
+import tempfile
 from contextlib import suppress
 
-from harness.monitoring.sampler.messages import EndMessage, SamplerJob, SamplerResult, SensorsMessage
+from harness.monitoring.sampler.job import SamplerJob, SamplerResult
 from harness.system.processes import command, environment, signal_name
 
 KILL_S = 1.0
 
 
 class SamplerProcess:
-    """Owns the child process and this side of its pipes."""
+    """Owns the child process, this end of its pipe, and what it prints."""
 
-    def __init__(self, job: SamplerJob, module: str = "harness.monitoring.sampler.sampler") -> None:
-        """Start the process and send it the job.
-
-        Args:
-            job: what to measure.
-            module: module to run.
-
-        Raises:
-            OSError: no process can be started.
-        """
-        self._child = subprocess.Popen(
-            command(module),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            env=environment(),
-            start_new_session=True,  # Ctrl-C is for the measured process; the sampler has to record its end
-        )
+    def __init__(self, job: SamplerJob) -> None:
+        """Raises OSError if no process can be started."""
+        # A file takes any amount of output: a pipe that nobody reads would block the sampler when it is full.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by finish
+        try:
+            self._child = subprocess.Popen(
+                [*command("harness.monitoring.sampler.sampler"), job.to_line()],
+                stdin=subprocess.PIPE,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                env=environment(),
+                start_new_session=True,  # Ctrl-C is for the measured process; the sampler has to record its end
+            )
+        except OSError:
+            self._output.close()
+            raise
         assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._stdin, self._stdout = self._child.stdin, self._child.stdout
-        self._output = b""
+        self._stdin = self._child.stdin
         os.set_blocking(self._stdin.fileno(), False)
-        os.set_blocking(self._stdout.fileno(), False)
-        self.send(job.to_line())
 
     @property
     def pid(self) -> int:
@@ -60,52 +53,24 @@ class SamplerProcess:
         self.send("stop")
         with suppress(OSError):
             self._stdin.close()
-        deadline = time.monotonic() + timeout_s
-        ended = self._read_to_end(deadline) and self._wait(max(0.0, deadline - time.monotonic()))
-        returncode = self._child.returncode
-        if not ended:
+        returncode = self._wait(timeout_s)
+        if returncode is None:
             self._child.kill()
             self._wait(KILL_S)
-        self._stdout.close()
-        return self._result(returncode, died_before, timeout_s)
-
-    def _read_to_end(self, deadline: float) -> bool:
-        """Read its output until it closes it. False if that takes too long."""
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._stdout], [], [], left)[0]:
-                chunk = self._stdout.read(65536)
-                if chunk == b"":
-                    return True
-                self._output += chunk or b""
-        return False
-
-    def _wait(self, timeout_s: float) -> bool:
-        try:
-            self._child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def _result(self, returncode: int | None, died_before: bool, timeout_s: float) -> SamplerResult:
-        from pydantic import TypeAdapter
-
-        adapter = TypeAdapter[SensorsMessage | EndMessage](SensorsMessage | EndMessage)
-        sensors, end, last_line = {}, None, ""
-        for line in self._output.decode(errors="replace").splitlines():
-            try:
-                message = adapter.validate_json(line)
-            except ValueError:  # standard error shares the pipe: the last line of a traceback is the reason
-                last_line = line.strip() or last_line
-                continue
-            if isinstance(message, SensorsMessage):
-                sensors = message.sensors
-            else:
-                end = message
-        if end is not None:
-            return SamplerResult("ok", None, sensors, end.cpu_seconds)
+        with self._output:
+            self._output.seek(0)
+            lines = self._output.read().decode(errors="replace").split("\n")
+        if returncode == 0:
+            return SamplerResult("ok")
         if returncode is None:
-            return SamplerResult("hung", f"it did not end within {timeout_s:.0f} s of being asked to", sensors)
+            return SamplerResult("hung", f"it did not end within {timeout_s:.0f} s of being asked to")
         how = f"was killed by {signal_name(-returncode)}" if returncode < 0 else f"ended with status {returncode}"
         when = "during the run" if died_before else "when asked to stop"
-        reason = f"it {how} {when}" + (f": {last_line}" if last_line else "")
-        return SamplerResult("died", reason, sensors)
+        # Only a traceback is ever printed: its last line is the error.
+        error = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return SamplerResult("died", f"it {how} {when}" + (f": {error}" if error else ""))
+
+    def _wait(self, timeout_s: float) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            return self._child.wait(timeout_s)
+        return None

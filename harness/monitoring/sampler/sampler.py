@@ -1,23 +1,21 @@
-"""The sampler's process: `python -m harness.monitoring.sampler.sampler`. Imports neither torch nor numpy.
+"""The sampler's process: `python -m harness.monitoring.sampler.sampler JOB`. Imports neither torch nor numpy.
 
-Standard input brings the job as a line of JSON, then `phase NAME` when a phase begins, and `stop`. Its end means that
-the process that started the sampler is dead. Standard output takes messages as lines of JSON. Readings go to the trace.
+Standard input brings `phase NAME` when a phase begins, and `stop`. Its end means that the process that started the
+sampler is dead. Readings go to the trace, and the status of the sensors to a file next to
+it, so that both survive the death of either process. Exit status 0 is an end in order.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import sys
 import time
-from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 
-from harness.monitoring.sampler.messages import EndMessage, SamplerJob, SensorsMessage
+from harness.monitoring.sampler.job import SamplerJob
 from harness.monitoring.sampler.trace import TraceWriter, planned_interval, write_status
 from harness.monitoring.sensors import Panel, ProcessTree, SensorStatus, Target
 
@@ -32,9 +30,6 @@ LONGEST_PAUSE_S = 2.0
 
 ALIVE_S = 1.0  # how often to check that the measured process is alive
 
-# Messages of changed status, about 2 kB each. Nobody reads them before the end, and a pipe holds 64 kB.
-MAX_STATUS_MESSAGES = 16
-
 
 class Inbox:
     """Lines from a file descriptor."""
@@ -44,7 +39,7 @@ class Inbox:
         self.ended = False
 
     def wait(self, timeout_s: float) -> list[str]:
-        """Complete lines that arrive within `timeout_s`; `ended` is set once no more can come."""
+        """Complete lines that arrive within `timeout_s`; `ended` is set at the end of the input."""
         if self.ended or not select.select([self._descriptor], [], [], max(0.0, timeout_s))[0]:
             return []
         chunk = os.read(self._descriptor, 65536)
@@ -62,34 +57,30 @@ class Sampler:
         self._read_at = float("-inf")
         self._pause_s = 0.0
         self._cost_s = 0.0
-        self._reported: dict[str, SensorStatus] = {}
-        self._num_reported = 0
+        self._status: dict[str, SensorStatus] = {}
 
-    def run(self, inbox: Inbox) -> str:
-        """Sample; returns why it ended."""
-        reason = self._listen(inbox, 0.0)
-        while reason is None:
+    def run(self, inbox: Inbox) -> None:
+        """Sample until the end."""
+        ended = self._listen(inbox, 0.0)
+        while not ended:
             self._read()
             wake_at = self._read_at + self._pause_s
-            while reason is None and (left := wake_at - time.monotonic()) > 0:
-                reason = self._listen(inbox, min(left, ALIVE_S))
+            while not ended and (left := wake_at - time.monotonic()) > 0:
+                ended = self._listen(inbox, min(left, ALIVE_S))
         self._read()  # the totals of the run rest on this last reading
-        return reason
 
-    def _listen(self, inbox: Inbox, timeout_s: float) -> str | None:
-        """Handle the messages that arrive; returns a reason to end."""
+    def _listen(self, inbox: Inbox, timeout_s: float) -> bool:
+        """Handle the messages that arrive; True at the end of the run."""
         for line in inbox.wait(timeout_s):
             word, _, name = line.partition(" ")
             if word == "stop":
-                return "asked to stop"
+                return True
             if word == "phase":
                 # Still under the old name: this reading closes the old phase.
                 if self._trace.num_rows and time.monotonic() - self._read_at >= self._job.interval_s / 4:
                     self._read()
                 self._phase = name
-        if inbox.ended:
-            return "the watching process is gone"
-        return None if self._tree.alive() else "the watched process ended"
+        return inbox.ended or not self._tree.alive()
 
     def _read(self) -> None:
         before = time.process_time()
@@ -98,54 +89,27 @@ class Sampler:
         row = self._panel.read(0.8 * self._job.interval_s)
         after = time.process_time()
         self._trace.add(elapsed_s, self._phase, row, after)
-        self._report_changes()
+        status = self._panel.status()
+        if status != self._status:
+            self._status = status
+            write_status(Path(self._job.trace), status)
         self._cost_s += SMOOTHING * (after - before - self._cost_s)
         by_cost = min(LONGEST_PAUSE_S, COST_FACTOR * self._cost_s)
         self._pause_s = max(planned_interval(self._job.interval_s, elapsed_s), by_cost)
 
-    def _report_changes(self) -> None:
-        sensors = self._panel.status()
-        if sensors != self._reported and self._num_reported < MAX_STATUS_MESSAGES:
-            self._reported = sensors
-            self._num_reported += 1
-            send(SensorsMessage(sensors))
-            write_status(Path(self._job.trace), sensors)
-
-
-def send(message: SensorsMessage | EndMessage) -> None:
-    """Write a line; it is lost if the reader is dead or the pipe is full."""
-    with suppress(OSError):
-        os.write(1, json.dumps(asdict(message)).encode() + b"\n")
-
 
 def main() -> None:
     """Entry of the process."""
-    os.set_blocking(1, False)
-    job = SamplerJob.from_line(_first_line())
+    job = SamplerJob.from_line(sys.argv[1])
     try:
         tree = ProcessTree(job.pid)
-    except psutil.Error:
-        send(EndMessage("the watched process ended before it was read"))
+    except psutil.NoSuchProcess:
         return
     trace = TraceWriter(Path(job.trace))
     panel = Panel(Target(tree, job.gpu_uuid))
-    reason = Sampler(job, panel, tree, trace).run(Inbox(0))
-    os.set_blocking(1, True)  # from here on the other end reads, or is closed
-    send(SensorsMessage(panel.status()))
-    send(EndMessage(reason, time.process_time()))
+    Sampler(job, panel, tree, trace).run(Inbox(0))
     trace.close()
     panel.close()
-
-
-def _first_line() -> str:
-    """Read byte by byte: a buffered read would take the lines after the job out of the pipe."""
-    line = b""
-    while not line.endswith(b"\n"):
-        byte = os.read(0, 1)
-        if not byte:
-            break
-        line += byte
-    return line.decode()
 
 
 if __name__ == "__main__":

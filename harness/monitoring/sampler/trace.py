@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAME = "trace.csv"
-STATUS = "sensors.json"  # status of the sensors, next to the trace, for when the process that was sent it is dead
+STATUS = "sensors.json"  # status of the sensors, next to the trace
 
 TIME, PHASE, SAMPLER_COST = "times_s", "phase", "sampler_cpu_seconds"
 COLUMNS = (TIME, PHASE, *QUANTITIES, SAMPLER_COST)
@@ -156,7 +156,7 @@ def last_row(path: Path) -> dict[str, float] | None:
 
 
 def write_status(trace: Path, sensors: Mapping[str, SensorStatus]) -> None:
-    """Write the status of the sensors next to a trace; errors are ignored, since it is a second copy.
+    """Write the status of the sensors next to a trace; an error is ignored, since readings matter more than reasons.
 
     The file survives a killed process, as the trace does. It is not flushed to disk: a system crash may lose it.
     """

@@ -35,6 +35,8 @@ MIG = "a MIG slice: the driver gives power, clocks and utilisation of whole boar
 
 def reason_of(error: Exception) -> str:
     """An NVML error in words; the driver's own where we have none."""
+    if isinstance(error, SensorUnavailable):
+        return str(error)
     code = _code(error)
     known = FATAL.get(code) or PERMANENT.get(code)
     return known or f"the driver answered: {error} (NVML error {code})"
@@ -69,12 +71,9 @@ def find(uuid: str) -> Any:
     try:
         handle = _only() if uuid == AUTO else _named(uuid)
         _refuse_mig(handle)
-    except pynvml.NVMLError as error:
+    except (pynvml.NVMLError, SensorUnavailable) as error:
         shut_down()
         raise SensorUnavailable(reason_of(error)) from None
-    except SensorUnavailable:
-        shut_down()
-        raise
     return handle
 
 

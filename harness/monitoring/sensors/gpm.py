@@ -48,12 +48,10 @@ class Gpm:
             for _ in range(2):
                 self._samples.append(pynvml.nvmlGpmSampleAlloc())
             pynvml.nvmlGpmSampleGet(self._handle, self._samples[0])
-        except pynvml.NVMLError as error:
+        except (pynvml.NVMLError, SensorUnavailable) as error:
             self.close()
-            raise SensorUnavailable(f"GPM: {devices.reason_of(error)}") from None
-        except SensorUnavailable:
-            self.close()
-            raise
+            prefix = "GPM: " if isinstance(error, pynvml.NVMLError) else ""
+            raise SensorUnavailable(prefix + devices.reason_of(error)) from None
         self._sampled_at = time.monotonic()
         return {}
 

@@ -141,7 +141,7 @@ def test_legs_end_with_the_bits_of_the_uninterrupted_run(
         assert legs < 40
     assert legs >= 2
     assert plain(record) == plain(whole[1])
-    ends = [attempt["status"] for attempt in record.attempts]
+    ends = [attempt.status for attempt in record.attempts]
     assert ends == ["interrupted"] * (legs - 1) + ["finished"]
 
 
@@ -221,7 +221,7 @@ def test_checkpoints_carried_elsewhere_go_on_there(suite: Path, tmp_path: Path, 
     record = leg(again, prepared, there, 10**9)
     assert record is not None
     assert plain(record) == plain(whole[1])
-    assert [attempt["status"] for attempt in record.attempts] == ["interrupted", "finished"]
+    assert [attempt.status for attempt in record.attempts] == ["interrupted", "finished"]
 
 
 def test_of_a_killed_runs_models_the_one_its_checkpoint_names_is_carried(suite: Path, tmp_path: Path) -> None:

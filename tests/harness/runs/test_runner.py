@@ -169,7 +169,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path: Path, suite: Path, 
     assert "resumed at step" in err
     assert as_json(results) == as_json(uninterrupted)
     attempts = only_record(results).attempts
-    assert [attempt["status"] for attempt in attempts] == ["interrupted", "finished"]
+    assert [attempt.status for attempt in attempts] == ["interrupted", "finished"]
 
 
 def test_a_worker_outlives_its_parent_only_to_save(tmp_path: Path, suite: Path) -> None:
@@ -248,7 +248,7 @@ def test_an_interrupted_repeat_goes_on_and_the_old_record_stands_meanwhile(tmp_p
     assert code == 0, err
     assert "resumed at step" in err
     assert only_record(results).started_at != before.started_at
-    assert [attempt["status"] for attempt in only_record(results).attempts] == ["interrupted", "finished"]
+    assert [attempt.status for attempt in only_record(results).attempts] == ["interrupted", "finished"]
     assert len(list(results.glob("runs/*/history/*.json"))) == 1
 
 
@@ -374,18 +374,18 @@ def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> Non
 
 def test_the_sensors_agree_with_the_kernels_own_account_of_the_worker(uninterrupted: Path) -> None:
     costs = only_record(uninterrupted).costs
-    usage, own = costs["rusage"], costs["process"]
+    usage, own = costs.rusage, costs.process
     # The kernel's account includes the sampler, which the worker has waited for, and the worker's last moments.
-    cpu_s = usage["user_s"] + usage["system_s"] - costs["sampler"]["cpu_seconds"]
-    assert own["cpu_seconds"] == pytest.approx(cpu_s, rel=0.05)
-    assert own["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
-    assert costs["summary"]["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
-    seconds = costs["startup"]["seconds"] + costs["trace"]["seconds"]
-    cores = costs["sensors"]["cpu"]["details"]["usable_cores"]
-    assert costs["summary"]["cpu_percent"] == pytest.approx(100 * cpu_s / seconds / cores, rel=0.1)
-    assert set(costs["phases"]) == {"load", "train", "evaluate", "kernels"}
-    assert costs["gemm"]["dtype"] == "float32"
-    assert {key for key, value in costs["summary"].items() if value is None} == set(costs["unknown_summary"])
+    cpu_s = usage.user_s + usage.system_s - costs.sampler.cpu_seconds
+    assert own.cpu_seconds == pytest.approx(cpu_s, rel=0.05)
+    assert own.peak_rss_bytes == pytest.approx(usage.max_rss_bytes, rel=0.05)
+    assert costs.summary["peak_rss_bytes"] == pytest.approx(usage.max_rss_bytes, rel=0.05)
+    seconds = costs.startup.seconds + costs.trace.seconds
+    cores = costs.sensors["cpu"].details["usable_cores"]
+    assert costs.summary["cpu_percent"] == pytest.approx(100 * cpu_s / seconds / cores, rel=0.1)
+    assert set(costs.phases) == {"load", "train", "evaluate", "kernels"}
+    assert costs.gemm.dtype == "float32"
+    assert {key for key, value in costs.summary.items() if value is None} == set(costs.unknown_summary)
     assert only_record(uninterrupted).traces
 
 
@@ -406,20 +406,20 @@ def test_what_an_interrupted_attempt_cost_is_counted_and_a_killed_one_too(tmp_pa
     code, _, err = finish(start(suite, results))
     assert code == 0, err
     record = only_record(results)
-    assert [attempt["status"] for attempt in record.attempts] == ["interrupted", "killed", "finished"]
-    parts = [attempt["costs"] for attempt in record.attempts]
-    assert record.costs["attempts_without_account"] == 0
-    spent_s = sum(part["process"]["cpu_seconds"] for part in parts)
-    assert record.costs["process"]["cpu_seconds"] == pytest.approx(spent_s)
-    trained = [part["phases"]["train"]["seconds"] for part in parts if "train" in part["phases"]]
-    assert record.costs["phases"]["train"]["seconds"] == pytest.approx(sum(trained))
+    assert [attempt.status for attempt in record.attempts] == ["interrupted", "killed", "finished"]
+    parts = [attempt.costs for attempt in record.attempts]
+    assert record.costs.attempts_without_account == 0
+    spent_s = sum(part.process.cpu_seconds for part in parts)
+    assert record.costs.process.cpu_seconds == pytest.approx(spent_s)
+    trained = [part.phases["train"].seconds for part in parts if "train" in part.phases]
+    assert record.costs.phases["train"].seconds == pytest.approx(sum(trained))
     assert {row["attempt"] for row in record.traces} == {1, 2, 3}
-    usage, last = record.costs["rusage"], parts[-1]
-    assert usage["attempt"] == 3
-    own_s = last["process"]["cpu_seconds"] + last["sampler"]["cpu_seconds"]
-    assert own_s == pytest.approx(usage["user_s"] + usage["system_s"], rel=0.1)
-    assert all(part["startup"]["seconds"] > 0 for part in parts)
-    assert record.costs["summary"]["cpu_percent"] > 0
+    usage, last = record.costs.rusage, parts[-1]
+    assert usage.attempt == 3
+    own_s = last.process.cpu_seconds + last.sampler.cpu_seconds
+    assert own_s == pytest.approx(usage.user_s + usage.system_s, rel=0.1)
+    assert all(part.startup.seconds > 0 for part in parts)
+    assert record.costs.summary["cpu_percent"] > 0
 
 
 def samplers(results: Path) -> list[psutil.Process]:
@@ -442,8 +442,8 @@ def test_a_run_without_sensors_has_the_same_id_and_says_so(tmp_path: Path, suite
     code, _, err = finish(start(suite, results, *SHORT, "--no-sensors"))
     assert code == 0, err
     record = only_record(results)
-    assert record.costs["sampler"]["reason"] == "made with --no-sensors"
-    assert record.costs["rusage"]["user_s"] > 0
+    assert record.costs.sampler.reason == "made with --no-sensors"
+    assert record.costs.rusage.user_s > 0
     assert record.traces == []
     assert f"finished already as {record.run_id}" in finish(start(suite, results, *SHORT))[2]
 
@@ -455,9 +455,9 @@ def test_a_dead_workers_sampler_leaves_what_it_saw(tmp_path: Path, suite: Path) 
     worker.send_signal(signal.SIGKILL)
     assert finish(process)[0] == 1
     record = only_record(results)
-    assert (record.status, record.attempts[0]["status"]) == ("failed", "killed")
-    assert record.costs["phases"]["train"]["seconds"] > 0
-    assert record.costs["summary"]["peak_rss_bytes"] > 0
+    assert (record.status, record.attempts[0].status) == ("failed", "killed")
+    assert record.costs.phases["train"].seconds > 0
+    assert record.costs.summary["peak_rss_bytes"] > 0
     assert record.traces
 
 
@@ -472,5 +472,5 @@ def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(tmp_path: Pa
     assert code == 0, err
     record = only_record(results)
     assert record.status == "finished"
-    assert record.costs["sampler"]["status"] == "died"
-    assert "SIGKILL" in record.costs["sampler"]["reason"]
+    assert record.costs.sampler.status == "died"
+    assert "SIGKILL" in record.costs.sampler.reason

@@ -69,7 +69,7 @@ def test_the_account_of_a_killed_attempt_comes_from_its_trace(tmp_path: Path, mo
     whole = record_costs(record(), left, sensors=True)
     assert whole.attempts_without_account == 0
     assert whole.phases["train"].seconds == pytest.approx(costs.phases["train"].seconds + 1.0)
-    assert {found["attempt"] for found in record_traces(left)} == {1}
+    assert {row["attempt"] for row in record_traces(left)} == {1}
 
 
 STATUS = {

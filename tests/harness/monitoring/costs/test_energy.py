@@ -55,10 +55,3 @@ def test_the_energy_of_a_short_phase_is_called_rough() -> None:
 
 def test_an_idle_counter_is_zero_and_not_unknown() -> None:
     assert joules(counted(20, 0), flat(20, 0), [(1.25, 18.75)], 3, None).joules == 0.0
-
-
-def test_the_share_of_an_interval_follows_the_power() -> None:
-    # 0 W at 0 s to 100 W at 10 s: a quarter of the energy is spent at half time.
-    times = np.array([0.0, 10.0])
-    energy = joules((times, np.array([0.0, 500.0])), (times, np.array([0.0, 100.0])), [(0, 5)], 20, None)
-    assert energy.joules == pytest.approx(125)

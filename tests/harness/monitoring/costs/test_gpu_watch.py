@@ -6,6 +6,7 @@ sampler has read what it should read before, however slow the machine is.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -18,10 +19,9 @@ from typing import Any
 import pytest
 from waiting import readings, wait_for
 
-from harness.monitoring import sensors
 from harness.monitoring.costs.watch import Watch
 from harness.monitoring.sampler import trace
-from harness.monitoring.sensors import QUANTITIES
+from harness.monitoring.sensors import QUANTITIES, SENSORS
 from harness.results.costs import AttemptCosts
 
 GPU, OTHER = "GPU-0b1c2d3e-0000-1111-2222-333344445555", "GPU-f0e0d0c0-9999-8888-7777-666655554444"
@@ -48,7 +48,6 @@ SCRIPTS = {
     "lost": f"gpu {GPU}\n{READINGS}" + "".join(f"fail {call} 15 {LOST_FROM_S}\n" for call in LOST_CALLS),
 }
 WATTS = 200.0
-Script = Callable[[str], int]
 Environment = Callable[..., dict[str, str]]
 Records = Mapping[str, AttemptCosts]
 
@@ -76,14 +75,6 @@ class DriverTime:
         wait_for(tick, every_s=0.05)
 
 
-@pytest.fixture
-def script(driver_environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Script:
-    """Let this process's children load the scripted driver."""
-    for name, value in driver_environment().items():
-        monkeypatch.setenv(name, value)
-    return lambda text: Path(os.environ["NVML_STUB_SCRIPT"]).write_text(text)
-
-
 @pytest.fixture(scope="module")
 def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Records:
     """Costs of this process under each script, measured by as many samplers at the same time."""
@@ -103,10 +94,10 @@ def records(compile_driver: Callable[..., Path], tmp_path_factory: pytest.TempPa
         return all(readings(folders[name], phase, quantity) for name, quantity in wanted.items())
 
     def all_fail() -> bool:
-        found = {(run, name): status_of(folders[run], name) for run in folders for name in ("nvml", "gpm")}
+        status = {(run, name): status_of(folders[run], name) for run in folders for name in ("nvml", "gpm")}
         expected = {"two": ("available",) * 2, "call hangs": ("lost", "available"), "lost": ("lost",) * 2,
                     "init hangs": ("unavailable",) * 2}  # fmt: skip
-        return all((found[run, "nvml"], found[run, "gpm"]) == wanted for run, wanted in expected.items())
+        return all((status[run, "nvml"], status[run, "gpm"]) == pair for run, pair in expected.items())
 
     def energy_is_read(phase: str) -> bool:
         values = readings(folders["two"], phase, "gpu_energy_j")
@@ -166,7 +157,7 @@ def test_a_run_on_one_of_two_gpus_has_every_column(records: Records) -> None:
     shares = train.quantities["throttle_reasons"].shares
     assert set(shares or {}) == {"software power cap", "software thermal slowdown"}
     assert train.energy["gpu"].source == "counter"
-    # All of it lies between two readings of the phase, so no edge is interpolated.
+    # All of it is spent between two readings of the phase, so no edge is interpolated.
     driver_s = (costs.model_extra or {})["driver_s"]
     assert train.energy["gpu"].joules == pytest.approx(WATTS * driver_s, rel=1e-6)
     assert 2 <= train.quantities["sm_percent"].num_samples <= 1.1 * train.seconds + 2  # once a second
@@ -207,40 +198,33 @@ def test_a_gpu_that_falls_off_the_bus_keeps_its_readings_until_then(records: Rec
     assert train.quantities["rss_bytes"].coverage == pytest.approx(1.0)
 
 
-def test_the_probe_lists_each_sensor_or_why_not(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.monitoring.sensors.survey.CHILD_S", 100.0)
-    script(f"gpu {GPU}\n{READINGS}fail nvmlDeviceGetPowerUsage 4\n")
-    results = sensors.probe()
-    assert list(results) == list(sensors.SENSORS)
-    nvml = results["nvml"]
-    assert (nvml.status, nvml.reason, results["gpm"].status, results["cpu"].status) == (
-        "available", None, "available", "available"
-    )  # fmt: skip
-    assert nvml.unknown == {"gpu_power_w": "no permission"}
-    assert "gpu_energy_j" in nvml.quantities
-    assert len(results["gpm"].quantities) == 4
-    script(f"gpu {GPU}\ngpu {OTHER}\n")
-    assert sensors.probe()["nvml"].reason == "the driver lists 2 GPUs and none was named by its UUID"
-    assert sensors.probe(OTHER)["nvml"].details["uuid"] == OTHER
-
-
-def test_the_probe_returns_from_a_driver_that_hangs(script: Script) -> None:
-    script(f"hang nvmlInitWithFlags\ngpu {GPU}\n")
+def test_the_probe_lists_each_sensor_or_why_not(driver_environment: Environment, tmp_path: Path) -> None:
+    """Also with a driver that hangs."""
     code = """
-import os
-from harness.monitoring.sensors import panel, survey
-panel.HANG_S = survey.OPEN_S = 0.3
-results = survey.read_all("auto")
-print(results["cpu"].status, results["nvml"].reason, flush=True)
+import json, os, sys
+from dataclasses import asdict
+from harness.monitoring.sensors import panel, probe, survey
+panel.HANG_S = survey.OPEN_S = float(sys.argv[1])
+print(json.dumps({name: asdict(result) for name, result in probe(sys.argv[2] or None).items()}), flush=True)
 os._exit(0)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.startswith("available driver call did not return in "), done.stderr
 
+    def probe(script: str, open_s: float = 100.0, uuid: str = "") -> Any:
+        (tmp_path / "script").write_text(script)
+        command = [sys.executable, "-c", code, str(open_s), uuid]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=driver_environment())
+        return json.loads(done.stdout)
 
-def test_a_probe_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.monitoring.sensors.survey.CHILD_S", 0.0)
-    result = sensors.probe()["cpu"]
-    assert (result.status, result.reason) == ("unavailable", "the probe did not return in 0 s")
-    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
-    assert "could not be started" in str(sensors.probe()["cpu"].reason)
+    results = probe(f"gpu {GPU}\n{READINGS}fail nvmlDeviceGetPowerUsage 4\n")
+    assert list(results) == list(SENSORS)
+    assert [results[name]["status"]["status"] for name in ("nvml", "gpm", "cpu")] == ["available"] * 3
+    nvml = results["nvml"]
+    assert (nvml["status"]["reason"], nvml["status"]["unknown"]) == (None, {"gpu_power_w": "no permission"})
+    assert "gpu_energy_j" in nvml["quantities"]
+    assert len(results["gpm"]["quantities"]) == 4
+    two = f"gpu {GPU}\ngpu {OTHER}\n"
+    assert probe(two)["nvml"]["status"]["reason"] == "the driver lists 2 GPUs and none was named by its UUID"
+    assert probe(two, uuid=OTHER)["nvml"]["status"]["details"]["uuid"] == OTHER
+    hanging = probe(f"hang nvmlInitWithFlags\ngpu {GPU}\n", open_s=0.3)
+    assert hanging["cpu"]["status"]["status"] == "available"
+    assert hanging["nvml"]["status"]["reason"].startswith("driver call did not return in ")

@@ -273,25 +273,3 @@ def test_a_sampler_that_cannot_write_gives_the_error_as_reason(sleeper: int) -> 
     result = process.finish(60.0)
     assert result.status == "died"
     assert result.reason == "it ended with status 1 during the run: OSError: [Errno 28] No space left on device"
-
-
-def test_a_sensor_that_changes_status_often_does_not_fill_the_pipe(
-    tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A full pipe would lose the message that the sampler ended in order."""
-    script = """
-from itertools import count
-from harness.monitoring.sensors import Panel, SensorStatus
-from harness.monitoring.sampler import sampler
-numbers = count()
-Panel.status = lambda self: {"cpu": SensorStatus("lost", str(next(numbers)) + "x" * 3000)}
-sampler.COST_FACTOR = 0.0
-sampler.main()
-"""
-    (tmp_path / "flapping.py").write_text(script)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
-    monkeypatch.setattr("harness.monitoring.sampler.process.environment", lambda: environment)
-    job = SamplerJob(sleeper, None, 0.005, str(tmp_path / trace.NAME), time.monotonic())
-    process = SamplerProcess(job, module="flapping")
-    wait_for(lambda: len(trace.read(tmp_path / trace.NAME).times_s) > 40)
-    assert process.finish(60.0).status == "ok"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.monitoring.sampler import thinning, trace
 from harness.monitoring.sensors import QUANTITIES
-from harness.results import curve_file
+from harness.results import csv_rows
 
 
 def make(times: Sequence[float], labels: Sequence[str] = (), **columns: Sequence[float | None]) -> trace.Trace:
@@ -120,6 +120,6 @@ def test_a_merged_row_has_the_mean_the_last_count_and_every_bit() -> None:
 
 
 def test_thinned_rows_are_small_enough_for_git() -> None:
-    text = curve_file.to_csv(thinning.thinned([samples(100_000, "train")]))
+    text = csv_rows.to_csv(thinning.thinned([samples(100_000, "train")]))
     assert len(text) < 10_000
-    assert curve_file.from_csv(text)[0]["phase"] == "train"
+    assert csv_rows.from_csv(text)[0]["phase"] == "train"

@@ -38,17 +38,18 @@ def phases_of(
     answer: dict[str, Any], times: list[float], spans: dict[str, list[tuple[float, float]]], folder: Path
 ) -> Mapping[str, PhaseCosts]:
     """The phases of an account of these readings."""
-    writer = trace.TraceWriter(folder / trace.NAME)
+    path = folder / trace.NAME
+    writer = trace.TraceWriter(path)
     rows = {name: answer[name].get("rows", []) for name in ("nvml", "gpm")}
     unknown = {key: why for sensor_rows in rows.values() for row in sensor_rows for key, why in row["reasons"].items()}
     reasons = {name: answer[name].get("unavailable") or answer[name].get("lost") for name in rows}
-    sensors = {name: SensorStatus("-", reason, {}, unknown) for name, reason in reasons.items()}
+    trace.write_status(path, {name: SensorStatus("-", reason, {}, unknown) for name, reason in reasons.items()})
     for place, time_s in enumerate(times):
         read = [sensor_rows[place]["values"] for sensor_rows in rows.values() if place < len(sensor_rows)]
         row = {key: value for values in read for key, value in values.items() if value is not None}
         writer.add(time_s, "", row, 0.0)
     writer.close()
-    return attempt_costs(folder / trace.NAME, SamplerResult("ok", sensors=sensors), spans, 0.5).phases
+    return attempt_costs(path, SamplerResult("ok"), spans, 0.5).phases
 
 
 TIMES = [0.5 * step for step in range(80)]
@@ -221,8 +222,8 @@ def test_others_on_the_board_are_counted_and_their_memory_is_not_ours(play: Play
         {"script": f"gpu {ONE}\nprocess SELF -1\n", "uuid": ONE, "times": [1.0]},
     ]
     rows = [answer["nvml"]["rows"][0] for answer in play(jobs)]
-    found = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
-    assert found == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
+    read = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
+    assert read == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
     assert rows[2]["reasons"] == {"gpu_memory_bytes": "the driver lists none of our processes"}
     assert "another namespace of process ids" in rows[3]["reasons"]["gpu_memory_bytes"]
     assert "does not say how much memory" in rows[4]["reasons"]["gpu_memory_bytes"]

@@ -159,7 +159,7 @@ def test_a_sensor_that_is_unavailable_gives_its_reason(target: Target, gpu: str 
 def test_one_call_is_made_at_a_time(target: Target) -> None:
     Scripted.hang_read = True
     guarded = GuardedSensor(Scripted(), target)
-    assert guarded.wait_open(20)
+    wait_for(lambda: guarded.opened)
     assert guarded.ask()
     assert not guarded.ask()
     Scripted.release.set()
