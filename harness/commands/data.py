@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -23,7 +24,7 @@ def list_(data_path: str | None, as_json: bool) -> None:
     """List every dataset and where it is."""
     from harness import data
 
-    print_rows(data.list_rows(data.search_roots(data_path)), as_json)
+    print_rows([asdict(row) for row in data.list_rows(data.search_roots(data_path))], as_json)
 
 
 @data.command()
@@ -42,7 +43,7 @@ def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     else:
         lines = data.download_lines(lambda text: click.echo(text, err=True))
         folder = data.prepare(spec, roots=roots, base=base, progress=lines)
-    print_fields({"folder": str(folder), **data.read_manifest(folder)}, as_json)
+    print_fields({"folder": str(folder), **data.read_manifest(folder).as_json()}, as_json)
 
 
 @data.command("import")
@@ -53,7 +54,7 @@ def import_(name: str, path: Path, as_json: bool) -> None:
     """Copy the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
     from harness import data
 
-    print_fields(data.import_file(name, path), as_json)
+    print_fields(data.import_file(name, path).as_json(), as_json)
 
 
 @data.command()
@@ -66,6 +67,6 @@ def verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
 
     spec, base = dataset_block(name_or_suite)
     result = data.verify(spec, roots=data.search_roots(data_path), base=base)
-    print_fields(result, as_json)
-    if not result["ok"]:
+    print_fields(asdict(result), as_json)
+    if not result.ok:
         sys.exit(EXIT_BAD_INPUT)

@@ -176,7 +176,7 @@ def _cache() -> Check:
 def _data(roots: Sequence[Path]) -> list[Check]:
     checks = []
     for row in data.list_rows(roots):
-        missing = row["where"] == "missing" or row["where"] == "download"
-        hint = f"harness data prepare {row['name']}, or harness data import {row['name']} PATH" if missing else None
-        checks.append(Check(f"data {row['name']}", "missing" if missing else "ok", str(row["where"]), hint))
+        missing = row.where in ("missing", "download")
+        hint = f"harness data prepare {row.name}, or harness data import {row.name} PATH" if missing else None
+        checks.append(Check(f"data {row.name}", "missing" if missing else "ok", row.where, hint))
     return checks

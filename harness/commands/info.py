@@ -82,7 +82,7 @@ def _datasets() -> Rows:
     from harness import data
 
     rows: Rows = []
-    for name in (*data.DATASETS, *data.ALIASES):
+    for name in data.DATASETS:
         facts = data.facts({"name": name})
         tokens = {f"{split} tokens": count for split, count in (facts.num_tokens or {}).items()}
         rows.append({"name": name, "title": facts.title, "unit": facts.unit, "vocabulary": facts.vocab_size, **tokens})

@@ -84,7 +84,7 @@ def run(
     reporter = progress.reporter(quiet=quiet)
     try:
         prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        check_vocabulary(loaded, data.read_manifest(prepared)["alphabet_size"])
+        check_vocabulary(loaded, data.read_manifest(prepared).alphabet_size)
         specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
         records = run_suite(Plan(specs, prepared, Store(results), again, sensors, within.deadline), reporter)
     except SuiteInterrupted as interrupted:

@@ -42,7 +42,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
-        check_vocabulary(request, searched, data.read_manifest(prepared)["alphabet_size"])
+        check_vocabulary(request, searched, data.read_manifest(prepared).alphabet_size)
         records = run_suite(Plan(specs, prepared, Store(trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()

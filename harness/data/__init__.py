@@ -1,35 +1,52 @@
-"""Datasets: the table, where their files come from, and their token ids. Imports neither numpy nor httpx."""
+"""Datasets: the table, where their files come from, and their token ids.
+
+A dataset block of a suite goes in: a registered name, the user's own text, or the synthetic source. `prepare` finds or
+downloads the files, verifies them and writes token ids once into a folder of the cache; `load` maps them into memory as
+a `Corpus`. `facts` and `identify` need no data. `list_rows`, `where`, `verify` and `import_file` serve `harness data`.
+Importing this package loads neither numpy nor torch, httpx or pydantic.
+"""
 
 from __future__ import annotations
 
-from harness.data.config import DatasetConfig, MarkovSource, OwnText, OwnWords, Registered
-from harness.data.description import DatasetFacts, facts, identify
+from harness.data.config import (
+    KINDS,
+    DatasetConfig,
+    DatasetSpec,
+    MarkovSource,
+    OwnText,
+    OwnWords,
+    Registered,
+    SpecError,
+    parse,
+)
 from harness.data.download.locate import cache_folder, search_roots
+from harness.data.download.progress import download_bars, download_lines
 from harness.data.folder import load, read_manifest
-from harness.data.importing import import_file
-from harness.data.listing import list_rows, where
-from harness.data.preparation import prepare
-from harness.data.progress import download_bars, download_lines
-from harness.data.registry import ALIASES, DATASETS, KINDS
-from harness.data.sources.single_split import find_split
-from harness.data.spec import SpecError, parse
-from harness.data.verification import verify
+from harness.data.importing import ImportReport, import_file
+from harness.data.preparation import facts, find_prepared, find_split, identify, prepare
+from harness.data.registry import DATASETS, Dataset, DatasetFacts
+from harness.data.status import DatasetStatus, Verification, list_rows, verify, where
 
 __all__ = [
-    "ALIASES",
     "DATASETS",
     "KINDS",
+    "Dataset",
     "DatasetConfig",
     "DatasetFacts",
+    "DatasetSpec",
+    "DatasetStatus",
+    "ImportReport",
     "MarkovSource",
     "OwnText",
     "OwnWords",
     "Registered",
     "SpecError",
+    "Verification",
     "cache_folder",
     "download_bars",
     "download_lines",
     "facts",
+    "find_prepared",
     "find_split",
     "identify",
     "import_file",

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal, TypeAlias, cast, get_args
 
-from harness.data.registry import ALIASES, DATASETS, DEFAULT_ORDER, KINDS, VocabularyOrder, dataset, is_taken, near
+from harness.core.errors import DataError
+from harness.core.messages import near, sentence
+from harness.data.registry import DATASETS, DEFAULT_ORDER, VocabularyOrder, get_dataset
 from models.config import LATER
 
+# A dataset's name becomes part of run names and folder names.
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What may name a dataset: it becomes part of run and folder names."""
+
+# 2**16 contexts take a table of 128 MiB at 256 symbols, and keep the exact entropy rate affordable.
+MAX_MARKOV_CONTEXTS = 1 << 16
+
+
+class SpecError(DataError, ValueError):
+    """A dataset name or block that cannot be used: a ValueError for a caller, and one line for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A dataset of the table DATASETS, under its own name or an alias.
+    """A dataset of the table DATASETS, under its name or an alias.
 
-    `vocabulary` is the order of a word list, by frequency where absent; other data has none.
+    `vocabulary` is the order of a word list, by default `frequency`; other data has none.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -26,24 +37,23 @@ class Registered:
     vocabulary: VocabularyOrder | None = None
 
     def __post_init__(self) -> None:
-        known = [*DATASETS, *ALIASES]
         if self.name in KINDS:
             raise ValueError(f"'{self.name}' is a kind of dataset, not a name: write {{kind: {self.name}, ...}}")
-        if self.name not in known:
-            raise ValueError(f"dataset '{self.name}' is unknown. {near(self.name, known)}")
-        row = dataset(self.canonical)
-        if self.vocabulary is not None and row.words is None:
-            raise ValueError(f"vocabulary orders a word list, but the tokens of {self.name} are {row.unit}s")
+        if self.name not in DATASETS:
+            raise ValueError(f"dataset '{self.name}' is unknown.{near(self.name, DATASETS)}")
+        dataset = get_dataset(self.name)
+        if self.vocabulary is not None and dataset.words is None:
+            raise ValueError(f"vocabulary orders a word list, but the tokens of {self.name} are {dataset.unit}s")
 
     @property
     def canonical(self) -> str:
-        """The name in DATASETS, whatever alias was given."""
-        return ALIASES.get(self.name, self.name)
+        """The dataset's own name, also if an alias was given."""
+        return get_dataset(self.name).name
 
     @property
     def order(self) -> VocabularyOrder | None:
-        """The order of the word list with the default filled in; None for data without one."""
-        return (self.vocabulary or DEFAULT_ORDER) if dataset(self.canonical).words is not None else None
+        """The order of the word list with the default filled in; None for data without a word list."""
+        return (self.vocabulary or DEFAULT_ORDER) if get_dataset(self.name).words is not None else None
 
     def block(self) -> dict[str, str]:
         """The block of a suite with its defaults written out."""
@@ -52,7 +62,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnFiles:
-    """Where the user's own text lies, and how tables call it."""
+    """The files of the user's own text, and its name in tables."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -66,35 +76,29 @@ class OwnFiles:
 
     def __post_init__(self) -> None:
         if self.name is not None:
-            self._check_name(self.name)
+            _check_own_name(self.name)
         splits = (self.train, self.valid, self.test)
         if self.file is not None and any(splits):
             raise ValueError("give either file with fractions, or train, valid and test, not both")
         if self.folder is not None and (self.file is not None or any(splits)):
-            raise ValueError("folder stands for train.txt, valid.txt and test.txt in it; give no other file")
+            raise ValueError("folder means the files train.txt, valid.txt and test.txt in it; give no other file")
         if self.file is None and self.folder is None and not all(splits):
             raise ValueError("give train, valid and test, or a folder of the three, or one file with fractions")
         if self.file is not None and self.fractions is None:
             raise ValueError("file needs fractions, such as [0.9, 0.05, 0.05]")
         if self.file is None and self.fractions is not None:
             raise ValueError("fractions go with file only")
+        # 0.9, 0.05 and 0.05 do not sum to exactly 1 in binary.
         if self.fractions and (min(self.fractions) <= 0 or abs(sum(self.fractions) - 1) > 1e-9):
             raise ValueError(f"fractions must be positive and sum to 1, got {list(self.fractions)}")
-
-    @staticmethod
-    def _check_name(name: str) -> None:
-        if not SAFE_NAME.fullmatch(name):
-            raise ValueError(f"name must be letters, digits, '.', '_' and '-', got {name!r}")
-        if is_taken(name):
-            raise ValueError(f"name '{name}' is taken by a registered dataset; choose another for your own text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnText(OwnFiles):
     """The user's own text as characters (Unicode code points of UTF-8) or bytes.
 
-    Either `train`, `valid` and `test`, or a `folder` with train.txt, valid.txt and test.txt, or one `file` cut by
-    `fractions`. `name` is how tables call it.
+    Give `train`, `valid` and `test`, or a `folder` with train.txt, valid.txt and test.txt, or one `file` that is cut
+    by `fractions`. `name` is its name in tables.
     """
 
     kind: Literal["bytes", "chars"]
@@ -105,8 +109,8 @@ class OwnWords(OwnFiles):
     """The user's own UTF-8 text as words cut at white space, with `<eos>` at each line's end; files as for characters.
 
     Every word of the three splits is in the vocabulary. `vocabulary` orders it: by `frequency` in the training
-    split, or by `first-appearance` over train, valid and test. `unit` says what a token stands for: `char` for the
-    official code's character files, which set a space between any two.
+    split, or by `first-appearance` over train, valid and test. `unit` is what a token counts as: `char` for the
+    official code's character files, which separate any two characters by a space.
     """
 
     kind: Literal["words"]
@@ -116,8 +120,10 @@ class OwnWords(OwnFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkovSource:
-    """A seeded Markov chain over `symbols` symbols: each next-symbol distribution, one per context
-    of `order` symbols, is drawn from a symmetric Dirichlet(`concentration`). Token counts per split follow.
+    """A seeded Markov chain over `symbols` symbols.
+
+    Each context of `order` symbols has a next-symbol distribution drawn from a symmetric Dirichlet(`concentration`).
+    `train`, `valid` and `test` are tokens per split.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -136,8 +142,9 @@ class MarkovSource:
             raise ValueError(f"order must be in 1..6, got {self.order}")
         if not 2 <= self.symbols <= 256:
             raise ValueError(f"symbols must be in 2..256, got {self.symbols}")
-        if self.symbols**self.order > 1 << 16:
-            raise ValueError(f"symbols ** order must be at most 65,536, got {self.symbols**self.order:,}")
+        num_contexts = self.symbols**self.order
+        if num_contexts > MAX_MARKOV_CONTEXTS:
+            raise ValueError(f"symbols ** order must be at most {MAX_MARKOV_CONTEXTS:,}, got {num_contexts:,}")
         if not self.concentration > 0:
             raise ValueError(f"concentration must be positive, got {self.concentration}")
         if self.seed < 0:
@@ -147,8 +154,82 @@ class MarkovSource:
                 raise ValueError(f"{name} must be at least 2 tokens, got {getattr(self, name)}")
 
 
-Own: TypeAlias = OwnText | OwnWords
-"""A block that names files of the user's."""
-
 DatasetConfig: TypeAlias = Registered | OwnText | OwnWords | MarkovSource
-"""What a suite's dataset block becomes."""
+
+# A name, a block as YAML or JSON holds it, or a checked config.
+DatasetSpec: TypeAlias = str | Mapping[str, object] | DatasetConfig
+
+KINDS: dict[str, type[OwnText] | type[OwnWords] | type[MarkovSource]] = {
+    "bytes": OwnText,
+    "chars": OwnText,
+    "words": OwnWords,
+    "markov": MarkovSource,
+}
+
+
+def parse(spec: DatasetSpec) -> DatasetConfig:
+    """Check a registered name or a block such as {"name": "enwik8"} or {"kind": "bytes", ...}; a config is returned.
+
+    Raises SpecError, in one line and with the nearest name, for anything unknown or impossible.
+    """
+    if isinstance(spec, DatasetConfig):
+        return spec
+    try:
+        return Registered(name=spec) if isinstance(spec, str) else _parse_block(spec)
+    except ValueError as error:
+        raise SpecError(str(error)) from None
+
+
+def is_reserved(name: str) -> bool:
+    """True for a registered name, an alias or a kind, compared with case."""
+    return name in DATASETS or name in KINDS
+
+
+def _check_own_name(name: str) -> None:
+    """Raises ValueError if the name cannot be part of a path, or if a reader could take it for a registered dataset."""
+    if not SAFE_NAME.fullmatch(name):
+        raise ValueError(f"name must be letters, digits, '.', '_' and '-', got {name!r}")
+    # Tables find published values by title: they must not appear next to another text.
+    titles = {get_dataset(each).facts(each).title for each in DATASETS}
+    if is_reserved(name) or name.casefold() in {each.casefold() for each in (*DATASETS, *titles)}:
+        raise ValueError(f"name '{name}' is taken by a registered dataset; choose another for your own text")
+
+
+def _parse_block(spec: Mapping[str, object]) -> DatasetConfig:
+    if "kind" not in spec:
+        return _parse_registered(spec)
+    kind = str(spec["kind"])
+    if kind not in KINDS:
+        raise ValueError(f"dataset kind '{kind}' is unknown.{near(kind, KINDS)}")
+    known = [field.name for field in fields(KINDS[kind])]
+    for key in spec:
+        if key not in known:
+            raise ValueError(f"dataset key '{key}' is unknown for kind {kind}.{near(str(key), known)}")
+    from pydantic import TypeAdapter, ValidationError
+
+    adapter: TypeAdapter[OwnText | OwnWords | MarkovSource] = TypeAdapter(KINDS[kind])
+    try:
+        # JSON mode is strict about types but takes a list for a tuple, as YAML and JSON have no tuples.
+        return adapter.validate_json(json.dumps(dict(spec), default=list), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "value_error":
+            raise ValueError(f"dataset: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(sentence({**first}, ".".join(str(part) for part in ("dataset", *first["loc"])))) from None
+
+
+def _parse_registered(spec: Mapping[str, object]) -> Registered:
+    # By hand rather than with pydantic, whose import would take longer than the rest of a short command.
+    kind_needed = f"a kind out of {', '.join(KINDS)}"
+    if "name" not in spec:
+        raise ValueError(f"a dataset block needs a name, or {kind_needed}")
+    for key in spec:
+        if key not in ("name", "vocabulary"):
+            raise ValueError(f"dataset key '{key}' does not go with a registered name; own data needs {kind_needed}")
+    name, order = spec["name"], spec.get("vocabulary")
+    orders = get_args(VocabularyOrder)
+    if not isinstance(name, str):
+        raise ValueError(f"a dataset's name must be text, got {name!r}")
+    if order is not None and order not in orders:
+        raise ValueError(f"dataset vocabulary {order!r} is unknown.{near(str(order), orders)}")
+    return Registered(name=name, vocabulary=cast("VocabularyOrder | None", order))

@@ -1,172 +1,238 @@
-"""From a dataset block to a folder of token ids, once."""
+"""From a dataset block to a folder of token ids, made once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.core.errors import DataError
 from harness.core.hashing import content_hash
+from harness.core.interfaces import SplitFile
 from harness.data import folder
-from harness.data.config import DatasetConfig, MarkovSource, OwnFiles
-from harness.data.description import facts, registered_identity
-from harness.data.download.checksum import digests
-from harness.data.download.http import Progress
+from harness.data.config import DatasetConfig, DatasetSpec, MarkovSource, OwnFiles, Registered, parse
+from harness.data.download.checksum import file_digest
 from harness.data.download.locate import cache_folder, locked, writing
-from harness.data.download.obtain import obtain
-from harness.data.registry import Encoding, SourceFile, dataset
+from harness.data.download.obtain import SourceFinder
+from harness.data.download.progress import Progress
+from harness.data.registry import DatasetFacts, Encoding, get_dataset
 from harness.data.sources import markov, own_text
-from harness.data.spec import parse
-from harness.data.text import words
+
+if TYPE_CHECKING:
+    from harness.data.manifest import FileEntry, Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A dataset block, what identifies its content, and the user's own files with their size and time when hashed."""
+    """A checked dataset block, the identity of its content, and the user's own files by role."""
 
     config: DatasetConfig
-    identity: Mapping[str, Any]
-    own_files: Mapping[str, Path] = field(default_factory=dict)
-    stamps: Mapping[Path, tuple[int, int]] = field(default_factory=dict)
+    identity: Mapping[str, object]
+    own_files: Mapping[str, own_text.OwnFile] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return str(self.identity["name"])
 
     @property
-    def folder_name(self) -> str:
-        """`enwik8-0f3a9c12d4e5f607`: the key is content and format, never a path or a time."""
-        return f"{self.name}-{content_hash({'format': folder.FORMAT, **self.identity})[:16]}"
+    def prepared_folder(self) -> Path:
+        """The folder of the prepared data, whether or not it exists.
+
+        Its name, for example `enwik8-0f3a9c12d4e5f607`, hashes content and format, never a path or a time.
+        """
+        key = content_hash({"format": folder.FORMAT, **self.identity})[:16]
+        return cache_folder() / "prepared" / f"{self.name}-{key}"
 
 
-def request(
-    spec: str | Mapping[str, Any] | DatasetConfig, *, roots: Sequence[Path] = (), base: Path | None = None
-) -> Request:
-    """Raises DataError where a file of the user's is missing; SpecError as `parse` does."""
+def facts(spec: DatasetSpec) -> DatasetFacts:
+    """Facts known without data. Raises SpecError as `parse` does, and DataError if an own file's name is reserved."""
+    config = parse(spec)
+    if isinstance(config, OwnFiles):
+        return own_text.facts(config)
+    if isinstance(config, MarkovSource):
+        return markov.facts(config)
+    return get_dataset(config.name).facts(config.name)
+
+
+def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Request:
+    """Check a block, and find and hash the user's own files; arguments as in `prepare`.
+
+    Raises:
+        SpecError: the block is wrong.
+        DataError: a file of the user's is missing.
+    """
     config = parse(spec)
     if isinstance(config, OwnFiles):
         files = own_text.find_files(config, roots=roots, base=base)
-        stamps = {path: _stamp(path) for path in files.values()}
-        return Request(config, own_text.identity(config, files), files, stamps)
+        return Request(config, own_text.identity(config, files), files)
     if isinstance(config, MarkovSource):
         return Request(config, markov.identity(config))
-    return Request(config, registered_identity(config))
+    return Request(config, _registered_identity(config))
 
 
-def prepared_folder(wanted: Request, cache: Path) -> Path:
-    """Where it lies once prepared, whether or not it is."""
-    return cache / "prepared" / wanted.folder_name
+def identify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> dict[str, object]:
+    """The identity of a dataset's content, for run ids; arguments as in `prepare`, errors as in `make_request`.
+
+    Returns:
+        Checksums of a registered dataset, hashes of the user's own files, or all parameters of the synthetic source.
+    """
+    return dict(make_request(spec, roots=roots, base=base).identity)
 
 
 def prepare(
-    spec: str | Mapping[str, Any] | DatasetConfig,
+    spec: DatasetSpec,
     *,
     roots: Sequence[Path] = (),
     base: Path | None = None,
-    cache: Path | None = None,
-    offline: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Return the folder of the prepared dataset, made now if it is not there or is damaged.
+    """Tokenise a dataset, unless that is done already and undamaged.
 
-    roots: read-only folders to search. base: where relative paths of the user's own files start. progress is
-    called during downloads. Raises DataError where data is missing or wrong; SpecError as `parse` does.
+    Args:
+        spec: a name, a block or a config.
+        roots: read-only folders to search for source files.
+        base: where relative paths of the user's own files start.
+        progress: called during downloads.
+
+    Returns:
+        The prepared folder, for `load`.
+
+    Raises:
+        SpecError: the block is wrong.
+        DataError: data is missing, wrong or cannot be written.
     """
-    cache = cache or cache_folder()
-    wanted = request(spec, roots=roots, base=base)
-    target = prepared_folder(wanted, cache)
-    # Hashing costs a tenth of a second per 100 MB; a number scored on changed ids would carry the old checksum.
-    if not folder.damage(target):
+    request = make_request(spec, roots=roots, base=base)
+    target = request.prepared_folder
+    # Hashing takes a tenth of a second per 100 MB. Without it, a score on changed ids would state the old checksum.
+    if not folder.find_damage(target):
         return target
-    with locked(cache, wanted.name):
-        if folder.damage(target):
-            build(wanted, target, roots=roots, cache=cache, offline=offline, progress=progress)
+    with locked(request.name):
+        if folder.find_damage(target):  # another process may have prepared it meanwhile
+            build(request, roots, progress=progress)
     return target
 
 
-def build(
-    wanted: Request,
-    target: Path,
-    *,
-    roots: Sequence[Path],
-    cache: Path,
-    offline: bool,
-    progress: Progress | None = None,
-) -> None:
-    """Tokenise into `target`; the caller holds the lock. Raises as `prepare` does."""
-    known = facts(wanted.config)
-    about: dict[str, Any] = {
-        "name": wanted.name,
-        "unit": known.unit,
-        "event_space": known.event_space,
-        "identity": dict(wanted.identity),
-    }
-    files: dict[str, Path] = {}
-    if isinstance(wanted.config, OwnFiles):
-        about["sources"] = _own_sources(wanted)
-    elif isinstance(wanted.config, MarkovSource):
-        about["sources"] = []
-    else:
-        row = dataset(wanted.config.canonical)
-        files = obtain(row, roots=roots, cache=cache, offline=offline, progress=progress)
-        about["sources"] = [_source_entry(source, files[source.filename]) for source in row.sources]
-    with writing(cache):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        encoding = _encode(wanted, files, scratch=target.parent)
-        folder.write(target, encoding, about, confirm=lambda manifest: _confirm(wanted, manifest))
+def build(request: Request, roots: Sequence[Path], *, offline: bool = False, progress: Progress | None = None) -> None:
+    """Tokenise into the prepared folder. The caller holds the dataset's lock.
+
+    Args:
+        request: what to tokenise.
+        roots: read-only folders to search for source files.
+        offline: forbid downloads.
+        progress: called during downloads.
+
+    Raises:
+        DataError: data is missing, wrong or cannot be written.
+    """
+    paths: dict[str, Path] = {}
+    if isinstance(request.config, Registered):
+        finder = SourceFinder(get_dataset(request.config.name), roots)
+        paths = finder.obtain(offline=offline, progress=progress)
+    with writing(), folder.replacing(request.prepared_folder) as building:
+        manifest = folder.write(
+            building,
+            _encode(request, paths, scratch=building),
+            facts(request.config),
+            identity=request.identity,
+            sources=_source_entries(request, paths),
+        )
+        _check(request, manifest)
 
 
-def _encode(wanted: Request, files: Mapping[str, Path], scratch: Path) -> Encoding:
-    """files: a registered dataset's, by name."""
-    config = wanted.config
+def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Manifest | None:
+    """Find a prepared folder without reading its ids; arguments as in `prepare`, errors as in `make_request`.
+
+    Returns:
+        The manifest, or None if the dataset is not prepared or a file has another size.
+    """
+    target = make_request(spec, roots=roots, base=base).prepared_folder
+    return folder.check_sizes(target) if folder.is_usable(target) else None
+
+
+def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> SplitFile | None:
+    """Find the file of one split of a registered word dataset whose other files are missing.
+
+    It is enough to score a model that has its own vocabulary.
+
+    Args:
+        spec: a name, a block or a config.
+        split: train, valid or test.
+        roots: read-only folders to search.
+
+    Returns:
+        The checked file; or None if `prepare` is the better way: the dataset is prepared or complete, the split is
+        missing as well, or the data is not read as words.
+
+    Raises:
+        SpecError: the block is wrong.
+        DataError: a file with the name of a source has other content.
+    """
+    config = parse(spec)
+    dataset = get_dataset(config.name) if isinstance(config, Registered) else None
+    if dataset is None or dataset.words is None:
+        return None
+    request = make_request(config)
+    if request.prepared_folder.exists():  # if it is damaged, `prepare` says so or rebuilds it
+        return None
+    with writing():
+        paths, missing = SourceFinder(dataset, roots).gather()
+    path = paths.get(dataset.words[split])
+    return SplitFile(dataset.name, split, path, request.identity) if missing and path is not None else None
+
+
+def _encode(request: Request, paths: Mapping[str, Path], *, scratch: Path) -> Encoding:
+    config = request.config
     if isinstance(config, OwnFiles):
-        return own_text.encode(config, wanted.own_files, scratch)
+        return own_text.encode(config, request.own_files, scratch=scratch)
     if isinstance(config, MarkovSource):
         return markov.encode(config)
-    row, order = dataset(config.canonical), config.order
-    if row.words is not None and order is not None:
-        texts = {split: files[name] for split, name in row.words.items()}
-        return words.encode(texts, order=order, scratch=scratch)
-    if row.encode is None:
-        raise AssertionError(f"{row.name} has neither words nor encode")
-    return row.encode(files)
+    dataset = get_dataset(config.name)
+    if dataset.encode is not None:
+        return dataset.encode(paths)
+    from harness.data.text import characters, words
+
+    assert dataset.words is not None
+    assert config.order is not None
+    pieces = {split: characters.Piece(paths[filename]) for split, filename in dataset.words.items()}
+    return words.encode(pieces, order=config.order, scratch=scratch)
 
 
-def _confirm(wanted: Request, manifest: Mapping[str, Any]) -> None:
-    """Last look before a prepared folder gets its name. Raises DataError."""
-    if any(_stamp(path) != stamp for path, stamp in wanted.stamps.items()):
-        # Ids were read after the hash was taken: a file edited in between must not stand under the old hash.
-        raise DataError(f"{wanted.name}: a file changed while it was read; run again once it is at rest")
-    known = facts(wanted.config)
-    for split, entry in manifest["counts"].items():
-        if known.num_tokens is not None and entry["tokens"] != known.num_tokens[split]:
+def _source_entries(request: Request, paths: Mapping[str, Path]) -> list[FileEntry]:
+    """Size and checksums of the files that were tokenised."""
+    from harness.data.manifest import FileEntry
+
+    if not isinstance(request.config, Registered):
+        files = request.own_files.items()
+        return [FileEntry(file=role, bytes=file.size, sha256=file.sha256) for role, file in files]
+    entries = []
+    for source in get_dataset(request.config.name).sources:
+        # A source known by md5 or sha1 alone is hashed here, so that the manifest always states a sha256.
+        known = {"sha256": source.sha256 or file_digest(paths[source.filename])}
+        known.update((name, value) for name in ("md5", "sha1") if (value := source.checksums.get(name)) is not None)
+        entries.append(FileEntry(file=source.filename, bytes=source.size, **known))
+    return entries
+
+
+def _check(request: Request, manifest: Manifest) -> None:
+    """Last check before a prepared folder gets its name. Raises DataError."""
+    if any(file.has_changed() for file in request.own_files.values()):
+        # Ids were read after the hash was taken: the new ids must not get the folder of the old hash.
+        raise DataError(f"{request.name}: a file changed while it was read; run again once nothing writes to it")
+    # Right files with wrong counts mean an error in the tokeniser or in the entry.
+    expected = facts(request.config)
+    for split, num_tokens in manifest.num_tokens.items():
+        if expected.num_tokens is not None and num_tokens != expected.num_tokens[split]:
             raise DataError(
-                f"{wanted.name}: {entry['tokens']:,} tokens in {split}, expected {known.num_tokens[split]:,}"
+                f"{request.name}: {num_tokens:,} tokens in {split}, expected {expected.num_tokens[split]:,}"
             )
-    if known.vocab_size not in (None, manifest["alphabet_size"]):
-        raise DataError(f"{wanted.name}: {manifest['alphabet_size']} different tokens, expected {known.vocab_size}")
+    if expected.vocab_size not in (None, manifest.alphabet_size):
+        raise DataError(f"{request.name}: {manifest.alphabet_size} different tokens, expected {expected.vocab_size}")
 
 
-def _own_sources(wanted: Request) -> list[dict[str, Any]]:
-    return [
-        {"file": role, "bytes": path.stat().st_size, "sha256": wanted.identity["sha256"][role]}
-        for role, path in wanted.own_files.items()
-    ]
-
-
-def _source_entry(source: SourceFile, path: Path) -> dict[str, Any]:
-    """What the manifest says of a file that `obtain` has just checked."""
-    entry: dict[str, Any] = {"file": source.filename, "bytes": source.size}
-    entry["sha256"] = source.sha256 or digests(path)["sha256"]
-    if source.md5 is not None:
-        entry["md5"] = source.md5
-    if source.sha1 is not None:
-        entry["sha1"] = source.sha1
-    return entry
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _registered_identity(config: Registered) -> dict[str, object]:
+    """Name, version and checksums, and the order of a word list if there is one."""
+    dataset = get_dataset(config.name)
+    sources = {source.filename: ":".join(source.checksum) for source in dataset.sources}
+    identity: dict[str, object] = {"name": dataset.name, "preparation": dataset.version, "sources": sources}
+    return identity if config.order is None else {**identity, "vocabulary": config.order}

@@ -1,20 +1,22 @@
-"""The table of datasets and what a row of it is made of. Standard library only."""
+"""The table of datasets and the types that an entry is made of. Imports the standard library only.
+
+To add a dataset, write a module under `harness/data/sources/` that defines a `Dataset`, and add a line to DATASETS.
+"""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
 
 SPLITS = ("train", "valid", "test")
 
-# name -> "module:OBJECT", where OBJECT is a `Dataset`
+# Name -> "module:OBJECT", where OBJECT is a `Dataset`. A second name for the same object is an alias.
 DATASETS: dict[str, str] = {
     "ptb-char": "harness.data.sources.ptb:PTB_CHAR",
     "enwik8": "harness.data.sources.hutter:ENWIK8",
@@ -22,86 +24,98 @@ DATASETS: dict[str, str] = {
     "ptb-word": "harness.data.sources.ptb:PTB_WORD",
     "wikitext-2": "harness.data.sources.wikitext:WIKITEXT_2",
     "wikitext-103": "harness.data.sources.wikitext:WIKITEXT_103",
+    "hutter-prize": "harness.data.sources.hutter:ENWIK8",
 }
 
-ALIASES: dict[str, str] = {"hutter-prize": "enwik8"}
-
-KINDS = ("bytes", "chars", "words", "markov")
-"""What a dataset block may say instead of a registered name."""
-
+# How a word list is sorted: by count in the training split, ties by first appearance; or by first appearance over
+# train, valid and test, as awd-lstm-lm's `Dictionary` does.
 VocabularyOrder: TypeAlias = Literal["frequency", "first-appearance"]
-"""Order of a word list: by count in the training split, ties by first appearance; or by first appearance over
-train, valid and test, as awd-lstm-lm's `Dictionary` has it."""
 
 DEFAULT_ORDER: VocabularyOrder = "frequency"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteFile:
-    """A file others can serve: where, how large in bytes, and what it must hash to. Urls are tried in order."""
+class SourceFile:
+    """A file of a dataset: its size in bytes, its checksums and where to download it.
+
+    `urls` are tried in order. `archive`, if set, contains the file as `member` (a path inside the archive).
+    """
 
     filename: str
-    size: int | None = None
+    size: int
     sha256: str | None = None
     md5: str | None = None
     sha1: str | None = None
     urls: tuple[str, ...] = ()
+    archive: SourceFile | None = None
+    member: str | None = None
 
     def __post_init__(self) -> None:
         if not self.checksums:
             raise ValueError(f"{self.filename} needs a checksum")
+        if (self.archive is None) != (self.member is None):
+            raise ValueError(f"{self.filename}: archive and member must be given together")
 
     @property
     def checksums(self) -> dict[str, str]:
-        """Algorithm -> hex digest of all that are known, the strongest first."""
-        known = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
-        return {algorithm: digest for algorithm, digest in known.items() if digest is not None}
+        """Algorithm -> hex digest of all known checksums, the strongest first."""
+        digests = {"sha256": self.sha256, "sha1": self.sha1, "md5": self.md5}
+        return {algorithm: digest for algorithm, digest in digests.items() if digest is not None}
 
     @property
     def checksum(self) -> tuple[str, str]:
-        """(algorithm, hex digest): the strongest one known."""
+        """Algorithm and hex digest of the strongest known checksum."""
         return next(iter(self.checksums.items()))
 
+    @property
+    def summary(self) -> str:
+        """For example `enwik8.zip (36,445,475 bytes, sha256 5479...)`, with the complete checksum."""
+        algorithm, digest = self.checksum
+        return f"{self.filename} ({self.size:,} bytes, {algorithm} {digest})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceFile(RemoteFile):
-    """A file that is tokenised. `archive`, where set, holds it as `member` (a path inside the archive)."""
-
-    archive: RemoteFile | None = None
-    member: str | None = None
-
-    def __post_init__(self) -> None:
-        RemoteFile.__post_init__(self)
-        if self.size is None:
-            raise ValueError(f"{self.filename} needs a size")
-        if (self.archive is None) != (self.member is None):
-            raise ValueError(f"{self.filename}: archive and member go together")
-
-
-Chunks: TypeAlias = "Iterable[np.ndarray] | Iterator[np.ndarray]"
+    @property
+    def download_file(self) -> SourceFile:
+        """The file to download: this file, or its archive if no server has the file alone."""
+        return self if self.urls or self.archive is None else self.archive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """Tokenised text. vocabulary[i] is the text of token i; splits maps a split to chunks of ids, read once.
+    """Tokenised text.
 
-    num_units gives what a metric divides by per split where that is not the number of tokens.
+    `vocabulary[i]` is the text of token i. `splits` maps a split to chunks of ids, each iterated once. `limits` maps
+    a metric to the best possible value. `notes` become further keys of the manifest.
     """
 
     vocabulary: Sequence[str]
-    splits: Mapping[str, Chunks]
-    num_units: Mapping[str, int] | None = None
+    splits: Mapping[str, Iterable[np.ndarray]]
     limits: Mapping[str, float] = field(default_factory=dict)
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """Facts of a dataset that are known without its files.
+
+    `title` is its name in tables. `event_space` says in words what a token is. `vocab_size` and `num_tokens` (per
+    split) are None if only the files can tell.
+    """
+
+    name: str
+    title: str
+    unit: str
+    event_space: str
+    vocab_size: int | None = None
+    num_tokens: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """One row of DATASETS: `encode` gets the checked source files by filename, or `words` names each split's file.
+    """An entry of DATASETS.
 
-    words: split -> filename of text whose words are the tokens (`harness.data.text.words`). version changes whenever
-    the same files would give other ids. event_space says in words what the tokens are. alias_titles: how a table
-    names this data under an alias. Raises ValueError unless exactly one of encode and words is given.
+    Give either `encode`, which receives the checked source files by filename, or `words`, which maps a split to the
+    file whose words are the tokens (`harness.data.text.words`). Raise `version` if the same files would give other
+    ids. `alias_titles` maps an alias to its title in tables, if that differs from `title`.
     """
 
     name: str
@@ -120,27 +134,21 @@ class Dataset:
         if (self.encode is None) == (self.words is None):
             raise ValueError(f"{self.name} needs either encode or words")
 
+    @property
+    def files(self) -> list[SourceFile]:
+        """Every source file and every archive, each once."""
+        archives = [source.archive for source in self.sources if source.archive is not None]
+        return list(dict.fromkeys([*self.sources, *archives]))
 
-def dataset(name: str) -> Dataset:
-    """The row of a canonical name. Raises KeyError for an unknown one."""
+    def facts(self, name: str) -> DatasetFacts:
+        """The facts under the canonical name or an alias."""
+        title = self.alias_titles.get(name, self.title)
+        return DatasetFacts(self.name, title, self.unit, self.event_space, self.vocab_size, self.num_tokens)
+
+
+def get_dataset(name: str) -> Dataset:
+    """The entry of a name or an alias. Raises KeyError for an unknown one."""
+    # Imported on demand, as the list of names is needed by every command.
     module, attribute = DATASETS[name].split(":")
-    row: Dataset = getattr(import_module(module), attribute)
-    return row
-
-
-def is_reserved(name: str) -> bool:
-    """Whether a name is, to the letter, a dataset's, an alias or a kind."""
-    return name in (*DATASETS, *ALIASES, *KINDS)
-
-
-def is_taken(name: str) -> bool:
-    """Whether a name is reserved or would be read as a dataset's: its name, an alias or a table's title in any case."""
-    rows = [dataset(known) for known in DATASETS]
-    titles = [title for row in rows for title in (row.title, *row.alias_titles.values())]
-    return is_reserved(name) or name.casefold() in {known.casefold() for known in (*DATASETS, *ALIASES, *titles)}
-
-
-def near(name: str, known: Sequence[str]) -> str:
-    """`Did you mean 'enwik8'?`, or all that is known where nothing is near."""
-    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"Did you mean '{matches[0]}'?" if matches else f"Known: {', '.join(known)}."
+    dataset: Dataset = getattr(import_module(module), attribute)
+    return dataset

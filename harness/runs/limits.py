@@ -98,7 +98,7 @@ def prepare(
     if limits.time_budget_s is not None:
         wanted = Budget(seconds=limits.time_budget_s, leg_s=limits.leg_s, tokens_per_s=limits.tokens_per_s)
         speeds = _Speeds(prepared, store, watching.part_s(limits.time_budget_s), limits.deadline, note)
-        counts = {split: count["tokens"] for split, count in data.read_manifest(prepared)["counts"].items()}
+        counts = data.read_manifest(prepared).num_tokens
         with _over_by_waiting():
             found = planning.plan_specs(found, wanted, counts, store, speeds.measure, leg=limits.deadline, note=note)
         for spec in found:

@@ -16,8 +16,6 @@ from harness.config.evaluation import Evaluation
 from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, Suite
-from harness.data.folder import flaw, read_manifest
-from harness.data.preparation import prepared_folder, request
 from harness.suite import rules
 from harness.suite.resolve import evaluation_of
 from models.config import KEPT_LOGITS, PART_LOGITS, softmax_columns
@@ -154,11 +152,9 @@ def _text_size(suite: Suite, roots: Sequence[Path]) -> _TextSize:
     if facts.vocab_size is not None and facts.num_tokens is not None:
         return _TextSize(facts.vocab_size, facts.num_tokens)
     try:
-        folder = prepared_folder(request(suite.dataset, roots=roots, base=suite.path.parent), data.cache_folder())
-        if flaw(folder) is None:
-            manifest = read_manifest(folder)
-            counts = {split: count["tokens"] for split, count in manifest["counts"].items()}
-            return _TextSize(manifest["alphabet_size"], counts)
+        manifest = data.find_prepared(suite.dataset, roots=roots, base=suite.path.parent)
+        if manifest is not None:
+            return _TextSize(manifest.alphabet_size, manifest.num_tokens)
     except DataError as error:
         return _TextSize(reason=str(error))
     return _TextSize(reason=f"known once prepared: harness data prepare {suite.path}")

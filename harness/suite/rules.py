@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import cache
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import kernels
 import models
@@ -27,11 +27,6 @@ from harness.suite.yaml_reader import Node, plain
 from models import ModelConfig
 from models.markov.config import Config as OracleConfig
 
-# Value of the dataset's key `kind` -> the config of that kind, read from the configs' own annotations.
-KINDS: dict[str, type[Any]] = {
-    kind: config for config in get_args(DatasetConfig) for kind in get_args(get_type_hints(config).get("kind"))
-}
-
 # Large enough for any model's cutoffs, so that its parameters can be counted before the vocabulary is known.
 _ANY_VOCABULARY = 1 << 64
 
@@ -43,7 +38,7 @@ def dataset_config(root: Node) -> DatasetConfig:
         raise refusal(root.where, "dataset is missing")
     node, where = member.node, locate(root, ("dataset",), root.where)
     if isinstance(node.value, str):
-        known = (*data.DATASETS, *data.ALIASES)
+        known = tuple(data.DATASETS)
         if node.value not in known:
             raise unknown(where, "dataset", node.value, known)
         return Registered(name=node.value)
@@ -51,13 +46,13 @@ def dataset_config(root: Node) -> DatasetConfig:
         raise refusal(where, f"dataset must be a name or a block of keys, got {shown(plain(node))}")
     if "kind" not in node.members:
         if "name" not in node.members:
-            raise refusal(where, f"dataset needs a name, or a kind: {', '.join(KINDS)}")
+            raise refusal(where, f"dataset needs a name, or a kind: {', '.join(data.KINDS)}")
         return check(node, Registered, ("dataset",), where)
     kind = node.members["kind"].node
-    if not isinstance(kind.value, str) or kind.value not in KINDS:
+    if not isinstance(kind.value, str) or kind.value not in data.KINDS:
         text = plain(kind)
-        raise refusal(kind.where, f"dataset.kind {shown(text)} is unknown.{near(str(text), KINDS)}")
-    config: DatasetConfig = check(node, KINDS[kind.value], ("dataset",), where)
+        raise refusal(kind.where, f"dataset.kind {shown(text)} is unknown.{near(str(text), data.KINDS)}")
+    config: DatasetConfig = check(node, data.KINDS[kind.value], ("dataset",), where)
     try:
         data.facts(config)
     except DataError as error:  # the file has the name of a registered dataset

@@ -12,10 +12,8 @@ import kernels
 import models
 from harness import data
 from harness.core.metrics import METRICS
-from harness.data.config import Registered
 from harness.suite.blocks import SuiteBlock
 from harness.suite.merge import NOT_IN_A_PROFILE
-from harness.suite.rules import KINDS
 from harness.system.source import ROOT
 
 PATH = ROOT / "suites" / "suite.schema.json"
@@ -32,10 +30,10 @@ def schema() -> JsonSchemaValue:
     entry["model"] = {"anyOf": [_model(builder, definitions) for builder in models.BUILDERS]}
     backends = sorted({name for table in kernels.KERNELS.values() for name in table})
     entry["kernel"] = {**entry["kernel"], "enum": ["auto", *backends]}
-    names = {"enum": [*data.DATASETS, *data.ALIASES], "type": "string"}
-    registered = _take(Registered, definitions)
+    names = {"enum": list(data.DATASETS), "type": "string"}
+    registered = _take(data.Registered, definitions)
     registered["properties"]["name"] = names
-    blocks = {config.__name__: _take(config, definitions) for config in KINDS.values()}
+    blocks = {config.__name__: _take(config, definitions) for config in data.KINDS.values()}
     root["properties"]["dataset"] = {"anyOf": [names, registered, *blocks.values()]}
     root["properties"]["metrics"]["items"] = {"enum": list(METRICS), "type": "string"}
     root["properties"]["kernels"]["items"] = {"enum": list(kernels.KERNELS), "type": "string"}

@@ -1,1 +1,1 @@
-"""Find and fetch files."""
+"""Locate, download, check and unpack source files, and show progress."""

@@ -1,17 +1,19 @@
-"""Brings a registered dataset's source files together: found, unpacked, or downloaded, and always checked."""
+"""Collect a registered dataset's source files: found, unpacked or downloaded, and always checked."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import DataError
-from harness.data.download.checksum import described
+from harness.data.download.checksum import find_mismatch
 from harness.data.download.extract import extract
-from harness.data.download.http import Progress, Unavailable, download
-from harness.data.download.locate import find, raw_folder, writing
-from harness.data.registry import Dataset, RemoteFile, SourceFile
+from harness.data.download.http import Unavailable, download
+from harness.data.download.locate import cache_folder, is_file, subfolders, writing
+from harness.data.download.progress import Progress
+from harness.data.registry import DATASETS, Dataset, SourceFile
 
 
 def network_is_off() -> bool:
@@ -19,109 +21,142 @@ def network_is_off() -> bool:
     return os.environ.get("HARNESS_OFFLINE", "0") not in ("", "0")
 
 
-def obtain(
-    row: Dataset, *, roots: Sequence[Path], cache: Path, offline: bool, progress: Progress | None = None
-) -> dict[str, Path]:
-    """Return the path of every source file by its name; each one's size and checksum were just found right.
+@dataclass(frozen=True, slots=True)
+class SourceFinder:
+    """Finds the files of one dataset in the user's read-only `roots`, then in the cache."""
 
-    Looks in roots, then in the cache, first for the file and then for its archive; then downloads, unless offline.
-    Raises DataError where a file in a root is not what its name says, or where nothing serves it; in the latter
-    case the line names what to bring and where to put it.
-    """
-    with writing(cache):
-        files, missing = gather(row, roots=roots, cache=cache)
-        if not missing:
-            return files
-        if offline or network_is_off():
-            raise DataError(bring_message(row, missing, roots=roots, cache=cache, reason="the network is off"))
-        try:
-            files.update(_download(row, missing, cache, progress))
-        except Unavailable as error:
-            raise DataError(bring_message(row, missing, roots=roots, cache=cache, reason=str(error))) from None
-    return files
+    dataset: Dataset
+    roots: Sequence[Path] = ()
 
+    @property
+    def raw_folder(self) -> Path:
+        """Folder of the cache for downloaded, unpacked and imported files."""
+        return cache_folder() / "raw" / self.dataset.name
 
-def gather(row: Dataset, *, roots: Sequence[Path], cache: Path) -> tuple[dict[str, Path], list[SourceFile]]:
-    """The source files that are here, archives unpacked into the cache, and those that are not here at all.
+    def candidates(self, file: SourceFile, roots: Sequence[Path] | None = None) -> list[Path]:
+        """List existing files that could be a source file, judged by their names, in the order of the search.
 
-    Raises DataError where only a wrong file stands under a source's name in a root.
-    """
-    files: dict[str, Path] = {}
-    wrong: list[str] = []
-    for source in row.sources:
-        path, passed_over = find(source, row.name, roots)
-        wrong += passed_over if path is None else []
-        path = path or _in_cache(source, row.name, cache)
-        if path is not None:
-            files[source.filename] = path
-    missing = [source for source in row.sources if source.filename not in files]
-    for archive, wanted in _by_archive(missing).items():
-        path, passed_over = find(archive, row.name, roots)
-        wrong += passed_over if path is None else []
-        path = path or _in_cache(archive, row.name, cache)
-        if path is not None:
-            files.update(extract(path, wanted, raw_folder(cache, row.name)))
-    missing = [source for source in missing if source.filename not in files]
-    if missing and wrong:
-        raise DataError(f"{wrong[0]}; move it out of the search path, or bring the right one")
-    return files, missing
+        Args:
+            file: the source file or archive.
+            roots: where to look, by default in all roots and in the cache: in each root, in root/<dataset>, in any
+                other folder of the root, and at the path inside the archive.
+        """
+        paths: list[Path] = []
+        for root in [*self.roots, self.raw_folder] if roots is None else roots:
+            paths += [folder / file.filename for folder in (root, root / self.dataset.name, *subfolders(root))]
+            paths += [root / file.member] if file.member is not None else []
+        return [path for path in dict.fromkeys(paths) if is_file(path)]
 
+    def gather(self) -> tuple[dict[str, Path], list[SourceFile]]:
+        """Collect the source files that are on this machine, unpacking archives into the cache.
 
-def bring_message(
-    row: Dataset, missing: Sequence[SourceFile], *, roots: Sequence[Path], cache: Path, reason: str
-) -> str:
-    """One line: which files, how large, which checksum, where to put them, and the command that does it."""
-    wanted: dict[RemoteFile, None] = {}
-    for source in missing:
-        if not source.urls and source.archive is not None:
-            wanted[source.archive] = None
-        else:
-            wanted[source] = None
-    bring = " and ".join(described(file) for file in wanted)
-    folders = " or ".join(str(folder) for folder in [*roots, raw_folder(cache, row.name)])
-    return (
-        f"{row.name} is not here and cannot be downloaded ({reason}): bring {bring} into {folders}, "
-        f"or run `harness data import {row.name} PATH`"
-    )
+        The caller holds the dataset's lock.
 
+        Returns:
+            Filename -> path of the files found, and the source files that are missing.
 
-def _in_cache(file: RemoteFile, name: str, cache: Path) -> Path | None:
-    path, wrong = find(file, name, [raw_folder(cache, name)])
-    if path is None and wrong:
-        # The cache is ours: what went bad in it is fetched again.
-        (raw_folder(cache, name) / file.filename).unlink(missing_ok=True)
-    return path
+        Raises:
+            DataError: a source is missing, and a root has only a wrong file under its name.
+        """
+        paths: dict[str, Path] = {}
+        wrong: list[str] = []
+        for source in self.dataset.sources:
+            path = self._find(source, wrong)
+            if path is not None:
+                paths[source.filename] = path
+        for archive, sources in self._by_archive(paths).items():
+            path = self._find(archive, wrong)
+            if path is not None:
+                paths.update(extract(path, sources, self.raw_folder))
+        missing = [source for source in self.dataset.sources if source.filename not in paths]
+        if missing and wrong:
+            raise DataError(f"{wrong[0]}; move it out of the search path, or bring the right one")
+        return paths, missing
 
+    def obtain(self, *, offline: bool, progress: Progress | None = None) -> dict[str, Path]:
+        """Return every source file, its size and checksum verified. The caller holds the dataset's lock.
 
-def _by_archive(sources: Sequence[SourceFile]) -> dict[RemoteFile, list[SourceFile]]:
-    groups: dict[RemoteFile, list[SourceFile]] = {}
-    for source in sources:
-        if source.archive is not None:
-            groups.setdefault(source.archive, []).append(source)
-    return groups
+        Args:
+            offline: forbid downloads.
+            progress: called during downloads.
 
+        Returns:
+            Filename -> path.
 
-def _download(row: Dataset, missing: Sequence[SourceFile], cache: Path, progress: Progress | None) -> dict[str, Path]:
-    folder = raw_folder(cache, row.name)
-    files: dict[str, Path] = {}
-    refused: list[str] = []
-    for source in missing:
-        if not source.urls:
-            continue
-        try:
-            download(source, folder / source.filename, progress=progress)
-        except Unavailable as error:
-            refused.append(str(error))
-            break
-        files[source.filename] = folder / source.filename
-    left = [source for source in missing if source.filename not in files]
-    for archive, wanted in _by_archive(left).items():
-        try:
-            download(archive, folder / archive.filename, progress=progress)
-        except Unavailable as error:
-            refused.append(str(error))
-            continue
-        files.update(extract(folder / archive.filename, wanted, folder))
-    if any(source.filename not in files for source in missing):
-        raise Unavailable("; ".join(dict.fromkeys(refused)) or "nobody serves it")
-    return files
+        Raises:
+            DataError: a file in a root has a source's name but other content, or a file cannot be downloaded; the
+                message then says which file to bring and where to put it.
+        """
+        with writing():
+            paths, missing = self.gather()
+            if not missing:
+                return paths
+            reason = "the network is off"
+            if not offline and not network_is_off():
+                try:
+                    return self._download(paths, missing, progress)
+                except Unavailable as error:
+                    reason = str(error)
+        name = self.dataset.name
+        files = " and ".join(dict.fromkeys(source.download_file.summary for source in missing))
+        folders = " or ".join(str(folder) for folder in [*self.roots, self.raw_folder])
+        raise DataError(
+            f"{name} is not here and cannot be downloaded ({reason}): bring {files} into {folders}, "
+            f"or run `harness data import {name} PATH`"
+        )
+
+    def _find(self, file: SourceFile, wrong: list[str]) -> Path | None:
+        """The first candidate with the right size and checksum. Without one, those in roots are added to `wrong`."""
+        passed_over: list[str] = []
+        name = self.dataset.name
+        for path in self.candidates(file, self.roots):
+            problem = find_mismatch(path, file)
+            if problem is None:
+                return path
+            # WikiText-2 and WikiText-103 use the same filenames: in the folder of the other one, a file is not wrong.
+            if path.parent.name == name or path.parent.name not in DATASETS:
+                passed_over.append(f"{path} is not {name}'s {file.filename}: {problem}")
+        wrong += passed_over
+        cached = self.candidates(file, [self.raw_folder])
+        for path in cached:
+            if find_mismatch(path, file) is None:
+                return path
+        if cached:
+            # The cache belongs to the harness: a damaged file in it is downloaded again.
+            (self.raw_folder / file.filename).unlink(missing_ok=True)
+        return None
+
+    def _by_archive(self, paths: dict[str, Path]) -> dict[SourceFile, list[SourceFile]]:
+        """Archive -> its sources that have no path yet."""
+        groups: dict[SourceFile, list[SourceFile]] = {}
+        for source in self.dataset.sources:
+            if source.archive is not None and source.filename not in paths:
+                groups.setdefault(source.archive, []).append(source)
+        return groups
+
+    def _download(
+        self, found: dict[str, Path], missing: Sequence[SourceFile], progress: Progress | None
+    ) -> dict[str, Path]:
+        """Download each missing file, or the archive of those that no server has alone. Raises Unavailable."""
+        paths = dict(found)
+        reasons: list[str] = []
+        # Single files first: PTB's archive is six times as large as its three files.
+        for source in missing:
+            if not source.urls:
+                continue
+            try:
+                download(source, self.raw_folder / source.filename, progress=progress)
+            except Unavailable as error:
+                reasons.append(str(error))
+                break  # the other files have the same mirrors
+            paths[source.filename] = self.raw_folder / source.filename
+        for archive, sources in self._by_archive(paths).items():
+            try:
+                download(archive, self.raw_folder / archive.filename, progress=progress)
+            except Unavailable as error:
+                reasons.append(str(error))
+                continue
+            paths.update(extract(self.raw_folder / archive.filename, sources, self.raw_folder))
+        if any(source.filename not in paths for source in missing):
+            raise Unavailable("; ".join(dict.fromkeys(reasons)) or "no server has it")
+        return paths

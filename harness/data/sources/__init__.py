@@ -1,1 +1,1 @@
-"""Where each dataset comes from."""
+"""One module per source: the registered datasets, the user's own text, and the synthetic Markov source."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from harness.data.registry import Dataset, Encoding, RemoteFile, SourceFile
+from harness.data.registry import Dataset, Encoding, SourceFile
 
 SPLIT_BYTES = {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000}
 
 
-def _encode_bytes(files: Mapping[str, Path]) -> Encoding:
+def _encode(files: Mapping[str, Path], *, filename: str, token_text: Callable[[int], str]) -> Encoding:
     from harness.data.text import characters
 
-    return characters.encode_bytes(characters.cut_bytes(files["enwik8"], SPLIT_BYTES), name=characters.byte_number)
-
-
-def _encode_letters(files: Mapping[str, Path]) -> Encoding:
-    from harness.data.text import characters
-
-    return characters.encode_bytes(characters.cut_bytes(files["text8"], SPLIT_BYTES), name=chr)
+    return characters.encode_bytes(characters.cut_bytes(files[filename], SPLIT_BYTES), token_text=token_text)
 
 
 ENWIK8 = Dataset(
@@ -35,7 +30,7 @@ ENWIK8 = Dataset(
             size=100_000_000,
             sha256="2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8",
             member="enwik8",
-            archive=RemoteFile(
+            archive=SourceFile(
                 filename="enwik8.zip",
                 size=36_445_475,
                 sha256="547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc",
@@ -47,7 +42,8 @@ ENWIK8 = Dataset(
             ),
         ),
     ),
-    encode=_encode_bytes,
+    # A byte is named by its number: most bytes are no character by themselves.
+    encode=partial(_encode, filename="enwik8", token_text=str),
     alias_titles={"hutter-prize": "Hutter Prize"},
 )
 
@@ -62,10 +58,10 @@ TEXT8 = Dataset(
         SourceFile(
             filename="text8",
             size=100_000_000,
-            # Mahoney's page gives this one; the archive's sha256 is checked before it is opened.
+            # From Mahoney's page, which gives no other; the archive's sha256 is checked before it is opened.
             md5="3bea1919949baf155f99411df5fada7e",
             member="text8",
-            archive=RemoteFile(
+            archive=SourceFile(
                 filename="text8.zip",
                 size=31_344_016,
                 sha256="a6640522afe85d1963ad56c05b0ede0a0c000dddc9671758a6cc09b7a38e5232",
@@ -73,5 +69,5 @@ TEXT8 = Dataset(
             ),
         ),
     ),
-    encode=_encode_letters,
+    encode=partial(_encode, filename="text8", token_text=chr),
 )

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import string
 from dataclasses import asdict
-from typing import Any
 
 from harness.core.errors import DataError
 from harness.data.config import MarkovSource
-from harness.data.registry import SPLITS, Encoding
+from harness.data.registry import SPLITS, DatasetFacts, Encoding
 
-VERSION = 1
-"""Changes whenever the same parameters would give other ids."""
-
-UNIT = "char"
+VERSION = 1  # raise it if the same parameters would give other ids
 
 
-def identity(config: MarkovSource) -> dict[str, Any]:
-    return {"name": "markov", "preparation": VERSION, **asdict(config)}
-
-
-def title(config: MarkovSource) -> str:
-    return f"Markov source (order {config.order}, {config.symbols} symbols)"
-
-
-def event_space(config: MarkovSource) -> str:
-    return (
-        f"one token per symbol of a stationary chain of order {config.order} over {config.symbols} symbols; "
-        f"every split is a chain of its own"
+def facts(config: MarkovSource) -> DatasetFacts:
+    """Everything is known from the parameters."""
+    return DatasetFacts(
+        name="markov",
+        title=f"Markov source (order {config.order}, {config.symbols} symbols)",
+        unit="char",
+        event_space=(
+            f"one token per symbol of a stationary chain of order {config.order} over {config.symbols} symbols; "
+            f"every split is a chain of its own"
+        ),
+        vocab_size=config.symbols,
+        num_tokens={split: getattr(config, split) for split in SPLITS},
     )
 
 
-def vocabulary(symbols: int) -> list[str]:
-    """Letters where they suffice, else numbers."""
-    if symbols <= len(string.ascii_lowercase):
-        return list(string.ascii_lowercase[:symbols])
-    return [str(symbol) for symbol in range(symbols)]
+def identity(config: MarkovSource) -> dict[str, object]:
+    """All parameters."""
+    return {"name": "markov", "preparation": VERSION, **asdict(config)}
 
 
 def encode(config: MarkovSource) -> Encoding:
@@ -51,13 +45,16 @@ def encode(config: MarkovSource) -> Encoding:
         lower_bits = source.lower_order_entropy_bits(table, *shape)
         splits = {}
         for index, split in enumerate(SPLITS):
-            # A seed of its own for each split: the test text stays the same when the training text grows.
+            # Each split has its own seed: the test text stays the same if the training text grows.
             seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1, np.uint64)[0])
             splits[split] = [source.sample(table, *shape, getattr(config, split), seed)]
     except ValueError as error:
         raise DataError(f"dataset markov: {error}") from None
+    letters = string.ascii_lowercase
     return Encoding(
-        vocabulary=vocabulary(config.symbols),
+        vocabulary=[
+            letters[symbol] if config.symbols <= len(letters) else str(symbol) for symbol in range(config.symbols)
+        ],
         splits=splits,
         limits={"bpc": rate_bits},
         notes={"parameters": asdict(config), "entropy_rate_bits": rate_bits, "lower_order_entropy_bits": lower_bits},

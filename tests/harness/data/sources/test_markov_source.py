@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from tiny_datasets import refusal
 
 from harness import data
-from harness.core.errors import DataError
+from harness.core.interfaces import Corpus
 
 BLOCK = {"kind": "markov", "order": 2, "symbols": 4, "train": 60_000, "valid": 500, "test": 900}
 
 
-def test_limit_counts_and_vocabulary(tmp_path: Path) -> None:
-    corpus = data.load(data.prepare(BLOCK, cache=tmp_path))
+def corpus_of(**changes: Any) -> Corpus:
+    return data.load(data.prepare({**BLOCK, **changes}))
+
+
+def test_limit_counts_and_vocabulary() -> None:
+    corpus = corpus_of()
     assert {split: len(ids) for split, ids in corpus.splits.items()} == {"train": 60_000, "valid": 500, "test": 900}
     assert corpus.vocabulary == ["a", "b", "c", "d"]
     assert (corpus.name, corpus.unit) == ("markov", "char")
     assert 0 < corpus.limits["bpc"] < corpus.manifest["lower_order_entropy_bits"] < 2
     assert corpus.manifest["limits"] == dict(corpus.limits)
+    many = corpus_of(order=1, symbols=30, train=100)
+    assert many.vocabulary[29] == "29"
 
 
-def test_the_limit_is_the_entropy_counted_in_the_text(tmp_path: Path) -> None:
-    corpus = data.load(data.prepare(BLOCK, cache=tmp_path))
+def test_the_limit_is_the_entropy_counted_in_the_text() -> None:
+    corpus = corpus_of()
     ids = corpus.splits["train"].astype(np.int64)
     triples = np.bincount(ids[:-2] * 16 + ids[1:-1] * 4 + ids[2:], minlength=64).reshape(16, 4) + 1e-12
     rows = triples / triples.sum(axis=1, keepdims=True)
@@ -31,28 +38,18 @@ def test_the_limit_is_the_entropy_counted_in_the_text(tmp_path: Path) -> None:
     assert counted == pytest.approx(corpus.limits["bpc"], abs=0.02)
 
 
-def test_the_test_text_does_not_depend_on_the_training_length(tmp_path: Path) -> None:
-    first = data.load(data.prepare(BLOCK, cache=tmp_path))
-    longer = data.load(data.prepare({**BLOCK, "train": 70_000}, cache=tmp_path))
+def test_the_test_text_does_not_depend_on_the_training_length() -> None:
+    first, longer, other = corpus_of(), corpus_of(train=70_000), corpus_of(seed=1)
     assert first.splits["test"].tolist() == longer.splits["test"].tolist()
     assert first.splits["test"][:500].tolist() != first.splits["valid"].tolist()
-    other = data.load(data.prepare({**BLOCK, "seed": 1}, cache=tmp_path))
     assert other.splits["test"].tolist() != first.splits["test"].tolist()
 
 
-def test_many_symbols_are_numbered(tmp_path: Path) -> None:
-    block = {"kind": "markov", "order": 1, "symbols": 30, "train": 100, "valid": 10, "test": 10}
-    assert data.load(data.prepare(block, cache=tmp_path)).vocabulary[29] == "29"
-
-
-def test_a_source_without_an_exact_limit_is_refused_in_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_without_an_exact_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from models.markov import source
 
     def slow(*_: object) -> float:
         raise ValueError("mixes too slowly")
 
     monkeypatch.setattr(source, "entropy_rate_bits", slow)
-    with pytest.raises(DataError, match="dataset markov: mixes too slowly"):
-        data.prepare(BLOCK, cache=tmp_path)
+    assert "dataset markov: mixes too slowly" in refusal(lambda: data.prepare(BLOCK))

@@ -1,0 +1,106 @@
+"""Archives whose content is not trusted."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zipfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tiny_datasets import refusal, sha256, zip_file
+
+from harness.data.download.extract import extract
+from harness.data.registry import SourceFile
+
+BODY = b"the real thing\n" * 100
+MEMBER = "folder/real.txt"
+
+
+def source_of(body: bytes = BODY) -> SourceFile:
+    archive = SourceFile(filename="a.zip", size=1, md5="0" * 32)
+    return SourceFile(filename="real.txt", size=len(body), sha256=sha256(body), archive=archive, member=MEMBER)
+
+
+def write_tar(path: Path, members: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, body in members.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.type, info.linkname = len(body), kind, "/etc/passwd"
+            archive.addfile(info, io.BytesIO(body))
+
+
+def write_zip_link(path: Path) -> None:
+    info = zipfile.ZipInfo(MEMBER)
+    info.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+
+
+def write_false_header(path: Path) -> None:
+    """A member of 5 MB whose header states the expected size."""
+    zip_file(path, {MEMBER: bytes(5_000_000)})
+    true_size, expected = (5_000_000).to_bytes(4, "little"), len(BODY).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(true_size, expected))
+
+
+def write_endless_tar(path: Path) -> None:
+    header = tarfile.TarInfo("padding")
+    header.size = 3 << 30
+    path.write_bytes(header.tobuf() + bytes(1024))
+
+
+def write_cut_tar(path: Path, share: float) -> None:
+    write_tar(path, {MEMBER: random.Random(1).randbytes(20_000)})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def write_damaged_zip(path: Path) -> None:
+    zip_file(path, {MEMBER: BODY})
+    content = bytearray(path.read_bytes())
+    content[50:60] = bytes(10)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("write", "member"), [(zip_file, MEMBER), (write_tar, MEMBER), (write_tar, f"./{MEMBER}")])
+def test_only_the_requested_member_is_written(
+    tmp_path: Path, write: Callable[[Path, dict[str, bytes]], object], member: str
+) -> None:
+    write(tmp_path / "a", {"folder/other": b"no", member: BODY, "last": b"no"})
+    assert extract(tmp_path / "a", [source_of()], tmp_path / "out") == {"real.txt": tmp_path / "out" / "real.txt"}
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [("real.txt", BODY)]
+
+
+ESCAPES = ("../real.txt", "folder/../../real.txt", "/etc/real.txt", "..\\real.txt", "C:\\x")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        *[(partial(zip_file, members={name: b"", MEMBER: BODY}), "would leave its folder") for name in ESCAPES],
+        *[(partial(write_tar, members={name: b"", MEMBER: BODY}), "would leave its folder") for name in ESCAPES],
+        (partial(zip_file, members={MEMBER: BODY, "../late": b""}), "would leave its folder"),
+        (write_zip_link, "is a link or a folder"),
+        (partial(write_tar, members={MEMBER: b""}, kind=tarfile.SYMTYPE), "is a link or a folder"),
+        (partial(write_tar, members={MEMBER: b""}, kind=tarfile.LNKTYPE), "is a link or a folder"),
+        (partial(zip_file, members={MEMBER: bytes(50_000_000)}), "expected 1,500"),
+        (write_false_header, ""),
+        (write_endless_tar, "unpacks to more than"),
+        (partial(zip_file, members={MEMBER: BODY[::-1]}), "expected sha256"),
+        (partial(zip_file, members={"b": b""}), f"does not hold {MEMBER}"),
+        *[(partial(write_cut_tar, share=share), "") for share in (0.1, 0.5, 0.9)],
+        (write_damaged_zip, ""),
+        (lambda path: path.write_bytes(b"<html>not found</html>"), "neither a zip nor a tar"),
+    ],
+)
+def test_a_bad_archive_is_refused(tmp_path: Path, write: Callable[[Path], object], message: str) -> None:
+    write(tmp_path / "a.zip")
+    body = random.Random(1).randbytes(20_000) if getattr(write, "func", None) is write_cut_tar else BODY
+    text = refusal(lambda: extract(tmp_path / "a.zip", [source_of(body)], tmp_path / "out"))
+    assert str(tmp_path / "a.zip") in text
+    assert message in text
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a.zip"], "nothing was written"

@@ -1,0 +1,156 @@
+"""The user's own text: found, named, identified by its content, and tokenised."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_datasets import BODY, bytes_of, official_tokens, own, refusal, tokens_of, write_splits
+
+from harness import data
+from harness.data.registry import SPLITS
+from harness.data.sources import own_text
+
+
+def words(folder: Path | str, **more: Any) -> dict[str, Any]:
+    return {"kind": "words", "folder": str(folder), **more}
+
+
+def test_the_folder_depends_on_content_not_on_path_or_time(tmp_path: Path) -> None:
+    first, second = tmp_path / "a" / "book.txt", tmp_path / "b" / "book.txt"
+    for path in (first, second):
+        path.parent.mkdir()
+        path.write_bytes(BODY)
+    folder = data.prepare(own(first))
+    assert data.prepare(own(second)) == folder
+    assert folder.name.startswith("book-")
+    status = second.stat()
+    second.write_bytes(BODY[:-1] + b"x")
+    os.utime(second, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for other in (own(second), {**own(first), "fractions": [0.5, 0.25, 0.25]}, own(first, "chars")):
+        assert data.prepare(other) != folder
+    assert str(tmp_path) not in json.dumps(data.identify(own(first)))
+    assert str(tmp_path) not in (folder / "manifest.json").read_text()
+
+
+def test_files_and_folders_are_searched_from_the_suite_then_in_the_roots(tmp_path: Path) -> None:
+    base, root = tmp_path / "suites", write_splits(tmp_path / "root" / "mine", dict.fromkeys(SPLITS, b"a\n")).parent
+    base.mkdir()
+    (root / "x.txt").write_bytes(BODY)
+    places: dict[str, Any] = {"roots": [root], "base": base}
+    assert bytes_of(data.prepare(own("x.txt"), **places)) == BODY
+    (base / "x.txt").write_bytes(BODY[::-1])
+    assert bytes_of(data.prepare(own("x.txt"), **places)) == BODY[::-1]
+    assert data.load(data.prepare(words("mine"), **places)).name == "mine"
+    for kind, spec in (("file", own("y")), ("folder", words("y"))):
+        text = refusal(lambda spec=spec: data.identify(spec, **places))
+        assert text.startswith(f"no {kind} y: looked at {base / 'y'}, {root / 'y'}; --data or HARNESS_DATA names")
+    assert "is a folder" in refusal(lambda: data.identify(own(base)))
+    (root / "mine" / "valid.txt").unlink()
+    missing = f"{root / 'mine'} has no valid.txt: a folder of text holds train.txt, valid.txt and test.txt"
+    assert refusal(lambda: data.prepare(words("mine"), **places)) == missing
+    assert data.where(words("mine"), **places) == f"missing: {missing}"
+
+
+def test_characters_of_three_files(tmp_path: Path) -> None:
+    texts = {"train": "ein Würfel\nfällt\n", "valid": "né 😀", "test": "zz"}
+    write_splits(tmp_path, {split: text.encode() for split, text in texts.items()})
+    spec = {"kind": "chars", "name": "mine", **{split: f"{split}.txt" for split in texts}}
+    folder = data.prepare(spec, base=tmp_path)
+    corpus = data.load(folder)
+    assert (corpus.name, corpus.unit) == ("mine", "char")
+    assert "".join(tokens_of(folder)) == "".join(texts.values())
+    assert corpus.num_units == {split: len(text) for split, text in texts.items()}
+    assert corpus.manifest["alphabet_size"] == len(set("".join(texts.values())))
+    assert "newlines kept" in corpus.manifest["event_space"]
+    with pytest.raises(ValueError, match="read-only"):
+        corpus.splits["train"][0] = 1
+
+
+@pytest.mark.parametrize(("num_words", "dtype"), [(3_000, "uint16"), (70_000, "uint32")])
+def test_large_vocabularies_get_wide_ids(tmp_path: Path, num_words: int, dtype: str) -> None:
+    many = " ".join(f"w{number}" for number in range(num_words)).encode()
+    write_splits(tmp_path, {"train": many, "valid": b"w9\n", "test": f"w{num_words - 1} w0\n".encode()})
+    corpus = data.load(data.prepare(words(tmp_path)))
+    assert corpus.splits["train"].dtype == corpus.manifest["dtype"] == dtype
+    assert corpus.splits["test"].tolist() == [num_words - 1, 0, num_words]
+
+
+def test_words_and_what_the_record_states_of_them(tmp_path: Path) -> None:
+    bodies = {"train": b"to be or\nnot to be\n", "valid": b"to sleep\n", "test": b"perchance to dream\n"}
+    corpus = data.load(data.prepare(words(write_splits(tmp_path / "plays", bodies))))
+    assert (corpus.name, corpus.unit, corpus.vocab_size) == ("plays", "word", 8)
+    assert list(corpus.vocabulary) == ["to", "be", "<eos>", "or", "not", "sleep", "perchance", "dream"]
+    assert corpus.num_units == {"train": 8, "valid": 3, "test": 4}
+    manifest = corpus.manifest
+    assert manifest["vocabulary_order"] == manifest["identity"]["vocabulary"] == "frequency"
+    assert manifest["not_in_train"] == {"valid": {"words": 1, "tokens": 1}, "test": {"words": 2, "tokens": 2}}
+    assert manifest["num_lines"] == {"train": 2, "valid": 1, "test": 1}
+    assert "train, valid and test together" in manifest["event_space"]
+
+
+def test_the_order_and_the_kind_are_part_of_the_identity(tmp_path: Path) -> None:
+    folder = write_splits(tmp_path / "mine", {"train": b"b a a\n", "valid": b"a\n", "test": b"b\n"})
+    files = {split: str(folder / f"{split}.txt") for split in SPLITS}
+    same = {"kind": "words", "name": "mine", "vocabulary": "frequency", **files}
+    first = words(folder, vocabulary="first-appearance")
+    chars = {**words(folder), "kind": "chars"}
+    assert data.identify(words(folder)) == data.identify(same)
+    assert len({data.prepare(spec) for spec in (words(folder), same, first, chars)}) == 3
+    assert list(data.load(data.prepare(first)).vocabulary) == ["b", "a", "<eos>"]
+    assert "vocabulary" not in data.identify(chars)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_fractions_give_the_same_tokens_for_every_line_end(tmp_path: Path, end: str) -> None:
+    (tmp_path / "own.txt").write_bytes("".join(f"w{number % 7} x{end}" for number in range(100)).encode())
+    spec = own(tmp_path / "own.txt", "words")
+    corpus = data.load(data.prepare(spec))
+    assert [len(corpus.splits[split]) for split in SPLITS] == [240, 30, 30]
+    assert corpus.manifest["num_lines"] == {"train": 80, "valid": 10, "test": 10}
+    assert ("line_ends" in data.identify(spec)) == (end == "\r"), "runs on other files keep their names"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        ("bytes", b"", "mine: the train split holds 0 tokens; a split needs at least 2"),
+        ("bytes", b"abcdefghij", "mine: the valid split holds 1 token;"),
+        ("words", b"", "mine: the train split holds 0 tokens;"),
+        ("words", b"\n" * 10, "mine: the valid split holds 1 token;"),
+        ("words", b"one\ntwo \xff three\n", "own.txt: byte 8 in line 2 is not UTF-8 (invalid start byte)"),
+        ("chars", b"one\ntwo \xff three\n", "own.txt: byte 8 in line 2 is not UTF-8 (invalid start byte)"),
+    ],
+)
+def test_text_that_cannot_be_used(tmp_path: Path, kind: str, body: bytes, message: str) -> None:
+    (tmp_path / "own.txt").write_bytes(body)
+    spec = own(tmp_path / "own.txt", kind, name="mine")
+    assert message in refusal(lambda: data.prepare(spec))
+    assert list((data.cache_folder() / "prepared").iterdir()) == []
+
+
+def test_a_file_edited_while_it_is_read_is_not_prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.txt"
+    path.write_bytes(BODY)
+    encode = own_text.encode
+
+    def edit_then_encode(*arguments: Any, **more: Any) -> Any:
+        path.write_bytes(BODY + b"more")
+        return encode(*arguments, **more)
+
+    monkeypatch.setattr(own_text, "encode", edit_then_encode)
+    assert "changed while it was read" in refusal(lambda: data.prepare(own(path)))
+    assert not list((data.cache_folder() / "prepared").iterdir())
+
+
+def test_the_official_codes_data_folder(official_folder: Path) -> None:
+    corpus = data.load(data.prepare(words(official_folder, vocabulary="first-appearance")))
+    ids: dict[str, int] = {}
+    for split in SPLITS:
+        tokens = official_tokens((official_folder / f"{split}.txt").read_bytes())
+        assert corpus.splits[split].tolist() == [ids.setdefault(token, len(ids)) for token in tokens]
+    assert list(corpus.vocabulary) == list(ids)
+    assert len(corpus.splits["test"]) == 1_243

@@ -1,0 +1,120 @@
+"""Dataset blocks: what is accepted, how the rest is refused, and the facts known without data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tiny_datasets import refusal
+
+from harness.data import MarkovSource, OwnText, Registered, SpecError, facts, identify, parse
+from harness.data.config import SAFE_NAME
+from harness.data.registry import SPLITS
+from harness.results.published import TITLES
+
+CUT = {"kind": "bytes", "file": "a", "fractions": [0.9, 0.05, 0.05]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("enwiki8", "dataset 'enwiki8' is unknown. Did you mean 'enwik8'?"),
+        ({"name": "ptb-chars"}, "Did you mean 'ptb-char'?"),
+        ({"name": "zzz"}, "Known: enwik8, hutter-prize, ptb-char"),
+        ("markov", "write {kind: markov, ...}"),
+        ({"kind": "byte"}, "Did you mean 'bytes'?"),
+        ({"kind": None}, "is unknown"),
+        ({"file": "a"}, "needs a name, or a kind"),
+        ({"name": "enwik8", "file": "a"}, "'file' does not go with a registered name; own data needs a kind"),
+        ({"name": 3}, "must be text"),
+        ({"name": "ptb-word", "vocabulary": "frequent"}, "'frequent' is unknown. Did you mean 'frequency'?"),
+        ({"name": "enwik8", "vocabulary": "frequency"}, "the tokens of enwik8 are bytes"),
+        ({"kind": "bytes", "trian": "a"}, "'trian' is unknown for kind bytes. Did you mean 'train'?"),
+        ({"kind": "chars", "folder": "a", "vocabulary": "frequency"}, "'vocabulary' is unknown for kind chars"),
+        ({"kind": "bytes", "train": "a"}, "give train, valid and test"),
+        ({"kind": "words"}, "give train, valid and test, or a folder of the three, or one file with fractions"),
+        ({"kind": "words", "folder": "a", "train": "b"}, "folder means the files train.txt, valid.txt and test.txt"),
+        ({**CUT, "train": "b"}, "not both"),
+        ({**CUT, "fractions": [0.5, 0.5, 0.5]}, "sum to 1"),
+        ({"kind": "bytes", "file": "a"}, "file needs fractions"),
+        ({"kind": "bytes", "folder": "a", "fractions": [0.9, 0.05, 0.05]}, "fractions go with file only"),
+        ({**CUT, "fractions": [0.5, 0.5]}, "dataset.fractions"),
+        ({**CUT, "file": 3}, "dataset.file must be text, got 3: write it in quotes"),
+        ({**CUT, "name": "enwik8"}, "taken by a registered"),
+        ({**CUT, "name": "a/b"}, "letters, digits"),
+        ({"kind": "words", "folder": "a", "vocabulary": "size"}, "Input should be 'frequency' or"),
+        ({"kind": "markov", "order": "2"}, "dataset.order must be a whole number, got the text '2'"),
+        ({"kind": "markov", "order": 7}, "1..6"),
+        ({"kind": "markov", "symbols": 300}, "2..256"),
+        ({"kind": "markov", "symbols": 256, "order": 3}, "at most 65,536"),
+        ({"kind": "markov", "concentration": 0}, "must be positive"),
+        ({"kind": "markov", "seed": -1}, "must not be negative"),
+        ({"kind": "markov", "train": 1}, "at least 2 tokens"),
+    ],
+)
+def test_a_bad_block_is_refused_in_one_line(spec: Any, message: str) -> None:
+    assert message in refusal(lambda: parse(spec))
+    assert issubclass(SpecError, ValueError)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "chars", "words"])
+@pytest.mark.parametrize("title", [title for title in TITLES.values() if SAFE_NAME.fullmatch(title)])
+def test_own_text_cannot_take_the_name_of_a_published_dataset(kind: str, title: str) -> None:
+    cut = {**CUT, "kind": kind}
+    for name in (title, title.upper(), title.lower()):
+        assert "is taken by a registered dataset" in refusal(lambda name=name: parse({**cut, "name": name}))
+    # A name taken from a file is refused with its exact case only: nothing else could be mistaken for the dataset.
+    for stem, hint in ((title.lower(), "or name the registered dataset"), (kind, f"another (`name: my-{kind}`)")):
+        text = refusal(lambda stem=stem: facts({**cut, "file": f"there/{stem}.txt"}))
+        assert f"cannot have the name {stem}" in text
+        assert hint in text
+        assert facts({**cut, "file": f"there/{stem.upper()}.txt"}).name == stem.upper()
+    assert facts({**cut, "name": f"my-{title}"}).name == f"my-{title}"
+
+
+def test_good_blocks() -> None:
+    assert parse("hutter-prize") == Registered(name="hutter-prize")
+    assert parse({"name": "hutter-prize"}).canonical == "enwik8"  # type: ignore[union-attr]
+    own = parse(CUT)
+    assert own == OwnText(kind="bytes", file="a", fractions=(0.9, 0.05, 0.05))
+    assert parse(own) is own
+    assert parse({"kind": "markov", "concentration": 1}) == MarkovSource(kind="markov", concentration=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "unit", "vocab_size", "num_tokens"),
+    [
+        ("ptb-char", "Penn Treebank (Character Level)", "char", 50, (5_017_482, 393_042, 442_423)),
+        ("ptb-word", "Penn Treebank (Word Level)", "word", 10_000, (929_589, 73_760, 82_430)),
+        ("enwik8", "enwik8", "byte", 205, (90_000_000, 5_000_000, 5_000_000)),
+        ("hutter-prize", "Hutter Prize", "byte", 205, (90_000_000, 5_000_000, 5_000_000)),
+        ("text8", "text8", "char", 27, (90_000_000, 5_000_000, 5_000_000)),
+        ("wikitext-2", "WikiText-2", "word", 33_278, (2_088_628, 217_646, 245_569)),
+        ("wikitext-103", "WikiText-103", "word", 267_735, (103_227_021, 217_646, 245_569)),
+    ],
+)
+def test_facts_of_registered_datasets(
+    name: str, title: str, unit: str, vocab_size: int, num_tokens: tuple[int, ...]
+) -> None:
+    known = facts(name)
+    assert (known.title, known.unit, known.vocab_size) == (title, unit, vocab_size)
+    assert known.num_tokens == dict(zip(SPLITS, num_tokens, strict=True))
+    assert TITLES.get(name, title) == title, "published rows use the same titles"
+
+
+def test_facts_of_other_data() -> None:
+    own = facts({"kind": "bytes", "train": "x/My text.txt", "valid": "v", "test": "t"})
+    assert (own.name, own.title, own.vocab_size, own.num_tokens) == ("My-text", "My-text", None, None)
+    markov = facts({"kind": "markov", "symbols": 20, "train": 7})
+    assert markov.num_tokens == {"train": 7, "valid": 100_000, "test": 200_000}
+
+
+def test_identities() -> None:
+    assert identify("hutter-prize") == identify({"name": "enwik8"})
+    assert identify("enwik8")["name"] == "enwik8"
+    assert "2b49720ec4d7" in str(identify("enwik8"))
+    assert identify("wikitext-103")["vocabulary"] == "frequency"
+    block = {"kind": "markov", "order": 3, "symbols": 8}
+    assert identify(block) == identify({**block, "seed": 0})
+    for change in ({"seed": 1}, {"train": 5}, {"concentration": 0.3}):
+        assert identify({**block, **change}) != identify(block)

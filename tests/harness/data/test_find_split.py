@@ -1,0 +1,92 @@
+"""One split of a registered text of words, while the rest of it is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from tiny_datasets import refusal, sha256, word_dataset, write_splits
+
+import models
+from harness import data
+from harness.checkpoints import format
+from harness.checkpoints import model as checkpoint_model
+from harness.commands.main import main
+from harness.data import Dataset
+
+BODIES = {"train": b" = a = \n \n the b <unk> \n", "valid": b" the a \n", "test": b" b \n \n the <unk> b \n"}
+BLOCK = {"builder": "qrnn", "layers": 1, "hidden": 4, "embedding": 4}
+VOCABULARY = ["a", "b", "the", "<eos>", "=", "<unk>", "more"]
+
+
+def bring(folder: Path, *splits: str) -> None:
+    write_splits(folder, {split: BODIES[split] for split in splits}, "wiki.{}.tokens")
+
+
+@pytest.fixture
+def root(register: Callable[[Dataset], Dataset], tmp_path: Path) -> Path:
+    """A folder for the files of `tiny-words`, empty so far."""
+    register(word_dataset(BODIES))
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+def score(checkpoint: Path, root: Path) -> Result:
+    options = ["--dataset", "tiny-words", "--split", "test", "--device", "cpu", "--json"]
+    command = ["evaluate", str(checkpoint), "--data", str(root), *options]
+    return CliRunner().invoke(main, command, catch_exceptions=False)
+
+
+def save_model(folder: Path, vocabulary: list[str]) -> Path:
+    torch.manual_seed(1)
+    model = models.build("qrnn", checkpoint_model.model_config(BLOCK), vocab_size=len(vocabulary))
+    format.save(folder, {"model": model.state_dict()}, {"model": BLOCK, "vocabulary": vocabulary, "unit": "word"})
+    return folder
+
+
+def test_one_split_scores_as_if_all_were_here(root: Path, tmp_path: Path) -> None:
+    def answer() -> Any:
+        return json.loads(score(checkpoint, root).stdout)
+
+    checkpoint = save_model(tmp_path / "c", VOCABULARY)
+    bring(root, "test")
+    alone = answer()
+    assert not (data.cache_folder() / "prepared").exists()
+    bring(root, "train", "valid")
+    complete = answer()
+    assert (data.cache_folder() / "prepared").exists()
+    (root / "wiki.train.tokens").unlink()
+    prepared = answer()
+    same = ("dataset", "split", "identity", "nll_nats", "num_targets", "num_units", "num_dropped", "metrics")
+    assert [alone[key] for key in same] == [complete[key] for key in same] == [prepared[key] for key in same]
+    assert (alone["dataset"], alone["num_targets"]) == ("tiny-words", 6)
+    assert alone["text"]["sha256"] == sha256(BODIES["test"])
+    assert complete["text"] is None
+
+
+@pytest.mark.parametrize(
+    ("files", "vocabulary", "message"),
+    [
+        ({"valid": BODIES["valid"]}, VOCABULARY, "tiny-words is not here"),
+        ({"test": b"other\n"}, VOCABULARY, "is not tiny-words's wiki.test.tokens"),
+        ({"test": BODIES["test"]}, [word for word in VOCABULARY if word != "<unk>"], "'<unk>' (line 3)"),
+        ({"test": BODIES["test"]}, VOCABULARY[:3], "its vocabulary lacks <eos>, which ends every line of tiny-words"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(
+    root: Path, tmp_path: Path, files: dict[str, bytes], vocabulary: list[str], message: str
+) -> None:
+    write_splits(root, files, "wiki.{}.tokens")
+    run = score(save_model(tmp_path / "c", vocabulary), root)
+    assert (run.exit_code, message in run.stderr) == (2, True)
+
+
+def test_only_texts_of_words_have_single_splits(root: Path) -> None:
+    for spec in ("ptb-char", "enwik8", {"kind": "markov"}):
+        assert data.find_split(spec, "test", roots=[root]) is None
+    assert "is unknown" in refusal(lambda: data.find_split("tiny-word", "test", roots=[root]))

@@ -1,0 +1,118 @@
+"""Words: every token against what Python's own file iteration and `str.split` give."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tiny_datasets import official_tokens, place_not_utf8, refusal, write_splits
+
+from harness.data.registry import SPLITS, Encoding, VocabularyOrder
+from harness.data.text import words
+from harness.data.text.characters import Piece
+
+# Everything str.split cuts at, what ends a line and what only looks like it, and a few letters of 1 to 4 bytes.
+ODD = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2009\u200a\u2028\u2029\u202f\u205f\u3000\u200b\ufeff\x00"
+LETTERS = "abé中𝄞"
+texts = st.lists(st.sampled_from([*ODD, *LETTERS, " ", " ", "\n", "\r\n", "<eos>", "<unk>", " the "])).map("".join)
+
+
+def tokens_of(encoding: Encoding) -> dict[str, list[str]]:
+    ids = {split: [int(token) for chunk in chunks for token in chunk] for split, chunks in encoding.splits.items()}
+    return {split: [encoding.vocabulary[token] for token in tokens] for split, tokens in ids.items()}
+
+
+def encode(
+    bodies: Mapping[str, bytes], order: VocabularyOrder, block_bytes: int = words.BLOCK_BYTES
+) -> tuple[list[str], dict[str, list[str]], Encoding]:
+    """The vocabulary, the tokens per split, and the encoding they were read from."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "BLOCK_BYTES", block_bytes)
+        folder = write_splits(Path(name), bodies)
+        files = {split: folder / f"{split}.txt" for split in bodies}
+        encoding = words.encode({split: Piece(path) for split, path in files.items()}, order=order, scratch=folder)
+        tokens = tokens_of(encoding)
+        assert set(folder.iterdir()) == set(files.values()), "no temporary file has a name"
+    return list(encoding.vocabulary), tokens, encoding
+
+
+@settings(deadline=None)
+@given(st.tuples(texts, texts, texts), st.integers(1, 9))
+@example(("a\r", "\n", "\r\n"), 1)
+@example((" a b \n \n c", "", "\u3000"), 3)
+@example((" \n\n a b a\n", "b c", "\n"), 9)
+def test_tokens_and_both_orders_are_the_official_ones(bodies: tuple[str, str, str], block_bytes: int) -> None:
+    files = {split: body.encode() for split, body in zip(SPLITS, bodies, strict=True)}
+    expected = {split: official_tokens(body) for split, body in files.items()}
+    first = list(dict.fromkeys(token for split in SPLITS for token in expected[split]))
+    counts = Counter(expected["train"])
+
+    vocabulary, tokens, _ = encode(files, "first-appearance", block_bytes)
+    assert (vocabulary, tokens) == (first, expected)
+    vocabulary, tokens, encoding = encode(files, "frequency", block_bytes)
+    assert tokens == expected
+    assert vocabulary == sorted(first, key=lambda word: (-counts[word], first.index(word)))
+    assert encoding.notes["num_lines"] == {
+        split: sum(1 for _ in io.TextIOWrapper(io.BytesIO(body), encoding="utf-8")) for split, body in files.items()
+    }
+    unseen = {split: [token for token in expected[split] if token not in counts] for split in ("valid", "test")}
+    assert encoding.notes["not_in_train"] == {
+        split: {"words": len(set(each)), "tokens": len(each)} for split, each in unseen.items()
+    }
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 7, 64])
+def test_blocks_never_cut_a_word_or_a_line_end(block_bytes: int) -> None:
+    body = ("word" * 40 + "\r\n" + "é中𝄞 " * 30 + "\r\r\n x").encode()
+    _, tokens, _ = encode(dict.fromkeys(SPLITS, body), "frequency", block_bytes)
+    assert tokens == dict.fromkeys(SPLITS, official_tokens(body))
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=30), st.integers(1, 9))
+def test_the_place_of_bytes_that_are_not_utf8(tail: bytes, block_bytes: int) -> None:
+    body = "gut é\nzwei\n".encode() + tail
+    bodies = {"train": b"a\n", "valid": body, "test": b"a\n"}
+    place = place_not_utf8(body)
+    if place is None:
+        encode(bodies, "frequency", block_bytes)
+    else:
+        assert f"valid.txt: {place} is not UTF-8" in refusal(lambda: encode(bodies, "frequency", block_bytes))
+
+
+def num_line_ends(body: bytes) -> int:
+    return io.TextIOWrapper(io.BytesIO(body), encoding="utf-8").read().count("\n")
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.sampled_from(["a b\n", "\n", "c\r\n", "d", "e f\r", "\r", "\r\n"]), max_size=12),
+    st.floats(0.1, 0.8),
+    st.floats(0.1, 0.9),
+    st.integers(1, 5) | st.just(1 << 24),
+)
+@example(["a\r\n"] * 8, 0.5, 0.5, 2)
+@example(["a\r"] * 8, 0.5, 0.5, 2)
+def test_one_file_is_cut_between_lines(lines: list[str], first: float, share: float, block_bytes: int) -> None:
+    body = "".join(lines).encode()
+    fractions = (first, (1 - first) * share, (1 - first) * (1 - share))
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "BLOCK_BYTES", block_bytes)
+        path = Path(folder) / "own.txt"
+        path.write_bytes(body)
+        pieces = words.cut_lines(path, fractions)
+        tokens = tokens_of(words.encode(pieces, order="first-appearance", scratch=Path(folder)))
+        has_lone_returns = words.has_lone_returns(path)
+    assert [token for split in SPLITS for token in tokens[split]] == official_tokens(body)
+    borders = [pieces["train"].stop or 0, pieces["valid"].stop or 0]
+    assert all(border == 0 or body[border - 1 : border] in (b"\n", b"\r") for border in borders)
+    assert all(body[border - 1 : border + 1] != b"\r\n" for border in borders if border)
+    expected = [round(num_line_ends(body) * first), round(num_line_ends(body) * (first + fractions[1]))]
+    assert [num_line_ends(body[:border]) for border in borders] == expected
+    assert has_lone_returns == (num_line_ends(body) != body.count(b"\n"))

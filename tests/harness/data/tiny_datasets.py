@@ -1,0 +1,119 @@
+"""Datasets of a few bytes, and short ways to ask for them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import data
+from harness.core.errors import DataError
+from harness.data.registry import SPLITS, Dataset, Encoding, SourceFile
+from harness.data.text import WORDS_EVENT_SPACE, characters
+
+BODY = bytes(range(7)) * 40
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def own(path: Path | str, kind: str = "bytes", **more: Any) -> dict[str, Any]:
+    """A block that cuts one file of the user's."""
+    return {"kind": kind, "file": str(path), "fractions": [0.8, 0.1, 0.1], **more}
+
+
+def refusal(call: Callable[[], object]) -> str:
+    """The one line of a DataError."""
+    with pytest.raises(DataError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def official_tokens(text: bytes) -> list[str]:
+    """The tokens of a file as awd-lstm-lm's data.py reads it."""
+    return [word for line in io.TextIOWrapper(io.BytesIO(text), encoding="utf-8") for word in [*line.split(), "<eos>"]]
+
+
+def place_not_utf8(body: bytes) -> str | None:
+    """Byte and line of the first error, by Python's own decoder."""
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        line = 1 + body[: error.start].count(b"\n")
+        return f"byte {error.start} in line {line}"
+    return None
+
+
+def tokens_of(folder: Path) -> list[str]:
+    """The tokens of all three splits of a prepared folder."""
+    corpus = data.load(folder)
+    return [corpus.vocabulary[token] for split in SPLITS for token in corpus.splits[split]]
+
+
+def bytes_of(folder: Path) -> bytes:
+    """The text of a prepared folder of bytes."""
+    return bytes(int(token) for token in tokens_of(folder))
+
+
+def write_splits(folder: Path, bodies: Mapping[str, bytes], pattern: str = "{}.txt") -> Path:
+    """One file per split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, body in bodies.items():
+        (folder / pattern.format(split)).write_bytes(body)
+    return folder
+
+
+def zip_file(path: Path, members: Mapping[str, bytes], *urls: str) -> SourceFile:
+    """Write an archive and describe it."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, body in members.items():
+            archive.writestr(name, body)
+    content = path.read_bytes()
+    return SourceFile(filename=path.name, size=len(content), sha256=sha256(content), urls=urls)
+
+
+def byte_dataset(body: bytes, *, urls: tuple[str, ...] = (), archive: SourceFile | None = None) -> Dataset:
+    """A dataset like enwik8, called tiny: the first half of tiny.bin trains, then two quarters."""
+    quarter = len(body) // 4
+    sizes = {"train": len(body) - 2 * quarter, "valid": quarter, "test": quarter}
+
+    def encode(files: Mapping[str, Path]) -> Encoding:
+        return characters.encode_bytes(characters.cut_bytes(files["tiny.bin"], sizes), token_text=str)
+
+    source = SourceFile(
+        filename="tiny.bin", size=len(body), sha256=sha256(body), urls=urls, archive=archive,
+        member="folder/tiny.bin" if archive is not None else None,
+    )  # fmt: skip
+    return Dataset(
+        name="tiny", title="Tiny", unit="byte", event_space="bytes", vocab_size=len(set(body)), num_tokens=sizes,
+        sources=(source,), encode=encode,
+    )  # fmt: skip
+
+
+def word_dataset(
+    bodies: Mapping[str, bytes], *, name: str = "tiny-words", archive: SourceFile | None = None
+) -> Dataset:
+    """A dataset like WikiText-103: words, one file per split, sha1 alone."""
+    sources = tuple(
+        SourceFile(
+            filename=f"wiki.{split}.tokens",
+            size=len(body),
+            sha1=hashlib.sha1(body, usedforsecurity=False).hexdigest(),
+            archive=archive,
+            member=f"{name}/wiki.{split}.tokens" if archive is not None else None,
+        )
+        for split, body in bodies.items()
+    )
+    tokens = {split: official_tokens(body) for split, body in bodies.items()}
+    return Dataset(
+        name=name, title="Tiny", unit="word", event_space=WORDS_EVENT_SPACE, sources=sources,
+        vocab_size=len(set().union(*tokens.values())), num_tokens={split: len(each) for split, each in tokens.items()},
+        words={split: f"wiki.{split}.tokens" for split in bodies},
+    )  # fmt: skip
