@@ -17,7 +17,7 @@ from types import FrameType
 from harness.core.errors import StoreError
 from harness.monitoring.costs.account import INTERVAL_S
 from harness.monitoring.costs.watch import Watch
-from harness.results.costs import AttemptCosts, ResourceUsage
+from harness.results.costs import AttemptCosts
 from harness.results.record_file import json_text
 from harness.system import processes
 from harness.system.files import write_atomic
@@ -36,7 +36,7 @@ class Measured:
 
     seconds: float
     costs: AttemptCosts
-    usage: ResourceUsage | None
+    usage: processes.Usage | None
 
 
 def run(
@@ -117,7 +117,7 @@ def _measure(child: subprocess.Popen[bytes], watch: Watch) -> Measured:
     costs = watch.stop()
     if ended:
         usage = processes.reap(child)
-    return Measured(seconds, costs, None if usage is None else ResourceUsage.model_validate(usage.to_json()))
+    return Measured(seconds, costs, usage)
 
 
 def _wait_for_end(child: subprocess.Popen[bytes]) -> bool:

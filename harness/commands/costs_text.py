@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from harness.report import NOT_APPLICABLE, grid, three_digits
 
 if TYPE_CHECKING:
-    from harness.results.costs import AttemptCosts, EnergyCosts, QuantityCosts, ResourceUsage
+    from harness.results.costs import AttemptCosts, EnergyCosts, QuantityCosts
+    from harness.system.processes import Usage
 
 HEADINGS = ("Quantity", "Unit", "Mean", "Median", "5 %", "95 %", "Peak", "Samples")
 
 
-def account_text(costs: AttemptCosts, usage: ResourceUsage | None) -> str:
+def account_text(costs: AttemptCosts, usage: Usage | None) -> str:
     """Format an account for a terminal.
 
     Args:
@@ -55,7 +56,7 @@ def _energy(kind: str, energy: EnergyCosts) -> str:
     return f"{kind} energy: {three_digits(joules)} J, {three_digits(joules / 3600)} Wh (by {energy.source}{note})"
 
 
-def _usage(usage: ResourceUsage | None) -> Iterator[str]:
+def _usage(usage: Usage | None) -> Iterator[str]:
     if usage is not None:
         cpu_s = usage.user_s + usage.system_s
         yield f"by the kernel's account: CPU {_time(cpu_s)}, peak RSS {three_digits(usage.max_rss_bytes / 1e9)} GB"
