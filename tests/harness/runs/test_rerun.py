@@ -104,7 +104,7 @@ def test_another_command_is_another_repeat(store: Store) -> None:
 def test_other_code_is_another_repeat(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     rerun.ask([A, B], store)
     finish(store, A)
-    monkeypatch.setattr(source, "installed", lambda: {"version": "9", "source_sha256": "9" * 64})
+    monkeypatch.setattr(source, "installed", lambda: source.SourceVersion("9", "9" * 64))
     assert due(rerun.ask([A, B], store), store) == "ABC"
 
 
