@@ -1,83 +1,134 @@
-"""A checkpoint's weights as 16-bit shards in a folder of their own, to be carried and read again as a checkpoint."""
+"""Export the weights of a checkpoint as 16-bit shards: a smaller checkpoint in files of bounded size.
+
+Tensors are joined end to end in the order of their names and cut where a shard is full, so that a tensor larger than a
+shard needs no special case.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.checkpoints import format, shards
+from harness.checkpoints import format
+from harness.checkpoints.index import CheckpointIndex, Shards, StoredFile, sha256_of
 from harness.core.errors import CheckpointError
 from harness.system.files import write_atomic
 
 if TYPE_CHECKING:
     import torch
 
+DTYPES = ("float16", "bfloat16")
 
-def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> dict[str, Any]:
-    """Write the weights of the checkpoint `source` to the folder `out` as shards of at most shard_bytes each.
+# Reserved in every shard for the header that safetensors writes.
+HEADER_BYTES = 64 << 10
 
-    Returns the index that was written: `files.model` with the shards, the dtype, every tensor's shape and the largest
-    rounding; `exported_from` with the sha256 of the weights. Raises CheckpointError where the source is none, where a
-    weight is beyond the dtype's range, or where `out` is in use or cannot be written.
+
+def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> Shards:
+    """Write the weights of a checkpoint as 16-bit shards, which are a checkpoint again.
+
+    Args:
+        source: folder of the checkpoint.
+        out: folder to write; new or empty.
+        dtype: `float16` or `bfloat16`.
+        shard_bytes: the most that one file may take.
+
+    Returns:
+        The entry of the new index: the shards, the shape of every tensor and the largest rounding.
+
+    Raises:
+        CheckpointError: `source` is not a checkpoint, a weight is out of the dtype's range, a shard is too small, or
+            `out` is in use or cannot be written.
     """
     import torch
 
-    if dtype not in shards.DTYPES:
-        raise CheckpointError(f"weights can be exported as {' or '.join(shards.DTYPES)}, not {dtype}")
-    if shard_bytes < 2 * shards.HEADER_BYTES:
-        raise CheckpointError(f"a shard of {shard_bytes:,} bytes is too small: at least {2 * shards.HEADER_BYTES:,}")
-    if out.exists() and any(out.iterdir()):
-        raise CheckpointError(f"{out} is not empty; name a new folder")
-    index = format.read_index(source)
-    tensors = format.load_group(source, index, "model")
-    narrow, error = _narrowed(tensors, getattr(torch, dtype), source)
+    if dtype not in DTYPES:
+        raise CheckpointError(f"weights can be exported as {' or '.join(DTYPES)}, not {dtype}")
+    if shard_bytes < 2 * HEADER_BYTES:
+        raise CheckpointError(f"a shard of {shard_bytes:,} bytes is too small: at least {2 * HEADER_BYTES:,}")
     try:
+        if out.exists() and any(out.iterdir()):
+            raise CheckpointError(f"{out} is not empty; name a new folder")
+        index = format.read_index(source)
+        tensors = format.load_group(source, index, "model")
+        rounded, largest_rounding = _round(tensors, getattr(torch, dtype), source)
         out.mkdir(parents=True, exist_ok=True)
-        entry = {
+        weights: dict[str, object] = {
             "dtype": dtype,
             "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
-            "largest_rounding": error,
-            "shards": shards.write(narrow, out, shard_bytes),
+            "largest_rounding": largest_rounding,
+            "shards": _write_shards(rounded, out, shard_bytes),
         }
-        files = {"model": entry, **_copy_others(source, out, index)}
-        made = {**index, "files": files, "exported_from": format.fingerprint(source)}
-        write_atomic(out / format.INDEX, json.dumps(made, indent=1))
+        files = {"model": weights, **_copy_others(source, out, index)}
+        exported = {**index.plain(), "files": files, "exported_from": index.group("model", source).sha256}
+        write_atomic(out / format.INDEX, json.dumps(exported, indent=1))
     except OSError as problem:
         raise CheckpointError(f"{out}: cannot be written: {problem.strerror or problem}") from problem
-    return made
+    return Shards.model_validate(weights)
 
 
-def find(given: Path) -> Path:
-    """A checkpoint's folder as given, or that of the best model in a run's folder."""
-    best = given / "checkpoints" / "best"
-    return best if (best / format.INDEX).is_file() else given
+def find(path: Path) -> Path:
+    """The checkpoint in `path`, or the best model of the run whose folder it is."""
+    best = path / "checkpoints" / "best"
+    return best if (best / format.INDEX).is_file() else path
 
 
-def _narrowed(
+def _round(
     tensors: Mapping[str, torch.Tensor], dtype: torch.dtype, source: Path
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """Flat tensors in the narrow dtype by name, and the largest absolute rounding among them."""
+    """Flat tensors in `dtype`, in the order of their names, and the largest absolute rounding."""
     import torch
 
-    narrow, largest = {}, 0.0
+    rounded, largest = {}, 0.0
     for name in sorted(tensors):
         wide = tensors[name].float().reshape(-1)
-        narrow[name] = wide.to(dtype)
-        if not torch.isfinite(narrow[name]).all():
+        rounded[name] = wide.to(dtype)
+        if not torch.isfinite(rounded[name]).all():
             raise CheckpointError(f"{source}: {name!r} holds values beyond the range of {dtype}; export as bfloat16")
         if wide.numel():
-            largest = max(largest, float((narrow[name].float() - wide).abs().max()))
-    return narrow, largest
+            largest = max(largest, float((rounded[name].float() - wide).abs().max()))
+    return rounded, largest
 
 
-def _copy_others(source: Path, out: Path, index: Mapping[str, Any]) -> dict[str, Any]:
-    """What the index names besides tensors, a long vocabulary for one, goes along as it is."""
-    others = {}
-    for name, entry in index["files"].items():
-        if name != "model" and "file" in entry and not entry["file"].endswith(".safetensors"):
-            shutil.copyfile(source / Path(entry["file"]).name, out / Path(entry["file"]).name)
-            others[name] = entry
+def _write_shards(tensors: Mapping[str, torch.Tensor], out: Path, shard_bytes: int) -> list[dict[str, str]]:
+    """Write flat 16-bit tensors; return the list of shards for the index."""
+    from safetensors.torch import save_file
+
+    written = []
+    for number, pieces in enumerate(_cut(tensors, (shard_bytes - HEADER_BYTES) // 2), start=1):
+        path = out / f"model-{number:05}.safetensors"
+        save_file(pieces, path)
+        if path.stat().st_size > shard_bytes:
+            raise CheckpointError(f"{path}: its header alone is above {HEADER_BYTES:,} bytes; allow larger shards")
+        written.append({"file": path.name, "sha256": sha256_of(path)})
+    return written
+
+
+def _cut(tensors: Mapping[str, torch.Tensor], capacity: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Pieces by name, `capacity` values per shard, in order; the last shard may hold fewer."""
+    shard: dict[str, torch.Tensor] = {}
+    left = capacity
+    for name, tensor in tensors.items():
+        first = number = 0
+        # An empty tensor still gets one piece, so that its name is in the file.
+        while first < tensor.numel() or number == 0:
+            taken = min(left, tensor.numel() - first)
+            shard[f"{name}.{format.PIECE}{number:05}"] = tensor[first : first + taken].clone()
+            first, number, left = first + taken, number + 1, left - taken
+            if left == 0:
+                yield shard
+                shard, left = {}, capacity
+    if shard:
+        yield shard
+
+
+def _copy_others(source: Path, out: Path, index: CheckpointIndex) -> dict[str, object]:
+    """Copy files that hold no tensors, such as a long vocabulary; return their entries."""
+    others: dict[str, object] = {}
+    for name, entry in index.files.items():
+        if name != "model" and isinstance(entry, StoredFile) and not entry.file.endswith(".safetensors"):
+            shutil.copyfile(source / entry.name, out / entry.name)
+            others[name] = entry.model_dump(exclude_unset=True)
     return others

@@ -1,7 +1,7 @@
-"""Checkpoints: a folder of safetensors files and one JSON that names them. Nothing is ever unpickled.
+"""Write and read checkpoint folders: safetensors files and one JSON index that names them.
 
-`checkpoint.json` is replaced last and in one step, and names each tensor file with its sha256; a process
-killed at any point leaves the previous checkpoint whole.
+The index is replaced last and in one step, and names each file with its sha256. A process killed at any point leaves
+the previous checkpoint intact.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.checkpoints import shards
+from pydantic import JsonValue
+
+from harness.checkpoints.index import INDEX as INDEX
+from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, sha256_of
 from harness.core.errors import CheckpointError
 from harness.system.files import write_atomic
 
@@ -24,14 +27,13 @@ if TYPE_CHECKING:
 
     from models.step import State
 
-INDEX = "checkpoint.json"
-SCHEMA = 1
 VOCABULARY = "vocabulary"
-DTYPES = ("float32", "float64", "float16", "bfloat16")
-"""What weights may be stored in."""
 
+# A longer vocabulary gets its own file, so that the index stays readable and quick to replace.
 MAX_INLINE_TOKENS = 1024
-"""A longer vocabulary has a file of its own: the index stays short enough to be read by eye, and quick to replace."""
+
+# The name of a piece in a shard is TENSOR.pieceNNNNN.
+PIECE = "piece"
 
 
 def save(
@@ -41,11 +43,16 @@ def save(
     *,
     spare: Collection[str] = (),
 ) -> None:
-    """Write every group of tensors to a file of its own, then the index that makes them the checkpoint.
+    """Write each group of tensors to its own file, then the index.
 
-    meta["vocabulary"], where it is long, goes to a file too; `vocabulary` reads it from wherever it is. Files of
-    earlier checkpoints go, except those in `spare`. Raises CheckpointError where the folder cannot be written; the
-    previous checkpoint then still stands.
+    Args:
+        folder: created if missing; files of earlier checkpoints in it are removed.
+        groups: tensors by name, by group.
+        meta: other keys of the index. A long `vocabulary` goes to a file; `vocabulary()` reads it from either place.
+        spare: names of files that are not removed.
+
+    Raises:
+        CheckpointError: the folder cannot be written; the previous checkpoint is still valid.
     """
     from safetensors.torch import save_file
 
@@ -53,10 +60,11 @@ def save(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for group, tensors in groups.items():
+            # safetensors refuses tensors that share memory, as tied or averaged weights may.
             plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
             partial = folder / f"{group}.partial"
             save_file(plain, partial)
-            checksum = _sha256(partial)
+            checksum = sha256_of(partial)
             name = f"{group}-{checksum[:16]}.safetensors"
             _sync(partial)
             partial.replace(folder / name)
@@ -64,92 +72,75 @@ def save(
         rest = dict(meta)
         if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
             files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
-        write_atomic(folder / INDEX, json.dumps({"schema": SCHEMA, "files": files, **rest}, indent=1))
+        index = {"schema": SCHEMA, "files": files, **rest}
+        write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
         remove_unnamed(folder, {*spare, *(entry["file"] for entry in files.values())})
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint could not be written: {error.strerror or error}") from error
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """The checkpoint's JSON. Raises CheckpointError naming the file and what is wrong with it."""
+def read_index(folder: Path) -> CheckpointIndex:
+    """Read a checkpoint's index. Raises CheckpointError naming the file and the wrong key."""
     path = folder / INDEX
     try:
-        index = _read_json(path)
+        return parse(_read_json(path), path)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise CheckpointError(
             f"{folder} is not a checkpoint: it holds no {INDEX}. A finished run keeps its model under checkpoints/best"
         ) from None
-    if not isinstance(index, dict) or not isinstance(index.get("files"), dict):
-        raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
-    if index.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} has schema {index.get('schema')!r}; this version reads {SCHEMA}")
-    for group, entry in index["files"].items():
-        if isinstance(entry, dict) and shards.is_sharded(entry):
-            wrong = shards.flaw(entry)
-            if wrong is not None:
-                raise CheckpointError(f"{path}: cannot be read: {wrong}")
-        elif not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file", "sha256")):
-            raise CheckpointError(f"{path} names no file and sha256 for {group!r}")
-    return index
 
 
-def vocabulary(folder: Path, index: Mapping[str, Any]) -> list[str]:
-    """The text of every token, from the index or the file it names; empty where the checkpoint has none.
+def vocabulary(folder: Path, index: CheckpointIndex) -> list[str]:
+    """Read the text of every token, from the index or the file it names; empty if there is no vocabulary.
 
-    Raises CheckpointError where the file is missing, damaged or no list of texts that differ.
+    Raises CheckpointError for a file that is missing, damaged, or not a list of distinct texts.
     """
-    words = index.get(VOCABULARY, [])
-    where = folder / INDEX
-    if VOCABULARY in index["files"]:
-        where = _checked(folder, index["files"][VOCABULARY])
-        words = _read_json(where)
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise CheckpointError(f"{where} holds no vocabulary: a list of text was expected")
+    words, path = index.vocabulary, folder / INDEX
+    entry = index.files.get(VOCABULARY)
+    if isinstance(entry, StoredFile):
+        path = entry.verified(folder)
+        read = _read_json(path)
+        if not isinstance(read, list) or not all(isinstance(word, str) for word in read):
+            raise CheckpointError(f"{path} holds no vocabulary: a list of text was expected")
+        words = [str(word) for word in read]
     if len(set(words)) != len(words):
         twice = next(word for word, count in Counter(words).items() if count > 1)
-        raise CheckpointError(f"{where} holds no vocabulary: {twice[:40]!r} stands in it twice")
+        raise CheckpointError(f"{path} holds no vocabulary: it contains {twice[:40]!r} twice")
     return words
 
 
 def fingerprint(folder: Path) -> str:
-    """sha256 over the weights alone, as the index states it: what a run that scores them is named by."""
-    files = read_index(folder)["files"]
-    if "model" not in files:
-        raise CheckpointError(f"{folder / INDEX} names no model file")
-    entry = files["model"]
-    return shards.fingerprint(entry) if shards.is_sharded(entry) else str(entry["sha256"])
+    """sha256 of the weights alone, as the index states it. Raises CheckpointError if there are none."""
+    return read_index(folder).group("model", folder).sha256
 
 
-def precision(index: Mapping[str, Any]) -> str:
-    """The dtype the weights were stored in: 16 bits where they were exported so, though they are read as float32.
-
-    Raises CheckpointError for one that weights are never stored in.
-    """
-    entry = index["files"].get("model", {})
-    dtype = entry["dtype"] if shards.is_sharded(entry) else index.get("dtype", "float32")
-    if dtype not in DTYPES:
-        raise CheckpointError(f"its {INDEX} says dtype {dtype!r}; weights are stored as {', '.join(DTYPES)}")
-    return str(dtype)
+def num_bytes(folder: Path, index: CheckpointIndex, group: str) -> int:
+    """Size of a group's files in bytes. Raises CheckpointError if one is missing."""
+    entry = index.group(group, folder)
+    return sum(file.size(folder) for file in (entry.shards if isinstance(entry, Shards) else [entry]))
 
 
-def num_bytes(folder: Path, index: Mapping[str, Any], group: str) -> int:
-    """The size of a group's files, whatever is in them. Raises CheckpointError where one is missing."""
-    entry = _entry(folder, index, group)
-    return sum(_size(folder, each) for each in (entry["shards"] if shards.is_sharded(entry) else [entry]))
+def shapes(folder: Path, index: CheckpointIndex, group: str) -> dict[str, tuple[int, ...]]:
+    """Read the shape of every tensor of a group, but no weights.
 
+    Args:
+        folder: of the checkpoint.
+        index: its index.
+        group: name of the group.
 
-def shapes(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of a group as a file's header or the index says it: no number is read.
+    Returns:
+        Shapes by tensor name, from the header of the file or, for shards, from the index.
 
-    Raises CheckpointError where the file is missing or none of safetensors.
+    Raises:
+        CheckpointError: the file is missing or not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
-    entry = _entry(folder, index, group)
-    if shards.is_sharded(entry):
-        return {name: tuple(shape) for name, shape in entry["shapes"].items()}
-    _size(folder, entry)
-    path = folder / Path(entry["file"]).name
+    entry = index.group(group, folder)
+    if isinstance(entry, Shards):
+        return {name: tuple(shape) for name, shape in entry.shapes.items()}
+    entry.size(folder)
+    path = folder / entry.name
     try:
         with safe_open(path, framework="numpy") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
@@ -157,45 +148,57 @@ def shapes(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, tupl
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
-def load_group(folder: Path, index: Mapping[str, Any], group: str) -> dict[str, torch.Tensor]:
-    """One group of tensors, on the CPU, after its checksum held. Raises CheckpointError otherwise."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def load_group(folder: Path, index: CheckpointIndex, group: str) -> dict[str, torch.Tensor]:
+    """Load one group of tensors to the CPU after its checksums matched.
 
-    entry = _entry(folder, index, group)
-    if shards.is_sharded(entry):
-        return shards.load(folder, entry)
-    path = _checked(folder, entry)
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+    Args:
+        folder: of the checkpoint.
+        index: its index.
+        group: name of the group.
+
+    Returns:
+        Tensors by name; those of 16-bit shards as float32.
+
+    Raises:
+        CheckpointError: a file is missing, damaged, or does not fit the index.
+    """
+    entry = index.group(group, folder)
+    return _join(folder, entry) if isinstance(entry, Shards) else _load(entry, folder)
 
 
-def load_into(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], where: Path) -> None:
-    """Copy weights into a model. Raises CheckpointError listing the first name or shape that does not fit."""
+def load_into(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
+    """Copy weights into a model. Raises CheckpointError, naming `source`, for the first name or shape that differs."""
     check_shapes(
         {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()},
         {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-        where,
+        source,
     )
     module.load_state_dict(dict(tensors))
 
 
-def check_shapes(own: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: Path) -> None:
-    """Raise CheckpointError naming the first of a model's tensors that a checkpoint has not, or has otherwise."""
-    for name, shape in own.items():
-        if name not in found:
-            raise CheckpointError(f"{where}: the checkpoint lacks {name!r}, which the model has")
-        if found[name] != shape:
-            raise CheckpointError(f"{where}: {name!r} has shape {found[name]}, the model's is {shape}")
-    unknown = sorted(set(found) - set(own))
+def check_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], source: Path) -> None:
+    """Compare the tensors of a model with those of a checkpoint.
+
+    Args:
+        expected: shapes by name in the model.
+        actual: shapes by name in the checkpoint.
+        source: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, or has another shape.
+    """
+    for name, shape in expected.items():
+        if name not in actual:
+            raise CheckpointError(f"{source}: the checkpoint lacks {name!r}, which the model has")
+        if actual[name] != shape:
+            raise CheckpointError(f"{source}: {name!r} has shape {actual[name]}, the model's is {shape}")
+    unknown = sorted(set(actual) - set(expected))
     if unknown:
-        raise CheckpointError(f"{where}: the checkpoint holds {unknown[0]!r}, which the model does not have")
+        raise CheckpointError(f"{source}: the checkpoint holds {unknown[0]!r}, which the model does not have")
 
 
 def flatten_state(state: State, prefix: str = "carried") -> dict[str, torch.Tensor]:
-    """A model's nested state as named tensors: the name spells the path, `carried.0.1`."""
+    """Name the tensors of a model's nested state by their position, as in `carried.0.1`."""
     if isinstance(state, tuple):
         flat = {}
         for position, part in enumerate(state):
@@ -205,14 +208,55 @@ def flatten_state(state: State, prefix: str = "carried") -> dict[str, torch.Tens
 
 
 def restore_state(like: State, tensors: Mapping[str, torch.Tensor], prefix: str = "carried") -> State:
-    """The inverse of flatten_state; `like` (a model's initial state) gives the nesting, dtype and device."""
+    """Invert `flatten_state`; `like`, a model's initial state, gives the nesting, dtype and device."""
     if isinstance(like, tuple):
         return tuple(restore_state(part, tensors, f"{prefix}.{position}") for position, part in enumerate(like))
     return tensors[prefix].to(device=like.device, dtype=like.dtype)
 
 
+def remove_unnamed(folder: Path, named: Collection[str]) -> None:
+    """Remove the tensor and vocabulary files in a checkpoint's folder whose names are not in `named`."""
+    for path in (*folder.glob("*.safetensors"), *folder.glob(f"{VOCABULARY}-*.json")):
+        if path.name not in named:
+            # A reader on another system may hold the old file open; the next save removes it.
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _load(file: StoredFile, folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = file.verified(folder)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _join(folder: Path, entry: Shards) -> dict[str, torch.Tensor]:
+    """Join the pieces in the shards to float32 tensors."""
+    import torch
+
+    pieces: dict[str, list[torch.Tensor]] = {name: [] for name in entry.shapes}
+    for shard in entry.shards:
+        # A tensor is cut only where a shard is full, so each shard holds at most one piece of it.
+        for key, piece in _load(shard, folder).items():
+            pieces.setdefault(key.rpartition(f".{PIECE}")[0], []).append(piece)
+    tensors = {}
+    for name, shape in entry.shapes.items():
+        flat = torch.cat([piece.reshape(-1).float() for piece in pieces[name]]) if pieces[name] else torch.empty(0)
+        try:
+            tensors[name] = flat.reshape(shape)
+        except RuntimeError:
+            raise CheckpointError(
+                f"{folder}: {name!r} has {flat.numel():,} values, which do not fit its shape {shape}"
+            ) from None
+    return tensors
+
+
 def _write_vocabulary(folder: Path, words: Sequence[str]) -> dict[str, str]:
-    """One token to a line, as JSON; written anew only where it changed."""
+    """Write one token per line, as JSON, unless the same file exists."""
     text = json.dumps(list(words), indent=0)
     checksum = hashlib.sha256(text.encode()).hexdigest()
     name = f"{VOCABULARY}-{checksum[:16]}.json"
@@ -221,10 +265,10 @@ def _write_vocabulary(folder: Path, words: Sequence[str]) -> dict[str, str]:
     return {"file": name, "sha256": checksum}
 
 
-def _read_json(path: Path) -> Any:
-    """Raises CheckpointError for what is not JSON; FileNotFoundError and its like as they are."""
+def _read_json(path: Path) -> JsonValue:
+    """Parse a file. Raises CheckpointError if it is not JSON; FileNotFoundError and the like pass."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value: JsonValue = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise
     except OSError as error:
@@ -233,62 +277,9 @@ def _read_json(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     except RecursionError:
         raise CheckpointError(f"{path} cannot be read: its lists and objects are nested too deeply") from None
-
-
-def _entry(folder: Path, index: Mapping[str, Any], group: str) -> Mapping[str, Any]:
-    entry = index["files"].get(group)
-    if entry is None:
-        raise CheckpointError(f"{folder / INDEX} names no {group} file")
-    found: Mapping[str, Any] = entry
-    return found
-
-
-def _size(folder: Path, entry: Mapping[str, str]) -> int:
-    path = folder / Path(entry["file"]).name
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError) as error:
-        raise _unread(path, error) from None
-
-
-def _checked(folder: Path, entry: Mapping[str, str]) -> Path:
-    """The file an entry of the index names, inside the folder, after its checksum held."""
-    path = folder / Path(entry["file"]).name
-    try:
-        found = _sha256(path)
-    except (OSError, ValueError) as error:
-        raise _unread(path, error) from None
-    if found != entry["sha256"]:
-        raise CheckpointError(f"{path} is damaged: sha256 is {found}, {INDEX} says {entry['sha256']}")
-    return path
-
-
-def _unread(path: Path, error: OSError | ValueError) -> CheckpointError:
-    """What to say of a file that an index names; ValueError is that of a name with a NUL in it."""
-    if isinstance(error, FileNotFoundError | IsADirectoryError | ValueError):
-        return CheckpointError(f"{path} is missing, though {INDEX} names it")
-    return CheckpointError(f"{path} cannot be read: {error.strerror or error}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return value
 
 
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def file_names(index: Mapping[str, Any] | None) -> set[str]:
-    """Names of the files of a checkpoint that `save` wrote; none of None."""
-    return set() if index is None else {Path(entry["file"]).name for entry in index["files"].values()}
-
-
-def remove_unnamed(folder: Path, named: Collection[str]) -> None:
-    """Remove the tensor and vocabulary files of a checkpoint's folder that are not among `named`."""
-    for path in (*folder.glob("*.safetensors"), *folder.glob(f"{VOCABULARY}-*.json")):
-        if path.name not in named:
-            # A reader on another system may hold the old file open; it is then removed at the next save.
-            with contextlib.suppress(OSError):
-                path.unlink()

@@ -1,4 +1,4 @@
-"""A checkpoint as a model that can be used: its config, its weights, its vocabulary."""
+"""Build the model of a checkpoint from its config, weights and vocabulary."""
 
 from __future__ import annotations
 
@@ -8,19 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoints import format
+from harness.checkpoints.index import CheckpointIndex, first_problem
 from harness.core.errors import CheckpointError, DeviceError
 from harness.core.interfaces import Corpus, LoadedModel
 from harness.core.specs import RunSpec
-from harness.core.units import BYTE, UNITS, first_non_byte, unit_of
+from harness.core.units import BYTE, first_non_byte, unit_of
 
+# The smallest size in which weights are stored.
 BYTES_PER_PARAMETER = 2
-"""The least that a parameter takes in a file."""
 
 
 def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
-    """Build the model of a checkpoint on a device and give it its weights.
+    """Build the model of a checkpoint on a device and load its weights.
 
-    Raises CheckpointError for a folder that is no checkpoint or names no model, DeviceError for a missing device.
+    Args:
+        folder: of the checkpoint.
+        device: as torch names it.
+        kernel: the kernel backend for the model's recurrence.
+
+    Returns:
+        The model in evaluation mode, in float64 if its weights are, else in float32.
+
+    Raises:
+        CheckpointError: the folder is not a checkpoint, or its config, vocabulary and weights do not fit together.
+        DeviceError: this machine does not have the device, or the kernel on it.
     """
     import torch
 
@@ -31,13 +42,14 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
     words = format.vocabulary(folder, index)
     if not words:
         raise CheckpointError(f"{folder}: its index holds no vocabulary; it cannot be used without its run")
-    unit, stored = _unit(folder, index, words), _precision(folder, index)
-    check_device(device, builder=str(block.get("builder")), kernel=kernel)
-    forbid_tf32()
+    unit = _unit(folder, index, words)
     builder = str(block.get("builder"))
-    dtype = "float64" if stored == "float64" else "float32"
+    check_device(device, builder=builder, kernel=kernel)
+    forbid_tf32()
+    dtype = "float64" if index.weights_dtype == "float64" else "float32"
     try:
         config = model_config(block)
+        # Checked before the model is allocated: the config may ask for more memory than any weights justify.
         expected = shapes_of(builder, config, len(words), format.num_bytes(folder, index, "model"))
         format.check_shapes(expected, format.shapes(folder, index, "model"), folder)
         model = models.build(builder, config, vocab_size=len(words), kernel=kernel)
@@ -50,19 +62,28 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
         model=model,  # type: ignore[arg-type]
         block=block,
         dtype=dtype,
-        weights_dtype=stored,
+        weights_dtype=index.weights_dtype,
         vocabulary=words,
         unit=unit,
         sha256=format.fingerprint(folder),
         device=device,
-        origin=index.get("origin"),
+        origin=index.origin,
     )
 
 
 def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> str:
-    """Put a checkpoint's weights into a run's model, once its vocabulary is the dataset's, its config the entry's.
+    """Load the checkpoint that a run names into the run's model.
 
-    Returns the dtype they were stored in.
+    Args:
+        spec: the run; its model's config must be the checkpoint's.
+        model: receives the weights.
+        corpus: its vocabulary must be the checkpoint's, in the same order.
+
+    Returns:
+        The dtype that the weights are stored in.
+
+    Raises:
+        CheckpointError: config, vocabulary or weights differ; the message names the first difference.
     """
     assert spec.checkpoint is not None
     folder = Path(spec.checkpoint)
@@ -78,11 +99,11 @@ def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> str:
     if difference is not None:
         raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
     format.load_into(model, format.load_group(folder, index, "model"), folder)
-    return _precision(folder, index)
+    return index.weights_dtype
 
 
 def model_config(block: Mapping[str, Any]) -> Any:
-    """The config of a model's block. Raises ValueError, in one line, for an unknown builder or a wrong value."""
+    """Parse a model's block to the config of its builder. Raises ValueError, in one line, for a wrong value."""
     from pydantic import TypeAdapter, ValidationError
 
     import models
@@ -94,17 +115,23 @@ def model_config(block: Mapping[str, Any]) -> Any:
     try:
         return TypeAdapter(models.config_class(builder)).validate_python(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{where}: {message}" if where else message) from None
+        raise ValueError(first_problem(error)) from None
 
 
 def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor that a model's weights consist of; none of them is allocated.
+    """Compute the shape of every tensor of a model without allocating one.
 
-    Raises ValueError where the model does not fit the vocabulary, or is larger than num_bytes, the size of the files
-    that are said to hold it, leaves room for at 16 bits a parameter.
+    Args:
+        builder: name of the model's builder.
+        config: its config.
+        vocab_size: tokens in the vocabulary.
+        num_bytes: size of the files that should hold the weights.
+
+    Returns:
+        Shapes by tensor name.
+
+    Raises:
+        ValueError: the config does not fit the vocabulary, or the model has more parameters than the files can hold.
     """
     import torch
 
@@ -118,18 +145,36 @@ def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dic
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def first_difference(saved: Any, wanted: Any, path: str) -> str | None:
-    """The first key, in the entry's order, where a saved config is not the one wanted; None where they agree."""
-    if not (isinstance(saved, Mapping) and isinstance(wanted, Mapping)):
-        same = saved == wanted
-        return None if same else f"{path} is {json.dumps(saved)} there and {json.dumps(wanted)} here"
-    keys = dict.fromkeys((*wanted, *saved))
-    found = (first_difference(saved.get(key), wanted.get(key), f"{path}.{key}") for key in keys)
-    return next(filter(None, found), None)
+def first_difference(saved: Any, expected: Any, path: str) -> str | None:
+    """Compare two configs.
+
+    Args:
+        saved: config in the checkpoint.
+        expected: config of the suite's entry.
+        path: of both, for the message.
+
+    Returns:
+        The first key, in the entry's order, whose value differs, with both values; None if all agree.
+    """
+    if not (isinstance(saved, Mapping) and isinstance(expected, Mapping)):
+        same = saved == expected
+        return None if same else f"{path} is {json.dumps(saved)} there and {json.dumps(expected)} here"
+    keys = dict.fromkeys((*expected, *saved))
+    differences = (first_difference(saved.get(key), expected.get(key), f"{path}.{key}") for key in keys)
+    return next(filter(None, differences), None)
 
 
 def check_device(device: str, *, builder: str, kernel: str) -> None:
-    """Raise DeviceError for a device, or a kernel of a builder's on it, that this machine does not have."""
+    """Check that a device exists and that a builder's kernel runs on it.
+
+    Args:
+        device: as torch names it.
+        builder: name of the model's builder.
+        kernel: name of a kernel backend.
+
+    Raises:
+        DeviceError: this machine does not have one of them.
+    """
     import torch
 
     import kernels
@@ -150,7 +195,7 @@ def check_device(device: str, *, builder: str, kernel: str) -> None:
 
 
 def forbid_tf32() -> None:
-    """float32 means float32: by default cuDNN's LSTM would round its inputs to TF32's ten bits."""
+    """Compute float32 in full: by default cuDNN's LSTM would round its inputs to the ten bits of TF32."""
     import torch
 
     cudnn: Any = torch.backends.cudnn
@@ -158,26 +203,16 @@ def forbid_tf32() -> None:
         backend.fp32_precision = "ieee"
 
 
-def _model_block(folder: Path, index: Mapping[str, Any]) -> Mapping[str, Any]:
-    block = index.get("model")
-    if not isinstance(block, Mapping):
+def _model_block(folder: Path, index: CheckpointIndex) -> Mapping[str, Any]:
+    if index.model is None:
         raise CheckpointError(f"{folder}: its index does not say what model it holds; train it again")
-    return block
+    return index.model
 
 
-def _unit(folder: Path, index: Mapping[str, Any], words: Sequence[str]) -> str:
-    """What the index says its tokens are, once they can be that; what they look like where it says nothing."""
-    unit = index.get("unit") or unit_of(words)
-    if unit not in UNITS:
-        raise CheckpointError(f"{folder}: its index says unit {unit!r}; tokens are {', '.join(UNITS)}")
-    stranger = first_non_byte(words) if unit == BYTE else None
-    if stranger is not None:
-        raise CheckpointError(f"{folder}: its unit is byte, but its token {stranger[:40]!r} is no byte's number")
-    return str(unit)
-
-
-def _precision(folder: Path, index: Mapping[str, Any]) -> str:
-    try:
-        return format.precision(index)
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: {error}") from None
+def _unit(folder: Path, index: CheckpointIndex, words: Sequence[str]) -> str:
+    """The unit of the tokens that the index names, or the one they look like. Raises CheckpointError if wrong."""
+    unit = index.unit or unit_of(words)
+    token = first_non_byte(words) if unit == BYTE else None
+    if token is not None:
+        raise CheckpointError(f"{folder}: its unit is byte, but its token {token[:40]!r} is no byte's number")
+    return unit

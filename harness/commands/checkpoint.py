@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,8 @@ def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: b
     from harness.checkpoints import export as exporting
 
     made = exporting.export(exporting.find(checkpoint), out, dtype=dtype, shard_bytes=int(shard_mib * 2**20))
-    entry = made["files"]["model"]
-    rounding = {key: entry[key] for key in ("dtype", "largest_rounding")}
-    print_fields({"folder": str(out), "shards": len(entry["shards"]), **rounding}, as_json)
+    rounding = {"dtype": made.dtype, "largest_rounding": made.largest_rounding}
+    print_fields({"folder": str(out), "shards": len(made.shards), **rounding}, as_json)
 
 
 @click.group("import")
@@ -48,9 +48,9 @@ def import_() -> None:
 @json_option
 def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
     """Convert FILE, a checkpoint of awd-lstm-lm, into a safe one that includes its vocabulary."""
-    from harness.checkpoints.awd_lstm_lm import importing
+    from harness.checkpoints.awd_lstm_lm import importer
 
-    print_fields(importing.to_json(importing.import_checkpoint(file, data_path, out)), as_json)
+    print_fields(asdict(importer.import_checkpoint(file, data_path, out)), as_json)
 
 
 @click.command()

@@ -76,10 +76,10 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to score and to sample.
+    """A model ready to score and to generate text.
 
-    block: its part of a suite. dtype: what it computes in; weights_dtype: what its weights were stored in. sha256: of
-    its weights. origin: where an imported one comes from.
+    block: the `model` of a suite's entry. dtype: of the computation. weights_dtype: of the stored weights. sha256: of
+    the weights. origin: the file that an imported checkpoint was made from.
     """
 
     folder: Path

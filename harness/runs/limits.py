@@ -166,7 +166,7 @@ class _Speeds:
 def _how_far(run_id: str, store: Store) -> str:
     """How far a run's checkpoint has come, in words."""
     try:
-        progress = format.read_index(store.run_folder(run_id) / "checkpoints" / transfer.RESUME)["progress"]
+        progress = format.read_index(store.run_folder(run_id) / "checkpoints" / transfer.RESUME).training["progress"]
         if progress["done"]:
             return "trained, not scored yet,"
         return f"saved at step {progress['step']:,} of epoch {progress['epoch'] + 1}"

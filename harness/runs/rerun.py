@@ -111,7 +111,7 @@ def _is_foreign(folder: Path, spec: RunSpec) -> bool:
         return False
     own = spec.checkpoint_identity(source.installed().source_sha256)
     try:
-        return bool(format.read_index(folder).get("identity") != own)
+        return bool(format.read_index(folder).identity != own)
     except CheckpointError:
         return True
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoints import format
+from harness.checkpoints.index import CheckpointIndex
 from harness.core.deadline import Leg
 from harness.core.errors import CheckpointError, StoreError
 from harness.core.specs import RunSpec
@@ -53,7 +54,7 @@ def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:
         )
     index = format.read_index(source / RESUME)
     spec = _owner(index, folder, specs)
-    theirs = index["identity"].get("code")
+    theirs = (index.identity or {}).get("code")
     ours = code.installed().source_sha256
     if theirs != ours:
         raise CheckpointError(
@@ -64,7 +65,7 @@ def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:
         target = store.run_folder(spec.run_id) / "checkpoints"
         if source.resolve() == target.resolve():
             return f"{spec.run_id}: its checkpoints are in {store.root} already"
-        step, here = _step(index), _standing(target / RESUME, index["identity"])
+        step, here = _step(index), _standing(target / RESUME, index.identity)
         if here is not None and here >= step:
             return f"{spec.run_id}: goes on from its own checkpoint at step {here:,}; the one carried is at {step:,}"
         try:
@@ -74,10 +75,10 @@ def take_up(folder: Path, specs: Sequence[RunSpec], store: Store) -> str:
     return f"{spec.run_id}: goes on from step {step:,}, carried from {folder}"
 
 
-def _owner(index: Mapping[str, Any], folder: Path, specs: Sequence[RunSpec]) -> RunSpec:
+def _owner(index: CheckpointIndex, folder: Path, specs: Sequence[RunSpec]) -> RunSpec:
     """The spec whose identity the checkpoint names; the nearest one's difference where there is none."""
-    identity = index.get("identity")
-    if not isinstance(identity, Mapping):
+    identity = index.identity
+    if identity is None:
         raise CheckpointError(f"{folder}: its checkpoint does not say which run it is of")
     theirs = {key: value for key, value in identity.items() if key != "code"}
     own = [json.loads(json.dumps(spec.identity)) for spec in specs]
@@ -101,9 +102,9 @@ def differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
     return [] if theirs == ours else [f"{path} is {json.dumps(theirs)} there and {json.dumps(ours)} here"]
 
 
-def _step(index: Mapping[str, Any]) -> int:
+def _step(index: CheckpointIndex) -> int:
     try:
-        return int(index["progress"]["step"])
+        return int(index.training["progress"]["step"])
     except (KeyError, TypeError, ValueError):
         raise CheckpointError("the checkpoint does not say how far it is; it is none to go on from") from None
 
@@ -112,7 +113,7 @@ def _standing(folder: Path, identity: Any) -> int | None:
     """How far the checkpoint here is; None where there is none, or one of other code that could not be gone on from."""
     try:
         index = format.read_index(folder)
-        return _step(index) if index.get("identity") == identity else None
+        return _step(index) if index.identity == identity else None
     except CheckpointError:
         return None
 
@@ -123,13 +124,13 @@ def _copy(source: Path, target: Path) -> None:
     The best model is the one that the checkpoint names: a killed run may have kept a later one beside it.
     """
     resume = format.read_index(source / RESUME)
-    for name, index in ((BEST, resume.get("best")), (RESUME, resume)):
+    for name, index in ((BEST, resume.best), (RESUME, resume)):
         if index is None:
             continue
         (target / name).mkdir(parents=True, exist_ok=True)
-        for file in format.file_names(index):
-            shutil.copyfile(source / name / file, target / name / file)
-        write_atomic(target / name / format.INDEX, json.dumps(index, indent=1))
+        for file in index.stored_files:
+            shutil.copyfile(source / name / file.name, target / name / file.name)
+        write_atomic(target / name / format.INDEX, index.to_json())
     for name in BESIDE:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

@@ -151,11 +151,12 @@ class Trainer:
 
     def _restore(self, folder: Path) -> None:
         index = format.read_index(folder)
-        if index.get("identity") != self.identity:
+        if index.identity != self.identity:
             raise CheckpointError(f"{folder} belongs to another run or was written by other code")
         format.load_into(self.module, format.load_group(folder, index, "model"), folder)
-        self.progress = Progress(**index["progress"])
-        self.best.restore(index["best"])
+        saved = index.training
+        self.progress = Progress(**saved["progress"])
+        self.best.restore(index.best)
         if self.progress.is_averaging:
             self._average()
         load_state(self.optimizer, format.load_group(folder, index, "optimizer"))
@@ -164,15 +165,15 @@ class Trainer:
         self.generator.set_state(rest["dropout_generator"])
         torch.set_rng_state(rest["torch_generator"])
         restore_gradients(self.parameters, rest)
-        self.window_rng.bit_generator.state = index["window_rng"]
-        if index["trained_by"] is not None:
+        self.window_rng.bit_generator.state = saved["window_rng"]
+        if saved["trained_by"] is not None:
             model: Any = self.module
-            model.trained_by = index["trained_by"]
+            model.trained_by = saved["trained_by"]
         if self.loss_scale is not None:
             self.loss_scale.restore(rest)
         self.nll_sum.fill_(self.progress.nll_since_validation)
-        self.nll_looked_at = index["nll_looked_at"]
-        self.tokens_looked_at = index["tokens_looked_at"]
+        self.nll_looked_at = saved["nll_looked_at"]
+        self.tokens_looked_at = saved["tokens_looked_at"]
         self.step_looked_at = self.progress.step
 
     def save(self) -> None:

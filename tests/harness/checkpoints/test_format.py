@@ -1,8 +1,11 @@
+"""Checkpoint folders: written in one step, read back to the bit, refused if damaged."""
+
 from __future__ import annotations
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,69 +19,103 @@ def tensors(value: float) -> dict[str, torch.Tensor]:
     return {"w": torch.full((3, 2), value), "b": torch.arange(2.0)}
 
 
-def test_round_trip_keeps_every_bit_and_the_words(tmp_path: Path) -> None:
-    format.save(tmp_path / "c", {"model": tensors(0.1)}, {"vocabulary": ["a", "é", "\n"]})
-    index = format.read_index(tmp_path / "c")
-    found = format.load_group(tmp_path / "c", index, "model")
-    assert index["vocabulary"] == ["a", "é", "\n"]
-    assert all(torch.equal(found[name], value) for name, value in tensors(0.1).items())
+def test_tensors_and_keys_are_read_back(tmp_path: Path) -> None:
+    meta = {"vocabulary": ["a", "é", "\n"], "identity": {"seed": 1}, "window_rng": {"state": 2**127}, "lr": 0.1}
+    format.save(tmp_path, {"model": tensors(0.1)}, meta)
+    index = format.read_index(tmp_path)
+    loaded = format.load_group(tmp_path, index, "model")
+    assert all(torch.equal(loaded[name], value) for name, value in tensors(0.1).items())
+    assert (index.vocabulary, index.identity, index.training) == (
+        meta["vocabulary"],
+        meta["identity"],
+        {"window_rng": {"state": 2**127}, "lr": 0.1},
+    )
+    assert json.loads(index.to_json()) == json.loads((tmp_path / format.INDEX).read_text())
 
 
-def test_the_old_checkpoint_stands_until_the_new_one_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_names_another_one_whole(tmp_path: Path) -> None:
+    """The best model, in the checkpoint to resume from."""
+    format.save(tmp_path / "best", {"model": tensors(1.0)}, {"step": 3})
+    best = format.read_index(tmp_path / "best")
+    format.save(tmp_path / "resume", {}, {"best": best})
+    assert format.read_index(tmp_path / "resume").best == best
+
+
+def test_the_old_checkpoint_is_valid_until_the_new_one_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     format.save(tmp_path, {"model": tensors(1.0)}, {"step": 1})
 
-    def die(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(format, "write_atomic", die)
-    with pytest.raises(CheckpointError, match="No space left"):
-        format.save(tmp_path, {"model": tensors(2.0)}, {"step": 2})
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(format, "write_atomic", fail)
+        with pytest.raises(CheckpointError, match="No space left"):
+            format.save(tmp_path, {"model": tensors(2.0)}, {"step": 2})
     index = format.read_index(tmp_path)
-    assert index["step"] == 1
+    assert index.training["step"] == 1
     assert format.load_group(tmp_path, index, "model")["w"][0, 0] == 1.0
     format.save(tmp_path, {"model": tensors(3.0)}, {"step": 3})
-    assert len(list(tmp_path.glob("*.safetensors"))) == 1, "files no index names are removed"
+    assert len(list(tmp_path.glob("*.safetensors"))) == 1, "files that no index names are removed"
 
 
 def test_a_changed_byte_is_refused_by_name(tmp_path: Path) -> None:
     format.save(tmp_path, {"model": tensors(1.0)}, {})
     file = next(tmp_path.glob("*.safetensors"))
-    raw = bytearray(file.read_bytes())
-    raw[-1] ^= 1
-    file.write_bytes(bytes(raw))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model-.*is damaged: sha256 is"):
         format.load_group(tmp_path, format.read_index(tmp_path), "model")
+
+
+FILE = {"file": "x.safetensors", "sha256": "0"}
+SHARDS = {"dtype": "float16", "shapes": {"w": [3]}, "shards": [FILE]}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "holds no checkpoint.json"),
+        (None, r"holds no checkpoint\.json"),
         ("{", "cannot be read"),
         ("[]", "names no files"),
         ("[" * 200_000, "nested too deeply"),
         ('{"a": ' * 200_000, "nested too deeply"),
-        (json.dumps({"schema": 99, "files": {}}), "schema 99"),
-        (json.dumps({"schema": 1, "files": {"model": "weights"}}), "no file and sha256 for 'model'"),
-        (json.dumps({"schema": 1, "files": {"model": {"file": 3}}}), "no file and sha256 for 'model'"),
+        ({"schema": 99}, "schema 99"),
+        ({"files": {"model": "weights"}}, r"files\.model\.file: Input should be a valid dictionary"),
+        ({"files": {"model": {"file": 3}}}, r"files\.model\.file\.file: Input should be a valid string"),
+        ({"files": {"model": {"file": "x"}}}, r"files\.model\.file\.sha256: Field required"),
+        ({"files": {"model": {**SHARDS, "dtype": "int4"}}}, r"shards\.dtype: Input should be 'float16' or 'bfloat16'"),
+        ({"files": {"model": {**SHARDS, "shapes": None}}}, r"shards\.shapes: Input should be a valid dictionary"),
+        ({"files": {"model": {**SHARDS, "shapes": {"w": [-1]}}}}, r"shapes\.w\.0: Input should be greater than"),
+        ({"files": {"model": {**SHARDS, "shapes": {"w": [True]}}}}, r"shapes\.w\.0: Input should be a valid integer"),
+        ({"files": {"model": {**SHARDS, "shards": "all"}}}, r"shards\.shards: Input should be a valid list"),
+        ({"files": {"model": {**SHARDS, "shards": [{"file": "x"}]}}}, r"shards\.0\.sha256: Field required"),
+        ({"files": {"model": {**SHARDS, "shards": [FILE, FILE]}}}, "names a shard twice"),
+        ({"vocabulary": [1, 2]}, r"vocabulary\.0: Input should be a valid string"),
+        ({"best": {"schema": 1, "files": {"model": {}}}}, r"best\.files\.model\.file\.file: Field required"),
     ],
 )
-def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    if isinstance(content, dict):
+        content = json.dumps({"schema": 1, "files": {}, **content})
     if content is not None:
         (tmp_path / format.INDEX).write_text(content)
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError, match=message) as caught:
         format.read_index(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_index_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
-    inside = tmp_path / "inside"
-    format.save(inside, {"model": tensors(1.0)}, {})
-    index = format.read_index(inside)
+    format.save(tmp_path / "inside", {"model": tensors(1.0)}, {})
+    path = tmp_path / "inside" / format.INDEX
+    index = json.loads(path.read_text())
     index["files"]["model"]["file"] = "../elsewhere.safetensors"
+    path.write_text(json.dumps(index))
     (tmp_path / "elsewhere.safetensors").write_bytes(b"secret")
     with pytest.raises(CheckpointError, match=r"inside/elsewhere\.safetensors is missing"):
-        format.load_group(inside, index, "model")
+        format.load_group(tmp_path / "inside", format.read_index(tmp_path / "inside"), "model")
 
 
 @pytest.mark.parametrize(
@@ -89,46 +126,53 @@ def test_an_index_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
         (lambda t: t.update(extra=torch.zeros(1)), "holds 'extra'"),
     ],
 )
-def test_weights_of_another_model_are_refused(tmp_path: Path, change: object, message: str) -> None:
+def test_weights_of_another_model_are_refused(tmp_path: Path, change: Any, message: str) -> None:
     module = nn.Linear(2, 3)
     state = dict(module.state_dict())
-    change(state)  # type: ignore[operator]
+    change(state)
     with pytest.raises(CheckpointError, match=message):
         format.load_into(module, state, tmp_path)
 
 
-def test_nested_states_come_back_in_their_nesting() -> None:
+def test_nested_states_keep_their_nesting() -> None:
     state = (torch.rand(1, 2, 3), (torch.rand(1, 2, 4), (torch.rand(2, 5),)))
     like = (torch.zeros(1, 2, 3), (torch.zeros(1, 2, 4), (torch.zeros(2, 5),)))
-    found = format.restore_state(like, format.flatten_state(state))
-    assert torch.equal(found[0], state[0])
-    assert torch.equal(found[1][1][0], state[1][1][0])
+    restored = format.restore_state(like, format.flatten_state(state))
+    assert torch.equal(restored[0], state[0])
+    assert torch.equal(restored[1][1][0], state[1][1][0])
 
 
-def test_a_long_vocabulary_has_a_file_of_its_own_and_a_short_one_stands_in_the_index(tmp_path: Path) -> None:
+def test_a_long_vocabulary_has_a_file_and_a_short_one_is_in_the_index(tmp_path: Path) -> None:
     words = [f"wörd-{number}" for number in range(5000)]
     format.save(tmp_path, {"model": tensors(1.0)}, {"vocabulary": words})
     index = format.read_index(tmp_path)
-    assert "vocabulary" not in index
+    assert index.vocabulary == []
     assert format.vocabulary(tmp_path, index) == words
-    [file] = tmp_path.glob("vocabulary-*.json")
-    file.write_text('["other"]')
-    with pytest.raises(CheckpointError, match=r"vocabulary-.*is damaged"):
-        format.vocabulary(tmp_path, index)
     format.save(tmp_path, {"model": tensors(2.0)}, {"vocabulary": words[:10]})
     index = format.read_index(tmp_path)
-    assert index["vocabulary"] == format.vocabulary(tmp_path, index) == words[:10]
-    assert not list(tmp_path.glob("vocabulary-*")), "files no index names are removed"
+    assert index.vocabulary == format.vocabulary(tmp_path, index) == words[:10]
+    assert not list(tmp_path.glob("vocabulary-*")), "files that no index names are removed"
 
 
-def test_a_vocabulary_file_nested_without_end_is_refused(tmp_path: Path) -> None:
-    format.save(tmp_path, {"model": tensors(1.0)}, {"vocabulary": [str(number) for number in range(2000)]})
-    index = format.read_index(tmp_path)
+@pytest.mark.parametrize(
+    ("content", "is_named", "message"),
+    [
+        ('["other"]', False, r"vocabulary-.*is damaged"),
+        ("[" * 200_000, True, "nested too deeply"),
+        ("[1, 2]", True, "holds no vocabulary: a list of text"),
+        ('["a", "b", "a"]', True, "holds no vocabulary: it contains 'a' twice"),
+    ],
+)
+def test_a_damaged_vocabulary_file_is_refused(tmp_path: Path, content: str, is_named: bool, message: str) -> None:
+    format.save(tmp_path, {}, {"vocabulary": [str(number) for number in range(2000)]})
     [file] = tmp_path.glob("vocabulary-*.json")
-    file.write_text("[" * 200_000)
-    index["files"]["vocabulary"]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-    with pytest.raises(CheckpointError, match="nested too deeply"):
-        format.vocabulary(tmp_path, index)
+    file.write_text(content)
+    if is_named:
+        index = json.loads((tmp_path / format.INDEX).read_text())
+        index["files"]["vocabulary"]["sha256"] = hashlib.sha256(content.encode()).hexdigest()
+        (tmp_path / format.INDEX).write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match=message):
+        format.vocabulary(tmp_path, format.read_index(tmp_path))
 
 
 def test_shapes_and_sizes_are_known_without_reading_a_number(tmp_path: Path) -> None:
@@ -144,9 +188,3 @@ def test_shapes_and_sizes_are_known_without_reading_a_number(tmp_path: Path) -> 
     for look in (format.shapes, format.num_bytes):
         with pytest.raises(CheckpointError, match=r"\.safetensors is missing, though checkpoint\.json names it"):
             look(tmp_path, index, "model")
-
-
-def test_a_vocabulary_that_is_no_list_of_text_is_refused(tmp_path: Path) -> None:
-    format.save(tmp_path, {"model": tensors(1.0)}, {"vocabulary": [1, 2]})
-    with pytest.raises(CheckpointError, match="holds no vocabulary"):
-        format.vocabulary(tmp_path, format.read_index(tmp_path))

@@ -109,7 +109,7 @@ def test_a_run_stopped_anywhere_switches_and_ends_with_the_same_bits(tmp_path: P
         resumed.fit()
         assert timeless(resumed.progress.curve) == timeless(progress.curve), stop_at
         for name in ("best", "resume"):
-            kept = [format.read_index(run / name)["files"] for run in (tmp_path / "straight", folder)]
+            kept = [format.read_index(run / name).files for run in (tmp_path / "straight", folder)]
             assert kept[0]["model"] == kept[1]["model"], stop_at
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +83,7 @@ def looks_and_rows(folder: Path, ids: np.ndarray) -> tuple[Trainer, list[int]]:
 
 
 def model_file(folder: Path, name: str) -> Any:
-    return format.read_index(folder / name)["files"]["model"]
+    return format.read_index(folder / name).files["model"]
 
 
 def kept_scores(folder: Path, ids: np.ndarray) -> float:
@@ -128,7 +127,7 @@ def test_where_the_lost_best_is_not_made_again_record_and_weights_still_agree(tm
     assert progress.best_step == before, "the test has to keep to the checkpoint's own best"
     assert format.fingerprint(tmp_path / "run" / "best") != lost
     assert kept_scores(tmp_path / "run" / "best", ids) == progress.best_nll_per_unit
-    assert format.read_index(tmp_path / "run" / "best")["step"] == progress.best_step
+    assert format.read_index(tmp_path / "run" / "best").training["step"] == progress.best_step
 
 
 def test_the_model_a_checkpoint_names_stays_until_the_next_one(tmp_path: Path) -> None:
@@ -137,14 +136,14 @@ def test_the_model_a_checkpoint_names_stays_until_the_next_one(tmp_path: Path) -
         best.keep({"weight": torch.tensor([value])}, {"step": value})
     assert len(list(tmp_path.glob("model-*"))) == 1, "no checkpoint names the first"
     best.is_saved()
-    named = json.loads(json.dumps(best.index))
+    named = best.index
     for value in (3.0, 4.0):
         best.keep({"weight": torch.tensor([value])}, {"step": value})
     assert len(list(tmp_path.glob("model-*"))) == 2
     again = Best(tmp_path)
     again.restore(named)
     index = format.read_index(tmp_path)
-    assert (index, index["step"]) == (named, 2.0)
+    assert (index, index.training["step"]) == (named, 2.0)
     assert format.load_group(tmp_path, index, "model")["weight"].tolist() == [2.0]
     again.is_saved()
     assert len(list(tmp_path.glob("model-*"))) == 1
@@ -154,7 +153,7 @@ def test_a_best_model_that_is_gone_is_named(tmp_path: Path) -> None:
     best = Best(tmp_path / "best")
     best.keep({"weight": torch.zeros(1)}, {})
     next((tmp_path / "best").glob("model-*")).unlink()
-    with pytest.raises(CheckpointError, match=r"model-.* is missing, though the checkpoint to go on from names it"):
+    with pytest.raises(CheckpointError, match=r"model-.* is missing, though the checkpoint to resume from names it"):
         Best(tmp_path / "best").restore(best.index)
 
 

@@ -107,7 +107,7 @@ def test_a_stopped_run_ends_with_the_same_bits(tmp_path: Path, ids: np.ndarray, 
         assert torch.equal(resumed.module.state_dict()[name], weight), name
     for folder in ("best", "resume"):
         kept = [format.read_index(tmp_path / run / folder) for run in ("straight", "stopped")]
-        assert kept[0]["files"]["model"] == kept[1]["files"]["model"]
+        assert kept[0].files["model"] == kept[1].files["model"]
 
 
 def test_the_loss_scale_is_resumed_too(tmp_path: Path, ids: np.ndarray) -> None:

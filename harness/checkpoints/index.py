@@ -1,0 +1,187 @@
+"""The index of a checkpoint, `checkpoint.json`, as typed values.
+
+Keys that this package does not know are kept: the training loop stores some there, and a newer version may add others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, field_validator
+
+from harness.core.errors import CheckpointError
+
+INDEX = "checkpoint.json"
+SCHEMA = 1
+
+# Far above any real dimension, and small enough that torch does not overflow on one of them.
+MAX_DIMENSION = 1 << 48
+
+
+class _Typed(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", protected_namespaces=())
+
+
+class StoredFile(_Typed):
+    """One file of a checkpoint with its checksum."""
+
+    file: str
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        """The file's name without any folder: an index never leads outside its folder."""
+        return Path(self.file).name
+
+    def size(self, folder: Path) -> int:
+        """Bytes of the file in `folder`. Raises CheckpointError if it is missing."""
+        try:
+            return (folder / self.name).stat().st_size
+        except (OSError, ValueError) as error:
+            raise _unreadable(folder / self.name, error) from None
+
+    def verified(self, folder: Path) -> Path:
+        """The file's path in `folder`. Raises CheckpointError if it is missing or its checksum differs."""
+        path = folder / self.name
+        try:
+            actual = sha256_of(path)
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from None
+        if actual != self.sha256:
+            raise CheckpointError(f"{path} is damaged: sha256 is {actual}, {INDEX} says {self.sha256}")
+        return path
+
+
+class Shards(_Typed):
+    """Weights in 16 bits, cut into files of bounded size.
+
+    shapes: of every tensor, by name. largest_rounding: of any weight, absolute; None before it was recorded.
+    """
+
+    dtype: Literal["float16", "bfloat16"]
+    shapes: dict[str, list[Annotated[int, Field(ge=0, lt=MAX_DIMENSION)]]]
+    shards: list[StoredFile]
+    largest_rounding: float | None = None
+
+    @field_validator("shards")
+    @classmethod
+    def _each_once(cls, shards: list[StoredFile]) -> list[StoredFile]:
+        if len({shard.file for shard in shards}) != len(shards):
+            raise ValueError("names a shard twice")
+        return shards
+
+    @property
+    def sha256(self) -> str:
+        """sha256 over the checksums of the shards in order."""
+        return hashlib.sha256("".join(shard.sha256 for shard in self.shards).encode()).hexdigest()
+
+
+def _kind(entry: Any) -> str:
+    is_sharded = "shards" in entry if isinstance(entry, dict) else isinstance(entry, Shards)
+    return "shards" if is_sharded else "file"
+
+
+FileEntry = Annotated[
+    Annotated[StoredFile, Tag("file")] | Annotated[Shards, Tag("shards")],
+    Discriminator(_kind),
+]
+
+
+class CheckpointIndex(_Typed):
+    """What a checkpoint folder holds.
+
+    files: by group of tensors (`model`, `optimizer`, `state`), and `vocabulary` if that has a file.
+    model: the model's block of a suite, builder and config. dtype: of the stored weights, unless they are shards.
+    vocabulary: the text of every token, if short enough to be inline. unit: byte, char or word.
+    identity: the run and the code that wrote it. best: the best model so far, in a checkpoint to resume from.
+    origin: the file an imported checkpoint was made from. exported_from: sha256 of the weights before export.
+    """
+
+    schema_number: Literal[1] = Field(alias="schema")
+    files: dict[str, FileEntry]
+    model: dict[str, JsonValue] | None = None
+    dtype: Literal["float32", "float64", "float16", "bfloat16"] | None = None
+    vocabulary: list[str] = []
+    unit: Literal["byte", "char", "word"] | None = None
+    identity: dict[str, JsonValue] | None = None
+    best: CheckpointIndex | None = None
+    origin: dict[str, JsonValue] | None = None
+    exported_from: str | None = None
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """Keys that only the training loop reads: progress, generators, counters."""
+        return self.model_extra or {}
+
+    @property
+    def stored_files(self) -> list[StoredFile]:
+        """Every file that the index names."""
+        entries = self.files.values()
+        return [file for entry in entries for file in (entry.shards if isinstance(entry, Shards) else [entry])]
+
+    @property
+    def weights_dtype(self) -> str:
+        """The dtype that the weights are stored in, though 16-bit shards are read as float32."""
+        entry = self.files.get("model")
+        return entry.dtype if isinstance(entry, Shards) else self.dtype or "float32"
+
+    def group(self, name: str, folder: Path) -> StoredFile | Shards:
+        """The entry of a group of tensors. Raises CheckpointError, naming `folder`, if there is none."""
+        if name not in self.files:
+            raise CheckpointError(f"{folder / INDEX} names no {name} file")
+        return self.files[name]
+
+    def to_json(self) -> str:
+        """The text of `checkpoint.json`, with unknown keys, without defaults."""
+        return json.dumps(self.plain(), indent=1)
+
+    def plain(self) -> dict[str, JsonValue]:
+        """The index as JSON values."""
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+def parse(value: JsonValue, path: Path) -> CheckpointIndex:
+    """Check the JSON of an index.
+
+    Args:
+        value: the content of the file.
+        path: the file, for messages.
+
+    Returns:
+        The typed index.
+
+    Raises:
+        CheckpointError: a key is missing or has a wrong value; the message names it.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
+        raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
+    if value.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path} has schema {value.get('schema')!r}; this version reads {SCHEMA}")
+    try:
+        return CheckpointIndex.model_validate(value)
+    except ValidationError as error:
+        raise CheckpointError(f"{path} cannot be read: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of pydantic's complaints as `path.to.key: message`."""
+    first = error.errors(include_url=False)[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path}: {message}" if path else message
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> CheckpointError:
+    # ValueError comes from a name that contains a NUL character.
+    if isinstance(error, FileNotFoundError | IsADirectoryError | ValueError):
+        return CheckpointError(f"{path} is missing, though {INDEX} names it")
+    return CheckpointError(f"{path} cannot be read: {error.strerror or error}")
