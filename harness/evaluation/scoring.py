@@ -16,8 +16,9 @@ from harness.config.evaluation import Evaluation, SplitName
 from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import Corpus, LoadedModel, SplitFile
+from harness.core.metrics import default_metric
 from harness.core.scores import EvaluationProtocol, Score
-from harness.core.units import EOS, WORD
+from harness.core.units import EOS
 from harness.evaluation import protocols
 from harness.evaluation.tokenizer import Tokens
 from harness.system import source
@@ -65,7 +66,7 @@ def run(request: Request, *, tick: Callable[[int], None] | None = None) -> dict[
         scored = protocols.score(model.model, target.ids, protocol, tick=tick)
     except ValueError as error:
         raise DataError(f"{target.name}: {error}") from None
-    metrics = ["perplexity"] if model.unit == WORD else ["bpc"]
+    metrics = [default_metric(model.unit).name]
     score = protocols.to_score(scored, request.split, protocol, metrics, time.perf_counter() - started)
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{request.model.folder}: its loss on {target.name} is {score.tally.nll_nats}")

@@ -100,7 +100,9 @@ def print_leaderboard(board: Leaderboard, console: Console, *, context: bool) ->
     notes += [f"{len(table.rows) - len(rows)} other published rows"] if len(rows) < len(table.rows) else []
     if notes:
         options = "--format github" + (" or --columns NAME,..." if hidden else "")
-        _print_lines([f"Not shown: {'; '.join(notes)}. Show them: harness table {board.root} {options}"], "dim", console)
+        _print_lines(
+            [f"Not shown: {'; '.join(notes)}. Show them: harness table {board.root} {options}"], "dim", console
+        )
 
 
 def _rankings(table: Table, rows: Sequence[Row], role: Callable[[Row], int]) -> _Grid:
