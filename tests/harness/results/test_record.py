@@ -15,8 +15,8 @@ from harness import report
 from harness.core.errors import HarnessError
 from harness.regression import baseline
 from harness.regression.check import check, update
-from harness.report.kernels import kernel_section
 from harness.report import build
+from harness.report.kernels import kernel_section
 from harness.results import published
 from harness.results.store import Store
 
