@@ -19,10 +19,11 @@ NO_TORCH = (
     "harness.regression.check",
     "harness.report",
     "harness.results.store",
-    "harness.runs.runner",
+    "harness.runs",
     "harness.search",
     "harness.suite",
     "harness.suite.dry_run",
+    "harness.worker.job",
     "models",
     "kernels",
 )

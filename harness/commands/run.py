@@ -4,34 +4,38 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
-from harness.commands.output import EXIT_FAILED, EXIT_INTERRUPTED, print_board, print_problems
-from harness.core.errors import HarnessError, StoreError
+from harness.commands.output import EXIT_FAILED, print_board, print_problems
+from harness.core.errors import BudgetError, HarnessError, StoreError
 
 if TYPE_CHECKING:
-    from harness.core.specs import Suite
+    from harness.core.specs import RunSpec, Suite
     from harness.results.record import RunRecord
+    from harness.runs import Reporter, TimeBudget, TimeLimit
 
 
-def budget_options(command: Any) -> Any:
-    """How long a run may take, in all and this time, and where its checkpoints come from."""
-    for option in (
-        click.option("--resume-from", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
-                     help="Go on from the checkpoints of this runs/RUN_ID folder, carried from elsewhere."),
-        click.option("--leg", "leg_s", type=float, metavar="SECONDS",
-                     help="Save and stop after so long; the same command goes on from there."),
-        click.option("--tokens-per-s", type=float, metavar="N",
-                     help="With --time-budget: plan for this rate instead of measuring one."),
-        click.option("--time-budget", "time_budget_s", type=float, metavar="SECONDS",
-                     help="Plan each run's schedule into this time, shared by entries, not by seeds; legs keep it."),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """The options of one invocation."""
+
+    suite: str
+    profile: str | None
+    only: tuple[str, ...]
+    seeds: tuple[int, ...]
+    device: str
+    overrides: tuple[str, ...]
+    results: Path
+    data_path: str | None
+    again: bool
+    sensors: bool
+    limit: TimeLimit | None
+    budget: TimeBudget | None
 
 
 @click.command()
@@ -46,60 +50,104 @@ def budget_options(command: Any) -> Any:
 @click.option(
     "--again",
     is_flag=True,
-    help="Repeat runs that have a record, which is kept in history; given again, it goes on where it stopped.",
+    help="Repeat runs that have a record, which moves to history; given again, it continues where it stopped.",
 )
-@click.option("--sensors/--no-sensors", default=True, help="Watch the hardware meanwhile; on by default.")
+@click.option("--sensors/--no-sensors", default=True, help="Sample the hardware during runs; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
-@budget_options
+@click.option(
+    "--time-limit",
+    "time_limit_s",
+    type=float,
+    metavar="SECONDS",
+    help="Save and exit with status 75 before SECONDS are over; the same command continues.",
+)
+@click.option(
+    "--time-budget",
+    "time_budget_s",
+    type=float,
+    metavar="SECONDS",
+    help="Shorten each recipe to fit into SECONDS, shared by entries, not by seeds; plans are in RESULTS/plans.",
+)
+@click.option(
+    "--tokens-per-s", type=float, metavar="N", help="With --time-budget: assume this training speed; do not measure it."
+)  # fmt: skip
 def run(
-    suite: str,
-    profile: str | None,
-    only: tuple[str, ...],
-    seeds: tuple[int, ...],
-    device: str,
-    overrides: tuple[str, ...],
-    results: Path,
-    data_path: str | None,
-    again: bool,
-    sensors: bool,
-    quiet: bool,
-    **limits: Any,
+    time_limit_s: float | None, time_budget_s: float | None, tokens_per_s: float | None, quiet: bool, **options: Any
 ) -> None:
-    """Train or load each entry of SUITE, score it, and print and save the leaderboard."""
-    from harness import data
-    from harness.core import device as devices
-    from harness.results.store import Store
-    from harness.runs import limits as limited
-    from harness.runs import reporter as progress
-    from harness.runs.runner import Plan, SuiteInterrupted, run_suite
-    from harness.suite import check_vocabulary, load, resolve
+    """Train or load each entry of SUITE, score it, and print and save the leaderboard.
 
-    within = limited.Limits(**limits)
-    within.check_again(again)
+    Exit status: 0 all runs finished; 1 a run failed or diverged; 2 bad input; 75 saved before the runs were done, at
+    the --time-limit or at SIGTERM or SIGUSR1: run the same command again to continue; 130 Ctrl-C, which saves too.
+    """
+    from harness.runs import QueueSignal, TimeBudget, TimeLimit, make_reporter, queue_signals
+    from harness.worker.job import EXIT_RESUME
 
-    loaded = load(suite_path(suite), profile=profile, overrides=overrides)
-    chosen = devices.resolve(device)
-    roots, base = data.search_roots(data_path), loaded.path.parent
-    specs = resolve(loaded, seeds=seeds or None, only=only, device=chosen, roots=roots)
-    reporter = progress.reporter(quiet=quiet)
+    if tokens_per_s is not None and time_budget_s is None:
+        raise BudgetError("--tokens-per-s is the speed that a time budget assumes: give --time-budget as well")
+    limit = None if time_limit_s is None else TimeLimit(time_limit_s)
+    budget = None if time_budget_s is None else TimeBudget(seconds=time_budget_s, tokens_per_s=tokens_per_s)
+    request = _Request(limit=limit, budget=budget, **options)
+    reporter = make_reporter(quiet=quiet)
     try:
-        prepared = data.prepare(loaded.dataset, roots=roots, base=base, progress=data.download_lines(reporter.note))
-        check_vocabulary(loaded, data.read_manifest(prepared).alphabet_size)
-        specs = limited.prepare(specs, within, prepared, Store(results), reporter.note)
-        records = run_suite(Plan(specs, prepared, Store(results), again, sensors, within.deadline), reporter)
-    except SuiteInterrupted as interrupted:
-        reporter.stop()
-        click.echo(within.farewell(interrupted, Store(results)), err=True)
-        _save_tables(results)
-        sys.exit(EXIT_INTERRUPTED)
-    except StoreError:
-        _save_tables(results)
-        raise
+        with queue_signals():
+            status = _run_to_status(request, reporter)
+    except QueueSignal as name:  # while no worker was running
+        click.echo(f"harness: stopped ({name}); the same command continues", err=True)
+        status = EXIT_RESUME
     finally:
         reporter.stop()
-    _print_leaderboard(loaded, records, results)
-    if any(record.status != "finished" for record in records):
-        sys.exit(EXIT_FAILED)
+    sys.exit(status)
+
+
+def _run_to_status(request: _Request, reporter: Reporter) -> int:
+    """Run, save and print the leaderboard, and return the exit status."""
+    from harness.runs import SuiteInterrupted
+
+    try:
+        suite, records = _run(request, reporter)
+    except SuiteInterrupted as interrupted:
+        reporter.stop()
+        click.echo(f"harness: {interrupted}", err=True)
+        _save_tables(request.results)
+        return interrupted.exit_code
+    except StoreError:
+        _save_tables(request.results)
+        raise
+    reporter.stop()
+    _print_leaderboard(suite, records, request.results)
+    return EXIT_FAILED if any(record.status != "finished" for record in records) else 0
+
+
+def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]:
+    from harness import data
+    from harness.core import device
+    from harness.results.store import Store
+    from harness.runs import RunQueue, check_interruptible, measure_rate, plan_specs, run_suite
+    from harness.suite import check_vocabulary, load, resolve
+
+    suite = load(suite_path(request.suite), profile=request.profile, overrides=request.overrides)
+    roots = data.search_roots(request.data_path)
+    specs = resolve(
+        suite, seeds=request.seeds or None, only=request.only, device=device.resolve(request.device), roots=roots
+    )
+    if request.limit is not None or request.budget is not None:
+        check_interruptible(specs)
+    prepared = data.prepare(
+        suite.dataset, roots=roots, base=suite.path.parent, progress=data.download_lines(reporter.note)
+    )
+    manifest = data.read_manifest(prepared)
+    check_vocabulary(suite, manifest.alphabet_size)
+    store = Store(request.results)
+    if request.budget is not None:
+
+        def measure(spec: RunSpec, seconds: float) -> float:
+            return measure_rate(spec, prepared, store, seconds, request.limit)
+
+        specs = plan_specs(
+            specs, request.budget, manifest.num_tokens, store, measure, limit=request.limit, note=reporter.note
+        )
+    queue = RunQueue(specs, prepared, store, request.again, request.sensors, request.limit)
+    return suite, run_suite(queue, reporter)
 
 
 def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
-from harness.commands.output import EXIT_FAILED, EXIT_INTERRUPTED
+from harness.commands.output import EXIT_FAILED
 
 
 @click.command()
@@ -30,26 +30,23 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     from harness import data
     from harness.core import device
     from harness.results.store import Store
-    from harness.runs import reporter as reporters
-    from harness.runs.runner import Plan, SuiteInterrupted, run_suite
+    from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
     from harness.search import Request, check_vocabulary, gather, trials, trials_folder
 
     path, roots = suite_path(suite), data.search_roots(data_path)
     request = Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
     searched = trials(request)
     specs = [trial.spec for trial in searched]
-    reporter = reporters.reporter(quiet=quiet)
+    reporter = make_reporter(quiet=quiet)
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
         check_vocabulary(request, searched, data.read_manifest(prepared).alphabet_size)
-        records = run_suite(Plan(specs, prepared, Store(trials_folder(results))), reporter)
+        records = run_suite(RunQueue(specs, prepared, Store(trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
-        click.echo(
-            f"harness: stopped; {interrupted.run_id} and the trials after it go on with the same command", err=True
-        )
-        sys.exit(EXIT_INTERRUPTED)
+        click.echo(f"harness: {interrupted}", err=True)
+        sys.exit(interrupted.exit_code)
     finally:
         reporter.stop()
     outcome = gather(request, searched, records)

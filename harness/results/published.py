@@ -64,8 +64,8 @@ class PublishedRow:
         params: number of parameters; None if the source gives none.
         source: arXiv id or the like.
         paper: whether it is one of the six rows of arXiv:1803.08240.
-        adaptive: whether the model learns from the text it is scored on; tables do not rank it with the others.
         decimals: digits the source prints after the point.
+        adaptive: whether the model learns from the text it is scored on; tables do not rank it with the others.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -80,8 +80,8 @@ class PublishedRow:
     params: Annotated[int | None, BeforeValidator(_count_or_null)]
     source: Text
     paper: Flag
-    adaptive: Flag = False
     decimals: int = 0
+    adaptive: Flag = False
 
 
 def dataset_key(name: str) -> str:

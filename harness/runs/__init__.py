@@ -1,1 +1,27 @@
-"""Start a worker per run and gather the records."""
+"""Run a suite's runs: each in a worker process, in order, within limits of time.
+
+In: `RunSpec`s, prepared data and a results folder, as a `RunQueue`. Out: a record per run, written by the workers.
+`run_suite` skips what is finished, resumes what was interrupted and raises `SuiteInterrupted` when a time limit, a
+queue's signal or Ctrl-C ends it early. `plan_specs` fits recipes into a `TimeBudget` first. Imports no torch.
+"""
+
+from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
+from harness.runs.planning import TimeBudget, plan_specs
+from harness.runs.reporter import Reporter, make_reporter
+from harness.runs.runner import RunQueue, run_suite
+from harness.runs.worker_process import measure_rate
+
+__all__ = [
+    "QueueSignal",
+    "Reporter",
+    "RunQueue",
+    "SuiteInterrupted",
+    "TimeBudget",
+    "TimeLimit",
+    "check_interruptible",
+    "make_reporter",
+    "measure_rate",
+    "plan_specs",
+    "queue_signals",
+    "run_suite",
+]

@@ -1,79 +1,131 @@
-"""Budgeted runs: each spec's schedule planned once into the time there is, and kept for every leg that follows.
+"""Runs under a time budget: each recipe is fitted once and the plan stored, so that later invocations follow it.
 
-RESULTS/plans/<id>-<seconds>s.json     the plan of the runs, of any seed, that would have had the suite's own schedule
-RESULTS/runs/<run_id>/plan.json        a copy beside the checkpoints of the run it became, so that they travel together
+RESULTS/plans/<id>-<seconds>s.json is the plan of the runs, of any seed, that the suite would have had without a budget.
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from harness.config.as_json import as_json
-from harness.config.recipe import Recipe
-from harness.core import deadline
-from harness.core.deadline import Leg
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
 from harness.core.errors import BudgetError
-from harness.core.hashing import content_hash
-from harness.core.json_values import parse_value
-from harness.core.rates import GIVEN, Rates
+from harness.core.json_values import first_problem
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs import schedule
-from harness.runs.schedule import Asked
-from harness.runs.turns import Note, alone, silent
+from harness.runs.limits import TimeLimit
+from harness.runs.schedule import Schedule, Speed
 from harness.system import source
 from harness.system.files import write_atomic
 
-SCHEMA = 2
-"""2 named a plan by what all seeds have in common; 1 had one for each run, and is not read."""
+SCHEMA = 3
 
-PLAN = "plan.json"
+# Another process may be measuring the same speed: it takes up to two minutes.
+WAIT_S = 300.0
 
-Measure = Callable[[RunSpec], Rates]
-"""Runs the calibration of one spec, in a process of its own."""
+# A calibration times this share of the budget, within these seconds: on a GPU a rate settles only over tens of seconds,
+# while captures and compilations end.
+TIMED_SHARE, TIMED_S = 0.02, (2.0, 60.0)
+
+MeasureRate = Callable[[RunSpec, float], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What was asked for. tokens_per_s: given, or to be measured.
+class TimeBudget:
+    """What `--time-budget` and `--tokens-per-s` ask for.
 
-    seconds: shared equally by the entries that train. A share is the time of one run: every seed has all of it.
+    Attributes:
+        seconds: shared equally by the entries that train; every seed of an entry has its whole share.
+        tokens_per_s: training speed; None measures it.
     """
 
     seconds: float
-    leg_s: float | None = None
     tokens_per_s: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("seconds", "leg_s", "tokens_per_s"):
-            value = getattr(self, name)
+        for name, value in (("--time-budget", self.seconds), ("--tokens-per-s", self.tokens_per_s)):
             if value is not None and not 0 < value < float("inf"):
                 raise BudgetError(f"{name} must be positive, got {value:g}")
+
+    @property
+    def timed_s(self) -> float:
+        """How long a calibration times the training loop."""
+        least_s, most_s = TIMED_S
+        return min(max(TIMED_SHARE * self.seconds, least_s), most_s)
+
+
+class Rate(BaseModel):
+    """The training speed that a plan assumes."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    source: Literal["measured", "given"]
+    train_tokens_per_s: float = Field(gt=0, allow_inf_nan=False)
+
+
+class TimePlan(BaseModel):
+    """How a recipe was fitted into a time budget: a plan file, and `plan` in a record.
+
+    Plans of schema 2 are read too; their further keys stay in the record.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+    schema_: int = Field(default=SCHEMA, alias="schema", ge=2, le=SCHEMA)
+    of: str
+    code: dict[str, str]
+    asked_seconds: float
+    expected_seconds: float
+    margin: float
+    rates: Rate
+    factor: float
+    original: Schedule
+    scaled: Schedule
+
+    def describe(self, spec: RunSpec) -> str:
+        """One line on a planned run, for people."""
+        unit = "tokens" if self.original.epochs is None else "epochs"
+        before, after = (plan.tokens or plan.epochs for plan in (self.original, self.scaled))
+        points = f", decay_at {list(self.scaled.decay_at)}" if self.scaled.decay_at else ""
+        return (
+            f"{spec.label.entry}: fitted into {self.asked_seconds:,.0f} s at {self.rates.train_tokens_per_s:,.0f} "
+            f"tokens/s ({self.rates.source}): {after:,} of {before:,} {unit}{points}; run {spec.run_id}"
+        )
 
 
 def plan_specs(
     specs: Sequence[RunSpec],
-    wanted: Budget,
-    counts: Mapping[str, Any],
+    budget: TimeBudget,
+    num_tokens: dict[str, int],
     store: Store,
-    measure: Measure,
+    measure: MeasureRate,
     *,
-    leg: Leg | None = None,
-    note: Note = silent,
+    limit: TimeLimit | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[RunSpec]:
-    """The specs with every recipe planned into its share of the budget; those that train nothing as they are.
+    """Fit every recipe into its share of a budget. Entries that train nothing stay as they are.
 
-    counts: tokens per split, of the prepared data. A plan that stands in the store is followed as it is; otherwise
-    `measure` is asked, unless the rate was given, and the plan is kept. All seeds of an entry follow one plan, so that
-    they are the same recipe. Raises BudgetError where the time is too short, or a leg is too short for a piece of work
-    that cannot be taken up halfway; WaitedError or BusyError where another process is planning the same for as long as
-    the `leg` in progress lasts, or for long.
+    All seeds of an entry follow one plan and so are one recipe. A plan that exists is followed.
+
+    Args:
+        specs: runs as the suite has them.
+        budget: seconds and, if given, training speed.
+        num_tokens: tokens of each split.
+        store: the results tree, which keeps the plans.
+        measure: measures the training speed of a run in about so many seconds.
+        limit: of the invocation; bounds the wait for another process that measures the same.
+        note: receives a line for each run.
+
+    Returns:
+        The specs with fitted recipes and `plan`.
+
+    Raises:
+        BudgetError: the time is too short, or a plan file is damaged.
+        BusyError: another process has been measuring the same for too long.
     """
     num_entries = len({spec.seedless_id for spec in specs if spec.recipe is not None})
     planned = []
@@ -81,148 +133,83 @@ def plan_specs(
         if spec.recipe is None:
             planned.append(spec)
             continue
-        share = replace(wanted, seconds=wanted.seconds / num_entries)
+        share = replace(budget, seconds=budget.seconds / num_entries)
         path = plan_path(store.root, spec, share)
         if not path.exists():
-            with alone(store, spec.seedless_id, leg, note):
+            wait_s = WAIT_S if limit is None else min(WAIT_S, max(0.0, limit.left_s()))
+            with store.lock(spec.seedless_id, wait_s=wait_s, doing="measuring the speed of"):
                 if not path.exists():
-                    write(path, _made(spec, share, counts, measure))
-        found = read(path)
-        _follows(found, spec, path)
-        _check_leg(schedule.rates_from(found["rates"]), wanted.leg_s)
-        becomes = replace(
-            spec, recipe=parse_value(Recipe, found["recipe"]), plan={k: v for k, v in found.items() if k != "recipe"}
-        )
-        write(store.run_folder(becomes.run_id) / PLAN, found)
-        planned.append(becomes)
+                    _write(path, _make(spec, share, num_tokens, measure, note))
+        plan = read(path)
+        if plan.of != spec.seedless_id:
+            raise BudgetError(f"{path}: is the plan of {plan.of}, not of {spec.seedless_id}; delete it to plan again")
+        recipe = plan.scaled.applied_to(spec.recipe)
+        # Plans of schema 2 held the recipe as well.
+        in_record = plan.model_dump(mode="json", by_alias=True, exclude={"recipe"})
+        planned.append(replace(spec, recipe=recipe, plan=in_record))
+        note(plan.describe(planned[-1]))
     return planned
 
 
-def install(plan: Mapping[str, Any], store: Store, leg: Leg | None = None, note: Note = silent) -> None:
-    """Keep a plan that was made elsewhere, where the store has none of those runs and budget.
+def plan_path(results: Path, spec: RunSpec, share: TimeBudget) -> Path:
+    """The file of a plan. Another budget or given speed is another plan.
 
-    Raises BudgetError where the disk refuses, WaitedError or BusyError as `plan_specs` does.
+    Args:
+        results: root of the results tree.
+        spec: a run of any seed.
+        share: the budget of one run.
     """
-    path = store.root / "plans" / file_name(plan)
-    if not path.exists():
-        with alone(store, plan["of"], leg, note):
-            if not path.exists():
-                write(path, plan)
+    rate = "" if share.tokens_per_s is None else f"-at-{share.tokens_per_s:g}"
+    return results / "plans" / f"{spec.seedless_id}-{share.seconds:g}s{rate}.json"
 
 
-def plan_path(results: Path, spec: RunSpec, share: Budget) -> Path:
-    """One file for all seeds of a run, per seconds and given rate: another budget is another plan."""
-    return results / "plans" / _name(spec.seedless_id, share.seconds, share.tokens_per_s)
-
-
-def file_name(plan: Mapping[str, Any]) -> str:
-    """The name under which `plan_path` looks for a plan."""
-    rates = schedule.rates_from(plan["rates"])
-    rate = rates.train_tokens_per_s if rates.source == GIVEN else None
-    return _name(plan["of"], plan["asked_seconds"], rate)
-
-
-def _name(seedless_id: str, seconds: float, rate: float | None) -> str:
-    return f"{seedless_id}-{seconds:g}s{'' if rate is None else f'-at-{rate:g}'}.json"
-
-
-def _made(spec: RunSpec, share: Budget, counts: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
-    assert spec.recipe is not None
-    recipe = spec.recipe
-    where = f"{spec.label.suite}, entry {spec.label.entry}"
-    with _said_of(where):
-        schedule.epoch_tokens(recipe, counts["train"])
-    if share.tokens_per_s is None:
-        rates = measure(spec)
-    else:
-        rates = schedule.given(share.tokens_per_s, share.seconds, counts["valid"] - 1)
-    _check_leg(rates, share.leg_s)
-    num_legs = 1 if share.leg_s is None else max(1, -int(-share.seconds // share.leg_s))
-    asked = Asked(seconds=share.seconds, legs=num_legs, checkpoint_every_s=spec.checkpoint_every_s)
-    with _said_of(where):
-        fitted = schedule.fit(recipe, counts["train"], asked, rates)
-    scaled = as_json(fitted.recipe)
-    return {
-        "schema": SCHEMA,
-        "of": spec.seedless_id,
-        "of_recipe": _hash(spec.recipe),
-        "code": source.installed().to_json(),
-        **schedule.to_json(fitted, recipe, asked, rates),
-        "recipe": scaled,
-    }
-
-
-@contextmanager
-def _said_of(where: str) -> Iterator[None]:
-    """Put before a BudgetError what it is of."""
+def read(path: Path) -> TimePlan:
+    """A plan file. Raises BudgetError naming it if it is damaged or of another schema."""
     try:
-        yield
-    except BudgetError as error:
-        raise BudgetError(f"{where}: {error}") from None
-
-
-def read(path: Path) -> dict[str, Any]:
-    """A plan file. Raises BudgetError naming it where it is damaged or of another schema."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["schema"] != SCHEMA:
-            raise ValueError(f"schema {found['schema']!r}")
-        parse_value(Recipe, found["recipe"])
-        schedule.rates_from(found["rates"])
-        for key in ("of", "of_recipe", "asked_seconds", "scaled", "original"):
-            found[key]
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        what = " ".join(str(error).split())[:200]
-        raise BudgetError(f"{path}: is not a plan this version reads ({what}); delete it to plan anew") from None
-    return dict(found)
-
-
-def write(path: Path, plan: Mapping[str, Any]) -> None:
-    """Keep a plan, replacing one that stands there. Raises BudgetError where the disk refuses."""
-    text = json.dumps(plan, indent=1) + "\n"
-    try:
-        if path.exists() and path.read_text(encoding="utf-8") == text:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
+        return TimePlan.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        reason = first_problem(error)
     except OSError as error:
-        raise BudgetError(f"{path}: cannot be written: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+    raise BudgetError(f"{path}: is not a plan this version reads ({reason}); delete it to plan again")
 
 
-def describe(spec: RunSpec) -> str:
-    """One line on a planned run, for people."""
-    plan = spec.plan or {}
-    before, after = plan["original"], plan["scaled"]
-    unit = "epochs" if before["epochs"] is not None else "tokens"
-    points = f", lr falls after {_epochs(after['decay_at'])}" if after["decay_at"] else ""
-    return (
-        f"{spec.label.entry}: planned into {plan['asked_seconds']:,.0f} s at "
-        f"{plan['rates']['train_tokens_per_s']:,.0f} tokens/s ({plan['rates']['source']}): "
-        f"{after[unit]:,} of {before[unit]:,} {unit}{points}; run {spec.run_id}"
+def _make(
+    spec: RunSpec, share: TimeBudget, num_tokens: dict[str, int], measure: MeasureRate, note: Callable[[str], None]
+) -> TimePlan:
+    assert spec.recipe is not None
+    try:
+        schedule.epoch_tokens(spec.recipe, num_tokens["train"])  # refuse before anything is measured
+        if share.tokens_per_s is None:
+            note(f"{spec.label.entry}: measuring its speed")
+            rate = Rate(source="measured", train_tokens_per_s=measure(spec, share.timed_s))
+        else:
+            rate = Rate(source="given", train_tokens_per_s=share.tokens_per_s)
+        speed = Speed(
+            tokens_per_s=rate.train_tokens_per_s,
+            num_train=num_tokens["train"],
+            num_valid=num_tokens["valid"],
+            device=spec.device.split(":")[0],
+        )
+        fitted = schedule.fit(spec.recipe, share.seconds, speed)
+    except BudgetError as error:
+        raise BudgetError(f"{spec.label.suite}, entry {spec.label.entry}: {error}") from None
+    return TimePlan(
+        of=spec.seedless_id,
+        code=source.installed().to_json(),
+        asked_seconds=share.seconds,
+        expected_seconds=fitted.expected_s,
+        margin=schedule.RESERVED,
+        rates=rate,
+        factor=fitted.factor,
+        original=Schedule.of(spec.recipe),
+        scaled=Schedule.of(fitted.recipe),
     )
 
 
-def _epochs(points: Sequence[int]) -> str:
-    return ("epoch " if len(points) == 1 else "epochs ") + " and ".join(str(point) for point in points)
-
-
-def _follows(plan: Mapping[str, Any], spec: RunSpec, path: Path) -> None:
-    if (plan["of"], plan["of_recipe"]) != (spec.seedless_id, _hash(spec.recipe)):
-        raise BudgetError(f"{path}: is the plan of {plan['of']}, not of {spec.seedless_id}; delete it to plan anew")
-
-
-def _hash(recipe: Recipe | None) -> str:
-    return content_hash(as_json(recipe) if recipe is not None else None)
-
-
-def _check_leg(rates: Rates, leg_s: float | None) -> None:
-    """A leg whose worker never outlasts its longest piece would come back to it forever."""
-    if leg_s is None:
-        return
-    least = rates.start_s + rates.longest_piece_s + 2 * rates.save_s
-    if deadline.work_s(leg_s) < least:
-        raise BudgetError(
-            f"a leg of {leg_s:g} s is too short: starting, the longest validation or scoring, and saving take "
-            f"{least:.1f} s together, on top of what a leg begins and ends with; give --leg at least "
-            f"{math.ceil(deadline.shortest_s(least))}"
-        )
+def _write(path: Path, plan: TimePlan) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, plan.model_dump_json(by_alias=True, indent=1) + "\n")
+    except OSError as error:
+        raise BudgetError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,14 +1,19 @@
-"""What a person sees while a suite runs: bars on a terminal, plain lines elsewhere, nothing when quiet."""
+"""Live progress on standard error: bars on a terminal, plain lines elsewhere, nothing with --quiet."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from harness.core.metrics import metric_named
+from harness.worker.job import Event, KernelTiming, Problem, RecordWritten, Resumed, Scoring, Train, Validation
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+# A log of an hour then has some 400 lines.
 PLAIN_EVERY_S = 10.0
-UNITS = {"bpc": "bit/char", "perplexity": "ppl"}
 HARDWARE = {"cpu_percent": "CPU {:.0f} %", "gpu_percent": "GPU {:.0f} %", "gpu_power_w": "{:.0f} W"}
 
 
@@ -19,13 +24,13 @@ class Reporter(Protocol):
 
     def start(self, name: str, metric: str) -> None: ...
 
-    def event(self, event: dict[str, Any]) -> None: ...
+    def event(self, event: Event) -> None: ...
 
     def stop(self) -> None: ...
 
 
 class Quiet:
-    """Says nothing but what must not be missed, on standard error."""
+    """Prints nothing."""
 
     def note(self, text: str) -> None:
         return
@@ -33,7 +38,7 @@ class Quiet:
     def start(self, name: str, metric: str) -> None:
         return
 
-    def event(self, event: dict[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         return
 
     def stop(self) -> None:
@@ -41,24 +46,23 @@ class Quiet:
 
 
 class Plain:
-    """One line every few seconds: for logs and CI."""
+    """One line every few seconds, for logs and CI."""
 
     def __init__(self) -> None:
-        self.name, self.metric, self.said_at, self.rate = "", "bpc", 0.0, _Rate()
+        self.name, self.phrases, self.printed_at = "", Phrases(""), 0.0
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
     def start(self, name: str, metric: str) -> None:
-        self.name, self.metric, self.said_at, self.rate = name, metric, time.monotonic(), _Rate()
+        self.name, self.phrases, self.printed_at = name, Phrases(metric), time.monotonic()
 
-    def event(self, event: dict[str, Any]) -> None:
-        text = describe(event, self.metric, self.rate)
+    def event(self, event: Event) -> None:
+        text = self.phrases.phrase(event)
         now = time.monotonic()
-        periodic = event["event"] in ("train", "evaluate")
-        if text is None or (periodic and now - self.said_at < PLAIN_EVERY_S):
+        if text is None or (isinstance(event, Train | Scoring) and now - self.printed_at < PLAIN_EVERY_S):
             return
-        self.said_at = now
+        self.printed_at = now
         self.note(f"{self.name}: {text}")
 
     def stop(self) -> None:
@@ -81,26 +85,27 @@ class Bars:
             TimeRemainingColumn(),
             console=self.console,
         )
+        # Started at once, so that notes printed before the first run do not break the bars.
         self.bars.start()
-        self.name, self.metric, self.rate = "", "bpc", _Rate()
-        self.task: Any = None
+        self.name, self.phrases = "", Phrases("")
+        self.task: TaskID | None = None
 
     def note(self, text: str) -> None:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, name: str, metric: str) -> None:
-        self.name, self.metric, self.rate = name, metric, _Rate()
+        self.name, self.phrases = name, Phrases(metric)
         self.task = self.bars.add_task("starting", total=None, name=name)
 
-    def event(self, event: dict[str, Any]) -> None:
-        text = describe(event, self.metric, self.rate)
-        if text is None:
+    def event(self, event: Event) -> None:
+        text = self.phrases.phrase(event)
+        if text is None or self.task is None:
             return
-        if event["event"] == "train":
-            self.bars.update(self.task, description=text, completed=event["tokens"], total=event["total_tokens"])
-        elif event["event"] == "evaluate":
-            self.bars.update(self.task, description=text, completed=event["done"], total=event["total"])
-        elif event["event"] == "record":
+        if isinstance(event, Train):
+            self.bars.update(self.task, description=text, completed=event.tokens, total=event.total_tokens)
+        elif isinstance(event, Scoring):
+            self.bars.update(self.task, description=text, completed=event.done, total=event.total)
+        elif isinstance(event, RecordWritten):
             self.bars.update(self.task, description=text, completed=1, total=1)
         else:
             self.note(f"{self.name}: {text}")
@@ -109,62 +114,68 @@ class Bars:
         self.bars.stop()
 
 
-class _Rate:
-    """Tokens per second over the last stretch of training, resumed runs included; 0 until two events are in."""
-
-    def __init__(self) -> None:
-        self.tokens, self.seconds, self.value = 0, 0.0, 0.0
-
-    def update(self, tokens: int, seconds: float) -> float:
-        if self.tokens and seconds > self.seconds:
-            latest = (tokens - self.tokens) / (seconds - self.seconds)
-            self.value = latest if not self.value else 0.8 * self.value + 0.2 * latest
-        self.tokens, self.seconds = tokens, seconds
-        return self.value
-
-
-def reporter(*, quiet: bool) -> Reporter:
-    """The right one for where standard error goes."""
+def make_reporter(*, quiet: bool) -> Reporter:
+    """The reporter for where standard error goes."""
     if quiet:
         return Quiet()
     return Bars() if sys.stderr.isatty() else Plain()
 
 
-def describe(event: dict[str, Any], metric: str, rate: _Rate) -> str | None:
-    """One phrase per event; None for those a person need not see."""
-    unit = UNITS.get(metric, metric)
-    kind = event["event"]
-    if kind == "train":
-        per_s = rate.update(event["tokens"], event["seconds"])
+class Phrases:
+    """Turns the events of one run into phrases; remembers the last ones for a rate."""
+
+    def __init__(self, metric: str) -> None:
+        self.unit = metric_named(metric).short_unit
+        self.tokens, self.seconds, self.tokens_per_s = 0, 0.0, 0.0
+
+    def phrase(self, event: Event) -> str | None:
+        """One phrase per event; None for those that a person need not see."""
+        match event:
+            case Train():
+                return self._training(event)
+            case Scoring():
+                share = event.done / max(1, event.total)
+                return ", ".join([f"scoring {event.split} ({event.protocol}) {share:.0%}", *_hardware(event.now)])
+            case Validation():
+                averaged = ", averaged weights" if event.averaged else ""
+                best = " (best so far)" if event.is_best else ""
+                return (
+                    f"validation {_number(event.value)} {self.unit} at epoch {event.epoch}, step {event.step:,}"
+                    f"{averaged}{best}"
+                )
+            case Resumed():
+                before, now = ([0, *event.thread_counts])[-2:]
+                threads = f", with {now} threads instead of {before}: not the same bits" if before else ""
+                return f"resumed at step {event.step:,} ({event.tokens:,} tokens){threads}"
+            case KernelTiming():
+                return f"timing {event.op} ({event.backend}) at {event.case}"
+            case Problem():
+                return event.text
+            case RecordWritten():
+                return event.status + (f": {event.error}" if event.error else "")
+            case _:
+                return None
+
+    def _training(self, event: Train) -> str:
+        # Not from the start of the run: a resumed run did its first tokens in an earlier invocation.
+        if self.tokens and event.seconds > self.seconds:
+            latest = (event.tokens - self.tokens) / (event.seconds - self.seconds)
+            # Smoothed, so that one slow stretch does not make the time left jump.
+            self.tokens_per_s = 0.8 * self.tokens_per_s + 0.2 * latest if self.tokens_per_s else latest
+        self.tokens, self.seconds = event.tokens, event.seconds
         parts = [
-            f"{event['tokens'] / event['total_tokens']:.0%} of {event['total_tokens']:,} tokens",
-            f"loss {_number(event['loss'])} {unit}",
-            f"best {_number(event['best'])}",
+            f"{event.tokens / event.total_tokens:.0%} of {event.total_tokens:,} tokens",
+            f"loss {_number(event.loss)} {self.unit}",
+            f"best {_number(event.best)}",
         ]
-        if per_s:
-            left = (event["total_tokens"] - event["tokens"]) / per_s
-            parts += [f"{per_s:,.0f} tokens/s", f"{_clock(left)} left"]
-        return ", ".join([*parts, *_hardware(event)])
-    if kind == "evaluate":
-        scoring = f"scoring {event['split']} ({event['protocol']}) {event['done'] / max(1, event['total']):.0%}"
-        return ", ".join([scoring, *_hardware(event)])
-    phrases: dict[str, Callable[[], str]] = {
-        "problem": lambda: str(event["text"]),
-        "resumed": lambda: f"resumed at step {event['step']:,} ({event['tokens']:,} tokens)",
-        "validation": lambda: (
-            f"validation {_number(event['value'])} {unit} at epoch {event['epoch']}, step {event['step']:,}"
-            + (", averaged weights" if event.get("averaged") else "")
-            + (" (best so far)" if event["is_best"] else "")
-        ),
-        "timing": lambda: f"timing {event['op']} ({event['backend']}) at {event['case']}",
-        "record": lambda: event["status"] + (f": {event['error']}" if event["error"] else ""),
-    }
-    return phrases[kind]() if kind in phrases else None
+        if self.tokens_per_s:
+            left_s = (event.total_tokens - event.tokens) / self.tokens_per_s
+            parts += [f"{self.tokens_per_s:,.0f} tokens/s", f"{_clock(left_s)} left"]
+        return ", ".join([*parts, *_hardware(event.now)])
 
 
-def _hardware(event: dict[str, Any]) -> list[str]:
-    """What the sensors said last, as far as they know."""
-    now = event.get("now") or {}
+def _hardware(now: dict[str, float]) -> list[str]:
+    """The newest sensor readings, as far as they are known."""
     return [form.format(now[name]) for name, form in HARDWARE.items() if now.get(name) is not None]
 
 

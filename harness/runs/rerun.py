@@ -1,17 +1,17 @@
-"""What `--again` repeats: each run once, however many times the same command has to be given until all are done.
+"""`--again`: repeat each run once, over as many invocations of the same command as it takes.
 
-A repeat notes, before its first run begins, which record every run of the command had: one that has another since is
-done. Beside the checkpoints of a run lies a mark while they are newer than its record, which stands until the end.
+RESULTS/repeats/<hash of the runs and the code>.json notes, for every run, when the record it had at first was started
+and whether its repeat has begun. A run with another record since is done. The note is deleted when all are done.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
@@ -21,83 +21,95 @@ from harness.results.store import Store
 from harness.system import source
 from harness.system.files import write_atomic
 
-MARK = "repeat"
 DAMAGED = "damaged"
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """before: run id -> when the record that stood at first was started; None where there was none."""
+class RepeatedRun(BaseModel):
+    """One run of a repeat.
 
-    path: Path
-    before: Mapping[str, str | None]
+    Attributes:
+        before: when the record it had was started; None without a record.
+        begun: whether its checkpoints are the repeat's own.
+    """
+
+    before: str | None
+    begun: bool = False
+
+
+_RUNS = TypeAdapter(dict[str, RepeatedRun])
+
+
+class Repeat:
+    """A repeat of some runs, in a file until all are done."""
+
+    def __init__(self, path: Path, runs: dict[str, RepeatedRun]) -> None:
+        self.path, self.runs = path, runs
 
     def is_due(self, spec: RunSpec, store: Store) -> bool:
-        """Whether the run still has the record it had, or none."""
-        found = _started(spec, store)
-        return found in (None, DAMAGED) or found == self.before.get(spec.run_id)
+        """Whether the run still has the record it had, or none.
 
-    def done(self) -> None:
-        """Forget the repeat: the same command is a new one from now on."""
+        Args:
+            spec: a run of this repeat.
+            store: the results tree.
+        """
+        started_at = _started_at(spec, store)
+        return started_at in (None, DAMAGED, self.runs[spec.run_id].before)
+
+    def begin(self, spec: RunSpec, store: Store) -> None:
+        """Delete the checkpoints that a repeat must not start from.
+
+        Those of a run with a record go, once. Those of a run that was never finished stay, if they can be resumed.
+
+        Args:
+            spec: a run of this repeat.
+            store: the results tree.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        run, folder = self.runs[spec.run_id], store.run_folder(spec.run_id) / "checkpoints"
+        # Only now, not at the start of the repeat: until its turn, a run keeps the weights that its record speaks of.
+        if (run.before is not None and not run.begun) or _is_foreign(folder / "resume", spec):
+            shutil.rmtree(folder, ignore_errors=True)
+        if not run.begun:
+            # After the deletion: a kill in between deletes again, which loses nothing.
+            run.begun = True
+            self._write()
+
+    def finish(self) -> None:
+        """Forget the repeat: the same command starts a new one."""
         self.path.unlink(missing_ok=True)
 
+    def _write(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path, _RUNS.dump_json(self.runs, indent=1).decode())
+        except OSError as error:
+            raise StoreError(f"{self.path.parent}: cannot be written: {error.strerror or error}") from error
 
-def ask(specs: Sequence[RunSpec], store: Store) -> Repeat:
-    """The repeat of these runs by the installed code that was stopped on its way, or else a new one.
 
-    Raises StoreError where it cannot be noted.
+def start(specs: Sequence[RunSpec], store: Store) -> Repeat:
+    """Continue the unfinished repeat of these runs by the installed code, or start a new one.
+
+    Args:
+        specs: the runs of the command, in any order.
+        store: the results tree.
+
+    Raises:
+        StoreError: the repeat cannot be noted.
     """
-    name = content_hash([sorted(spec.run_id for spec in specs), source.installed().source_sha256])[:16]
-    path = store.root / "repeats" / f"{name}.json"
-    with suppress(OSError, ValueError, TypeError):
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return Repeat(path, {str(run): None if at is None else str(at) for run, at in dict(known).items()})
-    before = {spec.run_id: _started(spec, store) for spec in specs}
-    _write(path, json.dumps(before, indent=1))
-    return Repeat(path, before)
+    # Other code makes other numbers, so what older code has repeated does not count.
+    key = content_hash([sorted(spec.run_id for spec in specs), source.installed().source_sha256])
+    path = store.root / "repeats" / f"{key[:16]}.json"
+    with suppress(OSError, ValidationError):
+        return Repeat(path, _RUNS.validate_json(path.read_bytes()))
+    repeat = Repeat(path, {spec.run_id: RepeatedRun(before=_started_at(spec, store)) for spec in specs})
+    repeat._write()
+    return repeat
 
 
-def begin(spec: RunSpec, store: Store) -> None:
-    """Clear away what a repeat of this run must not start from, and mark what it will make.
-
-    Checkpoints of a run that has a record go, unless they are a repeat's own; those of a run that was never finished
-    stay. Such as cannot be resumed go in any case. Raises StoreError where the folder cannot be written.
-    """
-    folder, record = _checkpoints(spec, store), _started(spec, store)
-    finished_before = record is not None and not is_under_way(spec, store)
-    if folder.is_dir() and (finished_before or _is_foreign(folder / "resume", spec)):
-        for path in folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name != MARK:
-                path.unlink(missing_ok=True)
-    if record is not None:
-        _write(folder / MARK, json.dumps({"before": record}))
-
-
-def is_under_way(spec: RunSpec, store: Store) -> bool:
-    """Whether the run's checkpoints are newer than its record: a repeat's, which was stopped."""
-    mark = _checkpoints(spec, store) / MARK
-    try:
-        before = json.loads(mark.read_text(encoding="utf-8"))["before"]
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, TypeError, KeyError):  # empty, as marks once were
-        return True
-    return bool(before == _started(spec, store))
-
-
-def done(spec: RunSpec, store: Store) -> None:
-    """The run has its new record."""
-    (_checkpoints(spec, store) / MARK).unlink(missing_ok=True)
-
-
-def _checkpoints(spec: RunSpec, store: Store) -> Path:
-    return store.run_folder(spec.run_id) / "checkpoints"
-
-
-def _started(spec: RunSpec, store: Store) -> str | None:
-    """What tells a run's record from the one before; None without a record."""
+def _started_at(spec: RunSpec, store: Store) -> str | None:
+    """What distinguishes a run's record from an earlier one; None without a record."""
     try:
         record = store.find(spec.run_id)
     except StoreError:
@@ -106,19 +118,11 @@ def _started(spec: RunSpec, store: Store) -> str | None:
 
 
 def _is_foreign(folder: Path, spec: RunSpec) -> bool:
-    """Whether a checkpoint stands there that this run, by this code, cannot go on from."""
+    """Whether the folder holds a checkpoint that this run, by this code, cannot resume."""
     if not (folder / format.INDEX).is_file():
         return False
-    own = spec.checkpoint_identity(source.installed().source_sha256)
     try:
-        return bool(format.read_index(folder).identity != own)
+        identity = format.read_index(folder).get("identity")
     except CheckpointError:
         return True
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, text)
-    except OSError as error:
-        raise StoreError(f"{path.parent}: cannot be written: {error.strerror or error}") from error
+    return bool(identity != spec.checkpoint_identity(source.installed().source_sha256))

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import torch
 
 from harness.training.trainer import Hooks, Interrupted, Trainer
-from harness.training.watching import WARMUP_SHARE
+
+# Share of the timed seconds that passes before timing starts.
+WARMUP_SHARE = 0.25
 
 WARMUP_STEPS = 3
 """Before the clock of the warm-up starts: libraries are loaded and choose their algorithms in these."""

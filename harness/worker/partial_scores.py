@@ -1,12 +1,13 @@
-"""Scores of a run that is not finished: a leg that ends between two splits leaves the first one's behind."""
+"""Scores of an unfinished run, stored so that the next invocation does not take them again."""
 
 from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.core.json_values import parse_value
+from harness.core.json_values import FILE_BLOCK, parse_json
 from harness.core.scores import Score
 from harness.results.record_file import plain
 from harness.system.files import write_atomic
@@ -14,34 +15,46 @@ from harness.system.files import write_atomic
 SCORES = "scores.json"
 
 
-class KeptScores:
-    """Rows of splits already scored, in a file beside the checkpoints.
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The file: scores, and a hash of the weights, protocols and code that they are of."""
 
-    of names the weights, the protocols' settings and the code; rows of anything else are passed over. The file is a
-    saving of time alone: where it cannot be read or written, the splits are scored again.
-    """
+    __pydantic_config__ = FILE_BLOCK
 
-    def __init__(self, path: Path, of: str) -> None:
-        self.path, self.of = path, of
-        self.rows: list[Score] = []
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if found["of"] == of:
-                self.rows = [parse_value(Score, row) for row in found["rows"]]
+    of: str
+    rows: list[Score] = field(default_factory=list)
+
+
+class PartialScores:
+    """Scores in a file next to the checkpoints. A file that cannot be read or written only costs time."""
+
+    def __init__(self, folder: Path, of: str) -> None:
+        """Read the scores of an earlier invocation.
+
+        Args:
+            folder: the run's checkpoints.
+            of: hash of weights, protocols and code; scores of anything else are ignored.
+        """
+        self.path, self.content = folder / SCORES, _Content(of)
+        with suppress(OSError, ValueError):
+            content = parse_json(_Content, self.path.read_bytes())
+            if content.of == of:
+                self.content = content
 
     def find(self, protocol: str, split: str) -> Score | None:
-        """The row of a split under a protocol, or None."""
-        return next((row for row in self.rows if (row.protocol.name, row.split) == (protocol, split)), None)
+        """The score of a split under a protocol, or None."""
+        return next((row for row in self.content.rows if (row.protocol.name, row.split) == (protocol, split)), None)
 
-    def add(self, row: Score) -> None:
-        """Keep a row from now on."""
-        self.rows.append(row)
-        with suppress(OSError, ValueError):
+    def add(self, score: Score) -> None:
+        """Store one more score."""
+        self.content.rows.append(score)
+        # A full disk must not end a run that only has to write its record.
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, json.dumps({"of": self.of, "rows": [plain(row, self.path) for row in self.rows]}))
+            write_atomic(self.path, json.dumps(plain(self.content, self.path)))
 
 
-def forget(path: Path) -> None:
-    """A record that is written holds them now. Without a file, nothing happens."""
+def delete(folder: Path) -> None:
+    """Delete the partial scores of a run whose record holds them."""
     with suppress(OSError):
-        path.unlink()
+        (folder / SCORES).unlink()

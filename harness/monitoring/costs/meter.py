@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -19,11 +19,8 @@ from harness.system import hardware, processes
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
 
-Emit = Callable[[dict[str, Any]], None]
-
-# Quantities that the live line of a run shows, and the events that carry them.
+# Quantities that the live line of a run shows.
 LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")
-LIVE_EVENTS = ("train", "evaluate")
 LIVE_EVERY_S = 0.5
 
 
@@ -45,6 +42,8 @@ class Meter:
         self._costs: AttemptCosts | None = None
         self._gemm: GemmRate | None = None
         self._gemm_reason = account.NO_GEMM
+        self._latest: dict[str, float] = {}
+        self._read_at = float("-inf")
 
     def start(self) -> None:
         """Start the sampler. What this process has spent so far is the account's `startup`."""
@@ -68,24 +67,14 @@ class Meter:
             if name in RUN_PHASES:  # kernels are timed after these, with arrays that are not the model's
                 self._reserved_bytes = peak_reserved_bytes(self.device)
 
-    def with_readings(self, emit: Emit) -> Emit:
-        """The same channel; events of training and scoring carry the newest readings as `now`."""
-        now: dict[str, float] = {}
-        read_at = float("-inf")
-
-        def emit_with_readings(event: dict[str, Any]) -> None:
-            nonlocal read_at
-            if self._watch is None or event["event"] not in LIVE_EVENTS:
-                emit(event)
-                return
-            if time.monotonic() - read_at >= LIVE_EVERY_S:
-                read_at = time.monotonic()
-                # A quantity that was not due in the last row keeps its value.
-                latest = self._watch.latest() or {}
-                now.update({name: latest[name] for name in LIVE if name in latest})
-            emit({**event, "now": dict(now)} if now else event)
-
-        return emit_with_readings
+    def latest(self) -> dict[str, float]:
+        """The newest readings that a person follows, read at most every LIVE_EVERY_S seconds."""
+        if self._watch is not None and time.monotonic() - self._read_at >= LIVE_EVERY_S:
+            self._read_at = time.monotonic()
+            # A quantity that was not due in the last row keeps its value.
+            row = self._watch.latest() or {}
+            self._latest.update({name: row[name] for name in LIVE if name in row})
+        return dict(self._latest)
 
     def add_gemm(self, time_gemm: Callable[[], GemmRate]) -> None:
         """Time a matrix product of the run's dtype: the model's rate is given as a share of it."""

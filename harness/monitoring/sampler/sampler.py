@@ -1,8 +1,8 @@
 """The sampler's process: `python -m harness.monitoring.sampler.sampler JOB`. Imports neither torch nor numpy.
 
 Standard input brings `phase NAME` when a phase begins, and `stop`. Its end means that the process that started the
-sampler is dead. Readings go to the trace, and the status of the sensors to a file next to
-it, so that both survive the death of either process. Exit status 0 is an end in order.
+sampler is dead. Readings go to the trace, and the status of the sensors to a file next to it: both survive the death of
+either process. Exit status 0 is an end in order.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_a_missing_dataset_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         (["data", "verify", "nothing"], "nothing"),
         (["describe", "/nowhere.yaml"], "there is no such file"),
         (["run", "calibration", "--tokens-per-s", "5"], "give --time-budget as well"),
-        (["run", "calibration", "--leg", "-5"], "a leg must be positive seconds"),
+        (["run", "calibration", "--time-limit", "-5"], "--time-limit must be positive seconds"),
         (["search", "calibration", "--entry", "qrnn"], "nothing to search"),
         (
             ["search", "calibration", "--entry", "oracle", "--over", "model.order=1,2"],

@@ -1,25 +1,24 @@
-"""Plans made once, kept, followed by every leg, and refused where they do not belong."""
+"""Plans made once, stored, followed by every invocation, and refused for another run."""
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.core.deadline import PARENT_S, Leg
-from harness.core.errors import BudgetError
+from harness.core.errors import BudgetError, BusyError
 from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
 from harness.results.record_file import plain
 from harness.results.store import Store
 from harness.runs import planning
-from harness.runs.planning import Budget, plan_path, plan_specs
-from harness.runs.schedule import Rates
-from harness.runs.turns import WaitedError
+from harness.runs.limits import TimeLimit
+from harness.runs.planning import TimeBudget, plan_path, plan_specs
 from harness.suite import load, resolve
 
 SUITE = """
@@ -34,6 +33,7 @@ entries:
     recipe: {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, epochs: 100, decay_at: [60, 80]}
 """
 COUNTS = {"train": 4000, "valid": 600, "test": 700}
+BUDGET = TimeBudget(seconds=60)
 
 
 @pytest.fixture
@@ -42,213 +42,161 @@ def specs(tmp_path: Path) -> list[RunSpec]:
     return resolve(load(tmp_path / "small.yaml"), device="cpu")
 
 
-def never(_: RunSpec) -> Rates:
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results")
+
+
+def never(spec: RunSpec, seconds: float) -> float:
     raise AssertionError("nothing was to be measured")
 
 
-def measured(spec: RunSpec) -> Rates:
-    return Rates(
-        source="measured", train_tokens_per_s=4000.0, validation_s=0.5, scoring_s=2.0, longest_piece_s=1.0,
-        start_s=1.0, save_s=0.1,
-    )  # fmt: skip
+def measured(spec: RunSpec, seconds: float) -> float:
+    return 4000.0
 
 
-def test_the_budget_is_shared_by_the_entries_that_train_and_not_by_their_seeds(tmp_path: Path) -> None:
-    wanted = Budget(seconds=200, tokens_per_s=4000)
+def test_the_budget_is_shared_by_the_entries_that_train_and_not_by_their_seeds(tmp_path: Path, store: Store) -> None:
     other = SUITE[SUITE.index("  qrnn:") :].replace("qrnn:", "wide:", 1).replace("hidden: 8", "hidden: 9")
     (tmp_path / "two.yaml").write_text(SUITE + other)
     specs = resolve(load(tmp_path / "two.yaml"), device="cpu")
-    oracle, *trained = plan_specs(specs, wanted, COUNTS, Store(tmp_path / "results"), never)
+    notes: list[str] = []
+    budget = TimeBudget(seconds=200, tokens_per_s=4000)
+    oracle, *trained = plan_specs(specs, budget, COUNTS, store, never, note=notes.append)
     assert oracle == specs[0]
     assert [(spec.label.entry, spec.seed) for spec in trained] == [("qrnn", 1), ("qrnn", 2), ("wide", 1), ("wide", 2)]
     for spec in trained:
         assert spec.plan is not None
-        assert spec.recipe is not None
         assert spec.plan["asked_seconds"] == 100
+        assert spec.plan["rates"] == {"source": "given", "train_tokens_per_s": 4000.0}
         assert spec.plan["original"]["epochs"] == 100
-        assert spec.plan["scaled"]["epochs"] == spec.recipe.epochs == 74
-        assert list(spec.recipe.decay_at) == spec.plan["scaled"]["decay_at"] == [44, 59]
-        assert "recipe" not in spec.plan
-        assert "74 of 100 epochs, lr falls after epochs 44 and 59" in planning.describe(spec)
+        # Of 85 s, an epoch takes 3,992 targets and a validation of 600 at 4,000 tokens/s: 1.148 s.
+        assert spec.plan["scaled"]["epochs"] == 74
+        assert spec.plan["scaled"]["decay_at"] == [44, 59]
+    assert notes[0] == (
+        f"qrnn: fitted into 100 s at 4,000 tokens/s (given): 74 of 100 epochs, decay_at [44, 59]; "
+        f"run {trained[0].run_id}"
+    )
 
 
-def test_the_run_is_named_by_the_recipe_that_came_of_it_alone(specs: list[RunSpec], tmp_path: Path) -> None:
-    store = Store(tmp_path / "results")
-    [planned] = plan_specs(specs[1:2], Budget(seconds=100, tokens_per_s=4000), COUNTS, store, never)
-    assert planned.run_id != specs[1].run_id
-    assert planned.run_id == replace(planned, plan=None).run_id
-    [whole] = plan_specs(specs[1:2], Budget(seconds=1e4, tokens_per_s=4000), COUNTS, store, never)
-    assert whole.run_id == specs[1].run_id, "a recipe that fits is the recipe"
-    assert parse_value(RunSpec, plain(planned, tmp_path)).plan == planned.plan
+def test_the_run_is_named_by_the_fitted_recipe_alone(specs: list[RunSpec], store: Store) -> None:
+    [fitted] = plan_specs(specs[1:2], TimeBudget(seconds=100, tokens_per_s=4000), COUNTS, store, never)
+    assert fitted.run_id != specs[1].run_id
+    assert fitted.run_id == replace(fitted, plan=None).run_id
+    [unchanged] = plan_specs(specs[1:2], TimeBudget(seconds=1e4, tokens_per_s=4000), COUNTS, store, never)
+    assert unchanged.run_id == specs[1].run_id, "a recipe that fits is the recipe"
+    assert parse_value(RunSpec, plain(fitted, store.root)).plan == fitted.plan
 
 
-def test_it_is_measured_once_and_every_leg_follows_the_same_plan(specs: list[RunSpec], tmp_path: Path) -> None:
-    store, asked = Store(tmp_path / "results"), []
+def test_all_seeds_are_measured_once_and_follow_one_recipe(specs: list[RunSpec], store: Store) -> None:
+    """Together or one by one, in this invocation or a later one."""
+    asked: list[tuple[int, float]] = []
 
-    def measure(spec: RunSpec) -> Rates:
-        asked.append(spec.run_id)
-        return measured(spec)
+    def measure(spec: RunSpec, seconds: float) -> float:
+        asked.append((spec.seed, seconds))
+        return 4000.0 * spec.seed
 
-    first = plan_specs(specs[1:2], Budget(seconds=60, leg_s=20), COUNTS, store, measure)
-    second = plan_specs(specs[1:2], Budget(seconds=60, leg_s=35), COUNTS, store, never)
-    assert (first, asked) == (second, [specs[1].run_id])
-    assert first[0].plan is not None
-    assert first[0].plan["legs"] == 3
-    beside = planning.read(store.run_folder(first[0].run_id) / planning.PLAN)
-    assert beside == planning.read(plan_path(store.root, specs[1], Budget(seconds=60)))
-    assert planning.file_name(beside) == plan_path(store.root, specs[1], Budget(seconds=60)).name
-
-
-def test_all_seeds_are_measured_once_and_follow_one_recipe(specs: list[RunSpec], tmp_path: Path) -> None:
-    """However they come: together, or one by one under the same budget. Their own measurements would differ."""
-    store, asked = Store(tmp_path / "results"), []
-
-    def measure(spec: RunSpec) -> Rates:
-        asked.append(spec.seed)
-        return replace(measured(spec), train_tokens_per_s=4000.0 * spec.seed)
-
-    first, second = plan_specs(specs[1:], Budget(seconds=60), COUNTS, store, measure)
-    assert asked == [1]
+    first, second = plan_specs(specs[1:], BUDGET, COUNTS, store, measure)
+    assert asked == [(1, 2.0)]
     assert first.recipe == second.recipe != specs[1].recipe
     assert first.quality_identity == second.quality_identity
     assert first.run_id != second.run_id
-    third = replace(specs[1], seed=3)
-    [alone] = plan_specs([third], Budget(seconds=60), COUNTS, store, never)
-    assert alone.recipe == first.recipe
-    assert alone.plan == first.plan
+    [third] = plan_specs([replace(specs[1], seed=3)], BUDGET, COUNTS, store, never)
+    assert (third.recipe, third.plan) == (first.recipe, first.plan)
 
 
-def test_two_processes_that_plan_the_same_make_one_plan(specs: list[RunSpec], tmp_path: Path) -> None:
-    """The second, of another seed here, waits for the first's measuring and follows what came of it."""
-    root, found, said = tmp_path / "results", [], []
-    holding, waiting, slow = threading.Event(), threading.Event(), threading.Event()
+def test_two_processes_measure_once(specs: list[RunSpec], store: Store) -> None:
+    measuring, finish, planned = threading.Event(), threading.Event(), list[RunSpec]()
 
-    def measure(spec: RunSpec) -> Rates:
-        holding.set()
-        assert slow.wait(30)
-        return measured(spec)
+    def measure(spec: RunSpec, seconds: float) -> float:
+        measuring.set()
+        assert finish.wait(30)
+        return 4000.0
 
-    def note(text: str) -> None:
-        """Said by one who has found the lock held."""
-        said.append(text)
-        waiting.set()
-
-    def plan(spec: RunSpec, by: Any) -> None:
-        found.extend(plan_specs([spec], Budget(seconds=60), COUNTS, Store(root), by, note=note))
+    def plan(spec: RunSpec, by: Callable[[RunSpec, float], float]) -> None:
+        planned.extend(plan_specs([spec], BUDGET, COUNTS, Store(store.root), by))
 
     threads = [threading.Thread(target=plan, args=(spec, by)) for spec, by in ((specs[1], measure), (specs[2], never))]
     threads[0].start()
-    assert holding.wait(30)
-    assert not said
+    assert measuring.wait(30)
+    with pytest.raises(BusyError, match="another process is measuring the speed of markov-qrnn-"):
+        plan_specs(specs[1:2], BUDGET, COUNTS, store, never, limit=TimeLimit(0.1))
     threads[1].start()
-    assert waiting.wait(30)
-    threads[1].join(0.1)
-    assert not found, "both are still at it"
-    slow.set()
+    finish.set()
     for thread in threads:
         thread.join(30)
-    assert [spec.plan for spec in found] == [found[0].plan] * 2
-    assert said == [f"waiting for another command that plans the same: {specs[1].seedless_id}"]
-    assert len(list(root.glob("plans/*.json"))) == 1
+    assert [spec.plan for spec in planned] == [planned[0].plan] * 2
 
 
-def test_a_leg_does_not_wait_for_another_process_for_ever(specs: list[RunSpec], tmp_path: Path) -> None:
-    store, said = Store(tmp_path / "results"), []
-    with store.lock(specs[1].seedless_id), pytest.raises(WaitedError, match="another process is planning markov-qrnn-"):
-        plan_specs(specs[1:2], Budget(seconds=60, leg_s=0.2), COUNTS, store, never, leg=Leg(0.2), note=said.append)
-    assert len(said) == 1
-
-
-def test_a_carried_plan_waits_for_nobody_where_one_stands(specs: list[RunSpec], tmp_path: Path) -> None:
-    store, there, said = Store(tmp_path / "results"), Store(tmp_path / "there"), []
-    plan_specs(specs[1:2], Budget(seconds=60), COUNTS, store, measured)
-    plan = planning.read(plan_path(store.root, specs[1], Budget(seconds=60)))
-    for place in (store, there):
-        with place.lock(specs[1].seedless_id):
-            if place is store:
-                planning.install(plan, place, Leg(0.1), said.append)
-                assert not said
-            else:
-                with pytest.raises(WaitedError):
-                    planning.install(plan, place, Leg(0.1), said.append)
-                assert len(said) == 1
-    planning.install(plan, there)
-    assert planning.read(plan_path(there.root, specs[1], Budget(seconds=60))) == plan
-
-
-def test_a_text_that_no_epoch_fits_in_is_refused_before_anything_is_measured(
-    specs: list[RunSpec], tmp_path: Path
-) -> None:
-    with pytest.raises(BudgetError, match="small, entry qrnn: the training split is too short for 8 streams: 1 rows"):
-        plan_specs(specs[1:2], Budget(seconds=60), {**COUNTS, "train": 15}, Store(tmp_path), never)
-
-
-def test_another_budget_or_rate_is_another_plan(specs: list[RunSpec], tmp_path: Path) -> None:
-    names = {
-        plan_path(tmp_path, specs[1], budget).name
-        for budget in (Budget(seconds=60), Budget(seconds=61), Budget(seconds=60, tokens_per_s=5))
-    }
-    assert len(names) == 3
-
-
-def test_a_leg_that_never_outlasts_its_longest_piece_is_refused(specs: list[RunSpec], tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match=r"a leg of 2 s is too short.* take 2\.2 s together"):
-        plan_specs(specs[1:2], Budget(seconds=60, leg_s=2), COUNTS, Store(tmp_path), measured)
-
-
-def test_what_a_leg_keeps_for_its_way_out_and_its_beginning_is_not_the_workers(
-    specs: list[RunSpec], tmp_path: Path
-) -> None:
-    """9.2 s of work are less than 10, but such a leg asks its worker to end after 8 s at most."""
-    slow = Rates(
-        source="measured", train_tokens_per_s=4000.0, validation_s=7.0, scoring_s=7.0, longest_piece_s=7.0,
-        start_s=2.0, save_s=0.1,
-    )  # fmt: skip
-    with pytest.raises(BudgetError, match="a leg of 10 s is too short") as caught:
-        plan_specs(specs[1:2], Budget(seconds=4000, leg_s=10), COUNTS, Store(tmp_path), lambda _: slow)
-    enough = float(str(caught.value).split("--leg at least ")[1])
-    assert enough * 0.8 >= 9.2 + PARENT_S
-    plan_specs(specs[1:2], Budget(seconds=4000, leg_s=enough), COUNTS, Store(tmp_path), lambda _: slow)
-
-
-def test_too_short_a_budget_names_suite_and_entry(specs: list[RunSpec], tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match="small, entry qrnn: 3 s do not hold 3 epochs"):
-        plan_specs(specs[1:2], Budget(seconds=3), COUNTS, Store(tmp_path), measured)
-    assert not list(tmp_path.glob("plans/*"))
+def test_a_plan_of_the_form_before_is_followed(specs: list[RunSpec], store: Store) -> None:
+    plan_specs(specs[1:2], BUDGET, COUNTS, store, measured)
+    path = plan_path(store.root, specs[1], BUDGET)
+    plan = json.loads(path.read_text())
+    plan |= {"schema": 2, "of_recipe": "0" * 64, "legs": 3, "recipe": {"optimizer": "adam"}}
+    plan["rates"] |= {"validation_s": 0.5, "save_s": 0.1}
+    path.write_text(json.dumps(plan))
+    [fitted] = plan_specs(specs[1:2], BUDGET, COUNTS, store, never)
+    assert fitted.plan == {key: value for key, value in plan.items() if key != "recipe"}
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("counts", "seconds", "said"),
     [
-        lambda plan: plan.pop("rates"),
-        lambda plan: plan.update(schema=99),
-        lambda plan: plan["recipe"].update(lr=-1),
-        lambda plan: plan["rates"].update(unknown=1),
-        lambda plan: plan.clear(),
+        ({**COUNTS, "train": 15}, 60, "small, entry qrnn: the training split is too short for 8 streams: 1 rows"),
+        (COUNTS, 3, "small, entry qrnn: 3 s do not hold 3 epochs"),
     ],
 )
-def test_a_damaged_plan_is_one_line_that_says_what_to_do(specs: list[RunSpec], tmp_path: Path, change: Any) -> None:
-    store, wanted = Store(tmp_path / "results"), Budget(seconds=60)
-    plan_specs(specs[1:2], wanted, COUNTS, store, measured)
-    path = plan_path(store.root, specs[1], wanted)
+def test_what_cannot_be_planned_names_suite_and_entry(
+    specs: list[RunSpec], store: Store, counts: dict[str, int], seconds: float, said: str
+) -> None:
+    with pytest.raises(BudgetError, match=said):
+        plan_specs(specs[1:2], TimeBudget(seconds=seconds), counts, store, never if counts is not COUNTS else measured)
+    assert not list(store.root.glob("plans/*"))
+
+
+def test_another_budget_or_rate_is_another_plan(specs: list[RunSpec], tmp_path: Path) -> None:
+    budgets = (BUDGET, TimeBudget(seconds=61), TimeBudget(seconds=60, tokens_per_s=5))
+    assert len({plan_path(tmp_path, specs[1], budget) for budget in budgets}) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda plan: plan.pop("rates"), "rates is missing"),
+        (lambda plan: plan.update(schema=99), "(schema "),
+        (lambda plan: plan["rates"].update(train_tokens_per_s=0), "(rates.train_tokens_per_s "),
+        (lambda plan: plan["scaled"].update(epochs="many"), "(scaled.epochs "),
+        (lambda plan: plan.clear(), "of is missing"),
+    ],
+)
+def test_a_damaged_plan_is_one_line_that_says_what_to_do(
+    specs: list[RunSpec], store: Store, change: Any, said: str
+) -> None:
+    plan_specs(specs[1:2], BUDGET, COUNTS, store, measured)
+    path = plan_path(store.root, specs[1], BUDGET)
     plan = json.loads(path.read_text())
     change(plan)
     path.write_text(json.dumps(plan))
-    with pytest.raises(BudgetError, match=r"is not a plan this version reads.*delete it to plan anew") as caught:
-        plan_specs(specs[1:2], wanted, COUNTS, store, never)
+    with pytest.raises(BudgetError, match=r"is not a plan this version reads.*delete it to plan again") as caught:
+        plan_specs(specs[1:2], BUDGET, COUNTS, store, never)
+    assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_plan_of_another_run_is_refused(specs: list[RunSpec], tmp_path: Path) -> None:
-    store, wanted = Store(tmp_path / "results"), Budget(seconds=60)
+def test_a_plan_of_another_run_is_refused(specs: list[RunSpec], store: Store) -> None:
     other = replace(specs[1], dtype="float64")
-    plan_specs(specs[1:2], wanted, COUNTS, store, measured)
-    plan_path(store.root, specs[1], wanted).rename(plan_path(store.root, other, wanted))
+    plan_specs(specs[1:2], BUDGET, COUNTS, store, measured)
+    plan_path(store.root, specs[1], BUDGET).rename(plan_path(store.root, other, BUDGET))
     with pytest.raises(BudgetError, match=rf"is the plan of {specs[1].seedless_id}, not of {other.seedless_id}"):
-        plan_specs([other], wanted, COUNTS, store, never)
+        plan_specs([other], BUDGET, COUNTS, store, never)
 
 
-@pytest.mark.parametrize("changes", [{"seconds": 0}, {"seconds": 5, "leg_s": -1}, {"seconds": 5, "tokens_per_s": 0}])
-def test_budgets_that_are_none_are_refused(changes: dict[str, float]) -> None:
-    with pytest.raises(BudgetError, match="must be positive"):
-        Budget(**changes)
+@pytest.mark.parametrize(("changes", "name"), [({"seconds": 0}, "budget"), ({"tokens_per_s": -1}, "per-s")])
+def test_budgets_of_nothing_are_refused(changes: dict[str, float], name: str) -> None:
+    with pytest.raises(BudgetError, match=rf"--.*{name} must be positive"):
+        TimeBudget(**{"seconds": 5, **changes})
+
+
+@pytest.mark.parametrize(("seconds", "timed_s"), [(60, 2), (800, 16), (1e6, 60)])
+def test_a_calibration_takes_a_small_share_of_the_budget(seconds: float, timed_s: float) -> None:
+    assert TimeBudget(seconds=seconds).timed_s == timed_s
+    assert planning.TimeBudget(seconds=seconds, tokens_per_s=1).timed_s == timed_s

@@ -5,85 +5,100 @@ from typing import Any
 import pytest
 
 from harness.runs import reporter
+from harness.worker.job import Event, RecordWritten, Resumed, Scoring, Start, Train, Validation
 
 
-def train_event(tokens: int, seconds: float) -> dict[str, Any]:
-    return {
-        "event": "train",
-        "epoch": 0,
-        "tokens": tokens,
-        "total_tokens": 10_000,
-        "loss": 2.5,
-        "best": None,
-        "seconds": seconds,
-    }
+def train(tokens: int, seconds: float, **changes: Any) -> Train:
+    return Train(epoch=0, tokens=tokens, total_tokens=10_000, loss=2.5, best=None, seconds=seconds, **changes)
 
 
-def test_rate_and_time_left_come_from_the_last_stretch(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = reporter.Plain()
-    plain.start("awd-lstm", "bpc")
-    plain.said_at = -1e9
-    plain.event(train_event(1000, 10.0))
-    plain.said_at = -1e9
-    plain.event(train_event(2000, 12.0))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "awd-lstm: 10% of 10,000 tokens, loss 2.5000 bit/char, best -"
-    assert lines[1].endswith("500 tokens/s, 0:16 left")
+@pytest.fixture
+def plain() -> reporter.Plain:
+    made = reporter.Plain()
+    made.start("x", "bpc")
+    return made
 
 
-def test_what_the_hardware_does_is_said_as_far_as_it_is_known(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = reporter.Plain()
-    plain.start("x", "bpc")
-    for now, said in (
-        ({"cpu_percent": 97.4, "gpu_percent": None}, ", CPU 97 %"),
+def printed(plain: reporter.Plain, event: Event, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is printed of an event that is not too soon after the last."""
+    plain.printed_at = -1e9
+    plain.event(event)
+    return capsys.readouterr().err.strip()
+
+
+def test_rate_and_time_left_come_from_the_last_stretch(
+    plain: reporter.Plain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert printed(plain, train(1000, 10.0), capsys) == "x: 10% of 10,000 tokens, loss 2.5000 bit/char, best -"
+    assert printed(plain, train(2000, 12.0), capsys).endswith("500 tokens/s, 0:16 left")
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        ({"cpu_percent": 97.4}, ", CPU 97 %"),
         ({"cpu_percent": 9.6, "gpu_percent": 98.2, "gpu_power_w": 311.7}, ", CPU 10 %, GPU 98 %, 312 W"),
         ({}, "best -"),
-    ):
-        plain.said_at = -1e9
-        plain.event({**train_event(0, 0.0), "now": now})
-        assert capsys.readouterr().err.endswith(f"{said}\n")
-    plain.said_at = -1e9
-    scoring = {"event": "evaluate", "split": "test", "protocol": "exact", "done": 1, "total": 4}
-    plain.event({**scoring, "now": {"gpu_power_w": 90.0}})
-    assert capsys.readouterr().err == "x: scoring test (exact) 25%, 90 W\n"
+    ],
+)
+def test_known_sensor_readings_are_shown(
+    plain: reporter.Plain, capsys: pytest.CaptureFixture[str], now: dict[str, float], said: str
+) -> None:
+    assert printed(plain, train(0, 0.0, now=now), capsys).endswith(said)
 
 
-def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = reporter.Plain()
-    plain.start("x", "bpc")
-    plain.said_at = -1e9
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (Start(num_threads=1, metric="bpc"), ""),
+        (
+            Scoring(split="test", protocol="exact", done=1, total=4, now={"gpu_power_w": 90.0}),
+            "x: scoring test (exact) 25%, 90 W",
+        ),
+        (
+            Validation(epoch=2, step=1500, value=1.25, is_best=True, averaged=True),
+            "x: validation 1.2500 bit/char at epoch 2, step 1,500, averaged weights (best so far)",
+        ),
+        (Resumed(tokens=9, step=3, thread_counts=(2,)), "x: resumed at step 3 (9 tokens)"),
+        (
+            Resumed(tokens=9, step=3, thread_counts=(1, 2)),
+            "x: resumed at step 3 (9 tokens), with 2 threads instead of 1: not the same bits",
+        ),
+        (RecordWritten(status="failed", error="out of memory"), "x: failed: out of memory"),
+    ],
+)
+def test_every_event_has_its_phrase(
+    plain: reporter.Plain, capsys: pytest.CaptureFixture[str], event: Event, said: str
+) -> None:
+    assert printed(plain, event, capsys) == said
+
+
+def test_plain_lines_are_few(plain: reporter.Plain, capsys: pytest.CaptureFixture[str]) -> None:
+    plain.printed_at = -1e9
     for step in range(100):
-        plain.event(train_event(step, float(step)))
+        plain.event(train(step, float(step)))
     assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_what_matters_is_always_said(capsys: pytest.CaptureFixture[str]) -> None:
-    plain = reporter.Plain()
-    plain.start("x", "bpc")
-    plain.event({"event": "record", "status": "failed", "error": "out of memory"})
-    plain.event({"event": "something new"})
-    assert capsys.readouterr().err == "x: failed: out of memory\n"
 
 
 def test_bars_follow_a_run_to_its_end() -> None:
     bars = reporter.Bars()
     bars.start("x", "bpc")
-    bars.event(train_event(2500, 1.0))
+    bars.event(train(2500, 1.0))
     assert bars.bars.tasks[0].percentage == 25
     assert "tokens/s" not in bars.bars.tasks[0].description
-    bars.event(train_event(2600, 2.0))
+    bars.event(train(2600, 2.0))
     assert "100 tokens/s" in bars.bars.tasks[0].description
-    bars.event({"event": "evaluate", "split": "test", "protocol": "exact", "done": 3, "total": 4})
+    bars.event(Scoring(split="test", protocol="exact", done=3, total=4))
     assert bars.bars.tasks[0].percentage == 75
-    bars.event({"event": "record", "status": "finished", "error": None})
+    bars.event(RecordWritten(status="finished", error=None))
     bars.stop()
     assert bars.bars.finished
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    quiet = reporter.reporter(quiet=True)
+    quiet = reporter.make_reporter(quiet=True)
     quiet.start("x", "bpc")
-    quiet.event(train_event(1, 1.0))
+    quiet.event(train(1, 1.0))
     quiet.note("something")
     quiet.stop()
     captured = capsys.readouterr()

@@ -145,7 +145,7 @@ MISTAKES = [
     ("ptb-char", "{kind: markov, order: 9}", "2: dataset.order must be in 1..6, got 9"),
     ("ptb-char", "{kind: markov, ordr: 2}", "2: dataset 'ordr' is unknown. Did you mean 'order'?"),
     ("ptb-char", "{kind: bytes, file: x}", "2: dataset.file needs fractions"),
-    ("ptb-char", "{kind: bytes, file: enwik8, fractions: [0.8, 0.1, 0.1]}", "2: dataset: "),
+    ("ptb-char", "{kind: bytes, file: enwik8, fractions: [0.8, 0.1, 0.1]}", "2: dataset: a file of your own cannot have"),
     ("  lstm:\n    model", "  lstm:\n    dtype: float61\n    model", "6: entries.lstm.dtype 'float61' is unknown. Did you mean 'float64'?"),
     ("  lstm:\n    model", "  lstm:\n    kernel: fuzed\n    model", "6: entries.lstm.kernel 'fuzed' is unknown. Did you mean 'fused'?"),
     ("  lstm:\n    model", "  lstm:\n    kernel: unrolled\n    model", "6: entries.lstm.kernel 'unrolled' is not a kernel of awd-lstm, which has auto, padded, fused, reference"),

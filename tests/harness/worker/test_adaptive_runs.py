@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from jobs import make_job, run_here
 from record_factory import record, score, spec
 
-from harness import data
 from harness.config.as_json import as_json
 from harness.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
 from harness.core.errors import SuiteError
@@ -18,8 +18,6 @@ from harness.results.record import RunRecord
 from harness.results.record_file import plain
 from harness.results.store import Store
 from harness.suite import dry_run, load, resolve
-from harness.system import source
-from harness.worker.main import Job, run
 
 SUITE = """\
 suite: small
@@ -42,14 +40,9 @@ def written(tmp_path: Path, adaptive: str = "", more: str = "") -> Path:
 
 
 def run_small(path: Path) -> RunRecord:
-    suite = load(path)
-    [made] = resolve(suite, device="cpu")
-    job = Job(
-        made, data.prepare(suite.dataset, base=path.parent), path.parent / "results", source.installed().to_json()
-    )
-    found = run(job, path.parent / "run", lambda event: None, lambda: False)
-    assert (found.status, found.error) == ("finished", None)
-    return found
+    record = run_here(make_job(path.parent, path.read_text()))
+    assert (record.status, record.error) == ("finished", None)
+    return record
 
 
 @pytest.mark.parametrize(

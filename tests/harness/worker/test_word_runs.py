@@ -10,16 +10,14 @@ import numpy as np
 import psutil
 import pytest
 from click.testing import CliRunner
+from jobs import make_job, run_here
 from leaky_model import Leaky
 
-from harness import data
 from harness.commands.main import main
 from harness.core.errors import SuiteError
 from harness.evaluation.protocols import exact, official, score, streams
 from harness.results.record import RunRecord
 from harness.suite import check_vocabulary, dry_run, load, resolve
-from harness.system import source
-from harness.worker.main import Job, run
 
 SUITE = """
 suite: words
@@ -49,11 +47,7 @@ def write(tmp_path: Path) -> Any:
 
 
 def run_suite(path: Path) -> RunRecord:
-    suite = load(path)
-    [spec] = resolve(suite, device="cpu")
-    prepared = data.prepare(suite.dataset, base=path.parent)
-    job = Job(spec, prepared, path.parent / "results", source.installed().to_json())
-    return run(job, path.parent / spec.run_id, lambda event: None, lambda: False)
+    return run_here(make_job(path.parent, path.read_text(encoding="utf-8")))
 
 
 def test_perplexity_is_per_word_with_the_ends_of_lines(write: Any) -> None:
@@ -83,7 +77,7 @@ def test_a_registered_text_has_its_order_written_out(write: Any, block: str) -> 
 def test_a_checkpoint_of_the_other_order_is_told_from_one_of_other_words(write: Any) -> None:
     path = write()
     assert run_suite(path).status == "finished"
-    [best] = path.parent.glob("*/checkpoints/best")
+    [best] = path.parent.glob("results/runs/*/checkpoints/best")
     loaded = SUITE[: SUITE.index("    recipe:")] + f"    checkpoint: {best}\n"
     record = run_suite(write(loaded.replace("plays}", "plays, vocabulary: first-appearance}")))
     assert record.status == "failed"
@@ -144,7 +138,7 @@ def test_scoring_reads_windows_and_not_the_file(tmp_path: Path, protocol: Any) -
         if scored > 2_000:
             raise Enough
 
-    score(Leaky(7).double(), np.zeros(99, np.uint32), protocol)  # whatever is loaded once
+    score(Leaky(7).double(), np.zeros(99, np.uint32), protocol)  # libraries that load on the first call
     before = psutil.Process().memory_info().rss
     with pytest.raises(Enough):
         score(Leaky(7).double(), ids, protocol, tick=tick)

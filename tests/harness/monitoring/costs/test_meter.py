@@ -40,10 +40,9 @@ def completed(made: Meter) -> Any:
 
 def test_without_sensors_it_measures_nothing_and_says_so(tmp_path: Path) -> None:
     made = begun(tmp_path, sensors=False)
-    events: list[dict[str, Any]] = []
     with made.phase("train"):
-        made.with_readings(events.append)({"event": "train"})
-    assert (made.stop(), events) == (None, [{"event": "train"}])
+        assert made.latest() == {}
+    assert made.stop() is None
     assert not made.attempts.sensors().exists()
     assert completed(made).sampler.reason == account.OFF
 
@@ -113,23 +112,15 @@ class Readings:
         return self.rows.pop(0)
 
 
-def test_events_that_a_person_follows_carry_the_newest_readings(
+def test_latest_readings_keep_the_value_of_a_quantity_that_was_not_due(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(meter, "LIVE_EVERY_S", 0.0)
     made = begun(tmp_path, sensors=False)
-    events: list[dict[str, Any]] = []
     readings: Any = Readings(None, {"cpu_percent": 50.0, "rss_bytes": 1.0}, {"gpu_percent": 7.0})
     made._watch = readings
-    emit = made.with_readings(events.append)
-    for name in ("train", "train", "start", "evaluate"):
-        emit({"event": name})
-    assert events == [
-        {"event": "train"},
-        {"event": "train", "now": {"cpu_percent": 50.0}},
-        {"event": "start"},
-        {"event": "evaluate", "now": {"cpu_percent": 50.0, "gpu_percent": 7.0}},
-    ]
+    latest = [made.latest() for _ in range(3)]
+    assert latest == [{}, {"cpu_percent": 50.0}, {"cpu_percent": 50.0, "gpu_percent": 7.0}]
 
 
 def test_a_device_has_the_uuid_that_torch_gives_it(monkeypatch: pytest.MonkeyPatch) -> None:

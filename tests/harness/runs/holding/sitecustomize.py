@@ -1,7 +1,7 @@
 """A worker whose training waits for a test: Python imports this by itself where it finds this folder on its path.
 
 Once there is a checkpoint to go on from, `held` appears in the folder HELD_BY names, and no further step is made until
-`released` appears beside it or the worker is asked to stop.
+`released` appears in the same folder or the worker is asked to stop.
 """
 
 from __future__ import annotations

@@ -1,0 +1,246 @@
+"""Run one job in this process: load, train, score, time kernels, and return the record."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import models
+from harness import data
+from harness.checkpoints import model as checkpoint_model
+from harness.core.errors import HarnessError, SuiteError
+from harness.core.hashing import content_hash
+from harness.core.scores import Score
+from harness.core.specs import RunSpec
+from harness.evaluation import protocols
+from harness.evaluation.adaptive import score_adapted
+from harness.monitoring.costs import account
+from harness.monitoring.costs.attempts import Attempts
+from harness.monitoring.costs.meter import Meter, startup
+from harness.results.costs import GemmRate
+from harness.results.record import RunRecord
+from harness.results.store import Store
+from harness.system import hardware, source
+from harness.timing.gemm import gemm_rate
+from harness.timing.model_cases import cases_of, time_case
+from harness.training.progress import Diverged, Interrupted
+from harness.worker import partial_scores
+from harness.worker.job import Emit, Event, KernelTiming, RunJob, Scoring, Start, Stop, Train
+from harness.worker.train import train
+
+
+def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
+    """Train or load a model, score it, and time its kernels. A failure becomes a record too.
+
+    Args:
+        job: the run and where its data is.
+        folder: the run's folder, for checkpoints and sensor traces.
+        emit: receives progress events.
+        stop: asked after every training step and scoring window; True saves and stops.
+
+    Returns:
+        The record, not yet written; its status is finished, failed or diverged.
+
+    Raises:
+        Interrupted: `stop` returned True; the next call continues.
+    """
+    started = time.monotonic()
+    record = RunRecord(
+        run_id=job.spec.run_id,
+        spec=job.spec,
+        status="finished",
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        code=job.code.to_json(),
+    )
+    # Before the new attempt is noted: an attempt still marked as running was killed, and its trace says what it cost.
+    attempts = Attempts(folder / "checkpoints")
+    account.recover(attempts)
+    attempts.begin(record.started_at, startup() if job.sensors else None)
+    meter = Meter(attempts, job.spec.device, sensors=job.sensors)
+    meter.start()
+    try:
+        _fill(record, job, folder, _with_readings(emit, meter), stop, meter)
+    except Interrupted:
+        attempts.end(time.monotonic() - started, "interrupted", meter.stop())
+        raise
+    except Diverged as reason:
+        record.status, record.error = "diverged", str(reason)
+    except HarnessError as error:
+        record.status, record.error = "failed", str(error)
+    except Exception as error:  # a crash becomes a record; the traceback goes to the run's log
+        traceback.print_exc()
+        record.status, record.error = "failed", _one_line(error)
+    costs = meter.stop()
+    record.seconds = time.monotonic() - started
+    attempts.end(record.seconds, record.status, costs)
+    meter.complete(record)
+    return record
+
+
+def write_record(record: RunRecord, store: Store) -> None:
+    """Write a record, then delete the partial scores, which a failed run still needs for its next attempt.
+
+    Args:
+        record: what `run` returned.
+        store: the results tree.
+
+    Raises:
+        StoreError: the record cannot be written.
+    """
+    store.write(record)
+    if record.status != "failed":
+        partial_scores.delete(store.run_folder(record.run_id) / "checkpoints")
+
+
+def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, meter: Meter) -> None:
+    """Do the work of one run; each part enters the record as soon as it is known."""
+    spec = job.spec
+    with meter.phase("load"):
+        model, corpus = load(record, job, emit)
+        meter.attempts.set_machine(record.machine["fingerprint"])
+    if spec.recipe is not None:
+        with meter.phase("train"):
+            train(record, model, corpus, folder / "checkpoints", emit, stop)
+    with meter.phase("evaluate"):
+        done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
+        record.scores = _score(spec, model, corpus, done, emit, stop)
+    with meter.phase("kernels"):
+        record.timings = _time_kernels(spec, model, emit, stop)
+        if spec.recipe is not None:
+            meter.add_gemm(lambda: _time_gemm(spec))
+    # An adaptive protocol may diverge on sound weights: only its own row fails then.
+    static = [score for score in record.scores if score.adaptation is None]
+    if not all(math.isfinite(value) for score in static for value in score.metrics.values()):
+        record.status, record.error = "diverged", "a score is not a finite number"
+
+
+def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
+    """Build the model, with a checkpoint's weights where the spec names one, and open the corpus.
+
+    Args:
+        record: receives machine, data and model.
+        job: the run.
+        emit: receives the start event.
+
+    Returns:
+        The model on its device, and the corpus.
+
+    Raises:
+        HarnessError: the code changed since the command was given, or device, model, data or checkpoint are unusable.
+    """
+    spec = job.spec
+    # The files may have changed while the parent prepared data: the record would name the wrong code.
+    if source.installed() != job.code:
+        raise HarnessError("the harness's own code changed after the command was given; give it again")
+    checkpoint_model.check_device(spec.device, builder=str(spec.model["builder"]), kernel=spec.kernel)
+    checkpoint_model.forbid_tf32()
+    torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
+    record.machine = hardware.describe(spec.device).to_json()
+    corpus = data.load(job.prepared)
+    record.data = dict(corpus.manifest)
+    emit(Start(num_threads=torch.get_num_threads(), metric=spec.label.metrics[0]))
+    config = checkpoint_model.model_config(spec.model)
+    dtype = torch.float64 if spec.dtype == "float64" else torch.float32
+    try:
+        model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+    except ValueError as error:
+        raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
+    model = model.to(device=spec.device, dtype=dtype)
+    record.model = {
+        "builder": spec.model["builder"],
+        "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "dtype": spec.dtype,
+        "kernels": dict(getattr(model, "kernels", {})),
+        "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
+    }
+    if spec.recipe is None and spec.checkpoint is not None:
+        record.model["weights_dtype"] = checkpoint_model.load_for(spec, model, corpus)
+    return model, corpus
+
+
+def _scored_thing(record: RunRecord) -> str:
+    """A hash of run, code and weights: partial scores of anything else are not reused."""
+    weights = (record.training or {}).get("checkpoint_sha256") or record.spec.checkpoint_sha256
+    return content_hash([record.spec.identity, record.code["source_sha256"], weights])
+
+
+def _score(
+    spec: RunSpec, model: Any, corpus: Any, done: partial_scores.PartialScores, emit: Emit, stop: Stop
+) -> list[Score]:
+    """Scores of every split under every protocol; those of an earlier invocation are not taken again.
+
+    Nothing is reused with adaptive protocols, which cannot be interrupted.
+    """
+
+    def on_start(split: str, protocol: str, num_targets: int) -> protocols.Tick:
+        scored = 0
+
+        def tick(num_new: int) -> None:
+            nonlocal scored
+            scored += num_new
+            emit(Scoring(split=split, protocol=protocol, done=scored, total=num_targets))
+            if stop():
+                raise Interrupted(f"scoring {split}")
+
+        emit(Scoring(split=split, protocol=protocol, done=0, total=num_targets))
+        return tick
+
+    evaluation, metrics = spec.evaluation, spec.label.metrics
+    scores: list[Score] = []
+    for protocol in evaluation.protocols:
+        for split in evaluation.splits:
+            score = done.find(protocol, split) if evaluation.adaptive is None else None
+            if score is None:
+                piece = replace(evaluation, protocols=(protocol,), splits=(split,))
+                [score] = protocols.score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
+                done.add(score)
+            scores.append(score)
+    if evaluation.adaptive is None:
+        return scores
+    return scores + score_adapted(
+        model,
+        corpus.splits,
+        evaluation.adaptive,
+        metrics,
+        score=evaluation.splits,
+        window=evaluation.window,
+        static=scores,
+        on_start=on_start,
+    )
+
+
+def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dict[str, Any]]:
+    """Times of the ops that the suite asks for and this model runs, at the model's own shapes."""
+    rows: list[dict[str, Any]] = []
+    for op, backend, case in cases_of(spec, model) if spec.kernels else []:
+        if stop():
+            raise Interrupted(f"timing {op}")
+        emit(KernelTiming(op=op, backend=backend, case=case.name))
+        rows += time_case(spec, op, backend, case)
+    return rows
+
+
+def _time_gemm(spec: RunSpec) -> GemmRate:
+    """The rate of a matrix product in the run's dtype on its device."""
+    return GemmRate(**gemm_rate(spec.device, getattr(torch, spec.dtype)))
+
+
+def _with_readings(emit: Emit, meter: Meter) -> Emit:
+    """Add the newest sensor readings to the events that show progress."""
+
+    def tell(event: Event) -> None:
+        emit(event.model_copy(update={"now": meter.latest()}) if isinstance(event, Train | Scoring) else event)
+
+    return tell
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:500]

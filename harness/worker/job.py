@@ -1,0 +1,152 @@
+"""The job that a parent process gives a worker, and the events that come back. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from harness.core.specs import RunSpec
+from harness.system.source import SourceVersion
+
+# sysexits.h EX_TEMPFAIL: stopped on request with everything saved; the same command continues.
+EXIT_RESUME = 75
+
+
+class RunJob(BaseModel):
+    """One run for one worker.
+
+    Attributes:
+        spec: the run.
+        prepared: folder of the prepared data.
+        results: root of the results tree.
+        code: version and checksum of the code that gave the job; a worker of other code refuses it.
+        sensors: whether the hardware is sampled.
+        left_s: seconds until the worker must save and end; None for no limit.
+        calibrate_s: time the training loop for about this many seconds instead of running the job.
+    """
+
+    # Unknown keys are ignored: the check of `code` then says clearly that the parent runs other code.
+    model_config = ConfigDict(frozen=True)
+
+    spec: RunSpec
+    prepared: Path
+    results: Path
+    code: SourceVersion
+    sensors: bool = True
+    left_s: float | None = None
+    calibrate_s: float | None = None
+
+
+class _Event(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Start(_Event):
+    """Model and data are about to be built."""
+
+    event: Literal["start"] = "start"
+    num_threads: int
+    metric: str
+
+
+class Resumed(_Event):
+    """Training continues from a checkpoint; `thread_counts` lists torch's threads of all invocations, newest last."""
+
+    event: Literal["resumed"] = "resumed"
+    tokens: int
+    step: int
+    thread_counts: tuple[int, ...]
+
+
+class Train(_Event):
+    """Training progress: loss and best in the suite's first metric, `now` the newest sensor readings."""
+
+    event: Literal["train"] = "train"
+    epoch: int
+    tokens: int
+    total_tokens: int
+    loss: float | None  # not finite becomes null in JSON, and None here
+    best: float | None
+    seconds: float
+    now: dict[str, float] = {}
+
+
+class Validation(_Event):
+    """A validation during training; value in the suite's first metric."""
+
+    event: Literal["validation"] = "validation"
+    epoch: int
+    step: int
+    value: float | None
+    is_best: bool
+    averaged: bool = False
+
+
+class Scoring(_Event):
+    """Progress of scoring one split under one protocol, in targets."""
+
+    event: Literal["score"] = "score"
+    split: str
+    protocol: str
+    done: int
+    total: int
+    now: dict[str, float] = {}
+
+
+class KernelTiming(_Event):
+    """A kernel is about to be timed."""
+
+    event: Literal["timing"] = "timing"
+    op: str
+    backend: str
+    case: str
+
+
+class Problem(_Event):
+    """Something that did not stop the run but that a person should know."""
+
+    event: Literal["problem"] = "problem"
+    text: str
+
+
+class Interrupted(_Event):
+    """The worker was asked to stop and has saved."""
+
+    event: Literal["interrupted"] = "interrupted"
+    where: str
+
+
+class Rates(_Event):
+    """The result of a calibration."""
+
+    event: Literal["rates"] = "rates"
+    train_tokens_per_s: float
+
+
+class RecordWritten(_Event):
+    """The run's record is on disk."""
+
+    event: Literal["record"] = "record"
+    status: str
+    error: str | None
+
+
+Event: TypeAlias = Annotated[
+    Start | Resumed | Train | Validation | Scoring | KernelTiming | Problem | Interrupted | Rates | RecordWritten,
+    Field(discriminator="event"),
+]
+Emit: TypeAlias = Callable[[Event], None]
+Stop: TypeAlias = Callable[[], bool]
+
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def parse_event(line: str) -> Event | None:
+    """The event on one line of a worker's output; None for a line cut short by the worker's death."""
+    try:
+        return _EVENTS.validate_json(line)
+    except ValidationError:
+        return None

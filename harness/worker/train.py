@@ -1,0 +1,135 @@
+"""The training part of a run: the run's loop, its progress events, and what its record says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.checkpoints import format
+from harness.config.recipe import Recipe
+from harness.config.speed import applied, unverified
+from harness.core.metrics import METRICS
+from harness.core.scores import Tally
+from harness.core.specs import RunSpec
+from harness.results.record import RunRecord
+from harness.training.progress import Diverged, Hooks, Progress, stage_summary
+from harness.training.trainer import Trainer
+from harness.worker.job import Emit, Resumed, Stop, Train, Validation
+
+
+def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
+    """Train, or continue, and load the best weights into the model.
+
+    Args:
+        record: receives training, curve and kernels, also if training diverges.
+        model: on its device.
+        corpus: the prepared data.
+        folder: for checkpoints.
+        emit: receives progress events.
+        stop: asked after every step and validation window.
+
+    Raises:
+        Interrupted: `stop` returned True; a checkpoint is saved.
+        Diverged: the loss is not finite or too high.
+        CheckpointError: the checkpoint belongs to another run or code.
+    """
+    spec = record.spec
+    metric = METRICS[spec.label.metrics[0]]
+
+    def value(nll_per_unit: float | None) -> float | None:
+        return None if nll_per_unit is None else metric.compute(Tally(nll_per_unit, 1, 1, 0))
+
+    def on_step(progress: Progress, nll_per_token: float) -> None:
+        emit(
+            Train(
+                epoch=progress.epoch,
+                tokens=progress.tokens,
+                total_tokens=trainer.total_tokens,
+                loss=value(nll_per_token),
+                best=value(progress.best_nll_per_unit),
+                seconds=progress.seconds,
+            )
+        )
+
+    def on_validation(row: dict[str, Any]) -> None:
+        emit(Validation(value=value(row["valid_nll_nats"]), **row))
+
+    trainer = make_trainer(
+        spec, model, corpus, folder, record.code["source_sha256"], Hooks(on_step, on_validation, stop)
+    )
+    record.model["speed"] = asdict(trainer.speed)
+    if trainer.resume():
+        progress = trainer.progress
+        emit(Resumed(tokens=progress.tokens, step=progress.step, thread_counts=tuple(progress.thread_counts)))
+    try:
+        trainer.fit()
+    except Diverged:
+        record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
+        raise
+    finally:
+        # Only now: a layer may choose its backend by the shapes and dtype of its first call.
+        record.model["kernels"] = dict(getattr(model, "kernels", {}))
+        record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.dtype, spec.device)
+    best = folder / "best"
+    format.load_into(model, format.load_group(best, format.read_index(best), "model"), best)
+    record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
+    record.training["checkpoint_sha256"] = format.fingerprint(best)
+
+
+def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Hooks) -> Trainer:
+    """The training loop of a run, as it trains and as a calibration times it.
+
+    Args:
+        spec: the run; it has a recipe.
+        model: on its device.
+        corpus: the prepared data.
+        folder: for checkpoints.
+        code_sha256: checksum of the code, part of a checkpoint's identity.
+        hooks: callbacks of the loop.
+
+    Returns:
+        A trainer at step 0.
+    """
+    assert spec.recipe is not None
+    return Trainer(
+        model,
+        corpus,
+        spec.recipe,
+        seed=spec.seed,
+        folder=folder,
+        identity=spec.checkpoint_identity(code_sha256),
+        autocast=_autocast(spec),
+        speed=applied(spec.speed, spec.device),
+        loss_scale=spec.dtype == "float16",
+        checkpoint_every_s=spec.checkpoint_every_s,
+        hooks=hooks,
+    )
+
+
+def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
+    return {
+        "tokens": progress.tokens,
+        "steps": progress.step,
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "best_step": progress.best_step,
+        "best_valid_nll_nats": progress.best_nll_per_unit,
+        "validation_protocol": asdict(recipe.validation),
+        "seconds": progress.seconds,
+        "validation_seconds": progress.validation_seconds,
+        "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
+        "thread_counts": progress.thread_counts,
+        **stage_summary(progress, recipe),
+    }
+
+
+def _autocast(spec: RunSpec) -> Callable[[], Any]:
+    """16-bit training runs under autocast over float32 weights; scores are taken in the weights' own dtype."""
+    if spec.dtype not in ("bfloat16", "float16"):
+        return nullcontext
+    return lambda: torch.autocast(spec.device.split(":")[0], dtype=getattr(torch, spec.dtype))
