@@ -122,7 +122,7 @@ def _is_foreign(folder: Path, spec: RunSpec) -> bool:
     if not (folder / format.INDEX).is_file():
         return False
     try:
-        identity = format.read_index(folder).get("identity")
+        identity = format.read_index(folder).identity
     except CheckpointError:
         return True
     return bool(identity != spec.checkpoint_identity(source.installed().source_sha256))

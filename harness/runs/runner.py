@@ -149,7 +149,7 @@ def _saved_progress(folder: Path) -> tuple[int, ...]:
     scores = folder / "checkpoints" / "scores.json"
     num_bytes = scores.stat().st_size if scores.exists() else 0
     try:
-        state = format.read_index(folder / "checkpoints" / "resume")["progress"]
+        state = format.read_index(folder / "checkpoints" / "resume").training["progress"]
         return (int(state["step"]), len(state["curve"]), num_bytes)
     except (CheckpointError, KeyError, TypeError, ValueError):
         return (0, 0, num_bytes)

@@ -25,7 +25,8 @@ from harness.data import prepare
 from harness.evaluation import scoring
 from harness.suite import load, resolve
 from harness.system import source
-from harness.worker.main import Job, run
+from harness.worker.execute import run
+from harness.worker.job import RunJob
 
 CASES = {"lstm_char": ("ptb-char-cut", "bpc"), "qrnn_word_splits": ("ptb-word-cut", "perplexity")}
 
@@ -97,7 +98,7 @@ def test_every_recorded_figure_of_the_official_code_is_reproduced(legacy: Path, 
     )
     suite = load(tmp_path / "suite.yaml")
     [spec] = resolve(suite, device="cpu")
-    job = Job(spec, prepare(suite.dataset), tmp_path / "results", source.installed())
+    job = RunJob(spec=spec, prepared=prepare(suite.dataset), results=tmp_path / "results", code=source.installed())
     record = run(job, tmp_path / "results" / "run", lambda event: None, lambda: False)
     assert record.error is None
     assert record.spec.checkpoint_sha256 == imported["sha256"]
