@@ -1,4 +1,4 @@
-"""The one compiled part: plain C behind ctypes, optional. Everything else is said in pyproject.toml."""
+"""The optional C library behind ctypes. All other packaging is configured in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ setup(
             depends=sorted(map(str, KERNELS.glob("*/csrc/*.h"))),
             include_dirs=[str(KERNELS / "compiled" / "csrc")],
             define_macros=[("KERNELS_SOURCES", f'"{sources["digest"]()}"')],
-            # Nothing here changes a value: no errno and no trap is looked at, and sums keep their order.
+            # None of these flags changes a value: the code reads neither errno nor traps, and sums keep their order.
             extra_compile_args=[
                 "-O3",
                 "-std=gnu11",

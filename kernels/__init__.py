@@ -1,7 +1,10 @@
-"""Numerical kernels: one lazy table of backends per op. Importing this package imports no torch.
+"""Numerical kernels: ops with several backends, of which the reference is the specification.
 
-fo_pool: QRNN pooling. lstm: one LSTM layer over a window. weight_drop: DropConnect of a weight matrix. `cases` lists
-what every backend is tested and timed on.
+fo_pool pools a QRNN layer, lstm runs an LSTM layer over a window, weight_drop applies DropConnect to a weight matrix.
+`resolve` returns a backend that runs on a device. `kernels.cases` lists the shapes and tolerances for tests and
+benchmarks. Importing this package imports no torch.
+
+To add a backend: write a module with the op's function and register it in KERNELS; tests and benchmarks then cover it.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ if TYPE_CHECKING:
 
     import torch
 
+__all__ = ["KERNELS", "check_name", "resolve"]
+
 # op -> backend -> "module:function", best first: "auto" takes the first that runs on the device.
 # A backend's module may define `unavailable(device) -> str | None`, the reason it cannot run there, and
-# `worth(*arguments) -> bool`, whether "auto" is to take it for these arguments of the op.
+# `worth(*arguments) -> bool`, whether "auto" should take it for these arguments of the op.
 KERNELS = {
     "fo_pool": {
         "triton": "kernels.fo_pool.triton:fo_pool",
@@ -38,7 +43,15 @@ KERNELS = {
 
 
 def check_name(op: str, backend: str) -> None:
-    """Raise ValueError, with what there is to choose from, unless `backend` is "auto" or a backend of `op`."""
+    """Check that a backend exists.
+
+    Args:
+        op: a key of KERNELS.
+        backend: "auto" or a backend of the op.
+
+    Raises:
+        ValueError: an unknown name; the message lists the known ones.
+    """
     if op not in KERNELS:
         raise ValueError(f"kernel op {op!r} is unknown; there are {', '.join(KERNELS)}")
     if backend not in ("auto", *KERNELS[op]):
@@ -48,10 +61,19 @@ def check_name(op: str, backend: str) -> None:
 def resolve(
     op: str, backend: str = "auto", device: torch.device | str = "cpu", arguments: Sequence[Any] | None = None
 ) -> tuple[str, Callable[..., Any]]:
-    """Return the name and function of a backend that runs on `device`; "auto" picks the best one.
+    """Find a backend that runs on a device.
 
-    arguments: those of the call to come. Without them "auto" passes over the backends that are only for some.
-    Raises ValueError as `check_name` does, or with the reason if the backend cannot run there.
+    Args:
+        op: a key of KERNELS.
+        backend: its name; "auto" takes the first of the table that can run.
+        device: where it has to run.
+        arguments: of the call to come. Without them "auto" skips backends that are for some arguments only.
+
+    Returns:
+        Name and function of the backend.
+
+    Raises:
+        ValueError: an unknown name, or the reason why the backend cannot run on the device.
     """
     check_name(op, backend)
     backends = KERNELS[op]

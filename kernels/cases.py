@@ -1,4 +1,4 @@
-"""The shapes, dtypes and tolerances every backend is tested on; benchmarks time the same list.
+"""Shapes, dtypes and tolerances for the tests of every backend; benchmarks time the same list.
 
 Letters: T time, B stream, I input, H hidden, G gates; of a weight, R rows and C columns.
 """
@@ -15,13 +15,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a fast backend may stand from the reference, for outputs and gradients alike."""
+    """Largest accepted difference from the reference, for outputs and gradients alike."""
 
     absolute: float
     relative: float
 
     def allowed(self, reference: Tensor) -> float:
-        """Largest accepted |fast - reference| of any entry. Sums of many terms err with the scale of the tensor."""
+        """Largest accepted |fast - reference| of any entry. Errors of long sums scale with the tensor's maximum."""
         return self.absolute + self.relative * reference.abs().max().item()
 
 
@@ -30,7 +30,7 @@ TOLERANCES = {
     torch.float64: Tolerance(absolute=1e-13, relative=1e-13),
 }
 
-# For tensors stored in half precision: the carry is float32, so an entry errs by its own rounding and little more.
+# For tensors stored in half precision: the carry is float32, so the error is little more than one rounding.
 HALF_TOLERANCES = {
     torch.bfloat16: Tolerance(absolute=4e-3, relative=8e-3),
     torch.float16: Tolerance(absolute=5e-4, relative=1e-3),
@@ -38,15 +38,16 @@ HALF_TOLERANCES = {
 
 
 def tolerance(dtype: torch.dtype) -> Tolerance:
-    """The tolerance of tensors of a dtype. Raises KeyError for a dtype no kernel is held to."""
+    """Tolerance for tensors of a dtype. Raises KeyError for a dtype without one."""
     return {**TOLERANCES, **HALF_TOLERANCES}[dtype]
 
 
 @dataclass(frozen=True, slots=True)
 class FoPoolCase:
-    """One call of fo_pool: T steps, B streams, H hidden units; keep is the probability kept by zoneout, 1 for none.
+    """One call of fo_pool: T steps, B streams, H hidden units.
 
-    slow: too large for the default test run. timed: benchmarks time it.
+    keep: probability that zoneout keeps a gate; 1 for no zoneout. slow: too large for the default test run. timed:
+    benchmarks time it.
     """
 
     steps: int
@@ -76,14 +77,14 @@ class LstmCase:
 
     @property
     def name(self) -> str:
-        """`T150-B128-H1000`, or `T33-B4-I64-H32` where inputs and hidden units differ in number."""
+        """`T150-B128-H1000`, or `T33-B4-I64-H32` if the numbers of inputs and hidden units differ."""
         inputs = "" if self.inputs == self.hidden else f"-I{self.inputs}"
         return f"T{self.steps}-B{self.streams}{inputs}-H{self.hidden}"
 
 
 @dataclass(frozen=True, slots=True)
 class WeightDropCase:
-    """One call of weight_drop: a weight of R rows and C columns, dropped with probability p. slow, timed as above."""
+    """One call of weight_drop: a weight of R rows and C columns, dropped with probability p."""
 
     rows: int
     columns: int
@@ -99,8 +100,8 @@ class WeightDropCase:
 
 Case: TypeAlias = FoPoolCase | LstmCase | WeightDropCase
 
-# The slow ones are the sizes of Merity et al. 2018, arXiv:1803.08240 (Penn Treebank characters and WikiText-103 for
-# the QRNN, Penn Treebank characters and enwik8 for the LSTM), of models for a CPU, and few streams of a long text.
+# The slow cases are the sizes of Merity et al. 2018, arXiv:1803.08240 (Penn Treebank characters and WikiText-103 for
+# the QRNN, Penn Treebank characters and enwik8 for the LSTM), models for a CPU, and one stream of a long text.
 FO_POOL_CASES = (
     FoPoolCase(1, 1, 1),
     FoPoolCase(5, 3, 7),
@@ -126,7 +127,7 @@ LSTM_CASES = (
     LstmCase(200, 128, 1840, 1840, slow=True, timed=True),
 )
 
-# The recurrent matrices of the LSTMs above, and the linear map of an upper layer of Penn Treebank's QRNN.
+# Recurrent matrices of the LSTMs above, and the linear map of an upper layer of Penn Treebank's QRNN
 WEIGHT_DROP_CASES = (
     WeightDropCase(1, 1),
     WeightDropCase(0, 5),
@@ -148,7 +149,7 @@ CASES: dict[str, tuple[Case, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Arguments of one call, in order: those with a gradient, then those without. leaf_names and output_names."""
+    """Arguments of one call in order: leaves, which get a gradient, then constants. Names are for error messages."""
 
     leaves: tuple[Tensor, ...]
     constants: tuple[Tensor | float | None, ...]
@@ -156,14 +157,14 @@ class Inputs:
     output_names: tuple[str, ...]
 
     def call(self, function: Callable[..., Any]) -> tuple[Tensor, ...]:
-        """Call a backend; an op with a single output returns it bare."""
+        """Call a backend and return its outputs; an op with a single output returns it without a tuple."""
         outputs = function(*self.leaves, *self.constants)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def widened(self) -> Inputs:
-        """The very values of the leaves in float64, all on the CPU: what a result in fewer bits is judged by.
+        """The same values in float64 on the CPU, to judge results in fewer bits by.
 
-        `inputs` in float64 would not do: a generator gives each dtype other numbers.
+        `inputs` in float64 would draw different values: a generator's numbers depend on the dtype.
         """
         constants = tuple(part.cpu() if isinstance(part, Tensor) else part for part in self.constants)
         leaves = tuple(leaf.detach().cpu().double() for leaf in self.leaves)
@@ -171,9 +172,12 @@ class Inputs:
 
 
 def inputs(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -> Inputs:
-    """Random arguments of a case: drawn on the CPU from a fixed seed, so that they are the same on every device.
+    """Draw random arguments on the CPU from a fixed seed: the same on every device.
 
-    Half-precision dtypes are those of the gates; a carried cell is float32, as the kernels keep it.
+    Args:
+        case: shapes.
+        dtype: of the arguments; with half precision the carried cell is float32, as in the kernels.
+        device: where the arguments go.
     """
     draw = torch.Generator().manual_seed(1)
     if isinstance(case, FoPoolCase):

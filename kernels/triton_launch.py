@@ -1,6 +1,6 @@
-"""What the Triton backends share: where they can run, whether they are interpreted, and the launch.
+"""Shared by the Triton backends: where they can run, whether they are interpreted, and the launch.
 
-Importing this imports no triton: a machine without it is told so by `unavailable`.
+Importing this imports no triton, so that `unavailable` can report that it is missing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Compute capability of the oldest device the kernels are written for: Ampere
 _OLDEST = (8, 0)
 
 
 def is_interpreted(kernel: Any) -> bool:
-    """Whether triton was told, before this kernel was imported, to interpret it on the CPU."""
+    """Whether TRITON_INTERPRET=1 was set when this kernel was imported, so that it runs on the CPU."""
     from triton.runtime.jit import JITFunction
 
     return not isinstance(kernel, JITFunction)
@@ -26,10 +27,12 @@ def is_interpreted(kernel: Any) -> bool:
 
 @cache
 def unavailable(device: torch.device, interpreted: Callable[[], bool]) -> str | None:
-    """Return why Triton kernels cannot run on `device`, or None if they can.
+    """Return why Triton kernels cannot run on a device, or None if they can.
 
-    Those that triton was told to interpret when they were imported (TRITON_INTERPRET=1, for tests) run anywhere;
-    `interpreted` says so of the caller's own, and is asked only where triton is there and was told.
+    Args:
+        device: where they should run. Interpreted kernels (for tests) run anywhere.
+        interpreted: returns whether the caller's kernels are interpreted; called only if triton is installed and
+            TRITON_INTERPRET=1 is set, because it imports them.
     """
     if find_spec("triton") is None:
         return "triton is not installed (pip install triton)"
@@ -48,7 +51,7 @@ def unavailable(device: torch.device, interpreted: Callable[[], bool]) -> str | 
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **meta: Any) -> None:
-    """Start a kernel on the device of its first tensor."""
+    """Start a kernel on the device of its first tensor; meta: compile-time constants and launch options."""
     device = next(value.device for value in arguments if isinstance(value, Tensor))
     with torch.cuda.device(device if device.type == "cuda" else -1):
         kernel[grid](*arguments, **meta)

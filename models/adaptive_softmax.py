@@ -1,7 +1,8 @@
-"""A softmax over a large vocabulary, factorised by frequency and tied to the embedding matrix.
+"""Softmax over a large vocabulary, factorised by word frequency and tied to the embedding matrix.
 
-Merity et al. 2018, arXiv:1803.08240, section 3.2, after Grave et al. 2017, arXiv:1609.04309. The words below the first
-cutoff and one column per tail make up the head; log p(word) of a tail is log p(tail) + log p(word | tail).
+Merity et al. 2018, arXiv:1803.08240, section 3.2, after Grave et al. 2017, arXiv:1609.04309. The head consists of the
+words below the first cutoff and one column per tail; for a word of a tail, log p(word) = log p(tail) + log p(word |
+tail).
 Letters: T time, B stream, N rows, E width, V vocabulary, K tails.
 """
 
@@ -21,8 +22,9 @@ from models.config import check_cutoffs
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The rows of a batch by cluster. order_N sorts them, on the model's device; counts, on the host, says how many
-    belong to the head and to each tail.
+    """Rows of a batch grouped by cluster.
+
+    order_N sorts the rows, on the model's device. counts is on the host: rows of the head and of each tail.
     """
 
     order_N: Tensor
@@ -30,11 +32,18 @@ class Split:
 
 
 class AdaptiveSoftmax(nn.Module):
-    """Owns the bias of every word and, for each tail, a vector and a bias of the head; all start at zero.
+    """Biases of all words, and for each tail a vector and a bias in the head; all start at zero.
 
-    The embedding matrix is given with each call. reversed_tails: tail k, from 1, has the head's k-th column from the
-    end, as in the official code; else tails stand in their own order. Normalisers are computed in float32 at least.
-    Raises ValueError for cutoffs that do not rise, or do not lie between 0 and the vocabulary.
+    The embedding matrix is an argument of each call. Normalisers are computed at least in float32.
+
+    Args:
+        vocab_size: V.
+        width: E.
+        cutoffs: word number at which each tail begins, rising.
+        reversed_tails: tail k, from 1, has the head's k-th column from the end, as in the official code.
+
+    Raises:
+        ValueError: cutoffs do not rise, or are not between 0 and the vocabulary.
     """
 
     def __init__(self, vocab_size: int, width: int, cutoffs: Sequence[int], *, reversed_tails: bool = False) -> None:
@@ -47,9 +56,7 @@ class AdaptiveSoftmax(nn.Module):
         self.tail_bias = nn.Parameter(torch.zeros(len(cutoffs)))
 
     def split(self, targets_TB: Tensor) -> Split:
-        """Sort targets by cluster. Given where they are cut, on the host, the device is never waited for; targets that
-        are on a device are fetched from it first.
-        """
+        """Sort targets by cluster. Nothing waits for the device if the targets are on the host."""
         device = self.bias.device
         targets_N = targets_TB.reshape(-1).cpu()
         cluster_N = torch.bucketize(targets_N, torch.tensor(self.clusters.edges[1:-1]), right=True)
@@ -60,9 +67,16 @@ class AdaptiveSoftmax(nn.Module):
         return Split(order_N, tuple(counts))
 
     def nll(self, h_TBE: Tensor, targets_TB: Tensor, tied_VE: Tensor, split: Split | None = None) -> Tensor:
-        """Return nll_TB in nats, float32 or float64. split: that of the targets, made here where it is not given.
+        """Score targets.
 
-        A split of other targets gives wrong numbers without a word. Under autocast products are in its dtype.
+        Args:
+            h_TBE: features.
+            targets_TB: words.
+            tied_VE: the embedding matrix.
+            split: of exactly these targets, which is not checked; None to compute it here.
+
+        Returns:
+            nll_TB in nats, float32 or float64. Under autocast, matrix products use its dtype.
         """
         if split is None:
             split = self.split(targets_TB)
@@ -75,17 +89,17 @@ class AdaptiveSoftmax(nn.Module):
         return nll_N.view(targets_TB.shape)
 
     def log_probs(self, h_NE: Tensor, tied_VE: Tensor) -> Tensor:
-        """Return exact log probabilities (N, V) of every word, float32 or float64."""
+        """Exact log probabilities (N, V) of every word, float32 or float64."""
         tables, edges = self._tables(tied_VE), self.clusters.edges
         num_head = edges[1]
         head_weight = torch.cat([tables.weight[:num_head], tables.tail_vectors])
         head_NC = _log_softmax(h_NE, head_weight, torch.cat([tables.bias[:num_head], tables.tail_bias]))
-        found_NV = head_NC.new_empty(len(h_NE), edges[-1])
-        found_NV[:, :num_head] = head_NC[:, :num_head]
+        log_probs_NV = head_NC.new_empty(len(h_NE), edges[-1])
+        log_probs_NV[:, :num_head] = head_NC[:, :num_head]
         for (first, last), column in zip(pairwise(edges[1:]), self.clusters.columns, strict=True):
             within_NC = _log_softmax(h_NE, tables.weight[first:last], tables.bias[first:last])
-            found_NV[:, first:last] = within_NC + head_NC[:, num_head + column, None]
-        return found_NV
+            log_probs_NV[:, first:last] = within_NC + head_NC[:, num_head + column, None]
+        return log_probs_NV
 
     def _tables(self, tied_VE: Tensor) -> Tables:
         return Tables(tied_VE, self.bias, self.tail_vectors, self.tail_bias)

@@ -1,8 +1,8 @@
-"""The loss of a softmax factorised into a head and tails, and its gradient, a part of the logits at a time.
+"""Loss and gradient of a softmax factorised into a head and tails, computed for a part of the logits at a time.
 
 Letters: N rows, E width, V vocabulary, K tails, C columns of a part.
-Every row of the (V, E) matrix belongs to one cluster, so its gradient is one buffer of which each cluster writes its
-own rows once. Nothing here asks the device for a value: counts and order come from the host.
+Every row of the (V, E) matrix belongs to one cluster, so each cluster writes its rows of the gradient once, into one
+buffer. Nothing here reads a value from the device: counts and order come from the host.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from torch.autograd.function import once_differentiable
 
 from models.config import KEPT_LOGITS, PART_LOGITS
 
+# Fewest words in a part: narrower matrix products are slow.
 MIN_COLUMNS = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
-    """edges: 0, the cutoffs, V; cluster k is words edges[k] to edges[k + 1]. columns: row of the tail vectors that
-    stands in the head for tail k + 1.
+    """Clusters of words.
+
+    edges: 0, the cutoffs, V; cluster k is words edges[k] to edges[k + 1]. columns[k]: row of the tail vectors that
+    represents tail k + 1 in the head.
     """
 
     edges: tuple[int, ...]
@@ -32,7 +35,7 @@ class Clusters:
 
 
 class Part(NamedTuple):
-    """A block of logits: rows of the sorted batch times words first..last, or times all tail vectors (`is_tails`)."""
+    """A block of logits: rows of the sorted batch times words first..last, or times the tail vectors if is_tails."""
 
     cluster: int
     rows: slice
@@ -43,9 +46,9 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one loss is computed over. counts: rows per cluster, the sorted rows' order being that of the clusters.
+    """One batch of rows, sorted by cluster.
 
-    dtype: of the matrix products. keep: whether a backward pass may follow.
+    counts: rows per cluster. dtype: of the matrix products. keep: save logits, because a backward pass may follow.
     """
 
     clusters: Clusters
@@ -59,12 +62,12 @@ class Batch:
         return list(accumulate(self.counts, initial=0))
 
     def rows(self, cluster: int) -> slice:
-        """Sorted rows a cluster's softmax is computed for: the head's for all of them."""
+        """Sorted rows for which a cluster's softmax is needed: all rows for the head."""
         offsets = self.offsets
         return slice(0, offsets[-1]) if cluster == 0 else slice(offsets[cluster], offsets[cluster + 1])
 
     def parts(self, cluster: int, columns: int) -> Iterator[Part]:
-        """Blocks of at most `columns` words that make up one cluster's logits."""
+        """Cut the logits of a cluster (0 is the head) into blocks of at most `columns` words."""
         first, last = self.clusters.edges[cluster : cluster + 2]
         rows = self.rows(cluster)
         for start in range(first, last, columns):
@@ -82,15 +85,23 @@ class Tables(NamedTuple):
     tail_bias: Tensor
 
     def of(self, part: Part) -> tuple[Tensor, Tensor]:
-        """Weight (C, E) and bias (C,) of a part's columns; views."""
+        """Weight (C, E) and bias (C,) of a part's columns, as views."""
         weight, bias = self[2:] if part.is_tails else self[:2]
         return weight[part.first : part.last], bias[part.first : part.last]
 
 
 def nll(h_NE: Tensor, tables: Tables, targets_N: Tensor, order_N: Tensor, batch: Batch) -> Tensor:
-    """Return nll_N in nats, float32 or float64: of the target's cluster, plus of the target within it.
+    """Negative log-likelihood of the target's cluster plus that of the target within it.
 
-    order_N sorts the rows by cluster; batch.counts says how many belong to each. Differentiable once, in h and tables.
+    Args:
+        h_NE: features.
+        tables: parameters.
+        targets_N: words.
+        order_N: sorts the rows by cluster.
+        batch: clusters and counts.
+
+    Returns:
+        nll_N in nats, float32 or float64; differentiable once, in h and tables.
     """
     result: Tensor = _ClusteredNll.apply(h_NE, *tables, targets_N, order_N, batch)  # type: ignore[no-untyped-call]
     return result
@@ -106,7 +117,7 @@ class _ClusteredNll(torch.autograd.Function):
         sums_dtype = torch.promote_types(batch.dtype, torch.float32)
         nll_N = sorted_h.new_zeros(len(order_N), dtype=sums_dtype)
         normalisers: list[Tensor] = []
-        ctx.kept, room = {}, KEPT_LOGITS if batch.keep else 0
+        ctx.saved_logits, budget = {}, KEPT_LOGITS if batch.keep else 0
         for cluster in _present(batch):
             normaliser = None
             for part in batch.parts(cluster, _columns(batch, cluster, tables)):
@@ -114,9 +125,9 @@ class _ClusteredNll(torch.autograd.Function):
                 peak = logits.logsumexp(dim=1)
                 normaliser = peak if normaliser is None else torch.logaddexp(normaliser, peak)
                 _subtract_targets(nll_N, logits, sorted_targets, part, batch)
-                if logits.numel() <= room:
-                    room -= logits.numel()
-                    ctx.kept[part.cluster, part.first, part.is_tails] = logits
+                if logits.numel() <= budget:
+                    budget -= logits.numel()
+                    ctx.saved_logits[part.cluster, part.first, part.is_tails] = logits
             assert normaliser is not None
             nll_N[batch.rows(cluster)] += normaliser
             normalisers.append(normaliser)
@@ -130,33 +141,33 @@ class _ClusteredNll(torch.autograd.Function):
         sorted_h, *saved = ctx.saved_tensors
         tables, sorted_targets, order_N, normalisers = Tables(*saved[:4]), saved[4], saved[5], saved[6:]
         batch: Batch = ctx.batch
-        wants_h, *wants = ctx.needs_input_grad[:5]
+        needs_h, *needs = ctx.needs_input_grad[:5]
         scale_N1 = d_outputs[0].index_select(0, order_N).unsqueeze(1)
         d_h = torch.zeros_like(sorted_h, dtype=scale_N1.dtype)
-        d_tables = [torch.empty_like(each) if wanted else None for each, wanted in zip(tables, wants, strict=True)]
+        d_tables = [torch.empty_like(table) if need else None for table, need in zip(tables, needs, strict=True)]
         _clear_absent(d_tables, batch)
         for cluster, normaliser in zip(_present(batch), normalisers, strict=True):
             for part in batch.parts(cluster, _columns(batch, cluster, tables)):
-                logits = ctx.kept.pop((part.cluster, part.first, part.is_tails), None)
+                logits = ctx.saved_logits.pop((part.cluster, part.first, part.is_tails), None)
                 if logits is None:
                     logits = _logits(sorted_h, tables, part, scale_N1.dtype)
                 d_logits = logits.sub_(normaliser.unsqueeze(1)).exp_()
                 _subtract_one(d_logits, sorted_targets, part, batch)
                 d_logits.mul_(scale_N1[part.rows])
                 _write(d_tables[2:] if part.is_tails else d_tables[:2], d_logits, sorted_h, part)
-                if wants_h:
+                if needs_h:
                     _add_product(d_h[part.rows], d_logits.to(batch.dtype), tables.of(part)[0].to(batch.dtype))
-        d_h_NE = torch.empty_like(d_h).index_copy_(0, order_N, d_h) if wants_h else None
+        d_h_NE = torch.empty_like(d_h).index_copy_(0, order_N, d_h) if needs_h else None
         return d_h_NE, *d_tables, None, None, None
 
 
 def _present(batch: Batch) -> list[int]:
-    """The head, and every tail that a row belongs to."""
+    """The head, and every tail with a row."""
     return [cluster for cluster, count in enumerate(batch.counts) if cluster == 0 or count > 0]
 
 
 def _columns(batch: Batch, cluster: int, tables: Tables) -> int:
-    """Words in a part: PART_LOGITS over the rows; where weights are cast, neither may their copy be larger."""
+    """Words in a part, so that neither its logits nor, if weights are cast, their copy exceed PART_LOGITS values."""
     rows = batch.rows(cluster)
     width: int = rows.stop - rows.start
     if tables.weight.dtype != batch.dtype:
@@ -171,7 +182,7 @@ def _logits(sorted_h: Tensor, tables: Tables, part: Part, dtype: torch.dtype) ->
 
 
 def _subtract_targets(nll_N: Tensor, logits: Tensor, sorted_targets: Tensor, part: Part, batch: Batch) -> None:
-    """Take the logits of this part's targets off the sum; rows whose target stands elsewhere are left as they are."""
+    """Subtract the logits of the targets in this part; rows with a target in another part do not change."""
     if part.is_tails:
         for rows, column in _tail_rows(batch):
             nll_N[rows] -= logits[rows, column]
@@ -191,7 +202,7 @@ def _subtract_one(d_logits: Tensor, sorted_targets: Tensor, part: Part, batch: B
 
 
 def _places(sorted_targets: Tensor, part: Part, batch: Batch) -> tuple[slice, Tensor, Tensor]:
-    """The rows that belong to the part's cluster, first of its rows; their target's column; whether it is in here."""
+    """Rows of the part's cluster, the column of each target within the part, and whether it is inside the part."""
     offsets = batch.offsets
     rows = slice(offsets[part.cluster], offsets[part.cluster + 1])
     column_R1 = (sorted_targets[rows] - part.first).unsqueeze(1)
@@ -200,19 +211,19 @@ def _places(sorted_targets: Tensor, part: Part, batch: Batch) -> tuple[slice, Te
 
 
 def _tail_rows(batch: Batch) -> Iterator[tuple[slice, int]]:
-    """Sorted rows of each tail, and the tail's column in the head."""
+    """Sorted rows of each tail, with the tail's column in the head."""
     for tail, column in enumerate(batch.clusters.columns, start=1):
         if batch.counts[tail]:
             yield batch.rows(tail), column
 
 
 def _clear_absent(d_tables: Sequence[Tensor | None], batch: Batch) -> None:
-    present = set(_present(batch))
-    for cluster in range(len(batch.counts)):
-        if cluster not in present:
-            for each in d_tables[:2]:
-                if each is not None:
-                    each[batch.clusters.edges[cluster] : batch.clusters.edges[cluster + 1]].zero_()
+    """Zero the gradients of clusters without a row, which no part writes."""
+    for cluster in set(range(len(batch.counts))).difference(_present(batch)):
+        first, last = batch.clusters.edges[cluster : cluster + 2]
+        for gradient in d_tables[:2]:
+            if gradient is not None:
+                gradient[first:last].zero_()
 
 
 def _write(d_tables: Sequence[Tensor | None], d_logits: Tensor, sorted_h: Tensor, part: Part) -> None:

@@ -1,34 +1,33 @@
-"""Blocks shared by the configs of recurrent models. Imports no torch."""
+"""Config blocks shared by recurrent models, with their checks, parameter counts and FLOPs. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from types import MappingProxyType
+from typing import Literal
 
+# Metadata of a field that was added after runs had been named: its default stays out of the values that name a run.
 LATER: Mapping[str, bool] = MappingProxyType({"later": True})
-"""Metadata of a field added after runs had been named: at its default it stays out of the block that names them."""
 
-
+# Most logits an adaptive softmax computes at a time, unless one row needs more: 64 MiB in float32
 PART_LOGITS = 1 << 24
-"""Logits an adaptive softmax computes at a time, at most, where one row does not need more: 64 MiB in float32."""
 
+# Most logits it saves for the backward pass; those of further parts are computed again.
 KEPT_LOGITS = 1 << 26
-"""Logits it keeps for the backward pass, at most; those of further parts are computed again."""
 
-
+# More than any trained stack. The cost of checking a config, before anything is built, grows with its layers.
 MAX_LAYERS = 1000
-"""More than any stack that was ever trained: what a config costs before anything is built grows with its layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dropout:
-    """Probabilities of the five dropouts of Merity et al. 2017, arXiv:1708.02182, each in [0, 1).
+    """Probabilities in [0, 1) of the five dropouts of Merity et al. 2017, arXiv:1708.02182.
 
     embedding: whole words. input: embedded inputs. hidden: between layers. output: before the softmax.
-    weight: single entries of the recurrent matrix (LSTM) or of the whole linear map (QRNN).
+    weight: single entries of the recurrent matrix (LSTM) or of the entire linear map (QRNN).
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -40,89 +39,128 @@ class Dropout:
     weight: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            check_probability(f"dropout.{field.name}", getattr(self, field.name))
+        for each in fields(self):
+            check_probability(f"dropout.{each.name}", getattr(self, each.name))
 
 
-def check_probability(name: str, value: float) -> None:
-    """Raise ValueError unless value is in [0, 1)."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentConfig:
+    """Fields of every stack of recurrent layers between an embedding and a softmax.
 
+    layers, hidden and embedding are counts and widths; the last layer is as wide as the embedding if `tie`.
+    ar and tar weigh the activation penalties of the last layer (arXiv:1708.01009). cutoffs: word numbers at which the
+    tails of an adaptive softmax begin, which needs `tie`; none for a full softmax. tail_order: order of the tails in
+    the head, `reversed` as in the official code.
+    """
 
-def check_size(name: str, value: int) -> None:
-    """Raise ValueError unless value is at least 1."""
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+    __pydantic_config__ = {"extra": "forbid"}
 
+    layers: int
+    hidden: int
+    embedding: int
+    dropout: Dropout = field(default_factory=Dropout)
+    ar: float = 0.0
+    tar: float = 0.0
+    tie: bool = True
+    cutoffs: tuple[int, ...] = field(default=(), metadata=LATER)
+    tail_order: Literal["forward", "reversed"] = field(default="forward", metadata=LATER)
 
-def check_layers(layers: int) -> None:
-    """Raise ValueError unless there are 1 to MAX_LAYERS layers."""
-    check_size("layers", layers)
-    if layers > MAX_LAYERS:
-        raise ValueError(f"layers must be at most {MAX_LAYERS:,}, got {layers:,}")
+    def __post_init__(self) -> None:
+        check_size("layers", self.layers)
+        if self.layers > MAX_LAYERS:
+            raise ValueError(f"layers must be at most {MAX_LAYERS:,}, got {self.layers:,}")
+        check_size("hidden", self.hidden)
+        check_size("embedding", self.embedding)
+        for name, value in (("ar", self.ar), ("tar", self.tar)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
+        check_cutoffs(self.cutoffs)
+        if self.cutoffs and not self.tie:
+            raise ValueError("cutoffs need tie: head and tails share the embedding matrix")
 
+    @property
+    def widths(self) -> list[tuple[int, int]]:
+        """Input and output width of each layer: embedding -> hidden ... -> embedding, or -> hidden if not tied."""
+        last = self.embedding if self.tie else self.hidden
+        return list(pairwise([self.embedding, *[self.hidden] * (self.layers - 1), last]))
 
-def check_penalty(name: str, value: float) -> None:
-    """Raise ValueError unless value is finite and not negative."""
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be finite and not negative, got {value}")
+    def training_widths(self, vocab_size: int) -> list[tuple[int, int]]:
+        """`widths`, with the number of columns that the first layer multiplies in training as its input width."""
+        (inputs, outputs), *others = self.widths
+        if reads_one_hot(vocab_size=vocab_size, embedding=inputs, dropout=self.dropout, training=True):
+            inputs = vocab_size
+        return [(inputs, outputs), *others]
 
+    def num_softmax_parameters(self, vocab_size: int) -> int:
+        """Parameters of embedding and softmax; tied, they share a matrix. Raises ValueError for a cutoff beyond V."""
+        check_cutoffs(self.cutoffs, vocab_size)
+        width = self.widths[-1][1]
+        matrices = vocab_size * self.embedding + (0 if self.tie else vocab_size * width)
+        return matrices + vocab_size + len(self.cutoffs) * (width + 1)  # a vector and a bias per tail
 
-def layer_widths(*, layers: int, hidden: int, embedding: int, tie: bool) -> list[tuple[int, int]]:
-    """Return (input, output) widths per layer: embedding -> hidden ... -> embedding, or -> hidden if not tied."""
-    widths = [embedding, *[hidden] * (layers - 1), embedding if tie else hidden]
-    return list(pairwise(widths))
+    def softmax_flops_per_token(self, vocab_size: int) -> int:
+        """FLOPs of one target's softmax; with cutoffs an expectation, see `softmax_columns`."""
+        return round(2 * self.widths[-1][1] * softmax_columns(vocab_size, self.cutoffs))
 
 
 def reads_one_hot(*, vocab_size: int, embedding: int, dropout: Dropout, training: bool) -> bool:
-    """Return whether a model's first layer reads one-hot symbols instead of rows of the embedding.
+    """Whether the first layer reads one-hot symbols instead of rows of the embedding.
 
-    Over a small alphabet they are narrower, and the layer's products shrink with them; a mask on the embedding's
-    columns or rows stands in the way.
+    Over a small alphabet these are narrower, which makes the layer's products smaller. A mask on the embedding's
+    columns or rows prevents it.
+
+    Args:
+        vocab_size: V.
+        embedding: E.
+        dropout: rates of the model.
+        training: whether dropout is active.
     """
     masked = training and (dropout.input > 0 or dropout.embedding > 0)
     return not masked and vocab_size * 2 <= embedding
 
 
-def input_columns(*, vocab_size: int, embedding: int, dropout: Dropout) -> int:
-    """Return how many numbers per token the first layer multiplies in training."""
-    one_hot = reads_one_hot(vocab_size=vocab_size, embedding=embedding, dropout=dropout, training=True)
-    return vocab_size if one_hot else embedding
+def check_probability(name: str, value: float) -> None:
+    """Raise ValueError with the field's name unless the value is in [0, 1)."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+def check_size(name: str, value: int) -> None:
+    """Raise ValueError with the field's name unless the value is at least 1."""
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def check_cutoffs(cutoffs: Sequence[int], vocab_size: int | None = None) -> None:
-    """Raise ValueError unless cutoffs rise from 1 at least and, where it is known, end below the vocabulary."""
+    """Check the cutoffs of an adaptive softmax.
+
+    Args:
+        cutoffs: word numbers.
+        vocab_size: V, if known.
+
+    Raises:
+        ValueError: they do not rise from at least 1, or do not end below the vocabulary.
+    """
     if any(cutoff < 1 for cutoff in cutoffs):
         raise ValueError(f"cutoffs must be at least 1, got {list(cutoffs)}")
     if any(later <= earlier for earlier, later in pairwise(cutoffs)):
         raise ValueError(f"cutoffs must rise, got {list(cutoffs)}")
     if vocab_size is not None and cutoffs and cutoffs[-1] >= vocab_size:
-        raise ValueError(f"cutoffs must lie below the vocabulary of {vocab_size:,} words, got {list(cutoffs)}")
-
-
-def num_softmax_parameters(
-    *, vocab_size: int, embedding: int, width: int, tie: bool, cutoffs: Sequence[int] = ()
-) -> int:
-    """Return the parameters of embedding and softmax together; tied, they share one matrix.
-
-    Each cutoff brings a tail, and with it a vector and a bias. Raises ValueError for cutoffs beyond the vocabulary.
-    """
-    check_cutoffs(cutoffs, vocab_size)
-    return vocab_size * embedding + vocab_size + (0 if tie else vocab_size * width) + len(cutoffs) * (width + 1)
-
-
-def softmax_flops_per_token(*, vocab_size: int, width: int, cutoffs: Sequence[int] = ()) -> int:
-    """Return the multiply-adds of one target's softmax, counted twice.
-
-    With cutoffs it is an expectation: a target falls into a tail as often as words in order of frequency do under
-    Zipf's law, p(rank r) ~ 1 / r. Raises ValueError for cutoffs beyond the vocabulary.
-    """
-    return round(2 * width * softmax_columns(vocab_size, cutoffs))
+        raise ValueError(f"cutoffs must be below the vocabulary of {vocab_size:,} words, got {list(cutoffs)}")
 
 
 def softmax_columns(vocab_size: int, cutoffs: Sequence[int] = ()) -> float:
-    """Return the logits of one target: V, or with cutoffs what `softmax_flops_per_token` expects."""
+    """Logits computed for one target: V, or with cutoffs their expectation.
+
+    A target is expected in a tail as often as words in order of frequency are under Zipf's law, p(rank r) ~ 1 / r.
+
+    Args:
+        vocab_size: V.
+        cutoffs: of an adaptive softmax.
+
+    Raises:
+        ValueError: a cutoff is beyond the vocabulary.
+    """
     check_cutoffs(cutoffs, vocab_size)
     if not cutoffs:
         return vocab_size
@@ -134,7 +172,7 @@ def softmax_columns(vocab_size: int, cutoffs: Sequence[int] = ()) -> float:
 
 
 def _harmonic(count: int) -> float:
-    """Return 1 + 1/2 + ... + 1/count, to 1e-8 relative."""
+    """1 + 1/2 + ... + 1/count, by the Euler-Maclaurin formula with a relative error of at most 1e-8."""
     if count < 100:
         return sum(1 / rank for rank in range(1, count + 1))
     return math.log(count) + 0.5772156649015329 + 1 / (2 * count) - 1 / (12 * count * count)

@@ -1,4 +1,4 @@
-"""What the recurrent language models share: embedding, dropout between layers, penalties, softmax, carried state.
+"""Shared by the recurrent language models: embedding, dropout between layers, penalties, softmax, carried state.
 
 Letters: T time, B stream, E embedding, H width, V vocabulary, N rows.
 """
@@ -21,75 +21,56 @@ from models.tied_lookup import lookup
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, Protocol
+    from typing import Any
 
-    from models.config import Dropout
-
-    class RecurrentConfig(Protocol):
-        @property
-        def embedding(self) -> int: ...
-        @property
-        def dropout(self) -> Dropout: ...
-        @property
-        def ar(self) -> float: ...
-        @property
-        def tar(self) -> float: ...
-        @property
-        def tie(self) -> bool: ...
-        @property
-        def cutoffs(self) -> tuple[int, ...]: ...
-        @property
-        def tail_order(self) -> str: ...
-        @property
-        def widths(self) -> list[tuple[int, int]]: ...
+    from models.config import RecurrentConfig
 
 
 class RecurrentLayer(nn.Module):
-    """One layer. `run` returns h_TBH and the layer's state after the last step.
+    """One layer of a stack."""
 
-    h_TBH is under locked dropout of rate `out_dropout`; its mask is drawn after all others of the layer.
-    With a table_VI, x_TBI is one-hot, (T, B, V), and stands for x @ table: a layer multiplies its input weights by the
-    table once instead of by every row of x.
-    """
-
-    op: str
-    """The kernel this layer runs."""
-    kernel: str
-    weight_drop: float
-    """Probability with which an entry of `raw_weight` is dropped for a window."""
-    trained_by: str | None = None
-    """Backend that the last window of training ran on; None before there was one."""
+    op: str  # kernel op that the layer runs
+    kernel: str  # requested backend, or "auto"
+    weight_drop: float  # probability that an entry of `raw_weight` is dropped for a window
+    trained_by: str | None = None  # backend of the last training window
 
     @property
     def backend(self) -> str:
-        """What training ran on. Before it, what "auto" takes without knowing the call, as scoring mostly does."""
+        """Backend that training ran on; before any training, what "auto" selects without the arguments of a call."""
         return self.trained_by or kernels.resolve(self.op, self.kernel, self.raw_weight().device)[0]
 
     def resolve(
         self, device: torch.device, arguments: Sequence[Any] | None = None, *, training: bool
     ) -> Callable[..., Any]:
-        """Return the kernel for one call, its arguments where a backend is for some of them only; training notes it."""
+        """Return the kernel for one call.
+
+        Args:
+            device: where it runs.
+            arguments: of the call, for backends that are for some arguments only.
+            training: note the backend in `trained_by`.
+        """
         name, function = kernels.resolve(self.op, self.kernel, device, arguments)
         if training:
             self.trained_by = name
         return function
 
     def raw_weight(self) -> Tensor:
-        """The weight that DropConnect works on."""
+        """The weight that DropConnect applies to."""
         raise NotImplementedError
 
     def dropped_weight(self, *, training: bool, generator: torch.Generator | None) -> Tensor:
-        """`raw_weight` as this window sees it."""
+        """`raw_weight`, in training under the mask of this window."""
         return dropout.weight(
             self.raw_weight(), self.weight_drop, training=training, generator=generator, kernel=self.weight_drop_kernel
         )
 
     @property
     def weight_drop_kernel(self) -> str:
-        """A layer that is to run its reference drops weights by theirs; the mask is the same either way."""
+        """A layer on its reference drops weights with the reference as well; the mask is the same in all backends."""
         return "reference" if self.kernel == "reference" else "auto"
 
     def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        """Zeros for `batch` streams, each tensor (1, B, X)."""
         raise NotImplementedError
 
     def run(
@@ -102,13 +83,35 @@ class RecurrentLayer(nn.Module):
         generator: torch.Generator | None,
         out_dropout: float,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the layer over a window.
+
+        Args:
+            x_TBI: input; with `table_VI` one-hot symbols (T, B, V).
+            state: before the window.
+            table_VI: the input is x @ table. The layer multiplies its input weights by the table once instead of by
+                every row of x.
+            training: dropout is active.
+            generator: source of the masks.
+            out_dropout: rate of locked dropout on the output; its mask is drawn after all others of the layer.
+
+        Returns:
+            h_TBH and the state after the window.
+        """
         raise NotImplementedError
 
 
 class RecurrentModel(nn.Module):
     """A language model over a stack of layers; the state is a tuple with one tuple of (1, B, X) tensors per layer.
 
-    generator: source of every mask, on the model's device; None means torch's default generator.
+    The attribute `generator` is the source of every mask, on the model's device; None is torch's default.
+
+    Args:
+        config: widths, dropout rates, penalties and softmax.
+        layers: the stack.
+        vocab_size: V.
+
+    Raises:
+        ValueError: an empty vocabulary.
     """
 
     def __init__(self, config: RecurrentConfig, layers: Sequence[RecurrentLayer], *, vocab_size: int) -> None:
@@ -122,23 +125,30 @@ class RecurrentModel(nn.Module):
         self.softmax = _softmax(config, vocab_size)
 
     def initial_state(self, batch: int) -> State:
-        """Return zeros for `batch` streams, in the model's dtype and on its device."""
+        """Zeros for `batch` streams, in the model's dtype and on its device."""
         return tuple(layer.initial_state(batch) for layer in self._layers())
 
     def split_targets(self, targets_TB: Tensor) -> Split | None:
-        """Return what `forward` needs to know of targets to pass over the words they are not; None if nothing."""
+        """Group targets by cluster for `forward`, best while they are on the host; None for a full softmax."""
         return self.softmax.split(targets_TB) if isinstance(self.softmax, AdaptiveSoftmax) else None
 
     def criterion_parameters(self) -> list[nn.Parameter]:
-        """Parameters that the official code keeps in its loss, not in its model."""
+        """Parameters that the official code has in its loss instead of its model."""
         if isinstance(self.softmax, AdaptiveSoftmax):
             return [self.softmax.tail_vectors, self.softmax.tail_bias]
         return []
 
     def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State, split: Split | None = None) -> StepOutput:
-        """Return nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
+        """Score one window.
 
-        split: of these targets, made while they were on the host; without it the device may have to be waited for.
+        Args:
+            inputs_TB: symbols.
+            targets_TB: the symbol after each input.
+            state: before the window.
+            split: `split_targets` of these targets; without it the host may wait for the device.
+
+        Returns:
+            nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
         """
         if isinstance(self.softmax, AdaptiveSoftmax):
             rows_TBE, table_VE = lookup(inputs_TB.long(), self.embedding)
@@ -151,32 +161,32 @@ class RecurrentModel(nn.Module):
 
     @torch.no_grad()
     def features(self, inputs_TB: Tensor, state: State) -> tuple[Tensor, State]:
-        """Return what the softmax reads, h_TBH, and the state after the window; never with dropout."""
+        """Run the layers without dropout. Returns the softmax's input h_TBH and the state after the window."""
         _, h_TBH, state = self._encode(inputs_TB, state, training=False)
         return h_TBH, state
 
     @torch.no_grad()
     def log_probs(self, h_NH: Tensor) -> Tensor:
-        """Return log probabilities (N, V) of rows of `features`."""
+        """Log probabilities (N, V) of rows of `features`."""
         return self.softmax.log_probs(h_NH, self.embedding)
 
     @torch.no_grad()
     def nll(self, h_NH: Tensor, targets_N: Tensor) -> Tensor:
-        """Return nll_N in nats of one target per row of `features`, without the other words' probabilities."""
+        """Score one target per row of `features`: nll_N in nats, without the probabilities of all words."""
         return self.softmax.nll(h_NH, targets_N, self.embedding)
 
     def _encode(
         self, inputs_TB: Tensor, state: State, rows_TBE: Tensor | None = None, *, training: bool
     ) -> tuple[Tensor, Tensor, State]:
-        """Return the last layer's output as TAR wants it, its output under dropout, and the new state.
+        """Return the last layer's output for TAR, its output under dropout, and the new state.
 
-        rows_TBE: the embedding's rows of the inputs, where they are looked up already.
-        Only TAR reads an output without dropout; otherwise the last layer drops its own, and both are the same tensor.
+        rows_TBE: the embedding's rows of the inputs, if they are looked up already.
+        Only TAR reads an output without dropout. Without TAR the last layer applies it, and both are the same tensor.
         """
         rates, generator = self.config.dropout, self.generator
         layers = self._layers()
-        raw_wanted = training and self.config.tar > 0
-        last = 0.0 if raw_wanted else rates.output
+        needs_raw = training and self.config.tar > 0
+        last = 0.0 if needs_raw else rates.output
         x_TBX, table_VX = self._inputs(inputs_TB.long(), rows_TBE, training=training)
         states: list[State] = []
         for layer, layer_state, rate in zip(layers, state, [*[rates.hidden] * (len(layers) - 1), last], strict=True):
@@ -186,15 +196,12 @@ class RecurrentModel(nn.Module):
             table_VX = None
             states.append(layer_state)
         dropped_TBX = x_TBX
-        if raw_wanted:
+        if needs_raw:
             dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
         return x_TBX, dropped_TBX, tuple(states)
 
     def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the first layer's input, and the table it is to be multiplied by where it is one-hot.
-
-        `reads_one_hot` is the rule.
-        """
+        """Return the first layer's input and, if it is one-hot (see `reads_one_hot`), the table to multiply it by."""
         rates = self.config.dropout
         num_symbols, width = self.embedding.shape
         one_hot = reads_one_hot(vocab_size=num_symbols, embedding=width, dropout=rates, training=training)
@@ -209,7 +216,10 @@ class RecurrentModel(nn.Module):
         return dropout.locked(x_TBE, rates.input, training=training, generator=self.generator), None
 
     def _penalty(self, raw_TBH: Tensor, dropped_TBH: Tensor) -> Tensor:
-        """AR on the dropped output, TAR on the raw one (none for one step). Merity et al. 2017, arXiv:1708.01009."""
+        """AR on the output under dropout, TAR on the raw output. Merity et al. 2017, arXiv:1708.01009.
+
+        AR is ar mean(h^2); TAR is tar mean((h_t - h_{t-1})^2), 0 for a window of one step.
+        """
         penalty = raw_TBH.new_zeros(())
         if self.training and self.config.ar:
             penalty = penalty + self.config.ar * dropped_TBH.square().mean()
@@ -219,21 +229,21 @@ class RecurrentModel(nn.Module):
 
     @property
     def kernels(self) -> dict[str, str]:
-        """Backend of each kernel: {"lstm": "fused", "weight_drop": "native"}; "padded, fused" where layers differ.
+        """Backends by op: {"lstm": "fused", "weight_drop": "native"}, or "padded, fused" if layers differ.
 
-        Once the model has trained these are the ones it trained with.
+        After training these are the backends it trained with.
         """
-        found: dict[str, dict[str, None]] = {}
+        backends: dict[str, dict[str, None]] = {}
         for layer in self._layers():
-            found.setdefault(layer.op, {})[layer.backend] = None
+            backends.setdefault(layer.op, {})[layer.backend] = None
             if layer.weight_drop > 0:
                 name = kernels.resolve("weight_drop", layer.weight_drop_kernel, self.embedding.device)[0]
-                found.setdefault("weight_drop", {})[name] = None
-        return {op: ", ".join(names) for op, names in found.items()}
+                backends.setdefault("weight_drop", {})[name] = None
+        return {op: ", ".join(names) for op, names in backends.items()}
 
     @property
     def trained_by(self) -> list[str | None]:
-        """Backend that each layer last trained with: what a resumed run has to be told of its earlier windows."""
+        """Backend that each layer last trained with. A checkpoint saves it, because a resumed run must report it."""
         return [layer.trained_by for layer in self._layers()]
 
     @trained_by.setter

@@ -1,4 +1,4 @@
-"""The softmax of a language model, tied to its embedding or with a matrix of its own.
+"""Full softmax of a language model, tied to its embedding or with a separate matrix.
 
 Letters: T time, B stream, H width, V vocabulary, N rows.
 """
@@ -13,15 +13,18 @@ from torch.nn import functional
 
 from models.config import PART_LOGITS
 
+# Parts have a multiple of this many rows, and no fewer. With other cuts, rows at the edges of a matrix product differed
+# in their last bits from those of the uncut product.
 MIN_ROWS = 64
-"""Rows of a part come in multiples of this many, and a part has no fewer: of matrix products cut elsewhere, the rows at
-the edges were found to differ in their last bits from those of the whole."""
 
 
 class Softmax(nn.Module):
-    """A full softmax. Tied, it owns only the bias and is given the embedding matrix; untied, both are its own.
+    """A full softmax; its normaliser is computed at least in float32.
 
-    The normaliser is computed in float32 at least, whatever the dtype of the features.
+    Args:
+        vocab_size: V.
+        width: H.
+        tied: use the embedding matrix of each call; otherwise the softmax has its own.
     """
 
     weight: nn.Parameter | None
@@ -34,9 +37,17 @@ class Softmax(nn.Module):
             nn.init.uniform_(self.weight, -0.1, 0.1)
 
     def nll(self, h_TBH: Tensor, targets_TB: Tensor, tied_VH: Tensor) -> Tensor:
-        """Return nll_TB in nats, float32 or float64. tied_VH: the embedding matrix, used if this softmax is tied.
+        """Score targets.
 
-        Where no gradient is wanted, no more than about PART_LOGITS logits exist at a time, or those of MIN_ROWS rows.
+        Without gradients, about PART_LOGITS logits exist at a time, or those of MIN_ROWS rows if these are more.
+
+        Args:
+            h_TBH: features.
+            targets_TB: words.
+            tied_VH: the embedding matrix; ignored if not tied.
+
+        Returns:
+            nll_TB in nats, float32 or float64.
         """
         h_NH, targets_N = h_TBH.flatten(0, -2), targets_TB.reshape(-1).long()
         cuts = [0, len(h_NH)] if torch.is_grad_enabled() else _cuts(len(h_NH), len(self.bias))
@@ -47,7 +58,7 @@ class Softmax(nn.Module):
         return torch.cat(parts).view(targets_TB.shape) if len(parts) > 1 else parts[0].view(targets_TB.shape)
 
     def log_probs(self, h_NH: Tensor, tied_VH: Tensor) -> Tensor:
-        """Return log probabilities (N, V), float32 or float64."""
+        """Log probabilities (N, V) of every word, float32 or float64."""
         return functional.log_softmax(self._logits(h_NH, tied_VH), dim=-1)
 
     def _logits(self, h_NH: Tensor, tied_VH: Tensor) -> Tensor:
@@ -57,6 +68,6 @@ class Softmax(nn.Module):
 
 
 def _cuts(num_rows: int, vocab_size: int) -> list[int]:
-    """Where rows are cut so that each part's logits are few; a rest below MIN_ROWS goes with the part before it."""
+    """Row numbers at which the parts begin; a rest below MIN_ROWS joins the part before it."""
     rows = MIN_ROWS * max(1, PART_LOGITS // (vocab_size * MIN_ROWS))
     return [*range(0, max(1, num_rows - MIN_ROWS + 1), rows), num_rows]

@@ -1,4 +1,4 @@
-"""Rows of an embedding matrix that a softmax reads too, with one gradient for both.
+"""Embedding lookup in a matrix that a softmax shares, with a single gradient for both.
 
 Letters: T time, B stream, E embedding, V vocabulary.
 """
@@ -14,11 +14,18 @@ from torch.nn import functional
 
 
 def lookup(ids_TB: Tensor, weight_VE: Tensor) -> tuple[Tensor, Tensor]:
-    """Return rows (T, B, E) and the matrix for a softmax to read, and for nothing else.
+    """Look up rows, and return the matrix for a softmax.
 
-    Autograd would make a (V, E) gradient of the rows, nearly all zeros, beside the softmax's own, and add them; here
-    the rows' gradient is added to the softmax's in place. So the matrix must go to one operation only, and that must
-    hand back a gradient that nobody else holds: `clustered_nll.nll` does.
+    Autograd would allocate a second (V, E) gradient for the rows, almost all zeros, and add it to the softmax's. Here
+    the gradient of the rows is added to the softmax's in place.
+
+    Args:
+        ids_TB: words.
+        weight_VE: the embedding matrix.
+
+    Returns:
+        Rows (T, B, E), and the matrix. Only one operation may use the matrix, and the gradient it returns must not be
+        held by anything else; `clustered_nll.nll` fulfils this.
     """
     rows_TBE, table_VE = _Lookup.apply(ids_TB, weight_VE)  # type: ignore[no-untyped-call]
     return rows_TBE, table_VE

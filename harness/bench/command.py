@@ -1,48 +1,49 @@
-"""What `harness bench` does, apart from reading the command line."""
+"""The three benchmarks of `harness bench`: kernels, training steps and training loops."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kernels
 from harness.bench import record
-from harness.bench.steps.entries import ENTRIES, Entry
+from harness.bench.loops.entries import LOOPS
+from harness.bench.steps.entries import ENTRIES
+from harness.bench.tables import FAILED
 from harness.core import device as devices
+from harness.core import messages
 from harness.core.errors import DeviceError, HarnessError
-from harness.regression import speed_ratios
 from harness.timing.clocks import Budget
 
-TRAINING, LOOP, SENSORS = "training", "loop", "sensors"
-ALONE = (TRAINING, LOOP, SENSORS)
-"""What is measured by itself, without kernels and without a gate."""
-EXIT_OK, EXIT_FAILED_KERNEL = 0, 1
+if TYPE_CHECKING:
+    from harness.timing.backends import KernelTiming
 
+KERNELS, TRAINING, LOOP = "kernels", "training", "loop"
+
+# Limits on what the forward and backward pass of a case of `--quick` move and compute
 QUICK_BYTES, QUICK_FLOPS = 64 << 20, 20e9
-"""What forward and backward of a quick case may move and compute."""
 
 BUDGET = Budget(seconds=8.0, minimum=11, maximum=60, warmup=2)
+# Fewer rounds: one of the largest layer and its reference takes almost a minute.
 LSTM_BUDGET = Budget(seconds=8.0, minimum=7, maximum=60, warmup=2)
-"""A round of the largest layer and its reference takes the better part of a minute."""
-
 QUICK_BUDGET = Budget(seconds=1.0, minimum=7, maximum=40, warmup=2)
 TRAINING_BUDGET = Budget(seconds=60.0, minimum=5, maximum=20, warmup=2)
-QUICK_LOOP_S = 1.0
 QUICK_TRAINING_BUDGET = Budget(seconds=10.0, minimum=3, maximum=8, warmup=1)
+QUICK_LOOP_S = 1.0
 
-TURNS: dict[str, Any] = {"rounds": 10, "turn_s": 10.0}
-QUICK_TURNS: dict[str, Any] = {"rounds": 3, "turn_s": 3.0}
-"""Of `bench sensors`: three turns a round, five minutes in all, or half a minute."""
-
-Say = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The options of `harness bench`, as given."""
+    """The options of `harness bench`.
+
+    names: kernels, or one of `training` and `loop`; empty for all kernels. cases: names of cases or entries. seconds,
+    speed, backends and ablate apply to the loop. show prints results, progress prints progress.
+    """
 
     names: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()
@@ -52,94 +53,96 @@ class Request:
     threads: int | None = None
     results: Path = Path("results")
     json_file: Path | None = None
-    baseline: Path | None = None
-    update: bool = False
     keep_memory: bool = False
     speed: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     ablate: bool = False
     seconds: float = 10.0
+    show: Print = print
+    progress: Print = print
+
+    @property
+    def kind(self) -> str:
+        """KERNELS, TRAINING or LOOP. Raises DeviceError for an unknown name, HarnessError for an impossible mixture."""
+        for name in self.names:
+            ops = [op for op, backends in kernels.KERNELS.items() if name in backends]
+            if ops:
+                raise DeviceError(f"'{name}' is a backend of {', '.join(ops)}, not a kernel; name one of these instead")
+            _check_known([name], (*kernels.KERNELS, TRAINING, LOOP), "kernel")
+        for kind in (TRAINING, LOOP):
+            if kind in self.names:
+                if len(self.names) > 1:
+                    raise HarnessError(f"bench {kind} cannot be combined with other kernels")
+                return kind
+        return KERNELS
+
+    def save(self, kind: str, rows: Sequence[Any], settings: Any) -> None:
+        """Write the rows to `--json` and a record to the results folder. Raises StoreError."""
+        from harness.system import hardware
+
+        if self.json_file is not None:
+            record.write_rows(self.json_file, rows)
+        machine = hardware.describe(check_device(self.device))
+        self.progress(f"record {record.write(self.results, kind, machine, rows, settings)}")
 
 
-def run(request: Request, *, show: Say, say: Say) -> int:
-    """Measure, print, and write the record. Returns the exit status; `show` prints results and `say` progress.
+class KernelBench:
+    """The kernel benchmark of one request on one device.
 
-    Raises DeviceError for a kernel, case or device that is not there, StoreError for what cannot be written.
+    Args:
+        request: names, cases, dtype and device.
+        twin: also time the reference a second time in each round, which the speed gate needs.
+
+    Raises:
+        DeviceError: a case or the device does not exist.
     """
-    if request.update and request.baseline is None:
-        raise HarnessError("--update makes a baseline: name its file with --check FILE")
-    names = request.names or tuple(kernels.KERNELS)
-    for name in names:
-        ops = [op for op, backends in kernels.KERNELS.items() if name in backends]
-        if ops:
-            raise DeviceError(f"'{name}' is a backend of {', '.join(ops)}, not a kernel; name one of these to time it")
-        _known(name, (*kernels.KERNELS, *ALONE), "kernel")
-    for name in ALONE:
-        if name in names:
-            if len(names) > 1 or request.baseline is not None:
-                raise HarnessError(f"bench {name} stands alone: without other kernels and without --check")
-            return {TRAINING: _training, LOOP: _loop, SENSORS: _sensors}[name](request, show, say)
-    return _kernels(request, names, show, say)
+
+    def __init__(self, request: Request, *, twin: bool = False) -> None:
+        import torch
+
+        from harness.bench.memory import keep_freed_memory
+        from harness.checkpoints import model
+        from harness.system import hardware
+        from harness.timing.backends import Bench
+
+        self.request = request
+        self.ops = request.names or tuple(kernels.KERNELS)
+        self.cases = plan(self.ops, request.cases, quick=request.quick)
+        device = check_device(request.device)
+        model.forbid_tf32()
+        if request.threads:
+            torch.set_num_threads(request.threads)
+        self.fingerprint = hardware.describe(device).fingerprint
+        self._keeps_memory = request.keep_memory and keep_freed_memory()
+        self._bench = Bench(device=device, dtype=getattr(torch, request.dtype), twin=twin)
+
+    def run(self) -> list[KernelTiming]:
+        """Measure every case, print the table and write the record. Raises StoreError."""
+        from harness.report import kernel_table
+
+        rows = [row for op, case in self.cases for row in self.measure(op, case.name)]
+        self.request.show(kernel_table([row.to_json() for row in rows]))
+        settings = record.KernelSettings(
+            names=self.ops,
+            quick=self.request.quick,
+            dtype=self.request.dtype,
+            freed_memory_kept=self._keeps_memory,
+            budget={op: budget_of(op, quick=self.request.quick) for op in self.ops},
+        )
+        self.request.save(KERNELS, rows, settings)
+        return rows
+
+    def measure(self, op: str, case_name: str) -> list[KernelTiming]:
+        """Measure one of the planned cases: two rows per backend, forward and backward."""
+        self.request.progress(f"{op} {case_name}")
+        case = next(case for planned, case in self.cases if (planned, case.name) == (op, case_name))
+        self._bench.budget = budget_of(op, quick=self.request.quick)
+        return self._bench.case(op, case)
 
 
-def _kernels(request: Request, names: Sequence[str], show: Say, say: Say) -> int:
-    import torch
-
-    from harness.bench.allocator import keep_freed_memory
-    from harness.checkpoints import model
-    from harness.report import kernel_table
-    from harness.system import hardware as machine
-    from harness.timing.backends import FAILED, Bench
-
-    planned = plan(names, request.cases, quick=request.quick)
-    device = _device(request.device)
-    model.forbid_tf32()
-    if request.threads:
-        torch.set_num_threads(request.threads)
-    here = machine.describe(device).to_json()
-    old = None
-    if request.baseline is not None and (not request.update or request.baseline.exists()):
-        old = speed_ratios.read(request.baseline)
-        if not request.update and old.fingerprint != here["fingerprint"]:
-            report = speed_ratios.skipped(old, here["fingerprint"])
-            show(report.render())
-            return report.exit_code
-    memory_kept = request.keep_memory and keep_freed_memory()
-    bench = Bench(
-        device=device,
-        dtype=getattr(torch, request.dtype),
-        twin=request.baseline is not None,
-    )
-    rows: list[dict[str, Any]] = []
-
-    def measure(op: str, case: Any) -> list[dict[str, Any]]:
-        bench.budget = budget_of(op, quick=request.quick)
-        return bench.case(op, case)
-
-    for op, case in planned:
-        say(f"{op} {case.name}")
-        rows += measure(op, case)
-    show(kernel_table(rows))
-    how = {"names": list(names), "quick": request.quick, "dtype": request.dtype, "freed_memory_kept": memory_kept,
-           "budget": {op: asdict(budget_of(op, quick=request.quick)) for op in names}}  # fmt: skip
-    _keep(request, "kernels", here, rows, how, say)
-    failed = sum(row["status"] == FAILED for row in rows)
-    if request.baseline is None:
-        return EXIT_FAILED_KERNEL if failed else EXIT_OK
-    if request.update:
-        made = speed_ratios.merge(old, speed_ratios.make(here["fingerprint"], rows))
-        speed_ratios.write(request.baseline, made)
-        show(f"{len(made.rows)} rows in {request.baseline}" + (f"; {failed} failed and are not new" if failed else ""))
-        return EXIT_FAILED_KERNEL if failed else EXIT_OK
-    assert old is not None
-
-    def again(op: str, name: str) -> list[dict[str, Any]]:
-        say(f"{op} {name}, once more")
-        return next(measure(op, case) for planned_op, case in planned if (planned_op, case.name) == (op, name))
-
-    report = speed_ratios.judge(old, rows, again)
-    show(report.render())
-    return report.exit_code
+def any_failed(rows: Iterable[Any]) -> bool:
+    """Whether a row is of a kernel that gave wrong results or of a process that failed."""
+    return any(row.status == FAILED for row in rows)
 
 
 def budget_of(op: str, *, quick: bool) -> Budget:
@@ -149,16 +152,26 @@ def budget_of(op: str, *, quick: bool) -> Budget:
     return LSTM_BUDGET if op == "lstm" else BUDGET
 
 
-def plan(names: Sequence[str], cases: Sequence[str], *, quick: bool) -> list[tuple[str, Any]]:
-    """(op, case) for all cases that are timed, or those named. Raises DeviceError for a name no op has."""
+def plan(ops: Sequence[str], names: Sequence[str], *, quick: bool) -> list[tuple[str, Any]]:
+    """List what is to be measured.
+
+    Args:
+        ops: kernels.
+        names: cases; none for all timed ones.
+        quick: leave out large cases, unless they are named.
+
+    Returns:
+        (op, case), in the order of `kernels.cases.CASES`.
+
+    Raises:
+        DeviceError: no op has a case of that name.
+    """
     from kernels.cases import CASES
 
-    known = [case.name for op in names for case in CASES[op]]
-    for name in cases:
-        _known(name, known, "case")
-    if cases:
-        return [(op, case) for op in names for case in CASES[op] if case.name in cases]
-    return [(op, case) for op in names for case in CASES[op] if case.timed and (not quick or _is_quick(case))]
+    _check_known(names, [case.name for op in ops for case in CASES[op]], "case")
+    if names:
+        return [(op, case) for op in ops for case in CASES[op] if case.name in names]
+    return [(op, case) for op in ops for case in CASES[op] if case.timed and (not quick or _is_quick(case))]
 
 
 def _is_quick(case: Any) -> bool:
@@ -170,133 +183,94 @@ def _is_quick(case: Any) -> bool:
     return working_set_bytes(case, torch.float32) <= QUICK_BYTES and flops <= QUICK_FLOPS
 
 
-def _training(request: Request, show: Say, say: Say) -> int:
-    from harness.bench.steps.training import FAILED, measure_entry
-    from harness.report.kernels import training_table
-    from harness.system import hardware as machine
+def run_training(request: Request) -> bool:
+    """Time training steps, print the table and write the record. Returns whether every participant succeeded."""
+    from harness.bench.steps.measure import measure_entry
+    from harness.bench.steps.rows import step_table
 
-    for name in request.cases:
-        _known(name, ENTRIES, "entry")
-    entries: list[Entry] = [ENTRIES[name] for name in request.cases] or [
-        entry for entry in ENTRIES.values() if entry.quick or not request.quick
-    ]
+    _check_known(request.cases, ENTRIES, "entry")
     if request.dtype != "float32":
         raise DeviceError(f"bench training is measured in float32, not {request.dtype}")
-    device = _device(request.device)
+    device = check_device(request.device)
+    entries = [ENTRIES[name] for name in request.cases] or [
+        entry for entry in ENTRIES.values() if entry.quick or not request.quick
+    ]
     budget = QUICK_TRAINING_BUDGET if request.quick else TRAINING_BUDGET
-    rows = []
-    for entry in entries:
-        rows += measure_entry(entry, device=device, budget=budget, threads=request.threads, say=say)
-    show(training_table(rows))
+    rows = [
+        row
+        for entry in entries
+        for row in measure_entry(
+            entry, device=device, budget=budget, threads=request.threads, progress=request.progress
+        )
+    ]
+    request.show(step_table(rows))
     if request.threads:
+        # The record describes this process, which has measured nothing itself.
         import torch
 
         torch.set_num_threads(request.threads)
-    how = {"entries": [entry.to_json() for entry in entries], "quick": request.quick, "budget": asdict(budget)}
-    _keep(request, TRAINING, machine.describe(device).to_json(), rows, how, say)
-    return EXIT_FAILED_KERNEL if any(row["status"] == FAILED for row in rows) else EXIT_OK
+    request.save(TRAINING, rows, record.StepSettings(entries, request.quick, budget))
+    return not any_failed(rows)
 
 
-def _loop(request: Request, show: Say, say: Say) -> int:
-    from harness.bench.loops import loops
-    from harness.bench.loops.full_size import LOOPS
+def run_loop(request: Request) -> bool:
+    """Time training loops, print the table and write the record. Returns whether every variant succeeded."""
+    from harness.bench.loops.measure import loop_table, measure
+    from harness.bench.loops.variants import variants
     from harness.config.speed import Speed
-    from harness.system import hardware as machine
 
     if not request.cases:
         raise HarnessError(f"bench loop runs full-size models: name one with --entry: {', '.join(LOOPS)}")
-    for name in request.cases:
-        _known(name, LOOPS, "entry")
+    _check_known(request.cases, LOOPS, "entry")
     switches = [field.name for field in fields(Speed)]
-    for name in request.speed:
-        _known(name, switches, "switch")
+    _check_known(request.speed, switches, "switch")
     if request.dtype == "float64":
         raise DeviceError("bench loop is measured in float32, bfloat16 or float16")
-    device = _device(request.device)
+    device = check_device(request.device)
     speed = Speed(**{name: name in request.speed or getattr(Speed(), name) for name in switches})
-    ways = loops.variants(request.dtype, speed, device, ablate=request.ablate)
     entries = [LOOPS[name] for name in request.cases]
     seconds = min(request.seconds, QUICK_LOOP_S) if request.quick else request.seconds
-    chosen = _backends(request.backends)
-
-    def so_far(rows: Sequence[Mapping[str, Any]]) -> None:
-        if request.json_file is not None:
-            record.write_rows(request.json_file, rows)
-
-    rows = loops.measure(
-        entries, ways, device=device, seconds=seconds, threads=request.threads, backends=chosen, say=say, so_far=so_far
+    backends = parse_backends(request.backends)
+    rows = measure(
+        entries,
+        variants(request.dtype, speed, device, ablate=request.ablate),
+        device=device,
+        seconds=seconds,
+        threads=request.threads,
+        backends=backends,
+        progress=request.progress,
+        # Hours of measurements survive an interruption.
+        on_row=partial(record.write_rows, request.json_file) if request.json_file else lambda rows: None,
     )
-    show(loops.table(rows))
-    how = {"entries": [entry.to_json() for entry in entries], "seconds": seconds, "ablate": request.ablate,
-           "backends": chosen}  # fmt: skip
-    _keep(request, LOOP, machine.describe(device).to_json(), rows, how, say)
-    return EXIT_FAILED_KERNEL if any(row["status"] == loops.FAILED for row in rows) else EXIT_OK
+    request.show(loop_table(rows))
+    request.save(LOOP, rows, record.LoopSettings(entries, seconds, request.ablate, backends))
+    return not any_failed(rows)
 
 
-def _backends(texts: Sequence[str]) -> dict[str, str]:
-    """OP=BACKEND, several times, as a mapping. Raises DeviceError for a name that is not there."""
-    chosen = {}
+def parse_backends(texts: Sequence[str]) -> dict[str, str]:
+    """Parse `KERNEL=BACKEND` options into a mapping. Raises DeviceError for an unknown name."""
+    backends = {}
     for text in texts:
         op, _, backend = text.partition("=")
-        _known(op, kernels.KERNELS, "kernel")
-        _known(backend, ("auto", *kernels.KERNELS[op]), f"backend of {op}")
-        chosen[op] = backend
-    return chosen
+        _check_known([op], kernels.KERNELS, "kernel")
+        _check_known([backend], ("auto", *kernels.KERNELS[op]), f"backend of {op}")
+        backends[op] = backend
+    return backends
 
 
-def _sensors(request: Request, show: Say, say: Say) -> int:
-    """Training steps with and without the sampler beside them; --case names the model."""
-    import torch
-
-    from harness.bench import sampling
-    from harness.checkpoints import model
-    from harness.system import hardware as machine
-
-    for name in request.cases:
-        _known(name, ENTRIES, "entry")
-    if request.threads:
-        torch.set_num_threads(request.threads)
-    device = _device(request.device)
-    model.forbid_tf32()
-    turns = QUICK_TURNS if request.quick else TURNS
-    rows = [
-        sampling.measure(**turns, device=device, entry=ENTRIES[name], say=say)
-        for name in request.cases or (sampling.ENTRY,)
-    ]
-    for row in rows:
-        show(f"{row['entry']}\n{sampling.text(row)}")
-    _keep(request, SENSORS, machine.describe(device).to_json(), rows, dict(turns), say)
-    return EXIT_OK
-
-
-def _keep(
-    request: Request,
-    kind: str,
-    machine: Mapping[str, Any],
-    rows: Sequence[Mapping[str, Any]],
-    how: Mapping[str, Any],
-    say: Say,
-) -> None:
-    if request.json_file is not None:
-        record.write_rows(request.json_file, rows)
-    say(f"record {record.write(request.results, kind, machine, rows, how)}")
-
-
-def _device(name: str) -> str:
+def check_device(name: str) -> str:
+    """Resolve `auto|cpu|cuda[:i]` to a device of this machine. Raises DeviceError if it does not exist."""
     import torch
 
     device = devices.resolve(name)
-    if device.startswith("cuda") and (
-        not torch.cuda.is_available() or (torch.device(device).index or 0) >= torch.cuda.device_count()
-    ):
-        seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        raise DeviceError(f"device {device} is not there: torch {torch.__version__} sees {seen} CUDA devices")
+    if device.startswith("cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (torch.device(device).index or 0) >= count:
+            raise DeviceError(f"device {device} does not exist: torch {torch.__version__} sees {count} CUDA devices")
     return device
 
 
-def _known(name: str, known: Sequence[str] | Mapping[str, Any], what: str) -> None:
-    if name in known:
-        return
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"Did you mean '{close[0]}'?" if close else f"There are: {', '.join(known)}."
-    raise DeviceError(f"{what} '{name}' is unknown. {hint}")
+def _check_known(names: Iterable[str], known: Sequence[str] | Mapping[str, Any], kind: str) -> None:
+    for name in names:
+        if name not in known:
+            raise DeviceError(f"{kind} '{name}' is unknown.{messages.near(name, known)}")

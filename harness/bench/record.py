@@ -1,53 +1,107 @@
-"""A session's rows as a file under RESULTS/bench, with machine and code beside them."""
+"""Benchmark records: the rows of one invocation with machine, code version and settings, under RESULTS/bench."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import StoreError
 from harness.system import source
 from harness.system.files import write_atomic
+from harness.system.hardware import Hardware
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from harness.bench.loops.entries import LoopEntry
+    from harness.bench.steps.entries import StepEntry
+    from harness.timing.clocks import Budget
 
 SCHEMA = 1
 
 
-def write(
-    results: Path, kind: str, machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], how: Mapping[str, Any]
-) -> Path:
-    """Write one record, whole or not at all, and return its path. kind: `kernels`, `training` or `sensors`.
+@dataclass(frozen=True, slots=True)
+class KernelSettings:
+    """Settings of a kernel benchmark; budget: how long each op is measured."""
 
-    how: what the session was asked for. Raises StoreError where the folder cannot be written.
+    names: Sequence[str]
+    quick: bool
+    dtype: str
+    freed_memory_kept: bool
+    budget: Mapping[str, Budget]
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """Settings of `harness bench training`."""
+
+    entries: Sequence[StepEntry]
+    quick: bool
+    budget: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """Settings of `harness bench loop`; backends: op -> backend used in place of `auto`."""
+
+    entries: Sequence[LoopEntry]
+    seconds: float
+    ablate: bool
+    backends: Mapping[str, str]
+
+
+def write(
+    results: Path,
+    kind: str,
+    machine: Hardware,
+    rows: Sequence[DataclassInstance],
+    settings: DataclassInstance,
+) -> Path:
+    """Write one record atomically.
+
+    Args:
+        results: the results folder; the record goes to its subfolder `bench`.
+        kind: `kernels`, `training` or `loop`.
+        machine: hardware; its fingerprint names the file.
+        rows: measured rows.
+        settings: what was requested; saved under `how`.
+
+    Returns:
+        Path of the new file.
+
+    Raises:
+        StoreError: the folder cannot be written.
     """
-    started = datetime.now(UTC)
+    now = datetime.now(UTC)
     body = {
         "schema": SCHEMA,
         "kind": kind,
-        "written_at": started.isoformat(timespec="seconds"),
+        "written_at": now.isoformat(timespec="seconds"),
         "code": source.installed().to_json(),
-        "machine": dict(machine),
-        "how": dict(how),
-        "rows": [dict(row) for row in rows],
+        "machine": machine.to_json(),
+        "how": asdict(settings),
+        "rows": [asdict(row) for row in rows],
     }
     folder = results / "bench"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = _free(folder, f"{_slug(str(machine['fingerprint']))}-{started:%Y%m%dT%H%M%SZ}")
+        path = _unused_path(folder, f"{_slug(machine.fingerprint)}-{now:%Y%m%dT%H%M%SZ}")
         write_atomic(path, to_text(body))
     except OSError as error:
         raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return path
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The rows alone, as a JSON list. Raises StoreError where the file cannot be written."""
+def write_rows(path: Path, rows: Sequence[DataclassInstance]) -> None:
+    """Write only the rows, as a JSON list. Raises StoreError if the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, to_text([dict(row) for row in rows]))
+        write_atomic(path, to_text([asdict(row) for row in rows]))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -55,15 +109,15 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def to_text(value: Any) -> str:
     """Indented JSON with each list of numbers on one line."""
     text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    return re.sub(r'\[\n([^\[\]{}"]*)\n\s*\]', lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
+    return re.sub(r'\[\n([^\[\]{}"]*)\n\s*\]', lambda match: "[" + " ".join(match[1].split()) + "]", text) + "\n"
 
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
 
 
-def _free(folder: Path, stem: str) -> Path:
-    """A name in the folder that nothing has yet."""
+def _unused_path(folder: Path, stem: str) -> Path:
+    """Two records of one second get different names."""
     path, number = folder / f"{stem}.json", 2
     while path.exists():
         path, number = folder / f"{stem}-{number}.json", number + 1

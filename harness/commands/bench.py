@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.commands.options import FiniteRange, device_option, results_option
+from harness.core.errors import HarnessError
+
+if TYPE_CHECKING:
+    from harness.bench.command import Request
+
+EXIT_OK, EXIT_FAILED = 0, 1
 
 
 @click.command()
@@ -28,9 +34,56 @@ from harness.commands.options import FiniteRange, device_option, results_option
 @click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
 @click.option("--seconds", type=FiniteRange(0.1, 600), default=10.0, show_default=True, metavar="S",
               help="With loop: how long each variant is timed.")  # fmt: skip
-def bench(**options: Any) -> None:
-    """Time kernels, training steps or the training loop."""
+def bench(baseline: Path | None, update: bool, **options: Any) -> None:
+    """Time kernels (fo_pool, lstm, weight_drop; all by default), whole training steps (training), or the training loop
+    of the paper's models at full size on random tokens (loop).
+
+    Every backend is first compared with its reference, then timed in the same rounds as the reference, the plain chain
+    of operations and the machine's ceilings. Exit 0 success, 1 a wrong kernel or a regression, 2 bad input, 3 not
+    comparable.
+    """
     from harness.bench import command
 
-    request = command.Request(**options)
-    sys.exit(command.run(request, show=click.echo, say=lambda text: click.echo(text, err=True)))
+    if update and baseline is None:
+        raise HarnessError("--update writes a baseline: name its file with --check FILE")
+    request = command.Request(**options, show=click.echo, progress=lambda text: click.echo(text, err=True))
+    kind = request.kind
+    if kind != command.KERNELS:
+        if baseline is not None:
+            raise HarnessError(f"bench {kind} cannot be combined with --check")
+        run = command.run_training if kind == command.TRAINING else command.run_loop
+        sys.exit(EXIT_OK if run(request) else EXIT_FAILED)
+    if baseline is not None:
+        sys.exit(_update(request, baseline) if update else _check(request, baseline))
+    rows = command.KernelBench(request).run()
+    sys.exit(EXIT_FAILED if command.any_failed(rows) else EXIT_OK)
+
+
+def _check(request: Request, baseline: Path) -> int:
+    """Measure and compare. A case that seems too slow is measured again."""
+    from harness.bench import command
+    from harness.regression import speed_ratios
+
+    session = command.KernelBench(request, twin=True)
+    old = speed_ratios.read(baseline)
+    if old.fingerprint != session.fingerprint:
+        report = speed_ratios.skipped(old, session.fingerprint)
+    else:
+        report = speed_ratios.judge(old, session.run(), session.measure)
+    click.echo(report.render())
+    return report.exit_code
+
+
+def _update(request: Request, baseline: Path) -> int:
+    """Measure and write the baseline; rows of other cases stay."""
+    from harness.bench import command
+    from harness.regression import speed_ratios
+
+    session = command.KernelBench(request, twin=True)
+    old = speed_ratios.read(baseline) if baseline.exists() else None
+    rows = session.run()
+    new = speed_ratios.merge(old, speed_ratios.make(session.fingerprint, rows))
+    speed_ratios.write(baseline, new)
+    failed = sum(row.status == "failed" for row in rows)
+    click.echo(f"{len(new.rows)} rows in {baseline}" + (f"; {failed} failed and were not updated" if failed else ""))
+    return EXIT_FAILED if failed else EXIT_OK

@@ -13,12 +13,15 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import NotComparableError, StoreError
 from harness.regression import verdict
 from harness.regression.verdict import Verdict
 from harness.system.files import write_atomic
+
+if TYPE_CHECKING:
+    from harness.timing.backends import KernelTiming
 
 SCHEMA = 1
 
@@ -32,12 +35,13 @@ slower would pass."""
 ATTEMPTS, NEEDED = 3, 2
 """A row fails where it is too slow in this many of so many measurements."""
 
-UNGATED = ("reference", "reference, again", "chain")
-"""What others are compared with."""
-
+# As in `harness.timing.backends`, which needs torch.
 TWIN = "reference, again"
 
-Rows = Sequence[Mapping[str, Any]]
+UNGATED = ("reference", TWIN, "chain")
+"""What others are compared with."""
+
+Rows = Sequence["KernelTiming"]
 Identity = tuple[str, str, str, str, str]
 """op, case, dtype, direction, backend"""
 
@@ -115,7 +119,7 @@ def judge(baseline: Baseline, first: Rows, again: Callable[[str, str], Rows]) ->
 
     Rows of the baseline whose case was not measured at all are left out: they were not asked for.
     """
-    measured = {(row["op"], row["case"], row["dtype"]) for row in first}
+    measured = {(row.op, row.case, row.dtype) for row in first}
     runs: dict[tuple[str, str], list[Rows]] = {case: [rows] for case, rows in _by_case(first).items()}
     expected = [row for row in baseline.rows if row.identity[:3] in measured]
 
@@ -144,18 +148,18 @@ def _judge(row: Expected, measurements: Callable[[str, str, int], list[Rows]]) -
     for attempt in range(1, ATTEMPTS + 1):
         rows = measurements(row.op, row.case, attempt)[-1]
         mine = _find(rows, row.identity)
-        if mine is None or mine["status"] == "unavailable":
-            reason = "no such backend any more" if mine is None else mine["error"]
+        if mine is None or mine.status == "unavailable":
+            reason = "no such backend any more" if mine is None else mine.error or ""
             return Judged(row.identity, "not comparable", reason, expected=row.ratio)
-        if mine["status"] != "ok":
-            return Judged(row.identity, "regression", mine["error"], expected=row.ratio)
+        if mine.status != "ok" or mine.ratio_to_reference is None:
+            return Judged(row.identity, "regression", mine.error or "", expected=row.ratio)
         twin = _find(rows, (*row.identity[:4], TWIN))
-        factor = threshold(twin["ratio_samples"] if twin else ())
+        factor = threshold((twin.ratio_samples or ()) if twin else ())
         if factor > CEILING:
             restless.append(factor)
             continue
         allowed = row.ratio * factor
-        found.append(mine["ratio_to_reference"])
+        found.append(mine.ratio_to_reference)
         too_slow += found[-1] > allowed
         if too_slow == NEEDED:
             reason = f"slower by {found[-1] / row.ratio:.2f} than the baseline, {NEEDED} times of {len(found)}"
@@ -177,21 +181,21 @@ def _unexpected(rows: Rows, known: set[Identity]) -> list[Judged]:
     judged = []
     for row in rows:
         identity = _identity(row)
-        if identity in known or row["backend"] in UNGATED or row["status"] == "unavailable":
+        if identity in known or row.backend in UNGATED or row.status == "unavailable":
             continue
-        if row["status"] == "ok":
-            judged.append(Judged(identity, "new", "not in the baseline", found=(row["ratio_to_reference"],)))
+        if row.status == "ok" and row.ratio_to_reference is not None:
+            judged.append(Judged(identity, "new", "not in the baseline", found=(row.ratio_to_reference,)))
         else:
-            judged.append(Judged(identity, "regression", row["error"]))
+            judged.append(Judged(identity, "regression", row.error or ""))
     return judged
 
 
 def make(fingerprint: str, rows: Rows) -> Baseline:
     """The baseline these rows make. Raises NotComparableError where none of them was measured."""
     kept = [
-        Expected(*_identity(row), ratio=row["ratio_to_reference"])
+        Expected(*_identity(row), ratio=row.ratio_to_reference)
         for row in rows
-        if row["status"] == "ok" and row["backend"] not in UNGATED
+        if row.status == "ok" and row.ratio_to_reference is not None and row.backend not in UNGATED
     ]
     if not kept:
         raise NotComparableError("no backend was measured, so there is nothing to make a baseline of")
@@ -248,18 +252,18 @@ def _expected(value: Mapping[str, Any]) -> Expected:
     return row
 
 
-def _by_case(rows: Rows) -> dict[tuple[str, str], list[Mapping[str, Any]]]:
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+def _by_case(rows: Rows) -> dict[tuple[str, str], list[KernelTiming]]:
+    found: dict[tuple[str, str], list[KernelTiming]] = {}
     for row in rows:
-        found.setdefault((row["op"], row["case"]), []).append(row)
+        found.setdefault((row.op, row.case), []).append(row)
     return found
 
 
-def _identity(row: Mapping[str, Any]) -> Identity:
-    return (row["op"], row["case"], row["dtype"], row["direction"], row["backend"])
+def _identity(row: KernelTiming) -> Identity:
+    return (row.op, row.case, row.dtype, row.direction, row.backend)
 
 
-def _find(rows: Rows, identity: Identity) -> Mapping[str, Any] | None:
+def _find(rows: Rows, identity: Identity) -> KernelTiming | None:
     return next((row for row in rows if _identity(row) == identity), None)
 
 

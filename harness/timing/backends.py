@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 import kernels
-from harness.core.scores import Timing
 from harness.timing import clocks
 from harness.timing.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher, cache_bytes
 from harness.timing.clocks import Budget, Candidate, Clock, Samples
 from harness.timing.ops import (
-    BACKWARD,
     CHAIN,
     DIRECTIONS,
-    FORWARD,
     REFERENCE,
     Kernel,
     candidate,
@@ -35,8 +32,74 @@ from kernels.cases import inputs as draw_inputs
 
 OK, FAILED, UNAVAILABLE = "ok", "failed", "unavailable"
 
+# The reference a second time: the difference between two equal candidates is the noise of the measurement.
 TWIN = "reference, again"
-"""The reference a second time: what two equal candidates differ by."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTiming:
+    """One backend at one case in one direction; a row of `timings` in a record. All times are cold, in milliseconds.
+
+    Attributes:
+        op, backend, case, direction, dtype, device: what was timed and where.
+        status: `ok`, `failed` or `unavailable`; only `ok` has times.
+        error: why there are no times.
+        ms, ms_min, ms_p10, ms_p90: median and spread of the samples.
+        ms_warm: median with warm caches; None if the case does not fit or was not measured warm.
+        gb_per_s: necessary bytes over `ms`.
+        share_of_copy, share_of_triad, share_of_gemm: median over rounds of the rate over that round's ceiling.
+        share_of_best_triad: `gb_per_s` over the fastest triad of all rounds.
+        gflop_per_s: operations of matrix products over `ms`; None if the op has none.
+        speedup_over_chain: median over rounds of the comparison's time over this one's, in this direction.
+        speedup_over_chain_both: the same for forward and backward together.
+        ratio_to_reference, ratio_samples: this one's time over the reference's: inverse of the median, and by round.
+        copy_gb_per_s, triad_gb_per_s, gemm_gflop_per_s: the best of each ceiling.
+        name, samples_ms, num_warmup, clock, bytes_moved, flops: raw samples and what they are of.
+        samples_warm_ms: raw samples behind `ms_warm`.
+        ms_with_launch, samples_with_launch_ms: with the host's launches, on CUDA.
+        share_exposed: share of `samples_ms` that contain launch gaps, on CUDA.
+    """
+
+    op: str
+    backend: str
+    case: str
+    direction: str
+    dtype: str
+    device: str
+    status: str
+    error: str | None = None
+    ms: float | None = None
+    ms_min: float | None = None
+    ms_p10: float | None = None
+    ms_p90: float | None = None
+    ms_warm: float | None = None
+    gb_per_s: float | None = None
+    share_of_copy: float | None = None
+    share_of_triad: float | None = None
+    share_of_best_triad: float | None = None
+    gflop_per_s: float | None = None
+    share_of_gemm: float | None = None
+    speedup_over_chain: float | None = None
+    speedup_over_chain_both: float | None = None
+    ratio_to_reference: float | None = None
+    ratio_samples: list[float] | None = None
+    copy_gb_per_s: float | None = None
+    triad_gb_per_s: float | None = None
+    gemm_gflop_per_s: float | None = None
+    name: str | None = None
+    samples_ms: list[float] | None = None
+    num_warmup: int | None = None
+    clock: str | None = None
+    bytes_moved: int | None = None
+    flops: int | None = None
+    samples_warm_ms: list[float] | None = None
+    ms_with_launch: float | None = None
+    samples_with_launch_ms: list[float] | None = None
+    share_exposed: float | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The row as a record holds it; null where nothing was timed."""
+        return asdict(self)
 
 
 @dataclass
@@ -66,7 +129,7 @@ class Bench:
     def flusher(self) -> Flusher:
         return Flusher(self.device)
 
-    def case(self, op: str, case: Case) -> list[dict[str, Any]]:
+    def case(self, op: str, case: Case) -> list[KernelTiming]:
         """Rows of one case: two per backend, forward and backward. A backend that is wrong is not timed.
 
         Whatever a backend raises becomes the `error` of its rows; so does an error of the reference, in all of them.
@@ -74,14 +137,14 @@ class Bench:
         with self._context():
             return self._case(op, case)
 
-    def _case(self, op: str, case: Case) -> list[dict[str, Any]]:
+    def _case(self, op: str, case: Case) -> list[KernelTiming]:
         names = [name for name in kernels.KERNELS[op] if self.backends is None or name in self.backends]
         try:
             given = draw_inputs(case, self.dtype, self.device)
             wanted = results(kernels.resolve(op, REFERENCE)[1], given)
         except (RuntimeError, MemoryError) as error:
             return self._rows_without_time(op, case, names, FAILED, f"the reference raised {_one_line(error)}")
-        rows: list[dict[str, Any]] = []
+        rows: list[KernelTiming] = []
         functions: dict[str, Kernel] = {}
         for name in names:
             try:
@@ -112,7 +175,7 @@ class Bench:
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
             return _one_line(error)
 
-    def _timed(self, op: str, case: Case, functions: dict[str, Kernel], given: Inputs) -> list[dict[str, Any]]:
+    def _timed(self, op: str, case: Case, functions: dict[str, Kernel], given: Inputs) -> list[KernelTiming]:
         """Every right backend in the same rounds as the reference, the plain way and the ceilings."""
         beside, plain = comparison(op)
         turns = {**functions, REFERENCE: kernels.resolve(op, REFERENCE)[1], beside: plain}
@@ -128,12 +191,12 @@ class Bench:
             warm = clocks.measure(candidates, self.budget, clock)
         shown = [*functions, *([CHAIN] if beside == CHAIN else []), *([TWIN] if self.twin else [])]
         return [
-            {
-                **self._row(op, case, name, direction, cold, warm, beside, clock.name),
-                "ms_with_launch": clocks.median(launched[name, direction]) if launched else None,
-                "samples_with_launch_ms": launched.get((name, direction)),
-                "share_exposed": exposed.get((name, direction)),
-            }
+            replace(
+                self._row(op, case, name, direction, cold, warm, beside, clock.name),
+                ms_with_launch=clocks.median(launched[name, direction]) if launched else None,
+                samples_with_launch_ms=launched.get((name, direction)),
+                share_exposed=exposed.get((name, direction)),
+            )
             for name in shown
             for direction in DIRECTIONS
         ]
@@ -155,41 +218,40 @@ class Bench:
 
     def _row(
         self, op: str, case: Case, backend: str, direction: str, cold: Samples, warm: Samples, beside: str, clock: str
-    ) -> dict[str, Any]:
+    ) -> KernelTiming:
         mine, cost = cold[backend, direction], work(case, self.dtype)[direction]
-        raw = Timing(
-            f"{op}/{backend}/{case.name}/{direction}", mine, self.budget.warmup, clock, cost.bytes_moved, cost.flops
-        )
         milliseconds = clocks.median(mine)
         best = {name: self.ceilings.work()[name] / min(cold[name, name]) / 1e6 for name in (COPY, TRIAD, GEMM)}
         gb_per_s = cost.bytes_moved / milliseconds / 1e6
-        gflop_per_s = None if cost.flops is None else cost.flops / milliseconds / 1e6
         warm_samples = warm.get((backend, direction))
-        return {
-            **_head(op, case, backend, direction, self),
-            "status": OK,
-            "error": None,
-            "ms": milliseconds,
-            "ms_min": min(mine),
-            "ms_p10": clocks.percentile(mine, 10),
-            "ms_p90": clocks.percentile(mine, 90),
-            "ms_warm": clocks.median(warm_samples) if warm_samples else None,
-            "gb_per_s": gb_per_s,
-            "share_of_copy": self._share(COPY, cost.bytes_moved, mine, cold),
-            "share_of_triad": self._share(TRIAD, cost.bytes_moved, mine, cold),
-            "share_of_best_triad": gb_per_s / best[TRIAD],
-            "gflop_per_s": gflop_per_s,
-            "share_of_gemm": None if cost.flops is None else self._share(GEMM, cost.flops, mine, cold),
-            "speedup_over_chain": _speedup(cold, beside, backend, (direction,)),
-            "speedup_over_chain_both": _speedup(cold, beside, backend, DIRECTIONS),
-            "ratio_to_reference": 1 / _speedup(cold, REFERENCE, backend, (direction,)),
-            "ratio_samples": clocks.paired_ratios(mine, cold[REFERENCE, direction]),
-            "copy_gb_per_s": best[COPY],
-            "triad_gb_per_s": best[TRIAD],
-            "gemm_gflop_per_s": best[GEMM],
-            **asdict(raw),
-            "samples_warm_ms": warm_samples,
-        }
+        return replace(
+            self._untimed_row(op, case, backend, direction, OK, None),
+            ms=milliseconds,
+            ms_min=min(mine),
+            ms_p10=clocks.percentile(mine, 10),
+            ms_p90=clocks.percentile(mine, 90),
+            ms_warm=clocks.median(warm_samples) if warm_samples else None,
+            gb_per_s=gb_per_s,
+            share_of_copy=self._share(COPY, cost.bytes_moved, mine, cold),
+            share_of_triad=self._share(TRIAD, cost.bytes_moved, mine, cold),
+            share_of_best_triad=gb_per_s / best[TRIAD],
+            gflop_per_s=None if cost.flops is None else cost.flops / milliseconds / 1e6,
+            share_of_gemm=None if cost.flops is None else self._share(GEMM, cost.flops, mine, cold),
+            speedup_over_chain=_speedup(cold, beside, backend, (direction,)),
+            speedup_over_chain_both=_speedup(cold, beside, backend, DIRECTIONS),
+            ratio_to_reference=1 / _speedup(cold, REFERENCE, backend, (direction,)),
+            ratio_samples=clocks.paired_ratios(mine, cold[REFERENCE, direction]),
+            copy_gb_per_s=best[COPY],
+            triad_gb_per_s=best[TRIAD],
+            gemm_gflop_per_s=best[GEMM],
+            name=f"{op}/{backend}/{case.name}/{direction}",
+            samples_ms=mine,
+            num_warmup=self.budget.warmup,
+            clock=clock,
+            bytes_moved=cost.bytes_moved,
+            flops=cost.flops,
+            samples_warm_ms=warm_samples,
+        )
 
     def _share(self, ceiling: str, amount: int, milliseconds: Sequence[float], beside: Samples) -> float:
         """Median over the rounds of the rate at which `amount` was done over that round's ceiling."""
@@ -198,35 +260,24 @@ class Bench:
 
     def _rows_without_time(
         self, op: str, case: Case, backends: Sequence[str], status: str, error: str
-    ) -> list[dict[str, Any]]:
-        absent = dict.fromkeys(MEASURED)
+    ) -> list[KernelTiming]:
         return [
-            {**_head(op, case, name, direction, self), "status": status, "error": error, **absent}
-            for name in backends
-            for direction in (FORWARD, BACKWARD)
+            self._untimed_row(op, case, name, direction, status, error) for name in backends for direction in DIRECTIONS
         ]
 
-
-MEASURED = (
-    *("ms", "ms_min", "ms_p10", "ms_p90", "ms_warm", "gb_per_s", "share_of_copy", "share_of_triad"),
-    *("share_of_best_triad", "gflop_per_s", "share_of_gemm"),
-    *("speedup_over_chain", "speedup_over_chain_both", "ratio_to_reference", "ratio_samples"),
-    *("copy_gb_per_s", "triad_gb_per_s", "gemm_gflop_per_s"),
-    *("name", "samples_ms", "num_warmup", "clock", "bytes_moved", "flops", "samples_warm_ms"),
-    *("ms_with_launch", "samples_with_launch_ms", "share_exposed"),
-)
-"""Keys of a row that are null where nothing was timed."""
-
-
-def _head(op: str, case: Case, backend: str, direction: str, bench: Bench) -> dict[str, Any]:
-    return {
-        "op": op,
-        "backend": backend,
-        "case": case.name,
-        "direction": direction,
-        "dtype": str(bench.dtype).removeprefix("torch."),
-        "device": str(bench.device),
-    }
+    def _untimed_row(
+        self, op: str, case: Case, backend: str, direction: str, status: str, error: str | None
+    ) -> KernelTiming:
+        return KernelTiming(
+            op=op,
+            backend=backend,
+            case=case.name,
+            direction=direction,
+            dtype=str(self.dtype).removeprefix("torch."),
+            device=str(self.device),
+            status=status,
+            error=error,
+        )
 
 
 def _speedup(samples: Samples, slow: str, fast: str, directions: Sequence[str]) -> float:

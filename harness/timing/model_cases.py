@@ -43,7 +43,7 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
     return list(found)
 
 
-def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[dict[str, Any]]:
+def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[dict[str, object]]:
     """Rows of the backend beside the plain way and the reference, in the run's dtype.
 
     16 bits train under autocast: the gates of fo_pool come in them from the product before it, an LSTM casts what it is
@@ -54,4 +54,4 @@ def time_case(spec: RunSpec, op: str, backend: str, case: Case) -> list[dict[str
     if spec.dtype in ("bfloat16", "float16") and op != "fo_pool":
         dtype, autocast = torch.float32, dtype
     bench = Bench(device=spec.device, dtype=dtype, budget=BUDGET, backends=(backend,), warm=False, autocast=autocast)
-    return bench.case(op, case)
+    return [row.to_json() for row in bench.case(op, case)]

@@ -54,7 +54,7 @@ from harness.training.progress import (
 )
 from harness.training.step import LossScale, Step
 from harness.training.windows import epoch_over, next_window
-from models.step import State, sent, targets_are_split
+from models.step import State, targets_are_split, to_device
 
 __all__ = ["Diverged", "Hooks", "Interrupted", "Progress", "Trainer"]
 
@@ -267,7 +267,7 @@ class Trainer:
                 self.resident_TB = torch.from_numpy(np.ascontiguousarray(self.columns).astype(np.int32)).to(self.device)
             return self.resident_TB[row : row + length + 1].long()
         tokens_TB = torch.from_numpy(np.asarray(self.columns[row : row + length + 1]).astype(np.int64))
-        return tokens_TB if self.graph is None else sent(tokens_TB, self.device)
+        return tokens_TB if self.graph is None else to_device(tokens_TB, self.device)
 
     def learning_rate(self) -> float:
         """lr of the next step before the window's own scaling."""

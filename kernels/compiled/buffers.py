@@ -1,7 +1,7 @@
-"""Memory for large results, used again once the tensor over it is gone.
+"""Memory for large results, reused after the tensor that held it is freed.
 
-The system hands out large blocks as untouched pages and takes them back when they are freed, so that every call would
-pay for faults and for zeros nobody reads: as much time as the pooling itself. Smaller blocks malloc reuses by itself.
+malloc returns large freed blocks to the system, so each call would fault in fresh pages and wait for them to be
+cleared, which takes as long as the pooling itself. malloc reuses smaller blocks.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from collections import deque
 import torch
 from torch import Tensor
 
-# glibc maps what is larger afresh each time, whatever was freed before (mallopt(3), M_MMAP_THRESHOLD).
+# Upper limit of glibc's M_MMAP_THRESHOLD (mallopt(3)): larger blocks are always mapped freshly.
 MIN_BYTES = 32 << 20
 
-# Idle memory kept at most; beyond, the block idle longest is given back to the system.
+# Largest idle memory; beyond it the block that has been idle longest is returned to the system.
 MAX_IDLE_BYTES = 1 << 30
 
 _idle: deque[mmap.mmap] = deque()
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Return an uninitialised contiguous tensor on the CPU, as torch.empty does."""
+    """An uninitialised contiguous tensor on the CPU, as from torch.empty."""
     num_bytes = math.prod(shape) * dtype.itemsize
     if num_bytes < MIN_BYTES or not hasattr(mmap, "MAP_ANONYMOUS"):
         return torch.empty(shape, dtype=dtype)
@@ -36,20 +36,20 @@ def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _take(num_bytes: int) -> mmap.mmap:
-    """The smallest idle region that holds num_bytes and wastes less than half of itself, or a new one."""
-    fitting = sorted((each for each in tuple(_idle) if num_bytes <= len(each) < 2 * num_bytes), key=len)
+    """The smallest idle region of at least num_bytes and less than twice as many, or a new one."""
+    fitting = sorted((region for region in tuple(_idle) if num_bytes <= len(region) < 2 * num_bytes), key=len)
     for region in fitting:
         try:
             _idle.remove(region)
-        except ValueError:  # another thread was faster
+        except ValueError:  # another thread took it
             continue
         return region
-    # Large pages were measured to bring nothing once the region is in use, and can stall its first use for a second.
+    # No huge pages: measured to gain nothing for a region in use, and to stall its first use for up to a second.
     return mmap.mmap(-1, num_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _give_back(region: mmap.mmap) -> None:
-    # Runs whenever the last tensor dies, in any thread: appending and popping need no lock.
+    # Runs in any thread, when the last tensor over the region dies. Appending to a deque and popping are atomic.
     _idle.append(region)
-    while sum(len(each) for each in tuple(_idle)) > MAX_IDLE_BYTES:
+    while sum(map(len, tuple(_idle))) > MAX_IDLE_BYTES:
         _idle.popleft()

@@ -1,4 +1,4 @@
-"""The compiled library of the native backends: found, checked, loaded, and run on torch's threads."""
+"""The compiled library of the native backends: locate, check, load, and run it on torch's threads."""
 
 from __future__ import annotations
 
@@ -15,45 +15,41 @@ import torch
 
 from kernels.compiled import sources
 
+# Instruction sets the library is compiled for; its C code uses their index.
 LEVELS = ("plain", "AVX2", "AVX-512") if platform.machine() in ("x86_64", "AMD64") else ("plain",)
-"""Instruction sets the library is compiled for, by their index in it."""
 
 REBUILD = "run `pip install -e .` again in the project's folder"
 
-
+# Exported functions that work on a call; see compiled.h
 WORKERS = ("fo_pool_work", "weight_drop_work")
-"""Its functions that work on a call; see compiled.h."""
 
 
 class MissingLibraryError(Exception):
-    """There is no library that can be used; the message says why and how to get one."""
+    """No usable library; the message says why and how to build one."""
 
 
 def path() -> Path | None:
-    """Return where the built library lies, beside this file, or None."""
-    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
-        found = Path(__file__).with_name(f"_library{suffix}")
-        if found.is_file():
-            return found
-    return None
+    """Path of the built library, in the folder of this file, or None."""
+    candidates = [Path(__file__).with_name(f"_library{suffix}") for suffix in importlib.machinery.EXTENSION_SUFFIXES]
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def load() -> ctypes.CDLL:
-    """Return the library. Raises MissingLibraryError if there is none, it cannot be loaded, or its sources changed."""
-    found = _find()
-    if isinstance(found, str):
-        raise MissingLibraryError(found)
-    return found
+    """Return the library. Raises MissingLibraryError if it is missing, cannot be loaded, or its sources changed."""
+    library = _library_or_reason()
+    if isinstance(library, str):
+        raise MissingLibraryError(library)
+    return library
 
 
 @cache
-def _find() -> ctypes.CDLL | str:
-    """The library, or why there is none: asked before every call, so answered once."""
-    found = path()
-    if found is None:
+def _library_or_reason() -> ctypes.CDLL | str:
+    """The library, or why it cannot be used. Cached, because every call needs it."""
+    library_path = path()
+    if library_path is None:
         return f"its library was not built: install a C compiler, then {REBUILD}"
     try:
-        library = ctypes.CDLL(str(found))
+        library = ctypes.CDLL(str(library_path))
         library.kernels_sources.restype = ctypes.c_char_p
         built_from = library.kernels_sources().decode()
     except (OSError, AttributeError) as error:
@@ -68,7 +64,7 @@ def _find() -> ctypes.CDLL | str:
 
 
 def unavailable(device: torch.device | str) -> str | None:
-    """Return why no backend of this library can run on `device`, or None if they can."""
+    """Why no backend of this library can run on `device`, or None if they can."""
     if torch.device(device).type != "cpu":
         return f"it runs on the cpu, not on {device}"
     try:
@@ -79,29 +75,29 @@ def unavailable(device: torch.device | str) -> str | None:
 
 
 def describe() -> str:
-    """Return what the library uses here: instruction set and threads. Raises MissingLibraryError."""
+    """Instruction set and kind of threads in use. Raises MissingLibraryError."""
     return f"{LEVELS[num_levels() - 1]}, {'on the OpenMP threads of torch' if team() else 'on threads of its own'}"
 
 
 @cache
 def num_levels() -> int:
-    """Return how many of LEVELS this machine can run."""
+    """Number of LEVELS that this machine can run."""
     return int(load().kernels_levels())
 
 
 @cache
 def team() -> Callable[..., None] | None:
-    """Return GOMP_parallel of the OpenMP runtime torch has loaded, or None where there is no such function.
+    """GOMP_parallel of the OpenMP runtime that torch has loaded, or None without one.
 
-    GOMP_parallel(function, argument, num_threads, flags) is what a compiled `omp parallel` calls. Through it torch's
-    own threads, which spin for a while after each of its operations, take part; a second pool would fight them for
-    the cores.
+    GOMP_parallel(function, argument, num_threads, flags) is what a compiled `omp parallel` calls. It runs the work on
+    torch's threads. Those spin for a while after each operation of torch, so a second pool would compete for the cores.
     """
     if not torch.backends.openmp.is_available():
         return None
-    folder = Path(torch.__file__).parent
-    beside = [str(each) for room in (folder / "lib", folder.parent / "torch.libs") for each in room.glob("libgomp*")]
-    for name in (*beside, None):
+    package = Path(torch.__file__).parent
+    folders = package / "lib", package.parent / "torch.libs"
+    bundled = [str(runtime) for folder in folders for runtime in folder.glob("libgomp*")]
+    for name in (*bundled, None):
         try:
             function = ctypes.CDLL(name, mode=getattr(os, "RTLD_NOLOAD", 0) | ctypes.DEFAULT_MODE).GOMP_parallel
         except (OSError, AttributeError):
@@ -118,7 +114,7 @@ def _pool(num_threads: int) -> ThreadPoolExecutor:
 
 
 def run(worker: str, call: ctypes.Structure, num_threads: int) -> None:
-    """Have one of WORKERS do all of `call` on this thread and num_threads - 1 others; their number changes no bit."""
+    """Run one of WORKERS on `call` in num_threads threads, this one included; their number changes no bit."""
     work, argument = getattr(load(), worker), ctypes.addressof(call)
     if num_threads == 1:
         work(argument)

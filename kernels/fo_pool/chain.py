@@ -1,7 +1,7 @@
-"""QRNN pooling as a chain of separate operations, as the official code wrote it: what a fused kernel is compared with.
+"""QRNN pooling as a chain of separate operations: the comparison in benchmarks, not a backend.
 
-Not a backend: no model runs it. Written after the equations and the sequence of operations of Bradbury et al.'s CPU
-path (salesforce/pytorch-qrnn). Letters: T time, B stream, H hidden, G = 3 H, or 2 H without an output gate.
+Written after the equations and the sequence of operations of the CPU path of salesforce/pytorch-qrnn.
+Letters: T time, B stream, H hidden, G = 3 H, or 2 H without an output gate.
 """
 
 from __future__ import annotations
@@ -18,10 +18,7 @@ def fo_pool(
     output_gate: bool = True,
     out_mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """As `kernels.fo_pool.reference.fo_pool`: tanh, sigmoids, contiguous copies, a loop over time, the output gate.
-
-    Every operation is a pass over memory of its own, and autograd makes the backward. Raises ValueError if T == 0.
-    """
+    """As `kernels.fo_pool.reference.fo_pool`, with one pass over memory per operation and autograd's backward pass."""
     if gates_TBG.shape[0] == 0:
         raise ValueError("fo_pool needs at least one time step")
     gates_TBG = gates_TBG.to(torch.promote_types(gates_TBG.dtype, c0_BH.dtype))

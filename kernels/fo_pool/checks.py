@@ -1,4 +1,4 @@
-"""What every fo_pool backend takes: one check of the arguments, and the dtypes they are worked on in.
+"""Argument checks and dtypes shared by the fo_pool backends.
 
 Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H.
 """
@@ -14,10 +14,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Inputs(NamedTuple):
-    """Arguments ready for a backend, of one dtype unless it widens them itself.
-
-    keep_TBH is expanded, and it and out_mask_BH are detached. out_dtype: what h_TBH and c_BH are to be returned in.
-    """
+    """Arguments ready for a backend: keep_TBH expanded, masks detached. out_dtype: the dtype of the results."""
 
     gates_TBG: Tensor
     c0_BH: Tensor
@@ -37,11 +34,17 @@ def prepare(
     device_type: str | None = None,
     widen: bool = True,
 ) -> Inputs:
-    """Check the arguments and bring them to one dtype.
+    """Check the arguments and convert them to one dtype.
 
-    h and c are returned in the promoted dtype of gates and c0; the work is done in the same, half precision widened
-    to float32. With `widen` False all keep their own, for a backend that widens while it reads. device_type: the only
-    one the backend takes. Raises ValueError naming the argument, what it is and what it should be.
+    Args:
+        backend: its name, for messages.
+        gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate: as in `kernels.fo_pool.reference.fo_pool`.
+        device_type: the only device type that the backend supports; None for any.
+        widen: convert to the promoted dtype of gates and c0, at least float32. False for a backend that converts
+            while it reads.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it, its value and what is required.
     """
     _check_gates(gates_TBG, output_gate)
     num_steps, num_streams, num_gates = gates_TBG.shape
@@ -83,20 +86,20 @@ def _check_gates(gates_TBG: Tensor, output_gate: bool) -> None:
     _check_tensor("gates_TBG", gates_TBG)
     letters = "z, f and o" if output_gate else "z and f"
     if gates_TBG.dim() != 3 or gates_TBG.shape[2] % (2 + output_gate):
-        wanted = f"(T, B, {2 + output_gate} H), the preactivations {letters}"
-        raise ValueError(f"fo_pool: gates_TBG must have shape {wanted}, got {tuple(gates_TBG.shape)}")
+        shape = f"(T, B, {2 + output_gate} H), the preactivations {letters}"
+        raise ValueError(f"fo_pool: gates_TBG must have shape {shape}, got {tuple(gates_TBG.shape)}")
     if gates_TBG.shape[0] == 0:
         raise ValueError(f"fo_pool: gates_TBG must hold at least one time step, got shape {tuple(gates_TBG.shape)}")
 
 
 def _keep(keep_TBH: Tensor, shape_TBH: tuple[int, ...]) -> Tensor:
-    """keep, detached and expanded to one value per gate."""
+    """Detach and expand to one value per gate."""
     if not isinstance(keep_TBH, Tensor):
         raise ValueError(f"fo_pool: keep_TBH must be a tensor, got {type(keep_TBH).__name__}")
     if keep_TBH.is_complex():
         raise ValueError(f"fo_pool: keep_TBH must be real, got {keep_TBH.dtype}")
     given = tuple(keep_TBH.shape)
     padded = (1,) * (3 - len(given)) + given
-    if len(given) > 3 or any(size not in (1, wanted) for size, wanted in zip(padded, shape_TBH, strict=True)):
+    if len(given) > 3 or any(size not in (1, full) for size, full in zip(padded, shape_TBH, strict=True)):
         raise ValueError(f"fo_pool: keep_TBH must broadcast to (T, B, H) = {shape_TBH}, got {given}")
     return keep_TBH.detach().expand(shape_TBH)

@@ -1,11 +1,12 @@
-"""QRNN pooling on the CPU in compiled C: each gate is read once and each result written once, forward and backward.
+"""QRNN pooling on the CPU in compiled C: each gate is read once and each result is written once.
 
-Forward moves 3 + 2 values per element, backward 5 + 3: it computes the gates anew rather than keep them.
-Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H.
+Memory traffic per cell: forward 3 + 2 values, backward 5 + 3, because the backward pass computes the gates again
+instead of saving them. Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H.
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 import torch
@@ -13,12 +14,40 @@ from torch import Tensor
 
 from kernels.compiled import buffers, library
 from kernels.fo_pool import checks
-from kernels.fo_pool.call import MAX_TILE, WORKER, Call
 
-# All measured. With fewer elements waking a thread costs more than it brings. Larger results outlive the second-level
-# cache, and writing past the third costs the backward pass 30 % less.
+# Measured: waking a thread for fewer elements takes longer than it saves.
 _MIN_ELEMENTS_PER_THREAD = 1 << 14
+# Measured: larger results do not stay in the second-level cache, and non-temporal stores make the backward pass 30 %
+# faster.
 _MIN_BYTES_STREAMED = 1 << 22
+_MAX_TILE = 1024  # FO_POOL_MAX_TILE of fo_pool.h
+
+
+class Call(ctypes.Structure):
+    """struct fo_pool_call of fo_pool.h, which documents the fields. Strides count elements; None is a null pointer."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("steps", "streams", "hidden", "tile", "tiles", "next")),
+        ("gates", ctypes.c_void_p),
+        ("gates_t", ctypes.c_int64),
+        ("gates_b", ctypes.c_int64),
+        ("c0", ctypes.c_void_p),
+        ("c0_b", ctypes.c_int64),
+        ("keep", ctypes.c_void_p),
+        ("keep_t", ctypes.c_int64),
+        ("keep_b", ctypes.c_int64),
+        ("keep_h", ctypes.c_int64),
+        ("out_mask", ctypes.c_void_p),
+        ("out_mask_b", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("h", "cells", "last", "dh")),
+        ("dh_t", ctypes.c_int64),
+        ("dh_b", ctypes.c_int64),
+        ("dlast", ctypes.c_void_p),
+        ("dlast_b", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("dgates", "dc0")),
+        *((name, ctypes.c_int32) for name in ("backward", "double_precision", "output_gate", "stream", "level")),
+    ]
+
 
 unavailable = library.unavailable
 
@@ -48,10 +77,10 @@ def fo_pool(
 def _forward(
     gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h_TBH, all cells (empty where h holds them), and the last cell."""
+    """Return h_TBH, all cells (empty if h is the cells), and the last cell."""
     shape_TBH, dtype = (gates_TBG.shape[0], *c0_BH.shape), gates_TBG.dtype
-    apart = output_gate or out_mask_BH is not None
-    h_TBH, cells_TBH = buffers.empty(shape_TBH, dtype), buffers.empty(shape_TBH if apart else (0,), dtype)
+    saves_cells = output_gate or out_mask_BH is not None
+    h_TBH, cells_TBH = buffers.empty(shape_TBH, dtype), buffers.empty(shape_TBH if saves_cells else (0,), dtype)
     last_BH = torch.empty(c0_BH.shape, dtype=dtype)
     call = _call(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
     call.h, call.last = h_TBH.data_ptr(), last_BH.data_ptr()
@@ -65,9 +94,8 @@ def _(
     gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape_TBH = (gates_TBG.shape[0], *c0_BH.shape)
-    h_TBH = gates_TBG.new_empty(shape_TBH)
-    apart = output_gate or out_mask_BH is not None
-    return h_TBH, gates_TBG.new_empty(shape_TBH if apart else (0,)), gates_TBG.new_empty(c0_BH.shape)
+    cells_shape = shape_TBH if output_gate or out_mask_BH is not None else (0,)
+    return gates_TBG.new_empty(shape_TBH), gates_TBG.new_empty(cells_shape), gates_TBG.new_empty(c0_BH.shape)
 
 
 @torch.library.custom_op(
@@ -89,7 +117,7 @@ def _backward(
     dh_TBH: Tensor | None,
     dlast_BH: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of gates and c0. A gradient that is None is zero."""
+    """Return the gradients of gates and c0. An incoming gradient that is None counts as zero."""
     dgates_TBG, dc0_BH = buffers.empty(tuple(gates_TBG.shape), gates_TBG.dtype), torch.empty_like(c0_BH.contiguous())
     call = _call(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
     cells_TBH = cells_TBH.contiguous()
@@ -113,9 +141,10 @@ def _(gates_TBG: Tensor, c0_BH: Tensor, *_others: Any) -> tuple[Tensor, Tensor]:
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate = inputs
     h_TBH, cells_TBH, _ = output
-    apart = output_gate or out_mask_BH is not None
-    ctx.save_for_backward(gates_TBG, c0_BH, keep_TBH, out_mask_BH, cells_TBH if apart else h_TBH)
+    saves_cells = output_gate or out_mask_BH is not None
+    ctx.save_for_backward(gates_TBG, c0_BH, keep_TBH, out_mask_BH, cells_TBH if saves_cells else h_TBH)
     ctx.mark_non_differentiable(cells_TBH)
+    # Otherwise autograd would allocate zeros of the size of h for a gradient that nobody asked for.
     ctx.set_materialize_grads(False)
     ctx.output_gate = output_gate
 
@@ -136,14 +165,14 @@ _forward.register_autograd(_gradients, setup_context=_save)
 
 
 def _rows(value: Tensor) -> Tensor:
-    """The tensor itself if its innermost dimension is dense, else a copy in which it is."""
+    """The tensor itself if its innermost stride is 1, else a contiguous copy."""
     return value if value.stride(-1) == 1 else value.contiguous()
 
 
 def _call(
     gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
 ) -> Call:
-    """What both directions read. The call keeps its tensors alive in `tensors`."""
+    """Fill in the inputs of both directions. `tensors` keeps alive what the pointers point to."""
     gates_TBG, c0_BH = _rows(gates_TBG), _rows(c0_BH)
     streams, hidden = c0_BH.shape
     call = Call(steps=gates_TBG.shape[0], streams=streams, hidden=hidden, output_gate=output_gate)
@@ -164,14 +193,15 @@ def _call(
 
 
 def _run(call: Call, outputs: list[Tensor]) -> None:
-    """Choose tiles, threads and the way results are written, and work."""
+    """Choose tiles, threads and the kind of stores, and run the library."""
     num_elements = call.steps * call.streams * call.hidden
     if num_elements == 0:
         return
     num_bytes = sum(value.nbytes for value in outputs)
+    # Non-temporal stores need addresses that are multiples of 16 bytes.
     aligned = all(value.data_ptr() % 16 == 0 for value in outputs) and call.hidden * outputs[0].itemsize % 16 == 0
     call.stream = aligned and num_bytes >= _MIN_BYTES_STREAMED
-    call.tile = MAX_TILE
+    call.tile = _MAX_TILE
     call.tiles = call.streams * -(-call.hidden // call.tile)
     call.level = library.num_levels() - 1
-    library.run(WORKER, call, max(1, min(torch.get_num_threads(), num_elements // _MIN_ELEMENTS_PER_THREAD)))
+    library.run("fo_pool_work", call, max(1, min(torch.get_num_threads(), num_elements // _MIN_ELEMENTS_PER_THREAD)))

@@ -1,4 +1,4 @@
-"""QRNN pooling step by step: the specification every other backend is held to.
+"""QRNN pooling step by step: the specification of every backend.
 
 Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H.
 """
@@ -19,14 +19,23 @@ def fo_pool(
     output_gate: bool = True,
     out_mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return h_TBH and the last cell c_BH of QRNN fo-pooling. Bradbury et al. 2016, arXiv:1611.01576, section 2.1.
+    """QRNN fo-pooling. Bradbury et al. 2016, arXiv:1611.01576, section 2.1.
 
-    gates_TBG: preactivations of Z, F and O in this order; c_t = f_t z_t + (1 - f_t) c_{t-1}, h_t = o_t c_t with
-    z = tanh, f and o = sigmoid. Without `output_gate` there are Z and F only, and h = c: f-pooling.
-    keep_TBH (or anything that broadcasts to it) multiplies f: zoneout, where 0 leaves a cell as it was.
-    out_mask_BH, scaled already, multiplies h: locked dropout of the output. No gradient flows to either.
-    h and c have the promoted dtype of gates and c0; half precision is widened to float32 in between.
-    Raises ValueError naming the argument that does not fit, or if T == 0.
+    c_t = f_t z_t + (1 - f_t) c_{t-1} and h_t = o_t c_t, with z = tanh(Z), f = sigmoid(F), o = sigmoid(O).
+    Half precision is widened to float32 inside.
+
+    Args:
+        gates_TBG: preactivations Z, F and O in this order, (T, B, G), T at least 1.
+        c0_BH: cell before the first step, (B, H).
+        keep_TBH: multiplies f (zoneout: 0 leaves a cell unchanged), broadcasts to (T, B, H); no gradient.
+        output_gate: False for f-pooling: there is no O, and h = c.
+        out_mask_BH: multiplies h (locked dropout, already scaled), (B, H); no gradient.
+
+    Returns:
+        h_TBH and the last cell c_BH, in the promoted dtype of gates and c0.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
     """
     gates_TBG, c_BH, keep_TBH, out_mask_BH, out_dtype = checks.prepare(
         "reference", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate

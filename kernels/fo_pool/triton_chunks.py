@@ -1,9 +1,9 @@
-"""The chunked scan over few long streams, in three passes. Importing this needs triton.
+"""Chunked scan over few long streams, in three passes. Importing this needs triton.
 
-A step is c -> (1 - f) c + f z, and so is any run of steps: c -> factor c + offset. The first pass reduces every chunk
-of time to its factor and offset, all chunks at once; `scan_chunks` walks the chunks and finds what enters each; the
-last pass is `kernels.fo_pool.triton_kernels`' own, with one program per chunk. The gradient of c runs the other way
-likewise. Letters, operands, `sizes` and `left` as there. Factors, offsets and carries are (chunks, B H), in ACC.
+A step maps c to (1 - f) c + f z, so any run of steps maps c to factor c + offset. The first pass reduces every chunk of
+time to its factor and offset, all chunks in parallel; `scan_chunks` computes the cell that enters each chunk; the last
+pass is that of `kernels.fo_pool.triton_kernels`, with one program per chunk. The gradient of c runs backward in the
+same way. Letters, operands, `sizes` and `left` as there. Factors, offsets and carries are (chunks, B H), in ACC.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def reduce_forward(
     gates, keep, factors_out, offsets_out, sizes,
     OUTPUT_GATE: tl.constexpr, ACC: tl.constexpr, UNROLL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write what each chunk does to the cell before it. The output gate has no part in it."""
+    """Write the map of each chunk from the cell before it to its last cell. The output gate is not involved."""
     column, b, h, t, stop = place(sizes, BLOCK)
     exists = column < sizes[2]
     left = tl.where(exists, stop - t, 0)
@@ -48,7 +48,7 @@ def reduce_backward(
     gates, keep, out_mask, dh, factors_out, offsets_out, sizes,
     OUTPUT_GATE: tl.constexpr, ACC: tl.constexpr, UNROLL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write what each chunk does to the gradient that reaches its last cell, on the way to the cell before it."""
+    """Write the map of each chunk from the gradient of its last cell to that of the cell before the chunk."""
     column, b, h, start, stop = place(sizes, BLOCK)
     exists = column < sizes[2]
     t = stop - 1
@@ -59,7 +59,7 @@ def reduce_backward(
         scale = tl.load(at(out_mask, t, b, h), mask=exists, other=0.0).to(ACC)
     ats = columns_of(gates, keep, b, h, sizes[1], OUTPUT_GATE)
     dh_at = at(dh, t * 0, b, h)
-    # z has no part in it; its reads are never used, and the compiler drops them.
+    # z is not needed; the compiler removes its unused loads.
     _, f, o, k = read_gates(gates, keep, ats, t, left, OUTPUT_GATE, ACC, UNROLL, True)
     g = read(dh_at, t, dh[1], left, 0.0, ACC, UNROLL, True)
     while t >= start:
@@ -89,7 +89,7 @@ def scan_chunks(
     factors, offsets, initial, carries_out, sizes, num_chunks,
     REVERSE: tl.constexpr, ACC: tl.constexpr, UNROLL: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write what enters each chunk. `initial`, an operand, enters the first chunk, or the last one if REVERSE."""
+    """Write the value that enters each chunk. `initial`, an operand, enters the first one, or the last if REVERSE."""
     column, b, h, _, _ = place(sizes, BLOCK)
     exists = column < sizes[2]
     left = tl.where(exists, num_chunks, 0)

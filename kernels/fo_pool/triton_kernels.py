@@ -1,15 +1,14 @@
-"""The CUDA kernels of QRNN pooling, written for Triton's compiler and its interpreter. Importing this needs triton.
+"""CUDA kernels of QRNN pooling for Triton's compiler and its interpreter. Importing this needs triton.
 
-Letters: T time, B stream, H hidden. A column is one (b, h); a program walks BLOCK columns through one chunk of time.
+Letters: T time, B stream, H hidden. A column is one (b, h); a program scans BLOCK columns over one chunk of time.
 An operand is a tuple: a pointer, then its strides in elements (time or chunk, stream, hidden), 0 and negative allowed.
-`sizes` is (T, H, B H, steps per chunk). Offsets are 64-bit. The carry is kept in ACC, float32 or float64.
+`sizes` is (T, H, B H, steps per chunk). Offsets are 64-bit. The carry is held in ACC, float32 or float64.
 
-Loads run UNROLL steps ahead of the arithmetic: while one group of steps is computed the next is on its way.
-An address is the column's pointer plus the step's scalar offset, a product taken anew for each group of steps: pointers
-that walk hold so many registers that fewer columns fit on a multiprocessor. `left` counts, per column, the steps from
-the current one to its last; a column that does not exist has none, so that one comparison masks the last block and the
-last steps alike. Loops are written with `while` because the interpreter of triton 3.6 takes no loop bound that is not
-constant.
+Loads run UNROLL steps ahead of the arithmetic, so that a group of steps is computed while the next one is loaded.
+An address is the column's pointer plus the step's scalar offset, computed for each group of steps: incrementing one
+pointer per operand would take so many registers that fewer columns fit on a multiprocessor. `left` counts, per column,
+the steps from the current one to the last; it is 0 for columns beyond the end, so that one comparison masks both the
+last block and the last steps. Loops use `while` because the interpreter of triton 3.6 accepts only constant bounds.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import triton.language as tl
 
 @triton.jit
 def sigmoid(x):
-    """Return 1 / (1 + exp(-x)), by an exponential that cannot overflow. NaN stays NaN."""
+    """Return 1 / (1 + exp(-x)). The exponential of -|x| cannot overflow. NaN stays NaN."""
     e = tl.exp2(-1.4426950408889634 * tl.abs(x))
     return tl.where(x >= 0, 1.0, e) / (1.0 + e)
 
@@ -42,13 +41,13 @@ def place(sizes, BLOCK: tl.constexpr):
 
 @triton.jit
 def at(operand, row, b, h):
-    """Return pointers to the operand's columns at one row: a step or a chunk."""
+    """Return pointers to the operand's columns at one row, which is a step or a chunk."""
     return operand[0] + row.to(tl.int64) * operand[1] + b * operand[2] + h * operand[3]
 
 
 @triton.jit
 def columns_of(gates, keep, b, h, num_hidden, OUTPUT_GATE: tl.constexpr):
-    """Return pointers to the columns of z, f, o and keep at step 0; what is absent stands as f."""
+    """Return pointers to the columns of z, f, o and keep at step 0; an absent one is replaced by f."""
     step = tl.program_id(1) * 0
     f_at = at(gates, step, b, h + num_hidden)
     o_at, keep_at = f_at, f_at
@@ -61,7 +60,7 @@ def columns_of(gates, keep, b, h, num_hidden, OUTPUT_GATE: tl.constexpr):
 
 @triton.jit
 def read(pointer, t, stride, left, other, ACC: tl.constexpr, UNROLL: tl.constexpr, BACK: tl.constexpr):
-    """Return the values of UNROLL steps from t on, or from t back; where nothing is left the value is `other`."""
+    """Return the values of UNROLL steps from t forward or, if BACK, backward; `other` beyond the last step."""
     values = ()
     pointer = pointer + t.to(tl.int64) * stride
     for u in tl.static_range(UNROLL):
@@ -74,7 +73,7 @@ def read(pointer, t, stride, left, other, ACC: tl.constexpr, UNROLL: tl.constexp
 def read_gates(
     gates, keep, ats, t, left, OUTPUT_GATE: tl.constexpr, ACC: tl.constexpr, UNROLL: tl.constexpr, BACK: tl.constexpr
 ):
-    """Return z, f, o and keep, each as `read` does; what is absent stands as f and is not read."""
+    """Return z, f, o and keep, each as from `read`; an absent one is replaced by f without a load."""
     z = read(ats[0], t, gates[1], left, 0.0, ACC, UNROLL, BACK)
     f = read(ats[1], t, gates[1], left, 0.0, ACC, UNROLL, BACK)
     o, k = f, f
@@ -140,7 +139,7 @@ def backward(
     exists = column < sizes[2]
     t = stop - 1
     left = tl.where(exists, stop - start, 0)
-    # The cell before step t stands a step earlier; before step 0 there is none and c0 is taken.
+    # The cell before step t is one row earlier; before step 0 it is c0.
     none_before = tl.where(start == 0, 1, 0)
     c = tl.load(at(cells, t, b, h), mask=exists, other=0.0).to(ACC)
     initial = tl.load(at(c0, t, b, h), mask=exists, other=0.0).to(cells[0].dtype.element_ty)

@@ -1,4 +1,4 @@
-"""The torch.library operators of the Triton backend: how its kernels are launched, and their gradient.
+"""torch.library operators of the Triton backend: kernel launches and gradients.
 
 Letters: T time, B stream, H hidden. triton is imported when a kernel is first launched.
 """
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from kernels import triton_launch
 
-# One column per thread: a row of columns coalesces, and the shapes of large models fill the device.
+# One column per thread: loads of neighbouring columns coalesce, and the shapes of large models fill the device.
 _BLOCK = 128
 _WARPS = 4
-# The interpreter's time goes by programs, whatever their width.
+# The interpreter's time grows with the number of programs, not with their width.
 _INTERPRETED_BLOCK = 2048
-# Steps read ahead. Beyond these the registers of a program push others off the multiprocessor; float64 takes two each.
+# Steps loaded ahead. With more of them, registers would limit the programs on a multiprocessor; a float64 value takes
+# two registers.
 _FORWARD_UNROLL = 4
 _BACKWARD_UNROLL = 2
 _SCAN_UNROLL = 8
@@ -29,24 +30,29 @@ _launch = triton_launch.launch
 
 
 def interpreted() -> bool:
-    """Whether triton was told, before the kernels were imported, to interpret them on the CPU."""
+    """Whether the kernels run in Triton's interpreter on the CPU."""
     from kernels.fo_pool import triton_kernels
 
     return triton_launch.is_interpreted(triton_kernels.forward)
 
 
 def steps_per_chunk(num_steps: int, num_columns: int, num_multiprocessors: int) -> int:
-    """Return how many steps a program walks: all of them, or fewer in the chunked scan. A pure function.
+    """Return how many steps a program scans: all of them, or fewer in the chunked scan. A pure function.
 
-    Chunking reads the gates twice and starts three kernels instead of one. It is chosen where there are at least 512
-    steps and the columns give each multiprocessor fewer than 128 threads, a sixteenth of what it holds. Then there are
-    as many chunks as bring it to 512 threads, but none of less than 64 steps, and no more chunks than each has steps:
-    the walk over the chunks would outlast the walk through one. Reasoned from latencies, not measured.
+    Chunking reads the gates twice and starts three kernels instead of one. It is used for at least 512 steps if the
+    columns give each multiprocessor fewer than 128 threads, a sixteenth of its capacity. The number of chunks brings it
+    to 512 threads, with at least 64 steps per chunk and at most as many chunks as steps per chunk: otherwise the scan
+    over the chunks would take longer than the scan inside one. Derived from latencies, not measured.
+
+    Args:
+        num_steps: T.
+        num_columns: B H.
+        num_multiprocessors: of the device.
     """
     if num_steps < 512 or num_columns >= 128 * num_multiprocessors:
         return num_steps
-    wanted = -(-512 * num_multiprocessors // num_columns)
-    return -(-num_steps // min(wanted, num_steps // 64, isqrt(num_steps)))
+    num_chunks = -(-512 * num_multiprocessors // num_columns)
+    return -(-num_steps // min(num_chunks, num_steps // 64, isqrt(num_steps)))
 
 
 @torch.library.custom_op("fo_pool::triton", mutates_args=())
@@ -59,9 +65,15 @@ def forward(
     save_cells: bool,
     chunk_steps: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h, the cells where backward needs them beside h (else an empty tensor), and the last cell.
+    """Run the forward kernels.
 
-    chunk_steps: steps a program walks, 0 for what `steps_per_chunk` says.
+    Args:
+        gates, c0, keep, out_mask, output_gate: as in `kernels.fo_pool.reference.fo_pool`.
+        save_cells: a backward pass may follow.
+        chunk_steps: steps a program scans; 0 for `steps_per_chunk`.
+
+    Returns:
+        h, the cells (an empty tensor if not saved or equal to h), and the last cell.
     """
     from kernels.fo_pool import triton_chunks, triton_kernels
 
@@ -100,7 +112,15 @@ def backward(
     output_gate: bool,
     chunk_steps: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradients of gates and c0, in their dtypes, contiguous."""
+    """Run the backward kernels.
+
+    Args:
+        dh, dlast: gradients of h and of the last cell.
+        gates, c0, cells, keep, out_mask, output_gate, chunk_steps: of the forward pass.
+
+    Returns:
+        Gradients of gates and c0, in their dtypes, contiguous.
+    """
     from kernels.fo_pool import triton_chunks, triton_kernels
 
     dgates, dc0 = _like(gates), _like(c0)
@@ -154,7 +174,7 @@ def _(
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     gates, c0, keep, out_mask, output_gate, save_cells, chunk_steps = inputs
     h, cells, _ = output
-    ctx.save_for_backward(gates, c0, _cells_of(h, cells), keep, out_mask)
+    ctx.save_for_backward(gates, c0, cells if cells.dim() == 3 else h, keep, out_mask)
     ctx.output_gate, ctx.save_cells, ctx.chunk_steps = output_gate, save_cells, chunk_steps
     ctx.mark_non_differentiable(cells)
     ctx.set_materialize_grads(False)
@@ -164,7 +184,7 @@ def _differentiate(ctx: Any, dh: Tensor | None, _: Tensor | None, dlast: Tensor 
     if not ctx.save_cells:
         raise RuntimeError("fo_pool::triton was called without save_cells and has no gradient")
     gates, c0, cells, keep, out_mask = ctx.saved_tensors
-    # A gradient nobody gave is one zero, read through strides of zero.
+    # A missing gradient is a single zero read with strides of 0, which costs no memory.
     if dh is None:
         dh = cells.new_zeros(()).expand(cells.shape)
     if dlast is None:
@@ -179,20 +199,16 @@ forward.register_autograd(_differentiate, setup_context=_save)
 def _outputs(
     gates: Tensor, c0: Tensor, out_mask: Tensor | None, output_gate: bool, save_cells: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return empty h, cells and last cell. Without a gate and a mask h is the cells, and none are kept beside it."""
+    """Allocate h, cells and last cell. Without an output gate and a mask h is the cells, and cells is empty."""
     dtype = torch.promote_types(gates.dtype, c0.dtype)
     shape = (*gates.shape[:2], c0.shape[1])
-    kept = save_cells and (output_gate or out_mask is not None)
+    cells_shape = shape if save_cells and (output_gate or out_mask is not None) else (0,)
     h = gates.new_empty(shape, dtype=dtype)
-    return h, gates.new_empty(shape if kept else (0,), dtype=dtype), gates.new_empty(shape[1:], dtype=dtype)
-
-
-def _cells_of(h: Tensor, cells: Tensor) -> Tensor:
-    return cells if cells.dim() == 3 else h
+    return h, gates.new_empty(cells_shape, dtype=dtype), gates.new_empty(shape[1:], dtype=dtype)
 
 
 def _carry(gates: Tensor, c0: Tensor) -> torch.dtype:
-    """Return the dtype the cell is carried in."""
+    """Dtype in which the cell is carried."""
     return torch.float64 if torch.float64 in (gates.dtype, c0.dtype) else torch.float32
 
 
@@ -201,7 +217,7 @@ def _like(value: Tensor) -> Tensor:
 
 
 def _plan(gates: Tensor, c0: Tensor, chunk_steps: int) -> tuple[tuple[int, ...], tuple[int, int], dict[str, Any]]:
-    """Return the kernels' sizes, the grid (blocks of columns, chunks of time) and what every launch is given."""
+    """Return the kernels' sizes, the grid (blocks of columns, chunks of time) and the options of every launch."""
     import triton.language as tl
 
     num_steps, num_columns = gates.shape[0], c0.numel()
@@ -209,7 +225,7 @@ def _plan(gates: Tensor, c0: Tensor, chunk_steps: int) -> tuple[tuple[int, ...],
         chunk_steps = steps_per_chunk(num_steps, num_columns, _num_multiprocessors(gates.device))
     block = _INTERPRETED_BLOCK if interpreted() else _BLOCK
     grid = -(-num_columns // block), -(-num_steps // chunk_steps)
-    # Fused multiply-adds by name: triton is about to change what it does by default.
+    # Fused multiply-adds explicitly, because Triton's default may change.
     meta = {
         "ACC": tl.float64 if _carry(gates, c0) == torch.float64 else tl.float32,
         "BLOCK": block,
@@ -220,7 +236,7 @@ def _plan(gates: Tensor, c0: Tensor, chunk_steps: int) -> tuple[tuple[int, ...],
 
 
 def _num_multiprocessors(device: torch.device) -> int:
-    """Return the device's number of multiprocessors; the interpreter on a CPU counts as one."""
+    """Multiprocessors of the device; the interpreter on a CPU counts as one."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
@@ -247,7 +263,10 @@ def _scan(
     *,
     reverse: bool,
 ) -> Operand | None:
-    """Return what enters each chunk, given what each does and what enters the first (the last if reverse)."""
+    """Return the value that enters each chunk, given each chunk's map and the value that enters the first one.
+
+    With `reverse` the scan starts at the last chunk.
+    """
     from kernels.fo_pool import triton_chunks
 
     carries = torch.empty_like(factors)

@@ -1,6 +1,6 @@
-"""QRNN pooling with its own backward: big operations over blocks of time steps, one small one per step.
+"""QRNN pooling with its own backward pass: large operations over blocks of time steps, a small one per step.
 
-Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H. Runs wherever torch does.
+Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H. Runs on every device of torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kernels.fo_pool import checks
 
 aten = torch.ops.aten
 
-# Elements per block on a CPU: the five float32 temporaries of a block then stay in a shared cache.
+# Elements per block on a CPU: small enough for the five float32 temporaries of a block to stay in the last-level cache
 _BLOCK_ELEMENTS = 1 << 17
 
 
@@ -105,7 +105,8 @@ class _FoPool(torch.autograd.Function):
 
 
 def _tanh(x: Tensor, *, out: Tensor) -> None:
-    """Write tanh(x). On a CPU 2 sigmoid(2 x) - 1 takes a quarter of torch.tanh's time, and errs by 2e-7 at most."""
+    """Write tanh(x) to `out`."""
+    # 2 sigmoid(2 x) - 1 takes a quarter of torch.tanh's time on a CPU; its error is at most 2e-7.
     if x.dtype == torch.float32 and x.device.type == "cpu":
         torch.mul(x, 2, out=out).sigmoid_().mul_(2).sub_(1)
     else:
@@ -113,7 +114,7 @@ def _tanh(x: Tensor, *, out: Tensor) -> None:
 
 
 def _blocks(cells_TBH: Tensor) -> Iterator[slice]:
-    """Cut time into blocks: cache-sized on a CPU, the whole window elsewhere, where launches cost more."""
+    """Cut time into blocks that fit a cache on a CPU; one block elsewhere, because launches dominate there."""
     num_steps = cells_TBH.shape[0]
     size = max(1, _BLOCK_ELEMENTS // max(1, cells_TBH[0].numel())) if cells_TBH.device.type == "cpu" else num_steps
     for start in range(0, num_steps, size):

@@ -1,10 +1,10 @@
-"""One LSTM layer zero-padded to the widths cuDNN has its fast kernel for, run by `fused`, and cut to size again.
+"""One LSTM layer, zero-padded to the widths of cuDNN's persistent kernel, run by `fused`, and cut to size.
 
-Exact: a padded unit's preactivations are 0, so that it goes on from c = 0 to 0.5 x 0 + 0.5 x tanh(0) = 0 and h = 0; a
-padded input meets weights of 0. Gradients of what was padded are cut off. Letters: T time, B stream, I input, H hidden,
+Exact: the preactivations of a padded unit are 0, so c stays 0.5 x 0 + 0.5 x tanh(0) = 0 and h stays 0; a padded input
+is multiplied by weights of 0. Slicing drops the gradients of the padding. Letters: T time, B stream, I input, H hidden,
 G = 4 H.
 
-No GPU has run this yet: what it gains is taken from what cuDNN's and torch's sources say, not from a measurement.
+No GPU has run this yet: the expected gain follows from cuDNN's and torch's sources, not from a measurement.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch.nn import functional
 
 from kernels.lstm import fused
 
+# Conditions under which torch selects cuDNN's persistent kernel, which keeps the recurrent weights on the chip
 MULTIPLE = 128
 MAX_HIDDEN = 1024
 MAX_STREAMS, STREAMS_MULTIPLE = 128, 8
-"""What torch asks of a layer before it picks cuDNN's persistent kernel, which keeps recurrent weights on the chip."""
 
+# Padding may at most double the multiply-adds. Estimated, not measured: the persistent kernel gains more than that if a
+# step waits for its weights, but the gain is bounded.
 MAX_EXTRA_WORK = 2.0
-"""Padding may at most double the multiply-adds. Reasoned, not measured: the persistent kernel gains more than that
-where a step waits for the weights, but not without bound."""
 
 
 def lstm(
@@ -34,7 +34,7 @@ def lstm(
     bias_ih_G: Tensor,
     bias_hh_G: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As `kernels.lstm.reference.lstm`, on any device, with I and H padded to multiples of 128. Raises as `fused`."""
+    """As `kernels.lstm.reference.lstm`, on any device, with I and H padded to multiples of 128."""
     num_hidden = h0_BH.shape[1]
     inputs, hidden = -x_TBI.shape[2] % MULTIPLE, -num_hidden % MULTIPLE
     h_TBH, h_BH, c_BH = fused.lstm(
@@ -60,10 +60,15 @@ def worth(x_TBI: Tensor, h0_BH: Tensor, *_others: Tensor) -> bool:
 
 
 def pays(dtype: torch.dtype, *, streams: int, inputs: int, hidden: int) -> bool:
-    """The rule on CUDA: whether padding, and only padding, brings a layer to cuDNN's persistent kernel.
+    """Whether a layer on CUDA reaches cuDNN's persistent kernel with padding, and only with padding.
 
-    float16 (bfloat16, float32 and TF32 get the standard algorithm whatever the widths); streams a multiple of 8 and 128
-    at most; 1,024 hidden units at most after padding; something to pad; and no more than twice the work.
+    True for at most 128 streams, a multiple of 8, at most 1,024 hidden units after padding, and at most twice the work.
+
+    Args:
+        dtype: of the products; False unless float16, because other dtypes get the standard algorithm at any width.
+        streams: B.
+        inputs: I.
+        hidden: H.
     """
     wide_inputs, wide_hidden = (-(-width // MULTIPLE) * MULTIPLE for width in (inputs, hidden))
     work, padded_work = hidden * (inputs + hidden), wide_hidden * (wide_inputs + wide_hidden)
@@ -78,12 +83,12 @@ def pays(dtype: torch.dtype, *, streams: int, inputs: int, hidden: int) -> bool:
 
 
 def _pad(rows: Tensor, more: int) -> Tensor:
-    """Return a tensor whose last dimension has `more` zeros at its end; the tensor itself where there are none."""
+    """Append `more` zeros to the last dimension; the tensor itself for 0."""
     return functional.pad(rows, (0, more)) if more else rows
 
 
 def _pad_gates(weight_GX: Tensor, more_columns: int, more_rows: int) -> Tensor:
-    """Return a weight of four gates, each with zero rows at its own end, and zero columns at the end of every row."""
+    """Append zero rows to each of the four gates, and zero columns to every row."""
     if not more_columns and not more_rows:
         return weight_GX
     gates_4HX = weight_GX.unflatten(0, (4, -1))

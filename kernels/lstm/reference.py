@@ -1,4 +1,4 @@
-"""One LSTM layer step by step: the specification every other backend is held to.
+"""One LSTM layer step by step: the specification of every backend.
 
 Letters: T time, B stream, I input, H hidden, G = 4 H.
 """
@@ -19,10 +19,21 @@ def lstm(
     bias_ih_G: Tensor,
     bias_hh_G: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return h_TBH and the last h_BH and c_BH of one LSTM layer. Hochreiter and Schmidhuber 1997, with a forget gate.
+    """One LSTM layer. Hochreiter and Schmidhuber 1997, with a forget gate (Gers et al. 2000).
 
-    The gates stand in torch's order i, f, g, o: i, f, o = sigmoid, g = tanh of W_ih x + b_ih + W_hh h + b_hh;
-    c = f c + i g, h = o tanh(c). Raises ValueError if T == 0.
+    c_t = f c_{t-1} + i g and h_t = o tanh(c_t), with i, f, o = sigmoid and g = tanh of the preactivations
+    W_ih x_t + b_ih + W_hh h_{t-1} + b_hh.
+
+    Args:
+        x_TBI: inputs, T at least 1.
+        h0_BH, c0_BH: state before the first step.
+        weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G: gates in torch's order i, f, g, o.
+
+    Returns:
+        h_TBH, and the last h_BH and c_BH.
+
+    Raises:
+        ValueError: T is 0.
     """
     if x_TBI.shape[0] == 0:
         raise ValueError("lstm needs at least one time step")

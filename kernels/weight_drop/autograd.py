@@ -1,4 +1,4 @@
-"""What every fused backend of weight dropout registers: its result without data, and its gradient."""
+"""Fake result and gradient that the native and Triton backends register for torch.library."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def register(drop: Any) -> None:
-    """Give a torch.library op `drop(raw, seed, p)` a fake result and a gradient.
+    """Register a fake result and a gradient for a torch.library op `drop(raw, seed, p)`.
 
-    The gradient is the op itself on the gradient that comes in: the mask is drawn again from the seed, not kept.
+    The gradient is the op applied to the incoming gradient: the mask is drawn again from the seed instead of saved.
     """
 
     def fake(raw: Tensor, seed: Tensor, p: float) -> Tensor:

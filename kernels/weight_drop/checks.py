@@ -1,4 +1,4 @@
-"""What every weight_drop backend takes, and the numbers its mask is made with."""
+"""Argument checks of the weight_drop backends, and the constants of the mask."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from torch import Tensor
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
+# A group: LANES consecutive counters of the generator, WORDS words each. Word w of counter c belongs to element
+# LANES w + c of the group, so that neighbouring SIMD lanes write neighbouring elements.
 LANES, WORDS = 32, 4
-"""A group: as many counters of the generator in a row, and the words each gives. Word w of counter c is element
-LANES w + c of the group, so that neighbouring lanes write neighbouring elements."""
 
 _WORD = 1 << 32
 
 
 def check(backend: str, raw: Tensor, p: float, seed: Tensor, device_type: str | None = None) -> None:
-    """Raise ValueError naming the argument, what it is and what it should be. device_type: the only one taken."""
+    """Check the arguments.
+
+    Args:
+        backend: its name, for messages.
+        raw, p, seed: as in `kernels.weight_drop.reference.weight_drop`.
+        device_type: the only device type that the backend supports; None for any.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it, its value and what is required.
+    """
     if not isinstance(raw, Tensor):
         raise ValueError(f"weight_drop: raw must be a tensor, got {type(raw).__name__}")
     if raw.dtype not in DTYPES:
@@ -32,10 +41,10 @@ def check(backend: str, raw: Tensor, p: float, seed: Tensor, device_type: str | 
 
 
 def drop_below(p: float) -> int:
-    """Return the bound below which 32 random bits drop an element: p to within 2^-33, and never all of them."""
+    """Bound below which 32 random bits drop an element: p to within 2^-33, and never all of them."""
     return min(round(p * _WORD), _WORD - 1)
 
 
 def scale(p: float) -> float:
-    """Return what a kept element is multiplied by, so that the mean stays."""
+    """Factor of the elements that are not dropped, which preserves the mean."""
     return 1 / (1 - p)

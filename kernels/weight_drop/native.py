@@ -1,4 +1,4 @@
-"""Weights with single entries dropped, on the CPU in compiled C: drawn, compared and multiplied in one pass."""
+"""Weight dropout on the CPU in compiled C: bits drawn, compared and multiplied in one pass over memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch import Tensor
 from kernels.compiled import buffers, library
 from kernels.weight_drop import autograd, checks
 
-# Measured: with fewer elements waking a thread costs more than it brings.
+# Measured: waking a thread for fewer elements takes longer than it saves.
 _MIN_ELEMENTS_PER_THREAD = 1 << 15
 
 unavailable = library.unavailable
 
 
 def weight_drop(raw: Tensor, p: float, seed: Tensor) -> Tensor:
-    """As `kernels.weight_drop.reference.weight_drop`, on the CPU. Half precision is widened on the way in."""
+    """As `kernels.weight_drop.reference.weight_drop`, on the CPU. Half precision is computed in float32."""
     checks.check("native", raw, p, seed, device_type="cpu")
     wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
     dropped: Tensor = _drop(wide, seed, p)
@@ -25,7 +25,7 @@ def weight_drop(raw: Tensor, p: float, seed: Tensor) -> Tensor:
 
 
 class _Call(ctypes.Structure):
-    """struct weight_drop_call of weight_drop.h."""
+    """struct weight_drop_call of weight_drop.h, which documents the fields."""
 
     _fields_ = [
         ("elements", ctypes.c_int64),
@@ -50,7 +50,7 @@ def _drop(raw: Tensor, seed: Tensor, p: float) -> Tensor:
         elements=raw.numel(),
         source=raw.data_ptr(),
         to=dropped.data_ptr(),
-        seed=int(seed),  # ctypes keeps the lowest 64 bits of a negative number
+        seed=int(seed),  # ctypes takes the low 64 bits of a negative number
         scale=checks.scale(p),
         drop_below=checks.drop_below(p),
         double_precision=raw.dtype == torch.float64,

@@ -1,7 +1,7 @@
-"""Weights with single entries dropped, on a CUDA device: one Triton kernel behind a torch.library operator.
+"""Weight dropout on a CUDA device: one Triton kernel behind a torch.library operator.
 
-The kernel, and with it triton, is imported when first needed. The seed is read on the device, so that no call waits for
-it and a captured CUDA graph drops anew at each replay whose generator has moved on.
+The kernel and triton are imported on first use. The seed is read on the device: no call waits for it, and a captured
+CUDA graph uses a new mask at each replay.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from torch import Tensor
 from kernels import triton_launch
 from kernels.weight_drop import autograd, checks
 
-# Two counters of the generator, eight elements, per thread.
+# Two counters of the generator per thread: eight elements
 _COUNTERS = 256
 _WARPS = 4
-# The interpreter's time goes by programs, whatever their width.
+# The interpreter's time grows with the number of programs, not with their width.
 _INTERPRETED_COUNTERS = 4096
 
 _launch = triton_launch.launch
 
 
 def interpreted() -> bool:
-    """Whether triton was told, before the kernel was imported, to interpret it on the CPU."""
+    """Whether the kernel runs in Triton's interpreter on the CPU."""
     from kernels.weight_drop import triton_kernels
 
     return triton_launch.is_interpreted(triton_kernels.drop)
 
 
 def unavailable(device: torch.device | str) -> str | None:
-    """Return why this backend cannot run on `device`, or None if it can."""
+    """Why this backend cannot run on `device`, or None if it can."""
     return triton_launch.unavailable(torch.device(device), interpreted)
 
 

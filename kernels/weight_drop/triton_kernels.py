@@ -1,4 +1,4 @@
-"""The CUDA kernel of weight dropout, written for Triton's compiler and its interpreter. Importing this needs triton."""
+"""CUDA kernel of weight dropout for Triton's compiler and its interpreter. Importing this needs triton."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def drop(
 ):  # fmt: skip
     """Write raw with elements dropped; both contiguous. seed: pointer to the int64, read on the device.
 
-    A program works on the COUNTERS counters of one or more groups of LANES, and so on WORDS times as many elements.
-    Work is done in ACC. p and what follows from it are constants of a model, and compiled in as exact numbers.
+    A program uses COUNTERS counters, a multiple of LANES, and writes WORDS times as many elements. ACC is the dtype of
+    the product. DROP_BELOW and SCALE follow from p, a constant of the model, and are compiled in as exact numbers.
     """
     counter = tl.program_id(0).to(tl.int64) * COUNTERS + tl.arange(0, COUNTERS)
     low = (counter & 0xFFFFFFFF).to(tl.uint32)

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 
 
 class LstmLayer(RecurrentLayer):
-    """One LSTM layer that holds its raw weights and hands the kernel dropped ones. State: h and c, (1, B, H)."""
+    """One LSTM layer: holds raw weights and passes dropped ones to the kernel. State: h and c, (1, B, H).
+
+    Args:
+        num_inputs: I.
+        num_hidden: H.
+        weight_drop: probability that an entry of the recurrent matrix is dropped.
+        kernel: backend of `lstm`.
+    """
 
     op = "lstm"
 
@@ -52,7 +59,7 @@ class LstmLayer(RecurrentLayer):
         generator: torch.Generator | None,
         out_dropout: float,
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return h_TBH and the new state; in training the recurrent matrix is dropped anew for each window."""
+        """As `RecurrentLayer.run`; in training the recurrent matrix gets a new mask for each window."""
         h_1BH, c_1BH = state
         weight_hh = self.dropped_weight(training=training, generator=generator)
         weight_ih = self.weight_ih if table_VI is None else functional.linear(self.weight_ih, table_VI)
@@ -64,7 +71,16 @@ class LstmLayer(RecurrentLayer):
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
-    """Build an AWD-LSTM. Raises ValueError for an unknown kernel or an empty vocabulary."""
+    """Build an AWD-LSTM.
+
+    Args:
+        config: sizes and dropout.
+        vocab_size: V.
+        kernel: backend of `lstm`.
+
+    Raises:
+        ValueError: an unknown kernel or an empty vocabulary.
+    """
     layers = [
         LstmLayer(num_inputs, num_hidden, weight_drop=config.dropout.weight, kernel=kernel)
         for num_inputs, num_hidden in config.widths

@@ -1,4 +1,4 @@
-"""Config of the oracle: the source's true conditional distribution as a model. Imports no torch."""
+"""Config of the oracle: the true conditional distribution of a Markov source as a model. Imports no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Names one source; the fields mean what they mean in `source.table`."""
+    """Identifies a source; the fields are the arguments of `source.table`, within limits on its size."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -29,9 +29,9 @@ class Config:
             raise ValueError(f"seed must not be negative, got {self.seed}")
 
     def num_parameters(self, vocab_size: int) -> int:
-        """Nothing is learned."""
+        """0: nothing is learned."""
         return 0
 
     def forward_flops_per_token(self, vocab_size: int) -> int:
-        """A table is read, nothing is multiplied."""
+        """0: the oracle reads a table."""
         return 0

@@ -1,7 +1,7 @@
 """A seeded Markov source whose entropy rate is known exactly. Imports numpy only.
 
-A context is the last `order` symbols, numbered with the most recent symbol least significant:
-c = x[t-1] + S x[t-2] + S^2 x[t-3] + ..., so that reading symbol x moves context c to (c S + x) mod S^order.
+A context is the last `order` symbols as a number with the most recent symbol least significant:
+c = x[t-1] + S x[t-2] + S^2 x[t-3] + ..., so that symbol x changes context c to (c S + x) mod S^order.
 Letters: S symbols, C = S^order contexts.
 """
 
@@ -17,13 +17,24 @@ import numpy.typing as npt
 Table: TypeAlias = npt.NDArray[np.float64]
 
 _TOLERANCE = 1e-14
+# Limits of the power iteration: multiplications in all, and steps
 _WORK, _MIN_STEPS, _MAX_STEPS = 1 << 31, 1000, 100_000
 
 
 def table(order: int, symbols: int, concentration: float, seed: int) -> Table:
-    """Return next-symbol probabilities, float64 (C, S), each row drawn from a symmetric Dirichlet.
+    """Draw the source's table, each row from a symmetric Dirichlet distribution.
 
-    Raises ValueError for an order below 1, fewer than 2 symbols, or a concentration that is not positive.
+    Args:
+        order: symbols in a context, at least 1.
+        symbols: S, at least 2.
+        concentration: of the Dirichlet distribution, positive; small values give predictable text.
+        seed: of the draw.
+
+    Returns:
+        Next-symbol probabilities, float64 (C, S).
+
+    Raises:
+        ValueError: an argument is out of range.
     """
     if order < 1:
         raise ValueError(f"order must be at least 1, got {order}")
@@ -37,14 +48,25 @@ def table(order: int, symbols: int, concentration: float, seed: int) -> Table:
 
 
 def stationary(table: Table, order: int, symbols: int) -> npt.NDArray[np.float64]:
-    """Return the stationary distribution over contexts, float64 (C,), by power iteration on the context chain.
+    """Stationary distribution over contexts, by power iteration on the context chain.
 
-    One step costs C S multiplications; no C x C matrix is built. The lazy chain (P + I) / 2 has the same fixed
-    point as P and cannot oscillate. Two starts, everywhere and in one context only, must meet within 1e-14: a
-    chain that falls apart, or all but, is caught. Raises ValueError for it, or if the shape does not fit.
+    A step takes C S multiplications; no C x C matrix is built. The lazy chain (P + I) / 2 has the same fixed point as P
+    and cannot oscillate. Two starts, uniform and a single context, must agree within 1e-14, which fails for a chain
+    that is reducible or nearly so.
+
+    Args:
+        table: from `table`, (C, S).
+        order: symbols in a context.
+        symbols: S.
+
+    Returns:
+        Probabilities, float64 (C,).
+
+    Raises:
+        ValueError: the chain mixes too slowly, or the shape does not fit.
     """
     _check_shape(table, order, symbols)
-    # Dropping the oldest symbol d and appending x keeps the r between them: one (d, x) product for each r.
+    # Removing the oldest symbol d and appending x keeps the symbols r between them: one (d, x) product for each r.
     flow_rdx = table.reshape(symbols, -1, symbols).transpose(1, 0, 2)
     num_contexts = symbols**order
     pair: npt.NDArray[np.float64] = np.zeros((2, num_contexts))
@@ -66,16 +88,13 @@ def stationary(table: Table, order: int, symbols: int) -> npt.NDArray[np.float64
 
 
 def entropy_rate_bits(table: Table, order: int, symbols: int) -> float:
-    """Return the entropy rate in bits per symbol: sum over contexts of pi(c) H(table[c])."""
+    """Entropy rate in bits per symbol: the sum over contexts of pi(c) H(table[c])."""
     pi = stationary(table, order, symbols)
     return float(pi @ _row_entropies_bits(table))
 
 
 def lower_order_entropy_bits(table: Table, order: int, symbols: int) -> float:
-    """Return the exact entropy in bits of a symbol given only the `order - 1` before it (none for order 1).
-
-    It is what the best model with one symbol less of context would reach.
-    """
+    """Exact entropy in bits of a symbol given the `order - 1` before it: the best score with a shorter context."""
     pi = stationary(table, order, symbols)
     conditionals, weights = shorter_conditionals(table, pi, order - 1, symbols)
     return float(weights @ _row_entropies_bits(conditionals))
@@ -84,9 +103,17 @@ def lower_order_entropy_bits(table: Table, order: int, symbols: int) -> float:
 def shorter_conditionals(
     table: Table, pi: npt.NDArray[np.float64], length: int, symbols: int
 ) -> tuple[Table, npt.NDArray[np.float64]]:
-    """Return p(x | last `length` symbols), (S^length, S), and the stationary weight of each such context.
+    """Conditional distributions given fewer symbols than the order.
 
-    pi: stationary distribution over full contexts, (C,). A context of weight 0 gets a uniform row.
+    Args:
+        table: from `table`, (C, S).
+        pi: stationary distribution over full contexts, (C,).
+        length: known symbols.
+        symbols: S.
+
+    Returns:
+        p(x | last `length` symbols), (S^length, S), uniform for a context of weight 0, and the stationary weight of
+        each context, (S^length,).
     """
     joint = np.einsum("dr,drx->rx", pi.reshape(-1, symbols**length), table.reshape(-1, symbols**length, symbols))
     weights = joint.sum(axis=1)
@@ -96,15 +123,25 @@ def shorter_conditionals(
 
 
 def sample(table: Table, order: int, symbols: int, num_tokens: int, seed: int) -> npt.NDArray[np.unsignedinteger]:
-    """Return num_tokens ids of one stationary chain, uint8 (uint16 above 256 symbols).
+    """Generate text: one stationary chain, whose first `order` tokens are drawn from the stationary distribution.
 
-    The first `order` tokens are a context drawn from the stationary distribution.
-    Raises ValueError for a negative count, or as `stationary` does.
+    Args:
+        table: from `table`, (C, S).
+        order: symbols in a context.
+        symbols: S.
+        num_tokens: length of the text.
+        seed: of the text, independent of the table's.
+
+    Returns:
+        Ids (num_tokens,), uint8, or uint16 above 256 symbols.
+
+    Raises:
+        ValueError: a negative count, or as `stationary`.
     """
     if num_tokens < 0:
         raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
     pi = stationary(table, order, symbols)
-    # A spawn key keeps this stream apart from the one that drew the table, whatever the two seeds are.
+    # The spawn key makes this stream independent of the one that drew the table, even for equal seeds.
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1,))))
     context = int(np.searchsorted(_cumulative(pi[None])[0], rng.random(), side="right"))
     first = [context // symbols**age % symbols for age in range(order - 1, -1, -1)]
@@ -115,7 +152,7 @@ def sample(table: Table, order: int, symbols: int, num_tokens: int, seed: int) -
 
 
 def _walk(cumulative: Table, context: int, uniforms: list[float]) -> npt.NDArray[np.int64]:
-    """Return the flat table index (context S + symbol) of each step; it names the next context and the symbol."""
+    """Flat table index (context S + symbol) of each step, which determines the next context and the symbol."""
     num_contexts, symbols = cumulative.shape
     flat = array("d", cumulative.tobytes())
     last = symbols - 1
@@ -129,7 +166,7 @@ def _walk(cumulative: Table, context: int, uniforms: list[float]) -> npt.NDArray
 
 
 def _cumulative(probabilities: Table) -> Table:
-    """Cumulative rows that end in exactly 1, so that a symbol of probability 0 is never drawn."""
+    """Cumulative rows that end in exactly 1, so that a last symbol of probability 0 is never drawn."""
     sums = np.cumsum(probabilities, axis=1)
     rows: Table = sums / sums[:, -1:]
     return rows

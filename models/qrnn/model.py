@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 class QrnnLayer(RecurrentLayer):
     """One QRNN layer. State: c (1, B, H) and, for window 2, the previous input (1, B, I).
 
-    The source of window 2 is [x_t, x_{t-1}]. Zoneout multiplies f by a mask in training and by its expectation
-    in evaluation, without rescaling, as the official code does.
+    The gates are a linear map of [x_t, x_{t-1}] (window 2) or x_t. Zoneout multiplies f by a mask in training and by
+    its expectation in evaluation, without rescaling, as the official code does.
+
+    Args:
+        num_inputs: I.
+        num_hidden: H.
+        window: time steps that a gate sees, 1 or 2.
+        weight_drop: probability that an entry of the linear map is dropped.
+        zoneout: probability that a cell keeps its value for a step.
+        kernel: backend of `fo_pool`.
     """
 
     op = "fo_pool"
@@ -59,10 +67,7 @@ class QrnnLayer(RecurrentLayer):
         generator: torch.Generator | None,
         out_dropout: float,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Return h_TBH and the new state; the previous input is carried as given, after dropout, and detached.
-
-        The kernel multiplies by the output's mask while it has h at hand; `dropout.locked` would pass over it again.
-        """
+        """As `RecurrentLayer.run`; the previous input is carried as given, after dropout, and detached."""
         weight = self.dropped_weight(training=training, generator=generator)
         if table_VI is None:
             gates_TBG, last_1BI = self._gates(x_TBI, state, weight)
@@ -70,12 +75,13 @@ class QrnnLayer(RecurrentLayer):
             gates_TBG, last_1BI = self._gates_of_symbols(x_TBI, state, weight, table_VI)
         keep = self._keep(gates_TBG, training=training, generator=generator)
         c0_BH, out_mask_BH = state[0][0], None
+        # The kernel applies the output's mask while h is in registers; `dropout.locked` would read and write h again.
         if training and out_dropout > 0:
             out_mask_BH = dropout.scaled_mask(c0_BH, tuple(c0_BH.shape), out_dropout, generator)
         fo_pool = self.resolve(x_TBI.device, training=training)
         h_TBH, c_BH = fo_pool(gates_TBG, c0_BH, keep, out_mask_BH=out_mask_BH)
-        # Under autocast the cell stays in float32 from window to window; pooling promotes h to it, and each layer above
-        # would narrow it again.
+        # Under autocast the cell is carried in float32, and pooling promotes h to it. Convert h back once, not again in
+        # each layer above.
         h_TBH = h_TBH.to(gates_TBG.dtype)
         previous = (last_1BI.detach().to(state[1].dtype),) if self.window == 2 else ()
         return h_TBH, (c_BH.unsqueeze(0), *previous)
@@ -90,7 +96,7 @@ class QrnnLayer(RecurrentLayer):
     def _gates_of_symbols(
         self, x_TBV: Tensor, state: tuple[Tensor, ...], weight: Tensor, table_VI: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `_gates` of x @ table. The carried input is a row of the table already and is multiplied as it is."""
+        """`_gates` of x @ table. The carried input is already a row of the table and is not multiplied by it."""
         taps = [functional.linear(part, table_VI) for part in weight.split(self.num_inputs, dim=1)]
         last_1BI = x_TBV[-1:] @ table_VI
         if self.window == 1:
@@ -111,7 +117,16 @@ class QrnnLayer(RecurrentLayer):
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
-    """Build a QRNN. Raises ValueError for an unknown kernel or an empty vocabulary."""
+    """Build a QRNN.
+
+    Args:
+        config: sizes, dropout and zoneout.
+        vocab_size: V.
+        kernel: backend of `fo_pool`.
+
+    Raises:
+        ValueError: an unknown kernel or an empty vocabulary.
+    """
     layers = [
         QrnnLayer(
             num_inputs,

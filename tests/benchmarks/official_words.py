@@ -1,5 +1,5 @@
-"""How awd-lstm-lm turns text into ids: the file read twice, a dictionary and a counter asked for every token, and one
-write into a tensor per token. Written anew after its data.py, as what ours is timed beside and checked against.
+"""How awd-lstm-lm turns text into ids: it reads the file twice, and per token updates a dictionary and a counter and
+writes to a tensor. Written after its data.py; ours is timed against it and must agree with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Dictionary:
 
 
 def tokenize(path: Path, dictionary: Dictionary) -> torch.Tensor:
-    """Ids (N,) of one file, whose new words join the dictionary."""
+    """Ids (N,) of one file; new words are added to the dictionary."""
     num_tokens = 0
     with path.open(encoding="utf-8") as file:
         for line in file:
@@ -47,6 +47,6 @@ def tokenize(path: Path, dictionary: Dictionary) -> torch.Tensor:
 
 
 def corpus(paths: Sequence[Path]) -> tuple[list[torch.Tensor], list[str]]:
-    """Ids of every file in turn, and the word list by first appearance."""
+    """Ids of every file, and the word list by first appearance."""
     dictionary = Dictionary()
     return [tokenize(path, dictionary) for path in paths], dictionary.words

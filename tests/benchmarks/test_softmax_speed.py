@@ -1,7 +1,7 @@
-"""A training step of the tied adaptive softmax beside the full one's: seconds, and memory beyond the parameters.
+"""A training step of the tied adaptive softmax and of the full one: seconds, and memory beyond the parameters.
 
-Forward and backward over Zipf-distributed targets, each side in a process of its own. Memory is the process's largest
-resident size less what it held before its first step, parameters and inputs included; the (V, E) gradient counts.
+Forward and backward over Zipf-distributed targets, each softmax in a child process. Memory is the peak resident size
+minus the size before the first step, which includes parameters and inputs; the (V, E) gradient counts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ CASES = [
     pytest.param("wikitext-103", WIKITEXT_103, id="wikitext-103", marks=pytest.mark.slow),
 ]
 
-SIDE = """
+CHILD = """
 import json, sys, time
 import torch
-from harness.bench.steps.trainee import peak_rss_bytes
+from harness.bench.memory import peak_rss_bytes
 from models.adaptive_softmax import AdaptiveSoftmax
 from models.softmax import Softmax
 
@@ -56,11 +56,11 @@ for line in sys.stdin:
 
 
 @contextmanager
-def side(vocab: int, rows: int, width: int, cutoffs: list[int], device: str) -> Iterator[Any]:
-    """A process that does one step each time it is asked, and says how long it took and what it has needed so far."""
+def softmax_process(vocab: int, rows: int, width: int, cutoffs: list[int], device: str) -> Iterator[Any]:
+    """A child process that runs one step per request and returns its seconds and the peak memory so far."""
     job = json.dumps([vocab, rows, width, cutoffs, device])
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", SIDE, job], stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", CHILD, job], stdin=pipe, stdout=pipe, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
 
@@ -78,7 +78,10 @@ def side(vocab: int, rows: int, width: int, cutoffs: list[int], device: str) -> 
 @pytest.mark.parametrize(("name", "case"), CASES)
 def test_adaptive_softmax(benchmark: Any, device: str, name: str, case: tuple[int, int, int, list[int]]) -> None:
     vocab, rows, width, cutoffs = case
-    with side(vocab, rows, width, cutoffs, device) as adaptive, side(vocab, rows, width, [], device) as full:
+    with (
+        softmax_process(vocab, rows, width, cutoffs, device) as adaptive,
+        softmax_process(vocab, rows, width, [], device) as full,
+    ):
         ours: list[tuple[float, int]] = [adaptive()]
         theirs: list[tuple[float, int]] = [full()]
         benchmark.group = f"softmax {name} forward and backward"

@@ -1,4 +1,4 @@
-"""Words to ids beside the official way, and the whole of a training text of WikiText-103's size."""
+"""Words to ids compared with the official code, and for a text of the size of WikiText-103."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from harness.data.text.characters import Piece
 FIFTIETH = zipf_text.NUM_TOKENS // 50
 REPOSITORY = Path(harness.__file__).parents[1]
 
-# Prepared in a process of its own, so that its peak memory is what preparing takes.
+# In a child process, so that its peak memory is that of preparing.
 PREPARE = """
 import json, resource, sys, time
 from harness import data
@@ -44,7 +44,7 @@ print(json.dumps({
 
 
 def write_texts(folder: Path, num_tokens: int) -> list[Path]:
-    """train.txt of `num_tokens` and two small ones, each from a seed of its own."""
+    """train.txt of `num_tokens` and two small ones, each with different seeds."""
     paths = [folder / f"{split}.txt" for split in SPLITS]
     for seed, (path, size) in enumerate(zip(paths, (num_tokens, 217_646, 245_569), strict=True)):
         zipf_text.write(path, size, seed)
@@ -57,20 +57,20 @@ def ours(paths: list[Path], order: VocabularyOrder = "frequency") -> tuple[list[
     return [np.concatenate(list(made.splits[split])) for split in SPLITS], list(made.vocabulary)
 
 
-def test_words_beside_the_official_way(benchmark: Any, tmp_path: Path) -> None:
-    """A fiftieth of the size; the official way takes its turn before each of ours."""
+def test_words_compared_with_the_official_code(benchmark: Any, tmp_path: Path) -> None:
+    """A fiftieth of the size; the official code runs before each round of ours."""
     paths = write_texts(tmp_path, FIFTIETH)
     theirs_s: list[float] = []
-    kept: list[Any] = []
+    result: list[Any] = []
 
     def official() -> None:
         started = time.perf_counter()
-        kept[:] = [corpus(paths)]
+        result[:] = [corpus(paths)]
         theirs_s.append(time.perf_counter() - started)
 
     benchmark.group = "words to ids"
     ids, vocabulary = benchmark.pedantic(ours, (paths, "first-appearance"), setup=official, rounds=3, warmup_rounds=0)
-    expected, listed = kept[0]
+    expected, listed = result[0]
     assert vocabulary == listed
     assert all((mine == theirs.numpy()).all() for mine, theirs in zip(ids, expected, strict=True))
     tokens = sum(len(each) for each in ids)

@@ -14,7 +14,7 @@ NUM_TOKENS = 103_227_021
 NUM_WORDS = 267_735
 WORDS_PER_LINE = NUM_TOKENS / 1_801_350
 LETTERS = np.frombuffer(b"etaoinshrd", np.uint8)
-DASH = 36  # the rank that stands for an en dash: three bytes, as in Wikipedia's text
+DASH = 36  # rank of an en dash: three bytes, as in Wikipedia's text
 BLOCK = 1 << 19
 
 

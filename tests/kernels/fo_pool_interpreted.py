@@ -1,7 +1,6 @@
-"""The Triton backend through triton's interpreter, on the CPU.
+"""The Triton backend in triton's interpreter, on the CPU.
 
-Not collected by itself: `test_fo_pool_triton.py` runs this file in a process of its own with TRITON_INTERPRET=1, beside
-the cases every backend shares.
+Not collected directly: `test_fo_pool_triton.py` runs this file in a child process with TRITON_INTERPRET=1.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from kernel_support import assert_close, assert_equal, draw, pool
 from torch import Tensor
 
 from kernels.fo_pool import triton as backend
@@ -17,20 +17,6 @@ from kernels.fo_pool import triton_ops
 from kernels.fo_pool.reference import fo_pool as reference
 
 UNROLL = max(triton_ops._FORWARD_UNROLL, triton_ops._BACKWARD_UNROLL)
-
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def results(function: Any, gates: Tensor, c0: Tensor, dh: Tensor) -> list[Tensor]:
-    """h, c and the gradients of gates and c0 where h has gradient dh and c its own."""
-    gates, c0 = gates.detach().requires_grad_(), c0.detach().requires_grad_()
-    h, c = function(gates, c0)
-    torch.autograd.backward([h, c], [dh, draw(*c.shape, seed=7, dtype=c.dtype)])
-    assert gates.grad is not None
-    assert c0.grad is not None
-    return [h.detach(), c.detach(), gates.grad, c0.grad]
 
 
 def chunked(steps: int, output_gate: bool = True, keep: Tensor | None = None, mask: Tensor | None = None) -> Any:
@@ -51,29 +37,27 @@ def test_it_is_interpreted_here() -> None:
 @pytest.mark.parametrize("steps", [1, 2, UNROLL - 1, UNROLL, UNROLL + 1, 2 * UNROLL, 2 * UNROLL + 1])
 def test_windows_that_end_anywhere_in_a_group_of_steps(steps: int) -> None:
     gates, c0, dh = draw(steps, 2, 9), draw(2, 3), draw(steps, 2, 3)
-    for got, want in zip(results(backend.fo_pool, gates, c0, dh), results(reference, gates, c0, dh), strict=True):
-        torch.testing.assert_close(got, want, atol=1e-13, rtol=1e-13)
+    assert_close(pool(backend.fo_pool, gates, c0, dh=dh), pool(reference, gates, c0, dh=dh))
 
 
 @pytest.mark.parametrize(("steps", "masked", "output_gate"), [(1, False, True), (5, True, True), (3, True, False)])
 def test_chunked_scan_equals_the_sequential_one(steps: int, masked: bool, output_gate: bool) -> None:
-    """Nine chunks, the last of them short, outlast a group of the scan over chunks."""
+    """Nine chunks, the last one short: more than one group of the scan over chunks."""
     num_steps, streams, hidden = 9 * steps - steps // 2, 2, 5
     gates = draw(num_steps, streams, (2 + output_gate) * hidden)
     keep = (draw(num_steps, streams, hidden, seed=1) > -0.5).double() if masked else None
     mask = draw(streams, hidden, seed=2) if masked else None
     c0, dh = draw(streams, hidden, seed=3), draw(num_steps, streams, hidden, seed=4)
     sequential, parts = (chunked(size, output_gate, keep, mask) for size in (num_steps, steps))
-    for got, want in zip(results(parts, gates, c0, dh), results(sequential, gates, c0, dh), strict=True):
-        torch.testing.assert_close(got, want, atol=1e-13, rtol=1e-13)
+    assert_close(pool(parts, gates, c0, dh=dh), pool(sequential, gates, c0, dh=dh))
 
 
 def test_the_rule_chooses_the_scan_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, launched = [], []
+    calls, launched = [], []
     launch = triton_ops._launch
 
     def rule(*sizes: int) -> int:
-        asked.append(sizes)
+        calls.append(sizes)
         return 5
 
     def watch(kernel: Any, grid: tuple[int, int], *arguments: Any, **meta: Any) -> None:
@@ -83,11 +67,10 @@ def test_the_rule_chooses_the_scan_in_both_directions(monkeypatch: pytest.Monkey
     monkeypatch.setattr(triton_ops, "steps_per_chunk", rule)
     monkeypatch.setattr(triton_ops, "_launch", watch)
     gates, c0, dh = (draw(*shape, dtype=torch.float32) for shape in ((12, 1, 6), (1, 2), (12, 1, 2)))
-    got = results(backend.fo_pool, gates, c0, dh)
-    assert asked == 2 * [(12, 2, 1)]
+    actual = pool(backend.fo_pool, gates, c0, dh=dh)
+    assert calls == 2 * [(12, 2, 1)]
     assert launched == 2 * [(1, 3), (1, 1), (1, 3)]
-    for a, b in zip(got, results(reference, gates, c0, dh), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    assert_close(actual, pool(reference, gates, c0, dh=dh), 1e-5)
 
 
 @pytest.mark.parametrize("steps", [12, 4])
@@ -112,32 +95,27 @@ def test_nan_crosses_chunks_as_it_crosses_steps(gate: int, poisoned: slice, step
     ids=["transposed", "strided", "every second step", "expanded"],
 )
 def test_any_strides_are_read_in_place(layout: Any) -> None:
-    """Gates, c0, both masks and both gradients; nothing is copied, so a misread stride would show."""
+    """Gates, c0, both masks and both gradients. Nothing is copied, so a wrong stride gives wrong results."""
     gates, dh, keep = layout(draw(5, 3, 12)), layout(draw(5, 3, 4, seed=1)), layout(draw(5, 3, 4, seed=2).abs())
     c0, mask = draw(1, 4, seed=3).expand(3, 4), draw(4, 3, seed=4).T
     before = gates.clone()
 
-    def call(function: Any) -> Any:
-        return lambda gates, c0: function(gates, c0, keep, out_mask_BH=mask)
-
-    for got, want in zip(
-        results(call(backend.fo_pool), gates, c0, dh), results(call(reference), gates, c0, dh), strict=True
-    ):
-        torch.testing.assert_close(got, want, atol=1e-13, rtol=1e-13)
+    actual, expected = (pool(f, gates, c0, keep, dh, out_mask_BH=mask) for f in (backend.fo_pool, reference))
+    assert_close(actual, expected)
     assert torch.equal(gates, before)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_rounds_what_it_stores_and_nothing_else(dtype: torch.dtype) -> None:
-    """Forty steps in half precision stay as near to float64 as the last places of what was stored.
+def test_half_precision_rounds_only_what_it_stores(dtype: torch.dtype) -> None:
+    """Forty steps in half precision differ from float64 by the last places of the stored values.
 
-    The interpreter cuts a float32 off where the compiler rounds it to bfloat16: a whole last place, not half of one.
+    The interpreter truncates float32 to bfloat16, where the compiler rounds: an error of one last place, not half.
     """
     gates, c0 = draw(40, 2, 21).to(dtype), draw(2, 7).to(dtype)
     dh = draw(40, 2, 7, seed=1).to(dtype)
-    got = results(backend.fo_pool, gates, c0, dh)
-    want = results(reference, gates.double(), c0.double(), dh.double())
-    for a, b, places in zip(got, want, (1, 1, 4, 4), strict=True):
+    actual = pool(backend.fo_pool, gates, c0, dh=dh)
+    expected = pool(reference, gates.double(), c0.double(), dh=dh.double())
+    for a, b, places in zip(actual, expected, (1, 1, 4, 4), strict=True):
         assert a.dtype == dtype
         torch.testing.assert_close(a.double(), b, atol=places * torch.finfo(dtype).eps * b.abs().max().item(), rtol=0)
 
@@ -147,12 +125,12 @@ def test_boolean_keep_and_missing_gradients() -> None:
     h, c = backend.fo_pool(gates, c0, keep)
     torch.testing.assert_close(h, reference(gates, c0, keep.double())[0], atol=1e-13, rtol=1e-13)
     for output in (0, 1):
-        found = []
+        gradients = []
         for function in (backend.fo_pool, reference):
             leaf = gates.clone().requires_grad_()
             function(leaf, c0)[output].sum().backward()
-            found.append(leaf.grad)
-        torch.testing.assert_close(*found, atol=1e-13, rtol=1e-13)
+            gradients.append(leaf.grad)
+        torch.testing.assert_close(*gradients, atol=1e-13, rtol=1e-13)
     assert not h.requires_grad
     assert not c.requires_grad
 
@@ -164,7 +142,7 @@ def test_empty_columns_need_no_kernel() -> None:
     assert (h.shape, c.shape) == ((3, 0, 2), (0, 2))
 
 
-def test_gates_are_as_exact_as_stated() -> None:
+def test_gates_are_within_the_documented_error() -> None:
     x = torch.cat([torch.linspace(-110, 110, 4001), 3 * draw(3000, dtype=torch.float32), torch.tensor([0.0, -0.0])])
     shut, opened = torch.full_like(x, -1e4), torch.full_like(x, 1e4)
     one = torch.ones(1, len(x))
@@ -178,8 +156,7 @@ def test_gates_are_as_exact_as_stated() -> None:
 
 def test_the_same_bits_twice() -> None:
     gates, c0, dh = draw(9, 3, 15, dtype=torch.float32), draw(3, 5).float(), draw(9, 3, 5).float()
-    first, second = (results(chunked(4), gates, c0, dh) for _ in range(2))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert_equal(*(pool(chunked(4), gates, c0, dh=dh) for _ in range(2)))
 
 
 def test_gradcheck() -> None:
@@ -203,25 +180,7 @@ def test_opcheck() -> None:
     )
 
 
-def test_compiles_whole_and_keeps_gradients_under_autocast() -> None:
-    x, weight, c0, mask = draw(4, 2, 5).float(), draw(5, 9).float().requires_grad_(), draw(2, 3).float(), draw(2, 3)
-
-    def loss(x: Tensor, weight: Tensor) -> Tensor:
-        h, c = backend.fo_pool(x @ weight, c0, torch.tensor(0.7), out_mask_BH=mask.float())
-        return h.square().sum() + c.sum()
-
-    (eager,) = torch.autograd.grad(loss(x, weight), weight)
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    (found,) = torch.autograd.grad(compiled(x, weight), weight)
-    torch.testing.assert_close(found, eager)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        h, c = backend.fo_pool(x @ weight, c0)
-        assert h.dtype == c.dtype == torch.float32
-        (found,) = torch.autograd.grad(loss(x, weight), weight)
-    torch.testing.assert_close(found, eager, atol=0.1, rtol=0.1)
-
-
-def test_no_gradient_without_what_it_needs() -> None:
+def test_no_gradient_without_saved_cells() -> None:
     gates, c0 = draw(2, 1, 6).requires_grad_(), draw(1, 2)
     h, _, _ = triton_ops.forward(gates, c0, None, None, True, False, 0)
     with pytest.raises(RuntimeError, match="without save_cells and has no gradient"):

@@ -1,4 +1,4 @@
-"""The one list that tests and benchmarks walk, and the chain that benchmarks compare with."""
+"""The list of cases for tests and benchmarks, and the chain that benchmarks compare with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kernels.cases import CASES, FoPoolCase, LstmCase
 from kernels.fo_pool import chain, reference
 
 
-def test_cases_are_spelled_by_their_shape_and_each_is_there_once() -> None:
+def test_cases_are_named_by_their_shape_and_unique() -> None:
     assert FoPoolCase(150, 128, 1024).name == "T150-B128-H1024"
     assert FoPoolCase(5, 3, 7, keep=0.6).name == "T5-B3-H7-K0.6"
     assert LstmCase(150, 128, 1000, 1000).name == "T150-B128-H1000"
@@ -30,7 +30,7 @@ def test_the_papers_shapes_are_timed() -> None:
 
 
 @pytest.mark.parametrize("case", [FoPoolCase(4, 2, 3, keep=0.5), LstmCase(4, 2, 5, 3), cases.WeightDropCase(4, 3)])
-def test_widened_inputs_are_the_very_values(case: cases.Case) -> None:
+def test_widened_inputs_are_the_same_values(case: cases.Case) -> None:
     narrow = cases.inputs(case, torch.float16)
     wide = narrow.widened()
     for few, many in zip(narrow.leaves, wide.leaves, strict=True):
@@ -40,17 +40,17 @@ def test_widened_inputs_are_the_very_values(case: cases.Case) -> None:
         assert torch.equal(mine, theirs) if isinstance(mine, torch.Tensor) else mine == theirs
 
 
-def test_results_of_every_dtype_are_weighed_alike() -> None:
-    """The gradient of what an identity gives back is the weight itself."""
-    found = {
+def test_results_of_every_dtype_have_the_same_weights() -> None:
+    """The gradient of an identity is the weight of its output."""
+    weights = {
         dtype: results(lambda raw, *_: raw.clone(), cases.inputs(cases.WeightDropCase(5, 7), dtype))["gradient of raw"]
         for dtype in (torch.float64, *cases.HALF_TOLERANCES, torch.float32)
     }
-    assert all(torch.equal(part, found[torch.float64].to(dtype)) for dtype, part in found.items())
+    assert all(torch.equal(part, weights[torch.float64].to(dtype)) for dtype, part in weights.items())
 
 
 @pytest.mark.parametrize("dtype", [*cases.TOLERANCES, *cases.HALF_TOLERANCES], ids=str)
-def test_inputs_have_the_cases_shapes_and_are_the_same_every_time(dtype: torch.dtype) -> None:
+def test_inputs_have_the_shapes_of_the_case_and_are_reproducible(dtype: torch.dtype) -> None:
     first, second = (cases.inputs(FoPoolCase(4, 2, 3, keep=0.5), dtype) for _ in range(2))
     gates, c0 = first.leaves
     assert (gates.shape, gates.dtype) == ((4, 2, 9), dtype)
@@ -63,22 +63,21 @@ def test_inputs_have_the_cases_shapes_and_are_the_same_every_time(dtype: torch.d
 
 
 @pytest.mark.parametrize("case", [case for case in cases.FO_POOL_CASES if not case.slow], ids=lambda case: case.name)
-def test_the_chain_computes_what_the_reference_does(case: FoPoolCase) -> None:
+def test_the_chain_equals_the_reference(case: FoPoolCase) -> None:
     given = cases.inputs(case, torch.float64)
     assert disagreement(results(chain.fo_pool, given), results(reference.fo_pool, given)) is None
 
 
-def test_the_chain_serves_f_pooling_and_an_output_mask() -> None:
-    """f-pooling is the recurrence alone; the mask multiplies what comes out."""
+def test_the_chain_supports_f_pooling_and_an_output_mask() -> None:
     draw = torch.Generator().manual_seed(4)
     gates = torch.randn(5, 2, 6, generator=draw, dtype=torch.float64)
     c0, mask = (torch.rand(2, 3, generator=draw, dtype=torch.float64) for _ in range(2))
-    wanted, c = [], c0
+    expected, c = [], c0
     for z, f in zip(gates[..., :3].tanh(), gates[..., 3:].sigmoid(), strict=True):
         c = f * z + (1 - f) * c
-        wanted.append(c * mask)
+        expected.append(c * mask)
     h, last = chain.fo_pool(gates, c0, output_gate=False, out_mask_BH=mask)
-    torch.testing.assert_close(h, torch.stack(wanted), atol=1e-14, rtol=0)
+    torch.testing.assert_close(h, torch.stack(expected), atol=1e-14, rtol=0)
     torch.testing.assert_close(last, c, atol=1e-14, rtol=0)
 
 
@@ -100,7 +99,7 @@ def test_the_chain_refuses_no_time_steps() -> None:
         if case.slow
     ],
 )
-def test_every_backend_at_a_models_own_size(op: str, backend: str, case: cases.Case) -> None:
+def test_every_backend_at_full_size(op: str, backend: str, case: cases.Case) -> None:
     try:
         function = kernels.resolve(op, backend)[1]
     except ValueError as error:

@@ -1,13 +1,12 @@
-"""What every fo_pool backend promises beyond the shared cases: options, layouts, extremes, NaN, and clear refusals."""
+"""Every fo_pool backend beyond the shared cases: options, layouts, extremes, NaN, torch.compile and refusals."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_support import assert_close, backend, draw, pool
 from torch import Tensor
 
 import kernels
@@ -16,34 +15,6 @@ from kernels.fo_pool.reference import fo_pool as reference
 
 BACKENDS = list(kernels.KERNELS["fo_pool"])
 FAST = [name for name in BACKENDS if name != "reference"]
-
-
-def backend(name: str) -> Any:
-    try:
-        return kernels.resolve("fo_pool", name)[1]
-    except ValueError as reason:
-        pytest.skip(str(reason))
-
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-def results(function: Any, gates: Tensor, c0: Tensor, keep: Tensor | None, dh: Tensor, **options: Any) -> list[Tensor]:
-    """h, c and the gradients of gates and c0 where h has gradient dh and c its own."""
-    gates, c0 = gates.detach().requires_grad_(), c0.detach().requires_grad_()
-    h, c = function(gates, c0, keep, **options)
-    torch.autograd.backward([h, c], [dh, draw(*c.shape, seed=7, dtype=c.dtype)])
-    assert gates.grad is not None
-    assert c0.grad is not None
-    return [h.detach(), c.detach(), gates.grad, c0.grad]
-
-
-def assert_equal(got: list[Tensor], want: list[Tensor]) -> None:
-    for a, b in zip(got, want, strict=True):
-        tolerance = cases.TOLERANCES[b.dtype]
-        torch.testing.assert_close(a, b, atol=tolerance.allowed(b), rtol=0)
-
 
 LAYOUTS = {
     "dense": lambda x: x,
@@ -58,7 +29,7 @@ LAYOUTS = {
 @settings(deadline=None, max_examples=40)
 @given(data=st.data())
 def test_any_shape_layout_and_option_equals_the_reference(name: str, data: st.DataObject) -> None:
-    function = backend(name)
+    function = backend("fo_pool", name)
     steps, streams = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9])), data.draw(st.integers(1, 5))
     hidden = data.draw(st.sampled_from([1, 3, 31, 32, 33, 64, 65, 1025]))
     output_gate, masked = data.draw(st.booleans()), data.draw(st.booleans())
@@ -76,7 +47,9 @@ def test_any_shape_layout_and_option_equals_the_reference(name: str, data: st.Da
     c0 = draw(1, hidden, seed=4, dtype=dtype).expand(streams, hidden)
     options = {"output_gate": output_gate, "out_mask_BH": mask}
     before = gates.clone()
-    assert_equal(results(function, gates, c0, keep, dh, **options), results(reference, gates, c0, keep, dh, **options))
+    actual, expected = (pool(f, gates, c0, keep, dh, **options) for f in (function, reference))
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, atol=cases.TOLERANCES[dtype].allowed(b), rtol=0)
     assert torch.equal(gates, before)
 
 
@@ -86,7 +59,7 @@ def test_gradients_are_exact_where_gates_saturate(name: str, output_gate: bool) 
     gates = 2 * draw(3, 2, 3 * (2 + output_gate))
     gates[0], gates[1, 0] = 30 * gates[0].sign(), -30
     mask = torch.tensor([[0.0, 2.0, 2.0], [2.0, 0.0, 2.0]], dtype=torch.float64)
-    function = backend(name)
+    function = backend("fo_pool", name)
 
     def call(gates: Tensor, c0: Tensor) -> tuple[Tensor, Tensor]:
         return function(gates, c0, torch.tensor(0.8), output_gate=output_gate, out_mask_BH=mask)
@@ -106,18 +79,17 @@ def test_extreme_gates_give_what_the_reference_gives(name: str, value: float) ->
     signs = torch.cartesian_prod(*[torch.tensor([-value, value, 0.5])] * 3).T  # every combination of z, f and o
     gates = signs.reshape(1, 1, -1).repeat(2, 1, 1)
     c0 = torch.linspace(-1, 1, signs.shape[1]).view(1, -1)
-    got, want = (f(gates, c0) for f in (backend(name), reference))
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+    actual, expected = (list(f(gates, c0)) for f in (backend("fo_pool", name), reference))
+    assert_close(actual, expected, 1e-6)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(("gate", "steps"), [(0, slice(2, None)), (1, slice(2, None)), (2, slice(2, 3))])
-def test_nan_poisons_what_depends_on_it_and_nothing_else(name: str, gate: int, steps: slice) -> None:
+def test_nan_poisons_only_what_depends_on_it(name: str, gate: int, steps: slice) -> None:
     hidden = 70
     gates = draw(5, 3, 3 * hidden, dtype=torch.float32)
     gates[2, 1, gate * hidden + 65] = float("nan")
-    h, c = backend(name)(gates, draw(3, hidden, dtype=torch.float32))
+    h, c = backend("fo_pool", name)(gates, draw(3, hidden, dtype=torch.float32))
     poisoned = torch.zeros(5, 3, hidden, dtype=torch.bool)
     poisoned[steps, 1, 65] = True
     assert torch.equal(h.isnan(), poisoned)
@@ -129,13 +101,34 @@ def test_nan_poisons_what_depends_on_it_and_nothing_else(name: str, gate: int, s
 @pytest.mark.parametrize("c0_dtype", [torch.float32, torch.bfloat16])
 def test_half_precision_is_widened_in_between(name: str, gates_dtype: torch.dtype, c0_dtype: torch.dtype) -> None:
     gates, c0 = draw(40, 2, 21).to(gates_dtype).requires_grad_(), draw(2, 7).to(c0_dtype)
-    h, c = backend(name)(gates, c0)
+    h, c = backend("fo_pool", name)(gates, c0)
     assert h.dtype == c.dtype == torch.promote_types(gates_dtype, c0_dtype)
     exact, _ = reference(gates.detach().double(), c0.double())
     torch.testing.assert_close(h, exact.to(h.dtype), atol=1e-6, rtol=1e-6 if h.dtype == torch.float32 else 1e-2)
     h.float().sum().backward()
     assert gates.grad is not None
     assert gates.grad.dtype == gates_dtype
+
+
+@pytest.mark.parametrize("name", ["native", "triton"])
+def test_compiles_as_one_graph_and_has_gradients_under_autocast(name: str) -> None:
+    function = backend("fo_pool", name)
+    x, weight = draw(4, 2, 5, dtype=torch.float32), draw(5, 9, dtype=torch.float32).requires_grad_()
+    c0, mask = draw(2, 3, dtype=torch.float32), draw(2, 3, dtype=torch.float32)
+
+    def loss(x: Tensor, weight: Tensor) -> Tensor:
+        h, c = function(x @ weight, c0, torch.tensor(0.7), out_mask_BH=mask)
+        return h.square().sum() + c.sum()
+
+    (eager,) = torch.autograd.grad(loss(x, weight), weight)
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    (gradient,) = torch.autograd.grad(compiled(x, weight), weight)
+    torch.testing.assert_close(gradient, eager)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        h, c = function(x @ weight, c0)
+        assert h.dtype == c.dtype == torch.float32
+        (gradient,) = torch.autograd.grad(loss(x, weight), weight)
+    torch.testing.assert_close(gradient, eager, atol=0.1, rtol=0.1)
 
 
 G, C = torch.zeros(4, 2, 9), torch.zeros(2, 3)
@@ -158,9 +151,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("what", list(BAD))
+@pytest.mark.parametrize("argument", list(BAD))
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_bad_argument_is_named(name: str, what: str) -> None:
-    arguments, options, message = BAD[what]
+def test_a_bad_argument_is_named(name: str, argument: str) -> None:
+    arguments, options, message = BAD[argument]
     with pytest.raises(ValueError, match=f"^fo_pool: .*{message}"):
-        backend(name)(*arguments, **options)
+        backend("fo_pool", name)(*arguments, **options)

@@ -1,9 +1,10 @@
-"""The compiled backend: accuracy in ulp, the same bits on any threads, torch.compile, autocast, and life without it."""
+"""The compiled backend: accuracy in ulp, the same bits on any number of threads, and running without the library."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from kernel_support import LEVELS, assert_close, assert_equal, draw, needs_library, pool
 from torch import Tensor
 
 import kernels
@@ -11,27 +12,26 @@ from kernels.compiled import buffers, library
 from kernels.fo_pool import native
 from kernels.fo_pool.reference import fo_pool as reference
 
-built = pytest.mark.skipif(native.unavailable("cpu") is not None, reason=str(native.unavailable("cpu")))
-LEVELS = range(1, 1 + library.num_levels()) if native.unavailable("cpu") is None else range(1, 2)
+KEEP = torch.tensor(0.9)
 
 
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+def single(*shape: int, seed: int = 0) -> Tensor:
+    return draw(*shape, seed=seed, dtype=torch.float32)
 
 
 def ulps(got: Tensor, exact: Tensor) -> float:
-    """Largest distance in units of the last place of a float32 as large as the exact value; denormals are left out."""
+    """Largest error in units in the last place of a float32 of the size of the exact value, without denormals."""
     normal = exact.abs() >= torch.finfo(torch.float32).tiny
     _, exponent = torch.frexp(exact)
     unit = torch.ldexp(torch.ones_like(exact), exponent - 24)
     return ((got.double() - exact).abs() / unit)[normal].max().item()
 
 
-@built
+@needs_library
 @pytest.mark.parametrize("level", LEVELS)
 def test_gates_and_states_are_within_four_ulp(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "num_levels", lambda: level)
-    x = torch.cat([torch.linspace(-87, 87, 30001), 3 * draw(30000), torch.logspace(-30, 1, 5000).neg()]).view(1, 1, -1)
+    x = torch.cat([torch.linspace(-87, 87, 30001), 3 * single(30000), torch.logspace(-30, 1, 5000).neg()])[None, None]
     one, c0 = torch.full_like(x, 1e4), torch.zeros(1, x.shape[2])
     exact = {"z": torch.tanh(x.double()), "f": torch.sigmoid(x.double()), "o": torch.sigmoid(x.double())}
     for index, name in enumerate(exact):
@@ -39,14 +39,14 @@ def test_gates_and_states_are_within_four_ulp(level: int, monkeypatch: pytest.Mo
         parts[index] = x  # the other gates are open: h is this one
         h, _ = native.fo_pool(torch.cat(parts, dim=-1), c0)
         assert ulps(h, exact[name]) <= 3, name
-    gates, c0 = 2 * draw(150, 4, 3 * 256), draw(4, 256).abs()
+    gates, c0 = 2 * single(150, 4, 3 * 256), single(4, 256).abs()
     gates[..., :256].abs_()  # nothing cancels: the state's relative error is defined
     _, c = native.fo_pool(gates, c0)
     _, exact_c = reference(gates.double(), c0.double())
     assert ulps(c, exact_c) <= 4
 
 
-@built
+@needs_library
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_instruction_set_equals_the_reference(
@@ -55,100 +55,70 @@ def test_every_instruction_set_equals_the_reference(
     monkeypatch.setattr(library, "num_levels", lambda: level)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-13
     gates, c0, mask = 3 * draw(12, 3, 3 * 70, dtype=dtype), draw(3, 70, dtype=dtype), draw(3, 70, seed=1, dtype=dtype)
-    got, want = (_all(function, gates, c0, mask) for function in (native.fo_pool, reference))
-    for a, b in zip(got, want, strict=True):
-        torch.testing.assert_close(a, b, atol=tolerance, rtol=tolerance)
+    actual, expected = (pool(function, gates, c0, KEEP, out_mask_BH=mask) for function in (native.fo_pool, reference))
+    assert_close(actual, expected, tolerance)
 
 
-def _all(function: object, gates: Tensor, c0: Tensor, mask: Tensor | None) -> list[Tensor]:
-    gates, c0 = gates.detach().requires_grad_(), c0.detach().requires_grad_()
-    h, c = function(gates, c0, torch.tensor(0.9), out_mask_BH=mask)  # type: ignore[operator]
-    (h.square().sum() + c.sum()).backward()
-    assert gates.grad is not None
-    assert c0.grad is not None
-    return [h.detach(), c.detach(), gates.grad, c0.grad]
-
-
-@built
+@needs_library
 @pytest.mark.parametrize("team", ["torch", "own"])
 def test_bits_depend_neither_on_threads_nor_on_the_run(team: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if team == "own":
         monkeypatch.setattr(library, "team", lambda: None)
     monkeypatch.setattr(native, "_MIN_ELEMENTS_PER_THREAD", 1)
-    gates, c0, threads = draw(9, 5, 3 * 1300), draw(5, 1300), torch.get_num_threads()
-    found = []
+    gates, c0, threads = single(9, 5, 3 * 1300), single(5, 1300), torch.get_num_threads()
+    runs = []
     try:
         for num_threads in (1, 2, 3, 2):
             torch.set_num_threads(num_threads)
-            found.append(_all(native.fo_pool, gates, c0, None))
+            runs.append(pool(native.fo_pool, gates, c0, KEEP))
     finally:
         torch.set_num_threads(threads)
-    for other in found[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
+    for other in runs[1:]:
+        assert_equal(runs[0], other)
 
 
-@built
-def test_results_written_past_the_caches_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    gates, c0 = draw(5, 3, 3 * 164), draw(3, 164)
-    plain = _all(native.fo_pool, gates, c0, None)
+@needs_library
+def test_non_temporal_stores_write_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates, c0 = single(5, 3, 3 * 164), single(3, 164)
+    plain = pool(native.fo_pool, gates, c0, KEEP)
     monkeypatch.setattr(native, "_MIN_BYTES_STREAMED", 0)
-    assert all(torch.equal(a, b) for a, b in zip(plain, _all(native.fo_pool, gates, c0, None), strict=True))
+    assert_equal(plain, pool(native.fo_pool, gates, c0, KEEP))
 
 
-@built
-def test_large_results_use_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_library
+def test_large_results_reuse_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buffers, "MIN_BYTES", 1)
     buffers._idle.clear()
-    gates, c0 = draw(5, 3, 3 * 64), draw(3, 64)
-    want = _all(reference, gates, c0, None)
-    first = _all(native.fo_pool, gates, c0, None)
+    gates, c0 = single(5, 3, 3 * 64), single(3, 64)
+    expected = pool(reference, gates, c0, KEEP)
+    first = pool(native.fo_pool, gates, c0, KEEP)
     part = first[0][2:]
     address = first[0].data_ptr()
     del first
-    second = _all(native.fo_pool, gates, c0, None)
-    assert second[0].data_ptr() != address, "a view keeps the memory of the whole"
+    second = pool(native.fo_pool, gates, c0, KEEP)
+    assert second[0].data_ptr() != address, "a view holds the memory of its base"
     del part
-    third = _all(native.fo_pool, gates, c0, None)
-    for got in (second, third):
-        for a, b in zip(got, want, strict=True):
-            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+    third = pool(native.fo_pool, gates, c0, KEEP)
+    assert_close(second, expected, 1e-5)
+    assert_close(third, expected, 1e-5)
     monkeypatch.setattr(buffers, "MAX_IDLE_BYTES", 0)
-    del second, third, got, a
+    del second, third
     assert not buffers._idle
 
 
-@built
+@needs_library
 def test_opcheck() -> None:
-    gates, c0 = draw(4, 2, 9).requires_grad_(), draw(2, 3).requires_grad_()
+    gates, c0 = single(4, 2, 9).requires_grad_(), single(2, 3).requires_grad_()
     operator = torch.ops.fo_pool.native.default
     torch.library.opcheck(operator, (gates, c0, None, None, True))
     quick = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(operator, (gates, c0, draw(4, 2, 3), draw(2, 3), True), test_utils=quick)
-    torch.library.opcheck(operator, (draw(4, 2, 6).requires_grad_(), c0, None, None, False), test_utils=quick)
+    torch.library.opcheck(operator, (gates, c0, single(4, 2, 3), single(2, 3), True), test_utils=quick)
+    torch.library.opcheck(operator, (single(4, 2, 6).requires_grad_(), c0, None, None, False), test_utils=quick)
 
 
-@built
-def test_compiles_whole_and_keeps_gradients_under_autocast() -> None:
-    x, weight, c0, mask = draw(4, 2, 5), draw(5, 9).requires_grad_(), draw(2, 3), draw(2, 3)
-
-    def loss(x: Tensor, weight: Tensor) -> Tensor:
-        h, c = native.fo_pool(x @ weight, c0, torch.tensor(0.7), out_mask_BH=mask)
-        return h.square().sum() + c.sum()
-
-    (eager,) = torch.autograd.grad(loss(x, weight), weight)
-    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
-    (found,) = torch.autograd.grad(compiled(x, weight), weight)
-    torch.testing.assert_close(found, eager)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        h, c = native.fo_pool(x @ weight, c0)
-        assert h.dtype == c.dtype == torch.float32
-        (found,) = torch.autograd.grad(loss(x, weight), weight)
-    torch.testing.assert_close(found, eager, atol=0.1, rtol=0.1)
-
-
-def test_without_its_library_auto_goes_on_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_auto_takes_the_next_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "path", lambda: None)
-    library._find.cache_clear()
+    library._library_or_reason.cache_clear()
     try:
         reason = native.unavailable("cpu")
         assert reason is not None
@@ -157,7 +127,7 @@ def test_without_its_library_auto_goes_on_and_says_why(monkeypatch: pytest.Monke
         with pytest.raises(ValueError, match="native: its library was not built"):
             kernels.resolve("fo_pool", "native")
     finally:
-        library._find.cache_clear()
+        library._library_or_reason.cache_clear()
 
 
 def test_runs_on_the_cpu_only() -> None:
@@ -166,11 +136,11 @@ def test_runs_on_the_cpu_only() -> None:
         native.fo_pool(torch.zeros(1, 1, 3, device="meta"), torch.zeros(1, 1, device="meta"))
 
 
-@built
+@needs_library
 @pytest.mark.gpu
 @pytest.mark.slow
 def test_more_elements_than_32_bits_count() -> None:
-    """Runs where a GPU does: such machines have the memory for it (26 GB)."""
+    """Marked `gpu` because machines with one have the 26 GB of memory that it needs."""
     steps, hidden = 3, (1 << 30) // 3 + 64
     gates, c0 = torch.zeros(steps, 1, 3 * hidden), torch.zeros(1, hidden)
     gates[..., -1], gates[:, :, hidden - 1], gates[:, :, 2 * hidden - 1] = 1e4, 1e4, 1e4

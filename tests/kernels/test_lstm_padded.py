@@ -1,4 +1,4 @@
-"""The padded LSTM: exact at any width, padded units silent, and taken by `auto` only where its rule says so."""
+"""The padded LSTM: exact at any width, padded units stay 0, and when `auto` selects it."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def test_any_width_equals_the_reference(
     assert disagreement(results(padded.lstm, drawn), results(reference.lstm, drawn)) is None
 
 
-def test_padded_units_stay_zero_and_every_gate_is_padded_at_its_own_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_padded_units_stay_zero_and_every_gate_is_padded_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Tensor, ...]] = []
     real = fused.lstm
 
-    def watched(*arguments: Tensor) -> Any:
-        found = real(*arguments)
-        seen.extend([arguments, found])
-        return found
+    def spy(*arguments: Tensor) -> Any:
+        outputs = real(*arguments)
+        seen.extend([arguments, outputs])
+        return outputs
 
-    monkeypatch.setattr(fused, "lstm", watched)
+    monkeypatch.setattr(fused, "lstm", spy)
     drawn = inputs(LstmCase(6, 3, 200, 130), torch.float64)
     drawn.call(padded.lstm)
     (x, h0, c0, w_ih, w_hh, b_ih, b_hh), (h_TBH, h, c) = seen
@@ -63,7 +63,7 @@ def test_padded_units_stay_zero_and_every_gate_is_padded_at_its_own_end(monkeypa
             assert (part[256 * gate + 130 : 256 * (gate + 1)] == 0).all()
 
 
-def test_what_needs_no_padding_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_layer_of_the_right_widths_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Tensor] = []
     real = fused.lstm
     monkeypatch.setattr(fused, "lstm", lambda *arguments: (seen.extend(arguments), real(*arguments))[1])
@@ -76,13 +76,13 @@ PAYS = {"dtype": torch.float16, "streams": 128, "inputs": 200, "hidden": 1000}
 
 
 @pytest.mark.parametrize(
-    ("changes", "taken"),
+    ("changes", "pays"),
     [
         ({}, True),
         ({"inputs": 1000}, True),
         ({"streams": 8}, True),
         ({"hidden": 1024}, True),  # only the inputs are padded
-        ({"hidden": 1024, "inputs": 1024}, False),  # there already
+        ({"hidden": 1024, "inputs": 1024}, False),  # nothing to pad
         ({"dtype": torch.bfloat16}, False),
         ({"dtype": torch.float32}, False),
         ({"streams": 60}, False),
@@ -93,9 +93,9 @@ PAYS = {"dtype": torch.float16, "streams": 128, "inputs": 200, "hidden": 1000}
         ({"hidden": 130, "inputs": 130}, False),  # four times the work
     ],
 )
-def test_the_rule(changes: dict[str, Any], taken: bool) -> None:
+def test_when_padding_pays(changes: dict[str, Any], pays: bool) -> None:
     options = {**PAYS, **changes}
-    assert padded.pays(options.pop("dtype"), **options) is taken
+    assert padded.pays(options.pop("dtype"), **options) is pays
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_the_rule(changes: dict[str, Any], taken: bool) -> None:
         ("cpu", torch.float16, None, "fused"),
     ],
 )
-def test_auto_asks_the_rule_with_the_dtype_that_is_worked_in(
+def test_auto_decides_by_the_dtype_of_the_products(
     device: str, dtype: torch.dtype, autocast: torch.dtype | None, name: str
 ) -> None:
     with FakeTensorMode():
@@ -127,7 +127,7 @@ def test_auto_asks_the_rule_with_the_dtype_that_is_worked_in(
     assert kernels.resolve("lstm", "auto", device)[0] == "fused"
 
 
-def test_without_cudnn_there_is_nothing_to_pad_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cudnn_padding_never_pays(monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeTensorMode():
         x, h0 = (torch.empty(shape, device="cuda", dtype=torch.float16) for shape in ((9, 128, 200), (128, 1000)))
     assert padded.worth(x, h0)
@@ -136,16 +136,16 @@ def test_without_cudnn_there_is_nothing_to_pad_for(monkeypatch: pytest.MonkeyPat
 
 
 def assert_close_to_float64(drawn: Inputs, function: Any, share: float) -> None:
-    """Every output and gradient within a share of the largest entry of what the same values give in float64."""
-    wanted = results(reference.lstm, drawn.widened())
-    for key, found in results(function, drawn).items():
-        scale = wanted[key].abs().max().item()
-        torch.testing.assert_close(found.cpu().double(), wanted[key], atol=share * scale, rtol=0, msg=key)
+    """Every output and gradient is within a share of the largest entry of the float64 result for the same values."""
+    expected = results(reference.lstm, drawn.widened())
+    for key, actual in results(function, drawn).items():
+        scale = expected[key].abs().max().item()
+        torch.testing.assert_close(actual.cpu().double(), expected[key], atol=share * scale, rtol=0, msg=key)
 
 
 @pytest.mark.parametrize(("dtype", "share"), [(torch.float32, 2e-5), (torch.float16, 2e-2)], ids=str)
-def test_fewer_bits_stand_near_the_same_values_in_float64(dtype: torch.dtype, share: float) -> None:
-    """What the test on a device does, at widths a CPU pads as well."""
+def test_lower_precision_is_close_to_float64(dtype: torch.dtype, share: float) -> None:
+    """The test on a device below, at widths that are fast on a CPU."""
     assert_close_to_float64(inputs(LstmCase(20, 8, 200, 130), dtype), padded.lstm, share)
 
 

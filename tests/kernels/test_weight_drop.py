@@ -1,14 +1,14 @@
-"""What every weight_drop backend promises: one mask, its statistics, its gradient, and clear refusals."""
+"""Every weight_drop backend: one mask, its statistics, its gradient, and refusals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_support import LEVELS, backend, draw, needs_library
 from torch import Tensor
 
 import kernels
@@ -20,37 +20,24 @@ from kernels.weight_drop.reference import weight_drop as reference
 BACKENDS = list(kernels.KERNELS["weight_drop"])
 FAST = [name for name in BACKENDS if name != "reference"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-built = pytest.mark.skipif(native.unavailable("cpu") is not None, reason=str(native.unavailable("cpu")))
-LEVELS = range(1, 1 + library.num_levels()) if native.unavailable("cpu") is None else range(1, 2)
-
-
-def backend(name: str) -> Any:
-    try:
-        return kernels.resolve("weight_drop", name)[1]
-    except ValueError as reason:
-        pytest.skip(str(reason))
-
-
-def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
 def seeded(seed: int) -> Tensor:
     return torch.tensor(seed, dtype=torch.int64)
 
 
-def exact(found: Tensor, wanted: Tensor, dtype: torch.dtype) -> None:
-    """The same bits; in bfloat16, which triton's interpreter cuts off where the compiler rounds, the same mask."""
+def assert_same_bits(actual: Tensor, expected: Tensor, dtype: torch.dtype) -> None:
+    """In bfloat16 only the same mask: triton's interpreter truncates where the compiler rounds."""
     if dtype == torch.bfloat16:
-        assert torch.equal(found == 0, wanted == 0)
-        torch.testing.assert_close(found, wanted, atol=0, rtol=2**-7)
+        assert torch.equal(actual == 0, expected == 0)
+        torch.testing.assert_close(actual, expected, atol=0, rtol=2**-7)
     else:
-        assert torch.equal(found, wanted)
+        assert torch.equal(actual, expected)
 
 
 def python_words(elements: Iterable[int], seed: int) -> list[int]:
-    """The generator and its layout once more, in Python's own integers, after the paper's description."""
-    low, found = 2**32 - 1, []
+    """The generator and its layout in Python integers, written after the paper's description."""
+    low, drawn = 2**32 - 1, []
     for element in elements:
         group, place = divmod(element, 128)
         word, lane = divmod(place, 32)
@@ -60,12 +47,12 @@ def python_words(elements: Iterable[int], seed: int) -> list[int]:
             first, second = x[0] * 0xD2511F53, x[2] * 0xCD9E8D57
             x = [(second >> 32) ^ x[1] ^ key[0], second & low, (first >> 32) ^ x[3] ^ key[1], first & low]
             key = [(key[0] + 0x9E3779B9) & low, (key[1] + 0xBB67AE85) & low]
-        found.append(x[word])
-    return found
+        drawn.append(x[word])
+    return drawn
 
 
 @pytest.mark.parametrize(
-    ("counter", "key", "wanted"),
+    ("counter", "key", "expected"),
     [
         ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
         ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
@@ -76,9 +63,9 @@ def python_words(elements: Iterable[int], seed: int) -> list[int]:
         ),
     ],
 )
-def test_philox_gives_its_authors_known_answers(counter: list[int], key: list[int], wanted: list[int]) -> None:
-    """Of kat_vectors in Random123, the authors' own code."""
-    assert philox([torch.tensor(each) for each in counter], [torch.tensor(each) for each in key]) == wanted
+def test_philox_gives_the_known_answers_of_its_authors(counter: list[int], key: list[int], expected: list[int]) -> None:
+    """From kat_vectors in Random123, the authors' code."""
+    assert philox([torch.tensor(each) for each in counter], [torch.tensor(each) for each in key]) == expected
 
 
 @pytest.mark.parametrize("seed", [0, 1, -1, 2**62 + 12345, -(2**63), 2**63 - 1])
@@ -90,7 +77,7 @@ def test_words_are_philox_of_seed_and_position(seed: int) -> None:
 @settings(deadline=None, max_examples=25)
 @given(data=st.data())
 def test_every_backend_equals_the_reference_bit_for_bit(name: str, data: st.DataObject) -> None:
-    function = backend(name)
+    function = backend("weight_drop", name)
     shape = data.draw(st.lists(st.sampled_from([0, 1, 3, 31, 32, 127, 128, 129, 515]), max_size=2).map(tuple))
     dtype = data.draw(st.sampled_from(DTYPES))
     p = data.draw(st.sampled_from([0, 0.0, 1e-9, 0.1, 1 / 3, 0.5, 0.9, 1 - 1e-12]))
@@ -103,43 +90,43 @@ def test_every_backend_equals_the_reference_bit_for_bit(name: str, data: st.Data
         raw = torch.stack([raw, raw], dim=-1)[..., 1]
     elif layout == "expanded" and raw.numel():
         raw = raw.flatten()[0].expand(raw.shape)
-    found = function(raw, p, seed)
-    assert found.is_contiguous()
-    assert (found.shape, found.dtype) == (raw.shape, raw.dtype)
-    exact(found, reference(raw, p, seed), dtype)
+    dropped = function(raw, p, seed)
+    assert dropped.is_contiguous()
+    assert (dropped.shape, dropped.dtype) == (raw.shape, raw.dtype)
+    assert_same_bits(dropped, reference(raw, p, seed), dtype)
 
 
 @pytest.mark.parametrize("name", FAST)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_the_gradient_is_dropped_by_the_same_mask(name: str, dtype: torch.dtype) -> None:
-    function, seed = backend(name), seeded(77)
+    function, seed = backend("weight_drop", name), seeded(77)
     for gradient in (draw(9, 40, seed=1).to(dtype), torch.full((1, 1), 0.3, dtype=dtype).expand(9, 40)):
-        found = []
+        gradients = []
         for each in (function, reference):
             raw = draw(9, 40).to(dtype).requires_grad_()
             each(raw, 0.4, seed).backward(gradient)
-            found.append(raw.grad)
-        exact(*found, dtype)
-        assert 0 < (found[0] == 0).sum() < found[0].numel()
+            gradients.append(raw.grad)
+        assert_same_bits(*gradients, dtype)
+        assert 0 < (gradients[0] == 0).sum() < gradients[0].numel()
 
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_differentiable_twice(name: str) -> None:
-    function, raw = backend(name), draw(3, 4).requires_grad_()
+    function, raw = backend("weight_drop", name), draw(3, 4).requires_grad_()
     assert torch.autograd.gradcheck(lambda raw: function(raw, 0.3, seeded(5)), raw)
     assert torch.autograd.gradgradcheck(lambda raw: function(raw, 0.3, seeded(5)).square(), raw)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_the_input_is_left_alone_and_what_is_dropped_is_zero_whatever_it_was(name: str) -> None:
+def test_the_input_is_unchanged_and_dropped_elements_are_zero_even_if_not_finite(name: str) -> None:
     raw = torch.tensor([float("nan"), float("inf"), -1.0]).repeat(100)
     before = raw.clone()
-    found = backend(name)(raw, 0.5, seeded(3))
-    assert torch.equal(raw, before) or raw.isnan().equal(before.isnan())
+    result = backend("weight_drop", name)(raw, 0.5, seeded(3))
+    torch.testing.assert_close(raw, before, atol=0, rtol=0, equal_nan=True)
     dropped = words(300, seeded(3)) < 2**31
-    assert (found[dropped] == 0).all()
-    assert found[~dropped].isnan().equal(before[~dropped].isnan())
-    assert (found[~dropped & (before == -1)] == -2).all()
+    assert (result[dropped] == 0).all()
+    assert result[~dropped].isnan().equal(before[~dropped].isnan())
+    assert (result[~dropped & (before == -1)] == -2).all()
 
 
 def test_the_bound_is_p_to_a_half_of_two_to_the_minus_32_and_never_drops_all() -> None:
@@ -150,32 +137,32 @@ def test_the_bound_is_p_to_a_half_of_two_to_the_minus_32_and_never_drops_all() -
 
 @pytest.mark.parametrize("p", [0.5, 0.1, 1 / 3, 0.003, 0.97])
 def test_the_share_dropped_is_p_and_the_mean_stays(p: float) -> None:
-    """Most of these are no multiple of 1/256, so that a mask made of bytes would be seen through."""
+    """Most rates are not multiples of 1/256, so that a mask made from bytes would fail."""
     number = 4_000_000
     _, function = kernels.resolve("weight_drop")
-    found = function(torch.ones(number), p, seeded(2024))
+    dropped = function(torch.ones(number), p, seeded(2024))
     deviation = (p * (1 - p) / number) ** 0.5
-    assert abs((found == 0).double().mean().item() - p) < 4.5 * deviation
-    assert abs(found.double().mean().item() - 1) < 4.5 * deviation / (1 - p)
-    assert torch.equal(found.unique(), torch.tensor([0, 1 / (1 - p)]))
+    assert abs((dropped == 0).double().mean().item() - p) < 4.5 * deviation
+    assert abs(dropped.double().mean().item() - 1) < 4.5 * deviation / (1 - p)
+    assert torch.equal(dropped.unique(), torch.tensor([0, 1 / (1 - p)]))
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """In standard deviations of what chance gives."""
+    """In standard deviations of the correlation of independent masks."""
     a, b = (each.double() - each.double().mean() for each in (a, b))
     return ((a * b).mean() / (a.square().mean() * b.square().mean()).sqrt()).item() * a.numel() ** 0.5
 
 
 @pytest.mark.parametrize("p", [0.5, 0.2])
-def test_neighbours_do_not_know_of_each_other(p: float) -> None:
-    """At distances of one, a vector, a word of a counter, a group of counters and a row of a matrix."""
+def test_neighbours_are_uncorrelated(p: float) -> None:
+    """At the distances of a SIMD vector, a word, a group of counters and a row of a matrix."""
     _, function = kernels.resolve("weight_drop")
     mask = function(torch.ones(1 << 20), p, seeded(11)) != 0
     for distance in (1, 2, 4, 8, 16, 31, 32, 33, 64, 96, 127, 128, 129, 1000, 1024, 4096):
         assert abs(correlation(mask[:-distance], mask[distance:])) < 4.5, distance
 
 
-def test_seeds_that_follow_one_another_have_nothing_in_common() -> None:
+def test_masks_of_similar_seeds_are_uncorrelated() -> None:
     _, function = kernels.resolve("weight_drop")
     ones = torch.ones(1 << 19)
     first = function(ones, 0.5, seeded(40)) != 0
@@ -212,18 +199,15 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("what", list(BAD))
+@pytest.mark.parametrize("argument", list(BAD))
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_bad_argument_is_named(name: str, what: str) -> None:
-    arguments, message = BAD[what]
+def test_a_bad_argument_is_named(name: str, argument: str) -> None:
+    arguments, message = BAD[argument]
     with pytest.raises(ValueError, match=f"^weight_drop: .*{message}"):
-        backend(name)(*arguments)
+        backend("weight_drop", name)(*arguments)
 
 
-# --- the compiled one ------------------------------------------------------------------------------------------------
-
-
-@built
+@needs_library
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_instruction_set_gives_the_same_bits(
@@ -234,43 +218,43 @@ def test_every_instruction_set_gives_the_same_bits(
     assert torch.equal(native.weight_drop(raw, 0.3, seeded(-8)), reference(raw, 0.3, seeded(-8)))
 
 
-@built
+@needs_library
 @pytest.mark.parametrize("team", ["torch", "own"])
 def test_bits_do_not_depend_on_threads(team: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if team == "own":
         monkeypatch.setattr(library, "team", lambda: None)
     monkeypatch.setattr(native, "_MIN_ELEMENTS_PER_THREAD", 1)
-    raw, threads, found = draw(70_001, dtype=torch.float32), torch.get_num_threads(), []
+    raw, threads, runs = draw(70_001, dtype=torch.float32), torch.get_num_threads(), []
     try:
         for num_threads in (1, 2, 3):
             torch.set_num_threads(num_threads)
-            found.append(native.weight_drop(raw, 0.5, seeded(1)))
+            runs.append(native.weight_drop(raw, 0.5, seeded(1)))
     finally:
         torch.set_num_threads(threads)
-    assert all(torch.equal(found[0], other) for other in found[1:])
+    assert all(torch.equal(runs[0], other) for other in runs[1:])
 
 
-@built
+@needs_library
 def test_opcheck() -> None:
     operator = torch.ops.weight_drop.native.default
     torch.library.opcheck(operator, (draw(5, 7).requires_grad_(), seeded(3), 0.5))
     torch.library.opcheck(operator, (draw(7, 5).T, seeded(3), 0.0), test_utils=("test_schema", "test_faketensor"))
 
 
-@built
-def test_compiles_whole_with_a_seed_that_changes_between_calls() -> None:
+@needs_library
+def test_compiles_as_one_graph_with_a_seed_that_changes_between_calls() -> None:
     def loss(raw: Tensor, seed: Tensor) -> Tensor:
         return native.weight_drop(raw, 0.5, seed).square().sum()
 
     compiled, raw = torch.compile(loss, fullgraph=True, backend="aot_eager"), draw(6, 50).requires_grad_()
     for seed in (seeded(1), seeded(2)):
-        (wanted,) = torch.autograd.grad(loss(raw, seed), raw)
-        (found,) = torch.autograd.grad(compiled(raw, seed), raw)
-        torch.testing.assert_close(found, wanted)
+        (expected,) = torch.autograd.grad(loss(raw, seed), raw)
+        (gradient,) = torch.autograd.grad(compiled(raw, seed), raw)
+        torch.testing.assert_close(gradient, expected)
 
 
-@built
-def test_no_mask_is_kept_for_the_gradient() -> None:
+@needs_library
+def test_no_mask_is_saved_for_the_gradient() -> None:
     saved: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda value: saved.append(value) or value, lambda value: value):
         native.weight_drop(draw(64, 64).requires_grad_(), 0.5, seeded(1))

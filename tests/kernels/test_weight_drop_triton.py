@@ -1,97 +1,61 @@
-"""The Triton backend of weight dropout: interpreted, compiled ahead of time, and on a device where there is one."""
+"""The Triton backend of weight dropout: interpreted, compiled ahead of time, and on a device if there is one."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from test_fo_pool_triton import Target, usage_of
+from kernel_support import compile_only, needs_cuda, needs_triton, run_interpreted
 from test_weight_drop import python_words
 
 from kernels.weight_drop import triton as backend
 from kernels.weight_drop.reference import weight_drop as reference
 
-ROOT = Path(__file__).resolve().parents[2]
-missing = pytest.mark.skipif(
-    backend.unavailable("cpu") == "triton is not installed (pip install triton)", reason="triton is not installed"
-)
-on_device = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
-
-@missing
+@needs_triton
 def test_a_tensor_of_another_device_is_refused() -> None:
     with pytest.raises(ValueError, match="raw must be on cuda for backend triton, got cpu"):
         backend.weight_drop(torch.zeros(3), 0.5, torch.tensor(1))
 
 
-@missing
+@needs_triton
 def test_interpreted_on_the_shared_tests() -> None:
-    """In a process of its own: triton decides on importing a kernel whether to interpret it."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", ""]
-    files = ["test_weight_drop.py", "test_kernels.py"]
-    found = subprocess.run(
-        [
-            *command,
-            "-k",
-            "triton and not fo_pool and not gpu and not twice",
-            *(str(Path(__file__).parent / file) for file in files),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stdout[-5000:] + found.stderr[-1000:]
-    assert " passed" in found.stdout
-    assert "skipped" not in found.stdout
+    selection = "triton and not fo_pool and not gpu and not twice"
+    assert "skipped" not in run_interpreted(selection, "test_weight_drop.py", "test_kernels.py")
 
 
-@missing
+@needs_triton
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
 def test_compiles_ahead_of_time_without_spills(
     capability: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Through the very call that launches it. 32 registers leave room for every thread a multiprocessor can hold."""
-    from triton.runtime.driver import driver
-
-    found: list[dict[str, int]] = []
-
-    def compile_only(kernel: Any, grid: tuple[int, ...], *arguments: Any, **meta: Any) -> None:
-        found.append(usage_of(kernel.warmup(*arguments, grid=grid, **meta).asm["cubin"], tmp_path))
-
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(driver, "_active", Target(capability))
-    monkeypatch.setattr(backend, "_launch", compile_only)
-    monkeypatch.setattr(backend, "interpreted", lambda: True)  # so that tensors may lie on the CPU
+    """With at most 32 registers per thread a multiprocessor can hold its maximum number of threads."""
+    kernel_usage = compile_only(monkeypatch, backend, capability, tmp_path)
     monkeypatch.setattr(backend, "_INTERPRETED_COUNTERS", backend._COUNTERS)
     raw = torch.zeros(40, 33, dtype=dtype, requires_grad=True)
     dropped = backend.weight_drop(raw, 0.3, torch.tensor(1))
+    usages = [kernel_usage.pop("drop")]
     dropped.backward(torch.zeros_like(dropped))
-    assert len(found) == 2
-    for usage in found:
+    usages.append(kernel_usage.pop("drop"))
+    for usage in usages:
         assert usage["STACK"] == usage["LOCAL"] == 0, f"spills: {usage}"
         assert usage["REG"] <= (40 if dtype == torch.float64 else 32), usage
 
 
 class TestOnDevice:
-    pytestmark = on_device
+    pytestmark = needs_cuda
 
     @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
     @pytest.mark.parametrize("shape", [(1,), (129,), (1000, 77)], ids=str)
     def test_the_same_bits_as_on_the_cpu(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
         raw, seed = torch.randn(shape).to(dtype), torch.tensor(-987654321)
-        found = backend.weight_drop(raw.cuda(), 0.3, seed.cuda())
-        assert torch.equal(found.cpu(), reference(raw, 0.3, seed))
-        assert torch.equal(reference(raw.cuda(), 0.3, seed.cuda()).cpu(), found.cpu())
+        dropped = backend.weight_drop(raw.cuda(), 0.3, seed.cuda())
+        assert torch.equal(dropped.cpu(), reference(raw, 0.3, seed))
+        assert torch.equal(reference(raw.cuda(), 0.3, seed.cuda()).cpu(), dropped.cpu())
 
-    def test_a_captured_graph_drops_anew_at_each_replay(self) -> None:
+    def test_a_captured_graph_uses_a_new_mask_at_each_replay(self) -> None:
         from models import dropout
 
         raw = torch.ones(4000, 1000, device="cuda")
@@ -122,7 +86,7 @@ class TestOnDevice:
         if torch.cuda.mem_get_info()[0] < 20 << 30:
             pytest.skip("needs 20 GB of free device memory")
         raw = torch.ones((1 << 31) + 1000, dtype=torch.float16, device="cuda")
-        found = backend.weight_drop(raw, 0.5, torch.tensor(3, device="cuda"))
+        dropped = backend.weight_drop(raw, 0.5, torch.tensor(3, device="cuda"))
         elements = range(1 << 31, raw.numel())
-        wanted = [word < 1 << 31 for word in python_words(elements, 3)]
-        assert (found[elements.start :] == 0).tolist() == wanted
+        expected = [word < 1 << 31 for word in python_words(elements, 3)]
+        assert (dropped[elements.start :] == 0).tolist() == expected

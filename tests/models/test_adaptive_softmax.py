@@ -1,4 +1,4 @@
-"""The adaptive softmax against the factorised computation written densely, and against its own log probabilities."""
+"""The adaptive softmax against a dense implementation, and against its log probabilities."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def make(cutoffs: tuple[int, ...] = CUTOFFS, vocab: int = VOCAB, width: int = 5,
 
 
 def dense(softmax: AdaptiveSoftmax, weight_VE: Tensor, h_NE: Tensor, *, official: bool) -> Tensor:
-    """Log probabilities (N, V) as the official code is described: the head's last columns are the tails.
+    """Log probabilities (N, V) as the official code computes them: the head's last columns are the tails.
 
-    Tail k, counted from 1, is the k-th of those columns; with `official` it is column -k of the whole head.
+    Tail k, counted from 1, is the k-th of those columns; with `official` it is column -k of the head.
     """
     *cutoffs, vocab = (*softmax.clusters.edges[1:-1], softmax.clusters.edges[-1])
     head = cutoffs[0]
@@ -59,27 +59,27 @@ def shapes(draw: st.DrawFn) -> tuple[int, tuple[int, ...]]:
 @settings(deadline=None, max_examples=60)
 @given(shape=shapes(), official=st.booleans(), rows=st.integers(1, 9))
 def test_any_cutoffs(shape: tuple[int, tuple[int, ...]], official: bool, rows: int) -> None:
-    """Probabilities sum to one, and the loss is the one of the log probabilities, also where tails stand empty."""
+    """Probabilities sum to one, and the loss agrees with them, also for tails without a target."""
     vocab, cutoffs = shape
     softmax, weight = make(cutoffs, vocab, official=official)
     h, targets = inputs(vocab, rows)
     log_probs = softmax.log_probs(h, weight)
     torch.testing.assert_close(log_probs.exp().sum(1), torch.ones(rows, dtype=torch.float64), rtol=0, atol=1e-12)
     torch.testing.assert_close(log_probs, dense(softmax, weight, h, official=official), rtol=1e-12, atol=1e-12)
-    wanted = -log_probs.gather(1, targets[:, None])[:, 0]
-    torch.testing.assert_close(softmax.nll(h, targets, weight), wanted, rtol=1e-12, atol=1e-12)
+    expected = -log_probs.gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(softmax.nll(h, targets, weight), expected, rtol=1e-12, atol=1e-12)
     single = softmax.float().log_probs(h.float(), weight.float())
     torch.testing.assert_close(single.exp().sum(1), torch.ones(rows), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("official", [False, True])
-@pytest.mark.parametrize("kept", [1 << 26, 100, 0])
+@pytest.mark.parametrize("saved", [1 << 26, 100, 0])
 @pytest.mark.parametrize("part", [1 << 24, 40])
 def test_gradients_are_those_of_the_dense_computation(
-    monkeypatch: pytest.MonkeyPatch, official: bool, kept: int, part: int
+    monkeypatch: pytest.MonkeyPatch, official: bool, saved: int, part: int
 ) -> None:
-    """Whole clusters or parts of them, logits kept or computed again."""
-    monkeypatch.setattr(clustered_nll, "KEPT_LOGITS", kept)
+    """Complete clusters or parts of them; logits saved or computed again."""
+    monkeypatch.setattr(clustered_nll, "KEPT_LOGITS", saved)
     monkeypatch.setattr(clustered_nll, "PART_LOGITS", part)
     monkeypatch.setattr(clustered_nll, "MIN_COLUMNS", 1)
     softmax, weight = make(official=official)
@@ -87,18 +87,18 @@ def test_gradients_are_those_of_the_dense_computation(
         h, targets = inputs(VOCAB, rows)
         scale = torch.rand(rows, dtype=torch.float64)
         wrt = [h, weight, *softmax.parameters()]
-        wanted = -dense(softmax, weight, h, official=official).gather(1, targets[:, None])[:, 0]
-        found = softmax.nll(h, targets, weight)
-        torch.testing.assert_close(found, wanted, rtol=1e-13, atol=1e-13)
-        ours = torch.autograd.grad((found * scale).sum(), wrt, retain_graph=True)
-        again = torch.autograd.grad((found * scale).sum(), wrt)
-        theirs = torch.autograd.grad((wanted * scale).sum(), wrt)
+        expected = -dense(softmax, weight, h, official=official).gather(1, targets[:, None])[:, 0]
+        actual = softmax.nll(h, targets, weight)
+        torch.testing.assert_close(actual, expected, rtol=1e-13, atol=1e-13)
+        ours = torch.autograd.grad((actual * scale).sum(), wrt, retain_graph=True)
+        again = torch.autograd.grad((actual * scale).sum(), wrt)
+        theirs = torch.autograd.grad((expected * scale).sum(), wrt)
         for each, repeated, other in zip(ours, again, theirs, strict=True):
             torch.testing.assert_close(each, other, rtol=1e-11, atol=1e-13)
             torch.testing.assert_close(repeated, each, rtol=1e-12, atol=1e-14)
 
 
-def test_only_what_is_wanted_is_given_a_gradient() -> None:
+def test_only_tensors_that_require_a_gradient_get_one() -> None:
     softmax, weight = make()
     h, targets = inputs(VOCAB, 6)
     softmax.requires_grad_(False)
@@ -111,8 +111,8 @@ def test_only_what_is_wanted_is_given_a_gradient() -> None:
     torch.testing.assert_close(h.grad, alone)
 
 
-def test_the_orders_differ_once_the_tails_do() -> None:
-    """Tail vectors start at zero, where the two orders agree."""
+def test_tail_orders_differ_once_tails_do() -> None:
+    """Tail vectors start at zero, for which both orders agree."""
     fresh = [AdaptiveSoftmax(VOCAB, 5, CUTOFFS, reversed_tails=official).double() for official in (False, True)]
     assert all(parameter.abs().sum() == 0 for parameter in fresh[0].parameters())
     h, targets = inputs(VOCAB, 30)
@@ -126,7 +126,7 @@ def test_the_orders_differ_once_the_tails_do() -> None:
     torch.testing.assert_close(ours[0].nll(h, targets, ours[1]), theirs[0].nll(h, targets, theirs[1]))
 
 
-def test_a_split_made_beforehand_gives_the_same_bits() -> None:
+def test_a_precomputed_split_gives_the_same_bits() -> None:
     softmax, weight = make()
     h, targets = inputs(VOCAB, 12)
     h_TBE, targets_TB = h.view(4, 3, 5), targets.view(4, 3)
@@ -161,16 +161,16 @@ def test_bfloat16_autocast_leaves_gradients_in_float32() -> None:
         ([5, 5], r"cutoffs must rise, got \[5, 5\]"),
         ([9, 5], "cutoffs must rise"),
         ([0, 5], "cutoffs must be at least 1"),
-        ([5, 41], r"cutoffs must lie below the vocabulary of 41 words, got \[5, 41\]"),
+        ([5, 41], r"cutoffs must be below the vocabulary of 41 words, got \[5, 41\]"),
     ],
 )
-def test_impossible_cutoffs_are_refused(cutoffs: list[int], message: str) -> None:
+def test_invalid_cutoffs_are_refused(cutoffs: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         models.build("qrnn", Config(layers=1, hidden=2, embedding=2, cutoffs=tuple(cutoffs)), vocab_size=41)
 
 
 def test_a_model_with_cutoffs_scores_and_trains() -> None:
-    """The loss is that of `log_probs` over `features`; the embedding's one gradient is the sum of autograd's two."""
+    """The loss agrees with `log_probs` of `features`; the shared gradient is the sum of autograd's two gradients."""
     torch.manual_seed(3)
     model = models.build("qrnn", Config(layers=2, hidden=6, embedding=4, cutoffs=(4, 9)), vocab_size=20).double()
     x = torch.randint(20, (6, 3))

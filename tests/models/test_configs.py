@@ -14,7 +14,7 @@ from models.config import Dropout
 from models.markov.config import Config as Markov
 from models.qrnn.config import Config as Qrnn
 
-# Counts of the official code and the paper; the first QRNN is the one of the paper's 13.8M row.
+# Counts of the official code and the paper; the first QRNN is that of the paper's 13.8M row.
 PUBLISHED = [
     ("awd-lstm", AwdLstm(layers=3, hidden=1000, embedding=200), 50, 13_787_650),
     ("awd-lstm", AwdLstm(layers=3, hidden=1840, embedding=400), 205, 47_270_045),
@@ -36,7 +36,7 @@ def test_published_parameter_counts(builder: str, config: models.ModelConfig, vo
 
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_formulas_count_what_is_built(layers: int, tie: bool) -> None:
+def test_formulas_agree_with_built_models(layers: int, tie: bool) -> None:
     configs = {
         "awd-lstm": AwdLstm(layers=layers, hidden=7, embedding=5, tie=tie),
         "qrnn": Qrnn(layers=layers, hidden=7, embedding=5, tie=tie, first_window=1 + layers % 2),
@@ -72,20 +72,23 @@ def test_formulas_count_what_is_built(layers: int, tie: bool) -> None:
         (lambda: Markov(order=1, symbols=2, concentration=1, seed=-1), "seed must not be negative"),
     ],
 )
-def test_impossible_values_are_refused(make, message: str) -> None:
+def test_invalid_values_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_builders_refuse_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="lstm backend 'nope' is unknown"):
-        models.build("awd-lstm", AwdLstm(layers=1, hidden=2, embedding=2), vocab_size=3, kernel="nope")
-    with pytest.raises(ValueError, match="fo_pool backend 'fused' is unknown"):
-        models.build("qrnn", Qrnn(layers=1, hidden=2, embedding=2), vocab_size=3, kernel="fused")
-    with pytest.raises(ValueError, match="oracle of 4 symbols cannot score a vocabulary of 5"):
-        models.build("markov-oracle", Markov(order=1, symbols=4, concentration=1, seed=0), vocab_size=5)
-    with pytest.raises(ValueError, match="vocab_size must be at least 1"):
-        models.build("qrnn", Qrnn(layers=1, hidden=2, embedding=2), vocab_size=0)
+@pytest.mark.parametrize(
+    ("builder", "config", "options", "message"),
+    [
+        ("awd-lstm", AwdLstm(layers=1, hidden=2, embedding=2), {"kernel": "nope"}, "lstm backend 'nope' is unknown"),
+        ("qrnn", Qrnn(layers=1, hidden=2, embedding=2), {"kernel": "fused"}, "fo_pool backend 'fused' is unknown"),
+        ("markov-oracle", Markov(order=1, symbols=4, concentration=1, seed=0), {}, "cannot score a vocabulary of 3"),
+        ("qrnn", Qrnn(layers=1, hidden=2, embedding=2), {"vocab_size": 0}, "vocab_size must be at least 1"),
+    ],
+)
+def test_builders_refuse_arguments_that_do_not_fit(builder: str, config, options, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.build(builder, config, **{"vocab_size": 3, **options})
 
 
 def test_configs_and_tables_import_no_torch() -> None:
@@ -109,8 +112,8 @@ def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
 
 
 @pytest.mark.parametrize("window", [1, 2])
-def test_one_hot_input_is_counted_as_what_is_multiplied(window: int) -> None:
-    """V 13 and E 30: 17 columns fewer of the first layer's input matrix, unless a mask needs the embedding."""
+def test_one_hot_input_is_counted_by_its_width(window: int) -> None:
+    """V 13 and E 30: the first layer's input matrix has 17 columns fewer, unless a mask needs the embedding."""
     for make, rows, windows in ((AwdLstm, 4, 1), (Qrnn, 3, window)):
         more = {} if make is AwdLstm else {"first_window": window}
         plain = make(layers=2, hidden=7, embedding=30, **more)

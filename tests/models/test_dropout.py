@@ -1,4 +1,4 @@
-"""The masks themselves: shape, scale, reproducibility, and doing nothing when they should."""
+"""Masks: shape, scale, reproducibility, and no effect outside training."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def test_locked_mask_is_constant_over_time_and_differs_over_streams() -> None:
     assert not torch.equal(out[0, 0], out[0, 1])
 
 
-def test_embedding_dropout_drops_whole_ids_everywhere() -> None:
+def test_embedding_dropout_drops_all_rows_of_an_id() -> None:
     weight = torch.rand(40, 3) + 1
     ids = torch.randint(40, (30, 5))
     out = dropout.embedding(weight[ids], ids, len(weight), 0.4, training=True, generator=seeded())
     scale = out / weight[ids]
-    assert (scale == scale[..., :1]).all() or torch.allclose(scale, scale[..., :1].expand_as(scale))
+    torch.testing.assert_close(scale, scale[..., :1].expand_as(scale))
     factor = {}
     for token, value in zip(ids.flatten().tolist(), scale[..., 0].flatten().tolist(), strict=True):
         assert factor.setdefault(token, value) == pytest.approx(value, rel=1e-6)
@@ -43,19 +43,19 @@ def test_embedding_dropout_equals_dropping_rows_of_the_matrix() -> None:
     torch.testing.assert_close(weight.grad, (counts * keep)[:, None].expand(9, 4))
 
 
-def test_weight_drop_gradient_is_the_dropped_weights_gradient_over_kept_share() -> None:
+def test_weight_drop_scales_the_gradient_like_the_weight() -> None:
     raw = torch.randn(6, 5, requires_grad=True)
     dropped = dropout.weight(raw, 0.5, training=True, generator=seeded())
     dropped.retain_grad()
     (dropped**3).sum().backward()
-    kept = dropped != 0
-    assert 0 < kept.sum() < kept.numel()
-    assert (raw.grad[~kept] == 0).all()
-    torch.testing.assert_close(raw.grad[kept], dropped.grad[kept] / 0.5)
+    mask = dropped != 0
+    assert 0 < mask.sum() < mask.numel()
+    assert (raw.grad[~mask] == 0).all()
+    torch.testing.assert_close(raw.grad[mask], dropped.grad[mask] / 0.5)
 
 
-def test_weight_drop_draws_one_number_whatever_the_weights_size() -> None:
-    """So that a resumed run, whose generator goes on where it was, drops the same entries of the next window."""
+def test_weight_drop_draws_one_number_for_any_size() -> None:
+    """A resumed run with the saved generator state drops the same entries of the next window."""
     generators = [seeded(5) for _ in range(3)]
     for size, generator in zip((4, 1000), generators, strict=False):
         dropout.weight(torch.ones(size, size), 0.5, training=True, generator=generator)
@@ -78,7 +78,7 @@ def test_seeds_use_all_64_bits() -> None:
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
-def test_masks_keep_the_mean(p: float) -> None:
+def test_masks_preserve_the_mean(p: float) -> None:
     mask = dropout.scaled_mask(torch.empty(0, dtype=torch.float64), (200_000,), p, seeded())
     share = (mask > 0).double().mean().item()
     assert share == pytest.approx(1 - p, abs=5 * (p * (1 - p) / 200_000) ** 0.5)
@@ -86,7 +86,7 @@ def test_masks_keep_the_mean(p: float) -> None:
 
 
 @pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.5, False)])
-def test_nothing_is_drawn_without_need(p: float, training: bool) -> None:
+def test_nothing_is_drawn_with_p_0_or_in_evaluation(p: float, training: bool) -> None:
     generator = seeded()
     before = generator.get_state()
     x, weight = torch.randn(3, 2, 4), torch.randn(5, 4)

@@ -1,4 +1,4 @@
-"""The synthetic source and its oracle, against brute force, closed forms and its own samples."""
+"""The synthetic source and its oracle, against brute force, closed forms and samples."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def dense_chain(table: np.ndarray, order: int, symbols: int) -> np.ndarray:
     for context in range(size):
         recent_first = [context // symbols**age % symbols for age in range(order)]
         for symbol in range(symbols):
-            moved = [symbol, *recent_first[:-1]]
-            dense[context, sum(s * symbols**age for age, s in enumerate(moved))] += table[context, symbol]
+            shifted = [symbol, *recent_first[:-1]]
+            dense[context, sum(s * symbols**age for age, s in enumerate(shifted))] += table[context, symbol]
     return dense
 
 
@@ -83,7 +83,7 @@ def test_two_state_chain_by_hand() -> None:
     concentration=st.floats(0.3, 5),
     seed=st.integers(0, 2**32),
 )
-def test_context_tells_and_never_misleads(order: int, symbols: int, concentration: float, seed: int) -> None:
+def test_more_context_never_raises_the_entropy(order: int, symbols: int, concentration: float, seed: int) -> None:
     table = source.table(order, symbols, concentration, seed)
     rate = source.entropy_rate_bits(table, order, symbols)
     lower = source.lower_order_entropy_bits(table, order, symbols)
@@ -135,23 +135,24 @@ def test_impossible_symbols_are_never_drawn_and_wide_alphabets_fit() -> None:
     assert tokens.max() > 255
 
 
-def test_refusals() -> None:
-    table = source.table(1, 3, 1.0, 0)
-    with pytest.raises(ValueError, match=r"table must be \(9, 3\) for order 2, got \(3, 3\)"):
-        source.stationary(table, 2, 3)
-    with pytest.raises(ValueError, match="num_tokens must not be negative"):
-        source.sample(table, 1, 3, -1, 0)
-    with pytest.raises(ValueError, match="order must be at least 1"):
-        source.table(0, 3, 1.0, 0)
-    with pytest.raises(ValueError, match="symbols must be at least 2"):
-        source.table(1, 1, 1.0, 0)
-    with pytest.raises(ValueError, match="concentration must be positive"):
-        source.table(1, 3, float("nan"), 0)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda table: source.stationary(table, 2, 3), r"table must be \(9, 3\) for order 2, got \(3, 3\)"),
+        (lambda table: source.sample(table, 1, 3, -1, 0), "num_tokens must not be negative"),
+        (lambda table: source.table(0, 3, 1.0, 0), "order must be at least 1"),
+        (lambda table: source.table(1, 1, 1.0, 0), "symbols must be at least 2"),
+        (lambda table: source.table(1, 3, float("nan"), 0), "concentration must be positive"),
+    ],
+)
+def test_invalid_arguments_are_refused(call, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(source.table(1, 3, 1.0, 0))
 
 
 @pytest.mark.parametrize("leak", [1e-9, 1e-16, 0.0])
-def test_a_chain_that_all_but_falls_apart_is_refused(leak: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its stationary distribution is not unique, or beyond what float64 steps can find."""
+def test_a_nearly_reducible_chain_is_refused(leak: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stationary distribution is not unique, or cannot be computed in float64."""
     monkeypatch.setattr(source, "_MAX_STEPS", 2000)
     with pytest.raises(ValueError, match="mixes too slowly"):
         source.stationary(np.array([[1 - leak, leak], [2 * leak, 1 - 2 * leak]]), 1, 2)
@@ -165,7 +166,7 @@ def test_a_periodic_chain_has_a_stationary_distribution() -> None:
 
 @pytest.mark.parametrize(("order", "symbols"), [(1, 4), (2, 5), (3, 3)])
 def test_oracle_reads_the_table(order: int, symbols: int) -> None:
-    """Beyond the first `order - 1` targets its nll is the table's, over windows shorter and longer than the order."""
+    """After `order - 1` targets the nll is the table's, for windows shorter and longer than the order."""
     config = Config(order=order, symbols=symbols, concentration=0.4, seed=4)
     model = models.build("markov-oracle", config, vocab_size=symbols)
     table = source.table(order, symbols, 0.4, 4)
@@ -196,8 +197,8 @@ def test_oracle_is_exact_before_its_context_is_full() -> None:
         known_one = [c for c in range(8) if c % 2 == old]
         known_two = [c for c in range(8) if c % 4 == 2 * old + new]
         for step, contexts in enumerate((known_one, known_two)):
-            wanted = pi[contexts] @ table[contexts] / pi[contexts].sum()
-            np.testing.assert_allclose(probabilities[step, stream].numpy(), wanted, atol=1e-9)
+            expected = pi[contexts] @ table[contexts] / pi[contexts].sum()
+            np.testing.assert_allclose(probabilities[step, stream].numpy(), expected, atol=1e-9)
 
 
 def test_oracle_state_resets_per_stream() -> None:
@@ -205,19 +206,19 @@ def test_oracle_state_resets_per_stream() -> None:
     x = torch.randint(4, (9, 2), generator=torch.Generator().manual_seed(0))
     state = model(x[:4], x[1:5], model.initial_state(2)).state
     assert state.shape == (1, 2, 2)
-    kept = model(x[4:8], x[5:9], state).nll_TB
+    carried = model(x[4:8], x[5:9], state).nll_TB
     reset = model(x[4:8], x[5:9], reset_streams(state, torch.tensor([True, False]))).nll_TB
     fresh = model(x[4:8], x[5:9], model.initial_state(2)).nll_TB
-    assert torch.equal(reset[:, 0], kept[:, 0])
+    assert torch.equal(reset[:, 0], carried[:, 0])
     assert torch.equal(reset[:, 1], fresh[:, 1])
-    assert not torch.equal(kept[:, 1], fresh[:, 1])
+    assert not torch.equal(carried[:, 1], fresh[:, 1])
 
 
-def test_oracle_stays_exact_in_single_precision_tables() -> None:
-    """Converting the module rounds the logs, never the table row that is read."""
+def test_oracle_in_single_precision_reads_the_same_rows() -> None:
+    """Converting the module rounds the logarithms; the table row stays an integer."""
     config = Config(order=2, symbols=100, concentration=0.5, seed=0)
     double, single = build(config, vocab_size=100), build(config, vocab_size=100).float()
     x = torch.randint(100, (50, 1), generator=torch.Generator().manual_seed(0))
-    wanted = double(x[:-1], x[1:], double.initial_state(1)).nll_TB
-    got = single(x[:-1], x[1:], single.initial_state(1)).nll_TB
-    torch.testing.assert_close(got.double(), wanted, rtol=1e-6, atol=1e-6)
+    expected = double(x[:-1], x[1:], double.initial_state(1)).nll_TB
+    actual = single(x[:-1], x[1:], single.initial_state(1)).nll_TB
+    torch.testing.assert_close(actual.double(), expected, rtol=1e-6, atol=1e-6)

@@ -1,22 +1,28 @@
-"""Whole training steps to time: two QRNNs, two AWD-LSTMs. Imports no torch."""
+"""Models whose training steps are timed: two QRNNs and two AWD-LSTMs. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-GEMMS = "gemms"
-"""The participant that computes a step's matrix products and nothing else."""
+import kernels
 
-CHAIN, NN_LSTM = "chain", "torch.nn.LSTM"
+# Participants that are not backends: the matrix products of a step alone, the official code's chain of operations as
+# the QRNN's pooling, and torch's own LSTM layers without weight drop.
+GEMMS, CHAIN, NN_LSTM = "gemms", "chain", "torch.nn.LSTM"
+
+# op -> the participant that speed-ups are relative to
 COMPARISON = {"fo_pool": CHAIN, "lstm": NN_LSTM}
-"""What speed-ups are over: the QRNN with the official code's chain as its pooling; torch's own layers, undropped."""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A model's config, the op it runs, streams and BPTT of a window, and the symbols its random ids are drawn from."""
+class StepEntry:
+    """A model and the window it trains on.
+
+    model is the config of `builder`; op the kernel whose backends are compared; batch streams of bptt steps make a
+    window; ids are drawn uniformly from vocab_size symbols. quick entries belong to `--quick`.
+    """
 
     name: str
     op: str
@@ -31,24 +37,27 @@ class Entry:
     def tokens_per_step(self) -> int:
         return self.batch * self.bptt
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @property
+    def participants(self) -> list[str]:
+        """The comparison, every backend but the reference, and the matrix products alone."""
+        backends = [name for name in kernels.KERNELS[self.op] if name != "reference"]
+        return [COMPARISON[self.op], *backends, GEMMS]
 
 
-def _qrnn(layers: int, hidden: int, embedding: int) -> dict[str, Any]:
+def _qrnn(layers: int, hidden: int, embedding: int) -> Mapping[str, Any]:
     return {"layers": layers, "hidden": hidden, "embedding": embedding}
 
 
-def _lstm(layers: int, hidden: int, embedding: int) -> dict[str, Any]:
+def _lstm(layers: int, hidden: int, embedding: int) -> Mapping[str, Any]:
     return {"layers": layers, "hidden": hidden, "embedding": embedding, "dropout": {"weight": 0.5}}
 
 
 ENTRIES = {
     entry.name: entry
     for entry in (
-        Entry("qrnn-4x256", "fo_pool", "qrnn", _qrnn(4, 256, 64), batch=32, bptt=100, quick=True),
-        Entry("qrnn-6x1024", "fo_pool", "qrnn", _qrnn(6, 1024, 128), batch=32, bptt=70),
-        Entry("lstm-2x256", "lstm", "awd-lstm", _lstm(2, 256, 64), batch=32, bptt=100, quick=True),
-        Entry("lstm-3x1000", "lstm", "awd-lstm", _lstm(3, 1000, 200), batch=32, bptt=70),
+        StepEntry("qrnn-4x256", "fo_pool", "qrnn", _qrnn(4, 256, 64), batch=32, bptt=100, quick=True),
+        StepEntry("qrnn-6x1024", "fo_pool", "qrnn", _qrnn(6, 1024, 128), batch=32, bptt=70),
+        StepEntry("lstm-2x256", "lstm", "awd-lstm", _lstm(2, 256, 64), batch=32, bptt=100, quick=True),
+        StepEntry("lstm-3x1000", "lstm", "awd-lstm", _lstm(3, 1000, 200), batch=32, bptt=70),
     )
 }

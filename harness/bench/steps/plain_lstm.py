@@ -1,4 +1,4 @@
-"""A language model of torch.nn.LSTM layers with nothing dropped: what the weight-dropped one is compared with.
+"""A language model of torch.nn.LSTM layers without dropout: the comparison for the weight-dropped LSTM.
 
 Letters: T time, B stream, E embedding, H hidden, V vocabulary.
 """
@@ -35,7 +35,7 @@ class PlainLstm(nn.Module):
         )
 
     def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> StepOutput:
-        """Return nll_TB in nats and the state after the window; the penalty is zero."""
+        """Return nll_TB in nats, the state after the window, and a zero penalty."""
         h_TBH = self.embedding(inputs_TB)
         states: list[State] = []
         for layer, layer_state in zip(self._lstms(), state, strict=True):

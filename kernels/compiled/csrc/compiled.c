@@ -1,4 +1,4 @@
-/* What the library says of itself and of the machine. */
+/* Description of the library and of the machine. */
 #include "compiled.h"
 
 int32_t kernels_levels(void) {

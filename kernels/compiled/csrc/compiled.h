@@ -1,7 +1,7 @@
-/* What the compiled kernels share: a plain C interface, without Python and without torch.
+/* Shared by the compiled kernels: a plain C interface, without Python and without torch.
  *
- * Each kernel has one function that works on a call until nothing is left of it, and that any number of threads may
- * run at once. A call names the instruction set it is to run on.
+ * Each kernel exports one function that works on a call until all of it is done. Any number of threads may run it at
+ * once on the same call. A call names the instruction set to use.
  */
 #ifndef COMPILED_H
 #define COMPILED_H
@@ -17,14 +17,14 @@
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define ALIGNED _Alignas(64)
 
-/* No pass of the loop that follows depends on another one. */
+/* The iterations of the loop that follows are independent, so the compiler may vectorise it. */
 #if defined(__clang__)
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* Put before a function to compile it for one of the instruction sets that kernels_levels() counts. */
+/* Attributes that compile a function for one of the instruction sets of kernels_levels(). */
 #if defined(__x86_64__)
 #define FOR_AVX2 __attribute__((target("avx2,fma")))
 #if defined(__clang__)
@@ -34,10 +34,10 @@
 #endif
 #endif
 
-/* Number of instruction sets this machine can run: 1 plain, 2 with AVX2 and FMA, 3 with AVX-512. */
+/* Number of instruction sets that this machine can run: 1 plain, 2 with AVX2 and FMA, 3 with AVX-512. */
 KERNELS_API int32_t kernels_levels(void);
 
-/* Digest of the sources this library was built from. */
+/* Digest of the sources that this library was built from. */
 KERNELS_API const char *kernels_sources(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* Constants of single precision; see gates.h. The polynomial is a minimax fit, 0.22 x 2^-24 from exact. */
+/* Constants of single precision; see gates.h. The polynomial is a minimax fit with error 0.22 x 2^-24. */
 #define REAL float
 #define BITS uint32_t
 #define NAME(name) name##_f32

@@ -1,4 +1,4 @@
-/* Constants of double precision; see gates.h. The polynomial is a minimax fit, 0.002 x 2^-53 from exact. */
+/* Constants of double precision; see gates.h. The polynomial is a minimax fit with error 0.002 x 2^-53. */
 #define REAL double
 #define BITS uint64_t
 #define NAME(name) name##_f64

@@ -1,4 +1,4 @@
-/* The loops of scan.h compiled for each precision and instruction set, and the choice among them at run time. */
+/* Compiles the loops of scan.h for each precision and instruction set, and selects among them at run time. */
 #include "fo_pool.h"
 
 #include <string.h>
@@ -19,7 +19,7 @@ static ALWAYS_INLINE void prefetch(const void *block) {
     for (int line = 0; line < BLOCK_BYTES; line += CACHE_LINE) __builtin_prefetch((const char *)block + line);
 }
 
-/* Copy a block's result to memory; past the caches where nothing will read it from there in time. */
+/* Copy the result of a block to memory, with non-temporal stores if `stream` is set. */
 static ALWAYS_INLINE void put(void *to, const void *from, int64_t bytes, int stream) {
 #if defined(__x86_64__)
     if (stream) {
@@ -29,6 +29,7 @@ static ALWAYS_INLINE void put(void *to, const void *from, int64_t bytes, int str
     }
 #endif
     (void)stream;
+    /* A constant size lets the compiler inline the copy. */
     if (bytes == BLOCK_BYTES)
         memcpy(to, from, BLOCK_BYTES);
     else
@@ -77,6 +78,7 @@ void fo_pool_work(void *argument) {
         function(call, tile);
     }
 #if defined(__x86_64__)
+    /* Non-temporal stores are weakly ordered: make them visible before the thread reports that it is done. */
     if (call->stream) _mm_sfence();
 #endif
 }

@@ -1,4 +1,4 @@
-/* Forget the constants of one precision, before those of the next. */
+/* Undefine the constants of one precision before the next one is included. */
 #undef REAL
 #undef BITS
 #undef NAME

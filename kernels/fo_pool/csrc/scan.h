@@ -1,8 +1,8 @@
 /* The scan over time of one tile of columns. Included once per precision, after gates.h.
  *
- * A tile is a run of columns (b, first .. first + width). Its cells stay in the first-level cache while time goes
- * by, so that each gate is read once and each result written once. Blocks of BLOCK columns become vectors; the
- * end of a row that does not fill a block is worked on in padded copies, by the same code and to the same bits.
+ * A tile is a range of columns (b, first .. first + width). Its cells stay in the first-level cache for all steps, so
+ * that each gate is read once and each result is written once. A block of BLOCK columns is vectorised; the rest of a
+ * row that does not fill a block is processed in padded copies by the same code, with the same bits.
  */
 #define BLOCK (BLOCK_BYTES / (int)sizeof(REAL))
 
@@ -40,7 +40,7 @@ static ALWAYS_INLINE void NAME(backward_block)(const struct NAME(block) *at, int
     }
 }
 
-/* The tile's part of a (B, H) tensor, or `otherwise` everywhere where there is none; padded to whole blocks. */
+/* Load the tile's part of a (B, H) tensor, or `otherwise` if `from` is null, padded to a multiple of BLOCK. */
 static ALWAYS_INLINE void NAME(load)(REAL *tile, const void *from, int64_t offset, int width, REAL otherwise) {
     for (int j = 0; j < width; j++) tile[j] = from ? ((const REAL *)from)[offset + j] : otherwise;
     for (int j = width; j % BLOCK; j++) tile[j] = otherwise;
@@ -127,7 +127,7 @@ static ALWAYS_INLINE void NAME(backward_tile)(const struct fo_pool_call *call, s
     memcpy((REAL *)call->dc0 + column, carry, tile.width * sizeof(REAL));
 }
 
-/* One body per combination that decides what the inner loop does. */
+/* One compiled body per combination of options, so that the inner loop has no branches. */
 static ALWAYS_INLINE void NAME(work_on)(const struct fo_pool_call *call, struct tile tile) {
     const int kind = 4 * (call->backward != 0) + 2 * (call->output_gate != 0) + (call->keep != NULL);
     switch (kind) {

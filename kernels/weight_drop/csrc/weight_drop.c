@@ -1,9 +1,10 @@
-/* Philox-4x32-10 (Salmon et al. 2011) over blocks of counters, and the choice of instruction set at run time. */
+/* Weight dropout by Philox-4x32-10 (Salmon et al. 2011); the instruction set is selected at run time. */
 #include "weight_drop.h"
 
 #include <string.h>
 
-/* A group: 32 counters give 4 words each, and word w of counter c belongs to element 32 w + c. */
+/* A group: 32 counters with 4 words each; word w of counter c belongs to element 32 w + c. PIECE: elements that a
+ * thread takes at a time. */
 #define LANES 32
 #define GROUP (4 * LANES)
 #define PIECE (1 << 14)
@@ -15,7 +16,7 @@
 #define KEY_STEP_1 0xBB67AE85u
 #define LOW(x) ((x) & 0xffffffffu)
 
-/* Words are kept in 64 bits each, so that a product and its halves need no moving between lanes. */
+/* Words are held in 64 bits each, so that the halves of a product stay in their SIMD lane. */
 static ALWAYS_INLINE void draw(uint32_t *words, uint64_t counter, uint64_t seed) {
     INDEPENDENT
     for (int lane = 0; lane < LANES; lane++) {
@@ -42,7 +43,7 @@ static ALWAYS_INLINE void draw(uint32_t *words, uint64_t counter, uint64_t seed)
     }
 }
 
-/* One body per precision. The last group of all may be short: it is worked on in a padded copy. */
+/* One body per precision. A last group that is short is processed in a padded copy. */
 #define DEFINE_PIECE(REAL)                                                                                   \
     static ALWAYS_INLINE void group_##REAL(const struct weight_drop_call *call, int64_t first, const REAL *from, \
                                            REAL *to) {                                                       \
@@ -52,8 +53,8 @@ static ALWAYS_INLINE void draw(uint32_t *words, uint64_t counter, uint64_t seed)
         draw(words, (uint64_t)first / 4, call->seed);                                                        \
         INDEPENDENT                                                                                          \
         for (int j = 0; j < GROUP; j++) {                                                                    \
-            const REAL kept = from[j] * scale;                                                               \
-            to[j] = words[j] < drop_below ? 0 : kept;                                                        \
+            const REAL scaled = from[j] * scale;                                                             \
+            to[j] = words[j] < drop_below ? 0 : scaled;                                                      \
         }                                                                                                    \
     }                                                                                                        \
     static ALWAYS_INLINE void piece_##REAL(const struct weight_drop_call *call, int64_t first, int64_t stop) {   \

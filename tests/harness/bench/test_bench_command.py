@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 import kernels
-from harness.bench import command, sampling
-from harness.bench.steps.entries import CHAIN, Entry
-from harness.checkpoints import model as kept
+from harness.bench import command
+from harness.bench.steps.entries import CHAIN, StepEntry
+from harness.checkpoints import model as checkpoint_model
 from harness.commands.main import main
 from harness.regression import speed_ratios
 from harness.timing import backends
@@ -47,11 +47,11 @@ def bench(tmp_path: Path) -> Any:
     return call
 
 
-def test_rows_are_printed_written_and_kept_as_a_record(bench: Any, tmp_path: Path) -> None:
-    done = bench("--quick", "--json", tmp_path / "rows.json")
-    assert done.exit_code == 0, done.output
-    assert "T4-B2-H3" in done.stdout
-    assert "T10000" not in done.stdout
+def test_rows_are_printed_and_written_with_a_record(bench: Any, tmp_path: Path) -> None:
+    result = bench("--quick", "--json", tmp_path / "rows.json")
+    assert result.exit_code == 0, result.output
+    assert "T4-B2-H3" in result.stdout
+    assert "T10000" not in result.stdout
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert {row["op"] for row in rows} == set(kernels.KERNELS)
     assert {row["case"] for row in rows} == {"T4-B2-H3", "T3-B2-H4", "R6-C5-P0.5"}
@@ -64,48 +64,40 @@ def test_rows_are_printed_written_and_kept_as_a_record(bench: Any, tmp_path: Pat
     assert path.name.endswith("Z.json")
 
 
-@pytest.mark.parametrize("arguments", [("weight_drop", "--quick"), ("sensors", "--quick", "--case", "tiny")])
-def test_float32_is_measured_as_float32(
-    bench: Any, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = {"layers": 1, "hidden": 4, "embedding": 4}
-    monkeypatch.setattr(command, "ENTRIES", {"tiny": Entry("tiny", "lstm", "awd-lstm", model, 2, 3)})
-    monkeypatch.setattr(sampling, "measure", lambda **_: {"entry": "tiny"})
-    monkeypatch.setattr(sampling, "text", lambda row: "")
-    asked: list[bool] = []
-    monkeypatch.setattr(kept, "forbid_tf32", lambda: asked.append(True))
-    done = bench(*arguments)
-    assert done.exit_code == 0, done.output
-    assert asked == [True]
+def test_float32_is_measured_without_tf32(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(checkpoint_model, "forbid_tf32", lambda: calls.append(True))
+    assert bench("weight_drop", "--quick").exit_code == 0
+    assert calls == [True]
 
 
-def test_a_case_may_be_named_even_where_it_is_not_timed_by_itself(bench: Any) -> None:
-    done = bench("fo_pool", "--quick", "--case", "T6-B1-H2")
-    assert done.exit_code == 0
-    assert "T6-B1-H2" in done.stdout
-    assert "T4-B2-H3" not in done.stdout
+def test_a_named_case_is_timed_even_if_not_by_default(bench: Any) -> None:
+    result = bench("fo_pool", "--quick", "--case", "T6-B1-H2")
+    assert result.exit_code == 0
+    assert "T6-B1-H2" in result.stdout
+    assert "T4-B2-H3" not in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["fo_pol"], "kernel 'fo_pol' is unknown. Did you mean 'fo_pool'?"),
-        (["triton"], "'triton' is a backend of fo_pool, weight_drop, not a kernel; name one of these to time it"),
+        (["triton"], "'triton' is a backend of fo_pool, weight_drop, not a kernel; name one of these instead"),
         (["weight_drop", "--case", "R6-C5"], "case 'R6-C5' is unknown. Did you mean 'R6-C5-P0.5'?"),
         (["fo_pool", "--case", "T4-B2-H4"], "case 'T4-B2-H4' is unknown. Did you mean 'T4-B2-H3'?"),
         (["training", "--case", "qrnn-4x265"], "entry 'qrnn-4x265' is unknown. Did you mean 'qrnn-4x256'?"),
-        (["training", "fo_pool"], "bench training stands alone"),
-        (["training", "--check", "x.json"], "bench training stands alone"),
+        (["training", "fo_pool"], "bench training cannot be combined with"),
+        (["training", "--check", "x.json"], "bench training cannot be combined with"),
         (["training", "--dtype", "float64"], "measured in float32"),
-        (["--update"], "--update makes a baseline"),
+        (["--update"], "--update writes a baseline"),
         (["--device", "gpu"], "device 'gpu' is unknown"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_two(arguments: list[str], said: str, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["bench", *arguments, "--results", str(tmp_path)])
-    assert done.exit_code == 2
-    assert said in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_exit_two(arguments: list[str], message: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["bench", *arguments, "--results", str(tmp_path)])
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_wrong_kernel_is_exit_one_with_its_reason(
@@ -114,12 +106,12 @@ def test_a_wrong_kernel_is_exit_one_with_its_reason(
     table = {**kernels.KERNELS["fo_pool"], "broken": "kernels.fo_pool.nowhere:fo_pool"}
     monkeypatch.setitem(kernels.KERNELS, "fo_pool", table)
     monkeypatch.setattr(kernels, "resolve", _resolve_or_raise(kernels.resolve))
-    done = bench("fo_pool", "--quick")
-    assert done.exit_code == 1
-    assert "fo_pool T4-B2-H3 broken: ZeroDivisionError: division by zero" in done.stdout
+    result = bench("fo_pool", "--quick")
+    assert result.exit_code == 1
+    assert "fo_pool T4-B2-H3 broken: ZeroDivisionError: division by zero" in result.stdout
     updated = bench("fo_pool", "--quick", "--check", tmp_path / "baseline.json", "--update")
     assert updated.exit_code == 1
-    assert "; 2 failed and are not new" in updated.stdout
+    assert "; 2 failed and were not updated" in updated.stdout
 
 
 def _resolve_or_raise(resolve: Any) -> Any:
@@ -129,8 +121,8 @@ def _resolve_or_raise(resolve: Any) -> Any:
     return wrapped
 
 
-def test_the_gate_walks_through_its_answers(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Three rounds of microseconds are never still, and what is walked through here are answers, not speeds.
+def test_every_verdict_of_the_gate(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rounds of microseconds vary too much; this tests verdicts, not speeds.
     monkeypatch.setattr(HostClock, "time", lambda _, phase, given: (phase(given), 1.0))
     path = tmp_path / "baseline.json"
     missing = bench("fo_pool", "--quick", "--check", path)
@@ -145,8 +137,8 @@ def test_the_gate_walks_through_its_answers(bench: Any, tmp_path: Path, monkeypa
     for factor, status, verdict in ((1e3, 0, "improved"), (1e-3, 1, "regression")):
         rows = [{**row, "ratio": row["ratio"] * factor} for row in content["rows"]]
         path.write_text(json.dumps({**content, "rows": rows}))
-        done = bench("fo_pool", "--quick", "--check", path)
-        assert (done.exit_code, verdict in done.stdout) == (status, True)
+        result = bench("fo_pool", "--quick", "--check", path)
+        assert (result.exit_code, verdict in result.stdout) == (status, True)
     path.write_text(json.dumps({**content, "fingerprint": "Other CPU"}))
     skipped = bench("fo_pool", "--quick", "--check", path)
     assert skipped.exit_code == 0
@@ -155,23 +147,23 @@ def test_the_gate_walks_through_its_answers(bench: Any, tmp_path: Path, monkeypa
     assert bench("fo_pool", "--quick", "--check", path).exit_code == 2
 
 
-def test_training_is_a_record_too(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_writes_a_record(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = {"layers": 1, "hidden": 4, "embedding": 4}
-    entry = Entry("tiny", "fo_pool", "qrnn", model, batch=2, bptt=3, vocab_size=5, quick=True)
+    entry = StepEntry("tiny", "fo_pool", "qrnn", model, batch=2, bptt=3, vocab_size=5, quick=True)
     monkeypatch.setattr(command, "ENTRIES", {"tiny": entry})
-    monkeypatch.setattr("harness.bench.steps.training.participants", lambda entry: [CHAIN])
-    done = bench("training", "--quick", "--threads", 1, "--json", tmp_path / "rows.json")
-    assert done.exit_code == 0, done.output
-    assert "tiny" in done.stdout
+    monkeypatch.setattr(StepEntry, "participants", [CHAIN])
+    result = bench("training", "--quick", "--threads", 1, "--json", tmp_path / "rows.json")
+    assert result.exit_code == 0, result.output
+    assert "tiny" in result.stdout
     [row] = json.loads((tmp_path / "rows.json").read_text())
     assert (row["backend"], row["share_of_gemm"]) == (CHAIN, None)
     [path] = (tmp_path / "results" / "bench").iterdir()
     assert json.loads(path.read_text())["kind"] == "training"
 
 
-def test_results_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     arguments = ["bench", "fo_pool", "--quick", "--device", "cpu", "--results", str(tmp_path / "results")]
-    done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 2
-    assert "cannot be written" in done.stderr
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr

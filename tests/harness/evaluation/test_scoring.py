@@ -179,7 +179,7 @@ def test_weights_that_are_not_finite_are_no_score(tmp_path: Path) -> None:
         ({"model": {**BLOCK, "depth": 3}}, "its model cannot be built: depth: Unexpected keyword argument$"),
         ({"model": {**BLOCK, "hidden": "many"}}, "hidden: Input should be a valid integer"),
         ({"model": {**BLOCK, "builder": ["gru"]}}, r"builder \['gru'\] is unknown; known: awd-lstm, qrnn"),
-        ({"model": {**BLOCK, "cutoffs": [9]}}, "cutoffs must lie below the vocabulary of 5"),
+        ({"model": {**BLOCK, "cutoffs": [9]}}, "cutoffs must be below the vocabulary of 5"),
         ({"vocabulary": []}, "holds no vocabulary"),
         ({"vocabulary": ["a", "b", "a", "c", "d"]}, "holds no vocabulary: it contains 'a' twice"),
         ({"vocabulary": ["a", "b", 3, "c", "d"]}, r"vocabulary\.2: Input should be a valid string"),

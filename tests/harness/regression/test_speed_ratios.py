@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +11,21 @@ import pytest
 from harness.core.errors import NotComparableError, StoreError
 from harness.regression import speed_ratios
 from harness.regression.speed_ratios import Baseline, Expected, judge, make, merge, threshold
+from harness.timing.backends import KernelTiming
 
 STILL = (1.0, 1.0, 1.0, 1.0)
 BASE = Baseline("Some CPU", (Expected("fo_pool", "T4-B2-H3", "float32", "forward", "native", 0.1),))
 
 
-def row(ratio: float | None = 0.1, backend: str = "native", **changes: Any) -> dict[str, Any]:
-    return {
-        "op": "fo_pool",
-        "case": "T4-B2-H3",
-        "dtype": "float32",
-        "direction": "forward",
-        "backend": backend,
-        "status": "ok",
-        "error": None,
-        "ratio_to_reference": ratio,
-        "ratio_samples": [ratio] * 4,
-        **changes,
-    }
+def row(ratio: float | None = 0.1, backend: str = "native", **changes: Any) -> KernelTiming:
+    base = KernelTiming(
+        op="fo_pool", case="T4-B2-H3", dtype="float32", direction="forward", backend=backend, device="cpu", status="ok",
+        error=None, ratio_to_reference=ratio, ratio_samples=[ratio] * 4,
+    )  # fmt: skip
+    return replace(base, **changes)
 
 
-def session(ratio: float | None, twin: Any = STILL, **changes: Any) -> list[dict[str, Any]]:
+def session(ratio: float | None, twin: Any = STILL, **changes: Any) -> list[KernelTiming]:
     return [
         row(ratio, **changes),
         row(1.0, "reference"),
@@ -46,7 +41,7 @@ class Again:
         self.sessions = [session(ratio, twin) for ratio in ratios]
         self.asked = 0
 
-    def __call__(self, op: str, case: str) -> list[dict[str, Any]]:
+    def __call__(self, op: str, case: str) -> list[KernelTiming]:
         assert (op, case) == ("fo_pool", "T4-B2-H3")
         self.asked += 1
         return self.sessions[self.asked - 1]
@@ -129,7 +124,7 @@ def test_a_wrong_kernel_is_a_regression_whether_or_not_the_baseline_knows_it() -
 
 
 def test_a_backend_that_is_gone_or_cannot_run_cannot_be_compared() -> None:
-    gone = [each for each in session(0.1) if each["backend"] != "native"]
+    gone = [each for each in session(0.1) if each.backend != "native"]
     assert judge(BASE, gone, Again()).exit_code == 3
     unavailable = session(None, status="unavailable", error="needs a compiler")
     report = judge(BASE, unavailable, Again())
@@ -139,7 +134,7 @@ def test_a_backend_that_is_gone_or_cannot_run_cannot_be_compared() -> None:
 def test_cases_that_were_not_measured_are_left_out_and_new_rows_are_said() -> None:
     report = judge(BASE, session(0.1, case="T9-B9-H9") + session(0.1), Again())
     assert [judged.verdict for judged in report.rows] == ["pass", "new"]
-    other = judge(BASE, [each | {"case": "T9-B9-H9"} for each in session(0.1)], Again())
+    other = judge(BASE, [replace(each, case="T9-B9-H9") for each in session(0.1)], Again())
     assert [judged.verdict for judged in other.rows] == ["new"]
     assert other.exit_code == 0
 

@@ -104,7 +104,7 @@ MISTAKES = [
     ("layers: 1", "layers:", "8: entries.lstm.model.layers must be a whole number, got null"),
     ("hidden: 8", "hidden: 8\n      cutoffs: [20, 10]", "10: entries.lstm.model.cutoffs must rise, got [20, 10]"),
     ("hidden: 8", "hidden: 8\n      cutoffs: [0, 10]", "10: entries.lstm.model.cutoffs must be at least 1, got [0, 10]"),
-    ("hidden: 8", "hidden: 8\n      cutoffs: [20, 50]", "10: entries.lstm.model.cutoffs must lie below the vocabulary of 50 words, got [20, 50]"),
+    ("hidden: 8", "hidden: 8\n      cutoffs: [20, 50]", "10: entries.lstm.model.cutoffs must be below the vocabulary of 50 words, got [20, 50]"),
     ("hidden: 8", "hidden: 8\n      tie: false\n      cutoffs: [20]", "11: entries.lstm.model.cutoffs need tie: head and tails share the embedding matrix"),
     ("hidden: 8", "hidden: 0", "9: entries.lstm.model.hidden must be at least 1, got 0"),
     ("input: 0.1", "input: 1.5", "11: entries.lstm.model.dropout.input must be in [0, 1), got 1.5"),

@@ -104,14 +104,14 @@ def test_a_model_that_does_not_fit_the_vocabulary_is_one_line(write: Any, monkey
 
     def refuse(self: Config, vocab_size: int) -> int:
         if vocab_size < 20_000:
-            raise ValueError(f"cutoffs must lie below the vocabulary of {vocab_size:,}, got [2800, 20000]")
+            raise ValueError(f"cutoffs must be below the vocabulary of {vocab_size:,}, got [2800, 20000]")
         return 1
 
     monkeypatch.setattr(Config, "num_parameters", refuse)
-    with pytest.raises(SuiteError, match=r"words\.yaml:7: entries\.lstm\.model: cutoffs must lie below .* 10,000"):
+    with pytest.raises(SuiteError, match=r"words\.yaml:7: entries\.lstm\.model: cutoffs must be below .* 10,000"):
         load(write(SUITE.replace("{kind: words, folder: plays}", "ptb-word")))
     path = write()
-    with pytest.raises(SuiteError, match=r"words\.yaml: entries\.lstm\.model: cutoffs must lie below .* 8, got"):
+    with pytest.raises(SuiteError, match=r"words\.yaml: entries\.lstm\.model: cutoffs must be below .* 8, got"):
         check_vocabulary(load(path), 8)
     result = CliRunner().invoke(main, ["run", str(path), "--results", str(path.parent / "results")])
     assert result.exit_code == 2

@@ -1,21 +1,21 @@
-"""The paper's models at their full size, as training loops to time on random tokens. Imports no torch.
+"""The paper's models at full size, as training loops to time on random tokens. Imports no torch.
 
-Recipes: salesforce/awd-lstm-lm, README; the 6-layer QRNN's is the LSTM's, since none was published.
+Recipes: salesforce/awd-lstm-lm, README. None was published for the 6-layer QRNN; it uses the LSTM's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FullSize:
-    """A model and what of its recipe decides its speed, over `vocab_size` symbols.
+class LoopEntry:
+    """A model, and the parts of its recipe that affect speed.
 
-    zipf: exponent of the symbols' distribution, p(rank r) ~ r ** -zipf, ids being ranks. epoch_tokens and epochs are
-    those of the full recipe, from which hours are told.
+    model is the config of `builder`; batch streams of bptt steps make a window. Symbols are drawn by Zipf's law,
+    p(rank r) ~ r ** -zipf, with ids as ranks. epoch_tokens and epochs of the full recipe give its duration.
     """
 
     name: str
@@ -30,21 +30,18 @@ class FullSize:
     epoch_tokens: int
     epochs: int
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def _dropout(hidden: float, output: float, weight: float) -> dict[str, float]:
     return {"embedding": 0.0, "input": 0.1, "hidden": hidden, "output": output, "weight": weight}
 
 
-# Exponents at which Zipf's law has the entropy of the symbols: 4.33 bit for Penn Treebank's 50 characters, 5.08 for
-# enwik8's 205 bytes; words follow it with an exponent of 1.
+# Exponents that give Zipf's law the entropy of the text: 4.33 bit for Penn Treebank's 50 characters, 5.08 for enwik8's
+# 205 bytes. Words follow the law with exponent 1.
 PTB_ZIPF, ENWIK8_ZIPF, WORD_ZIPF = 1.115, 1.214, 1.0
 
 
-def _ptb(name: str, builder: str, layers: int, hidden: int, embedding: int) -> FullSize:
-    return FullSize(
+def _ptb(name: str, builder: str, layers: int, hidden: int, embedding: int) -> LoopEntry:
+    return LoopEntry(
         name=name,
         builder=builder,
         model={"layers": layers, "hidden": hidden, "embedding": embedding, "dropout": _dropout(0.25, 0.1, 0.5)},
@@ -59,12 +56,12 @@ def _ptb(name: str, builder: str, layers: int, hidden: int, embedding: int) -> F
     )
 
 
-LOOPS: Mapping[str, FullSize] = {
-    each.name: each
-    for each in (
+LOOPS: Mapping[str, LoopEntry] = {
+    entry.name: entry
+    for entry in (
         _ptb("ptb-char-lstm-3x1000", "awd-lstm", 3, 1000, 200),
         _ptb("ptb-char-qrnn-6x1024", "qrnn", 6, 1024, 128),
-        FullSize(
+        LoopEntry(
             name="enwik8-lstm-3x1840",
             builder="awd-lstm",
             model={"layers": 3, "hidden": 1840, "embedding": 400, "dropout": _dropout(0.1, 0.4, 0.2)},
@@ -77,7 +74,7 @@ LOOPS: Mapping[str, FullSize] = {
             epoch_tokens=90_000_000,
             epochs=50,
         ),
-        FullSize(
+        LoopEntry(
             name="wikitext-103-qrnn-4x2500",
             builder="qrnn",
             model={
@@ -97,7 +94,7 @@ LOOPS: Mapping[str, FullSize] = {
             epoch_tokens=103_227_021,
             epochs=14,
         ),
+        # A smoke test for a CPU
         replace(_ptb("tiny-lstm-1x16", "awd-lstm", 1, 16, 16), batch=4, bptt=10),
     )
 }
-"""By name. The tiny one is for a look on a CPU."""

@@ -1,4 +1,4 @@
-"""The matrix products of a training step, recorded while it runs and computed again alone.
+"""The matrix products of a training step: recorded while it runs, then computed alone.
 
 Letters: T time, B stream, I input, H hidden, G = 4 H gates.
 """
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-HOLLOW = "hollow"
-"""Name under which `hollow_lstm` stands among the LSTM's backends while products are recorded."""
+# Name of `placeholder_lstm` among the LSTM's backends, in the process that records.
+PLACEHOLDER = "placeholder"
 
 aten = torch.ops.aten
+# Matrix products -> position of the left operand among their arguments
 _OPERANDS = {aten.mm.default: 0, aten.addmm.default: 1, aten.bmm.default: 0, aten.baddbmm.default: 1}
-"""Matrix products -> position of the left operand among their arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """Shape and strides: a transposed matrix is multiplied along another path than a plain one."""
+    """Shape and strides, because a GEMM takes a different path for a transposed matrix."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -35,7 +35,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product of a step, `count` times over the same operands."""
+    """One matrix product, computed `count` times over the same operands."""
 
     left: Operand
     right: Operand
@@ -49,14 +49,14 @@ class Product:
 
 
 def record(step: Callable[[], Any]) -> list[Product]:
-    """Run `step`, which may include a backward, and return its products in order.
+    """Run a step, backward included, and return its products in order.
 
-    Layers that hide their products in a library call are to run hollow: see `hollow_lstm`.
+    Products inside a library call cannot be seen: LSTM layers must run as `placeholder_lstm`.
     """
-    _hidden.clear()
+    _placeholder_products.clear()
     with _Recorder() as recorder:
         step()
-    return [*recorder.products, *_hidden]
+    return [*recorder.products, *_placeholder_products]
 
 
 class _Recorder(TorchDispatchMode):
@@ -65,16 +65,17 @@ class _Recorder(TorchDispatchMode):
         self.products: list[Product] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        place = _OPERANDS.get(func)
-        if place is not None:
-            self.products.append(Product(Operand.of(args[place]), Operand.of(args[place + 1])))
+        left = _OPERANDS.get(func)
+        if left is not None:
+            self.products.append(Product(Operand.of(args[left]), Operand.of(args[left + 1])))
         return func(*args, **(kwargs or {}))
 
 
-_hidden: list[Product] = []
+# What `placeholder_lstm` noted during `record`
+_placeholder_products: list[Product] = []
 
 
-def hollow_lstm(
+def placeholder_lstm(
     x_TBI: Tensor,
     h0_BH: Tensor,
     c0_BH: Tensor,
@@ -83,15 +84,19 @@ def hollow_lstm(
     bias_ih_G: Tensor,
     bias_hh_G: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Stand in for `kernels.lstm`: right shapes, a gradient to every input, no product computed but each one noted."""
-    _hidden.extend(lstm_products(x_TBI, weight_hh_GH))
-    touched = sum(part.mean() for part in (weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G))
-    h_TBH = h0_BH + x_TBI.mean(dim=-1, keepdim=True) + touched
-    return h_TBH, h_TBH[-1], c0_BH + touched
+    """A backend of `lstm` that notes its products instead of computing them.
+
+    Returns:
+        Tensors of the right shapes, with a gradient for every input.
+    """
+    _placeholder_products.extend(lstm_products(x_TBI, weight_hh_GH))
+    parameters = sum(part.mean() for part in (weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G))
+    h_TBH = h0_BH + x_TBI.mean(dim=-1, keepdim=True) + parameters
+    return h_TBH, h_TBH[-1], c0_BH + parameters
 
 
 def lstm_products(x_TBI: Tensor, weight_hh_GH: Tensor) -> list[Product]:
-    """What an LSTM layer cannot do without: over all steps at once where it can be, per step in the recurrence."""
+    """Products that any LSTM layer needs: those of the inputs over all steps at once, recurrent ones per step."""
     steps, streams, inputs = x_TBI.shape
     gates, hidden = weight_hh_GH.shape
     rows = steps * streams
@@ -110,15 +115,15 @@ def lstm_products(x_TBI: Tensor, weight_hh_GH: Tensor) -> list[Product]:
 
 
 def replay(products: Sequence[Product], device: torch.device | str) -> Callable[[], None]:
-    """Return a function that computes all products once, in float32, over operands and results laid out beforehand."""
-    ready = []
-    for each in products:
-        left, right = (_filled(operand, device) for operand in (each.left, each.right))
-        shape = (*each.left.shape[:-1], each.right.shape[-1])
-        ready.append((left, right, torch.empty(shape, device=device), each.count))
+    """Return a function that computes all products once, in float32. Operands and results are allocated here."""
+    prepared = []
+    for product in products:
+        left, right = (_filled(operand, device) for operand in (product.left, product.right))
+        shape = (*product.left.shape[:-1], product.right.shape[-1])
+        prepared.append((left, right, torch.empty(shape, device=device), product.count))
 
     def run() -> None:
-        for left, right, out, count in ready:
+        for left, right, out, count in prepared:
             for _ in range(count):
                 torch.matmul(left, right, out=out)
 
@@ -126,5 +131,4 @@ def replay(products: Sequence[Product], device: torch.device | str) -> Callable[
 
 
 def _filled(operand: Operand, device: torch.device | str) -> Tensor:
-    made = torch.empty_strided(operand.shape, operand.strides, device=device)
-    return made.normal_(std=0.01)
+    return torch.empty_strided(operand.shape, operand.strides, device=device).normal_(std=0.01)

@@ -1,0 +1,148 @@
+"""Child process that trains one model step by step on request: `python -m harness.bench.steps.child`.
+
+The protocol is in `harness.bench.steps.messages`. The end of standard input ends the process.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from harness.bench import memory, pipes
+from harness.bench.steps.entries import CHAIN, GEMMS, NN_LSTM, StepEntry
+from harness.bench.steps.messages import END, PeakMemory, Ready, StepJob, StepTime
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+NUM_WINDOWS = 4
+CLIP = 0.25
+
+
+def main() -> int:
+    """Serve one job. Exit status 1 if the model cannot be built or a step fails."""
+    channel = pipes.open_reply_channel()
+
+    def reply(message: DataclassInstance) -> None:
+        channel.write(pipes.encode(message))
+
+    try:
+        serve(reply)
+    except BrokenPipeError:  # the parent has ended
+        return 0
+    except Exception as error:  # the parent writes it into the row
+        reply(pipes.failure(error))
+        return 1
+    return 0
+
+
+def serve(reply: Callable[[DataclassInstance], None]) -> None:
+    """Read a job and requests from standard input and answer each by one `reply`."""
+    import torch
+
+    from harness.checkpoints import model as checkpoint_model
+    from harness.timing import clocks
+
+    checkpoint_model.forbid_tf32()
+    job = pipes.decode(StepJob, sys.stdin.readline())
+    if job.threads:
+        torch.set_num_threads(job.threads)
+    num_parameters = None
+    if job.participant == GEMMS:
+        step = products_alone(job.entry, job.device)
+    else:
+        model = build(job.entry, job.participant, job.device)
+        num_parameters = sum(parameter.numel() for parameter in model.parameters())
+        step = training_step(model, job.entry, job.device)
+    clock = clocks.clock_for(job.device, launches=True)
+    reply(Ready(f"{clock.name} in each process", num_parameters))
+    for line in sys.stdin:
+        if line.strip() == END:
+            reply(PeakMemory(memory.peak_rss_bytes(), memory.peak_device_bytes(job.device)))
+            return
+        loss, milliseconds = clock.time(lambda _: step(), None)
+        reply(StepTime(milliseconds, None if loss is None else float(loss)))
+
+
+def products_alone(entry: StepEntry, device: str) -> Callable[[], None]:
+    """Return a function that computes the matrix products of one step, which are the same for every backend."""
+    import kernels
+    from harness.bench.steps import products
+
+    kernels.KERNELS["lstm"][products.PLACEHOLDER] = "harness.bench.steps.products:placeholder_lstm"
+    model = build(entry, products.PLACEHOLDER if entry.op == "lstm" else "reference", device)
+    return products.replay(products.record(training_step(model, entry, device)), device)
+
+
+def build(entry: StepEntry, participant: str, device: str) -> Any:
+    """Build the entry's model, seeded and in training mode.
+
+    Args:
+        entry: the model and its vocabulary.
+        participant: a backend of the entry's op, CHAIN, or NN_LSTM.
+        device: where the model goes.
+    """
+    import torch
+    from pydantic import TypeAdapter
+
+    import kernels
+    import models
+    from harness.bench.steps.plain_lstm import PlainLstm
+
+    torch.manual_seed(1)
+    config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
+    if participant == NN_LSTM:
+        model: Any = PlainLstm(config, vocab_size=entry.vocab_size)
+    else:
+        if participant == CHAIN:
+            # Registered in this process only: users cannot choose the chain as a backend.
+            kernels.KERNELS["fo_pool"][CHAIN] = "kernels.fo_pool.chain:fo_pool"
+        model = models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=participant)
+    model = model.to(device)
+    model.generator = torch.Generator(device).manual_seed(1)
+    return model.train()
+
+
+def training_step(model: Any, entry: StepEntry, device: str) -> Callable[[], Any]:
+    """Return a function that runs one training step (forward, backward, clip, Adam) on the next window.
+
+    Args:
+        model: from `build`.
+        entry: batch, BPTT and vocabulary; windows are random ids.
+        device: where the model is.
+
+    Returns:
+        A function that returns the mean nll in nats per token, a tensor without dimensions.
+    """
+    import torch
+
+    from harness.config.recipe import Recipe
+    from harness.training.optimizers import make_optimizer
+    from models.step import detach
+
+    recipe = Recipe(optimizer="adam", lr=1e-3, batch=entry.batch, bptt=entry.bptt, epochs=1, clip=CLIP)
+    parameters = list(model.parameters())
+    optimizer = make_optimizer(recipe, parameters)
+    generator = torch.Generator().manual_seed(2)
+    shape = (NUM_WINDOWS, entry.bptt + 1, entry.batch)
+    windows = torch.randint(entry.vocab_size, shape, generator=generator).to(device)
+    state, num_steps = model.initial_state(entry.batch), 0
+
+    def step() -> Any:
+        nonlocal state, num_steps
+        tokens_TB = windows[num_steps % NUM_WINDOWS]
+        out = model(tokens_TB[:-1], tokens_TB[1:], detach(state))
+        loss = out.nll_TB.mean() + out.penalty
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+        optimizer.step()
+        state, num_steps = detach(out.state), num_steps + 1
+        return loss.detach()
+
+    return step
+
+
+if __name__ == "__main__":
+    sys.exit(main())
