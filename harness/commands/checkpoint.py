@@ -124,7 +124,7 @@ def sample(
     sampling = Sampling(num_tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
     for token in generate(loaded.model, start, sampling):
         click.echo(decode(token), nl=False)
-        sys.stdout.flush()
+        sys.stdout.flush()  # a large model takes a second for each token
     click.echo()
 
 

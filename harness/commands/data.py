@@ -37,6 +37,7 @@ def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
 
     spec, base = dataset_block(name_or_suite)
     roots = data.search_roots(data_path)
+    # A download can take minutes; bars would fill a log with control characters.
     if sys.stderr.isatty():
         with data.download_bars() as bars:
             folder = data.prepare(spec, roots=roots, base=base, progress=bars)

@@ -62,7 +62,7 @@ def _suites() -> Rows:
             "file": str(suite.path),
         }
         for suite in suites
-        if suite.profile == suite.profiles[0]
+        if suite.profile == suite.profiles[0]  # suites come once per profile
     ]
     return [*rows, *({"name": None, "problem": problem} for problem in problems)]
 

@@ -32,6 +32,7 @@ class NameIn(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
         return tuple(getattr(import_module(self.module), self.table))
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        # Called for the help of this command only, not for the list of commands.
         return f"[{'|'.join(self.names())}]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -73,6 +74,7 @@ def dataset_block(name_or_suite: str) -> tuple[Any, Path]:
     """A dataset block, from a registered name or a suite file, and the folder that its relative paths start from."""
     from harness.suite import load_dataset
 
+    # A suite's name alone could also be a dataset's, so a suite is recognised by its ending.
     if Path(name_or_suite).suffix in (".yaml", ".yml"):
         return load_dataset(suite_path(name_or_suite))
     return {"name": name_or_suite}, Path.cwd()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1  # a run failed, or a gate found a regression
 EXIT_BAD_INPUT = 2
+# As shells count them: 128 + SIGINT, 128 + SIGPIPE.
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
@@ -54,6 +55,7 @@ def print_board(board: Leaderboard, *, context: bool) -> None:
         board: what to print.
         context: on a terminal, show published rows that none of ours is compared with, too.
     """
+    # The stream decides, not rich, which FORCE_COLOR and some CI systems make believe in a terminal.
     if not sys.stdout.isatty():
         click.echo(board.text("github"), nl=False)
         return

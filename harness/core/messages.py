@@ -36,6 +36,7 @@ def near(name: str, known: Iterable[str], *, max_listed: int = 16) -> str:
         ` Did you mean 'x'?`, or a list of the known names if none is near. It begins with a space.
     """
     names = sorted(known)
+    # One name: a list of guesses makes a person choose among things they did not mean.
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if not close and len(name) >= _MIN_PREFIX:
         close = [each for each in names if each.startswith(name)][:1]

@@ -14,9 +14,11 @@ from harness.monitoring.costs.columns import COST_COLUMNS, CostColumn
 from harness.report.row import FINISHED, JSON_KEYS, NO_PROTOCOL, Row
 
 NOT_APPLICABLE = "—"
+# A suite's defaults: tables do not repeat them in every row.
 DEFAULT_DTYPE, DEFAULT_KERNEL = "float32", "auto"
-_RECIPE_DIGITS = 6
+_RECIPE_DIGITS = 6  # enough to distinguish the recipes of one entry, short enough for a cell
 
+# `order` of columns that a narrow terminal leaves out first.
 LAST = 100
 
 
@@ -52,6 +54,7 @@ def std_error_text(row: Row) -> str:
         return NOT_APPLICABLE
     decimals = row.decimals + 1
     if 0 < row.std_error < 1:
+        # Decimals of its second leading digit: 0.0088, 0.00031.
         decimals = max(decimals, 1 - math.floor(math.log10(row.std_error)))
     return f"± {row.std_error:.{decimals}f}"
 
@@ -69,6 +72,7 @@ def params_text(row: Row) -> str:
     """13787650 -> 13.8M, 24000000 -> 24M, 415410 -> 415k."""
     if row.params is None:
         return NOT_APPLICABLE
+    # One decimal in millions, as the published tables print it.
     if row.params >= 1_000_000:
         return f"{row.params / 1e6:.1f}".removesuffix(".0") + "M"
     return f"{row.params / 1e3:.0f}k" if row.params >= 10_000 else str(row.params)
@@ -148,6 +152,7 @@ def _cost_text(column: CostColumn, row: Row) -> str:
     return NOT_APPLICABLE if value is None else _COST_TEXTS[column.text](value * column.scale)
 
 
+# In the order of the published tables, then what only we know. Files are complete; `order` is for terminals.
 COLUMNS = (
     Column("#", lambda row: NOT_APPLICABLE if row.rank is None else str(row.rank), "right", "rank", 5),
     Column("Task", lambda row: row.task, "left", "task"),
@@ -197,6 +202,7 @@ def usual(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> tuple[Col
     Returns:
         `columns` and those of cost that a row knows: of the GPU, of the CPU for runs without a GPU, and of energy.
     """
+    # If the work is on the GPU, figures of the CPU say little: its columns need a run on a CPU.
     on_cpu = [row for row in rows if row.device_kind != "cuda"]
     costs = [*_known(COSTS["gpu"], rows), *_known(COSTS["cpu"], on_cpu), *_known(COSTS["energy"], rows)]
     place = next((index for index, each in enumerate(columns) if each.heading == _COSTS_BEFORE), len(columns))
@@ -232,6 +238,7 @@ def cells(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> list[list
 
 def _column(name: str) -> Column:
     plain = _plain(name)
+    # Headings before keys: `dataset` shows the title, which is what a table calls Dataset.
     for column in EVERY:
         if plain in (_plain(column.heading), column.key):
             return column

@@ -29,6 +29,7 @@ AXES = {
     "updates": ("step", 1.0, "updates of the weights"),
 }
 
+# Inches; a page is about 8 wide.
 _PANEL_SIZE_IN = (8.0, 4.0)
 
 
@@ -138,8 +139,10 @@ def draw(drawn: Panels, out: Path, along: str) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise HarnessError("pictures need matplotlib: pip install 'lm-harness[plot]'") from None
+    # A fixed salt makes the ids in an SVG repeatable, and text stays text that can be searched.
     with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}):
         figure = Figure(figsize=(_PANEL_SIZE_IN[0], _PANEL_SIZE_IN[1] * len(drawn)), layout="constrained")
+        # Without pyplot there is no global state and no window.
         FigureCanvasAgg(figure)
         for axes, (title, lines) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn.items(), strict=True):
             _panel(axes, title, lines, along)
@@ -165,6 +168,7 @@ def _line(
     score = next(exact, None)
     return Line(
         run_id=record.run_id,
+        # The hash of the run distinguishes seeds and settings of one title.
         name=f"{label.title} ({record.run_id.rpartition('-')[2]})",
         x=[scale * float(row[column]) for row in validations],
         valid=[metric.of_rate(row["valid_nll_nats"]) for row in validations],
@@ -184,6 +188,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str) -> None:
     for place, line in enumerate(lines):
+        # matplotlib's cycle has ten colours.
         colour = f"C{place % 10}"
         scored = "" if line.test is None else f", test {line.test:.4g}"
         axes.plot(line.x, line.valid, color=colour, marker=".", markersize=4, label=line.name + scored)

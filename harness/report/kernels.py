@@ -48,6 +48,7 @@ def kernels_by_device(records: Iterable[RunRecord]) -> dict[str, list[Timed]]:
     """Kernels that runs timed, by device. If several runs timed the same, the one that started last counts."""
     by_device: dict[str, dict[tuple[str, ...], Timed]] = {}
     for record in sorted(records, key=lambda each: (each.started_at, each.run_id)):
+        # Times of different hardware are not comparable, so each device has its own table.
         device = str(record.machine.get("fingerprint") or record.spec.device)
         for row in record.timings:
             if "op" in row:
@@ -73,6 +74,7 @@ def _identity(row: Timed) -> tuple[str, ...]:
 
 
 def _cells(row: Timed) -> list[str]:
+    # float32 is the usual dtype; only others need to be named.
     dtype = "" if row["dtype"] == "float32" else f" {row['dtype']}"
     head = [row["op"], row["case"] + dtype, row["direction"], row["backend"]]
     if row["status"] != "ok":
@@ -91,6 +93,7 @@ def _cells(row: Timed) -> list[str]:
 
 
 def _milliseconds(value: float | None) -> str:
+    # Three decimals below 10 ms: GPU kernels take microseconds.
     return _number(value, ".1f" if value is not None and value >= 10 else ".3f")
 
 

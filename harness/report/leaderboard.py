@@ -77,6 +77,7 @@ class Leaderboard:
             HarnessError: unknown column.
         """
         text = write(self.table(), fmt, columns)
+        # Only Markdown has sections: other formats hold one table.
         if fmt != "github" or columns is not None:
             return text
         return "\n".join([text, *self._kernels()])
@@ -84,6 +85,7 @@ class Leaderboard:
     def markdown(self) -> str:
         """LEADERBOARD.md: the paper's rows, then every ranking. The same records give the same text."""
         table = build(self.records, self.published, every_published=True, suites=self.suites)
+        # The folder's name and not its path: the file is committed and read on other machines.
         command = f"harness table {self.root.name} --save"
         lines = [
             "# Leaderboard",

@@ -1,4 +1,4 @@
-"""The paper's rows with our values: which run stands for each row, and why one has none."""
+"""The paper's rows with our values: which run is shown for each row, and why a row has none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from harness.core.specs import Suite
     from harness.report.table import Table
 
-FULL_PROFILE = "full"
+FULL_PROFILE = "full"  # name of the paper's recipes in every suite that comes with the harness
 
 _HEADINGS = ("Task", "Dataset", "Metric", "Value", "Model", "Ours", "Difference", "Params", "Seeds", "Profile",
              "Remark")  # fmt: skip
@@ -90,6 +90,7 @@ class _FullRecipes:
 
 def _line(row: PublishedRow, ours: Sequence[Row], recipes: _FullRecipes) -> list[str]:
     ranked = [each for each in ours if each.rank is not None]
+    # Rows are in order of rank, so the first one is the best.
     best = next(iter([each for each in ranked if recipes.is_full(each)] or ranked), None)
     title = metric_named(row.metric).title_for(row.split)
     start = [row.task, dataset_title(row.dataset), title, f"{row.value:.{row.decimals}f}", row.model]

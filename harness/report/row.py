@@ -98,6 +98,7 @@ class Row:
     beyond_limit: bool = False
     costs: Mapping[str, float | None] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
+    # The keys of JSON and CSV end here. Scripts of users read them, so none may be renamed.
     decimals: int = field(default=3, metadata=_HIDDEN)
     own_text: bool = field(default=False, metadata=_HIDDEN)
     several_recipes: bool = field(default=False, metadata=_HIDDEN)

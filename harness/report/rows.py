@@ -39,6 +39,7 @@ def rows_of(records: Records, published: Sequence[PublishedRow]) -> list[Row]:
     Returns:
         One row per label, metric, split, protocol and setting; seeds are combined.
     """
+    # Dictionaries keep the order of records, which the store sorts: equal folders give equal tables.
     settings: dict[object, list[Row]] = {}
     for record, labels in records:
         for label in labels:
@@ -100,6 +101,7 @@ def _rows_of_label(record: RunRecord, label: Label, published: Sequence[Publishe
     scores = {(score.split, score.protocol.name): score for score in record.scores}
     evaluation = record.spec.evaluation
     protocols = (*evaluation.protocols, *evaluation.adaptive_protocols)
+    # Requested scores first: one that a failed run lacks still gets a row, which says so.
     requested = [(split, name) for name in protocols for split in evaluation.splits]
     for split, protocol in dict.fromkeys([*requested, *scores]):
         for name in label.metrics:
@@ -137,6 +139,7 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
         dataset_title=dataset_title(label.dataset),
         metric_title=metric.title_for(split),
         seed_list=(spec.seed,),
+        # Ten digits of 16 tell apart all datasets that one table will ever hold.
         data=content_hash(spec.dataset_identity)[:10],
         limit=(record.data.get("limits") or {}).get(name),
         decimals=metric.decimals,
@@ -216,6 +219,7 @@ def _combine_seeds(rows: list[Row]) -> Row:
         return first
     values = [row.value for row in rows if row.value is not None]
     mean = statistics.fmean(values) if values else None
+    # A seed without a figure does not hide those of the others.
     costs: dict[str, float | None] = {}
     for key in FIGURE_KEYS:
         known = [value for row in rows if (value := row.figure(key)) is not None]
@@ -224,12 +228,14 @@ def _combine_seeds(rows: list[Row]) -> Row:
         _set_figures(first, costs, first.unknown),
         value=mean,
         difference=None if mean is None or first.published is None else mean - first.published,
+        # Of a single run; for several seeds their deviation says more.
         std_error=None,
         seeds=len(rows),
         seed_mean=mean,
         seed_std=statistics.stdev(values) if len(values) > 1 else None,
         run_ids=tuple(name for row in rows for name in row.run_ids),
         seed_list=tuple(seed for row in rows for seed in row.seed_list),
+        # One impossible seed makes the mean meaningless.
         beyond_limit=any(row.beyond_limit for row in rows),
     )
 

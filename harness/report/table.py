@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Group = tuple[str, str, str, str, str]
 
+# Test values are what papers report.
 _SPLIT_ORDER = {"test": 0, "valid": 1, "train": 2}
 
 
@@ -40,6 +41,7 @@ class Table:
     def heading(self, group: Sequence[Row]) -> str:
         """Dataset, metric and split of a group, with a hash if other data has the same name."""
         first = group[0]
+        # Two texts of a user may have one name; their values must not be read as one ranking.
         same_name = {row.data for row in self.rows if row.dataset == first.dataset and row.data}
         data = f" (data {first.data})" if len(same_name) > 1 and first.data else ""
         return f"{first.dataset_title}{data}: {first.metric_title}, {first.split}"
@@ -95,6 +97,7 @@ def _primary_protocols(records: Records, ours: Sequence[Row]) -> dict[Group, str
     by_run = {record.run_id: primary_protocol(record) for record, _ in records}
     names: dict[Group, set[str]] = {}
     for row in ours:
+        # Runs of several suites can share a group, each with a first protocol of its own.
         names.setdefault(row.group, set()).update(by_run[run_id] for run_id in row.run_ids)
     return {group: "exact" if "exact" in some else min(some) for group, some in names.items()}
 

@@ -57,6 +57,7 @@ class _Grid:
             if not fitted or least[index] + _GAP <= left:
                 fitted[index] = min(least[index], width)
                 left -= fitted[index] + _GAP
+        # What is left over unwraps text, the most important column first.
         for index in fitted:
             more = min(full[index] - fitted[index], max(left, 0))
             fitted[index] += more
@@ -126,6 +127,7 @@ def _print_grid(grid: _Grid, console: Console) -> list[str]:
 
     widths = grid.fit(console.width)
     indexes = sorted(widths)
+    # Widths are those of all sections together: columns of one table line up down the page.
     for heading, lines in grid.sections:
         # Text objects, never strings: rich would read [red] in a title as markup.
         console.print(Text(heading, style="bold underline"))

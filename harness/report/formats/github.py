@@ -38,7 +38,9 @@ def grid(body: Sequence[Sequence[str]], headings: Sequence[str], aligns: Sequenc
             [[escape(cell) for cell in line] for line in body],
             headers=[escape(heading) for heading in headings],
             tablefmt="pipe",
+            # tabulate refuses alignments for a table without lines.
             colalign=list(aligns) if body else None,
+            # Cells are text already: 1.190 must not become 1.19.
             disable_numparse=True,
         )
         + "\n"

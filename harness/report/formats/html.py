@@ -9,7 +9,7 @@ from harness.report.table import Table
 
 
 def write(table: Table, names: Sequence[str] | None = None) -> str:
-    import pandas as pd
+    import pandas as pd  # slow to import, so only here
 
     columns = usual(table.rows) if names is None else named(names)
     frame = pd.DataFrame(cells(table.rows, columns), columns=[column.heading for column in columns])
