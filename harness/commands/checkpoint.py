@@ -95,8 +95,8 @@ def evaluate(
     chosen = devices.resolve(device)
     split = split or "test"
     target: Any = {"text": text} if dataset is None else _target(dataset, split, data_path)
-    request = scoring.Request(model=model.load(checkpoint, device=chosen), split=split, **target, **options)
-    print_fields(scoring.run(request), as_json)
+    request = scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), split=split, **target, **options)
+    print_fields(scoring.score_checkpoint(request).to_json(), as_json)
 
 
 @click.command()

@@ -92,15 +92,3 @@ class Score:
     block_nll_nats: Sequence[NullableNumber] = ()
     seconds: NullableNumber = 0.0
     adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Raw samples of one timed operation, in milliseconds."""
-
-    name: str
-    samples_ms: Sequence[float]
-    num_warmup: int
-    clock: str
-    bytes_moved: int | None = None
-    flops: int | None = None

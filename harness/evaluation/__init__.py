@@ -1,1 +1,11 @@
-"""Score a model on a text."""
+"""Score a model on a text, and generate text from it.
+
+In: a model (`harness.core.interfaces.LanguageModel`) and token ids (N,). Out: a `Score` under a named protocol: the sum
+of negative log-likelihoods in nats, the number of targets, and the block sums behind its standard error.
+
+`protocols` scores splits, `adaptive` protocols under which the model learns from the text, `scoring` one checkpoint on
+one text (`harness evaluate`), `generate` samples text (`harness sample`). All but `streams` and `tokenizer` import
+torch; import the modules, since this package imports none of them.
+"""
+
+__all__ = ["adaptive", "blocks", "generate", "protocols", "scoring", "streams", "tokenizer"]

@@ -1,8 +1,8 @@
-"""Text out of a model, token by token: `harness sample`."""
+"""Sample text from a model, token by token: `harness sample`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,14 @@ from harness.evaluation.protocols import device_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn. temperature 0 takes the likeliest; top_k draws from that many of them only."""
+    """How the next token is drawn.
+
+    Attributes:
+        num_tokens: tokens to draw.
+        temperature: divides the log-probabilities; 0 takes the likeliest token.
+        top_k: draw from the K likeliest tokens only; None for all.
+        seed: of the draws.
+    """
 
     num_tokens: int
     temperature: float = 1.0
@@ -23,11 +30,21 @@ class Sampling:
 
 
 @torch.no_grad()
-def generate(model: LanguageModel, prompt: list[int], sampling: Sampling) -> Iterator[int]:
-    """Yield ids that go on from the prompt, the same ones for the same seed.
+def generate(model: LanguageModel, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+    """Yield token ids that continue a prompt.
 
-    Draws are made on the host in float64, so that a device's own generator has no say. Raises CheckpointError where
-    the model gives no distribution.
+    Draws are made on the host in float64, so that the same seed gives the same text on every device, up to the
+    rounding of its probabilities.
+
+    Args:
+        model: in evaluation mode.
+        prompt: ids, at least one.
+
+    Yields:
+        The next id.
+
+    Raises:
+        CheckpointError: the model's probabilities are not numbers.
     """
     generator = torch.Generator().manual_seed(sampling.seed)
     device = device_of(model)
@@ -43,14 +60,15 @@ def generate(model: LanguageModel, prompt: list[int], sampling: Sampling) -> Ite
 
 
 def _draw(log_probs_V: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    """One id. Ties go to the lower one, so that greedy text is the same everywhere."""
+    # Stable: of equally likely tokens the lower id comes first, so that greedy text is the same everywhere.
     order_V = torch.argsort(log_probs_V, descending=True, stable=True)
     if sampling.temperature == 0:
         return int(order_V[0])
-    kept_K = order_V[: sampling.top_k] if sampling.top_k is not None else order_V
-    # Sums over the likeliest first; with very small temperatures all but a few underflow to zero, as they should.
-    weights_K = torch.exp((log_probs_V[kept_K] - log_probs_V[order_V[0]]) / sampling.temperature)
-    sums_K = weights_K.cumsum(0)
-    point = torch.rand((), generator=generator, dtype=torch.float64) * sums_K[-1]
-    place = int(torch.searchsorted(sums_K, point, right=True))
-    return int(kept_K[min(place, len(kept_K) - 1)])
+    choices_K = order_V[: sampling.top_k] if sampling.top_k is not None else order_V
+    # Relative to the likeliest token. At a tiny temperature the other weights underflow to 0, as they should.
+    weights_K = torch.exp((log_probs_V[choices_K] - log_probs_V[order_V[0]]) / sampling.temperature)
+    cumulative_K = weights_K.cumsum(0)
+    point = torch.rand((), generator=generator, dtype=torch.float64) * cumulative_K[-1]
+    position = int(torch.searchsorted(cumulative_K, point, right=True))
+    # Rounding may put the point at the very end.
+    return int(choices_K[min(position, len(choices_K) - 1)])

@@ -1,15 +1,19 @@
-"""Stream a split through a model into a Tally, under a named protocol.
+"""Score splits under the protocols `exact`, `streams` and `official`.
 
-Shape letters: T time, B stream, N tokens of the split. Every sum is float64, in nats; nothing is divided here.
+A split of N tokens is streamed through the model; negative log-likelihoods are summed in nats and float64. Nothing is
+divided here (`harness.core.metrics` does). Shape letters: T time, B stream, N tokens of the split.
+
+    >>> allowed_by(20, streams(15, 8, window=512)).num_streams  # 20 targets make 10 pieces of 2
+    10
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,44 +21,28 @@ import torch
 from harness.core.interfaces import LanguageModel
 from harness.core.metrics import METRICS
 from harness.core.scores import EvaluationProtocol, Score, Tally
-from models.step import reset_streams, step_over
+from harness.evaluation.blocks import Blocks, Scored, rate_std_error
+from models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
     from harness.config.evaluation import Evaluation
 
-OFFICIAL_BATCH = {"train": 10, "valid": 10, "test": 1}
-"""awd-lstm-lm, main.py: eval_batch_size 10, test_batch_size 1."""
+# awd-lstm-lm, main.py: eval_batch_size 10, test_batch_size 1.
+OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}
 
-MAX_BLOCKS = 512
-MIN_BLOCK_TARGETS = 256
-
+# Called with the number of targets scored since the last call. It may raise to stop the evaluation.
 Tick = Callable[[int], None]
-"""Called with the number of targets scored since the last call; may raise to stop the evaluation."""
+
+# Called with a split, a protocol and the number of targets before each scoring; returns its Tick, if any.
+OnStart = Callable[[str, str, int], "Tick | None"]
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """A Tally with the block sums behind its standard error, in text order."""
-
-    tally: Tally
-    block_targets: int
-    block_nll_nats: list[float]
-
-
-class Blocks:
-    """Sums of nll over blocks of consecutive targets, filled by position."""
-
-    def __init__(self, num_targets: int) -> None:
-        self.size = max(MIN_BLOCK_TARGETS, math.ceil(num_targets / MAX_BLOCKS))
-        self.sums = np.zeros(max(1, math.ceil(num_targets / self.size)))
-
-    def add(self, first: int, nll: np.ndarray) -> None:
-        """Add nll of targets first, first + 1, ... to the blocks they belong to."""
-        which = (first + np.arange(len(nll))) // self.size
-        self.sums += np.bincount(which, weights=nll, minlength=len(self.sums))
+def ignore_start(split: str, protocol: str, num_targets: int) -> None:
+    """An `OnStart` that reports nothing."""
 
 
 def exact(window: int) -> EvaluationProtocol:
+    """One stream over the whole split, `window` tokens per forward pass: the protocol a leaderboard ranks."""
     return EvaluationProtocol(
         name="exact",
         num_streams=1,
@@ -67,6 +55,16 @@ def exact(window: int) -> EvaluationProtocol:
 
 
 def streams(num_streams: int, warmup: int, window: int) -> EvaluationProtocol:
+    """Parallel streams, each after a warm-up: the targets of `exact`, in less time.
+
+    Args:
+        num_streams: B, equal pieces of the targets.
+        warmup: tokens each stream but the first reads unscored.
+        window: tokens per forward pass; changes no number.
+
+    Returns:
+        The protocol as asked for; a short split cuts it, see `allowed_by`.
+    """
     return EvaluationProtocol(
         name="streams",
         num_streams=num_streams,
@@ -78,37 +76,48 @@ def streams(num_streams: int, warmup: int, window: int) -> EvaluationProtocol:
     )
 
 
-def official(split: str, window: int) -> EvaluationProtocol:
-    return official_streams(OFFICIAL_BATCH[split], window)
+def official(num_streams: int, window: int) -> EvaluationProtocol:
+    """The original code's count: the split trimmed to equal streams, the loss divided by all their tokens.
 
-
-def official_streams(batch: int, window: int) -> EvaluationProtocol:
+    Args:
+        num_streams: B; the original's are in `OFFICIAL_STREAMS`.
+        window: tokens per forward pass; changes no number.
+    """
     return EvaluationProtocol(
         name="official",
-        num_streams=batch,
+        num_streams=num_streams,
         warmup=0,
         window=window,
         carried_state=True,
-        targets=f"the split trimmed to {batch} equal streams, every token of each but its first",
+        targets=f"the split trimmed to {num_streams} equal streams, every token of each but its first",
         denominator="tokens of the trimmed split, first ones included",
     )
 
 
 def protocol_for(name: str, split: str, evaluation: Evaluation) -> EvaluationProtocol:
-    """The named protocol as the suite's evaluation block sets it. Raises KeyError for an unknown name."""
+    """The named protocol with the settings of a suite.
+
+    Raises:
+        KeyError: the name is unknown.
+    """
     builders: dict[str, Callable[[], EvaluationProtocol]] = {
         "exact": lambda: exact(evaluation.window),
-        "official": lambda: official(split, evaluation.window),
+        "official": lambda: official(OFFICIAL_STREAMS[split], evaluation.window),
         "streams": lambda: streams(evaluation.streams, evaluation.warmup, evaluation.window),
     }
     return builders[name]()
 
 
 def allowed_by(num_targets: int, protocol: EvaluationProtocol) -> EvaluationProtocol:
-    """The protocol with the streams and the warm-up that a text of so many targets has room for.
+    """Cut a protocol to what a short split allows.
 
-    Streams are pieces of equal length, so a short text may end before the last of them begins; a warm-up is no longer
-    than a piece, and one stream alone has none. `official` trims the text instead and is returned as it is.
+    Args:
+        num_targets: of the split, at least 1.
+        protocol: as asked for. `official` trims the split instead and is returned unchanged.
+
+    Returns:
+        Fewer streams if the text ends before the last of them begins, since all pieces have the same length; a warm-up
+        no longer than a piece, and none for a single stream.
     """
     if protocol.name == "official":
         return protocol
@@ -120,9 +129,19 @@ def allowed_by(num_targets: int, protocol: EvaluationProtocol) -> EvaluationProt
 
 @torch.no_grad()
 def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *, tick: Tick | None = None) -> Scored:
-    """Score ids (N,) under the protocol. The model is put into evaluation mode and back.
+    """Score a split under a protocol.
 
-    Raises ValueError where the split is too short for the protocol.
+    Args:
+        model: put into evaluation mode, and back afterwards.
+        ids: token ids, shape (N,).
+        protocol: `exact`, `streams` or `official`.
+        tick: called after each window.
+
+    Returns:
+        Sums in nats over the targets and over blocks of them.
+
+    Raises:
+        ValueError: the split is too short for the protocol.
     """
     module = module_of(model)
     was_training = module.training
@@ -136,7 +155,15 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
 
 
 def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: Sequence[str], seconds: float) -> Score:
-    """A Score with the value and standard error of each metric, and the protocol as the split's length allowed it."""
+    """Compute metrics and standard errors.
+
+    Args:
+        scored: sums over the split.
+        split: its name.
+        protocol: as asked for; the score holds what the split's length allowed.
+        metrics: names in `METRICS`.
+        seconds: how long it took.
+    """
     rate_error = rate_std_error(scored)
     return Score(
         split=split,
@@ -152,13 +179,24 @@ def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: 
 
 def score_splits(
     model: LanguageModel,
-    splits: dict[str, np.ndarray],
+    splits: Mapping[str, np.ndarray],
     evaluation: Evaluation,
     metrics: Sequence[str],
     *,
-    on_start: Callable[[str, str, int], Tick | None] = lambda split, protocol, targets: None,
+    on_start: OnStart = ignore_start,
 ) -> list[Score]:
-    """Every split under every protocol of the suite, in order."""
+    """Score every split under every protocol of a suite.
+
+    Args:
+        model: the model to score.
+        splits: ids (N,) by name.
+        evaluation: protocols and splits, in order.
+        metrics: names in `METRICS`.
+        on_start: called before each scoring.
+
+    Returns:
+        One score for each pair, protocols outermost.
+    """
     scores = []
     for name in evaluation.protocols:
         for split in evaluation.splits:
@@ -170,42 +208,41 @@ def score_splits(
     return scores
 
 
-def rate_std_error(scored: Scored) -> float:
-    """Standard error of nats per unit from batch means: blocks are long enough to be nearly independent.
+def num_targets_of(ids: np.ndarray) -> int:
+    """N - 1. Raises ValueError if the split has no target."""
+    if len(ids) < 2:
+        raise ValueError(f"a split of {len(ids)} tokens has nothing to predict")
+    return len(ids) - 1
 
-    What correlation is left between neighbouring blocks is allowed for by the sample's own lag-one
-    autocorrelation. NaN with fewer than two whole blocks.
-    """
-    whole = np.asarray(scored.block_nll_nats)
-    if len(whole) > 1 and scored.tally.num_targets % scored.block_targets:
-        whole = whole[:-1]
-    if len(whole) < 2:
-        return math.nan
-    deviation = whole - whole.mean()
-    variance = float(deviation @ deviation) / (len(whole) - 1)
-    if variance == 0:
-        return 0.0
-    lag_one = float(deviation[1:] @ deviation[:-1]) / float(deviation @ deviation)
-    inflation = (1 + lag_one) / (1 - lag_one) if 0 < lag_one < 1 else 1.0
-    blocks = scored.tally.num_targets / scored.block_targets
-    per_target = math.sqrt(variance * inflation / blocks) / scored.block_targets
-    return per_target * scored.tally.num_targets / scored.tally.num_units
+
+def module_of(model: LanguageModel) -> torch.nn.Module:
+    """The model as an nn.Module. Raises TypeError if it is another kind of object."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"a model must be an nn.Module, got {type(model).__name__}")
+    return model
+
+
+def device_of(model: LanguageModel) -> torch.device:
+    """Device of the model's parameters and buffers; the CPU if it has none."""
+    module = module_of(model)
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")
 
 
 def _all_targets(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, tick: Tick | None) -> Scored:
-    """`exact` and `streams`: N - 1 targets, each scored once; stream s owns targets 1 + s L ... (s + 1) L."""
-    num_targets = len(ids) - 1
-    if num_targets < 1:
-        raise ValueError(f"a split of {len(ids)} tokens has nothing to predict")
+    """`exact` and `streams`: N - 1 targets, each scored once; stream s scores targets 1 + s L ... (s + 1) L."""
+    num_targets = num_targets_of(ids)
     allowed = allowed_by(num_targets, protocol)
     per_stream = math.ceil(num_targets / allowed.num_streams)
     starts_B = np.arange(allowed.num_streams) * per_stream
     blocks = Blocks(num_targets)
     total = 0.0
-    state = _warm_state(model, ids, protocol, starts_B, allowed.warmup)
+    state = _warm_state(model, ids, starts_B, allowed)
     for first in range(0, per_stream, protocol.window):
         length = min(protocol.window, per_stream - first)
         positions_TB = first + np.arange(length + 1)[:, None] + starts_B[None, :]
+        # The last stream may be shorter: it repeats the last token there, and the results are not counted.
         tokens_TB = ids[np.minimum(positions_TB, num_targets)]
         nll_TB, state = _nll(model, tokens_TB, state)
         scored_TB = positions_TB[1:] <= num_targets
@@ -213,67 +250,51 @@ def _all_targets(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProt
             column = nll_TB[scored_TB[:, stream], stream]
             if len(column):
                 blocks.add(int(start) + first, column)
+                # fsum: the total does not depend on the order within a window.
                 total += math.fsum(column)
         if tick is not None:
             tick(int(scored_TB.sum()))
-    tally = Tally(total, num_targets, num_targets, len(ids) - num_targets)
-    return Scored(tally, blocks.size, blocks.sums.tolist())
+    return blocks.with_tally(Tally(total, num_targets, num_targets, len(ids) - num_targets))
 
 
-def _warm_state(
-    model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, starts_B: np.ndarray, warmup: int
-) -> Any:
-    """State of every stream after its unscored warm-up; the first stream has no text before it and starts at zero."""
+def _warm_state(model: LanguageModel, ids: np.ndarray, starts_B: np.ndarray, protocol: EvaluationProtocol) -> State:
+    """State (.., B, ..) of every stream after its unscored warm-up."""
     state = model.initial_state(len(starts_B))
-    if warmup == 0:
+    if protocol.warmup == 0:
         return state
-    for first in range(0, warmup, protocol.window):
-        length = min(protocol.window, warmup - first)
-        positions_TB = starts_B[None, :] - warmup + first + np.arange(length + 1)[:, None]
+    for first in range(0, protocol.warmup, protocol.window):
+        length = min(protocol.window, protocol.warmup - first)
+        positions_TB = starts_B[None, :] - protocol.warmup + first + np.arange(length + 1)[:, None]
         _, state = _nll(model, ids[np.maximum(positions_TB, 0)], state)
+    # No text precedes the first stream: it has read its first token repeatedly, and starts at zero instead.
     keep_B = torch.from_numpy(starts_B > 0).to(device_of(model))
     return reset_streams(state, keep_B)
 
 
 def _trimmed_streams(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, tick: Tick | None) -> Scored:
     """`official`: the split trimmed to equal columns; the sum is divided by all their tokens, targets or not."""
-    rows = len(ids) // protocol.num_streams
+    num_streams = protocol.num_streams
+    rows = len(ids) // num_streams
     if rows < 2:
-        raise ValueError(f"a split of {len(ids)} tokens is too short for {protocol.num_streams} streams")
-    columns_TB = np.asarray(ids[: rows * protocol.num_streams]).reshape(protocol.num_streams, rows).T
-    num_targets = (rows - 1) * protocol.num_streams
+        raise ValueError(f"a split of {len(ids)} tokens is too short for {num_streams} streams")
+    columns_TB = np.asarray(ids[: rows * num_streams]).reshape(num_streams, rows).T
+    num_targets = (rows - 1) * num_streams
     blocks = Blocks(num_targets)
-    state = model.initial_state(protocol.num_streams)
+    state = model.initial_state(num_streams)
     total = 0.0
     for first in range(0, rows - 1, protocol.window):
         tokens_TB = columns_TB[first : min(first + protocol.window, rows - 1) + 1]
         nll_TB, state = _nll(model, tokens_TB, state)
-        for stream in range(protocol.num_streams):
+        for stream in range(num_streams):
             blocks.add(stream * (rows - 1) + first, nll_TB[:, stream])
             total += math.fsum(nll_TB[:, stream])
         if tick is not None:
             tick(nll_TB.size)
-    tally = Tally(total, num_targets, rows * protocol.num_streams, len(ids) - num_targets)
-    return Scored(tally, blocks.size, blocks.sums.tolist())
+    return blocks.with_tally(Tally(total, num_targets, rows * num_streams, len(ids) - num_targets))
 
 
-def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: Any) -> tuple[np.ndarray, Any]:
+def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: State) -> tuple[np.ndarray, State]:
     """nll (T - 1, B) in float64 on the host, and the state after it."""
     tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64))
     step = step_over(model, tokens, state, device_of(model))
     return step.nll_TB.double().cpu().numpy(), step.state
-
-
-def module_of(model: LanguageModel) -> torch.nn.Module:
-    """The model as the module it is. Raises TypeError where it is none."""
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"a model must be an nn.Module, got {type(model).__name__}")
-    return model
-
-
-def device_of(model: LanguageModel) -> torch.device:
-    """Where the model's parameters and buffers are; the CPU where it has none."""
-    module = module_of(model)
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")

@@ -1,4 +1,4 @@
-"""One checkpoint scored on one text: `harness evaluate`."""
+"""Score one checkpoint on one text: `harness evaluate`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import Corpus, LoadedModel, SplitFile
 from harness.core.metrics import default_metric
-from harness.core.scores import EvaluationProtocol, Score
+from harness.core.scores import EvaluationProtocol
 from harness.core.units import EOS
 from harness.evaluation import protocols
 from harness.evaluation.tokenizer import Tokens
@@ -25,10 +24,19 @@ from harness.system import source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What to score and how. Either `corpus` with `split`, or the `file` of one split, or a `text`.
+class EvaluationRequest:
+    """What to score and how. Give one of `corpus` with `split`, `file` and `text`.
 
-    batch: streams of `official`.
+    Attributes:
+        model: a loaded checkpoint.
+        corpus: a prepared dataset.
+        split: split of the corpus; a text counts as `test`.
+        file: the file of one split, for a dataset that is not prepared.
+        text: path of a text file or a pipe.
+        unknown: token that replaces those outside the vocabulary, for `text`.
+        protocol: `exact`, `streams` or `official`.
+        batch: streams of `official`; None for the split's usual number.
+        window: tokens per forward pass; None for the default of a suite.
     """
 
     model: LoadedModel
@@ -43,68 +51,159 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class _Target:
-    """Ids to score, and what the answer says of them."""
+class TextFile:
+    """How a text file was read: its path, sha256, number of tokens, and what replaced how many unknown ones."""
+
+    file: str
+    sha256: str
+    tokens: int
+    reading: str
+    unknown: str | None
+    num_unknown: int
+
+
+@dataclass(frozen=True, slots=True)
+class VocabularyId:
+    """Size of a vocabulary and the sha256 of its tokens in order, each followed by NUL."""
+
+    tokens: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointScore:
+    """A score with everything needed to repeat it, in the order in which it is printed."""
+
+    checkpoint: str
+    checkpoint_sha256: str
+    model: Mapping[str, object]
+    origin: Mapping[str, object] | None
+    vocabulary: VocabularyId
+    unit: str
+    dataset: str | None
+    split: str | None
+    text: TextFile | None
+    identity: Mapping[str, object] | None
+    protocol: str
+    protocol_details: EvaluationProtocol
+    nll_nats: float
+    num_targets: int
+    num_units: int
+    num_dropped: int
+    metrics: Mapping[str, float]
+    std_errors: Mapping[str, float | None]
+    device: str
+    dtype: str
+    weights_dtype: str
+    seconds: float
+    code: Mapping[str, str]
+
+    def to_json(self) -> dict[str, object]:
+        """As `harness evaluate --json` prints it; `identity` is that of a dataset and absent without one."""
+        return {key: value for key, value in asdict(self).items() if key != "identity" or self.dataset is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Token ids (N,) to score and where they come from."""
 
     ids: np.ndarray
-    about: Mapping[str, Any]
-    name: str
+    title: str
+    dataset: str | None = None
+    split: str | None = None
+    text: TextFile | None = None
+    identity: Mapping[str, object] | None = None
 
 
-def run(request: Request, *, tick: Callable[[int], None] | None = None) -> dict[str, Any]:
-    """Score, and say what the number is of.
+def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] | None = None) -> CheckpointScore:
+    """Score a checkpoint on a text.
 
-    Raises CheckpointError, DataError or DeviceError where checkpoint, text and device do not fit.
+    Args:
+        request: model, text and protocol.
+        tick: called with the number of targets scored since the last call.
+
+    Returns:
+        The score: bits per character, or perplexity for a vocabulary of words.
+
+    Raises:
+        CheckpointError: the checkpoint lacks tokens of the dataset, or its loss is not finite.
+        DataError: the text cannot be read, has unknown tokens or is too short.
     """
     if request.batch is not None and request.protocol != "official":
         raise DataError(f"--batch goes with --protocol official, not {request.protocol}")
     model = request.model
-    target = _target(model, request)
+    text = _source(request)
     protocol = _protocol(request)
     started = time.perf_counter()
     try:
-        scored = protocols.score(model.model, target.ids, protocol, tick=tick)
+        scored = protocols.score(model.model, text.ids, protocol, tick=tick)
     except ValueError as error:
-        raise DataError(f"{target.name}: {error}") from None
+        raise DataError(f"{text.title}: {error}") from None
     metrics = [default_metric(model.unit).name]
     score = protocols.to_score(scored, request.split, protocol, metrics, time.perf_counter() - started)
     if not math.isfinite(score.tally.nll_nats):
-        raise CheckpointError(f"{request.model.folder}: its loss on {target.name} is {score.tally.nll_nats}")
-    return _answer(request, model, target, score)
+        raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")
+    return CheckpointScore(
+        checkpoint=str(model.folder),
+        checkpoint_sha256=model.sha256,
+        model=dict(model.block),
+        origin=model.origin,
+        vocabulary=VocabularyId(len(model.vocabulary), _list_sha256(model.vocabulary)),
+        unit=model.unit,
+        dataset=text.dataset,
+        split=text.split,
+        text=text.text,
+        identity=text.identity,
+        protocol=score.protocol.name,
+        protocol_details=score.protocol,
+        nll_nats=score.tally.nll_nats,
+        num_targets=score.tally.num_targets,
+        num_units=score.tally.num_units,
+        num_dropped=score.tally.num_dropped,
+        metrics=dict(score.metrics),
+        std_errors={name: finite_or_none(value) for name, value in score.std_errors.items()},
+        device=model.device,
+        dtype=model.dtype,
+        weights_dtype=model.weights_dtype,
+        seconds=score.seconds,
+        code=source.installed().to_json(),
+    )
 
 
-def _protocol(request: Request) -> EvaluationProtocol:
-    """As a suite would build it; a text file counts as a test split, and `batch` stands in for the split's own."""
+def _protocol(request: EvaluationRequest) -> EvaluationProtocol:
+    """The protocol that a suite with these settings would use."""
     evaluation = Evaluation() if request.window is None else Evaluation(window=request.window)
     if request.protocol == "official" and request.batch is not None:
-        return protocols.official_streams(request.batch, evaluation.window)
+        return protocols.official(request.batch, evaluation.window)
     return protocols.protocol_for(request.protocol, request.split, evaluation)
 
 
-def _target(model: LoadedModel, request: Request) -> _Target:
-    if request.corpus is not None:
-        return _of_corpus(model, request.corpus, request.split)
-    if request.file is not None:
-        return _of_split_file(model, request.file)
+def _source(request: EvaluationRequest) -> _Source:
+    model, corpus, file = request.model, request.corpus, request.file
+    if corpus is not None:
+        return _Source(
+            _translated(model, corpus, request.split),
+            f"{corpus.name}'s {request.split} split",
+            dataset=corpus.name,
+            split=request.split,
+            identity=corpus.manifest.get("identity"),
+        )
+    if file is not None:
+        # Without the training text the dataset's own vocabulary is unknown; the checkpoint's reads the file.
+        if EOS not in model.vocabulary:
+            raise CheckpointError(
+                f"{model.folder}: its vocabulary lacks {EOS}, which ends every line of {file.dataset}"
+            )
+        ids, text = _read(model, file.path, None, "; score it on the dataset it was trained on")
+        title = f"{file.dataset}'s {file.split} split"
+        return _Source(ids, title, file.dataset, file.split, text, dict(file.identity))
     assert request.text is not None
-    return _of_text(model, request.text, request.unknown)
+    ids, text = _read(model, request.text, request.unknown, "; --unknown TOKEN replaces them by one token")
+    return _Source(ids, str(request.text), text=text)
 
 
-def _of_corpus(model: LoadedModel, corpus: Corpus, split: str) -> _Target:
-    about = {
-        "dataset": corpus.name,
-        "split": split,
-        "text": None,
-        "identity": corpus.manifest.get("identity"),
-    }
-    return _Target(_own_ids(model, corpus, split), about, f"{corpus.name}'s {split} split")
-
-
-def _own_ids(model: LoadedModel, corpus: Corpus, split: str) -> np.ndarray:
-    """The split in the checkpoint's ids: the same tokens in another order are the same text.
-
-    Raises CheckpointError where the dataset holds a token that the checkpoint does not know.
-    """
+def _translated(model: LoadedModel, corpus: Corpus, split: str) -> np.ndarray:
+    """The split in the checkpoint's ids: the same tokens in another order are the same text."""
     if list(corpus.vocabulary) == model.vocabulary:
         return corpus.splits[split]
     ids = {token: number for number, token in enumerate(model.vocabulary)}
@@ -118,59 +217,15 @@ def _own_ids(model: LoadedModel, corpus: Corpus, split: str) -> np.ndarray:
     return np.take(table, corpus.splits[split])
 
 
-def _of_split_file(model: LoadedModel, file: SplitFile) -> _Target:
-    """The split read by the checkpoint's own vocabulary: without the training text the dataset's is not known."""
-    if EOS not in model.vocabulary:
-        raise CheckpointError(f"{model.folder}: its vocabulary lacks {EOS}, which ends every line of {file.dataset}")
-    read = _of_text(model, file.path, None, hint="; score it on the dataset it was trained on")
-    about = {**read.about, "dataset": file.dataset, "split": file.split, "identity": dict(file.identity)}
-    return _Target(read.ids, about, f"{file.dataset}'s {file.split} split")
-
-
-def _of_text(
-    model: LoadedModel, path: Path, unknown: str | None, hint: str = "; --unknown TOKEN lets one token stand for them"
-) -> _Target:
+def _read(model: LoadedModel, path: Path, unknown: str | None, hint: str) -> tuple[np.ndarray, TextFile]:
     encoded = Tokens.of(model.vocabulary, model.unit).encode_file(path, unknown=unknown, hint=hint)
-    text = {
-        "file": str(path),
-        "sha256": encoded.sha256,
-        "tokens": len(encoded.ids),
-        "reading": encoded.reading,
-        "unknown": unknown,
-        "num_unknown": encoded.num_unknown,
-    }
-    return _Target(encoded.ids, {"dataset": None, "split": None, "text": text}, str(path))
-
-
-def _answer(request: Request, model: LoadedModel, target: _Target, score: Score) -> dict[str, Any]:
-    tally = score.tally
-    return {
-        "checkpoint": str(request.model.folder),
-        "checkpoint_sha256": model.sha256,
-        "model": dict(model.block),
-        "origin": model.origin,
-        "vocabulary": {"tokens": len(model.vocabulary), "sha256": _list_sha256(model.vocabulary)},
-        "unit": model.unit,
-        **target.about,
-        "protocol": score.protocol.name,
-        "protocol_details": asdict(score.protocol),
-        "nll_nats": tally.nll_nats,
-        "num_targets": tally.num_targets,
-        "num_units": tally.num_units,
-        "num_dropped": tally.num_dropped,
-        "metrics": dict(score.metrics),
-        "std_errors": {name: finite_or_none(value) for name, value in score.std_errors.items()},
-        "device": request.model.device,
-        "dtype": model.dtype,
-        "weights_dtype": model.weights_dtype,
-        "seconds": score.seconds,
-        "code": source.installed().to_json(),
-    }
+    size = len(encoded.ids)
+    return encoded.ids, TextFile(str(path), encoded.sha256, size, encoded.reading, unknown, encoded.num_unknown)
 
 
 def _list_sha256(words: Sequence[str]) -> str:
-    """sha256 over the tokens in order, each ended by a NUL, which no token holds."""
     hasher = hashlib.sha256()
     for word in words:
+        # surrogatepass: a vocabulary of an imported checkpoint may hold lone surrogates.
         hasher.update(word.encode("utf-8", "surrogatepass") + b"\0")
     return hasher.hexdigest()

@@ -1,7 +1,10 @@
-"""Text into a checkpoint's own tokens, and back.
+"""Convert text into a checkpoint's tokens, and back.
 
-What a text file is depends on the vocabulary alone. One with `<eos>` stands for lines of tokens set apart by spaces, as
-the official code's data; one without stands for the text itself, byte by byte or character by character.
+The vocabulary decides how a text is read. With `<eos>`, lines are tokens separated by spaces, as in the official code's
+data. Without, the text is one token per byte or per character.
+
+    >>> Tokens.of(["the", "cat", "<eos>"], "word").encode_prompt("the cat\\nthe")
+    [0, 1, 2, 0]
 """
 
 from __future__ import annotations
@@ -20,16 +23,16 @@ import numpy as np
 from harness.core.errors import DataError
 from harness.core.units import BYTE, CHAR, EOS
 
+# Written for a space in data of characters separated by spaces (Penn Treebank).
 SPACE = "_"
-"""What stands for a space where characters are set apart by spaces."""
 
 CHUNK_BYTES = 1 << 20
-MAX_NAMED = 5
+MAX_NAMED = 5  # unknown tokens named in a message
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """ids (N,), what the file was read as, the sha256 of the bytes read, and how many tokens became `unknown`."""
+    """Token ids (N,) of a file, how it was read, the sha256 of its bytes, and how many tokens were unknown."""
 
     ids: np.ndarray
     reading: str
@@ -38,7 +41,7 @@ class Encoded:
 
 
 class _Hashed(io.RawIOBase):
-    """A file read from one end to the other, and the sha256 of what was read: a pipe gives its bytes only once."""
+    """A file read once, hashed on the way: a pipe cannot be read a second time for its sha256."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -46,26 +49,30 @@ class _Hashed(io.RawIOBase):
         self.sha256 = hashlib.sha256()
 
     def readable(self) -> bool:
+        """Always; asked by BufferedReader."""
         return True
 
     def readinto(self, buffer: Any) -> int:
+        """Fill the buffer and hash what was read. Returns the number of bytes."""
         count = self.file.readinto(buffer) or 0
         self.sha256.update(memoryview(buffer)[:count])
         return count
 
     def close(self) -> None:
+        """Close the file as well."""
         self.file.close()
         super().close()
 
 
 @dataclass(slots=True)
-class _Strangers:
-    """Tokens outside the vocabulary: the first few with their line, and how many there were."""
+class _Unknown:
+    """Tokens outside the vocabulary: the first few with their line, and their number."""
 
     first: dict[str, int] = field(default_factory=dict)
     count: int = 0
 
     def add(self, token: str, line: int) -> None:
+        """Count one."""
         self.count += 1
         if len(self.first) < MAX_NAMED:
             self.first.setdefault(token, line)
@@ -73,7 +80,7 @@ class _Strangers:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """A vocabulary that reads and writes text. unit: byte, char or word."""
+    """A vocabulary that reads and writes text; `unit` is byte, char or word."""
 
     vocabulary: Sequence[str]
     unit: str
@@ -81,24 +88,34 @@ class Tokens:
 
     @classmethod
     def of(cls, vocabulary: Sequence[str], unit: str) -> Tokens:
+        """Index a vocabulary: token i is vocabulary[i]."""
         return cls(vocabulary, unit, {token: number for number, token in enumerate(vocabulary)})
 
     @property
     def reading(self) -> str:
         """How `encode_file` reads, in words."""
         if EOS in self.ids:
-            return f"tokens set apart by spaces, {EOS} at each line's end"
+            return f"tokens separated by spaces, {EOS} at the end of each line"
         return "one token per byte" if self.unit == BYTE else "one token per character"
 
     def encode_file(self, path: Path, *, unknown: str | None = None, hint: str = "") -> Encoded:
-        """Read a file, or what comes out of a pipe, once from beginning to end.
+        """Read a file or a pipe, once.
 
-        Raises DataError naming the first unknown tokens, unless `unknown` stands for them; hint: what else to do.
+        Args:
+            path: UTF-8 text, or any bytes for a vocabulary of bytes.
+            unknown: token that replaces those outside the vocabulary; None to refuse them.
+            hint: appended to the message about unknown tokens.
+
+        Returns:
+            ids as uint32, with the sha256 of the bytes read.
+
+        Raises:
+            DataError: the file cannot be read or is not UTF-8, or holds unknown tokens; the first ones are named.
         """
         if unknown is not None and unknown not in self.ids:
             raise DataError(f"--unknown {unknown!r} is not in the checkpoint's vocabulary of {len(self.ids):,} tokens")
         substitute = None if unknown is None else self.ids[unknown]
-        strangers = _Strangers()
+        others = _Unknown()
         ids = array("I")
         try:
             with _Hashed(path) as raw:
@@ -106,21 +123,24 @@ class Tokens:
                     try:
                         ids.extend([self.ids[token] for token in tokens])
                     except KeyError:
-                        ids.extend(self._with_strangers(tokens, number, substitute, strangers))
+                        ids.extend(self._replace_unknown(tokens, number, substitute, others))
                 sha256 = raw.sha256.hexdigest()
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: byte {error.start:,} or later is not UTF-8 ({error.reason})") from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-        if strangers.count and substitute is None:
-            raise DataError(self._complaint(path, strangers) + hint)
+        if others.count and substitute is None:
+            raise DataError(self._message(path, others) + hint)
         numbers = np.frombuffer(ids, np.uint32) if ids else np.empty(0, np.uint32)
-        return Encoded(numbers, self.reading, sha256, strangers.count)
+        return Encoded(numbers, self.reading, sha256, others.count)
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a prompt as one would write it: spaces, and newlines where the vocabulary has a token for them.
+        """Ids of a prompt as a person writes it, with plain spaces and newlines.
 
-        Raises DataError naming the first token that is not known, or an empty prompt without `<eos>` to begin from.
+        An empty prompt becomes `<eos>`, after which a line begins.
+
+        Raises:
+            DataError: a token is unknown, or the prompt is empty and the vocabulary has no `<eos>`.
         """
         tokens = self._prompt_tokens(text)
         for token in tokens:
@@ -133,7 +153,7 @@ class Tokens:
         raise DataError(f"give a prompt of at least one token: the vocabulary has no {EOS} to begin from")
 
     def decoder(self) -> Callable[[int], str]:
-        """A function from the next id to the text it adds; bytes wait until they make a character."""
+        """A function from the next id to the text it adds; incomplete UTF-8 gives nothing until it is complete."""
         if self.unit == BYTE:
             decode = codecs.getincrementaldecoder("utf-8")("replace").decode
             return lambda token: "\n" if self.vocabulary[token] == EOS else decode(bytes([int(self.vocabulary[token])]))
@@ -151,7 +171,7 @@ class Tokens:
         return word
 
     def _lines(self, file: io.BufferedReader) -> Iterator[tuple[int, Iterable[str]]]:
-        """(line number, tokens) of a file."""
+        """Line number from 1, and tokens."""
         if EOS in self.ids:
             for number, line in enumerate(io.TextIOWrapper(file, "utf-8"), 1):
                 yield number, [*line.split(), EOS]
@@ -173,20 +193,21 @@ class Tokens:
         lines = [line.split() for line in text.split("\n")]
         return [token for number, line in enumerate(lines) for token in ([end, *line] if number else line)]
 
-    def _with_strangers(
-        self, tokens: Iterable[str], number: int, substitute: int | None, strangers: _Strangers
+    def _replace_unknown(
+        self, tokens: Iterable[str], line: int, substitute: int | None, unknown: _Unknown
     ) -> Iterator[int]:
         for token in tokens:
-            found = self.ids.get(token)
-            if found is None:
-                strangers.add(token, number)
-                found = 0 if substitute is None else substitute
-            yield found
+            if token not in self.ids:
+                unknown.add(token, line)
+                # Without a substitute any id will do: the file is refused at the end.
+                yield 0 if substitute is None else substitute
+            else:
+                yield self.ids[token]
 
-    def _complaint(self, path: Path, strangers: _Strangers) -> str:
-        named = ", ".join(f"{token[:40]!r} (line {line:,})" for token, line in strangers.first.items())
-        more = ", ..." if strangers.count > len(strangers.first) else ""
+    def _message(self, path: Path, unknown: _Unknown) -> str:
+        named = ", ".join(f"{token[:40]!r} (line {line:,})" for token, line in unknown.first.items())
+        more = ", ..." if unknown.count > len(unknown.first) else ""
         return (
-            f"{path}: {strangers.count:,} tokens are not in the checkpoint's vocabulary of {len(self.ids):,}: "
+            f"{path}: {unknown.count:,} tokens are not in the checkpoint's vocabulary of {len(self.ids):,}: "
             f"{named}{more}; the file is read as {self.reading}"
         )

@@ -123,7 +123,7 @@ class Allocator(CostModel):
     peak_reserved_bytes: int | None = None
 
 
-class GemmRate(CostModel):
+class GemmRecord(CostModel):
     """The best square matrix product of the run's dtype on its device; `harness.timing.gemm` measures it."""
 
     flop_per_s: float
@@ -170,7 +170,7 @@ class Costs(AttemptCosts):
     """
 
     attempts_without_account: int = 0
-    gemm: GemmRate | None = None
+    gemm: GemmRecord | None = None
     summary: dict[str, float | None] = Field(default_factory=dict)
     unknown_summary: dict[str, str] = Field(default_factory=dict)
     rusage: ResourceUsage | None = None

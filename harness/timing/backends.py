@@ -1,12 +1,18 @@
-"""Each backend of an op at one case: checked against the reference, then timed beside it and beside the ceilings."""
+"""Check each backend of an op against the reference, then time it in the same rounds as the reference and the ceilings.
+
+>>> from kernels.cases import LstmCase
+>>> bench = Bench(budget=Budget(seconds=0, minimum=2, maximum=2), array_bytes=1 << 16, gemm=8)
+>>> rows = bench.case("lstm", LstmCase(3, 2, 4, 5))
+>>> {row.status for row in rows if row.backend == "reference"}
+{'ok'}
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -102,13 +108,31 @@ class KernelTiming:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """All samples of one case. `exposed` is the share of cold samples with launch gaps."""
+
+    clock: str
+    comparison: str
+    cold: Samples
+    warm: Samples
+    launched: Samples
+    exposed: Mapping[tuple[str, str], float]
+
+
 @dataclass
 class Bench:
-    """Where and how to measure; holds the ceilings' arrays, which all cases share.
+    """Times the backends of ops on one device. Keeps the arrays of the ceilings between cases.
 
-    backends: those to time, every one of KERNELS where None. warm: also measure with warm caches, where the case fits.
-    twin: also time the reference a second time. autocast: the dtype products are computed in, where not their own; the
-    ceiling's product is then in it too.
+    Attributes:
+        device: where to run.
+        dtype: of inputs and outputs.
+        budget: number of rounds.
+        backends: names to time; None for all of `kernels.KERNELS`.
+        warm: also measure with warm caches, if the case fits.
+        twin: also time the reference a second time.
+        autocast: dtype in which products are computed, if not `dtype`; also that of the ceiling's product.
+        array_bytes, gemm: sizes of the ceilings; see `Ceilings`.
     """
 
     device: torch.device | str = "cpu"
@@ -123,16 +147,20 @@ class Bench:
 
     @cached_property
     def ceilings(self) -> Ceilings:
+        """Arrays and operands, allocated on first use."""
         return Ceilings(self.device, self.autocast or self.dtype, array_bytes=self.array_bytes, gemm=self.gemm)
 
     @cached_property
     def flusher(self) -> Flusher:
+        """Its buffer is allocated on first use."""
         return Flusher(self.device)
 
     def case(self, op: str, case: Case) -> list[KernelTiming]:
-        """Rows of one case: two per backend, forward and backward. A backend that is wrong is not timed.
+        """Check and time every backend at one case.
 
-        Whatever a backend raises becomes the `error` of its rows; so does an error of the reference, in all of them.
+        Returns:
+            Two rows per backend, forward and backward. A backend that is wrong, raises or cannot run here has rows with
+            an `error`; if the reference raises, all have.
         """
         with self._context():
             return self._case(op, case)
@@ -140,71 +168,62 @@ class Bench:
     def _case(self, op: str, case: Case) -> list[KernelTiming]:
         names = [name for name in kernels.KERNELS[op] if self.backends is None or name in self.backends]
         try:
-            given = draw_inputs(case, self.dtype, self.device)
-            wanted = results(kernels.resolve(op, REFERENCE)[1], given)
+            inputs = draw_inputs(case, self.dtype, self.device)
+            expected = results(kernels.resolve(op, REFERENCE)[1], inputs)
         except (RuntimeError, MemoryError) as error:
-            return self._rows_without_time(op, case, names, FAILED, f"the reference raised {_one_line(error)}")
+            return self._untimed(op, case, names, FAILED, f"the reference raised {_one_line(error)}")
         rows: list[KernelTiming] = []
         functions: dict[str, Kernel] = {}
         for name in names:
             try:
                 function = kernels.resolve(op, name, self.device)[1]
             except ValueError as error:
-                rows += self._rows_without_time(op, case, [name], UNAVAILABLE, _one_line(error))
+                rows += self._untimed(op, case, [name], UNAVAILABLE, _one_line(error))
                 continue
-            problem = None if name == REFERENCE else self._flaw(function, given, wanted)
+            problem = None if name == REFERENCE else self._problem(function, inputs, expected)
             if problem is None:
                 functions[name] = function
             else:
-                rows += self._rows_without_time(op, case, [name], FAILED, problem)
-        del wanted
+                rows += self._untimed(op, case, [name], FAILED, problem)
+        del expected  # its memory may be as large as the case's
         try:
-            return self._timed(op, case, functions, given) + rows
+            measured = self._measure(op, case, functions, inputs)
         except (RuntimeError, MemoryError) as error:
-            return self._rows_without_time(op, case, list(functions), FAILED, _one_line(error)) + rows
+            return self._untimed(op, case, list(functions), FAILED, _one_line(error)) + rows
+        shown = [*functions, *([CHAIN] if measured.comparison == CHAIN else []), *([TWIN] if self.twin else [])]
+        return [self._row(op, case, name, direction, measured) for name in shown for direction in DIRECTIONS] + rows
 
-    def _context(self) -> AbstractContextManager[Any]:
+    def _context(self) -> AbstractContextManager[object]:
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(torch.device(self.device).type, dtype=self.autocast)
 
-    def _flaw(self, function: Kernel, given: Inputs, wanted: dict[str, Tensor]) -> str | None:
-        """What is wrong with a backend's results, or what it raised; None where they are the reference's."""
+    def _problem(self, function: Kernel, inputs: Inputs, expected: Mapping[str, Tensor]) -> str | None:
+        """What is wrong with a backend's results, or what it raised; None if they agree with the reference's."""
         try:
-            return disagreement(results(function, given), wanted, autocast=self.autocast is not None)
+            return disagreement(results(function, inputs), expected, autocast=self.autocast is not None)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
             return _one_line(error)
 
-    def _timed(self, op: str, case: Case, functions: dict[str, Kernel], given: Inputs) -> list[KernelTiming]:
-        """Every right backend in the same rounds as the reference, the plain way and the ceilings."""
-        beside, plain = comparison(op)
-        turns = {**functions, REFERENCE: kernels.resolve(op, REFERENCE)[1], beside: plain}
+    def _measure(self, op: str, case: Case, functions: Mapping[str, Kernel], inputs: Inputs) -> _Measured:
+        """Time every correct backend in the same rounds as the reference, the comparison and the ceilings."""
+        compared, chain = comparison(op)
+        timed = {**functions, REFERENCE: kernels.resolve(op, REFERENCE)[1], compared: chain}
         if self.twin:
-            turns[TWIN] = turns[REFERENCE]
+            timed[TWIN] = timed[REFERENCE]
         clock = clocks.clock_for(self.device)
-        candidates = [candidate(name, function, given) for name, function in turns.items()]
-        ceilings = self.ceilings.candidates()
-        cold = clocks.measure([*candidates, *ceilings], self.budget, clock, flush=self.flusher)
+        candidates = [candidate(name, function, inputs) for name, function in timed.items()]
+        cold = clocks.measure([*candidates, *self.ceilings.candidates()], self.budget, clock, flush=self.flusher)
         launched, exposed = self._launches(candidates, clock, cold)
         warm: Samples = {}
         if self.warm and working_set_bytes(case, self.dtype) <= cache_bytes(self.device):
             warm = clocks.measure(candidates, self.budget, clock)
-        shown = [*functions, *([CHAIN] if beside == CHAIN else []), *([TWIN] if self.twin else [])]
-        return [
-            replace(
-                self._row(op, case, name, direction, cold, warm, beside, clock.name),
-                ms_with_launch=clocks.median(launched[name, direction]) if launched else None,
-                samples_with_launch_ms=launched.get((name, direction)),
-                share_exposed=exposed.get((name, direction)),
-            )
-            for name in shown
-            for direction in DIRECTIONS
-        ]
+        return _Measured(clock.name, compared, cold, warm, launched, exposed)
 
     def _launches(
         self, candidates: Sequence[Candidate], clock: Clock, cold: Samples
     ) -> tuple[Samples, dict[tuple[str, str], float]]:
-        """On a CUDA device: samples that begin with an idle device, and the share of `cold` with launch gaps in it."""
+        """On CUDA: samples that include launches, and the share of `cold` with launch gaps; both empty on a CPU."""
         if not isinstance(clock, clocks.QueuedCudaClock):
             return {}, {}
         exposed = {
@@ -216,51 +235,51 @@ class Bench:
         launching = clocks.clock_for(self.device, launches=True)
         return clocks.measure(candidates, few, launching, flush=self.flusher), exposed
 
-    def _row(
-        self, op: str, case: Case, backend: str, direction: str, cold: Samples, warm: Samples, beside: str, clock: str
-    ) -> KernelTiming:
-        mine, cost = cold[backend, direction], work(case, self.dtype)[direction]
-        milliseconds = clocks.median(mine)
+    def _row(self, op: str, case: Case, backend: str, direction: str, measured: _Measured) -> KernelTiming:
+        cold, key = measured.cold, (backend, direction)
+        samples, cost = cold[key], work(case, self.dtype)[direction]
+        ms = clocks.median(samples)
         best = {name: self.ceilings.work()[name] / min(cold[name, name]) / 1e6 for name in (COPY, TRIAD, GEMM)}
-        gb_per_s = cost.bytes_moved / milliseconds / 1e6
-        warm_samples = warm.get((backend, direction))
+        gb_per_s = cost.bytes_moved / ms / 1e6
+        warm, launched = measured.warm.get(key), measured.launched.get(key)
         return replace(
             self._untimed_row(op, case, backend, direction, OK, None),
-            ms=milliseconds,
-            ms_min=min(mine),
-            ms_p10=clocks.percentile(mine, 10),
-            ms_p90=clocks.percentile(mine, 90),
-            ms_warm=clocks.median(warm_samples) if warm_samples else None,
+            ms=ms,
+            ms_min=min(samples),
+            ms_p10=clocks.percentile(samples, 10),
+            ms_p90=clocks.percentile(samples, 90),
+            ms_warm=clocks.median(warm) if warm else None,
             gb_per_s=gb_per_s,
-            share_of_copy=self._share(COPY, cost.bytes_moved, mine, cold),
-            share_of_triad=self._share(TRIAD, cost.bytes_moved, mine, cold),
+            share_of_copy=self._share(COPY, cost.bytes_moved, samples, cold),
+            share_of_triad=self._share(TRIAD, cost.bytes_moved, samples, cold),
             share_of_best_triad=gb_per_s / best[TRIAD],
-            gflop_per_s=None if cost.flops is None else cost.flops / milliseconds / 1e6,
-            share_of_gemm=None if cost.flops is None else self._share(GEMM, cost.flops, mine, cold),
-            speedup_over_chain=_speedup(cold, beside, backend, (direction,)),
-            speedup_over_chain_both=_speedup(cold, beside, backend, DIRECTIONS),
+            gflop_per_s=None if cost.flops is None else cost.flops / ms / 1e6,
+            share_of_gemm=None if cost.flops is None else self._share(GEMM, cost.flops, samples, cold),
+            speedup_over_chain=_speedup(cold, measured.comparison, backend, (direction,)),
+            speedup_over_chain_both=_speedup(cold, measured.comparison, backend, DIRECTIONS),
             ratio_to_reference=1 / _speedup(cold, REFERENCE, backend, (direction,)),
-            ratio_samples=clocks.paired_ratios(mine, cold[REFERENCE, direction]),
+            ratio_samples=clocks.paired_ratios(samples, cold[REFERENCE, direction]),
             copy_gb_per_s=best[COPY],
             triad_gb_per_s=best[TRIAD],
             gemm_gflop_per_s=best[GEMM],
             name=f"{op}/{backend}/{case.name}/{direction}",
-            samples_ms=mine,
+            samples_ms=samples,
             num_warmup=self.budget.warmup,
-            clock=clock,
+            clock=measured.clock,
             bytes_moved=cost.bytes_moved,
             flops=cost.flops,
-            samples_warm_ms=warm_samples,
+            samples_warm_ms=warm,
+            ms_with_launch=clocks.median(launched) if launched else None,
+            samples_with_launch_ms=launched,
+            share_exposed=measured.exposed.get(key),
         )
 
-    def _share(self, ceiling: str, amount: int, milliseconds: Sequence[float], beside: Samples) -> float:
-        """Median over the rounds of the rate at which `amount` was done over that round's ceiling."""
-        ratios = clocks.paired_ratios(beside[ceiling, ceiling], milliseconds)
+    def _share(self, ceiling: str, amount: int, samples: Sequence[float], cold: Samples) -> float:
+        """Median over rounds of the rate for `amount` bytes or operations, over that round's ceiling."""
+        ratios = clocks.paired_ratios(cold[ceiling, ceiling], samples)
         return amount / self.ceilings.work()[ceiling] * clocks.median(ratios)
 
-    def _rows_without_time(
-        self, op: str, case: Case, backends: Sequence[str], status: str, error: str
-    ) -> list[KernelTiming]:
+    def _untimed(self, op: str, case: Case, backends: Sequence[str], status: str, error: str) -> list[KernelTiming]:
         return [
             self._untimed_row(op, case, name, direction, status, error) for name in backends for direction in DIRECTIONS
         ]
@@ -268,20 +287,12 @@ class Bench:
     def _untimed_row(
         self, op: str, case: Case, backend: str, direction: str, status: str, error: str | None
     ) -> KernelTiming:
-        return KernelTiming(
-            op=op,
-            backend=backend,
-            case=case.name,
-            direction=direction,
-            dtype=str(self.dtype).removeprefix("torch."),
-            device=str(self.device),
-            status=status,
-            error=error,
-        )
+        dtype = str(self.dtype).removeprefix("torch.")
+        return KernelTiming(op, backend, case.name, direction, dtype, str(self.device), status, error)
 
 
 def _speedup(samples: Samples, slow: str, fast: str, directions: Sequence[str]) -> float:
-    """Median over the rounds of slow / fast, the directions of a round added up."""
+    """Median over rounds of slow / fast, with the directions of a round added up."""
 
     def total(name: str) -> list[float]:
         return [sum(parts) for parts in zip(*(samples[name, each] for each in directions), strict=True)]

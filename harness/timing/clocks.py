@@ -1,7 +1,11 @@
-"""Time candidates in turn: warm up, synchronise, keep every sample.
+"""Time candidates in interleaved rounds: warm up, synchronise, keep every sample.
 
-All candidates take one turn in each round, so that whatever slows the machine for a while slows all of them, and a
-ratio taken inside one round is of one moment.
+Every candidate runs once per round. What slows the machine for a while slows all of them, so a ratio taken within a
+round is unaffected.
+
+    >>> samples = measure([Candidate("sum", {"run": lambda _: sum(range(1000))})], Budget(seconds=0), HostClock())
+    >>> len(samples["sum", "run"])
+    5
 """
 
 from __future__ import annotations
@@ -18,12 +22,18 @@ import torch
 
 Phase = Callable[[Any], Any]
 
+# (candidate, phase) -> milliseconds, one per round, in the order of the rounds.
+Samples = dict[tuple[str, str], list[float]]
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Something to time. phases are run in order, each given what the one before it returned (None at first).
+    """Something to time.
 
-    Only the inside of a phase is timed; what the last one returns is dropped after the clock has stopped.
+    Attributes:
+        name: unique among the candidates of a measurement.
+        phases: run in order, each with the result of the one before (None for the first). Only the call of a phase is
+            timed; the last result is freed after the clock has stopped.
     """
 
     name: str
@@ -32,7 +42,17 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """How many rounds: at least `minimum`, at most `maximum`, and no new one once `seconds` are over."""
+    """Number of rounds.
+
+    Attributes:
+        seconds: no new round starts after this time.
+        minimum: rounds that are always run.
+        maximum: rounds that are run at most.
+        warmup: untimed rounds before.
+
+    Raises:
+        ValueError: not 1 <= minimum <= maximum.
+    """
 
     seconds: float = 5.0
     minimum: int = 5
@@ -44,17 +64,13 @@ class Budget:
             raise ValueError(f"rounds must be 1 <= minimum <= maximum, got {self.minimum} and {self.maximum}")
 
 
-Samples = dict[tuple[str, str], list[float]]
-"""(candidate, phase) -> milliseconds, one per round, in the order of the rounds."""
-
-
 class Clock(Protocol):
-    """Runs a phase and says how long it took."""
+    """Runs a phase and measures how long it took."""
 
     name: str
 
-    def time(self, phase: Phase, given: Any) -> tuple[Any, float]:
-        """Return the phase's result and its milliseconds, from an idle device to an idle device."""
+    def time(self, phase: Phase, argument: Any) -> tuple[Any, float]:
+        """Return the result of `phase(argument)` and its milliseconds, from an idle device to an idle device."""
         ...
 
 
@@ -63,45 +79,45 @@ class HostClock:
 
     name = "perf_counter_ns"
 
-    def time(self, phase: Phase, given: Any) -> tuple[Any, float]:
+    def time(self, phase: Phase, argument: Any) -> tuple[Any, float]:
+        """See `Clock.time`."""
         started = time.perf_counter_ns()
-        result = phase(given)
+        result = phase(argument)
         return result, (time.perf_counter_ns() - started) / 1e6
 
 
 class CudaClock:
-    """Events on the current stream of an idle CUDA device: what the host takes to launch each kernel counts, as it does
-    in training."""
+    """Events on the stream of an idle CUDA device: includes the host's time to launch each kernel, as training does."""
 
     name = "cuda event"
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def time(self, phase: Phase, given: Any) -> tuple[Any, float]:
+    def time(self, phase: Phase, argument: Any) -> tuple[Any, float]:
+        """See `Clock.time`."""
         torch.cuda.synchronize(self.device)
         with torch.cuda.device(self.device):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
-            result = phase(given)
+            result = phase(argument)
             end.record()
             end.synchronize()
         return result, start.elapsed_time(end)
 
 
 class QueuedCudaClock:
-    """Events around work that waits on a CUDA device by the time the device comes to it: what the kernels take.
+    """Events around work that is queued before a CUDA device reaches it: the time of the kernels alone.
 
-    The device sleeps meanwhile, for twice as long as the host took for the phase the last time, LONGEST_SLEEP_MS at
-    most: a kernel of microseconds would otherwise be timed by the checks, the dispatch and the launch before it. Where
-    the host was not done in that time, as with more launches than a device's queue holds, the sample has launch gaps
-    in it; `exposed` counts those.
+    The time of a kernel of microseconds would otherwise be that of Python's checks, dispatch and launch. So the device
+    first sleeps, for twice the host time of this phase in the last round, while the host queues the launches. If the
+    host is not done by then (for example, a device's queue is full), the sample contains launch gaps; `exposed` records
+    which samples do.
     """
 
     name = "cuda event, launched before"
     FIRST_SLEEP_MS, LONGEST_SLEEP_MS = 2.0, 30.0
-    CALIBRATION_CYCLES = 10_000_000
-    """Some milliseconds of a device's clock, which runs at 1 to 2 GHz."""
+    CALIBRATION_CYCLES = 10_000_000  # 5 to 10 ms at 1 to 2 GHz
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -109,9 +125,10 @@ class QueuedCudaClock:
         self._host_ms: dict[Phase, float] = {}
         self._cycles_per_ms: float | None = None
 
-    def time(self, phase: Phase, given: Any) -> tuple[Any, float]:
+    def time(self, phase: Phase, argument: Any) -> tuple[Any, float]:
+        """See `Clock.time`."""
         if self._cycles_per_ms is None:
-            self._cycles_per_ms = self._calibrated()
+            self._cycles_per_ms = self._calibrate()
         sleep_ms = min(2 * self._host_ms.get(phase, self.FIRST_SLEEP_MS / 2), self.LONGEST_SLEEP_MS)
         torch.cuda.synchronize(self.device)
         with torch.cuda.device(self.device):
@@ -119,19 +136,20 @@ class QueuedCudaClock:
             torch.cuda._sleep(int(sleep_ms * self._cycles_per_ms))
             start.record()
             began = time.perf_counter()
-            result = phase(given)
+            result = phase(argument)
             self._host_ms[phase] = (time.perf_counter() - began) * 1e3
+            # The start event has happened already: the device woke before the last launch.
             self.exposed.setdefault(phase, []).append(start.query())
             end.record()
             end.synchronize()
         return result, start.elapsed_time(end)
 
     def share_exposed(self, phase: Phase, last: int) -> float:
-        """Share of the last so many samples of a phase whose launches the device had to wait for."""
+        """Share of the `last` samples of a phase that contain launch gaps."""
         return sum(self.exposed[phase][-last:]) / last
 
-    def _calibrated(self) -> float:
-        """Cycles that the device sleeps in a millisecond."""
+    def _calibrate(self) -> float:
+        """Cycles for which the device sleeps in a millisecond."""
         with torch.cuda.device(self.device):
             for _ in range(2):  # the first also loads the kernel
                 start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
@@ -143,11 +161,16 @@ class QueuedCudaClock:
 
 
 def clock_for(device: torch.device | str, *, launches: bool = False) -> Clock:
-    """The clock that can see when `device` is done. launches: on CUDA, what the host takes to launch counts as well."""
-    place = torch.device(device)
-    if place.type != "cuda":
+    """The clock for a device.
+
+    Args:
+        device: where the candidates run.
+        launches: on CUDA, include the host's time to launch.
+    """
+    device = torch.device(device)
+    if device.type != "cuda":
         return HostClock()
-    return CudaClock(place) if launches else QueuedCudaClock(place)
+    return CudaClock(device) if launches else QueuedCudaClock(device)
 
 
 def measure(
@@ -158,46 +181,56 @@ def measure(
     flush: Callable[[], None] | None = None,
     now: Callable[[], float] = time.monotonic,
 ) -> Samples:
-    """Time every phase of every candidate, round after round; warm-up rounds are run and not kept.
+    """Time every phase of every candidate, round after round.
 
-    flush empties the caches before each timed phase: a cold measurement. Without it a candidate's phases run once
-    untimed just before they are timed: the caches are as that candidate itself leaves them. The order rotates, so
-    that no candidate always follows the same neighbour.
+    Args:
+        candidates: their order rotates, so that none always follows the same neighbour.
+        budget: number of rounds.
+        clock: measures one phase.
+        flush: empties the caches before each timed phase: a cold measurement. Without it, a candidate's phases run once
+            untimed just before: the caches are as the candidate itself leaves them.
+        now: seconds, for the budget.
+
+    Returns:
+        Milliseconds of each phase, one per timed round.
+
+    Raises:
+        ValueError: two candidates have the same name.
     """
     samples: Samples = {(each.name, phase): [] for each in candidates for phase in each.phases}
     if len(samples) != sum(len(each.phases) for each in candidates):
         raise ValueError(f"two candidates share a name: {[each.name for each in candidates]}")
-    with _no_collector():
+    with _without_garbage_collection():
         for _ in range(budget.warmup):
             for each in candidates:
-                _turn(each, clock, flush)
+                _time_once(each, clock, flush)
         started = now()
         for done in range(budget.maximum):
             if done >= budget.minimum and now() - started >= budget.seconds:
                 break
             first = done % max(1, len(candidates))
             for each in (*candidates[first:], *candidates[:first]):
-                for phase, milliseconds in _turn(each, clock, flush).items():
+                for phase, milliseconds in _time_once(each, clock, flush).items():
                     samples[each.name, phase].append(milliseconds)
     return samples
 
 
-def _turn(candidate: Candidate, clock: Clock, flush: Callable[[], None] | None) -> dict[str, float]:
+def _time_once(candidate: Candidate, clock: Clock, flush: Callable[[], None] | None) -> dict[str, float]:
     if flush is None:
-        given = None
+        result = None
         for phase in candidate.phases.values():
-            given = phase(given)
-    taken, given = {}, None
+            result = phase(result)
+    milliseconds, result = {}, None
     for name, phase in candidate.phases.items():
         if flush is not None:
             flush()
-        given, taken[name] = clock.time(phase, given)
-    return taken
+        result, milliseconds[name] = clock.time(phase, result)
+    return milliseconds
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
-    """Python's cycle collector runs between measurements, never inside one."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Collect before and after a measurement, never inside: a collection takes as long as a small kernel."""
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
@@ -209,22 +242,30 @@ def _no_collector() -> Iterator[None]:
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """Linear interpolation between the closest ranks; 50 is the median. Raises ValueError where there is no sample."""
+    """Percentile by linear interpolation between the closest ranks.
+
+    Args:
+        samples: at least one.
+        percent: 0 to 100; 50 is the median.
+
+    Raises:
+        ValueError: no samples, or `percent` out of range.
+    """
     if not samples:
         raise ValueError("no samples")
     if not 0 <= percent <= 100:
         raise ValueError(f"percent must be in 0..100, got {percent}")
     ordered = sorted(samples)
-    place = (len(ordered) - 1) * percent / 100
-    low, high = math.floor(place), math.ceil(place)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+    rank = (len(ordered) - 1) * percent / 100
+    low, high = math.floor(rank), math.ceil(rank)
+    return ordered[low] + (ordered[high] - ordered[low]) * (rank - low)
 
 
 def median(samples: Sequence[float]) -> float:
-    """The middle sample. Raises ValueError where there is none."""
+    """The middle sample. Raises ValueError if there is no sample."""
     return percentile(samples, 50)
 
 
 def paired_ratios(numerator: Sequence[float], denominator: Sequence[float]) -> list[float]:
-    """One ratio per round. Raises ValueError where the rounds are not the same in number."""
+    """One ratio per round. Raises ValueError if the numbers of rounds differ."""
     return [above / below for above, below in zip(numerator, denominator, strict=True)]

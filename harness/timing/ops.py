@@ -1,11 +1,14 @@
-"""What a benchmark must know of each op: how it is called, what it is compared with, what it must move and compute.
+"""Each op for a benchmark: how it is called, what it is compared with, and the least it must move and compute.
 
-Letters: T time, B stream, I input, H hidden.
+Shape letters: T time, B stream, I input, H hidden.
+
+    >>> work(FoPoolCase(10, 4, 8), torch.float32)["forward"]  # z, f, o in, h and c out: 5 values of 4 bytes per cell
+    Work(bytes_moved=6400, flops=None)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,30 +21,38 @@ from kernels.cases import Case, FoPoolCase, Inputs, LstmCase, Tolerance, WeightD
 from kernels.fo_pool import chain as fo_pool_chain
 from kernels.weight_drop import chain as weight_drop_chain
 
+# A backend; returns a tensor or a tuple of them.
 Kernel = Callable[..., Any]
-"""A backend: returns a tensor or a tuple of them."""
 
 FORWARD, BACKWARD = "forward", "backward"
 DIRECTIONS = (FORWARD, BACKWARD)
 REFERENCE, CHAIN = "reference", "chain"
 
+# Between two ways to compute in bfloat16 throughout: every step rounds, and the reference itself errs as much.
 AUTOCAST_TOLERANCE = Tolerance(absolute=2e-2, relative=5e-2)
-"""Between two ways of computing in bfloat16 throughout: each step rounds anew, and the reference itself errs as far."""
 
+# The op as a chain of torch operations. That of weight_drop draws its own masks, so it is timed but not compared.
 CHAINS: dict[str, Kernel] = {"fo_pool": fo_pool_chain.fo_pool, "weight_drop": weight_drop_chain.weight_drop}
-"""The plain way of doing what an op does, operation by operation. That of weight_drop draws masks of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Bytes that have to move whatever the implementation, and floating point operations of matrix products."""
+    """Bytes that any implementation must move, and floating point operations of its matrix products."""
 
     bytes_moved: int
     flops: int | None
 
 
 def work(case: Case, dtype: torch.dtype) -> dict[str, Work]:
-    """What one call of a case costs at least, per direction."""
+    """The least that one call of a case costs.
+
+    Args:
+        case: op and sizes.
+        dtype: of inputs and outputs; carried cells have at least 32 bits.
+
+    Returns:
+        Work by direction.
+    """
     size = dtype.itemsize
     wide = torch.promote_types(dtype, torch.float32).itemsize
     if isinstance(case, FoPoolCase):
@@ -56,6 +67,7 @@ def work(case: Case, dtype: torch.dtype) -> dict[str, Work]:
         return {FORWARD: both, BACKWARD: both}
     rows = case.steps * case.streams
     weights = 4 * case.hidden * (case.inputs + case.hidden + 2)
+    # Four gates of a product with the input and one with the state. Backward needs two products for each.
     flops = 2 * rows * 4 * case.hidden * (case.inputs + case.hidden)
     forward = size * (rows * (case.inputs + case.hidden) + weights)
     backward = size * (rows * (2 * case.inputs + 2 * case.hidden) + 2 * weights)
@@ -63,47 +75,52 @@ def work(case: Case, dtype: torch.dtype) -> dict[str, Work]:
 
 
 def working_set_bytes(case: Case, dtype: torch.dtype) -> int:
-    """What forward and backward of a case hold between them."""
+    """Bytes that forward and backward of a case move together."""
     return sum(part.bytes_moved for part in work(case, dtype).values())
 
 
 def comparison(op: str) -> tuple[str, Kernel]:
-    """Name and function of the plain way: the chain of separate operations, for the LSTM the reference's steps."""
+    """Name and function that speed-ups are relative to: the chain, for the LSTM the reference's loop over steps."""
     if op in CHAINS:
         return CHAIN, CHAINS[op]
     return REFERENCE, kernels.resolve(op, REFERENCE)[1]
 
 
 def case_for(op: str, *, steps: int, streams: int, inputs: int, hidden: int, keep: float = 1.0) -> Case:
-    """The case of a layer of these sizes."""
+    """The case of a recurrent layer. keep: probability that a gate is not zoned out, for fo_pool."""
     if op == "fo_pool":
         return FoPoolCase(steps, streams, hidden, keep=keep)
     return LstmCase(steps, streams, inputs, hidden)
 
 
 def candidate(name: str, function: Kernel, inputs: Inputs) -> Candidate:
-    """Forward, then the backward of that very forward: the gradient reaches the first output, as in training."""
+    """Forward, then the backward of the same call.
+
+    Returns:
+        A candidate with the phases of `DIRECTIONS`. The gradient enters at the first output, as in training.
+    """
     gradient: list[Tensor] = []
 
     def forward(_: Any) -> Tensor:
         return inputs.call(function)[0]
 
     def backward(output: Tensor) -> tuple[Tensor, ...]:
-        if not gradient:
+        if not gradient:  # made once: its allocation is not part of the op
             gradient.append(torch.ones_like(output))
-        # Which inputs a gradient must reach is the same for all: a layer's input and weights, and the carried state.
         return torch.autograd.grad(output, inputs.leaves, gradient[0])
 
     return Candidate(name, {FORWARD: forward, BACKWARD: backward})
 
 
 def results(function: Kernel, inputs: Inputs) -> dict[str, Tensor]:
-    """Every output, and the gradient of every leaf under a loss that weighs each output at random.
+    """Every output, and the gradient of every leaf under a loss that weights the outputs at random.
 
-    The weights are the same numbers whatever the outputs' dtype: a generator gives each dtype others.
+    Returns:
+        Tensors by name; gradients as `gradient of x`.
     """
     outputs = inputs.call(function)
     draw = torch.Generator().manual_seed(9)
+    # Drawn in float64 and converted: a generator gives each dtype other numbers.
     weights = [torch.randn(out.shape, generator=draw, dtype=torch.float64).to(out) for out in outputs]
     gradients = torch.autograd.grad(outputs, inputs.leaves, weights)
     return {
@@ -112,20 +129,26 @@ def results(function: Kernel, inputs: Inputs) -> dict[str, Tensor]:
     }
 
 
-def disagreement(found: dict[str, Tensor], wanted: dict[str, Tensor], *, autocast: bool = False) -> str | None:
-    """The first tensor that is not what it should be, in words; None where all are within the cases' tolerance.
+def disagreement(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, autocast: bool = False) -> str | None:
+    """Compare a backend's results with the reference's.
 
-    Under autocast dtypes may differ, and every product is rounded to half precision on either side.
+    Args:
+        actual: as `results` returns them.
+        expected: those of the reference.
+        autocast: allow other dtypes, and the rounding of every product to half precision.
+
+    Returns:
+        The first tensor that is wrong, in words; None if all are within tolerance.
     """
-    for name, right in wanted.items():
-        value = found[name]
+    for name, right in expected.items():
+        value = actual[name]
         if value.shape != right.shape or (value.dtype != right.dtype and not autocast):
             return f"{name} is {_kind(value)}, the reference's is {_kind(right)}"
         if not right.numel():
             continue
         error = (value.to(right.dtype) - right).abs().max().item()
         allowed = (AUTOCAST_TOLERANCE if autocast else tolerance(right.dtype)).allowed(right)
-        if not error <= allowed:  # also where either is NaN
+        if not error <= allowed:  # also if either is NaN
             return f"{name} is off by {error:.2g}, allowed are {allowed:.2g}"
     return None
 

@@ -1,37 +1,121 @@
-"""Where training stands, how it ends, and how it speaks to its surroundings. Imports no torch."""
+"""Training state, stopping rules and callbacks. Imports no torch.
+
+>>> state = TrainingState(epoch=3, tokens=1200)
+>>> stage_over(state, Recipe(optimizer="adam", lr=1e-3, batch=4, bptt=10, epochs=3))
+True
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Literal
 
-if TYPE_CHECKING:
-    from harness.config.recipe import Recipe
+from harness.config.recipe import Recipe, Validation
 
-TRAIN: Literal["train"] = "train"
-FINETUNE: Literal["finetune"] = "finetune"
+Stage = Literal["train", "finetune"]
+TRAIN: Stage = "train"
+FINETUNE: Stage = "finetune"
 
+# Training stops above this multiple of ln V, the loss of a uniform guess: weights that predict worse have blown up.
 DIVERGED_AT = 2.0
-"""Mean loss over a look, in multiples of ln V, past which training is given up: uniform guessing gives 1."""
 
 
 class Interrupted(Exception):  # noqa: N818 - a request that was granted, not an error
-    """Training or evaluation was asked to stop; what is needed to go on has been saved."""
+    """Training or evaluation stopped on request; everything needed to resume is saved."""
 
 
 class Diverged(Exception):  # noqa: N818 - an outcome that becomes a record
     """The loss is not finite or has run away. The message says where."""
 
 
-@dataclass(slots=True)
-class Progress:
-    """Where training stands. Only plain numbers, so that JSON holds it exactly.
+@dataclass(frozen=True, slots=True)
+class CurveRow:
+    """One validation: a row of the learning curve.
 
-    lr is that of the last step, before the window's own scaling. epoch counts passes over both stages; stage_epoch
-    is where it stood when the stage began. averaging_epoch and averaging_step: after which of them SGD was switched to
-    averaged SGD.
+    Attributes:
+        epoch: passes over the training split that are complete, over both stages.
+        step: optimiser steps so far.
+        tokens: targets trained on so far.
+        lr: learning rate of the last step, before the factor of its window.
+        train_nll_nats: mean training loss since the previous validation, nats per target.
+        valid_nll_nats: validation loss, nats per unit.
+        is_best: whether it is the lowest so far.
+        train_seconds: time in training steps so far.
+        validation_seconds: time in validation so far.
+        averaged: whether averaged weights were validated; None if the recipe never averages.
+        stage: None if the recipe has one stage.
+    """
+
+    epoch: int
+    step: int
+    tokens: int
+    lr: float
+    train_nll_nats: float
+    valid_nll_nats: float
+    is_best: bool
+    train_seconds: float
+    validation_seconds: float
+    averaged: bool | None = None
+    stage: Stage | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The row as records and checkpoints hold it: no key for what the recipe does not have."""
+        optional = ("averaged", "stage")
+        return {key: value for key, value in asdict(self).items() if key not in optional or value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class AveragingSummary:
+    """Epoch and step after which averaged SGD took over; None if it never did."""
+
+    epoch: int | None
+    step: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FinetuneSummary:
+    """Epochs of fine-tuning, whether it stopped before its last one, and whether the best model is one of its own."""
+
+    epochs: int
+    stopped_early: bool
+    is_kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSummary:
+    """What a record says of training. `tokens_per_s` leaves validation out; None if no step was made."""
+
+    tokens: int
+    steps: int
+    epochs: int
+    best_epoch: int | None
+    best_step: int | None
+    best_valid_nll_nats: float | None
+    validation_protocol: Validation
+    seconds: float
+    validation_seconds: float
+    tokens_per_s: float | None
+    thread_counts: list[int]
+    averaging: AveragingSummary | None = None
+    finetune: FinetuneSummary | None = None
+    checkpoint_sha256: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """The summary as a record holds it: no key for a stage that the recipe does not have."""
+        optional = ("averaging", "finetune", "checkpoint_sha256")
+        return {key: value for key, value in asdict(self).items() if key not in optional or value is not None}
+
+
+@dataclass(slots=True)
+class TrainingState:
+    """Position, losses and decisions of a run. Only plain numbers, so that JSON holds it exactly.
+
+    `epoch` counts passes over both stages, `stage_epoch` is its value when the stage began, `row` is the first row of
+    the next window. `lr` is that of the last step, before the factor of its window. `averaging_epoch` and
+    `averaging_step` say after which of them SGD was replaced by averaged SGD. `thread_counts` lists the CPU threads of
+    each part of a resumed run.
     """
 
     epoch: int = 0
@@ -50,50 +134,76 @@ class Progress:
     seconds: float = 0.0
     validation_seconds: float = 0.0
     thread_counts: list[int] = field(default_factory=list)
-    curve: list[dict[str, Any]] = field(default_factory=list)
-    stage: Literal["train", "finetune"] = TRAIN
+    curve: list[CurveRow] = field(default_factory=list)
+    stage: Stage = TRAIN
     stage_epoch: int = 0
     averaging_epoch: int | None = None
     averaging_step: int | None = None
 
     @property
     def is_averaging(self) -> bool:
+        """Whether the optimiser is averaged SGD."""
         return self.stage == FINETUNE or self.averaging_step is not None
 
-    def stage_values(self) -> list[float]:
-        """Validation losses of this stage so far."""
-        return [row["valid_nll_nats"] for row in self.curve if row.get("stage", TRAIN) == self.stage]
+    def stage_losses(self) -> list[float]:
+        """Validation losses of this stage so far, nats per unit."""
+        return [row.valid_nll_nats for row in self.curve if (row.stage or TRAIN) == self.stage]
+
+    def to_json(self) -> dict[str, object]:
+        """The state as a checkpoint holds it."""
+        return {**asdict(self), "curve": [row.to_json() for row in self.curve]}
+
+
+@dataclass(slots=True)
+class LossRead:
+    """The loss as last read from the device: nats and targets since the last validation, and at which step."""
+
+    nll_nats: float = 0.0
+    tokens: int = 0
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """How the loop speaks to its surroundings. stop is asked after every step."""
+    """Callbacks of the training loop.
 
-    on_step: Callable[[Progress, float], None] = lambda progress, nll_per_token: None
-    on_validation: Callable[[dict[str, Any]], None] = lambda row: None
+    Attributes:
+        on_step: called with the state and the mean loss (nats per target) since the last call. Not after every step:
+            reading the loss waits for the device.
+        on_validation: called with each row of the learning curve.
+        stop: asked after every step and within a validation; True saves and raises `Interrupted`.
+    """
+
+    on_step: Callable[[TrainingState, float], None] = lambda state, nll_per_token: None
+    on_validation: Callable[[CurveRow], None] = lambda row: None
     stop: Callable[[], bool] = lambda: False
 
 
-def stage_over(progress: Progress, recipe: Recipe) -> bool:
-    """Whether the stage has had its epochs or tokens."""
-    if progress.stage == FINETUNE and recipe.finetune is not None:
-        return progress.epoch >= progress.stage_epoch + recipe.finetune.epochs
+def stage_over(state: TrainingState, recipe: Recipe) -> bool:
+    """Whether the stage has used up the epochs or tokens of its recipe."""
+    if state.stage == FINETUNE and recipe.finetune is not None:
+        return state.epoch >= state.stage_epoch + recipe.finetune.epochs
     if recipe.tokens is not None:
-        return progress.tokens >= recipe.tokens
-    return recipe.epochs is not None and progress.epoch >= recipe.epochs
+        return state.tokens >= recipe.tokens
+    return recipe.epochs is not None and state.epoch >= recipe.epochs
 
 
-def validation_due(progress: Progress, recipe: Recipe, *, pass_over: bool) -> bool:
-    if progress.done:
+def validation_due(state: TrainingState, recipe: Recipe, *, pass_over: bool) -> bool:
+    """Whether to validate before the next step; always at the end of a stage, so that its last weights are scored."""
+    if state.done:
         return True
     if recipe.validation.every_tokens is None:
-        return pass_over and progress.epoch % recipe.validation.every_epochs == 0
-    return progress.tokens >= progress.next_validation_tokens
+        return pass_over and state.epoch % recipe.validation.every_epochs == 0
+    return state.tokens >= state.next_validation_tokens
 
 
-def check_loss(nll_per_token: float, vocab_size: int, progress: Progress) -> None:
-    """Raise Diverged where a mean training loss is not finite or has run away."""
-    where = f"at step {progress.step:,} of epoch {progress.epoch + 1}"
+def check_loss(nll_per_token: float, vocab_size: int, state: TrainingState) -> None:
+    """Refuse a training loss that no run recovers from.
+
+    Raises:
+        Diverged: the mean loss (nats) is not finite, or above `DIVERGED_AT` ln V.
+    """
+    where = f"at step {state.step:,} of epoch {state.epoch + 1}"
     if not math.isfinite(nll_per_token):
         raise Diverged(f"training loss became {nll_per_token} {where}")
     if nll_per_token > DIVERGED_AT * math.log(max(2, vocab_size)):
@@ -101,38 +211,62 @@ def check_loss(nll_per_token: float, vocab_size: int, progress: Progress) -> Non
 
 
 def curve_row(
-    progress: Progress, recipe: Recipe, *, train_nll_nats: float, valid_nll_nats: float, is_best: bool
-) -> dict[str, Any]:
-    """A row of the learning curve; `averaged` and `stage` only where the recipe knows of them."""
-    row: dict[str, Any] = {
-        "epoch": progress.epoch,
-        "step": progress.step,
-        "tokens": progress.tokens,
-        "lr": progress.lr,
-        "train_nll_nats": train_nll_nats,
-        "valid_nll_nats": valid_nll_nats,
-        "is_best": is_best,
-        "train_seconds": progress.seconds,
-        "validation_seconds": progress.validation_seconds,
-    }
-    if recipe.averaging is not None or recipe.finetune is not None:
-        row["averaged"] = progress.is_averaging
-    if recipe.finetune is not None:
-        row["stage"] = progress.stage
-    return row
+    state: TrainingState, recipe: Recipe, train_nll_nats: float, valid_nll_nats: float, *, is_best: bool
+) -> CurveRow:
+    """The row of a validation, made before the validation changes the state.
+
+    Args:
+        state: position, at the validation.
+        recipe: which stages there are.
+        train_nll_nats: mean training loss since the previous validation, nats per target.
+        valid_nll_nats: validation loss, nats per unit.
+        is_best: whether it is the lowest so far.
+    """
+    return CurveRow(
+        epoch=state.epoch,
+        step=state.step,
+        tokens=state.tokens,
+        lr=state.lr,
+        train_nll_nats=train_nll_nats,
+        valid_nll_nats=valid_nll_nats,
+        is_best=is_best,
+        train_seconds=state.seconds,
+        validation_seconds=state.validation_seconds,
+        averaged=state.is_averaging if recipe.averaging is not None or recipe.finetune is not None else None,
+        stage=state.stage if recipe.finetune is not None else None,
+    )
 
 
-def stage_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
-    """What a record says of averaging (null: it never began) and of fine-tuning, where the recipe knows of them."""
-    summary: dict[str, Any] = {}
-    if recipe.averaging is not None:
-        summary["averaging"] = {"epoch": progress.averaging_epoch, "step": progress.averaging_step}
-    if recipe.finetune is not None:
-        rows = [row for row in progress.curve if row.get("stage") == FINETUNE]
-        epochs = progress.epoch - progress.stage_epoch if progress.stage == FINETUNE else 0
-        summary["finetune"] = {
-            "epochs": epochs,
-            "stopped_early": progress.done and 0 < epochs < recipe.finetune.epochs,
-            "is_kept": any(row["is_best"] for row in rows),
-        }
-    return summary
+def summarize(state: TrainingState, recipe: Recipe, *, checkpoint_sha256: str | None = None) -> TrainingSummary:
+    """Summarise a run for its record.
+
+    Args:
+        state: the run's last state.
+        recipe: which stages there are.
+        checkpoint_sha256: of the best model's weights; None if training diverged.
+    """
+    return TrainingSummary(
+        tokens=state.tokens,
+        steps=state.step,
+        epochs=state.epoch,
+        best_epoch=state.best_epoch,
+        best_step=state.best_step,
+        best_valid_nll_nats=state.best_nll_per_unit,
+        validation_protocol=recipe.validation,
+        seconds=state.seconds,
+        validation_seconds=state.validation_seconds,
+        tokens_per_s=state.tokens / state.seconds if state.seconds else None,
+        thread_counts=state.thread_counts,
+        averaging=AveragingSummary(state.averaging_epoch, state.averaging_step) if recipe.averaging else None,
+        finetune=_finetune_summary(state, recipe.finetune.epochs) if recipe.finetune else None,
+        checkpoint_sha256=checkpoint_sha256,
+    )
+
+
+def _finetune_summary(state: TrainingState, planned_epochs: int) -> FinetuneSummary:
+    epochs = state.epoch - state.stage_epoch if state.stage == FINETUNE else 0
+    return FinetuneSummary(
+        epochs=epochs,
+        stopped_early=state.done and 0 < epochs < planned_epochs,
+        is_kept=any(row.is_best for row in state.curve if row.stage == FINETUNE),
+    )

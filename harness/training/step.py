@@ -1,11 +1,12 @@
-"""One update of the weights: forward, backward, clip, optimiser. Nothing here waits for the device.
+"""One update of the weights: forward, backward, clip, optimiser. No operation here waits for the device.
 
-Letters: T time, B stream.
+Shape letters: T time, B stream.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,15 +15,18 @@ from torch import Tensor
 from harness.core.interfaces import LanguageModel
 from models.step import State, detach, step_over
 
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+# Loss scaling as in Micikevicius et al. 2018, arXiv:1710.03740: start high, halve on overflow, double after this many
+# steps without one. Both constants are torch.amp.GradScaler's.
 FIRST_SCALE = 2.0**16
 GROWTH_EVERY = 2000
-"""Steps without an overflow after which the loss scale is doubled. Micikevicius et al. 2018, arXiv:1710.03740."""
 
 
 class LossScale:
-    """The factor of the loss that keeps float16 gradients from vanishing; halved where they overflow.
+    """Factor of the loss that keeps float16 gradients from underflowing.
 
-    Kept on the device, so that neither a step nor the decision to skip one waits for it.
+    Lives on the device: neither a step nor the decision to skip one waits for a transfer.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -30,27 +34,39 @@ class LossScale:
         self.good_steps = torch.zeros((), device=device)
 
     def update(self, overflow: Tensor) -> None:
-        """overflow: 0-dim, 1 where a gradient was not finite and the step was skipped."""
+        """Adapt the scale after a step. overflow: 0-dim, 1 if a gradient was not finite and the step was skipped."""
         self.good_steps.add_(1).mul_(1 - overflow)
         grow = (self.good_steps >= GROWTH_EVERY).to(self.scale.dtype)
         self.scale.mul_((1 + grow) * (1 - overflow / 2))
         self.good_steps.mul_(1 - grow)
 
     def tensors(self) -> dict[str, Tensor]:
+        """The state by name, for a checkpoint."""
         return {"loss_scale": self.scale, "loss_scale_good_steps": self.good_steps}
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        for name, own in self.tensors().items():
-            own.copy_(tensors[name])
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy the state from a checkpoint's tensors."""
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
 
 
 class Step:
-    """Forward, backward, clip, step. nll_sum grows by the window's nll in nats, float64, on the device.
+    """Forward, backward, clip, step. `nll_sum` grows by the window's loss: nats, float64, on the device.
 
-    clip: largest gradient norm over all parameters, 0 for none. folded: the clip's factor, and the loss scale's, go to
-    the fused optimiser, which divides by `grad_scale` as it reads the gradients and does nothing where `found_inf` is
-    set. Without it, and for averaged SGD, which has no fused form, gradients are multiplied first. A loss scale needs
-    folding: only the optimiser can skip a step without the host knowing.
+    With `folded`, torch's fused optimisers divide the gradients by `grad_scale` as they read them, and skip the step
+    if `found_inf` is set: one pass over the gradients less. Averaged SGD has no fused form and is never folded.
+
+    Args:
+        model: the model to train.
+        parameters: its trained parameters; the clipped norm is over all of them.
+        optimizer: may be replaced during training.
+        clip: largest gradient norm; 0 for none.
+        autocast: makes the context of the forward pass.
+        folded: let the optimiser apply the clipping factor and the loss scale.
+        loss_scale: for float16; needs `folded`, since only the optimiser can skip a step without the host knowing.
+
+    Raises:
+        ValueError: a loss scale without `folded`.
     """
 
     def __init__(
@@ -60,7 +76,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         *,
         clip: float,
-        autocast: Callable[[], Any],
+        autocast: Autocast,
         folded: bool = False,
         loss_scale: LossScale | None = None,
     ) -> None:
@@ -71,7 +87,7 @@ class Step:
         self.nll_sum = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
 
     def __call__(self, tokens_TB: Tensor, state: State) -> State:
-        """Train on tokens (T + 1, B), each but the first a target; return the state after them, detached."""
+        """Train on ids (T + 1, B), each row but the first a target. Returns the state after them, detached."""
         with self.autocast():
             step = step_over(self.model, tokens_TB, detach(state), self.nll_sum.device)
             loss = step.nll_TB.mean() + step.penalty
@@ -89,14 +105,14 @@ class Step:
         return detach(step.state)
 
     def _fold(self) -> None:
-        """Leave the gradients as they are and tell the optimiser what to divide them by."""
+        """Give the optimiser the divisor of the gradients instead of rescaling them here."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         scale = self.nll_sum.new_ones((), dtype=torch.float32) if self.loss_scale is None else self.loss_scale.scale
         norm = torch.nn.utils.get_total_norm(gradients).to(torch.float32) / scale
-        # A copy: the optimiser reads it after `update` has changed the scale in its place.
+        # A copy, because `update` below changes the scale in place before the optimiser reads the divisor.
         divisor = scale.clone()
         if self.clip > 0:
-            # As torch's clip_grad_norm_ has it: the factor is clip / (norm + 1e-6), and 1 at most.
+            # The factor of torch's clip_grad_norm_: clip / (norm + 1e-6), at most 1.
             divisor = scale / (self.clip / (norm + 1e-6)).clamp(max=1.0)
         optimizer: Any = self.optimizer
         optimizer.grad_scale = divisor

@@ -1,4 +1,9 @@
-"""How many tokens per second a training loop does, watched from inside: real steps, the first ones left out."""
+"""Tokens per second of a training loop, timed from inside.
+
+The loop is a real `Trainer` whose `stop` callback reads the clock after every step. Warm-up steps are left out, and so
+is what happens once per window length on CUDA: the choice of a cuDNN algorithm, the compilation of a kernel, the
+capture of a graph.
+"""
 
 from __future__ import annotations
 
@@ -9,33 +14,39 @@ from dataclasses import dataclass, field
 
 import torch
 
-from harness.training.trainer import Hooks, Interrupted, Trainer
+from harness.training.progress import Hooks, Interrupted
+from harness.training.trainer import Trainer
 
-# Share of the timed seconds that passes before timing starts.
+# Steps before the clock of the warm-up starts: libraries load and choose their algorithms in these.
+WARMUP_STEPS = 3
+
+# Share of the timed seconds that the warm-up lasts at least.
 WARMUP_SHARE = 0.25
 
-WARMUP_STEPS = 3
-"""Before the clock of the warm-up starts: libraries are loaded and choose their algorithms in these."""
+# On CUDA the warm-up lasts until this many steps in a row had a window length that came up more than twice: a kernel is
+# compiled at a length's first step and a graph captured at its second. It ends after the timed seconds once over even
+# without that, for recipes with many rare lengths.
+SETTLED_STEPS = 100
+PREPARED_AFTER = 2
 
-SETTLED_STEPS, SIGHTINGS = 100, 2
-"""On a device that prepares something for each window length, the warm-up goes on until so many steps in a row had
-lengths seen as often before: a graph is captured, and a kernel compiled, at the first or second sight of a length. It
-ends without that after the watched time once over, which a recipe with many rare lengths needs."""
-
+# Fewest steps that are timed, however long they take.
 MIN_STEPS = 2
-"""Fewest steps that are timed, however long they take."""
 
 
 class Stopped(Exception):  # noqa: N818 - a request, not an error
-    """The person in front asked to stop; the clock's own request never leaves this room."""
+    """The caller's `stop` asked to end the measurement."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """tokens_per_s over `steps` steps in `seconds`; save_s: what one checkpoint took after them.
+class Throughput:
+    """Speed of a training loop.
 
-    Seconds in which a graph was captured are left out. not_replayed: of a loop that captures its steps, how many of the
-    `steps` no graph replayed.
+    Attributes:
+        tokens_per_s: targets per second, validation and captures left out.
+        steps: timed steps.
+        seconds: their time.
+        save_s: time of one checkpoint after them.
+        not_replayed: of a loop that captures its steps, the timed steps that no graph replayed.
     """
 
     tokens_per_s: float
@@ -45,100 +56,117 @@ class Pace:
     not_replayed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Clock and counters of a loop at one moment."""
+
+    clock_s: float = 0.0
+    tokens: int = 0
+    steps: int = 0
+    validation_s: float = 0.0
+    replays: int = 0
+    capture_s: float = 0.0
+
+
 @dataclass(slots=True)
 class _Watch:
-    """Asked after every step: waits for the device when the warm-up begins, and when the timed steps begin and end."""
+    """A `stop` callback that waits for the device and reads the clock at the edges of warm-up and timed steps."""
 
     seconds: float
     stop: Callable[[], bool]
     created_s: float
     trainer: Trainer | None = None
     warm_from_s: float | None = None
-    seen: Counter[int] = field(default_factory=Counter)
-    seen_tokens: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    tokens_seen: int = 0
     settled_steps: int = 0
-    began_s: float | None = None
-    ended_s: float = 0.0
-    began_tokens: int = 0
-    began_steps: int = 0
-    validation_s: float = 0.0
-    began_replays: int = 0
-    began_capture_s: float = 0.0
+    start: _Reading | None = None
+    end: _Reading | None = None
 
     def __call__(self) -> bool:
-        """Whether enough steps have been timed. Raises Stopped where `stop` says so."""
+        """Whether enough steps have been timed. Raises Stopped if the caller asks."""
         if self.stop():
             raise Stopped
         assert self.trainer is not None
-        progress, now = self.trainer.progress, time.perf_counter()
-        if self.began_s is None:
-            self._note_length()
-            if progress.step >= WARMUP_STEPS and self._is_warm():
-                _wait(self.trainer.device)
-                self.began_s = time.perf_counter()
-                self.began_tokens, self.began_steps = progress.tokens, progress.step
-                self.validation_s = progress.validation_seconds
-                self.began_replays, self.began_capture_s = _captures(self.trainer)
+        steps, now = self.trainer.progress.step, time.perf_counter()
+        if self.start is None:
+            self._count_length(self.trainer)
+            if steps >= WARMUP_STEPS and self._is_warm(self.trainer.device):
+                self.start = _read(self.trainer)
             return False
-        if progress.step - self.began_steps < MIN_STEPS or now - self.began_s < self.seconds:
+        if steps - self.start.steps < MIN_STEPS or now - self.start.clock_s < self.seconds:
             return False
-        _wait(self.trainer.device)
-        self.ended_s = time.perf_counter()
+        self.end = _read(self.trainer)
         return True
 
-    def _note_length(self) -> None:
-        """Count the window just trained on; an epoch's last, cut to what was left, is not one to wait for."""
-        assert self.trainer is not None
-        progress = self.trainer.progress
-        length, self.seen_tokens = progress.tokens - self.seen_tokens, progress.tokens
-        if length == 0 or progress.row == 0:
+    def _count_length(self, trainer: Trainer) -> None:
+        """Count the length of the last window. The last of an epoch is cut short and may never come up again."""
+        length, self.tokens_seen = trainer.progress.tokens - self.tokens_seen, trainer.progress.tokens
+        if length == 0 or trainer.progress.row == 0:
             return
-        self.seen[length] += 1
-        self.settled_steps = self.settled_steps + 1 if self.seen[length] > SIGHTINGS else 0
+        self.lengths[length] += 1
+        self.settled_steps = self.settled_steps + 1 if self.lengths[length] > PREPARED_AFTER else 0
 
-    def _is_warm(self) -> bool:
-        assert self.trainer is not None
-        settles = _prepares_lengths(self.trainer.device)
+    def _is_warm(self, device: torch.device) -> bool:
+        prepares = _prepares_lengths(device)
         if self.warm_from_s is None:
-            if settles:
-                _wait(self.trainer.device)
-            self.warm_from_s = time.perf_counter() if settles else self.created_s
+            if prepares:
+                _wait(device)
+            self.warm_from_s = time.perf_counter() if prepares else self.created_s
         passed_s = time.perf_counter() - self.warm_from_s
-        if settles and self.settled_steps < SETTLED_STEPS and passed_s < self.seconds:
+        if prepares and self.settled_steps < SETTLED_STEPS and passed_s < self.seconds:
             return False
         return passed_s >= WARMUP_SHARE * self.seconds
 
 
-def measure(make_trainer: Callable[[Hooks], Trainer], seconds: float, stop: Callable[[], bool]) -> Pace:
-    """Run a new trainer for about `seconds` after its warm-up, which takes as long again at most; then let it save.
+def measure(make_trainer: Callable[[Hooks], Trainer], seconds: float, stop: Callable[[], bool]) -> Throughput:
+    """Time a new trainer after its warm-up, then its checkpoint.
 
-    A recipe that ends sooner is run whole. Raises Stopped where `stop` says so, Diverged as training does.
+    Args:
+        make_trainer: makes the trainer with the given callbacks; its folder is the caller's to remove.
+        seconds: duration of the timed steps. The warm-up takes as long again at most.
+        stop: asked after every step; True ends the measurement.
+
+    Returns:
+        The speed of the timed steps; of all steps if the recipe ends before.
+
+    Raises:
+        Stopped: `stop` asked for it.
+        Diverged: as training does.
     """
     watch = _Watch(seconds, stop, time.perf_counter())
     trainer = watch.trainer = make_trainer(Hooks(stop=watch))
-    progress = trainer.progress
     try:
         trainer.fit()
     except Interrupted:
-        assert watch.began_s is not None
-        replays, capture_s = _captures(trainer)
-        taken_s = watch.ended_s - watch.began_s - (progress.validation_seconds - watch.validation_s)
-        taken_s -= capture_s - watch.began_capture_s
-        rate = (progress.tokens - watch.began_tokens) / max(taken_s, 1e-9)
-        steps = progress.step - watch.began_steps
-        plain = 0 if trainer.graph is None else steps - (replays - watch.began_replays)
-        return Pace(rate, steps, taken_s, time.perf_counter() - watch.ended_s, plain)
+        assert watch.start is not None
+        assert watch.end is not None
+        # `fit` has saved a checkpoint since.
+        save_s = time.perf_counter() - watch.end.clock_s
+        timed_s = watch.end.clock_s - watch.start.clock_s - (watch.end.validation_s - watch.start.validation_s)
+        return _throughput(trainer, watch.start, watch.end, timed_s, save_s)
     saving_s = time.perf_counter()
     trainer.save()
-    replays, capture_s = _captures(trainer)
-    taken_s = progress.seconds - capture_s
-    rate, plain = progress.tokens / max(taken_s, 1e-9), 0 if trainer.graph is None else progress.step - replays
-    return Pace(rate, progress.step, taken_s, time.perf_counter() - saving_s, plain)
+    save_s = time.perf_counter() - saving_s
+    return _throughput(trainer, _Reading(), _read(trainer), trainer.progress.seconds, save_s)
 
 
-def _captures(trainer: Trainer) -> tuple[int, float]:
-    """Steps that were replayed so far, and seconds spent on capturing."""
-    return (0, 0.0) if trainer.graph is None else (trainer.graph.replays, trainer.graph.capture_s)
+def _throughput(trainer: Trainer, start: _Reading, end: _Reading, timed_s: float, save_s: float) -> Throughput:
+    seconds, steps = timed_s - (end.capture_s - start.capture_s), end.steps - start.steps
+    return Throughput(
+        tokens_per_s=(end.tokens - start.tokens) / max(seconds, 1e-9),
+        steps=steps,
+        seconds=seconds,
+        save_s=save_s,
+        not_replayed=0 if trainer.graph is None else steps - (end.replays - start.replays),
+    )
+
+
+def _read(trainer: Trainer) -> _Reading:
+    _wait(trainer.device)
+    state, graph = trainer.progress, trainer.graph
+    replays, capture_s = (0, 0.0) if graph is None else (graph.replays, graph.capture_s)
+    return _Reading(time.perf_counter(), state.tokens, state.step, state.validation_seconds, replays, capture_s)
 
 
 def _prepares_lengths(device: torch.device) -> bool:

@@ -1,8 +1,13 @@
-"""Ids to streams, and streams to BPTT windows. Shape letters: T rows of time, B streams."""
+"""Lengths of BPTT windows: fixed, or sampled as awd-lstm-lm's `main.py` does (Merity et al. 2017, arXiv:1708.02182).
+
+>>> rng = np.random.default_rng(0)
+>>> next_window(0, 100, 35, None, rng)
+(35, 1.0)
+>>> next_window(70, 100, 35, None, rng)  # 29 targets are left
+(29, 1.0)
+"""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -12,11 +17,21 @@ from harness.config.recipe import WindowSampling
 def next_window(
     row: int, num_rows: int, bptt: int, sampling: WindowSampling | None, rng: np.random.Generator
 ) -> tuple[int, float]:
-    """Return (length, learning-rate factor) of the window that starts at `row`: rows [row, row + length] are read.
+    """Draw the length of the window that starts at `row`.
 
-    Without sampling the length is bptt, cut at the end, the factor 1, and rng is not touched. With it, one
-    uniform and one normal draw as in awd-lstm-lm's main.py: there is no upper cap, and the factor is taken before
-    the length is cut at the end. Raises ValueError where `row` has no target left.
+    Args:
+        row: first row of the window; the step reads rows [row, row + length].
+        num_rows: rows T of the split cut into streams.
+        bptt: window length, or its mean if sampled.
+        sampling: None for windows of exactly `bptt`; `rng` is then not used.
+        rng: one uniform and one normal draw a window, in this order, as the official code.
+
+    Returns:
+        The length, and the factor of the learning rate. As in the official code the length has no upper bound, and the
+        factor is that of the length before it is cut at the end of the split.
+
+    Raises:
+        ValueError: `row` has no target.
     """
     left = num_rows - 1 - row
     if row < 0 or left < 1:
@@ -26,30 +41,22 @@ def next_window(
     base = bptt if rng.random() < 1 - sampling.half_probability else bptt / 2
     length = max(sampling.minimum, int(rng.normal(base, sampling.std)))
     if sampling.multiple > 1:
-        length = max(sampling.minimum, _rounded(length, sampling.multiple, rng))
+        length = max(sampling.minimum, _round_at_random(length, sampling.multiple, rng))
     return min(length, left), length / bptt if sampling.scale_lr else 1.0
 
 
-def _rounded(length: int, multiple: int, rng: np.random.Generator) -> int:
-    """A neighbouring multiple, the upper one with the chance that keeps the mean."""
-    below, over = length - length % multiple, length % multiple
-    return below + multiple if rng.random() < over / multiple else below
+def _round_at_random(length: int, multiple: int, rng: np.random.Generator) -> int:
+    """A neighbouring multiple: the upper one with the probability that keeps the mean."""
+    below, rest = length - length % multiple, length % multiple
+    return below + multiple if rng.random() < rest / multiple else below
 
 
 def epoch_over(row: int, num_rows: int, sampling: WindowSampling | None) -> bool:
-    """Whether a pass ends before `row`. With sampling a last single target is left out, as `while i < N - 2` does."""
-    return row >= num_rows - (1 if sampling is None else 2)
+    """Whether no window starts at `row`.
 
-
-def window_lengths(
-    num_rows: int, bptt: int, sampling: WindowSampling | None, rng: np.random.Generator
-) -> Iterator[tuple[int, int, float]]:
-    """Yield (start row, length, learning-rate factor) over one pass; see `next_window`.
-
-    Windows are drawn one at a time, so rng's state between two of them is all that a resumed pass needs.
+    Args:
+        row: first row after the last window.
+        num_rows: rows T of the split cut into streams.
+        sampling: with it, a last single target is left out, as by `while i < N - 2` in the official code.
     """
-    row = 0
-    while not epoch_over(row, num_rows, sampling):
-        length, factor = next_window(row, num_rows, bptt, sampling, rng)
-        yield row, length, factor
-        row += length
+    return row >= num_rows - (1 if sampling is None else 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from harness.core.hashing import content_hash
 from harness.core.scores import Score
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols
-from harness.evaluation.adaptive import score_adapted
+from harness.evaluation.adaptive.score import score_adapted
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.meter import Meter, startup
-from harness.results.costs import GemmRate
+from harness.results.costs import GemmRecord
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.system import hardware, source
@@ -223,13 +223,13 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
         if stop():
             raise Interrupted(f"timing {op}")
         emit(KernelTiming(op=op, backend=backend, case=case.name))
-        rows += time_case(spec, op, backend, case)
+        rows += [row.to_json() for row in time_case(spec, op, backend, case)]
     return rows
 
 
-def _time_gemm(spec: RunSpec) -> GemmRate:
+def _time_gemm(spec: RunSpec) -> GemmRecord:
     """The rate of a matrix product in the run's dtype on its device."""
-    return GemmRate(**gemm_rate(spec.device, getattr(torch, spec.dtype)))
+    return GemmRecord(**asdict(gemm_rate(spec.device, getattr(torch, spec.dtype))))
 
 
 def _with_readings(emit: Emit, meter: Meter) -> Emit:

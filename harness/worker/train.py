@@ -11,13 +11,12 @@ from typing import Any
 import torch
 
 from harness.checkpoints import format
-from harness.config.recipe import Recipe
 from harness.config.speed import applied, unverified
 from harness.core.metrics import METRICS
 from harness.core.scores import Tally
 from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
-from harness.training.progress import Diverged, Hooks, Progress, stage_summary
+from harness.training.progress import CurveRow, Diverged, Hooks, TrainingState, summarize
 from harness.training.trainer import Trainer
 from harness.worker.job import Emit, Resumed, Stop, Train, Validation
 
@@ -44,7 +43,7 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
     def value(nll_per_unit: float | None) -> float | None:
         return None if nll_per_unit is None else metric.compute(Tally(nll_per_unit, 1, 1, 0))
 
-    def on_step(progress: Progress, nll_per_token: float) -> None:
+    def on_step(progress: TrainingState, nll_per_token: float) -> None:
         emit(
             Train(
                 epoch=progress.epoch,
@@ -56,8 +55,8 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
             )
         )
 
-    def on_validation(row: dict[str, Any]) -> None:
-        emit(Validation(value=value(row["valid_nll_nats"]), **row))
+    def on_validation(row: CurveRow) -> None:
+        emit(Validation.model_validate({"value": value(row.valid_nll_nats), **row.to_json()}))
 
     trainer = make_trainer(
         spec, model, corpus, folder, record.code["source_sha256"], Hooks(on_step, on_validation, stop)
@@ -69,7 +68,7 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
     try:
         trainer.fit()
     except Diverged:
-        record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
+        _describe_training(record, trainer, None)
         raise
     finally:
         # Only now: a layer may choose its backend by the shapes and dtype of its first call.
@@ -77,8 +76,7 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
         record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.dtype, spec.device)
     best = folder / "best"
     format.load_into(model, format.load_group(best, format.read_index(best), "model"), best)
-    record.training, record.curve = _training_summary(trainer.progress, trainer.recipe), trainer.progress.curve
-    record.training["checkpoint_sha256"] = format.fingerprint(best)
+    _describe_training(record, trainer, format.fingerprint(best))
 
 
 def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Hooks) -> Trainer:
@@ -111,21 +109,11 @@ def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha2
     )
 
 
-def _training_summary(progress: Progress, recipe: Recipe) -> dict[str, Any]:
-    return {
-        "tokens": progress.tokens,
-        "steps": progress.step,
-        "epochs": progress.epoch,
-        "best_epoch": progress.best_epoch,
-        "best_step": progress.best_step,
-        "best_valid_nll_nats": progress.best_nll_per_unit,
-        "validation_protocol": asdict(recipe.validation),
-        "seconds": progress.seconds,
-        "validation_seconds": progress.validation_seconds,
-        "tokens_per_s": progress.tokens / progress.seconds if progress.seconds else None,
-        "thread_counts": progress.thread_counts,
-        **stage_summary(progress, recipe),
-    }
+def _describe_training(record: RunRecord, trainer: Trainer, checkpoint_sha256: str | None) -> None:
+    """Put summary and learning curve into the record."""
+    state = trainer.progress
+    record.training = summarize(state, trainer.recipe, checkpoint_sha256=checkpoint_sha256).to_json()
+    record.curve = [row.to_json() for row in state.curve]
 
 
 def _autocast(spec: RunSpec) -> Callable[[], Any]:

@@ -1,4 +1,4 @@
-"""Fixtures of the harness rooms."""
+"""Fixtures of the harness tests."""
 
 from __future__ import annotations
 

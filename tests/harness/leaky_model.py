@@ -1,4 +1,4 @@
-"""A small recurrent model and corpora made of it: enough to see state, windows and sums at work."""
+"""A small recurrent model with its equations in numpy, and corpora in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.step import StepOutput
 
 
 class Leaky(nn.Module):
-    """s_t = 0.9 s_{t-1} + E[x_t]; logits = W s_t. What it predicts depends on everything it has read."""
+    """s_t = 0.9 s_{t-1} + E[x_t]; logits = W s_t + b. A prediction depends on every token before it."""
 
     def __init__(self, vocab_size: int, width: int = 8, dropout: float = 0.0) -> None:
         super().__init__()
@@ -46,8 +46,26 @@ class Leaky(nn.Module):
         return nn.functional.cross_entropy(self.out(h_NH), targets_N, reduction="none")
 
 
+def numpy_states_and_probs(model: Leaky, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """States (N - 1, H) and next-token distributions (N - 1, V) after each token but the last, one at a time."""
+    embedding, weight, bias = (each.detach().numpy() for each in (model.embedding.weight, *model.out.parameters()))
+    state, states, probs = np.zeros(embedding.shape[1]), [], []
+    for token in ids[:-1]:
+        state = 0.9 * state + embedding[token]
+        exponents = np.exp(weight @ state + bias)
+        states.append(state)
+        probs.append(exponents / exponents.sum())
+    return np.array(states), np.array(probs)
+
+
+def numpy_nll(model: Leaky, ids: np.ndarray) -> list[float]:
+    """Loss in nats of every token but the first."""
+    _, probs = numpy_states_and_probs(model, ids)
+    return [float(-np.log(p[target])) for p, target in zip(probs, ids[1:], strict=True)]
+
+
 def corpus_of(train: np.ndarray, valid: np.ndarray, test: np.ndarray, vocab_size: int) -> Corpus:
-    """A Corpus in memory, with the checksums a prepared one would carry."""
+    """A corpus with the checksums of a prepared one."""
     splits = {"train": train, "valid": valid, "test": test}
     return Corpus(
         name="made",

@@ -17,7 +17,7 @@ from harness.bench.loops.messages import LoopJob, LoopResult
 if TYPE_CHECKING:
     from harness.bench.loops.entries import LoopEntry
     from harness.core.interfaces import Corpus
-    from harness.training.throughput import Pace
+    from harness.training.throughput import Throughput
     from harness.training.trainer import Trainer
 
 VALID_TOKENS = 64
@@ -58,7 +58,8 @@ def time_loop(job: LoopJob) -> LoopResult:
     from harness.checkpoints import model as checkpoint_model
     from harness.config.recipe import Recipe, WindowSampling
     from harness.training import throughput
-    from harness.training.trainer import Hooks, Trainer
+    from harness.training.progress import Hooks
+    from harness.training.trainer import Trainer
 
     entry, device = job.entry, job.device
     if job.threads:
@@ -88,15 +89,15 @@ def time_loop(job: LoopJob) -> LoopResult:
         return loss.trainer
 
     with tempfile.TemporaryDirectory() as folder:
-        pace = throughput.measure(make_trainer, job.seconds, loss)
-    return to_result(pace, loss, job)
+        speed = throughput.measure(make_trainer, job.seconds, loss)
+    return to_result(speed, loss, job)
 
 
-def to_result(pace: Pace, loss: EarlyLoss, job: LoopJob) -> LoopResult:
+def to_result(speed: Throughput, loss: EarlyLoss, job: LoopJob) -> LoopResult:
     """Describe a finished loop.
 
     Args:
-        pace: measured tokens per second.
+        speed: measured tokens per second.
         loss: the loss of the first steps, and the trainer.
         job: device and dtype.
 
@@ -111,12 +112,12 @@ def to_result(pace: Pace, loss: EarlyLoss, job: LoopJob) -> LoopResult:
     trainer, on_cuda = loss.trainer, job.device.startswith("cuda")
     assert trainer is not None
     kernels = dict(getattr(trainer.model, "kernels", {}))
-    valid = pace.not_replayed <= MAX_NOT_REPLAYED * pace.steps
+    valid = speed.not_replayed <= MAX_NOT_REPLAYED * speed.steps
     return LoopResult(
-        error=None if valid else f"{pace.not_replayed} of {pace.steps} timed steps were not replayed by a graph",
-        tokens_per_s=pace.tokens_per_s if valid else None,
-        steps=pace.steps,
-        step_ms=pace.seconds / pace.steps * 1e3 if valid else None,
+        error=None if valid else f"{speed.not_replayed} of {speed.steps} timed steps were not replayed by a graph",
+        tokens_per_s=speed.tokens_per_s if valid else None,
+        steps=speed.steps,
+        step_ms=speed.seconds / speed.steps * 1e3 if valid else None,
         nll_per_token=loss.nll_per_token,
         window_multiple=trainer.recipe.windows.multiple if trainer.recipe.windows else None,
         num_parameters=sum(parameter.numel() for parameter in trainer.module.parameters()),

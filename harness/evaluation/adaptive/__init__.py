@@ -1,5 +1,7 @@
-"""Scores of a model that learns from the text it is scored on: the neural cache and dynamic evaluation."""
+"""Score a model that learns from the text it is scored on: the neural cache and dynamic evaluation.
 
-from harness.evaluation.adaptive.score import score_adapted
+Every target is scored before anything is learnt from it. `score` tunes and scores; `cache`, `dynamic` and `statistics`
+are the methods of the papers, and `methods` gives them one interface.
+"""
 
-__all__ = ["score_adapted"]
+__all__ = ["cache", "dynamic", "methods", "score", "statistics"]

@@ -1,11 +1,10 @@
-"""Each adaptive protocol as one thing: what it costs to tune, how it tunes, how it scores."""
+"""The adaptive protocols behind one interface: how each is prepared, tuned and scored."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -16,11 +15,13 @@ from harness.core.interfaces import LanguageModel
 from harness.core.scores import EvaluationProtocol, Tally
 from harness.evaluation.adaptive import cache, dynamic
 from harness.evaluation.adaptive.statistics import num_statistics_targets, root_mean_squares
-from harness.evaluation.protocols import Blocks, Scored, Tick
+from harness.evaluation.blocks import Blocks, Scored
+from harness.evaluation.protocols import OnStart, Tick
 
-Setting = Mapping[str, Any]
-OnStart = Callable[[str, str, int], Tick | None]
-"""Told of a split, what is done to it, and the number of targets to come."""
+Config = NeuralCache | DynamicSgd | DynamicRms
+
+# One value for each hyperparameter: an element of `config.settings()`.
+Setting = Mapping[str, float]
 
 
 class Method(ABC):
@@ -29,24 +30,31 @@ class Method(ABC):
     protocol: EvaluationProtocol
 
     def prepare(self, splits: Mapping[str, np.ndarray], on_start: OnStart) -> None:
-        """What must be known before any setting is tried. Raises DataError where a split for it is missing."""
-
+        """Compute what no setting changes. Raises DataError if a split is missing."""
         return
 
     @abstractmethod
     def tuning_targets(self, num_targets: int) -> int:
-        """Targets scored by `tune` on a text of num_targets."""
+        """Targets that `tune` scores on a text of `num_targets`."""
 
     @abstractmethod
     def tune(self, ids: np.ndarray, tick: Tick) -> list[float]:
-        """Sum of nats over the targets of ids for each of the config's settings; NaN where one ran away."""
+        """Score ids (N,) under every setting of the config.
+
+        Returns:
+            Sum of nats for each setting; NaN if the model ran away.
+        """
 
     @abstractmethod
     def nll(self, ids: np.ndarray, setting: Setting, take: dynamic.Take) -> bool:
-        """Hand the nll of every target of ids to `take`, in order; False where the model ran away before the end."""
+        """Pass the losses of ids (N,) to `take`, in text order.
+
+        Returns:
+            False if the model ran away before the end.
+        """
 
     def score(self, ids: np.ndarray, setting: Setting, tick: Tick | None) -> Scored:
-        """Blocks and sums as of `exact`; NaN where the model ran away."""
+        """Sum and blocks as of `exact`; the sum is NaN if the model ran away."""
         num_targets = len(ids) - 1
         blocks, sums = Blocks(max(1, num_targets)), []
 
@@ -56,9 +64,8 @@ class Method(ABC):
             if tick is not None:
                 tick(len(nll))
 
-        whole = self.nll(ids, setting, take)
-        total = math.fsum(sums) if whole else math.nan
-        return Scored(Tally(total, num_targets, num_targets, 1), blocks.size, blocks.sums.tolist())
+        finite = self.nll(ids, setting, take)
+        return blocks.with_tally(Tally(math.fsum(sums) if finite else math.nan, num_targets, num_targets, 1))
 
 
 class CacheMethod(Method):
@@ -73,20 +80,20 @@ class CacheMethod(Method):
 
     def tune(self, ids: np.ndarray, tick: Tick) -> list[float]:
         total = np.zeros(())
-        for nll in self._cached(ids, self.config.window, self.config.theta, self.config.interpolation):
+        for nll in self._nll(ids, self.config.window, self.config.theta, self.config.interpolation):
             total = total + nll.sum(axis=-1)
             tick(nll.shape[-1])
         return [float(each) for each in total.ravel()]
 
     def nll(self, ids: np.ndarray, setting: Setting, take: dynamic.Take) -> bool:
         first, finite = 0, True
-        for nll in self._cached(ids, [setting["window"]], [setting["theta"]], [setting["interpolation"]]):
+        for nll in self._nll(ids, [int(setting["window"])], [setting["theta"]], [setting["interpolation"]]):
             take(first, nll[0, 0, 0])
             first += nll.shape[-1]
             finite = finite and bool(np.isfinite(nll).all())
         return finite
 
-    def _cached(
+    def _nll(
         self, ids: np.ndarray, windows: Sequence[int], thetas: Sequence[float], interpolations: Sequence[float]
     ) -> Iterator[np.ndarray]:
         return cache.cached_nll(
@@ -128,17 +135,17 @@ class DynamicMethod(Method):
 
     def nll(self, ids: np.ndarray, setting: Setting, take: dynamic.Take) -> bool:
         with dynamic.adapting(self.model) as weights:
-            return dynamic.run(self.model, ids, self._rule(weights, setting), setting["segment"], take)
+            return dynamic.run(self.model, ids, self._rule(weights, setting), int(setting["segment"]), take)
 
     def _rule(self, weights: dynamic.Weights, setting: Setting) -> dynamic.Rule:
-        steps = {"lr": setting["lr"], "decay": setting["decay"]}
+        lr, decay = setting["lr"], setting["decay"]
         if isinstance(self.config, DynamicRms):
-            return dynamic.RmsRule(weights, self.rms, **steps, epsilon=setting["epsilon"])
-        return dynamic.SgdRule(weights, **steps)
+            return dynamic.RmsRule(weights, self.rms, lr=lr, decay=decay, epsilon=setting["epsilon"])
+        return dynamic.SgdRule(weights, lr=lr, decay=decay)
 
 
-def method_for(model: LanguageModel, config: NeuralCache | DynamicSgd | DynamicRms, window: int) -> Method:
-    """The protocol that a block of `adaptive` sets. window: tokens per forward pass where it changes no number."""
+def method_for(model: LanguageModel, config: Config, window: int) -> Method:
+    """The method of a block of `adaptive`. window: targets per forward pass of the cache; changes no number."""
     if isinstance(config, NeuralCache):
         return CacheMethod(model, config, window)
     return DynamicMethod(model, config)

@@ -1,4 +1,4 @@
-"""How large a weight's gradients were over the training text: what the RMS form of dynamic evaluation steps by."""
+"""Size of each weight's gradients over the training text, by which `dynamic.RmsRule` scales its steps."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from harness.core.interfaces import LanguageModel
-from harness.evaluation.adaptive.dynamic import gradients_of
-from harness.evaluation.protocols import Tick, device_of, module_of
+from harness.evaluation.adaptive.dynamic import gradients_of, trainable
+from harness.evaluation.protocols import Tick, device_of
 from harness.evaluation.streams import to_streams
 
 
 def num_statistics_targets(num_tokens: int, streams: int, tokens: int | None) -> int:
-    """Targets read from a training split of num_tokens: whole rows of `streams`, at least one, at most `tokens`."""
+    """Targets that `root_mean_squares` reads: complete rows of `streams`, at least one, at most `tokens` targets."""
     rows = num_tokens // streams - 1
     if tokens is not None:
         rows = min(rows, max(1, tokens // streams))
@@ -23,16 +23,26 @@ def num_statistics_targets(num_tokens: int, streams: int, tokens: int | None) ->
 def root_mean_squares(
     model: LanguageModel, ids: np.ndarray, *, streams: int, segment: int, tokens: int | None, tick: Tick | None = None
 ) -> list[Tensor]:
-    """Root of the mean, over windows, of the squared gradient of a window's mean nll; one tensor per weight.
+    """Root mean square of each weight's gradient, over windows. Call inside `dynamic.adapting`.
 
-    ids (N,) is cut into `streams` columns read side by side, so that the first rows cover the whole text evenly;
-    a last window shorter than `segment` is left out unless it is the only one. Call inside `dynamic.adapting`.
-    Raises DataError where the text is too short for the columns.
+    Args:
+        model: in evaluation mode; its weights do not change.
+        ids: training text (N,).
+        streams: columns read in parallel, so that its first rows cover the text evenly.
+        segment: rows per window; a shorter last window counts only if it is the only one.
+        tokens: upper bound on the targets read; None for all.
+        tick: called after each window.
+
+    Returns:
+        One tensor per parameter, of its shape: the root of the mean square of the gradient of a window's mean loss.
+
+    Raises:
+        DataError: the text is too short for the columns.
     """
     columns_TB, _ = to_streams(ids, streams)
     rows = num_statistics_targets(len(ids), streams, tokens) // streams
     device, state = device_of(model), model.initial_state(streams)
-    sums = [torch.zeros_like(each) for each in module_of(model).parameters() if each.requires_grad]
+    sums = [torch.zeros_like(weight) for weight in trainable(model)]
     num_windows = max(1, rows // segment)
     for number in range(num_windows):
         first = number * segment

@@ -17,7 +17,7 @@ from harness.monitoring.sensors import QUANTITIES, SENSORS, SensorStatus
 from harness.results.costs import (
     AttemptCosts,
     Costs,
-    GemmRate,
+    GemmRecord,
     PhaseCosts,
     ProcessCosts,
     SamplerCosts,
@@ -102,7 +102,7 @@ def add_to_record(
     attempts: Attempts,
     *,
     sensors: bool,
-    gemm: GemmRate | None = None,
+    gemm: GemmRecord | None = None,
     gemm_reason: str = NO_GEMM,
 ) -> None:
     """Set the record's attempts, costs and traces, and the machines of its attempts.
@@ -133,7 +133,7 @@ def record_costs(
     attempts: Attempts,
     *,
     sensors: bool,
-    gemm: GemmRate | None = None,
+    gemm: GemmRecord | None = None,
     gemm_reason: str = NO_GEMM,
 ) -> Costs:
     """The costs of a record: all attempts joined, and the figures of tables. Arguments as of `add_to_record`."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from harness.monitoring.costs.merge import highest, total, weighted_mean
-from harness.results.costs import AttemptCosts, GemmRate, PhaseCosts
+from harness.results.costs import AttemptCosts, GemmRecord, PhaseCosts
 
 # Timing kernels is left out: it is no cost of the model.
 RUN_PHASES = ("load", "train", "evaluate")
@@ -41,7 +41,7 @@ class Work:
     tokens_per_s: float | None = None
     forward_flops_per_token: int | None = None
     reason: str | None = None
-    gemm: GemmRate | None = None
+    gemm: GemmRecord | None = None
     gemm_reason: str | None = None
     several_machines: bool = False
 

@@ -13,7 +13,7 @@ from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.figures import RUN_PHASES
 from harness.monitoring.costs.watch import Watch
-from harness.results.costs import Allocator, AttemptCosts, GemmRate, Startup
+from harness.results.costs import Allocator, AttemptCosts, GemmRecord, Startup
 from harness.system import hardware, processes
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Meter:
         self._startup = Startup()
         self._reserved_bytes: int | None = None
         self._costs: AttemptCosts | None = None
-        self._gemm: GemmRate | None = None
+        self._gemm: GemmRecord | None = None
         self._gemm_reason = account.NO_GEMM
         self._latest: dict[str, float] = {}
         self._read_at = float("-inf")
@@ -76,7 +76,7 @@ class Meter:
             self._latest.update({name: row[name] for name in LIVE if name in row})
         return dict(self._latest)
 
-    def add_gemm(self, time_gemm: Callable[[], GemmRate]) -> None:
+    def add_gemm(self, time_gemm: Callable[[], GemmRecord]) -> None:
         """Time a matrix product of the run's dtype: the model's rate is given as a share of it."""
         if self._watch is None:
             self._gemm_reason = account.OFF

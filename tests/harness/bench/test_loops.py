@@ -28,7 +28,7 @@ from harness.commands.main import main
 from harness.config.recipe import Recipe
 from harness.config.speed import Speed
 from harness.training import throughput
-from harness.training.throughput import Pace
+from harness.training.throughput import Throughput
 
 TINY = LOOPS["tiny-lstm-1x16"]
 JOB = LoopJob(entry=TINY, dtype="float32", kernel="auto", speed=Speed(), device="cpu", seconds=0.5, threads=None)
@@ -171,7 +171,7 @@ def test_there_is_no_rate_if_too_many_steps_ran_without_a_graph(
     linear = torch.nn.Linear(1, 1)
     trainer = SimpleNamespace(model=linear, module=linear, recipe=recipe, speed=Speed())
     loss: Any = SimpleNamespace(trainer=trainer, nll_per_token=3.0)
-    result = child.to_result(Pace(7.0, 100, 2.0, 0.1, plain_steps), loss, JOB)
+    result = child.to_result(Throughput(7.0, 100, 2.0, 0.1, plain_steps), loss, JOB)
     assert (result.tokens_per_s, result.error) == (rate, error)
     assert (result.step_ms is None) == (rate is None)
 

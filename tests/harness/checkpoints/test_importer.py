@@ -154,7 +154,9 @@ def test_an_imported_model_scores_text_and_names_unknown_words(data: Path, tmp_p
     out = tmp_path / "out"
     imported = import_checkpoint(official_file(tmp_path / "m.pt"), data, out)
     assert imported.model["hidden"] == 7, "nhid, for a single tied layer is as wide as the embedding"
-    answer = scoring.run(scoring.Request(model=load_model(out, device="cpu"), text=data / "train.txt"))
+    answer = scoring.score_checkpoint(
+        scoring.EvaluationRequest(model=load_model(out, device="cpu"), text=data / "train.txt")
+    ).to_json()
     assert (answer["num_targets"], answer["protocol"], answer["unit"]) == (4, "exact", "word")
     assert answer["origin"]["sha256"] == imported.origin.sha256
     (tmp_path / "new.txt").write_text("the cat sat\na cat sat\n")

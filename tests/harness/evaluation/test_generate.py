@@ -10,7 +10,7 @@ from harness.evaluation.generate import Sampling, generate
 
 
 class Memoryless(nn.Module):
-    """Every token has the same distribution, whatever came before."""
+    """Every token has the same distribution after any text."""
 
     def __init__(self, probabilities: list[float]) -> None:
         super().__init__()
@@ -28,11 +28,10 @@ class Memoryless(nn.Module):
 
 
 def drawn(probabilities: list[float], **how: object) -> list[int]:
-    model = Memoryless(probabilities)
-    return list(generate(model, [0], Sampling(**how)))  # type: ignore[arg-type]
+    return list(generate(Memoryless(probabilities), [0], Sampling(**how)))  # type: ignore[arg-type]
 
 
-def test_the_same_seed_draws_the_same_text_and_another_another() -> None:
+def test_a_seed_names_a_text() -> None:
     uniform = [0.25] * 4
     first = drawn(uniform, num_tokens=40, seed=1)
     assert first == drawn(uniform, num_tokens=40, seed=1)
@@ -49,19 +48,21 @@ def test_frequencies_are_the_tempered_probabilities(temperature: float) -> None:
     assert np.abs(counts / 4000 - expected).max() < 4 * np.sqrt(0.25 / 4000)
 
 
-def test_temperature_zero_takes_the_likeliest_and_the_first_of_equals() -> None:
-    assert drawn([0.2, 0.4, 0.4], num_tokens=5, temperature=0.0) == [1] * 5
+@pytest.mark.parametrize(
+    ("probabilities", "how", "tokens"),
+    [
+        ([0.2, 0.4, 0.4], {"temperature": 0.0}, {1}),  # the first of equals
+        ([0.2, 0.5, 0.3], {"temperature": 1e-8}, {1}),
+        ([0.3, 0.1, 0.4, 0.2], {"top_k": 2}, {0, 2}),
+        ([0.3, 0.1, 0.4, 0.2], {"top_k": 99}, {0, 1, 2, 3}),
+    ],
+)
+def test_temperature_and_top_k_limit_the_choice(
+    probabilities: list[float], how: dict[str, object], tokens: set[int]
+) -> None:
+    assert set(drawn(probabilities, num_tokens=200, **how)) == tokens
 
 
-def test_top_k_draws_from_the_likeliest_only() -> None:
-    assert set(drawn([0.3, 0.1, 0.4, 0.2], num_tokens=200, top_k=2)) == {0, 2}
-    assert set(drawn([0.3, 0.1, 0.4, 0.2], num_tokens=200, top_k=99)) == {0, 1, 2, 3}
-
-
-def test_a_tiny_temperature_is_greedy_and_stays_finite() -> None:
-    assert drawn([0.2, 0.5, 0.3], num_tokens=20, temperature=1e-8) == [1] * 20
-
-
-def test_a_model_of_broken_weights_is_told_in_words() -> None:
+def test_a_model_whose_weights_are_not_finite_is_refused() -> None:
     with pytest.raises(CheckpointError, match="weights are not finite"):
         drawn([float("nan"), 0.5], num_tokens=1)

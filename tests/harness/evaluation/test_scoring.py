@@ -1,4 +1,4 @@
-"""`harness evaluate` and `harness sample` over checkpoints that this harness trained."""
+"""`harness evaluate` and `harness sample` over checkpoints of this harness."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from click.testing import CliRunner
 import models
 from harness import data
 from harness.checkpoints import format
-from harness.checkpoints import model as kept
+from harness.checkpoints import model as checkpoint_model
 from harness.checkpoints.export import export
-from harness.checkpoints.model import load as load_model
 from harness.commands.main import main
 from harness.core.errors import CheckpointError, DataError
 from harness.evaluation import scoring
@@ -28,95 +27,99 @@ VOCABULARY = ["\n", " ", "a", "b", "é"]
 BLOCK = {"builder": "awd-lstm", "layers": 1, "hidden": 6, "embedding": 6}
 
 
-def kept_model(folder: Path, vocabulary: list[str], **meta: Any) -> Any:
+def save_model(folder: Path, tokens: list[str] = VOCABULARY, scale: float = 1.0, **index: Any) -> Any:
+    """A checkpoint of a model over `tokens`; `index` replaces parts of its index."""
     torch.manual_seed(0)
-    model = models.build("awd-lstm", kept.model_config(BLOCK), vocab_size=len(vocabulary)).eval()
-    format.save(folder, {"model": model.state_dict()}, {"model": BLOCK, "vocabulary": vocabulary, **meta})
+    model = models.build("awd-lstm", checkpoint_model.model_config(BLOCK), vocab_size=len(tokens)).eval()
+    weights = {name: value * scale for name, value in model.state_dict().items()}
+    format.save(folder, {"model": weights}, {"model": BLOCK, "vocabulary": tokens, **index})
     return model
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint with a vocabulary of five characters."""
+    save_model(tmp_path / "c")
+    return tmp_path / "c"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    (tmp_path / "t.txt").write_text(text)
+    return tmp_path / "t.txt"
+
+
+def score(folder: Path, **request: Any) -> scoring.CheckpointScore:
+    model = checkpoint_model.load(folder, device="cpu")
+    return scoring.score_checkpoint(scoring.EvaluationRequest(model=model, **request))
 
 
 def harness(*words: object) -> Any:
     return CliRunner().invoke(main, [str(word) for word in words], catch_exceptions=False)
 
 
-def test_a_text_is_scored_as_its_model_scores_it_by_hand(tmp_path: Path) -> None:
-    model = kept_model(tmp_path / "c", VOCABULARY)
-    (tmp_path / "t.txt").write_text("ab é\nba")
+def test_a_text_has_the_score_of_its_model_by_hand(tmp_path: Path) -> None:
+    model = save_model(tmp_path / "c")
     ids = torch.tensor([2, 3, 1, 4, 0, 3, 2]).unsqueeze(1)
     with torch.no_grad():
         expected = float(model(ids[:-1], ids[1:], model.initial_state(1)).nll_TB.double().sum())
-    found = scoring.run(scoring.Request(model=load_model(tmp_path / "c", device="cpu"), text=tmp_path / "t.txt"))
-    assert found["nll_nats"] == pytest.approx(expected, rel=1e-6)
-    assert (found["num_targets"], found["num_units"], found["num_dropped"]) == (6, 6, 1)
-    assert found["metrics"]["bpc"] == pytest.approx(expected / 6 / np.log(2), rel=1e-6)
-    assert found["text"]["reading"] == "one token per character"
+    scored = score(tmp_path / "c", text=written(tmp_path, "ab é\nba"))
+    assert scored.nll_nats == pytest.approx(expected, rel=1e-6)
+    assert (scored.num_targets, scored.num_units, scored.num_dropped) == (6, 6, 1)
+    assert scored.metrics["bpc"] == pytest.approx(expected / 6 / np.log(2), rel=1e-6)
+    assert scored.text is not None
+    assert scored.text.reading == "one token per character"
+    assert "identity" not in scored.to_json()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_a_named_pipe_is_read_once_and_its_checksum_is_that_of_what_came(tmp_path: Path) -> None:
-    kept_model(tmp_path / "c", VOCABULARY)
+def test_a_named_pipe_is_read_once_and_has_the_checksum_of_its_bytes(tmp_path: Path, folder: Path) -> None:
     content, pipe = "ab é\nba".encode() * 9, tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = threading.Thread(target=pipe.write_bytes, args=(content,), daemon=True)
     writer.start()
-    found = scoring.run(scoring.Request(model=load_model(tmp_path / "c", device="cpu"), text=pipe))
+    text = score(folder, text=pipe).text
     writer.join(30)
-    assert found["text"]["sha256"] == hashlib.sha256(content).hexdigest()
-    assert found["text"]["tokens"] == len(content.decode())
+    assert text is not None
+    assert (text.sha256, text.tokens) == (hashlib.sha256(content).hexdigest(), len(content.decode()))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_an_answer_says_what_the_weights_were_stored_in(tmp_path: Path, dtype: str) -> None:
-    kept_model(tmp_path / "c", VOCABULARY, dtype="float32")
-    export(tmp_path / "c", tmp_path / "x", dtype=dtype, shard_bytes=1 << 20)
-    (tmp_path / "t.txt").write_text("abab")
-    text = ("--text", tmp_path / "t.txt", "--device", "cpu")
-    for folder, stored in (("c", "float32"), ("x", dtype)):
-        found = json.loads(harness("evaluate", tmp_path / folder, *text, "--json").stdout)
-        assert (found["dtype"], found["weights_dtype"]) == ("float32", stored)
-        assert f"weights_dtype: {stored}\n" in harness("evaluate", tmp_path / folder, *text).stdout
+def test_an_answer_says_in_which_dtype_the_weights_were_stored(tmp_path: Path, folder: Path, dtype: str) -> None:
+    export(folder, tmp_path / "x", dtype=dtype, shard_bytes=1 << 20)
+    text = ("--text", written(tmp_path, "abab"), "--device", "cpu")
+    for checkpoint, stored in ((folder, "float32"), (tmp_path / "x", dtype)):
+        answer = json.loads(harness("evaluate", checkpoint, *text, "--json").stdout)
+        assert (answer["dtype"], answer["weights_dtype"]) == ("float32", stored)
+        assert f"weights_dtype: {stored}\n" in harness("evaluate", checkpoint, *text).stdout
 
 
-def test_a_split_in_another_order_of_tokens_is_the_same_text(tmp_path: Path) -> None:
+def test_a_split_whose_vocabulary_is_in_another_order_is_the_same_text(tmp_path: Path) -> None:
     for split, text in (("train", "ab é\n"), ("valid", "ab"), ("test", "bé a\nab")):
         (tmp_path / f"{split}.txt").write_text(text)
     spec = {"kind": "chars", "name": "mine", **{s: str(tmp_path / f"{s}.txt") for s in ("train", "valid", "test")}}
     corpus = data.load(data.prepare(spec))
-    kept_model(tmp_path / "same", list(corpus.vocabulary))
-    same = scoring.run(scoring.Request(model=load_model(tmp_path / "same", device="cpu"), corpus=corpus))
-    text = scoring.run(scoring.Request(model=load_model(tmp_path / "same", device="cpu"), text=tmp_path / "test.txt"))
-    assert same["nll_nats"] == text["nll_nats"]
-    kept_model(tmp_path / "turned", list(reversed(corpus.vocabulary)))
-    turned = scoring.run(scoring.Request(model=load_model(tmp_path / "turned", device="cpu"), corpus=corpus))
-    text = scoring.run(scoring.Request(model=load_model(tmp_path / "turned", device="cpu"), text=tmp_path / "test.txt"))
-    assert turned["nll_nats"] == text["nll_nats"]
-    kept_model(tmp_path / "fewer", ["a", "b"])
+    for name, vocabulary in (("same", list(corpus.vocabulary)), ("reversed", list(reversed(corpus.vocabulary)))):
+        save_model(tmp_path / name, vocabulary)
+        scored = score(tmp_path / name, corpus=corpus)
+        assert scored.nll_nats == score(tmp_path / name, text=tmp_path / "test.txt").nll_nats
+        assert (scored.dataset, scored.split, scored.text) == ("mine", "test", None)
+        assert scored.to_json()["identity"] == corpus.manifest["identity"]
+    save_model(tmp_path / "fewer", ["a", "b"])
     with pytest.raises(CheckpointError, match=r"lacks 3 of mine's 5, such as '\\n'"):
-        scoring.run(scoring.Request(model=load_model(tmp_path / "fewer", device="cpu"), corpus=corpus))
+        score(tmp_path / "fewer", corpus=corpus)
 
 
-def test_every_protocol_is_known_to_the_command(tmp_path: Path) -> None:
-    kept_model(tmp_path / "c", VOCABULARY)
-    (tmp_path / "t.txt").write_text("ab é\nba" * 40)
-    found = {}
+def test_the_command_knows_every_protocol(tmp_path: Path, folder: Path) -> None:
+    words = ("evaluate", folder, "--text", written(tmp_path, "ab é\nba" * 40), "--device", "cpu")
+    answers = {}
     for protocol in ("exact", "official", "streams"):
-        run = harness(
-            "evaluate",
-            tmp_path / "c",
-            "--text",
-            tmp_path / "t.txt",
-            "--protocol",
-            protocol,
-            "--device",
-            "cpu",
-            "--json",
-        )
+        run = harness(*words, "--protocol", protocol, "--json")
         assert run.exit_code == 0, run.output
-        found[protocol] = json.loads(run.stdout)
-        assert found[protocol]["protocol"] == protocol
-    assert found["official"]["num_units"] == found["exact"]["num_units"] + 1
-    assert found["official"]["nll_nats"] == pytest.approx(found["exact"]["nll_nats"], rel=1e-6)
-    assert harness("evaluate", tmp_path / "c", "--text", tmp_path / "t.txt", "--device", "cpu").stdout.count("\n") > 10
+        answers[protocol] = json.loads(run.stdout)
+        assert answers[protocol]["protocol"] == protocol
+    assert answers["official"]["num_units"] == answers["exact"]["num_units"] + 1
+    assert answers["official"]["nll_nats"] == pytest.approx(answers["exact"]["nll_nats"], rel=1e-6)
+    assert harness(*words).stdout.count("\n") > 10
 
 
 @pytest.mark.parametrize(
@@ -132,30 +135,27 @@ def test_every_protocol_is_known_to_the_command(tmp_path: Path) -> None:
         (["--dataset", "enwik9"], "Did you mean 'enwik8'?"),
     ],
 )
-def test_what_does_not_go_together_is_one_line(tmp_path: Path, options: list[str], message: str) -> None:
-    kept_model(tmp_path / "c", VOCABULARY)
+def test_options_that_do_not_go_together_are_one_line(
+    tmp_path: Path, folder: Path, options: list[str], message: str
+) -> None:
     (tmp_path / "TEXT").write_text("ab é")
     (tmp_path / "SHORT").write_text("a")
-    words = [str(tmp_path / word) if word in ("TEXT", "SHORT") else word for word in options]
-    run = harness("evaluate", tmp_path / "c", *words)
+    run = harness("evaluate", folder, *(tmp_path / word if word in ("TEXT", "SHORT") else word for word in options))
     assert run.exit_code == 2
     assert message in run.stderr
     assert "Traceback" not in run.stderr
 
 
-def test_a_folder_that_is_no_checkpoint_is_told_before_anything_is_prepared(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_refused_before_data_is_prepared(tmp_path: Path) -> None:
     run = harness("evaluate", tmp_path, "--dataset", "enwik8")
     assert (run.exit_code, "is not a checkpoint" in run.stderr) == (2, True)
     assert harness("sample", tmp_path, "--prompt", "x").exit_code == 2
 
 
-def test_weights_that_are_not_finite_are_no_score(tmp_path: Path) -> None:
-    model = kept_model(tmp_path / "c", VOCABULARY)
-    broken = {name: value * np.nan for name, value in model.state_dict().items()}
-    format.save(tmp_path / "c", {"model": broken}, {"model": BLOCK, "vocabulary": VOCABULARY})
-    (tmp_path / "t.txt").write_text("abab")
+def test_weights_that_are_not_finite_give_no_score(tmp_path: Path) -> None:
+    save_model(tmp_path / "c", scale=np.nan)
     with pytest.raises(CheckpointError, match=r"its loss on .* is nan"):
-        scoring.run(scoring.Request(model=load_model(tmp_path / "c", device="cpu"), text=tmp_path / "t.txt"))
+        score(tmp_path / "c", text=written(tmp_path, "abab"))
 
 
 @pytest.mark.parametrize(
@@ -190,60 +190,46 @@ def test_weights_that_are_not_finite_are_no_score(tmp_path: Path) -> None:
     ],
 )
 def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, meta: dict[str, Any], message: str) -> None:
-    model = kept_model(tmp_path / "c", VOCABULARY)
-    index = {"model": BLOCK, "vocabulary": VOCABULARY, **meta}
-    format.save(tmp_path / "c", {"model": model.state_dict()}, index)
+    save_model(tmp_path / "c", **meta)
     with pytest.raises(CheckpointError, match=message) as caught:
-        kept.load(tmp_path / "c", device="cpu")
+        checkpoint_model.load(tmp_path / "c", device="cpu")
     assert str(tmp_path / "c") in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "https" not in str(caught.value)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sample"])
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda folder: folder / ("x" * 300), "File name too long"),
-        (lambda folder: folder, "nested too deeply"),
-    ],
-)
-def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, make: Any, message: str) -> None:
+@pytest.mark.parametrize(("name", "message"), [("x" * 300, "File name too long"), ("", "nested too deeply")])
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, name: str, message: str) -> None:
     (tmp_path / format.INDEX).write_text("[" * 200_000)
-    (tmp_path / "t.txt").write_text("abab")
-    run = harness(command, make(tmp_path), *(("--text", tmp_path / "t.txt") if command == "evaluate" else ()))
+    text = ("--text", written(tmp_path, "abab")) if command == "evaluate" else ()
+    run = harness(command, tmp_path / name, *text)
     assert (run.exit_code, run.stdout) == (2, "")
     [line] = run.stderr.splitlines()
     assert message in line
 
 
-def test_a_text_file_that_is_too_short_for_its_streams_is_refused(tmp_path: Path) -> None:
-    kept_model(tmp_path / "c", VOCABULARY)
-    (tmp_path / "t.txt").write_text("ab")
-    request = scoring.Request(
-        model=load_model(tmp_path / "c", device="cpu"), text=tmp_path / "t.txt", protocol="official", batch=10
-    )
+def test_a_text_file_too_short_for_its_streams_is_refused(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(DataError, match="too short for 10 streams"):
-        scoring.run(request)
+        score(folder, text=written(tmp_path, "ab"), protocol="official", batch=10)
 
 
-def test_samples_are_text_and_the_same_for_the_same_seed(tmp_path: Path) -> None:
-    kept_model(tmp_path / "c", VOCABULARY)
-    words = ("sample", tmp_path / "c", "--prompt", "ab", "--tokens", 30, "--device", "cpu")
+def test_samples_are_text_and_the_same_for_the_same_seed(folder: Path) -> None:
+    words = ("sample", folder, "--prompt", "ab", "--tokens", 30, "--device", "cpu")
     first = harness(*words, "--seed", 4)
     assert first.exit_code == 0, first.output
-    assert len(first.stdout) == 31, "thirty characters and the line's end"
+    assert len(first.stdout) == 31, "thirty characters and a newline"
     assert first.stdout == harness(*words, "--seed", 4).stdout
     assert first.stdout != harness(*words, "--seed", 5).stdout
     greedy = harness(*words, "--temperature", 0).stdout
     assert greedy == harness(*words, "--temperature", 0, "--seed", 9).stdout
-    stranger = harness(*words[:2], "--prompt", "xyz")
-    assert (stranger.exit_code, "prompt's 'x' is not among" in stranger.stderr) == (2, True)
+    unknown = harness(*words[:2], "--prompt", "xyz")
+    assert (unknown.exit_code, "prompt's 'x' is not among" in unknown.stderr) == (2, True)
 
 
-def test_a_greedy_sample_is_what_the_whole_text_predicts(tmp_path: Path) -> None:
+def test_a_greedy_sample_is_predicted_from_all_of_the_text(tmp_path: Path) -> None:
     """Without carried state: each next token is the likeliest after all of the text so far."""
-    model = kept_model(tmp_path / "c", VOCABULARY)
+    model = save_model(tmp_path / "c")
     ids = [2, 3]
     with torch.no_grad():
         for _ in range(12):

@@ -30,75 +30,89 @@ CHARS = Tokens.of(["\n", " ", "a", "é", "_"], "char")
         ([str(value) for value in range(300)], "word"),
     ],
 )
-def test_the_unit_is_seen_in_the_vocabulary(vocabulary: list[str], unit: str) -> None:
+def test_the_vocabulary_shows_the_unit(vocabulary: list[str], unit: str) -> None:
     assert unit_of(vocabulary) == unit
 
 
-def ids(tokens: Tokens, path: Path, content: bytes, unknown: str | None = None) -> list[int]:
+def encode(tokens: Tokens, path: Path, content: bytes, unknown: str | None = None) -> list[int]:
     path.write_bytes(content)
     return tokens.encode_file(path, unknown=unknown).ids.tolist()
 
 
-def test_lines_of_tokens_end_in_eos_as_the_official_code_reads_them(tmp_path: Path) -> None:
-    path = tmp_path / "t.txt"
-    assert ids(PTB, path, b"a _ b\n\n b a") == [0, 2, 1, 3, 3, 1, 0, 3]
-    assert ids(WORDS, path, b"the cat\r\nthe <unk>\n") == [0, 1, 2, 0, 3, 2]
-    assert ids(WORDS, path, b"") == []
-
-
-def test_without_eos_the_file_is_the_text_itself(tmp_path: Path) -> None:
-    path = tmp_path / "t.txt"
-    assert ids(BYTES, path, "a é\n".encode()) == [2, 1, 3, 4, 0]
-    assert ids(CHARS, path, "a é\n_".encode()) == [2, 1, 3, 0, 4]
+@pytest.mark.parametrize(
+    ("tokens", "text", "ids"),
+    [
+        (PTB, "a _ b\n\n b a", [0, 2, 1, 3, 3, 1, 0, 3]),  # with <eos>, as the official code reads lines
+        (WORDS, "the cat\r\nthe <unk>\n", [0, 1, 2, 0, 3, 2]),
+        (WORDS, "", []),
+        (BYTES, "a é\n", [2, 1, 3, 4, 0]),  # without <eos>, the text itself
+        (CHARS, "a é\n_", [2, 1, 3, 0, 4]),
+    ],
+)
+def test_a_file_is_read_by_its_vocabulary(tmp_path: Path, tokens: Tokens, text: str, ids: list[int]) -> None:
+    assert encode(tokens, tmp_path / "t.txt", text.encode()) == ids
 
 
 def test_unknown_tokens_are_named_with_their_lines_or_replaced(tmp_path: Path) -> None:
     path = tmp_path / "t.txt"
     text = b"the cat\nthe dog the fox\ncat dog x y z w\n"
     with pytest.raises(DataError) as caught:
-        ids(WORDS, path, text)
+        encode(WORDS, path, text)
     assert "7 tokens are not in" in str(caught.value)
     assert "'dog' (line 2), 'fox' (line 2), 'x' (line 3), 'y' (line 3), 'z' (line 3), ..." in str(caught.value)
-    assert ids(WORDS, path, text, "<unk>") == [0, 1, 2, 0, 3, 0, 3, 2, 1, 3, 3, 3, 3, 3, 2]
+    assert encode(WORDS, path, text, "<unk>") == [0, 1, 2, 0, 3, 0, 3, 2, 1, 3, 3, 3, 3, 3, 2]
     with pytest.raises(DataError, match="--unknown 'dog' is not in"):
-        ids(WORDS, path, text, "dog")
+        encode(WORDS, path, text, "dog")
 
 
 def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
         WORDS.encode_file(tmp_path / "none")
     with pytest.raises(DataError, match="not UTF-8"):
-        ids(WORDS, tmp_path / "t.txt", b"the \xff")
+        encode(WORDS, tmp_path / "t.txt", b"the \xff")
     with pytest.raises(DataError, match="'255' \\(line 2\\)"):
-        ids(BYTES, tmp_path / "t.txt", b"a\n\xff")
+        encode(BYTES, tmp_path / "t.txt", b"a\n\xff")
 
 
-def test_prompts_are_written_as_one_would(tmp_path: Path) -> None:
-    assert PTB.encode_prompt("a b\nN") == [0, 2, 1, 3, 4]
-    assert WORDS.encode_prompt(" the  cat\nthe") == [0, 1, 2, 0]
-    assert CHARS.encode_prompt("a é\n") == [2, 1, 3, 0]
-    assert BYTES.encode_prompt("a é\n") == [2, 1, 3, 4, 0]
-    assert PTB.encode_prompt("") == [3], "a line's end is where a line begins"
-    with pytest.raises(DataError, match="prompt's 'dog' is not among"):
-        WORDS.encode_prompt("the dog")
-    with pytest.raises(DataError, match="at least one token"):
-        CHARS.encode_prompt("")
+@pytest.mark.parametrize(
+    ("tokens", "prompt", "ids"),
+    [
+        (PTB, "a b\nN", [0, 2, 1, 3, 4]),
+        (WORDS, " the  cat\nthe", [0, 1, 2, 0]),
+        (CHARS, "a é\n", [2, 1, 3, 0]),
+        (BYTES, "a é\n", [2, 1, 3, 4, 0]),
+        (PTB, "", [3]),  # a line begins after <eos>
+    ],
+)
+def test_prompts_are_plain_text(tokens: Tokens, prompt: str, ids: list[int]) -> None:
+    assert tokens.encode_prompt(prompt) == ids
+
+
+@pytest.mark.parametrize(
+    ("tokens", "prompt", "message"),
+    [(WORDS, "the dog", "prompt's 'dog' is not among"), (CHARS, "", "at least one token")],
+)
+def test_a_prompt_that_cannot_be_encoded_is_refused(tokens: Tokens, prompt: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        tokens.encode_prompt(prompt)
 
 
 @given(st.text(alphabet="aé \n_", min_size=1))
-def test_what_a_prompt_says_is_what_its_ids_say(text: str) -> None:
-    decode = CHARS.decoder()
-    assert "".join(map(decode, CHARS.encode_prompt(text))) == text
+def test_decoding_inverts_encoding(text: str) -> None:
+    assert "".join(map(CHARS.decoder(), CHARS.encode_prompt(text))) == text
 
 
-def test_text_comes_out_as_its_unit_is_read() -> None:
-    for tokens, sequence, text in (
+@pytest.mark.parametrize(
+    ("tokens", "ids", "text"),
+    [
         (PTB, [0, 2, 1, 3, 4], "a b\nN"),
-        (WORDS, [0, 1, 2, 0, 3, 2], " the cat\nthe <unk>\n".lstrip()),
+        (WORDS, [0, 1, 2, 0, 3, 2], "the cat\nthe <unk>\n"),
         (BYTES, [2, 3, 4, 0], "aé\n"),
         (BYTES, [3, 2], "\ufffda"),
-    ):
-        assert "".join(map(tokens.decoder(), sequence)) == text
+    ],
+)
+def test_tokens_become_text_by_their_unit(tokens: Tokens, ids: list[int], text: str) -> None:
+    assert "".join(map(tokens.decoder(), ids)) == text
 
 
 @pytest.mark.skipif(not Path("/dev/fd").exists(), reason="this system has no /dev/fd")
@@ -112,18 +126,14 @@ def test_text_comes_out_as_its_unit_is_read() -> None:
         (WORDS, b"the cat\n" * 5000),
     ],
 )
-def test_what_comes_out_of_a_pipe_is_read_once_and_named_by_the_bytes_that_came(
-    tmp_path: Path, tokens: Tokens, content: bytes
-) -> None:
-    (tmp_path / "t.txt").write_bytes(content)
-    expected = tokens.encode_file(tmp_path / "t.txt")
-    assert expected.sha256 == hashlib.sha256(content).hexdigest()
+def test_a_pipe_is_read_once_and_has_the_checksum_of_its_bytes(tmp_path: Path, tokens: Tokens, content: bytes) -> None:
+    expected = encode(tokens, tmp_path / "t.txt", content)
     reader, writer = os.pipe()
     try:
         with os.fdopen(writer, "wb") as file:
             file.write(content)
-        found = tokens.encode_file(Path(f"/dev/fd/{reader}"))
+        encoded = tokens.encode_file(Path(f"/dev/fd/{reader}"))
     finally:
         os.close(reader)
-    assert found.sha256 == expected.sha256
-    assert found.ids.tolist() == expected.ids.tolist()
+    assert encoded.sha256 == hashlib.sha256(content).hexdigest()
+    assert encoded.ids.tolist() == expected

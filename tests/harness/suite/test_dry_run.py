@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from window_walk import window_lengths
 
 from harness import data
 from harness.config.recipe import Recipe, WindowSampling
@@ -19,7 +20,6 @@ from harness.core.errors import SuiteError
 from harness.suite import load, suite_files
 from harness.suite.dry_run import Estimate, Targets, estimate, mean_window, render, training_length
 from harness.system.source import ROOT
-from harness.training.windows import window_lengths
 from models.awd_lstm.config import Config
 
 SUITES = ROOT / "suites"

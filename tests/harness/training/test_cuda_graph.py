@@ -6,9 +6,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 from leaky_model import Leaky
+from trainer_factory import make_recipe
 
 import models
-from harness.config.recipe import Recipe
 from harness.training import cuda_graph
 from harness.training.cuda_graph import GraphStep, copy_state
 from harness.training.optimizers import make_optimizer, set_learning_rate
@@ -16,12 +16,12 @@ from harness.training.step import Step
 from models.config import Dropout
 from models.step import State
 
-RECIPE = Recipe(optimizer="adam", lr=0.05, batch=3, bptt=5, epochs=1, weight_decay=1e-3, clip=0.25)
+RECIPE = make_recipe(lr=0.05, weight_decay=1e-3, clip=0.25)
 LENGTHS = [5, 5, 7, 5, 5, 7, 7, 5, 3, 5, 7, 3, 3, 5]
 
 
 class Replayed:
-    """What a capture gives: nothing runs until it is replayed."""
+    """Stands in for a CUDA graph: runs nothing until it is replayed."""
 
     captures = 0
 
@@ -52,7 +52,7 @@ def trained(*, graph: bool) -> tuple[torch.Tensor, State, torch.Tensor]:
 
 
 @pytest.mark.parametrize("max_graphs", [0, 1, 96])
-def test_replaying_is_the_plain_path_to_the_bit(max_graphs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replayed_steps_equal_plain_steps_bit_for_bit(max_graphs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", max_graphs)
     Replayed.captures = 0
     ours, plain = trained(graph=True), trained(graph=False)
@@ -63,19 +63,19 @@ def test_replaying_is_the_plain_path_to_the_bit(max_graphs: int, monkeypatch: py
     assert Replayed.captures == min(max_graphs, 3)
 
 
-def test_a_state_is_copied_into_its_place_however_it_is_nested() -> None:
-    into, given = ((torch.zeros(1, 2), torch.zeros(2)),), ((torch.ones(1, 2), torch.arange(2.0)),)
-    places = [part.data_ptr() for part in into[0]]
-    copy_state(into, given)
-    assert [part.data_ptr() for part in into[0]] == places
-    assert torch.equal(into[0][1], given[0][1])
+def test_a_nested_state_is_copied_in_place() -> None:
+    target, source = ((torch.zeros(1, 2), torch.zeros(2)),), ((torch.ones(1, 2), torch.arange(2.0)),)
+    places = [part.data_ptr() for part in target[0]]
+    copy_state(target, source)
+    assert [part.data_ptr() for part in target[0]] == places
+    assert torch.equal(target[0][1], source[0][1])
     with pytest.raises(ValueError, match="argument"):
-        copy_state(into, (given[0][:1],))
+        copy_state(target, (source[0][:1],))
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("builder", ["awd-lstm", "qrnn"])
-def test_a_captured_step_trains_as_the_plain_one_does(builder: str) -> None:
+def test_a_captured_step_trains_as_a_plain_step(builder: str) -> None:
     """Without dropout the losses agree within rounding; with it, masks differ from replay to replay."""
     losses = {graph: _cuda_losses(builder, 0.0, graph=graph) for graph in (False, True)}
     assert losses[True] == pytest.approx(losses[False], rel=1e-4)

@@ -1,4 +1,4 @@
-"""Training held to the official loop written out with torch's own LSTM and optimisers; nothing of it is the harness's.
+"""Training compared with the official loop, written with torch's LSTM and optimisers and no code of the harness.
 
 SGD, sampled windows with their scaled learning rate, AR and TAR, clipping over model and loss together, the switch to
 averaged SGD with either handover, and fine-tuning.
@@ -33,13 +33,13 @@ class Net(nn.Module):
 
     def __init__(self, ours: nn.Module) -> None:
         super().__init__()
-        own = dict(ours.named_parameters())
+        weights = dict(ours.named_parameters())
         self.rnn = nn.LSTM(WIDTH, WIDTH).double()
         with torch.no_grad():
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-                getattr(self.rnn, f"{name}_l0").copy_(own[f"layers.0.{name}"])
-        self.words = nn.Parameter(own["embedding"].detach().clone())
-        self.bias = nn.Parameter(own["softmax.bias"].detach().clone())
+                getattr(self.rnn, f"{name}_l0").copy_(weights[f"layers.0.{name}"])
+        self.words = nn.Parameter(weights["embedding"].detach().clone())
+        self.bias = nn.Parameter(weights["softmax.bias"].detach().clone())
 
 
 class Tails(nn.Module):
@@ -84,7 +84,7 @@ def epoch(loop: Loop, data: Tensor) -> None:
 
 @torch.no_grad()
 def evaluate(loop: Loop, valid: Tensor) -> float:
-    """The loss over a split as one stream, with averaged weights where there are some; keeps the best."""
+    """The loss over a split as one stream, with averaged weights if there are any; keeps the best."""
     net, tails, optimizer = loop["net"], loop["tails"], loop["optimizer"]
     raw = {parameter: parameter.data for parameter in net.parameters()}
     averages = [(each, optimizer.state[each]["ax"]) for each in optimizer.state if "ax" in optimizer.state[each]]
@@ -95,7 +95,7 @@ def evaluate(loop: Loop, valid: Tensor) -> float:
     loss = float(tails(net, h, valid[1:, None]))
     if loss < loop["stored"]:
         loop["stored"] = loss
-        loop["kept"] = [parameter.data.clone() for parameter in [*net.parameters(), *tails.parameters()]]
+        loop["best"] = [parameter.data.clone() for parameter in [*net.parameters(), *tails.parameters()]]
     for parameter, data in raw.items():
         parameter.data = data
     return loss
@@ -123,8 +123,8 @@ def official(ours: nn.Module, data: Tensor, valid: Tensor, recipe: Recipe, *, ha
             loop["fired"] = number
         losses.append(loss)
     with torch.no_grad():
-        for parameter, kept in zip(every, loop["kept"], strict=True):
-            parameter.copy_(kept)
+        for parameter, best in zip(every, loop["best"], strict=True):
+            parameter.copy_(best)
             parameter.grad = None
     loop["optimizer"] = torch.optim.ASGD(handed, lr=LR, t0=0, lambd=0.0, weight_decay=DECAY)
     losses = []
@@ -148,7 +148,7 @@ def markov_ids(size: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("handover", [False, True])
-def test_the_whole_recipe_is_the_official_one(tmp_path: Path, handover: bool) -> None:
+def test_two_stages_follow_the_official_trajectory(tmp_path: Path, handover: bool) -> None:
     recipe = Recipe(
         optimizer="sgd",
         lr=LR,
@@ -169,21 +169,21 @@ def test_the_whole_recipe_is_the_official_one(tmp_path: Path, handover: bool) ->
     train, valid = ids[:300], ids[300:]
     rows = len(train) // BATCH
     data = torch.from_numpy(train[: rows * BATCH].astype(np.int64)).view(BATCH, -1).t()
-    wanted = official(model, data, torch.from_numpy(valid.astype(np.int64)), recipe, handover=handover)
+    expected = official(model, data, torch.from_numpy(valid.astype(np.int64)), recipe, handover=handover)
     corpus = corpus_of(train, valid, valid, VOCAB)
     identity = {"model": {}}
     trainer = Trainer(model, corpus, recipe, seed=5, folder=tmp_path, identity=identity, autocast=nullcontext)
     progress = trainer.fit()
-    assert progress.averaging_epoch == wanted["fired"]
+    assert progress.averaging_epoch == expected["fired"]
     assert progress.averaging_epoch is not None
-    assert [row["valid_nll_nats"] for row in progress.curve] == pytest.approx(wanted["all"], rel=1e-6)
-    # Rounding grows along the way, from 1e-16 to what is allowed for here.
+    assert [row.valid_nll_nats for row in progress.curve] == pytest.approx(expected["all"], rel=1e-6)
+    # Rounding differences of 1e-16 grow over the steps to the tolerance here.
     names = {
         **{f"layers.0.{name}": f"rnn.{name}_l0" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
         "embedding": "words",
         "softmax.bias": "bias",
     }
-    theirs = {**dict(wanted["net"].named_parameters()), **dict(wanted["tails"].named_parameters(prefix="tails"))}
+    theirs = {**dict(expected["net"].named_parameters()), **dict(expected["tails"].named_parameters(prefix="tails"))}
     names |= {"softmax.tail_vectors": "tails.vectors", "softmax.tail_bias": "tails.bias"}
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter, theirs[names[name]], rtol=1e-4, atol=1e-6, msg=name)

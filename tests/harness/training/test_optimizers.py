@@ -5,56 +5,33 @@ import math
 
 import pytest
 import torch
+from trainer_factory import make_recipe
 
-from harness.config.recipe import Recipe, Schedule
+from harness.config.recipe import Schedule
 from harness.training import optimizers
 
 
-def recipe(**changes: object) -> Recipe:
-    return Recipe(**{"optimizer": "adam", "lr": 1e-3, "batch": 2, "bptt": 5, "epochs": 10, **changes})  # type: ignore[arg-type]
-
-
 def test_decay_follows_the_listed_epochs() -> None:
-    decayed = recipe(decay_at=(3, 5))
-    factors = [optimizers.decay_factor(decayed, epoch) for epoch in range(7)]
+    recipe = make_recipe(decay_at=(3, 5))
+    factors = [optimizers.decay_factor(recipe, epoch) for epoch in range(7)]
     assert factors == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_schedules_have_their_closed_forms() -> None:
-    linear = Schedule(kind="linear", flat=0.5, final=0.1)
-    assert [optimizers.schedule_factor(linear, done) for done in (0, 0.5, 0.75, 1)] == pytest.approx([1, 1, 0.55, 0.1])
-    cosine = Schedule(kind="cosine", warmup=0.1, flat=0.1)
-    assert optimizers.schedule_factor(cosine, 0.05) == pytest.approx(0.5)
-    assert optimizers.schedule_factor(cosine, 0.55) == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
-    assert optimizers.schedule_factor(cosine, 1.0) == pytest.approx(0.0, abs=1e-15)
-    assert optimizers.schedule_factor(Schedule(kind="linear"), 1.7) == 0.0
+COSINE_HALF = (1 + math.cos(math.pi / 2)) / 2
 
 
-def test_weight_decay_is_l2_in_the_gradient() -> None:
-    weight = torch.nn.Parameter(torch.tensor([2.0]))
-    optimizer = optimizers.make_optimizer(recipe(optimizer="sgd", lr=0.1, weight_decay=0.5), [weight])
-    weight.grad = torch.tensor([1.0])
-    optimizer.step()
-    assert weight.item() == pytest.approx(2.0 - 0.1 * (1.0 + 0.5 * 2.0))
-
-
-def test_adam_state_survives_the_round_trip() -> None:
-    def steps(count: int, start: torch.Tensor, state: dict[str, torch.Tensor] | None) -> tuple[torch.Tensor, dict]:
-        weight = torch.nn.Parameter(start.clone())
-        optimizer = optimizers.make_optimizer(recipe(lr=0.1), [weight])
-        if state is not None:
-            optimizers.load_state(optimizer, state)
-        for _ in range(count):
-            weight.grad = 2 * weight.detach()
-            optimizer.step()
-        return weight.detach(), {k: v.clone() for k, v in optimizers.state_to_tensors(optimizer).items()}
-
-    start = torch.tensor([3.0, -1.0])
-    straight, _ = steps(10, start, None)
-    halfway, state = steps(4, start, None)
-    assert {key.split(".")[1] for key in state} == {"step", "exp_avg", "exp_avg_sq"}
-    resumed, _ = steps(6, halfway, state)
-    assert torch.equal(straight, resumed)
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Schedule(kind="linear", flat=0.5, final=0.1), {0: 1, 0.5: 1, 0.75: 0.55, 1: 0.1}),
+        (Schedule(kind="cosine", warmup=0.1, flat=0.1), {0.05: 0.5, 0.55: COSINE_HALF, 1: 0}),
+        (Schedule(kind="linear"), {1.7: 0}),
+        (Schedule(kind="linear", warmup=0.2, final=0.5), {0: 0, 0.1: 0.5, 0.2: 1, 0.6: 0.75, 1: 0.5}),
+    ],
+)
+def test_schedules_have_their_closed_forms(schedule: Schedule, expected: dict[float, float]) -> None:
+    factors = [optimizers.schedule_factor(schedule, done) for done in expected]
+    assert factors == pytest.approx(list(expected.values()), abs=1e-15)
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear", "cosine"])
@@ -68,7 +45,19 @@ def test_a_schedule_never_jumps(kind: str, warmup: float, flat: float) -> None:
     assert factors[-1] == pytest.approx(1 if kind == "constant" or 1 in (warmup, flat) else 0.1)
 
 
-def test_the_fall_begins_where_the_warmup_ends() -> None:
-    schedule = Schedule(kind="linear", warmup=0.2, final=0.5)
-    found = [optimizers.schedule_factor(schedule, done) for done in (0, 0.1, 0.2, 0.6, 1)]
-    assert found == pytest.approx([0, 0.5, 1, 0.75, 0.5])
+def test_adam_state_survives_the_round_trip() -> None:
+    def steps(count: int, start: torch.Tensor, state: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
+        weight = torch.nn.Parameter(start.clone())
+        optimizer = optimizers.make_optimizer(make_recipe(lr=0.1), [weight])
+        optimizers.load_state(optimizer, state)
+        for _ in range(count):
+            weight.grad = 2 * weight.detach()
+            optimizer.step()
+        return weight.detach(), {k: v.clone() for k, v in optimizers.state_to_tensors(optimizer).items()}
+
+    start = torch.tensor([3.0, -1.0])
+    straight, _ = steps(10, start, {})
+    halfway, state = steps(4, start, {})
+    assert set(state) == {"0.step", "0.exp_avg", "0.exp_avg_sq"}
+    resumed, _ = steps(6, halfway, state)
+    assert torch.equal(straight, resumed)

@@ -15,7 +15,7 @@ from harness.monitoring.costs import columns
 from harness.monitoring.costs.columns import COST_KEYS, summarise
 from harness.monitoring.costs.figures import Work
 from harness.monitoring.costs.merge import joined
-from harness.results.costs import Allocator, Costs, GemmRate, PhaseCosts, ProcessCosts, Startup
+from harness.results.costs import Allocator, Costs, GemmRecord, PhaseCosts, ProcessCosts, Startup
 
 TRAINED = Work("cuda", 4, num_tokens=2_000_000, tokens_per_s=20_000.0, forward_flops_per_token=1_000_000)
 
@@ -31,7 +31,7 @@ def test_a_gpu_run_is_summed_over_its_phases_without_the_timing_of_kernels() -> 
     evaluate = phase(10.0, gpu_j=1_500.0, gpu_percent=quantity(50.0))
     kernels = phase(50.0, gpu_j=9e9, gpu_memory_bytes=quantity(9e9, unit="bytes"))
     costs = measured({"load": load, "train": train, "evaluate": evaluate, "kernels": kernels})
-    summary, unknown = summarise(costs, replace(TRAINED, gemm=GemmRate(flop_per_s=2.4e11)))
+    summary, unknown = summarise(costs, replace(TRAINED, gemm=GemmRecord(flop_per_s=2.4e11)))
     assert summary["energy_wh"] == pytest.approx(18_000 / 3600)
     assert summary["gpu_power_w"] == pytest.approx(180.0)
     assert summary["joules_per_mtoken"] == pytest.approx(8_000.0)
@@ -97,7 +97,7 @@ def test_a_run_with_an_unmeasured_attempt_has_no_figure_of_the_others_alone(kind
     train = phase(30.0, cpu_seconds=20.0, gpu_j=3e3, package_j=3e3, peak_rss_bytes=rss, gpu_percent=quantity(90.0),
                   sm_percent=quantity(40.0), gpu_power_w=quantity(100.0), gpu_memory_bytes=rss)  # fmt: skip
     costs = measured({"train": train}, allocator=Allocator(peak_reserved_bytes=5))
-    work = replace(TRAINED, device_kind=kind, gemm=GemmRate(flop_per_s=1e12))
+    work = replace(TRAINED, device_kind=kind, gemm=GemmRecord(flop_per_s=1e12))
     known = {key for key, value in summarise(costs, work)[0].items() if value is not None}
     summary, unknown = summarise(costs.model_copy(update={"attempts_without_account": 1}), work)
     rates = {"model_flop_per_s", "share_of_gemm"}

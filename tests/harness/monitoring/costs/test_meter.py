@@ -14,7 +14,7 @@ from record_factory import record
 from harness.monitoring.costs import account, meter
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.meter import Meter
-from harness.results.costs import Allocator, GemmRate
+from harness.results.costs import Allocator, GemmRecord
 from harness.system import hardware
 
 
@@ -26,8 +26,8 @@ def begun(folder: Path, *, sensors: bool = True) -> Meter:
     return made
 
 
-def gemm() -> GemmRate:
-    return GemmRate(flop_per_s=6e5)
+def gemm() -> GemmRecord:
+    return GemmRecord(flop_per_s=6e5)
 
 
 def completed(made: Meter) -> Any:
@@ -76,7 +76,7 @@ def test_an_attempt_gives_its_costs(tmp_path: Path) -> None:
 
 
 def test_a_matrix_product_that_fails_is_a_reason(tmp_path: Path) -> None:
-    def fail() -> GemmRate:
+    def fail() -> GemmRecord:
         raise RuntimeError("out of\nmemory")
 
     made = begun(tmp_path)
