@@ -19,10 +19,10 @@ from harness.data.config import (
     SpecError,
     parse,
 )
+from harness.data.download.http import download_bars, download_lines
 from harness.data.download.locate import cache_folder, search_roots
-from harness.data.download.progress import download_bars, download_lines
 from harness.data.folder import load, read_manifest
-from harness.data.importing import ImportReport, import_file
+from harness.data.status import ImportReport, import_file
 from harness.data.preparation import facts, find_prepared, find_split, identify, prepare
 from harness.data.registry import DATASETS, Dataset, DatasetFacts
 from harness.data.status import DatasetStatus, Verification, list_rows, verify, where

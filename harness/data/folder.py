@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.errors import DataError
 from harness.core.interfaces import Corpus
-from harness.data.download.checksum import file_digest
-from harness.data.registry import SPLITS, DatasetFacts, Encoding
+from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,9 +28,6 @@ VOCABULARY = "vocabulary.json"
 
 # A model reads one token and predicts the next.
 MIN_TOKENS = 2
-
-# Little-endian on every machine, so that a cache can be copied to another one.
-_DTYPES = {"uint8": "<u1", "uint16": "<u2", "uint32": "<u4"}
 
 
 @contextmanager
@@ -74,46 +70,34 @@ def write(
         identity: what the folder's name is a hash of.
         sources: the files that were tokenised.
 
-    Returns:
-        The manifest as written.
-
     Raises:
         DataError: a split has fewer than two tokens.
         OSError: the folder cannot be written.
     """
+    import numpy as np
+
     from harness.data.manifest import Counts, Manifest
 
     vocabulary = list(encoding.vocabulary)
-    dtype = _smallest_dtype(len(vocabulary))
+    dtype = str(np.min_scalar_type(max(0, len(vocabulary) - 1)))  # uint8, uint16 or uint32
     vocabulary_sha256 = _write_json(folder / VOCABULARY, vocabulary)
     ids, counts = {}, {}
     for split in SPLITS:
         num_tokens, ids[split] = _write_ids(folder / f"{split}.bin", encoding.splits[split], dtype)
         if num_tokens < MIN_TOKENS:
-            raise DataError(
-                f"{facts.name}: the {split} split holds {num_tokens} token{'s' * (num_tokens != 1)}; "
-                f"a split needs at least {MIN_TOKENS}, one to read and one to predict"
-            )
+            holds = f"{facts.name}: the {split} split holds {num_tokens} token{'s' * (num_tokens != 1)}"
+            raise DataError(f"{holds}; a split needs at least {MIN_TOKENS}, one to read and one to predict")
         # Every dataset counts a token as one unit so far. Records have both, as a metric divides by units.
         counts[split] = Counts(tokens=num_tokens, units=num_tokens)
     manifest = Manifest.model_validate(
         {
-            "format": FORMAT,
-            "name": facts.name,
-            "unit": facts.unit,
-            "event_space": facts.event_space,
-            "identity": dict(identity),
-            "sources": list(sources),
-            "counts": counts,
-            "alphabet_size": len(vocabulary),
-            "dtype": dtype,
-            "byte_order": "little",
-            "ids": ids,
-            "vocabulary_sha256": vocabulary_sha256,
-            "limits": dict(encoding.limits),
+            "format": FORMAT, "name": facts.name, "unit": facts.unit, "event_space": facts.event_space,
+            "identity": dict(identity), "sources": list(sources),
+            "counts": counts, "alphabet_size": len(vocabulary), "dtype": dtype, "byte_order": "little",
+            "ids": ids, "vocabulary_sha256": vocabulary_sha256, "limits": dict(encoding.limits),
             **encoding.notes,
         }
-    )
+    )  # fmt: skip
     _write_json(folder / MANIFEST, manifest.as_json())
     return manifest
 
@@ -144,13 +128,12 @@ def check_sizes(folder: Path) -> Manifest:
     return manifest
 
 
-def is_usable(folder: Path) -> bool:
-    """Whether `check_sizes` passes."""
+def usable_manifest(folder: Path) -> Manifest | None:
+    """The manifest if `check_sizes` passes, else None."""
     try:
-        check_sizes(folder)
+        return check_sizes(folder)
     except DataError:
-        return False
-    return True
+        return None
 
 
 def find_damage(folder: Path) -> list[str]:
@@ -177,7 +160,7 @@ def load(folder: Path) -> Corpus:
         manifest = check_sizes(folder)
     except DataError as error:
         raise DataError(f"{folder} is damaged ({error}); run `harness data prepare` to rebuild it") from None
-    dtype = _DTYPES[manifest.dtype]
+    dtype = _little_endian(manifest.dtype)
     return Corpus(
         name=manifest.name,
         unit=manifest.unit,
@@ -195,21 +178,22 @@ def _write_ids(path: Path, chunks: Iterable[np.ndarray], dtype: str) -> tuple[in
 
     from harness.data.manifest import FileEntry
 
-    hasher = hashlib.sha256()
+    hasher = hashlib.sha256()  # while writing: a second pass would read gigabytes again
     num_tokens = num_bytes = 0
     with path.open("wb") as file:
         for chunk in chunks:
-            ids = np.ascontiguousarray(chunk, dtype=_DTYPES[dtype]).data
+            ids = np.ascontiguousarray(chunk, dtype=_little_endian(dtype)).data
             hasher.update(ids)
             num_bytes += file.write(ids)
             num_tokens += len(chunk)
     return num_tokens, FileEntry(file=path.name, bytes=num_bytes, sha256=hasher.hexdigest())
 
 
-def _smallest_dtype(vocab_size: int) -> str:
-    if vocab_size <= 1 << 8:
-        return "uint8"
-    return "uint16" if vocab_size <= 1 << 16 else "uint32"
+def _little_endian(dtype: str) -> np.dtype[np.generic]:
+    import numpy as np
+
+    # On every machine, so that a cache can be copied to another one.
+    return np.dtype(dtype).newbyteorder("<")
 
 
 def _write_json(path: Path, value: Mapping[str, object] | Sequence[str]) -> str:

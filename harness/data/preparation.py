@@ -12,11 +12,10 @@ from harness.core.hashing import content_hash
 from harness.core.interfaces import SplitFile
 from harness.data import folder
 from harness.data.config import DatasetConfig, DatasetSpec, MarkovSource, OwnFiles, Registered, parse
-from harness.data.download.checksum import file_digest
+from harness.data.download.http import Progress
 from harness.data.download.locate import cache_folder, locked, writing
 from harness.data.download.obtain import SourceFinder
-from harness.data.download.progress import Progress
-from harness.data.registry import DatasetFacts, Encoding, get_dataset
+from harness.data.registry import DatasetFacts, Encoding, file_digest, get_dataset
 from harness.data.sources import markov, own_text
 
 if TYPE_CHECKING:
@@ -72,20 +71,15 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
 
 
 def identify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> dict[str, object]:
-    """The identity of a dataset's content, for run ids; arguments as in `prepare`, errors as in `make_request`.
+    """The identity of a dataset's content, for run ids: checksums of files, or the parameters of the synthetic source.
 
-    Returns:
-        Checksums of a registered dataset, hashes of the user's own files, or all parameters of the synthetic source.
+    Arguments as in `prepare`, errors as in `make_request`.
     """
     return dict(make_request(spec, roots=roots, base=base).identity)
 
 
 def prepare(
-    spec: DatasetSpec,
-    *,
-    roots: Sequence[Path] = (),
-    base: Path | None = None,
-    progress: Progress | None = None,
+    spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None, progress: Progress | None = None
 ) -> Path:
     """Tokenise a dataset, unless that is done already and undamaged.
 
@@ -118,9 +112,9 @@ def build(request: Request, roots: Sequence[Path], *, offline: bool = False, pro
 
     Args:
         request: what to tokenise.
-        roots: read-only folders to search for source files.
+        roots: as in `prepare`.
         offline: forbid downloads.
-        progress: called during downloads.
+        progress: as in `prepare`.
 
     Raises:
         DataError: data is missing, wrong or cannot be written.
@@ -130,14 +124,10 @@ def build(request: Request, roots: Sequence[Path], *, offline: bool = False, pro
         finder = SourceFinder(get_dataset(request.config.name), roots)
         paths = finder.obtain(offline=offline, progress=progress)
     with writing(), folder.replacing(request.prepared_folder) as building:
-        manifest = folder.write(
-            building,
-            _encode(request, paths, scratch=building),
-            facts(request.config),
-            identity=request.identity,
-            sources=_source_entries(request, paths),
-        )
-        _check(request, manifest)
+        encoding, sources = _encode(request, paths, scratch=building), _source_entries(request, paths)
+        known = facts(request.config)
+        manifest = folder.write(building, encoding, known, identity=request.identity, sources=sources)
+        _check(request, manifest, known)
 
 
 def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Manifest | None:
@@ -146,8 +136,7 @@ def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path |
     Returns:
         The manifest, or None if the dataset is not prepared or a file has another size.
     """
-    target = make_request(spec, roots=roots, base=base).prepared_folder
-    return folder.check_sizes(target) if folder.is_usable(target) else None
+    return folder.usable_manifest(make_request(spec, roots=roots, base=base).prepared_folder)
 
 
 def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> SplitFile | None:
@@ -161,8 +150,7 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> Split
         roots: read-only folders to search.
 
     Returns:
-        The checked file; or None if `prepare` is the better way: the dataset is prepared or complete, the split is
-        missing as well, or the data is not read as words.
+        The checked file; None if the dataset is prepared or complete, lacks this split too, or has no words.
 
     Raises:
         SpecError: the block is wrong.
@@ -214,18 +202,15 @@ def _source_entries(request: Request, paths: Mapping[str, Path]) -> list[FileEnt
     return entries
 
 
-def _check(request: Request, manifest: Manifest) -> None:
+def _check(request: Request, manifest: Manifest, expected: DatasetFacts) -> None:
     """Last check before a prepared folder gets its name. Raises DataError."""
     if any(file.has_changed() for file in request.own_files.values()):
         # Ids were read after the hash was taken: the new ids must not get the folder of the old hash.
         raise DataError(f"{request.name}: a file changed while it was read; run again once nothing writes to it")
     # Right files with wrong counts mean an error in the tokeniser or in the entry.
-    expected = facts(request.config)
-    for split, num_tokens in manifest.num_tokens.items():
-        if expected.num_tokens is not None and num_tokens != expected.num_tokens[split]:
-            raise DataError(
-                f"{request.name}: {num_tokens:,} tokens in {split}, expected {expected.num_tokens[split]:,}"
-            )
+    for split, expected_tokens in (expected.num_tokens or {}).items():
+        if (num_tokens := manifest.num_tokens[split]) != expected_tokens:
+            raise DataError(f"{request.name}: {num_tokens:,} tokens in {split}, expected {expected_tokens:,}")
     if expected.vocab_size not in (None, manifest.alphabet_size):
         raise DataError(f"{request.name}: {manifest.alphabet_size} different tokens, expected {expected.vocab_size}")
 

@@ -1,15 +1,19 @@
-"""The table of datasets and the types that an entry is made of. Imports the standard library only.
+"""The table of datasets and the types that an entry is made of. Imports nothing heavy.
 
 To add a dataset, write a module under `harness/data/sources/` that defines a `Dataset`, and add a line to DATASETS.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from harness.core.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +82,15 @@ class SourceFile:
         """The file to download: this file, or its archive if no server has the file alone."""
         return self if self.urls or self.archive is None else self.archive
 
+    def find_mismatch(self, path: Path) -> str | None:
+        """Why a file is not this one, or None if it is. Hashes only a file of the right size."""
+        size = path.stat().st_size
+        if size != self.size:
+            return f"expected {self.size:,} bytes, got {size:,}"
+        algorithm, digest = self.checksum
+        actual = file_digest(path, algorithm)
+        return None if actual == digest else f"expected {algorithm} {digest}, got {actual}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
@@ -144,6 +157,16 @@ class Dataset:
         """The facts under the canonical name or an alias."""
         title = self.alias_titles.get(name, self.title)
         return DatasetFacts(self.name, title, self.unit, self.event_space, self.vocab_size, self.num_tokens)
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """The hex digest of a file. Raises DataError if the file cannot be read."""
+    try:
+        with path.open("rb") as file:
+            # Without usedforsecurity=False, md5 does not exist on a system in FIPS mode.
+            return hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
 def get_dataset(name: str) -> Dataset:

@@ -1,21 +1,25 @@
-"""Data on this machine: a list of all datasets, where one block's data is, and a check of every byte."""
+"""Data on this machine: list it, say where one block's data is, verify every byte, import a file."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from harness.core.errors import DataError
 from harness.data import folder
-from harness.data.config import DatasetSpec, Registered
-from harness.data.download.checksum import find_mismatch
-from harness.data.download.locate import locked
+from harness.data.config import DatasetSpec, Registered, parse
+from harness.data.download.extract import temporary_file
+from harness.data.download.locate import locked, writing
 from harness.data.download.obtain import SourceFinder, network_is_off
-from harness.data.preparation import Request, build, facts, make_request
-from harness.data.registry import DATASETS, SourceFile, get_dataset
+from harness.data.preparation import Request, build, facts, make_request, prepare
+from harness.data.registry import DATASETS, Dataset, SourceFile, get_dataset
+
+if TYPE_CHECKING:
+    from harness.data.manifest import Manifest
 
 # found: the source files are here. missing: they are not, and no server can be asked.
 State: TypeAlias = Literal["prepared", "found", "download", "missing"]
@@ -44,17 +48,13 @@ class SourceCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The result of `verify`. `ok`: something is here, and all of it is right now.
-
-    `prepared` is the folder of the ids or None, `damage` one line per damaged file in it, `rebuilt` whether it was
-    repaired.
-    """
+    """The result of `verify`. `ok`: something is here, and all of it is right now."""
 
     name: str
     ok: bool
     sources: list[SourceCheck]
-    prepared: str | None
-    damage: list[str]
+    prepared: str | None  # the folder of the ids
+    damage: list[str]  # one line per damaged file in it
     rebuilt: bool
     problem: str | None
 
@@ -82,7 +82,7 @@ def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = Non
     if isinstance(request.config, Registered):
         return _find_state(request.config, roots)[1]
     target = request.prepared_folder
-    if folder.is_usable(target):
+    if folder.usable_manifest(target):
         return f"prepared in {target}"
     if request.own_files:
         return f"found: {', '.join(str(file.path) for file in request.own_files.values())}"
@@ -113,15 +113,9 @@ def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None =
             problem = f"{target} is damaged ({damage[0]}) and cannot be rebuilt: {error}"
     elif not target.exists() and not sources:
         problem = f"{request.name} is neither prepared nor found; run `harness data prepare {request.name}`"
-    return Verification(
-        name=request.name,
-        ok=problem is None and all(source.ok for source in sources),
-        sources=sources,
-        prepared=str(target) if target.exists() else None,
-        damage=damage,
-        rebuilt=rebuilt,
-        problem=problem,
-    )
+    ok = problem is None and all(source.ok for source in sources)
+    prepared = str(target) if target.exists() else None
+    return Verification(request.name, ok, sources, prepared, damage, rebuilt, problem)
 
 
 def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]:
@@ -132,7 +126,7 @@ def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]
     checks = []
     for file in finder.dataset.files:
         for path in finder.candidates(file):
-            problem = find_mismatch(path, file)
+            problem = file.find_mismatch(path)
             checks.append(SourceCheck(file.filename, str(path), problem is None, problem))
     return checks
 
@@ -141,7 +135,7 @@ def _find_state(config: Registered, roots: Sequence[Path]) -> tuple[State, str]:
     """The state of a registered dataset, in one word and in one phrase."""
     target = make_request(config).prepared_folder
     # Prepared ids are enough: nothing needs the source files any more.
-    if folder.is_usable(target):
+    if folder.usable_manifest(target):
         return "prepared", f"prepared in {target}"
     dataset = get_dataset(config.name)
     finder = SourceFinder(dataset, roots)
@@ -166,3 +160,71 @@ def _find_by_size(source: SourceFile, finder: SourceFinder) -> Path | None:
             if path.stat().st_size == file.size:
                 return path
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """The result of `import_file`: names of files imported and still missing, and the prepared folder, if complete."""
+
+    name: str
+    imported: list[str]
+    missing: list[str]
+    prepared: Path | None
+    manifest: Manifest | None
+
+    def as_json(self) -> dict[str, Any]:
+        prepared = str(self.prepared) if self.prepared is not None else None
+        manifest = self.manifest.as_json() if self.manifest is not None else None
+        return {**asdict(self), "prepared": prepared, "manifest": manifest}
+
+
+def import_file(name: str, path: Path) -> ImportReport:
+    """Copy source files into the cache, check them, and prepare the dataset if it is complete.
+
+    Args:
+        name: a registered dataset.
+        path: a source file or archive under any name, recognised by size and checksum; or a folder of them.
+
+    Raises:
+        SpecError: the name is unknown.
+        DataError: the file is not the dataset's; the message states the expected and the actual checksum.
+    """
+    config = parse(name)
+    assert isinstance(config, Registered)
+    dataset = get_dataset(config.name)
+    finder = SourceFinder(dataset)
+    path = path.expanduser()
+    paths = _files_in(dataset, path) if path.is_dir() else [path]
+    with locked(dataset.name), writing():
+        imported = [_import(dataset, each, finder.raw_folder) for each in paths]
+        _, missing = finder.gather()
+    prepared = None if missing else prepare(name)
+    manifest = folder.read_manifest(prepared) if prepared is not None else None
+    return ImportReport(dataset.name, imported, [source.filename for source in missing], prepared, manifest)
+
+
+def _files_in(dataset: Dataset, path: Path) -> list[Path]:
+    """The source files in a folder, judged by name; the archives only if there is no source file."""
+    for files in (dataset.sources, dataset.files):
+        if paths := [path / file.filename for file in files if (path / file.filename).is_file()]:
+            return paths
+    names = ", ".join(file.filename for file in dataset.files)
+    raise DataError(f"{path} holds none of {dataset.name}'s files: {names}")
+
+
+def _import(dataset: Dataset, path: Path, target_folder: Path) -> str:
+    """Copy a file to the name of the source file or archive that it is. Returns that name."""
+    if not path.is_file():
+        raise DataError(f"no file {path} to import as {dataset.name}")
+    problems = {file: file.find_mismatch(path) for file in dataset.files}
+    for file, problem in problems.items():
+        if problem is None:
+            # `gather` hashes the copy again, so a change of the original meanwhile does no harm.
+            with temporary_file(target_folder, ".import-") as (_, temporary):
+                shutil.copyfile(path, temporary)
+                temporary.replace(target_folder / file.filename)
+            return file.filename
+    # The file of that name if there is one, else all files that it could have been.
+    expected = [file for file in problems if file.filename == path.name] or list(problems)
+    reasons = "; ".join(f"for {file.summary}, {problems[file]}" for file in expected)
+    raise DataError(f"{path} is not {dataset.name}'s data: {reasons}; nothing was imported")

@@ -13,13 +13,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, NamedTuple
 
 from harness.core.errors import DataError
-from harness.data.download.checksum import find_mismatch
 from harness.data.registry import SourceFile
 
 CHUNK_BYTES = 1 << 20
@@ -30,9 +28,8 @@ MAX_TAR_BYTES = 1 << 30
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
-@dataclass(frozen=True, slots=True)
-class _Member:
-    """A member of an archive: its path as stored, its size as stated, and whether it is a regular file."""
+class _Member(NamedTuple):
+    """A member of an archive: path as stored, size as stated, and whether it is a regular file."""
 
     name: str
     size: int
@@ -52,8 +49,7 @@ def extract(archive: Path, sources: Sequence[SourceFile], folder: Path) -> dict[
         Filename -> path of each source.
 
     Raises:
-        DataError: the archive is broken, holds a path that leads out of the folder, or lacks a member; or a member is
-            a link, or has another size or checksum than expected.
+        DataError: the archive is broken or unsafe, or a member is missing or not the expected file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = {str(PurePosixPath(str(source.member))): source for source in sources}
@@ -67,8 +63,7 @@ def extract(archive: Path, sources: Sequence[SourceFile], folder: Path) -> dict[
             raise DataError(f"{archive} is neither a zip nor a tar archive")
         with closing(members):
             for member in members:
-                source = missing.pop(_check_path(archive, member.name), None)
-                if source is not None:
+                if source := missing.pop(_check_path(archive, member.name), None):
                     paths[source.filename] = _write(archive, source, member, folder)
                 if not missing:  # the rest of a tar could only be skipped by unpacking it
                     break
@@ -112,8 +107,7 @@ def _write(archive: Path, source: SourceFile, member: _Member, folder: Path) -> 
             file.write(chunk)
             missing -= len(chunk)
         file.close()
-        problem = find_mismatch(path, source)
-        if problem is not None:
+        if problem := source.find_mismatch(path):
             raise DataError(f"{archive}: {source.member}: {problem}; not unpacked")
         return path.replace(folder / source.filename)
 

@@ -1,22 +1,24 @@
-"""Downloads over HTTP: several mirrors, resume, checksum before use, atomic rename."""
+"""Downloads over HTTP: several mirrors, resume, checksum before use, atomic rename, and their progress."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
 from harness import __version__
-from harness.data.download.checksum import find_mismatch
-from harness.data.download.progress import Progress
 from harness.data.registry import SourceFile
 
 if TYPE_CHECKING:
     import httpx
+    from rich.console import Console
+
+# Called with a file's name, the bytes received so far, and its size in bytes.
+Progress: TypeAlias = Callable[[str, int, int], None]
 
 # wikitext.smerity.com refuses the default User-Agent of Python's own client.
 USER_AGENT = f"lm-harness/{__version__} (+language model benchmark harness; one file, kept in a cache)"
@@ -44,7 +46,7 @@ def download(source: SourceFile, target: Path, *, progress: Progress | None = No
 
     Args:
         source: the file; its urls are tried in order.
-        target: where to put it once its size and checksum are right.
+        target: its path once its size and checksum are right.
         progress: called after every chunk.
 
     Raises:
@@ -53,7 +55,12 @@ def download(source: SourceFile, target: Path, *, progress: Progress | None = No
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     reasons: list[str] = []
-    with _client() as client:
+    import httpx
+
+    # identity: a server's own compression would break both Range and the checksum.
+    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    with httpx.Client(headers=headers, timeout=timeout, follow_redirects=True) as client:
         for url in source.urls:
             try:
                 _Transfer(client, url, source, target, progress).run()
@@ -62,17 +69,6 @@ def download(source: SourceFile, target: Path, *, progress: Progress | None = No
             else:
                 return
     raise Unavailable("; ".join(dict.fromkeys(reasons)) or "no server has it")
-
-
-@contextmanager
-def _client() -> Iterator[httpx.Client]:
-    import httpx
-
-    # identity: a server's own compression would break both Range and the checksum.
-    headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    with httpx.Client(headers=headers, timeout=timeout, follow_redirects=True) as client:
-        yield client
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +91,13 @@ class _Transfer:
         for attempt in range(ATTEMPTS_PER_MIRROR):
             if attempt:
                 time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
-            is_resumed = self._size() > 0
+            is_resumed = self.part.is_file() and self.part.stat().st_size > 0
             try:
-                self._request()
+                self._request(self.part.stat().st_size if is_resumed else 0)
             except _TryAgain as reason:
                 last = str(reason)
                 continue
-            problem = find_mismatch(self.part, self.source)
+            problem = self.source.find_mismatch(self.part)
             if problem is None:
                 self.part.replace(self.target)
                 return
@@ -112,14 +108,10 @@ class _Transfer:
             # The part may join bytes of two versions or two mirrors, which only the checksum shows: start again once.
         raise _GiveUp(last)
 
-    def _size(self) -> int:
-        return self.part.stat().st_size if self.part.is_file() else 0
-
-    def _request(self) -> None:
+    def _request(self, offset: int) -> None:
         """Append the missing bytes to the part. Returns if the part has the right size."""
         import httpx
 
-        offset = self._size()
         if offset == self.source.size:
             return
         if offset > self.source.size:
@@ -132,15 +124,18 @@ class _Transfer:
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
             raise _GiveUp(f"no connection ({_short(error)})") from None
         except httpx.TransportError as error:
-            raise _TryAgain(_short(error)) from None
+            raise _TryAgain(_short(error)) from None  # a timeout, or a connection lost on the way
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _GiveUp(_short(error)) from None
 
     def _receive(self, response: httpx.Response, offset: int) -> None:
+        """Append the answer's body to the part, which has `offset` bytes."""
         status, size = response.status_code, self.source.size
         if status in RETRY_STATUS:
             raise _TryAgain(f"HTTP {status}")
-        if status == 416 or (status == 206 and _range_start(response) != offset):
+        # 206 with `Content-Range: bytes 5-9/10` starts at byte 5, which need not be the one requested.
+        start = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0].strip()
+        if status == 416 or (status == 206 and start != str(offset)):
             self.part.unlink(missing_ok=True)
             raise _TryAgain(f"HTTP {status} for the rest of the file")
         if status not in (200, 206):
@@ -161,12 +156,36 @@ class _Transfer:
             raise _TryAgain(f"ended at byte {offset:,} of {size:,}")
 
 
-def _range_start(response: httpx.Response) -> int | None:
-    """The first byte of a 206 answer, from `Content-Range: bytes 5-9/10`."""
-    text = response.headers.get("Content-Range", "")
-    start = text.removeprefix("bytes ").split("-")[0].strip()
-    return int(start) if start.isdigit() else None
-
-
 def _short(error: Exception) -> str:
     return " ".join((str(error) or type(error).__name__).split())[:120]
+
+
+@contextmanager
+def download_bars(console: Console | None = None) -> Iterator[Progress]:
+    """Yield a callback for `prepare` that draws one rich bar per file."""
+    from rich import progress
+
+    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
+    rate = (progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
+    with progress.Progress(*columns, *rate, console=console, transient=True) as bars:
+        tasks = {}
+
+        def advance(filename: str, num_bytes: int, size: int) -> None:
+            if filename not in tasks:
+                tasks[filename] = bars.add_task(filename, total=size)
+            bars.update(tasks[filename], completed=num_bytes)
+
+        yield advance
+
+
+def download_lines(write: Callable[[str], None]) -> Progress:
+    """Return a callback for `prepare` that writes a line at a file's start and after every tenth of it."""
+    tenths: dict[str, int] = {}
+
+    def advance(filename: str, num_bytes: int, size: int) -> None:
+        tenth = 10 * num_bytes // size
+        if tenths.get(filename) != tenth:
+            tenths[filename] = tenth
+            write(f"downloading {filename}: {num_bytes / 1e6:.1f} of {size / 1e6:.1f} MB")
+
+    return advance

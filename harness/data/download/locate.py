@@ -9,11 +9,13 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 
+# Path.is_file raises PermissionError in a folder that may not be entered; these return False.
+is_file, is_dir = os.path.isfile, os.path.isdir
+
 
 def cache_folder() -> Path:
     """Folder of downloads and prepared ids: HARNESS_CACHE, else the user's cache folder of this system."""
-    variable = os.environ.get("HARNESS_CACHE")
-    if variable:
+    if variable := os.environ.get("HARNESS_CACHE"):
         return Path(variable).expanduser()
     import platformdirs
 
@@ -42,11 +44,8 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        path = error.filename or cache_folder()
-        raise DataError(
-            f"cannot write {path}: {reason}; free some space, or set HARNESS_CACHE to a folder you can write"
-        ) from error
+        problem = f"cannot write {error.filename or cache_folder()}: {error.strerror or error}"
+        raise DataError(f"{problem}; free some space, or set HARNESS_CACHE to a folder you can write") from error
 
 
 @contextmanager
@@ -66,13 +65,12 @@ def locked(name: str) -> Iterator[None]:
 
 
 def find_own(text: str, *, base: Path | None, roots: Sequence[Path], is_folder: bool = False) -> Path:
-    """Find the user's own file or folder.
+    """Find the user's own file, or folder if `is_folder`.
 
     Args:
         text: the path as the user wrote it.
         base: where a relative path starts, usually the suite's folder.
-        roots: where else it may start, if it is not found from `base`.
-        is_folder: find a folder instead of a file.
+        roots: where else it may start.
 
     Raises:
         DataError: it does not exist; the message lists every path tried.
@@ -81,34 +79,19 @@ def find_own(text: str, *, base: Path | None, roots: Sequence[Path], is_folder: 
     starts = [] if path.is_absolute() else [*([base] if base is not None else []), *roots]
     places = [start / path for start in starts] or [path]
     for place in places:
-        if _is_folder(place) if is_folder else is_file(place):
+        if is_dir(place) if is_folder else is_file(place):
             return place
     for place in places:
-        if not is_folder and _is_folder(place):
+        if is_dir(place):
             raise DataError(f"{place} is a folder; a dataset's file was expected")
     hint = "" if path.is_absolute() else "; --data or HARNESS_DATA names more folders to look in"
     kind = "folder" if is_folder else "file"
     raise DataError(f"no {kind} {text}: looked at {', '.join(str(place) for place in places)}{hint}")
 
 
-def is_file(path: Path) -> bool:
-    """As Path.is_file, but False if a folder on the way may not be entered."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
 def subfolders(root: Path) -> list[Path]:
-    """The folders in a folder, sorted; none if it cannot be read."""
+    """The folders in a folder, sorted; none if it may not be read."""
     try:
-        return sorted(path for path in root.iterdir() if _is_folder(path))
+        return sorted(path for path in root.iterdir() if is_dir(path))
     except OSError:
         return []
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:
-        return False

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import DataError
-from harness.data.download.checksum import find_mismatch
 from harness.data.download.extract import extract
-from harness.data.download.http import Unavailable, download
+from harness.data.download.http import Progress, Unavailable, download
 from harness.data.download.locate import cache_folder, is_file, subfolders, writing
-from harness.data.download.progress import Progress
 from harness.data.registry import DATASETS, Dataset, SourceFile
 
 
@@ -38,8 +36,7 @@ class SourceFinder:
 
         Args:
             file: the source file or archive.
-            roots: where to look, by default in all roots and in the cache: in each root, in root/<dataset>, in any
-                other folder of the root, and at the path inside the archive.
+            roots: folders to look in, two levels deep; by default all roots and the cache.
         """
         paths: list[Path] = []
         for root in [*self.roots, self.raw_folder] if roots is None else roots:
@@ -48,9 +45,7 @@ class SourceFinder:
         return [path for path in dict.fromkeys(paths) if is_file(path)]
 
     def gather(self) -> tuple[dict[str, Path], list[SourceFile]]:
-        """Collect the source files that are on this machine, unpacking archives into the cache.
-
-        The caller holds the dataset's lock.
+        """Collect the source files that are on this machine, unpacking archives. The caller holds the dataset's lock.
 
         Returns:
             Filename -> path of the files found, and the source files that are missing.
@@ -61,12 +56,10 @@ class SourceFinder:
         paths: dict[str, Path] = {}
         wrong: list[str] = []
         for source in self.dataset.sources:
-            path = self._find(source, wrong)
-            if path is not None:
+            if path := self._find(source, wrong):
                 paths[source.filename] = path
         for archive, sources in self._by_archive(paths).items():
-            path = self._find(archive, wrong)
-            if path is not None:
+            if path := self._find(archive, wrong):
                 paths.update(extract(path, sources, self.raw_folder))
         missing = [source for source in self.dataset.sources if source.filename not in paths]
         if missing and wrong:
@@ -74,7 +67,7 @@ class SourceFinder:
         return paths, missing
 
     def obtain(self, *, offline: bool, progress: Progress | None = None) -> dict[str, Path]:
-        """Return every source file, its size and checksum verified. The caller holds the dataset's lock.
+        """Find or download every source file, and verify it. The caller holds the dataset's lock.
 
         Args:
             offline: forbid downloads.
@@ -84,8 +77,7 @@ class SourceFinder:
             Filename -> path.
 
         Raises:
-            DataError: a file in a root has a source's name but other content, or a file cannot be downloaded; the
-                message then says which file to bring and where to put it.
+            DataError: a root has a wrong file, or a download failed; the message says what to bring where.
         """
         with writing():
             paths, missing = self.gather()
@@ -94,7 +86,8 @@ class SourceFinder:
             reason = "the network is off"
             if not offline and not network_is_off():
                 try:
-                    return self._download(paths, missing, progress)
+                    self._download(paths, missing, progress)
+                    return paths
                 except Unavailable as error:
                     reason = str(error)
         name = self.dataset.name
@@ -107,19 +100,18 @@ class SourceFinder:
 
     def _find(self, file: SourceFile, wrong: list[str]) -> Path | None:
         """The first candidate with the right size and checksum. Without one, those in roots are added to `wrong`."""
-        passed_over: list[str] = []
-        name = self.dataset.name
+        name, problems = self.dataset.name, []
         for path in self.candidates(file, self.roots):
-            problem = find_mismatch(path, file)
+            problem = file.find_mismatch(path)
             if problem is None:
                 return path
             # WikiText-2 and WikiText-103 use the same filenames: in the folder of the other one, a file is not wrong.
             if path.parent.name == name or path.parent.name not in DATASETS:
-                passed_over.append(f"{path} is not {name}'s {file.filename}: {problem}")
-        wrong += passed_over
+                problems.append(f"{path} is not {name}'s {file.filename}: {problem}")
+        wrong += problems
         cached = self.candidates(file, [self.raw_folder])
         for path in cached:
-            if find_mismatch(path, file) is None:
+            if file.find_mismatch(path) is None:
                 return path
         if cached:
             # The cache belongs to the harness: a damaged file in it is downloaded again.
@@ -134,29 +126,28 @@ class SourceFinder:
                 groups.setdefault(source.archive, []).append(source)
         return groups
 
-    def _download(
-        self, found: dict[str, Path], missing: Sequence[SourceFile], progress: Progress | None
-    ) -> dict[str, Path]:
-        """Download each missing file, or the archive of those that no server has alone. Raises Unavailable."""
-        paths = dict(found)
+    def _download(self, paths: dict[str, Path], missing: Sequence[SourceFile], progress: Progress | None) -> None:
+        """Add each missing file to `paths`, alone or from its archive. Raises Unavailable."""
         reasons: list[str] = []
+
+        def fetch(file: SourceFile) -> Path | None:
+            try:
+                download(file, self.raw_folder / file.filename, progress=progress)
+            except Unavailable as error:
+                reasons.append(str(error))
+                return None
+            return self.raw_folder / file.filename
+
         # Single files first: PTB's archive is six times as large as its three files.
         for source in missing:
-            if not source.urls:
-                continue
-            try:
-                download(source, self.raw_folder / source.filename, progress=progress)
-            except Unavailable as error:
-                reasons.append(str(error))
-                break  # the other files have the same mirrors
-            paths[source.filename] = self.raw_folder / source.filename
+            if source.urls:
+                path = fetch(source)
+                if path is None:
+                    break  # the other files have the same mirrors
+                paths[source.filename] = path
         for archive, sources in self._by_archive(paths).items():
-            try:
-                download(archive, self.raw_folder / archive.filename, progress=progress)
-            except Unavailable as error:
-                reasons.append(str(error))
-                continue
-            paths.update(extract(self.raw_folder / archive.filename, sources, self.raw_folder))
+            path = fetch(archive)
+            if path is not None:
+                paths.update(extract(path, sources, self.raw_folder))
         if any(source.filename not in paths for source in missing):
             raise Unavailable("; ".join(dict.fromkeys(reasons)) or "no server has it")
-        return paths

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from harness.core.errors import DataError
 from harness.data.config import KINDS, OwnText, OwnWords, is_reserved
-from harness.data.download.checksum import file_digest
 from harness.data.download.locate import find_own, is_file
-from harness.data.registry import SPLITS, DatasetFacts, Encoding
+from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
 from harness.data.text import WORDS_EVENT_SPACE
 
 VERSION = 1  # raise it if the same file would give other ids
