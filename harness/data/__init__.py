@@ -8,54 +8,16 @@ Importing this package loads neither numpy nor torch, httpx or pydantic.
 
 from __future__ import annotations
 
-from harness.data.config import (
-    KINDS,
-    DatasetConfig,
-    DatasetSpec,
-    MarkovSource,
-    OwnText,
-    OwnWords,
-    Registered,
-    SpecError,
-    parse,
-)
+from harness.data.config import KINDS, DatasetConfig, MarkovSource, Registered, SpecError, parse
 from harness.data.download.http import download_bars, download_lines
 from harness.data.download.locate import cache_folder, search_roots
 from harness.data.folder import load, read_manifest
-from harness.data.status import ImportReport, import_file
 from harness.data.preparation import facts, find_prepared, find_split, identify, prepare
-from harness.data.registry import DATASETS, Dataset, DatasetFacts
-from harness.data.status import DatasetStatus, Verification, list_rows, verify, where
+from harness.data.registry import DATASETS, Dataset
+from harness.data.status import import_file, list_rows, verify, where
 
 __all__ = [
-    "DATASETS",
-    "KINDS",
-    "Dataset",
-    "DatasetConfig",
-    "DatasetFacts",
-    "DatasetSpec",
-    "DatasetStatus",
-    "ImportReport",
-    "MarkovSource",
-    "OwnText",
-    "OwnWords",
-    "Registered",
-    "SpecError",
-    "Verification",
-    "cache_folder",
-    "download_bars",
-    "download_lines",
-    "facts",
-    "find_prepared",
-    "find_split",
-    "identify",
-    "import_file",
-    "list_rows",
-    "load",
-    "parse",
-    "prepare",
-    "read_manifest",
-    "search_roots",
-    "verify",
-    "where",
-]
+    "DATASETS", "KINDS", "Dataset", "DatasetConfig", "MarkovSource", "Registered", "SpecError",
+    "cache_folder", "download_bars", "download_lines", "facts", "find_prepared", "find_split", "identify",
+    "import_file", "list_rows", "load", "parse", "prepare", "read_manifest", "search_roots", "verify", "where",
+]  # fmt: skip

@@ -26,10 +26,7 @@ class SpecError(DataError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A dataset of the table DATASETS, under its name or an alias.
-
-    `vocabulary` is the order of a word list, by default `frequency`; other data has none.
-    """
+    """A dataset of DATASETS, by name or alias; `vocabulary` is the order of its word list, by default `frequency`."""
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -44,11 +41,6 @@ class Registered:
         dataset = get_dataset(self.name)
         if self.vocabulary is not None and dataset.words is None:
             raise ValueError(f"vocabulary orders a word list, but the tokens of {self.name} are {dataset.unit}s")
-
-    @property
-    def canonical(self) -> str:
-        """The dataset's own name, also if an alias was given."""
-        return get_dataset(self.name).name
 
     @property
     def order(self) -> VocabularyOrder | None:
@@ -120,10 +112,9 @@ class OwnWords(OwnFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkovSource:
-    """A seeded Markov chain over `symbols` symbols.
+    """A seeded Markov chain over `symbols` symbols; `train`, `valid` and `test` are tokens per split.
 
     Each context of `order` symbols has a next-symbol distribution drawn from a symmetric Dirichlet(`concentration`).
-    `train`, `valid` and `test` are tokens per split.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -154,24 +145,17 @@ class MarkovSource:
                 raise ValueError(f"{name} must be at least 2 tokens, got {getattr(self, name)}")
 
 
-DatasetConfig: TypeAlias = Registered | OwnText | OwnWords | MarkovSource
+Unregistered: TypeAlias = OwnText | OwnWords | MarkovSource
+DatasetConfig: TypeAlias = Registered | Unregistered
 
 # A name, a block as YAML or JSON holds it, or a checked config.
 DatasetSpec: TypeAlias = str | Mapping[str, object] | DatasetConfig
 
-KINDS: dict[str, type[OwnText] | type[OwnWords] | type[MarkovSource]] = {
-    "bytes": OwnText,
-    "chars": OwnText,
-    "words": OwnWords,
-    "markov": MarkovSource,
-}
+KINDS: dict[str, type[Unregistered]] = {"bytes": OwnText, "chars": OwnText, "words": OwnWords, "markov": MarkovSource}
 
 
 def parse(spec: DatasetSpec) -> DatasetConfig:
-    """Check a registered name or a block such as {"name": "enwik8"} or {"kind": "bytes", ...}; a config is returned.
-
-    Raises SpecError, in one line and with the nearest name, for anything unknown or impossible.
-    """
+    """Check a name or a block such as {"kind": "bytes", ...}. Raises SpecError for anything unknown or impossible."""
     if isinstance(spec, DatasetConfig):
         return spec
     try:
@@ -207,7 +191,7 @@ def _parse_block(spec: Mapping[str, object]) -> DatasetConfig:
             raise ValueError(f"dataset key '{key}' is unknown for kind {kind}.{near(str(key), known)}")
     from pydantic import TypeAdapter, ValidationError
 
-    adapter: TypeAdapter[OwnText | OwnWords | MarkovSource] = TypeAdapter(KINDS[kind])
+    adapter: TypeAdapter[Unregistered] = TypeAdapter(KINDS[kind])
     try:
         # JSON mode is strict about types but takes a list for a tuple, as YAML and JSON have no tuples.
         return adapter.validate_json(json.dumps(dict(spec), default=list), strict=True)

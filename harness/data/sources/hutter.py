@@ -14,7 +14,7 @@ SPLIT_BYTES = {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000}
 def _encode(files: Mapping[str, Path], *, filename: str, token_text: Callable[[int], str]) -> Encoding:
     from harness.data.text import characters
 
-    return characters.encode_bytes(characters.cut_bytes(files[filename], SPLIT_BYTES), token_text=token_text)
+    return characters.encode_bytes(characters.cut(files[filename], SPLIT_BYTES), token_text=token_text)
 
 
 ENWIK8 = Dataset(

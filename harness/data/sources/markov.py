@@ -18,10 +18,8 @@ def facts(config: MarkovSource) -> DatasetFacts:
         name="markov",
         title=f"Markov source (order {config.order}, {config.symbols} symbols)",
         unit="char",
-        event_space=(
-            f"one token per symbol of a stationary chain of order {config.order} over {config.symbols} symbols; "
-            f"every split is a chain of its own"
-        ),
+        event_space=f"one token per symbol of a stationary chain of order {config.order} over {config.symbols} "
+        "symbols; every split is a chain of its own",
         vocab_size=config.symbols,
         num_tokens={split: getattr(config, split) for split in SPLITS},
     )
@@ -54,9 +52,7 @@ def encode(config: MarkovSource) -> Encoding:
         raise DataError(f"dataset markov: {error}") from None
     letters = string.ascii_lowercase
     return Encoding(
-        vocabulary=[
-            letters[symbol] if config.symbols <= len(letters) else str(symbol) for symbol in range(config.symbols)
-        ],
+        vocabulary=letters[: config.symbols] if config.symbols <= 26 else [str(each) for each in range(config.symbols)],
         splits=splits,
         # The default metric of characters counts bits, as the entropy rate does.
         limits={default_metric(CHAR).name: rate_bits},

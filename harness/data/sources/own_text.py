@@ -15,8 +15,6 @@ from harness.data.text import WORDS_EVENT_SPACE
 
 VERSION = 1  # raise it if the same file would give other ids
 
-_UNITS = {"bytes": "byte", "chars": "char"}
-
 _EVENT_SPACES = {
     "bytes": "one token per byte; newlines kept; nothing added at a line's end",
     "chars": "one token per Unicode code point of the UTF-8 text; newlines kept; nothing added at a line's end",
@@ -42,7 +40,7 @@ class OwnFile:
 def facts(config: OwnText | OwnWords) -> DatasetFacts:
     """Name, unit and event space; counts are unknown. Raises DataError if the file's name is reserved."""
     name = _name(config)
-    unit = config.unit if isinstance(config, OwnWords) else _UNITS[config.kind]
+    unit = config.unit if isinstance(config, OwnWords) else config.kind.removesuffix("s")
     return DatasetFacts(name, name, unit, _EVENT_SPACES[config.kind])
 
 
@@ -51,8 +49,8 @@ def find_files(config: OwnText | OwnWords, *, roots: Sequence[Path], base: Path 
 
     Args:
         config: the dataset block.
-        roots: see `find_own`.
-        base: see `find_own`.
+        roots: as in `find_own`.
+        base: as in `find_own`.
 
     Returns:
         Role (train, valid and test, or file) -> file.
@@ -63,10 +61,8 @@ def find_files(config: OwnText | OwnWords, *, roots: Sequence[Path], base: Path 
     if config.folder is not None:
         folder = find_own(config.folder, base=base, roots=roots, is_folder=True)
         paths = {split: folder / f"{split}.txt" for split in SPLITS}
-        missing = [path.name for path in paths.values() if not is_file(path)]
-        if missing:
-            expected = "a folder of text holds train.txt, valid.txt and test.txt"
-            raise DataError(f"{folder} has no {' and no '.join(missing)}: {expected}")
+        if missing := " and no ".join(path.name for path in paths.values() if not is_file(path)):
+            raise DataError(f"{folder} has no {missing}: a folder of text holds train.txt, valid.txt and test.txt")
     elif config.file is not None:
         paths = {"file": find_own(config.file, base=base, roots=roots)}
     else:
@@ -82,10 +78,13 @@ def identity(config: OwnText | OwnWords, files: Mapping[str, OwnFile]) -> dict[s
     """
     later: dict[str, object] = {}
     if isinstance(config, OwnWords):
+        from harness.data.text import words
+
         later["vocabulary"] = config.vocabulary
         if config.unit == "char":
             later["unit"] = "char"
-        if _is_cut_at_returns(config, files):
+        # Fractions once counted the lines that end in a line feed alone.
+        if config.fractions is not None and words.has_lone_returns(files["file"].path):
             later["line_ends"] = "returns"
     return {
         "name": _name(config),
@@ -142,10 +141,3 @@ def _hash(path: Path) -> OwnFile:
     # Before hashing: a change while the file is read must show later.
     status = path.stat()
     return OwnFile(path, status.st_size, status.st_mtime_ns, file_digest(path))
-
-
-def _is_cut_at_returns(config: OwnWords, files: Mapping[str, OwnFile]) -> bool:
-    """Whether fractions count lines that an earlier rule, of line feeds alone, did not count."""
-    from harness.data.text import words
-
-    return config.fractions is not None and words.has_lone_returns(files["file"].path)

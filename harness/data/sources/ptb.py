@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from harness.data.registry import SPLITS, Dataset, Encoding, SourceFile
 from harness.data.text import EOS, WORDS_EVENT_SPACE
@@ -27,24 +26,14 @@ _FOLDERS = (
     "https://raw.githubusercontent.com/tomsercu/lstm/master/data",
 )
 
-
 _CHECKSUMS = {  # split -> bytes, md5, sha256
-    "train": (
-        5_101_618,
-        "f26c4b92c5fdc7b3f8c7cdcb991d8420",
-        "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
-    ),
-    "valid": (
-        399_782,
-        "aa0affc06ff7c36e977d7cd49e3839bf",
-        "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
-    ),
-    "test": (
-        449_945,
-        "8b80168b89c18661a38ef683c0dc3721",
-        "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
-    ),
-}
+    "train": (5_101_618, "f26c4b92c5fdc7b3f8c7cdcb991d8420",
+              "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf"),
+    "valid": (399_782, "aa0affc06ff7c36e977d7cd49e3839bf",
+              "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2"),
+    "test": (449_945, "8b80168b89c18661a38ef683c0dc3721",
+             "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0"),
+}  # fmt: skip
 
 SOURCES = tuple(
     SourceFile(
@@ -94,22 +83,16 @@ def encode_chars(text_by_split: Mapping[str, bytes]) -> Encoding:
     )
 
 
-def _encode(files: Mapping[str, Path]) -> Encoding:
-    return encode_chars({split: files[f"ptb.{split}.txt"].read_bytes() for split in SPLITS})
-
-
 PTB_CHAR = Dataset(
     name="ptb-char",
     title="Penn Treebank (Character Level)",
     unit="char",
-    event_space=(
-        "one token per character of each stripped line; `_` stands for the space between words; "
-        "`<eos>` stands for the newline at each line's end; `<unk>` in the text is five characters"
-    ),
+    event_space="one token per character of each stripped line; `_` stands for the space between words; "
+    "`<eos>` stands for the newline at each line's end; `<unk>` in the text is five characters",
     vocab_size=50,
     num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
     sources=SOURCES,
-    encode=_encode,
+    encode=lambda files: encode_chars({split: files[f"ptb.{split}.txt"].read_bytes() for split in SPLITS}),
 )
 
 PTB_WORD = Dataset(

@@ -30,14 +30,11 @@ _ZIP103 = SourceFile(
 _EXAMPLES = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2"
 
 
-def _source(
-    archive: SourceFile, split: str, size: int, *, sha256: str | None = None, sha1: str | None = None
-) -> SourceFile:
+def _source(archive: SourceFile, split: str, size: int, **checksum: str) -> SourceFile:
     return SourceFile(
         filename=_FILES[split],
         size=size,
-        sha256=sha256,
-        sha1=sha1,
+        **checksum,
         urls=(f"{_EXAMPLES}/{split}.txt",) if archive is _ZIP2 else (),
         archive=archive,
         member=f"{archive.filename.removesuffix('-v1.zip')}/{_FILES[split]}",

@@ -26,8 +26,8 @@ class Piece:
     stop: int | None = None
 
 
-def cut_bytes(path: Path, sizes: Mapping[str, int]) -> dict[str, Piece]:
-    """Cut a file into consecutive pieces; `sizes` maps a split to its bytes."""
+def cut(path: Path, sizes: Mapping[str, int]) -> dict[str, Piece]:
+    """Cut a file into consecutive pieces; `sizes` maps a split to its bytes or code points."""
     pieces: dict[str, Piece] = {}
     start = 0
     for split, size in sizes.items():
@@ -46,11 +46,7 @@ def cut_fractions(path: Path, num_units: int, fractions: Sequence[float]) -> dic
     """
     first = round(num_units * fractions[0])
     second = round(num_units * (fractions[0] + fractions[1]))
-    return {
-        "train": Piece(path, 0, first),
-        "valid": Piece(path, first, second),
-        "test": Piece(path, second, num_units),
-    }
+    return cut(path, {"train": first, "valid": second - first, "test": num_units - second})
 
 
 def encode_bytes(pieces: Mapping[str, Piece], *, token_text: Callable[[int], str]) -> Encoding:
@@ -71,7 +67,10 @@ def encode_bytes(pieces: Mapping[str, Piece], *, token_text: Callable[[int], str
     table = ids.tobytes()  # for bytes.translate, twice as fast as indexing
     return Encoding(
         vocabulary=[token_text(value) for value in values.tolist()],
-        splits={split: _translated(piece, table) for split, piece in pieces.items()},
+        splits={
+            split: (np.frombuffer(chunk.translate(table), np.uint8) for chunk in read_bytes(piece))
+            for split, piece in pieces.items()
+        },
     )
 
 
@@ -96,11 +95,6 @@ def encode_chars(pieces: Mapping[str, Piece]) -> Encoding:
 def count_chars(path: Path) -> int:
     """Code points in a UTF-8 file. Raises DataError as `encode_chars` does."""
     return sum(len(points) for points in _points_of(Piece(path)))
-
-
-def _translated(piece: Piece, table: bytes) -> Iterator[np.ndarray]:
-    for chunk in read_bytes(piece):
-        yield np.frombuffer(chunk.translate(table), np.uint8)
 
 
 def read_bytes(piece: Piece, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -140,10 +134,9 @@ def _decoded(path: Path) -> Iterator[np.ndarray]:
             except UnicodeDecodeError as error:
                 offset = read - pending + error.start
                 line = 1 + sum(part.count(b"\n") for part in read_bytes(Piece(path, 0, offset)))
-                raise DataError(
-                    f"{path}: byte {offset:,} in line {line:,} is not UTF-8 ({error.reason}); "
-                    f"correct the file or read it with 'kind: bytes'"
-                ) from None
+                place = f"{path}: byte {offset:,} in line {line:,}"
+                problem = f"is not UTF-8 ({error.reason}); correct the file or read it with 'kind: bytes'"
+                raise DataError(f"{place} {problem}") from None
             read += len(chunk)
             if text:
                 # UTF-32 is an array of code points.

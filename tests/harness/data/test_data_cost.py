@@ -60,7 +60,7 @@ from harness.data.text import characters
 path, sha256, size = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 sizes = {"train": size * 9 // 10, "valid": size // 20, "test": size // 20}
 source = dataclasses.replace(hutter.ENWIK8.sources[0], size=size, sha256=sha256, archive=None, member=None)
-encode = lambda files: characters.encode_bytes(characters.cut_bytes(files["enwik8"], sizes), token_text=str)
+encode = lambda files: characters.encode_bytes(characters.cut(files["enwik8"], sizes), token_text=str)
 hutter.ENWIK8 = dataclasses.replace(hutter.ENWIK8, sources=(source,), num_tokens=sizes, encode=encode)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()

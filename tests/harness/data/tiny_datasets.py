@@ -85,7 +85,7 @@ def byte_dataset(body: bytes, *, urls: tuple[str, ...] = (), archive: SourceFile
     sizes = {"train": len(body) - 2 * quarter, "valid": quarter, "test": quarter}
 
     def encode(files: Mapping[str, Path]) -> Encoding:
-        return characters.encode_bytes(characters.cut_bytes(files["tiny.bin"], sizes), token_text=str)
+        return characters.encode_bytes(characters.cut(files["tiny.bin"], sizes), token_text=str)
 
     source = SourceFile(
         filename="tiny.bin", size=len(body), sha256=sha256(body), urls=urls, archive=archive,

@@ -13,8 +13,7 @@ import pytest
 from tiny_datasets import sha256
 
 from harness.data.download import http
-from harness.data.download.http import Unavailable, download
-from harness.data.download.progress import download_bars, download_lines
+from harness.data.download.http import Unavailable, download, download_bars, download_lines
 from harness.data.registry import SourceFile
 
 if TYPE_CHECKING:

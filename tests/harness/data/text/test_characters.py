@@ -84,5 +84,5 @@ def test_ids_are_wide_enough_for_every_code_point() -> None:
 
 
 def test_cut_bytes_are_consecutive() -> None:
-    pieces = characters.cut_bytes(on_disk(b"aaabbc"), {"train": 3, "valid": 2, "test": 1})
+    pieces = characters.cut(on_disk(b"aaabbc"), {"train": 3, "valid": 2, "test": 1})
     assert tokens_of(characters.encode_bytes(pieces, token_text=chr)) == [["a"] * 3, ["b"] * 2, ["c"]]
