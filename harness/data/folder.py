@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +21,8 @@ if TYPE_CHECKING:
 
 # Version of the layout. It is part of every folder's name, so that another layout uses another folder.
 FORMAT = 1
-
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.json"
-
 # A model reads one token and predicts the next.
 MIN_TOKENS = 2
 
@@ -36,15 +33,12 @@ def replacing(target: Path) -> Iterator[Path]:
 
     The caller holds the dataset's lock. Raises OSError if the folder cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}-"
-    for stale in target.parent.glob(f"{prefix}*"):  # left by a killed process
+    building, old = target.with_name(f".{target.name}-new"), target.with_name(f".{target.name}-old")
+    for stale in (building, old):  # left by a killed process
         shutil.rmtree(stale, ignore_errors=True)
-    building = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    old = building.with_name(f"{building.name}-old")
+    building.mkdir(parents=True)
     try:
         yield building
-        building.chmod(0o755)  # mkdtemp lets only the owner read
         if target.exists():  # a folder cannot be renamed over one that has files
             target.rename(old)
         building.rename(target)

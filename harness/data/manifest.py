@@ -46,10 +46,7 @@ class Counts(_Part):
 
 
 class Manifest(_Part):
-    """Everything that a prepared folder states about its data; a record repeats it as `data`.
-
-    Further keys, for instance `not_in_train` of words, are notes of the tokeniser.
-    """
+    """Everything that a prepared folder states about its data. Further keys are notes of the tokeniser."""
 
     format: int
     name: str

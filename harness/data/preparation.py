@@ -36,10 +36,8 @@ class Request:
 
     @property
     def prepared_folder(self) -> Path:
-        """The folder of the prepared data, whether or not it exists.
-
-        Its name, for example `enwik8-0f3a9c12d4e5f607`, hashes content and format, never a path or a time.
-        """
+        """The folder of the prepared data, for example `enwik8-0f3a9c12d4e5f607`, whether or not it exists."""
+        # Content and format alone: the same text at another path or time is prepared once.
         key = content_hash({"format": folder.FORMAT, **self.identity})[:16]
         return cache_folder() / "prepared" / f"{self.name}-{key}"
 
@@ -108,17 +106,7 @@ def prepare(
 
 
 def build(request: Request, roots: Sequence[Path], *, offline: bool = False, progress: Progress | None = None) -> None:
-    """Tokenise into the prepared folder. The caller holds the dataset's lock.
-
-    Args:
-        request: what to tokenise.
-        roots: as in `prepare`.
-        offline: forbid downloads.
-        progress: as in `prepare`.
-
-    Raises:
-        DataError: data is missing, wrong or cannot be written.
-    """
+    """Tokenise into the prepared folder, as `prepare` does; `offline` forbids downloads. The caller holds the lock."""
     paths: dict[str, Path] = {}
     if isinstance(request.config, Registered):
         finder = SourceFinder(get_dataset(request.config.name), roots)

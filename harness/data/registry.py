@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "valid", "test")
 
-# Name -> "module:OBJECT", where OBJECT is a `Dataset`. A second name for the same object is an alias.
+# Name -> "module:OBJECT", text as most commands need no source. A second name for the same object is an alias.
 DATASETS: dict[str, str] = {
     "ptb-char": "harness.data.sources.ptb:PTB_CHAR",
     "enwik8": "harness.data.sources.hutter:ENWIK8",
@@ -34,15 +34,14 @@ DATASETS: dict[str, str] = {
 # How a word list is sorted: by count in the training split, ties by first appearance; or by first appearance over
 # train, valid and test, as awd-lstm-lm's `Dictionary` does.
 VocabularyOrder: TypeAlias = Literal["frequency", "first-appearance"]
-
 DEFAULT_ORDER: VocabularyOrder = "frequency"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """A file of a dataset: its size in bytes, its checksums and where to download it.
+    """A file of a dataset: size in bytes, checksums, and urls, tried in order.
 
-    `urls` are tried in order. `archive`, if set, contains the file as `member` (a path inside the archive).
+    `archive`, if set, contains the file as `member` (a path inside the archive).
     """
 
     filename: str
@@ -94,42 +93,29 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """Tokenised text.
+    """Tokenised text."""
 
-    `vocabulary[i]` is the text of token i. `splits` maps a split to chunks of ids, each iterated once. `limits` maps
-    a metric to the best possible value. `notes` become further keys of the manifest.
-    """
-
-    vocabulary: Sequence[str]
-    splits: Mapping[str, Iterable[np.ndarray]]
-    limits: Mapping[str, float] = field(default_factory=dict)
-    notes: Mapping[str, object] = field(default_factory=dict)
+    vocabulary: Sequence[str]  # token -> its text
+    splits: Mapping[str, Iterable[np.ndarray]]  # split -> chunks of ids, each iterated once
+    limits: Mapping[str, float] = field(default_factory=dict)  # metric -> the best possible value
+    notes: Mapping[str, object] = field(default_factory=dict)  # further keys of the manifest
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """Facts of a dataset that are known without its files.
-
-    `title` is its name in tables. `event_space` says in words what a token is. `vocab_size` and `num_tokens` (per
-    split) are None if only the files can tell.
-    """
+    """Facts of a dataset that are known without its files; None if only the files can tell."""
 
     name: str
-    title: str
+    title: str  # its name in tables
     unit: str
-    event_space: str
+    event_space: str  # in words, what a token is
     vocab_size: int | None = None
-    num_tokens: Mapping[str, int] | None = None
+    num_tokens: Mapping[str, int] | None = None  # per split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """An entry of DATASETS.
-
-    Give either `encode`, which receives the checked source files by filename, or `words`, which maps a split to the
-    file whose words are the tokens (`harness.data.text.words`). Raise `version` if the same files would give other
-    ids. `alias_titles` maps an alias to its title in tables, if that differs from `title`.
-    """
+    """An entry of DATASETS. Give either `encode` or `words`."""
 
     name: str
     title: str
@@ -138,10 +124,10 @@ class Dataset:
     vocab_size: int
     num_tokens: Mapping[str, int]
     sources: tuple[SourceFile, ...]
-    encode: Callable[[Mapping[str, Path]], Encoding] | None = None
-    words: Mapping[str, str] | None = None
-    version: int = 1
-    alias_titles: Mapping[str, str] = field(default_factory=dict)
+    encode: Callable[[Mapping[str, Path]], Encoding] | None = None  # of the checked source files by filename
+    words: Mapping[str, str] | None = None  # split -> the file whose words are the tokens
+    version: int = 1  # raise it if the same files would give other ids
+    alias_titles: Mapping[str, str] = field(default_factory=dict)  # where an alias has another title in tables
 
     def __post_init__(self) -> None:
         if (self.encode is None) == (self.words is None):

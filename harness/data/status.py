@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from harness.core.errors import DataError
 from harness.data import folder
 from harness.data.config import DatasetSpec, Registered, parse
-from harness.data.download.extract import temporary_file
+from harness.data.download.extract import partial_file
 from harness.data.download.locate import locked, writing
 from harness.data.download.obtain import SourceFinder, network_is_off
 from harness.data.preparation import Request, build, facts, make_request, prepare
@@ -64,7 +64,7 @@ def list_rows(roots: Sequence[Path] = ()) -> list[DatasetStatus]:
     rows = []
     for name in DATASETS:
         known = facts(name)
-        state, _ = _find_state(Registered(name=name), roots)
+        state, _ = _find_state(make_request(name), roots)
         rows.append(DatasetStatus(name, known.title, known.unit, dict(known.num_tokens or {}), state))
     return rows
 
@@ -79,14 +79,7 @@ def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = Non
         request = make_request(spec, roots=roots, base=base)
     except DataError as error:
         return f"missing: {error}"
-    if isinstance(request.config, Registered):
-        return _find_state(request.config, roots)[1]
-    target = request.prepared_folder
-    if folder.usable_manifest(target):
-        return f"prepared in {target}"
-    if request.own_files:
-        return f"found: {', '.join(str(file.path) for file in request.own_files.values())}"
-    return "generated here, no files needed"
+    return _find_state(request, roots)[1]
 
 
 def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Verification:
@@ -131,12 +124,15 @@ def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]
     return checks
 
 
-def _find_state(config: Registered, roots: Sequence[Path]) -> tuple[State, str]:
-    """The state of a registered dataset, in one word and in one phrase."""
-    target = make_request(config).prepared_folder
+def _find_state(request: Request, roots: Sequence[Path]) -> tuple[State, str]:
+    """The state of a dataset in one word and in one phrase."""
+    target, config = request.prepared_folder, request.config
     # Prepared ids are enough: nothing needs the source files any more.
     if folder.usable_manifest(target):
         return "prepared", f"prepared in {target}"
+    if not isinstance(config, Registered):
+        files = ", ".join(str(file.path) for file in request.own_files.values())
+        return "found", f"found: {files}" if files else "generated here, no files needed"
     dataset = get_dataset(config.name)
     finder = SourceFinder(dataset, roots)
     paths = {source: _find_by_size(source, finder) for source in dataset.sources}
@@ -220,9 +216,9 @@ def _import(dataset: Dataset, path: Path, target_folder: Path) -> str:
     for file, problem in problems.items():
         if problem is None:
             # `gather` hashes the copy again, so a change of the original meanwhile does no harm.
-            with temporary_file(target_folder, ".import-") as (_, temporary):
-                shutil.copyfile(path, temporary)
-                temporary.replace(target_folder / file.filename)
+            with partial_file(target_folder / file.filename) as partial:
+                shutil.copyfile(path, partial)
+                partial.replace(target_folder / file.filename)
             return file.filename
     # The file of that name if there is one, else all files that it could have been.
     expected = [file for file in problems if file.filename == path.name] or list(problems)

@@ -5,10 +5,8 @@ Only the requested members are written, each under its registered filename, so n
 
 from __future__ import annotations
 
-import os
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -21,10 +19,9 @@ from harness.core.errors import DataError
 from harness.data.registry import SourceFile
 
 CHUNK_BYTES = 1 << 20
-
 # How far into an unpacked tar to read: a gzip of zeros would otherwise be read without end.
 MAX_TAR_BYTES = 1 << 30
-
+# zipfile raises the last two for an unknown compression and for an encrypted member.
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
@@ -43,7 +40,7 @@ def extract(archive: Path, sources: Sequence[SourceFile], folder: Path) -> dict[
     Args:
         archive: a zip file, or a tar file with any compression.
         sources: the files to extract, each with its `member`.
-        folder: where to write; created if missing.
+        folder: where to write.
 
     Returns:
         Filename -> path of each source.
@@ -51,7 +48,6 @@ def extract(archive: Path, sources: Sequence[SourceFile], folder: Path) -> dict[
     Raises:
         DataError: the archive is broken or unsafe, or a member is missing or not the expected file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     missing = {str(PurePosixPath(str(source.member))): source for source in sources}
     paths: dict[str, Path] = {}
     try:
@@ -75,22 +71,15 @@ def extract(archive: Path, sources: Sequence[SourceFile], folder: Path) -> dict[
 
 
 @contextmanager
-def temporary_file(folder: Path, prefix: str) -> Iterator[tuple[IO[bytes], Path]]:
-    """Yield a new file and its path; it is deleted afterwards unless it was renamed.
-
-    Files with the same prefix, left by a killed process, are deleted first: the caller holds the dataset's lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob(f"{prefix}*"):
-        stale.unlink()
-    handle, name = tempfile.mkstemp(prefix=prefix, dir=folder)
-    path = Path(name)
-    path.chmod(0o644)  # mkstemp lets only the owner read
+def partial_file(target: Path) -> Iterator[Path]:
+    """Yield a path for the content of `target`, deleted afterwards unless renamed. The caller holds the lock."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The lock makes one name enough, and the next call overwrites the file of a killed process.
+    partial = target.with_name(f".{target.name}.partial")
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file, path
+        yield partial
     finally:
-        path.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def _write(archive: Path, source: SourceFile, member: _Member, folder: Path) -> Path:
@@ -100,13 +89,13 @@ def _write(archive: Path, source: SourceFile, member: _Member, folder: Path) -> 
         raise DataError(f"{archive}: {source.member} has {member.size:,} bytes, expected {source.size:,}")
     stream = member.open()
     assert stream is not None  # only tarfile returns None, and only if it is not a file
-    with stream, temporary_file(folder, f".{source.filename}-") as (file, path):
-        # One byte more than expected shows a zip bomb whose header states the right size.
-        missing = source.size + 1
-        while chunk := stream.read(min(CHUNK_BYTES, missing)):
-            file.write(chunk)
-            missing -= len(chunk)
-        file.close()
+    with stream, partial_file(folder / source.filename) as path:
+        with path.open("wb") as file:
+            # One byte more than expected shows a zip bomb whose header states the right size.
+            missing = source.size + 1
+            while chunk := stream.read(min(CHUNK_BYTES, missing)):
+                file.write(chunk)
+                missing -= len(chunk)
         if problem := source.find_mismatch(path):
             raise DataError(f"{archive}: {source.member}: {problem}; not unpacked")
         return path.replace(folder / source.filename)

@@ -45,19 +45,7 @@ def facts(config: OwnText | OwnWords) -> DatasetFacts:
 
 
 def find_files(config: OwnText | OwnWords, *, roots: Sequence[Path], base: Path | None) -> dict[str, OwnFile]:
-    """Find and hash the files.
-
-    Args:
-        config: the dataset block.
-        roots: as in `find_own`.
-        base: as in `find_own`.
-
-    Returns:
-        Role (train, valid and test, or file) -> file.
-
-    Raises:
-        DataError: a file is missing or cannot be read.
-    """
+    """Find and hash the files by role: train, valid and test, or file. Raises DataError if one cannot be read."""
     if config.folder is not None:
         folder = find_own(config.folder, base=base, roots=roots, is_folder=True)
         paths = {split: folder / f"{split}.txt" for split in SPLITS}
@@ -71,11 +59,8 @@ def find_files(config: OwnText | OwnWords, *, roots: Sequence[Path], base: Path 
 
 
 def identity(config: OwnText | OwnWords, files: Mapping[str, OwnFile]) -> dict[str, object]:
-    """Name, kind, fractions, order of a word list, and the content of each file; never a path.
-
-    A key that came later is present only where it differs from what was implied before, so that the names of earlier
-    runs and folders stay valid.
-    """
+    """Name, kind, fractions, order of a word list, and the content of each file; never a path."""
+    # A later key is present only where it differs from the earlier rule: names of earlier runs and folders stay valid.
     later: dict[str, object] = {}
     if isinstance(config, OwnWords):
         from harness.data.text import words
@@ -83,7 +68,7 @@ def identity(config: OwnText | OwnWords, files: Mapping[str, OwnFile]) -> dict[s
         later["vocabulary"] = config.vocabulary
         if config.unit == "char":
             later["unit"] = "char"
-        # Fractions once counted the lines that end in a line feed alone.
+        # Fractions once counted only the lines that end in a line feed.
         if config.fractions is not None and words.has_lone_returns(files["file"].path):
             later["line_ends"] = "returns"
     return {

@@ -14,7 +14,7 @@ from harness.core.errors import DataError
 from harness.data.registry import Encoding
 
 CHUNK_BYTES = 1 << 20
-_CODE_POINTS = 0x110000
+_CODE_POINTS = 0x110000  # one past the last of Unicode
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +37,14 @@ def cut(path: Path, sizes: Mapping[str, int]) -> dict[str, Piece]:
 
 
 def cut_fractions(path: Path, num_units: int, fractions: Sequence[float]) -> dict[str, Piece]:
-    """Cut a file into three consecutive pieces that cover it exactly.
-
-    Args:
-        path: the file.
-        num_units: bytes or code points in the file.
-        fractions: shares of train, valid and test; each border is rounded to a unit.
-    """
+    """Cut a file of `num_units` bytes or code points by shares of train, valid and test; borders are rounded."""
     first = round(num_units * fractions[0])
     second = round(num_units * (fractions[0] + fractions[1]))
     return cut(path, {"train": first, "valid": second - first, "test": num_units - second})
 
 
 def encode_bytes(pieces: Mapping[str, Piece], *, token_text: Callable[[int], str]) -> Encoding:
-    """One token per byte; the bytes that occur in any piece get dense ids in rising order.
-
-    Args:
-        pieces: split -> bytes of a file.
-        token_text: the vocabulary's text for a byte.
-    """
+    """One token per byte, named by `token_text`; the bytes that occur in any piece get dense ids in rising order."""
     # Two passes over the text: ids are dense, so all bytes that occur must be known before the first id.
     present = np.zeros(256, dtype=bool)
     for piece in pieces.values():

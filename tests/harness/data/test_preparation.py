@@ -133,7 +133,7 @@ def test_a_damaged_folder_is_refused_and_rebuilt(
     text = refusal(lambda: data.load(folder))
     assert message in text
     assert "run `harness data prepare`" in text
-    (folder.parent / f".{folder.name}-abc").mkdir()  # left by a killed process
+    (folder.parent / f".{folder.name}-new").mkdir()  # left by a killed process
     assert data.prepare(spec) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
