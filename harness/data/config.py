@@ -26,7 +26,10 @@ class SpecError(DataError, ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registered:
-    """A dataset of DATASETS, by name or alias; `vocabulary` is the order of its word list, by default `frequency`."""
+    """A dataset of the table DATASETS, under its name or an alias.
+
+    `vocabulary` is the order of a word list, by default `frequency`; other data has none.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -112,9 +115,10 @@ class OwnWords(OwnFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkovSource:
-    """A seeded Markov chain over `symbols` symbols; `train`, `valid` and `test` are tokens per split.
+    """A seeded Markov chain over `symbols` symbols.
 
     Each context of `order` symbols has a next-symbol distribution drawn from a symmetric Dirichlet(`concentration`).
+    `train`, `valid` and `test` are tokens per split.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

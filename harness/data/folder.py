@@ -29,10 +29,7 @@ MIN_TOKENS = 2
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that replaces `target` at the end of the block, unless the block raises.
-
-    The caller holds the dataset's lock. Raises OSError if the folder cannot be written.
-    """
+    """Yield an empty folder that replaces `target` unless the block raises. The caller holds the dataset's lock."""
     building, old = target.with_name(f".{target.name}-new"), target.with_name(f".{target.name}-old")
     for stale in (building, old):  # left by a killed process
         shutil.rmtree(stale, ignore_errors=True)
@@ -48,12 +45,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write(
-    folder: Path,
-    encoding: Encoding,
-    facts: DatasetFacts,
-    *,
-    identity: Mapping[str, object],
-    sources: Sequence[FileEntry],
+    folder: Path, encoding: Encoding, facts: DatasetFacts, *, identity: Mapping[str, object], sources: list[FileEntry]
 ) -> Manifest:
     """Write ids, vocabulary and manifest into an empty folder.
 
@@ -86,7 +78,7 @@ def write(
     manifest = Manifest.model_validate(
         {
             "format": FORMAT, "name": facts.name, "unit": facts.unit, "event_space": facts.event_space,
-            "identity": dict(identity), "sources": list(sources),
+            "identity": dict(identity), "sources": sources,
             "counts": counts, "alphabet_size": len(vocabulary), "dtype": dtype, "byte_order": "little",
             "ids": ids, "vocabulary_sha256": vocabulary_sha256, "limits": dict(encoding.limits),
             **encoding.notes,
@@ -138,11 +130,10 @@ def find_damage(folder: Path) -> list[str]:
         return [str(error)]
     expected = {entry.file: entry.sha256 for entry in manifest.ids.values()}
     expected[VOCABULARY] = manifest.vocabulary_sha256
-    actual = {filename: file_digest(folder / filename) for filename in expected}
     return [
-        f"{filename}: expected sha256 {sha256}, got {actual[filename]}"
+        f"{filename}: expected sha256 {sha256}, got {actual}"
         for filename, sha256 in expected.items()
-        if actual[filename] != sha256
+        if (actual := file_digest(folder / filename)) != sha256
     ]
 
 
@@ -192,6 +183,7 @@ def _little_endian(dtype: str) -> np.dtype[np.generic]:
 
 def _write_json(path: Path, value: Mapping[str, object] | Sequence[str]) -> str:
     """Write JSON and return its sha256."""
+    # ASCII: an editor or a locale with another encoding cannot change a token.
     text = json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"
     path.write_bytes(text)
     return hashlib.sha256(text).hexdigest()

@@ -56,8 +56,7 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
     """Check a block, and find and hash the user's own files; arguments as in `prepare`.
 
     Raises:
-        SpecError: the block is wrong.
-        DataError: a file of the user's is missing.
+        DataError: a file of the user's is missing; or, as a SpecError, the block is wrong.
     """
     config = parse(spec)
     if isinstance(config, OwnFiles):
@@ -119,18 +118,12 @@ def build(request: Request, roots: Sequence[Path], *, offline: bool = False, pro
 
 
 def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Manifest | None:
-    """Find a prepared folder without reading its ids; arguments as in `prepare`, errors as in `make_request`.
-
-    Returns:
-        The manifest, or None if the dataset is not prepared or a file has another size.
-    """
+    """The manifest of a prepared dataset, or None; reads no ids. Arguments and errors as in `identify`."""
     return folder.usable_manifest(make_request(spec, roots=roots, base=base).prepared_folder)
 
 
 def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> SplitFile | None:
-    """Find the file of one split of a registered word dataset whose other files are missing.
-
-    It is enough to score a model that has its own vocabulary.
+    """Find one split of a word dataset whose other files are missing, to score a model that has its own vocabulary.
 
     Args:
         spec: a name, a block or a config.
@@ -184,8 +177,7 @@ def _source_entries(request: Request, paths: Mapping[str, Path]) -> list[FileEnt
     entries = []
     for source in get_dataset(request.config.name).sources:
         # A source known by md5 or sha1 alone is hashed here, so that the manifest always states a sha256.
-        known = {"sha256": source.sha256 or file_digest(paths[source.filename])}
-        known.update((name, value) for name in ("md5", "sha1") if (value := source.checksums.get(name)) is not None)
+        known = {**source.checksums, "sha256": source.sha256 or file_digest(paths[source.filename])}
         entries.append(FileEntry(file=source.filename, bytes=source.size, **known))
     return entries
 

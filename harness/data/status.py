@@ -89,8 +89,7 @@ def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None =
         What was checked. A damaged folder is rebuilt from files that are here, never by download.
 
     Raises:
-        SpecError: the block is wrong.
-        DataError: a file of the user's is missing.
+        DataError: a file of the user's is missing; or, as a SpecError, the block is wrong.
     """
     request = make_request(spec, roots=roots, base=base)
     target = request.prepared_folder
@@ -116,12 +115,11 @@ def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]
         # Own files were hashed just now: their hash is the request's identity.
         return [SourceCheck(role, str(file.path), True, None) for role, file in request.own_files.items()]
     finder = SourceFinder(get_dataset(request.config.name), roots)
-    checks = []
-    for file in finder.dataset.files:
-        for path in finder.candidates(file):
-            problem = file.find_mismatch(path)
-            checks.append(SourceCheck(file.filename, str(path), problem is None, problem))
-    return checks
+    pairs = [(file, path) for file in finder.dataset.files for path in finder.candidates(file)]
+    return [
+        SourceCheck(file.filename, str(path), (problem := file.find_mismatch(path)) is None, problem)
+        for file, path in pairs
+    ]
 
 
 def _find_state(request: Request, roots: Sequence[Path]) -> tuple[State, str]:
@@ -151,11 +149,8 @@ def _find_state(request: Request, roots: Sequence[Path]) -> tuple[State, str]:
 def _find_by_size(source: SourceFile, finder: SourceFinder) -> Path | None:
     """A file of the right name and size that could be the source file, or its archive."""
     # A list of all datasets must not hash gigabytes.
-    for file in filter(None, (source, source.archive)):
-        for path in finder.candidates(file):
-            if path.stat().st_size == file.size:
-                return path
-    return None
+    files = filter(None, (source, source.archive))
+    return next((path for file in files for path in finder.candidates(file) if path.stat().st_size == file.size), None)
 
 
 @dataclass(frozen=True, slots=True)

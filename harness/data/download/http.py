@@ -53,10 +53,10 @@ def download(source: SourceFile, target: Path, *, progress: Progress | None = No
         Unavailable: every mirror failed.
         OSError: the file cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    reasons: list[str] = []
     import httpx
 
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reasons: list[str] = []
     # identity: a server's own compression would break both Range and the checksum.
     headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
@@ -90,15 +90,14 @@ class _Transfer:
         """Raises _GiveUp if the mirror serves another file, or nothing after all attempts."""
         for attempt in range(ATTEMPTS_PER_MIRROR):
             if attempt:
-                time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
+                time.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))  # a busy server needs longer than a lost packet
             is_resumed = self.part.is_file() and self.part.stat().st_size > 0
             try:
                 self._request(self.part.stat().st_size if is_resumed else 0)
             except _TryAgain as reason:
                 last = str(reason)
                 continue
-            problem = self.source.find_mismatch(self.part)
-            if problem is None:
+            if (problem := self.source.find_mismatch(self.part)) is None:
                 self.part.replace(self.target)
                 return
             self.part.unlink(missing_ok=True)
@@ -133,6 +132,7 @@ class _Transfer:
         status, size = response.status_code, self.source.size
         if status in RETRY_STATUS:
             raise _TryAgain(f"HTTP {status}")
+        # 416 and a wrong start mean that the part fits no longer: ask for all bytes.
         # 206 with `Content-Range: bytes 5-9/10` starts at byte 5, which need not be the one requested.
         start = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0].strip()
         if status == 416 or (status == 206 and start != str(offset)):

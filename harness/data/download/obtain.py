@@ -109,13 +109,11 @@ class SourceFinder:
             if path.parent.name == name or path.parent.name not in DATASETS:
                 problems.append(f"{path} is not {name}'s {file.filename}: {problem}")
         wrong += problems
-        cached = self.candidates(file, [self.raw_folder])
-        for path in cached:
+        for path in self.candidates(file, [self.raw_folder]):
             if file.find_mismatch(path) is None:
                 return path
-        if cached:
-            # The cache belongs to the harness: a damaged file in it is downloaded again.
-            (self.raw_folder / file.filename).unlink(missing_ok=True)
+        # The cache belongs to the harness: a damaged file in it is downloaded again.
+        (self.raw_folder / file.filename).unlink(missing_ok=True)
         return None
 
     def _by_archive(self, paths: dict[str, Path]) -> dict[SourceFile, list[SourceFile]]:
@@ -139,15 +137,12 @@ class SourceFinder:
             return self.raw_folder / file.filename
 
         # Single files first: PTB's archive is six times as large as its three files.
-        for source in missing:
-            if source.urls:
-                path = fetch(source)
-                if path is None:
-                    break  # the other files have the same mirrors
-                paths[source.filename] = path
+        for source in (source for source in missing if source.urls):
+            if (path := fetch(source)) is None:
+                break  # the other files have the same mirrors
+            paths[source.filename] = path
         for archive, sources in self._by_archive(paths).items():
-            path = fetch(archive)
-            if path is not None:
+            if path := fetch(archive):
                 paths.update(extract(path, sources, self.raw_folder))
         if any(source.filename not in paths for source in missing):
             raise Unavailable("; ".join(dict.fromkeys(reasons)) or "no server has it")

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from harness.data.registry import Dataset, Encoding, SourceFile
 
+# The cut that published results on both texts use.
 SPLIT_BYTES = {"train": 90_000_000, "valid": 5_000_000, "test": 5_000_000}
 
 
 def _encode(files: Mapping[str, Path], *, filename: str, token_text: Callable[[int], str]) -> Encoding:
-    from harness.data.text import characters
+    from harness.data.text import characters  # here, as it needs numpy
 
     return characters.encode_bytes(characters.cut(files[filename], SPLIT_BYTES), token_text=token_text)
 

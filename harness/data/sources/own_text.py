@@ -32,7 +32,7 @@ class OwnFile:
     sha256: str
 
     def has_changed(self) -> bool:
-        """Whether size or time differ now."""
+        # A second hash would double the time that a large text takes.
         status = self.path.stat()
         return (status.st_size, status.st_mtime_ns) != (self.size, self.modified_ns)
 

@@ -23,7 +23,7 @@ from harness.data.text.characters import Piece, count_chars, read_bytes
 # Bytes per block: large enough that most words of a block repeat, small enough that memory stays near 400 MB.
 BLOCK_BYTES = 1 << 24
 
-_IDS_PER_CHUNK = 1 << 22
+_IDS_PER_CHUNK = 1 << 22  # 32 MiB as int64, which bincount converts to
 
 # ASCII white space other than the line feed becomes a space, as a piece is cut at spaces and line feeds only.
 _SPACES = bytes(32 if chr(code).isspace() and code != 10 else code for code in range(128)) + bytes(range(128, 256))
@@ -66,14 +66,11 @@ def encode(texts: Mapping[str, Piece], *, order: VocabularyOrder, scratch: Path)
 
 
 def cut_lines(path: Path, fractions: tuple[float, float, float]) -> dict[str, Piece]:
-    """Cut a file into three consecutive pieces at line ends.
+    """Cut a file into three consecutive pieces of bytes at line ends.
 
     Args:
         path: the file.
         fractions: shares of the lines for train, valid and test; each border is the nearest line end.
-
-    Returns:
-        Split -> bytes of the file.
     """
     with _open_lines(path) as lines:
         num_ends = sum(line.endswith(("\n", "\r")) for line in lines)
