@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from tiny_datasets import refusal, sha256, word_dataset, write_splits
+from tiny_datasets import Register, refusal, sha256, word_dataset, write_splits
 
 import models
 from harness import data
 from harness.checkpoints import format
 from harness.checkpoints import model as checkpoint_model
 from harness.commands.main import main
-from harness.data import Dataset
 
 BODIES = {"train": b" = a = \n \n the b <unk> \n", "valid": b" the a \n", "test": b" b \n \n the <unk> b \n"}
 BLOCK = {"builder": "qrnn", "layers": 1, "hidden": 4, "embedding": 4}
 VOCABULARY = ["a", "b", "the", "<eos>", "=", "<unk>", "more"]
 
 
-def bring(folder: Path, *splits: str) -> None:
-    write_splits(folder, {split: BODIES[split] for split in splits}, "wiki.{}.tokens")
-
-
 @pytest.fixture
-def root(register: Callable[[Dataset], Dataset], tmp_path: Path) -> Path:
-    """A folder for the files of `tiny-words`, empty so far."""
+def root(register: Register, tmp_path: Path) -> Path:
+    """An empty folder for the files of `tiny-words`."""
     register(word_dataset(BODIES))
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
@@ -54,12 +48,11 @@ def test_one_split_scores_as_if_all_were_here(root: Path, tmp_path: Path) -> Non
         return json.loads(score(checkpoint, root).stdout)
 
     checkpoint = save_model(tmp_path / "c", VOCABULARY)
-    bring(root, "test")
+    write_splits(root, {"test": BODIES["test"]}, "wiki.{}.tokens")
     alone = answer()
     assert not (data.cache_folder() / "prepared").exists()
-    bring(root, "train", "valid")
+    write_splits(root, BODIES, "wiki.{}.tokens")
     complete = answer()
-    assert (data.cache_folder() / "prepared").exists()
     (root / "wiki.train.tokens").unlink()
     prepared = answer()
     same = ("dataset", "split", "identity", "nll_nats", "num_targets", "num_units", "num_dropped", "metrics")

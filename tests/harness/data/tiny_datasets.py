@@ -17,6 +17,7 @@ from harness.data.registry import SPLITS, Dataset, Encoding, SourceFile
 from harness.data.text import WORDS_EVENT_SPACE, characters
 
 BODY = bytes(range(7)) * 40
+Register = Callable[[Dataset], Dataset]  # the fixture `register`
 
 
 def sha256(body: bytes) -> str:
@@ -24,13 +25,11 @@ def sha256(body: bytes) -> str:
 
 
 def own(path: Path | str, kind: str = "bytes", **more: Any) -> dict[str, Any]:
-    """A block that cuts one file of the user's."""
     return {"kind": kind, "file": str(path), "fractions": [0.8, 0.1, 0.1], **more}
 
 
-def refusal(call: Callable[[], object]) -> str:
-    """The one line of a DataError."""
-    with pytest.raises(DataError) as error:
+def refusal(call: Callable[[], object], kind: type[DataError] = DataError) -> str:
+    with pytest.raises(kind) as error:
         call()
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -42,7 +41,6 @@ def official_tokens(text: bytes) -> list[str]:
 
 
 def place_not_utf8(body: bytes) -> str | None:
-    """Byte and line of the first error, by Python's own decoder."""
     try:
         body.decode()
     except UnicodeDecodeError as error:
@@ -51,19 +49,24 @@ def place_not_utf8(body: bytes) -> str | None:
     return None
 
 
+def bodies_of(encoding: Encoding) -> dict[str, list[str]]:
+    """The tokens per split of an encoding, which is consumed."""
+    return {
+        split: [encoding.vocabulary[token] for chunk in chunks for token in chunk.tolist()]
+        for split, chunks in encoding.splits.items()
+    }
+
+
 def tokens_of(folder: Path) -> list[str]:
-    """The tokens of all three splits of a prepared folder."""
     corpus = data.load(folder)
     return [corpus.vocabulary[token] for split in SPLITS for token in corpus.splits[split]]
 
 
 def bytes_of(folder: Path) -> bytes:
-    """The text of a prepared folder of bytes."""
     return bytes(int(token) for token in tokens_of(folder))
 
 
 def write_splits(folder: Path, bodies: Mapping[str, bytes], pattern: str = "{}.txt") -> Path:
-    """One file per split."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, body in bodies.items():
         (folder / pattern.format(split)).write_bytes(body)
@@ -71,7 +74,6 @@ def write_splits(folder: Path, bodies: Mapping[str, bytes], pattern: str = "{}.t
 
 
 def zip_file(path: Path, members: Mapping[str, bytes], *urls: str) -> SourceFile:
-    """Write an archive and describe it."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, body in members.items():
             archive.writestr(name, body)
@@ -103,14 +105,11 @@ def word_dataset(
     """A dataset like WikiText-103: words, one file per split, sha1 alone."""
     sources = tuple(
         SourceFile(
-            filename=f"wiki.{split}.tokens",
-            size=len(body),
-            sha1=hashlib.sha1(body, usedforsecurity=False).hexdigest(),
-            archive=archive,
-            member=f"{name}/wiki.{split}.tokens" if archive is not None else None,
+            filename=f"wiki.{split}.tokens", size=len(body), sha1=hashlib.sha1(body).hexdigest(),
+            archive=archive, member=f"{name}/wiki.{split}.tokens" if archive is not None else None,
         )
         for split, body in bodies.items()
-    )
+    )  # fmt: skip
     tokens = {split: official_tokens(body) for split, body in bodies.items()}
     return Dataset(
         name=name, title="Tiny", unit="word", event_space=WORDS_EVENT_SPACE, sources=sources,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tiny_datasets import refusal
 
 from harness import data
 from harness.core.interfaces import Corpus
+from models.markov import source
 
 BLOCK = {"kind": "markov", "order": 2, "symbols": 4, "train": 60_000, "valid": 500, "test": 900}
 
@@ -25,12 +27,8 @@ def test_limit_counts_and_vocabulary() -> None:
     assert (corpus.name, corpus.unit) == ("markov", "char")
     assert 0 < corpus.limits["bpc"] < corpus.manifest["lower_order_entropy_bits"] < 2
     assert corpus.manifest["limits"] == dict(corpus.limits)
-    many = corpus_of(order=1, symbols=30, train=100)
-    assert many.vocabulary[29] == "29"
-
-
-def test_the_limit_is_the_entropy_counted_in_the_text() -> None:
-    corpus = corpus_of()
+    assert corpus_of(order=1, symbols=30, train=100).vocabulary[29] == "29"
+    # The limit is the entropy counted in the text.
     ids = corpus.splits["train"].astype(np.int64)
     triples = np.bincount(ids[:-2] * 16 + ids[1:-1] * 4 + ids[2:], minlength=64).reshape(16, 4) + 1e-12
     rows = triples / triples.sum(axis=1, keepdims=True)
@@ -46,10 +44,5 @@ def test_the_test_text_does_not_depend_on_the_training_length() -> None:
 
 
 def test_a_source_without_an_exact_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.markov import source
-
-    def slow(*_: object) -> float:
-        raise ValueError("mixes too slowly")
-
-    monkeypatch.setattr(source, "entropy_rate_bits", slow)
+    monkeypatch.setattr(source, "entropy_rate_bits", Mock(side_effect=ValueError("mixes too slowly")))
     assert "dataset markov: mixes too slowly" in refusal(lambda: data.prepare(BLOCK))

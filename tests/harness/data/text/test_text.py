@@ -1,43 +1,86 @@
-"""Words: every token against what Python's own file iteration and `str.split` give."""
+"""Bytes, characters and words to ids, against Python's own decoding, file iteration and `str.split`."""
 
 from __future__ import annotations
 
 import io
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tiny_datasets import official_tokens, place_not_utf8, refusal, write_splits
+from tiny_datasets import bodies_of, official_tokens, place_not_utf8, refusal, write_splits
 
 from harness.data.registry import SPLITS, Encoding, VocabularyOrder
-from harness.data.text import words
+from harness.data.text import characters, words
 from harness.data.text.characters import Piece
 
 # Everything str.split cuts at, what ends a line and what only looks like it, and a few letters of 1 to 4 bytes.
 ODD = "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2009\u200a\u2028\u2029\u202f\u205f\u3000\u200b\ufeff\x00"
 LETTERS = "abé中𝄞"
+LONG = "word" * 40 + "\r\n" + "é中𝄞 " * 30 + "\r\r\n x"
 texts = st.lists(st.sampled_from([*ODD, *LETTERS, " ", " ", "\n", "\r\n", "<eos>", "<unk>", " the "])).map("".join)
 
 
-def tokens_of(encoding: Encoding) -> dict[str, list[str]]:
-    ids = {split: [int(token) for chunk in chunks for token in chunk] for split, chunks in encoding.splits.items()}
-    return {split: [encoding.vocabulary[token] for token in tokens] for split, tokens in ids.items()}
+@contextmanager
+def on_disk(body: bytes, chunk_bytes: int = 3) -> Iterator[Path]:
+    """A file that is read in small chunks, which end inside characters."""
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(characters, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(words, "BLOCK_BYTES", chunk_bytes)
+        path = Path(name) / "own.txt"
+        path.write_bytes(body)
+        yield path
+
+
+@given(st.binary(max_size=90), st.integers(0, 90), st.integers(0, 90))
+def test_bytes_come_back(body: bytes, first: int, second: int) -> None:
+    cuts = sorted(min(cut, len(body)) for cut in (first, second))
+    with on_disk(body) as path:
+        pieces = characters.cut(path, {"a": cuts[0], "b": cuts[1] - cuts[0], "c": len(body) - cuts[1]})
+        encoding = characters.encode_bytes(pieces, token_text=str)
+        tokens = bodies_of(encoding)
+    assert list(encoding.vocabulary) == [str(value) for value in sorted(set(body))]
+    bodies = [body[: cuts[0]], body[cuts[0] : cuts[1]], body[cuts[1] :]]
+    assert [bytes(map(int, tokens[split])) for split in "abc"] == bodies
+
+
+@given(st.text(max_size=60), st.floats(0.05, 0.9), st.floats(0.1, 0.9))
+@example("".join(map(chr, range(0x4E00, 0x4E00 + 300))), 0.5, 0.5)
+def test_characters_come_back_and_are_cut_by_fractions(body: str, first: float, share: float) -> None:
+    with on_disk(body.encode()) as path:
+        assert characters.count_chars(path) == len(body)
+        fractions = (first, (1 - first) * share, (1 - first) * (1 - share))
+        encoding = characters.encode_chars(characters.cut_fractions(path, len(body), fractions))
+        tokens = bodies_of(encoding)
+    assert list(encoding.vocabulary) == sorted(set(body))
+    assert "".join(token for part in tokens.values() for token in part) == body
+    assert len(tokens["train"]) == round(len(body) * first)
+
+
+@given(st.text(max_size=12), st.binary(max_size=8))
+def test_the_place_of_a_bad_byte(good: str, tail: bytes) -> None:
+    body = good.encode() + tail
+    place = place_not_utf8(body)
+    with on_disk(body) as path:
+        if place is None:
+            assert characters.count_chars(path) == len(body.decode())
+        else:
+            assert f"own.txt: {place} is not UTF-8" in refusal(lambda: characters.count_chars(path))
 
 
 def encode(
     bodies: Mapping[str, bytes], order: VocabularyOrder, block_bytes: int = words.BLOCK_BYTES
 ) -> tuple[list[str], dict[str, list[str]], Encoding]:
-    """The vocabulary, the tokens per split, and the encoding they were read from."""
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(words, "BLOCK_BYTES", block_bytes)
         folder = write_splits(Path(name), bodies)
         files = {split: folder / f"{split}.txt" for split in bodies}
         encoding = words.encode({split: Piece(path) for split, path in files.items()}, order=order, scratch=folder)
-        tokens = tokens_of(encoding)
+        tokens = bodies_of(encoding)
         assert set(folder.iterdir()) == set(files.values()), "no temporary file has a name"
     return list(encoding.vocabulary), tokens, encoding
 
@@ -47,6 +90,8 @@ def encode(
 @example(("a\r", "\n", "\r\n"), 1)
 @example((" a b \n \n c", "", "\u3000"), 3)
 @example((" \n\n a b a\n", "b c", "\n"), 9)
+@example((LONG, LONG, LONG), 1)
+@example((LONG, LONG, LONG), 7)
 def test_tokens_and_both_orders_are_the_official_ones(bodies: tuple[str, str, str], block_bytes: int) -> None:
     files = {split: body.encode() for split, body in zip(SPLITS, bodies, strict=True)}
     expected = {split: official_tokens(body) for split, body in files.items()}
@@ -65,13 +110,6 @@ def test_tokens_and_both_orders_are_the_official_ones(bodies: tuple[str, str, st
     assert encoding.notes["not_in_train"] == {
         split: {"words": len(set(each)), "tokens": len(each)} for split, each in unseen.items()
     }
-
-
-@pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 7, 64])
-def test_blocks_never_cut_a_word_or_a_line_end(block_bytes: int) -> None:
-    body = ("word" * 40 + "\r\n" + "é中𝄞 " * 30 + "\r\r\n x").encode()
-    _, tokens, _ = encode(dict.fromkeys(SPLITS, body), "frequency", block_bytes)
-    assert tokens == dict.fromkeys(SPLITS, official_tokens(body))
 
 
 @settings(deadline=None)
@@ -102,12 +140,9 @@ def num_line_ends(body: bytes) -> int:
 def test_one_file_is_cut_between_lines(lines: list[str], first: float, share: float, block_bytes: int) -> None:
     body = "".join(lines).encode()
     fractions = (first, (1 - first) * share, (1 - first) * (1 - share))
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words, "BLOCK_BYTES", block_bytes)
-        path = Path(folder) / "own.txt"
-        path.write_bytes(body)
+    with on_disk(body, block_bytes) as path:
         pieces = words.cut_lines(path, fractions)
-        tokens = tokens_of(words.encode(pieces, order="first-appearance", scratch=Path(folder)))
+        tokens = bodies_of(words.encode(pieces, order="first-appearance", scratch=path.parent))
         has_lone_returns = words.has_lone_returns(path)
     assert [token for split in SPLITS for token in tokens[split]] == official_tokens(body)
     borders = [pieces["train"].stop or 0, pieces["valid"].stop or 0]
