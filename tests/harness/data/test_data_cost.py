@@ -24,28 +24,20 @@ def run(code: str, *arguments: object) -> Any:
     return json.loads(done.stdout)
 
 
-LOADED = "print(json.dumps([name for name in heavy if name in sys.modules]))"
+NAMING = 'data.facts("enwik8"), data.identify("ptb-char"), data.parse({"name": "text8"})'
+PREPARING = 'data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}))'
+HEAVY = ["torch", "httpx", "rich", "pandas", "pyarrow"]
 
 
-def test_naming_a_dataset_imports_nothing_heavy() -> None:
-    code = """
-import json, sys
-from harness import data
-data.facts("enwik8"), data.identify("ptb-char"), data.parse({"name": "text8"})
-heavy = ("torch", "numpy", "httpx", "rich", "pandas", "pydantic", "pyarrow", "platformdirs", "filelock")
-"""
-    assert run(code + LOADED) == []
-
-
-def test_preparing_imports_no_torch() -> None:
-    code = """
-import json, sys
-from harness import data
-from harness.evaluation import streams
-data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}))
-heavy = ("torch", "httpx", "rich", "pandas", "pyarrow")
-"""
-    assert run(code + LOADED) == []
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [(NAMING, [*HEAVY, "numpy", "pydantic", "platformdirs", "filelock"]), (PREPARING, HEAVY)],
+    ids=["naming a dataset", "preparing"],
+)
+def test_imports(code: str, heavy: list[str]) -> None:
+    start = "import json, sys; from harness import data; from harness.evaluation import streams"
+    loaded = f"print(json.dumps([name for name in {heavy} if name in sys.modules]))"
+    assert run(f"{start if code is PREPARING else start.rpartition(';')[0]}; {code}; {loaded}") == []
 
 
 # A dataset like enwik8: bytes, one file, three pieces in the proportion 90 : 5 : 5.
