@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from tiny_datasets import Register
 
 from harness.data import DATASETS, Dataset
 from harness.data.download import http
@@ -30,11 +32,9 @@ class Page:
 
 @dataclass
 class Site:
-    """The pages of a server by path, and the requests seen: (path, headers)."""
-
-    port: int
+    port: int = 0
     pages: dict[str, Page] = field(default_factory=dict)
-    requests: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    requests: list[tuple[str, str | None, str]] = field(default_factory=list)  # path, Range, User-Agent
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}{path}"
@@ -42,48 +42,6 @@ class Site:
     def serve(self, path: str, body: bytes, **options: Any) -> str:
         self.pages[path] = Page(body, **options)
         return self.url(path)
-
-    def ranges(self) -> list[str | None]:
-        return [headers.get("range") for _, headers in self.requests]
-
-
-def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            headers = {key.lower(): value for key, value in self.headers.items()}
-            site.requests.append((self.path, headers))
-            page = site.pages.get(self.path)
-            status = page.statuses.pop(0) if page is not None and page.statuses else 200
-            if page is None or status >= 400:
-                self.send_error(404 if page is None else status)
-            else:
-                self._send(page, headers)
-
-        def _send(self, page: Page, headers: dict[str, str]) -> None:
-            asked = headers.get("range") if page.honours_range else None
-            start = int(asked.removeprefix("bytes=").rstrip("-")) + page.range_shift if asked else 0
-            if asked and start >= len(page.body):
-                self.send_error(416)
-                return
-            body = page.body[start:]
-            self.send_response(206 if asked else 200)
-            if asked:
-                self.send_header("Content-Range", f"bytes {start}-{len(page.body) - 1}/{len(page.body)}")
-            if page.sends_length:
-                self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body[: page.cut_after.pop(0)] if page.cut_after else body)
-            self.close_connection = True
-
-    return Handler
-
-
-class _QuietServer(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Some tests are about a client that hangs up."""
 
 
 @pytest.fixture(autouse=True)
@@ -95,24 +53,45 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "HARNESS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    monkeypatch.delenv("HARNESS_OFFLINE", raising=False)
     monkeypatch.setattr(http, "FIRST_PAUSE_S", 0.001)
-    server = _QuietServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    site = Site(server.server_port)
-    server.RequestHandlerClass = _handler(site)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield site
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    site = Site()
+
+    class Handler(BaseHTTPRequestHandler):
+        log_message = Mock()
+
+        def do_GET(self) -> None:
+            site.requests.append((self.path, self.headers["Range"], self.headers["User-Agent"]))
+            page = site.pages.get(self.path)
+            status = page.statuses.pop(0) if page is not None and page.statuses else 200
+            if page is None or status >= 400:
+                return self.send_error(404 if page is None else status)
+            asked = self.headers["Range"] if page.honours_range else None
+            start = int(asked.removeprefix("bytes=").rstrip("-")) + page.range_shift if asked else 0
+            if asked and start >= len(page.body):
+                return self.send_error(416)
+            body = page.body[start:]
+            self.send_response(206 if asked else 200)
+            if asked:
+                self.send_header("Content-Range", f"bytes {start}-{len(page.body) - 1}/{len(page.body)}")
+            if page.sends_length:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: page.cut_after.pop(0)] if page.cut_after else body)
+            self.close_connection = True
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.handle_error = Mock()  # type: ignore[method-assign] # some clients hang up
+        site.port = server.server_port
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield site
+        server.shutdown()
 
 
 @pytest.fixture
-def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[Dataset], Dataset]:
+def register(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Adds a dataset to DATASETS for one test: a module with the entry, and the line that names it."""
 
     def add(dataset: Dataset) -> Dataset:
