@@ -8,11 +8,12 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from tiny_datasets import Register
+from tiny_datasets import BODY, Register, byte_dataset
 
 from harness.data import DATASETS, Dataset
 from harness.data.download import http
@@ -103,3 +104,12 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
         return dataset
 
     return add
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, register: Register) -> Path:
+    """The source file of the registered dataset `tiny`, and next to it a text x.txt of the user's."""
+    register(byte_dataset(BODY))
+    (tmp_path / "x.txt").write_bytes(BODY)
+    (tmp_path / "tiny.bin").write_bytes(BODY)
+    return tmp_path / "tiny.bin"

@@ -13,18 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tiny_datasets import (
-    BODY,
-    Register,
-    byte_dataset,
-    bytes_of,
-    own,
-    refusal,
-    sha256,
-    tokens_of,
-    write_splits,
-    zip_file,
-)  # fmt: skip
+from tiny_datasets import BODY, Register, byte_dataset, bytes_of, own, refusal, sha256, tokens_of, zip_file
 
 import harness
 from harness import data
@@ -47,7 +36,8 @@ def test_a_source_is_found_in_any_usual_place(place: str, tmp_path: Path, regist
 
 
 def test_an_archive_is_unpacked_from_a_root_or_downloaded(tmp_path: Path, register: Register, site: Site) -> None:
-    path = write_splits(tmp_path / "root" / "zips", {}) / "tiny.zip"
+    path = tmp_path / "root" / "zips" / "tiny.zip"
+    path.parent.mkdir(parents=True)
     archive = zip_file(path, {"folder/tiny.bin": BODY}, site.url("/tiny.zip"))
     site.serve("/tiny.zip", path.read_bytes())
     register(byte_dataset(BODY, urls=(site.url("/none"),), archive=archive))
@@ -80,20 +70,21 @@ def test_the_refusal_says_what_to_bring_and_where(
     assert (site.requests == []) == (reason == OFF)
 
 
-def test_a_wrong_file_in_a_root_is_refused_by_name(tmp_path: Path, register: Register) -> None:
-    register(byte_dataset(BODY))
-    (tmp_path / "tiny.bin").write_bytes(BODY[::-1])
-    prepare = partial(data.prepare, "tiny", roots=[tmp_path])
+def test_a_wrong_file_is_refused_in_a_root_and_downloaded_again_in_the_cache(
+    tiny: Path, register: Register, site: Site
+) -> None:
+    prepare = partial(data.prepare, "tiny", roots=[tiny.parent])
+    tiny.write_bytes(BODY[::-1])
     text = refusal(prepare)
-    assert all(part in text for part in (str(tmp_path / "tiny.bin"), sha256(BODY), sha256(BODY[::-1])))
-    (tmp_path / "more").mkdir()
-    (tmp_path / "more" / "tiny.bin").write_bytes(BODY)
+    assert all(part in text for part in (str(tiny), sha256(BODY), sha256(BODY[::-1])))
+    (tiny.parent / "more").mkdir()
+    (tiny.parent / "more" / "tiny.bin").write_bytes(BODY)
     assert bytes_of(prepare()) == BODY
-
-
-def test_a_wrong_file_in_the_cache_is_downloaded_again(register: Register, site: Site) -> None:
+    shutil.rmtree(data.cache_folder() / "prepared")
     register(byte_dataset(BODY, urls=(site.serve("/a", BODY),)))
-    write_splits(data.cache_folder() / "raw" / "tiny", {"tiny": BODY[::-1]}, "{}.bin")
+    raw = data.cache_folder() / "raw" / "tiny"
+    raw.mkdir(parents=True)
+    (raw / "tiny.bin").write_bytes(BODY[::-1])
     assert bytes_of(data.prepare("tiny")) == BODY
 
 
@@ -122,11 +113,8 @@ DAMAGE: list[tuple[Callable[[Path], object], str | None]] = [
 
 
 @pytest.mark.parametrize(("damage", "message"), DAMAGE)
-def test_a_damaged_folder_is_refused_and_rebuilt(
-    tmp_path: Path, damage: Callable[[Path], object], message: Any
-) -> None:
-    (tmp_path / "x.txt").write_bytes(BODY)
-    spec = own(tmp_path / "x.txt")
+def test_a_damaged_folder_is_refused_and_rebuilt(tiny: Path, damage: Callable[..., object], message: Any) -> None:
+    spec = own(tiny.with_name("x.txt"))
     folder = data.prepare(spec)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     damage(folder)
@@ -139,28 +127,24 @@ def test_a_damaged_folder_is_refused_and_rebuilt(
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
-def test_keys_of_a_newer_version_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "x.txt").write_bytes(BODY)
-    folder = data.prepare(own(tmp_path / "x.txt"))
+def test_keys_of_a_newer_version_are_kept(tiny: Path) -> None:
+    folder = data.prepare(own(tiny.with_name("x.txt")))
     counts = {split: {"tokens": 9, "units": 9, "lines": 1} for split in ("train", "valid", "test")}
     change_manifest(folder, counts=counts, later={"a": [None]})
     assert data.load(folder).manifest == json.loads((folder / "manifest.json").read_text())
 
 
-def test_other_counts_than_the_entrys_are_refused(tmp_path: Path, register: Register) -> None:
-    (tmp_path / "tiny.bin").write_bytes(BODY)
-    prepare = partial(data.prepare, "tiny", roots=[tmp_path])
+def test_other_counts_than_the_entrys_are_refused(tiny: Path, register: Register) -> None:
+    prepare = partial(data.prepare, "tiny", roots=[tiny.parent])
     register(replace(byte_dataset(BODY), num_tokens={"train": 1, "valid": 2, "test": 3}))
     assert "140 tokens in train, expected 1" in refusal(prepare)
     register(replace(byte_dataset(BODY), vocab_size=9))
     assert "7 different tokens, expected 9" in refusal(prepare)
 
 
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.txt").write_bytes(BODY)
-    (tmp_path / "cache").write_text("a file")
-    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    assert "set HARNESS_CACHE" in refusal(lambda: data.prepare(own(tmp_path / "x.txt")))
+def test_a_cache_that_cannot_be_written(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tiny))
+    assert "set HARNESS_CACHE" in refusal(lambda: data.prepare(own(tiny.with_name("x.txt"))))
 
 
 def test_three_processes_at_once_make_one_folder(tmp_path: Path) -> None:
@@ -175,15 +159,10 @@ def test_three_processes_at_once_make_one_folder(tmp_path: Path) -> None:
     assert len(list((data.cache_folder() / "prepared").iterdir())) == 1
 
 
-def test_a_prepared_dataset_needs_no_sources_and_no_writing(
-    tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    register(byte_dataset(BODY))
-    (tmp_path / "tiny.bin").write_bytes(BODY)
+def test_a_prepared_dataset_needs_no_sources_and_no_writing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.find_prepared("tiny") is None
-    folder = data.prepare("tiny", roots=[tmp_path])
-    (tmp_path / "tiny.bin").unlink()
-
+    folder = data.prepare("tiny", roots=[tiny.parent])
+    tiny.unlink()
     monkeypatch.setattr(preparation, "locked", None)  # a lock is a write
     assert data.prepare("tiny") == folder
     manifest = data.find_prepared("tiny")

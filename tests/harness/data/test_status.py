@@ -19,11 +19,9 @@ from harness.suite import load
 from harness.suite.schema import schema
 
 
-def test_verify_reads_every_byte_and_rebuilds(tmp_path: Path, register: Register) -> None:
-    register(byte_dataset(BODY))
-    (tmp_path / "tiny.bin").write_bytes(BODY)
-    verify = partial(data.verify, "tiny", roots=[tmp_path])
-    folder = data.prepare("tiny", roots=[tmp_path])
+def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
+    verify = partial(data.verify, "tiny", roots=[tiny.parent])
+    folder = data.prepare("tiny", roots=[tiny.parent])
     right = (folder / "valid.bin").read_bytes()
     (folder / "valid.bin").write_bytes(right[::-1])
     result = verify()
@@ -31,10 +29,10 @@ def test_verify_reads_every_byte_and_rebuilds(tmp_path: Path, register: Register
     assert (result.ok, result.rebuilt, result.prepared) == (True, True, str(folder))
     assert (folder / "valid.bin").read_bytes() == right
     assert verify().damage == []
-    (tmp_path / "tiny.bin").write_bytes(BODY[::-1])
+    tiny.write_bytes(BODY[::-1])
     result = verify()
     assert (result.ok, "expected sha256" in str(result.sources[0].problem)) == (False, True)
-    (tmp_path / "tiny.bin").unlink()
+    tiny.unlink()
     (folder / "test.bin").unlink()
     result = verify()
     assert (result.ok, f"{folder} is damaged" in str(result.problem)) == (False, True)
@@ -43,9 +41,9 @@ def test_verify_reads_every_byte_and_rebuilds(tmp_path: Path, register: Register
     assert (result.ok, "neither prepared nor found" in str(result.problem)) == (False, True)
 
 
-def test_where_the_data_is(tmp_path: Path, register: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_OFFLINE", raising=False)
-    register(byte_dataset(BODY))
+    folder = tiny.parent
 
     def where(name: str, *roots: Path) -> tuple[str, str]:
         return {row.name: row.where for row in data.list_rows(roots)}[name], data.where(name, roots)
@@ -55,20 +53,17 @@ def test_where_the_data_is(tmp_path: Path, register: Register, monkeypatch: pyte
     assert where("enwik8") == ("download", "to be downloaded from mattmahoney.net (36.4 MB)")
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     assert where("text8")[1].startswith("missing, and the network is off; `harness data import text8")
-    (tmp_path / "tiny.bin").write_bytes(BODY)
-    assert where("tiny", tmp_path) == ("found", f"found in {tmp_path}")
-    folder = data.prepare("tiny", roots=[tmp_path])
-    assert where("tiny") == ("prepared", f"prepared in {folder}")
+    assert where("tiny", folder) == ("found", f"found in {folder}")
+    prepared = data.prepare("tiny", roots=[folder])
+    assert where("tiny") == ("prepared", f"prepared in {prepared}")
 
-    x = partial(data.where, own("x.txt"), base=tmp_path)
     hint = "; --data or HARNESS_DATA names more folders to look in"
-    assert x() == f"missing: no file x.txt: looked at {tmp_path / 'x.txt'}{hint}"
-    assert data.where(own("/nowhere/x.txt")) == "missing: no file /nowhere/x.txt: looked at /nowhere/x.txt"
-    (tmp_path / "x.txt").write_bytes(BODY)
-    assert x() == f"found: {tmp_path / 'x.txt'}"
-    folder = data.prepare(own("x.txt"), base=tmp_path)
-    assert x() == f"prepared in {folder}"
-    assert data.verify(own("x.txt"), base=tmp_path).ok
+    assert data.where(own("y"), base=folder) == f"missing: no file y: looked at {folder / 'y'}{hint}"
+    assert data.where(own("/nowhere/y")) == "missing: no file /nowhere/y: looked at /nowhere/y"
+    assert data.where(own("x.txt"), base=folder) == f"found: {folder / 'x.txt'}"
+    prepared = data.prepare(own("x.txt"), base=folder)
+    assert data.where(own("x.txt"), base=folder) == f"prepared in {prepared}"
+    assert data.verify(own("x.txt"), base=folder).ok
     assert data.where({"kind": "markov"}) == "generated here, no files needed"
 
 

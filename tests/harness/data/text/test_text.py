@@ -112,18 +112,6 @@ def test_tokens_and_both_orders_are_the_official_ones(bodies: tuple[str, str, st
     }
 
 
-@settings(deadline=None)
-@given(st.binary(max_size=30), st.integers(1, 9))
-def test_the_place_of_bytes_that_are_not_utf8(tail: bytes, block_bytes: int) -> None:
-    body = "gut é\nzwei\n".encode() + tail
-    bodies = {"train": b"a\n", "valid": body, "test": b"a\n"}
-    place = place_not_utf8(body)
-    if place is None:
-        encode(bodies, "frequency", block_bytes)
-    else:
-        assert f"valid.txt: {place} is not UTF-8" in refusal(lambda: encode(bodies, "frequency", block_bytes))
-
-
 def num_line_ends(body: bytes) -> int:
     return io.TextIOWrapper(io.BytesIO(body), encoding="utf-8").read().count("\n")
 
