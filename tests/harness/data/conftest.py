@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +11,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+import tiny_datasets
 from tiny_datasets import BODY, Register, byte_dataset
 
 from harness.data import DATASETS, Dataset
@@ -93,14 +92,12 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Register:
-    """Adds a dataset to DATASETS for one test: a module with the entry, and the line that names it."""
+    """Adds a dataset to DATASETS for one test."""
 
     def add(dataset: Dataset) -> Dataset:
-        module = types.ModuleType(f"dataset_of_a_test_{dataset.name}")
-        module.ENTRY = dataset  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, module.__name__, module)
+        monkeypatch.setattr(tiny_datasets, dataset.name, dataset, raising=False)
         for name in (dataset.name, *dataset.alias_titles):
-            monkeypatch.setitem(DATASETS, name, f"{module.__name__}:ENTRY")
+            monkeypatch.setitem(DATASETS, name, f"tiny_datasets:{dataset.name}")
         return dataset
 
     return add

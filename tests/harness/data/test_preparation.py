@@ -1,4 +1,4 @@
-"""Find, check and tokenise once; never use damaged data."""
+"""Find, check and tokenise once; never use damaged data; what it costs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from tiny_datasets import BODY, Register, byte_dataset, bytes_of, own, refusal, sha256, tokens_of, zip_file
 
@@ -22,6 +23,9 @@ from harness.data.registry import SourceFile
 
 if TYPE_CHECKING:
     from conftest import Site
+
+
+REPOSITORY = Path(harness.__file__).parents[1]
 
 
 @pytest.mark.parametrize("place", [".", "tiny", "anything", "folder"])
@@ -151,8 +155,7 @@ def test_three_processes_at_once_make_one_folder(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_bytes(BODY * 2000)
     code = "import json, sys; from harness import data; print(data.prepare(json.loads(sys.argv[1])))"
     command = [sys.executable, "-c", code, json.dumps(own(tmp_path / "x.txt", "chars"))]
-    repository = Path(harness.__file__).parents[1]
-    running = [subprocess.Popen(command, cwd=repository, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    running = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     (answer,) = {process.communicate(timeout=60)[0] for process in running}
     assert [process.returncode for process in running] == [0, 0, 0]
     assert "".join(tokens_of(Path(answer.strip()))).encode() == BODY * 2000
@@ -168,3 +171,42 @@ def test_a_prepared_dataset_needs_no_sources_and_no_writing(tiny: Path, monkeypa
     manifest = data.find_prepared("tiny")
     assert manifest is not None
     assert manifest.num_tokens == {"train": 140, "valid": 70, "test": 70}
+
+
+# Imports, seconds and memory, measured in separate processes.
+NAMING = 'data.facts("enwik8"), data.identify("ptb-char"), data.parse({"name": "text8"})'
+PREPARING = """
+from harness.evaluation import streams
+data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}))"""
+HEAVY = ["torch", "httpx", "rich", "pandas", "pyarrow"]
+COST = """
+import resource, time
+before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+counts = data.read_manifest(data.prepare(json.loads(sys.argv[1]))).num_tokens
+seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([counts, seconds, (after - before) / 1024]))
+"""
+
+
+def run(code: str, *arguments: str) -> Any:
+    command = [sys.executable, "-c", f"import json, sys\nfrom harness import data\n{code}", *arguments]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"), [(NAMING, [*HEAVY, "numpy", "pydantic", "platformdirs", "filelock"]), (PREPARING, HEAVY)]
+)
+def test_imports(code: str, heavy: list[str]) -> None:
+    assert run(f"{code}\nprint(json.dumps([name for name in {heavy} if name in sys.modules]))") == []
+
+
+@pytest.mark.parametrize("size", [2_000_000, pytest.param(100_000_000, marks=pytest.mark.slow)])
+def test_bytes_like_enwik8(tmp_path: Path, size: int) -> None:
+    # 205 different bytes, as in enwik8, with falling frequencies.
+    table = np.minimum(np.random.default_rng(1).geometric(0.03, size=1 << 20), 205).astype(np.uint8)
+    (tmp_path / "x").write_bytes((table.tobytes() * (size // len(table) + 1))[:size])
+    counts, seconds, mib = run(COST, json.dumps(own(tmp_path / "x", fractions=[0.9, 0.05, 0.05])))
+    assert counts == {"train": size * 9 // 10, "valid": size // 20, "test": size // 20}
+    assert (seconds < 5, mib < 500) == (True, True)

@@ -94,17 +94,13 @@ def test_a_folder_that_may_not_be_entered_is_skipped(tmp_path: Path, monkeypatch
 
 def test_import_of_a_file_with_any_name_an_archive_or_a_folder(tmp_path: Path, register: Register) -> None:
     register(byte_dataset(BODY, archive=zip_file(tmp_path / "tiny.zip", {"folder/tiny.bin": BODY})))
-    for path in (tmp_path / "tiny.zip", tmp_path):
-        assert data.import_file("tiny", path).imported == ["tiny.zip"]
-    path = tmp_path / "download (1)"
-    path.write_bytes(BODY)
-    report = data.import_file("tiny", path)
-    assert (report.imported, report.missing) == (["tiny.bin"], [])
+    path = write_splits(tmp_path / "brought", {"download (1)": BODY}, "{}") / "download (1)"
+    for each, name in ((tmp_path / "tiny.zip", "tiny.zip"), (tmp_path, "tiny.zip"), (path, "tiny.bin")):
+        report = data.import_file("tiny", each)
+        assert (report.imported, report.missing) == ([name], [])
     assert report.as_json()["manifest"]["counts"]["train"] == {"tokens": 140, "units": 140}
     assert (data.cache_folder() / "raw" / "tiny" / "tiny.bin").read_bytes() == path.read_bytes() == BODY
 
-
-def test_import_of_a_part_says_what_is_missing(tmp_path: Path, register: Register) -> None:
     bodies = {"train": b"a b\n", "valid": b"a\n", "test": b"b a\n"}
     register(word_dataset(bodies))
     folder = write_splits(tmp_path / "brought", bodies, "wiki.{}.tokens")
@@ -112,8 +108,7 @@ def test_import_of_a_part_says_what_is_missing(tmp_path: Path, register: Registe
     assert (report.missing, report.prepared) == (["wiki.train.tokens", "wiki.test.tokens"], None)
     assert data.import_file("tiny-words", folder).prepared is not None
     (folder / "wiki.test.tokens").write_bytes(b"c a\n")
-    text = refusal(lambda: data.import_file("tiny-words", folder))
-    assert "for wiki.test.tokens (4 bytes, sha1 " in text
+    assert "for wiki.test.tokens (4 bytes, sha1 " in refusal(lambda: data.import_file("tiny-words", folder))
 
 
 @pytest.mark.parametrize(
@@ -139,10 +134,8 @@ SUITE = """
 suite: mine
 dataset: little
 metrics: [bpc]
-entries:
-  lstm:
-    model: {builder: awd-lstm, layers: 1, hidden: 8, embedding: 8}
-    recipe: {optimizer: adam, lr: 1e-3, batch: 2, bptt: 5, epochs: 1}
+entries: {lstm: {model: {builder: awd-lstm, layers: 1, hidden: 8, embedding: 8}, recipe: {optimizer: adam, lr: 1e-3,
+  batch: 2, bptt: 5, epochs: 1}}}
 """
 
 
@@ -155,11 +148,9 @@ def test_commands_schema_and_suites_know_a_new_entry_and_its_alias(tmp_path: Pat
         return {row["name"]: row for row in json.loads(done.stdout)}
 
     table, status = rows("list", "datasets"), rows("data", "list", "--data", str(tmp_path))
+    counts = {"vocabulary": 7, "train tokens": 140, "valid tokens": 70, "test tokens": 70}
     for name, title in (("tiny", "Tiny"), ("little", "The Little One")):
-        assert table[name] == {
-            "name": name, "title": title, "unit": "byte", "vocabulary": 7,
-            "train tokens": 140, "valid tokens": 70, "test tokens": 70,
-        }  # fmt: skip
+        assert table[name] == {"name": name, "title": title, "unit": "byte", **counts}
         assert (status[name]["title"], status[name]["where"]) == (title, "found")
         assert name in schema()["properties"]["dataset"]["anyOf"][0]["enum"]
     (tmp_path / "mine.yaml").write_text(SUITE)

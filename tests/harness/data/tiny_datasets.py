@@ -85,34 +85,27 @@ def byte_dataset(body: bytes, *, urls: tuple[str, ...] = (), archive: SourceFile
     """A dataset like enwik8, called tiny: the first half of tiny.bin trains, then two quarters."""
     quarter = len(body) // 4
     sizes = {"train": len(body) - 2 * quarter, "valid": quarter, "test": quarter}
-
-    def encode(files: Mapping[str, Path]) -> Encoding:
-        return characters.encode_bytes(characters.cut(files["tiny.bin"], sizes), token_text=str)
-
+    member = "folder/tiny.bin" if archive is not None else None
     source = SourceFile(
-        filename="tiny.bin", size=len(body), sha256=sha256(body), urls=urls, archive=archive,
-        member="folder/tiny.bin" if archive is not None else None,
-    )  # fmt: skip
+        filename="tiny.bin", size=len(body), sha256=sha256(body), urls=urls, archive=archive, member=member
+    )
     return Dataset(
         name="tiny", title="Tiny", unit="byte", event_space="bytes", vocab_size=len(set(body)), num_tokens=sizes,
-        sources=(source,), encode=encode,
+        sources=(source,),
+        encode=lambda files: characters.encode_bytes(characters.cut(files["tiny.bin"], sizes), token_text=str),
     )  # fmt: skip
 
 
-def word_dataset(
-    bodies: Mapping[str, bytes], *, name: str = "tiny-words", archive: SourceFile | None = None
-) -> Dataset:
+def word_dataset(bodies: Mapping[str, bytes], name: str = "tiny-words", archive: SourceFile | None = None) -> Dataset:
     """A dataset like WikiText-103: words, one file per split, sha1 alone."""
+    files = {split: f"wiki.{split}.tokens" for split in bodies}
     sources = tuple(
-        SourceFile(
-            filename=f"wiki.{split}.tokens", size=len(body), sha1=hashlib.sha1(body).hexdigest(),
-            archive=archive, member=f"{name}/wiki.{split}.tokens" if archive is not None else None,
-        )
+        SourceFile(filename=files[split], size=len(body), sha1=hashlib.sha1(body).hexdigest(), archive=archive,
+                   member=f"{name}/{files[split]}" if archive is not None else None)
         for split, body in bodies.items()
     )  # fmt: skip
     tokens = {split: official_tokens(body) for split, body in bodies.items()}
     return Dataset(
-        name=name, title="Tiny", unit="word", event_space=WORDS_EVENT_SPACE, sources=sources,
+        name=name, title="Tiny", unit="word", event_space=WORDS_EVENT_SPACE, sources=sources, words=files,
         vocab_size=len(set().union(*tokens.values())), num_tokens={split: len(each) for split, each in tokens.items()},
-        words={split: f"wiki.{split}.tokens" for split in bodies},
     )  # fmt: skip

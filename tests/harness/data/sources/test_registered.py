@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tiny_datasets import Register, bodies_of, official_tokens, refusal, sha256, word_dataset, write_splits, zip_file
 
@@ -36,6 +36,7 @@ body = st.builds(
 
 
 @given(st.lists(body, min_size=3, max_size=3))
+@example([" no it was n't <unk> \n", "z", " a \n"])
 def test_characters_are_those_of_the_slow_tokeniser(bodies: list[str]) -> None:
     splits = dict(zip(SPLITS, bodies, strict=True))
     encoding = encode_chars({split: text.encode() for split, text in splits.items()})
@@ -45,9 +46,8 @@ def test_characters_are_those_of_the_slow_tokeniser(bodies: list[str]) -> None:
     assert list(encoding.vocabulary) == list(dict.fromkeys(token for tokens in expected.values() for token in tokens))
 
 
-def test_a_line_of_the_paper_and_text_outside_ascii() -> None:
-    tokens = bodies_of(encode_chars({"train": b" no it was n't <unk> \n", "valid": b"", "test": b" a \n"}))
-    assert ("".join(tokens["train"]), tokens["valid"]) == ("no_it_was_n't_<unk><eos>", [])
+def test_empty_text_and_text_outside_ascii() -> None:
+    assert bodies_of(encode_chars({"train": b""})) == {"train": []}
     with pytest.raises(ValueError, match="valid text is not ASCII"):
         encode_chars({"train": b"a\n", "valid": "é\n".encode(), "test": b"a\n"})
 

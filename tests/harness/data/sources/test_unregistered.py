@@ -1,4 +1,4 @@
-"""The user's own text: found, named, identified by its content, and tokenised."""
+"""The user's own text: found, named, identified by its content, and tokenised; and the synthetic source."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import DEFAULT, Mock
 
+import numpy as np
 import pytest
 from tiny_datasets import BODY, bytes_of, official_tokens, own, refusal, tokens_of, write_splits
 
 from harness import data
+from harness.core.interfaces import Corpus
 from harness.data.registry import SPLITS
 from harness.data.sources import own_text
+from models.markov import source
 
 
 def words(folder: Path | str, **more: Any) -> dict[str, Any]:
@@ -71,10 +74,10 @@ def test_characters_of_three_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("num_words", "dtype"), [(3_000, "uint16"), (70_000, "uint32")])
 def test_large_vocabularies_get_wide_ids(tmp_path: Path, num_words: int, dtype: str) -> None:
     many = " ".join(f"w{number}" for number in range(num_words)).encode()
-    write_splits(tmp_path, {"train": many, "valid": b"w9\n", "test": f"w{num_words - 1} w0\n".encode()})
-    corpus = data.load(data.prepare(words(tmp_path)))
+    folder = write_splits(tmp_path, {"train": many, "valid": b"w9\n", "test": b"w1 w0\n"})
+    corpus = data.load(data.prepare(words(folder)))
     assert corpus.splits["train"].dtype == corpus.manifest["dtype"] == dtype
-    assert corpus.splits["test"].tolist() == [num_words - 1, 0, num_words]
+    assert corpus.splits["train"].max() == num_words
 
 
 def test_words_their_manifest_and_identity(tmp_path: Path) -> None:
@@ -120,8 +123,7 @@ def test_fractions_give_the_same_tokens_for_every_line_end(tmp_path: Path, end: 
 )
 def test_text_that_cannot_be_used(tmp_path: Path, kind: str, body: bytes, message: str) -> None:
     (tmp_path / "own.txt").write_bytes(body)
-    spec = own(tmp_path / "own.txt", kind, name="mine")
-    assert message in refusal(lambda: data.prepare(spec))
+    assert message in refusal(lambda: data.prepare(own(tmp_path / "own.txt", kind, name="mine")))
     assert list((data.cache_folder() / "prepared").iterdir()) == []
 
 
@@ -141,3 +143,38 @@ def test_the_official_codes_data_folder(official_folder: Path) -> None:
         assert corpus.splits[split].tolist() == [ids.setdefault(token, len(ids)) for token in tokens]
     assert list(corpus.vocabulary) == list(ids)
     assert len(corpus.splits["test"]) == 1_243
+
+
+MARKOV = {"kind": "markov", "order": 2, "symbols": 4, "train": 60_000, "valid": 500, "test": 900}
+
+
+def markov(**changes: Any) -> Corpus:
+    return data.load(data.prepare({**MARKOV, **changes}))
+
+
+def test_markov_limit_counts_and_vocabulary() -> None:
+    corpus = markov()
+    assert [len(corpus.splits[split]) for split in SPLITS] == [60_000, 500, 900]
+    assert corpus.vocabulary == ["a", "b", "c", "d"]
+    assert (corpus.name, corpus.unit) == ("markov", "char")
+    assert 0 < corpus.limits["bpc"] < corpus.manifest["lower_order_entropy_bits"] < 2
+    assert corpus.manifest["limits"] == dict(corpus.limits)
+    assert markov(order=1, symbols=30, train=100).vocabulary[29] == "29"
+    # The limit is the entropy counted in the text.
+    ids = corpus.splits["train"].astype(np.int64)
+    triples = np.bincount(ids[:-2] * 16 + ids[1:-1] * 4 + ids[2:], minlength=64).reshape(16, 4) + 1e-12
+    rows = triples / triples.sum(axis=1, keepdims=True)
+    counted = -(triples * np.log2(rows)).sum() / triples.sum()
+    assert counted == pytest.approx(corpus.limits["bpc"], abs=0.02)
+
+
+def test_the_test_text_does_not_depend_on_the_training_length() -> None:
+    first, longer, other = markov(), markov(train=70_000), markov(seed=1)
+    assert first.splits["test"].tolist() == longer.splits["test"].tolist()
+    assert first.splits["test"][:500].tolist() != first.splits["valid"].tolist()
+    assert other.splits["test"].tolist() != first.splits["test"].tolist()
+
+
+def test_a_source_without_an_exact_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "entropy_rate_bits", Mock(side_effect=ValueError("mixes too slowly")))
+    assert "dataset markov: mixes too slowly" in refusal(lambda: data.prepare(MARKOV))
