@@ -11,14 +11,13 @@ from harness.data.text import EOS, WORDS_EVENT_SPACE
 SPACE = "_"
 
 SIMPLE_EXAMPLES = SourceFile(
-    filename="simple-examples.tgz",
-    size=34_869_662,
+    filename="simple-examples.tgz", size=34_869_662,
     md5="30177ea32e27c525793142b6bf2c8e2d",
     urls=(
         "https://www.fit.vutbr.cz/~imikolov/rnnlm/simple-examples.tgz",
         "https://dataset.bj.bcebos.com/imikolov%2Fsimple-examples.tgz",
     ),
-)
+)  # fmt: skip
 
 # The original server is often down; these two repositories contain the three files of the archive.
 _FOLDERS = (
@@ -84,24 +83,18 @@ def encode_chars(text_by_split: Mapping[str, bytes]) -> Encoding:
 
 
 PTB_CHAR = Dataset(
-    name="ptb-char",
-    title="Penn Treebank (Character Level)",
-    unit="char",
+    name="ptb-char", title="Penn Treebank (Character Level)", unit="char",
     event_space="one token per character of each stripped line; `_` stands for the space between words; "
     "`<eos>` stands for the newline at each line's end; `<unk>` in the text is five characters",
-    vocab_size=50,
-    num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
+    vocab_size=50, num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
     sources=SOURCES,
     encode=lambda files: encode_chars({split: files[f"ptb.{split}.txt"].read_bytes() for split in SPLITS}),
-)
+)  # fmt: skip
 
 PTB_WORD = Dataset(
-    name="ptb-word",
-    title="Penn Treebank (Word Level)",
-    unit="word",
+    name="ptb-word", title="Penn Treebank (Word Level)", unit="word",
     event_space=WORDS_EVENT_SPACE,
-    vocab_size=10_000,
-    num_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
+    vocab_size=10_000, num_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
     sources=SOURCES,
     words={split: f"ptb.{split}.txt" for split in SPLITS},
-)
+)  # fmt: skip

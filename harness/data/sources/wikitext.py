@@ -11,58 +11,45 @@ _FILES = {split: f"wiki.{split}.tokens" for split in SPLITS}
 _SERVERS = ("https://wikitext.smerity.com", "https://s3.amazonaws.com/research.metamind.io/wikitext")
 
 _ZIP2 = SourceFile(
-    filename="wikitext-2-v1.zip",
-    size=4_475_746,
+    filename="wikitext-2-v1.zip", size=4_475_746,
     sha256="92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c",
     md5="542ccefacc6c27f945fb54453812b3cd",
     urls=tuple(f"{server}/wikitext-2-v1.zip" for server in _SERVERS),
-)
+)  # fmt: skip
 
 _ZIP103 = SourceFile(
-    filename="wikitext-103-v1.zip",
-    size=190_229_076,
+    filename="wikitext-103-v1.zip", size=190_229_076,
     sha256="242ba0f20b329cfdf1ccc61e9e9e5b59becf189db7f7a81cd2a0e2fc31539590",
     md5="9ddaacaf6af0710eda8c456decff7832",
     urls=tuple(f"{server}/wikitext-103-v1.zip" for server in _SERVERS),
-)
+)  # fmt: skip
 
 # PyTorch's examples contain the three files of WikiText-2 under other names.
 _EXAMPLES = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2"
 
 
 def _source(archive: SourceFile, split: str, size: int, **checksum: str) -> SourceFile:
-    return SourceFile(
-        filename=_FILES[split],
-        size=size,
-        **checksum,
-        urls=(f"{_EXAMPLES}/{split}.txt",) if archive is _ZIP2 else (),
-        archive=archive,
-        member=f"{archive.filename.removesuffix('-v1.zip')}/{_FILES[split]}",
-    )
+    urls = (f"{_EXAMPLES}/{split}.txt",) if archive is _ZIP2 else ()
+    member = f"{archive.filename.removesuffix('-v1.zip')}/{_FILES[split]}"
+    return SourceFile(filename=_FILES[split], size=size, **checksum, urls=urls, archive=archive, member=member)
 
 
 WIKITEXT_2 = Dataset(
-    name="wikitext-2",
-    title="WikiText-2",
-    unit="word",
+    name="wikitext-2", title="WikiText-2", unit="word",
     event_space=WORDS_EVENT_SPACE,
-    vocab_size=33_278,
-    num_tokens={"train": 2_088_628, "valid": 217_646, "test": 245_569},
+    vocab_size=33_278, num_tokens={"train": 2_088_628, "valid": 217_646, "test": 245_569},
     sources=(
         _source(_ZIP2, "train", 10_797_148, sha256="9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f"),
         _source(_ZIP2, "valid", 1_121_681, sha256="f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8"),
         _source(_ZIP2, "test", 1_256_449, sha256="d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
     ),
     words=_FILES,
-)
+)  # fmt: skip
 
 WIKITEXT_103 = Dataset(
-    name="wikitext-103",
-    title="WikiText-103",
-    unit="word",
+    name="wikitext-103", title="WikiText-103", unit="word",
     event_space=WORDS_EVENT_SPACE,
-    vocab_size=267_735,
-    num_tokens={"train": 103_227_021, "valid": 217_646, "test": 245_569},
+    vocab_size=267_735, num_tokens={"train": 103_227_021, "valid": 217_646, "test": 245_569},
     sources=(
         # sha1 from GluonNLP's table of this corpus, whose other two rows agree with the files below.
         _source(_ZIP103, "train", 539_209_157, sha1="b7497e2dfe77e72cfef5e3dbc61b7b53712ac211"),
@@ -70,4 +57,4 @@ WIKITEXT_103 = Dataset(
         _source(_ZIP103, "test", 1_281_077, sha256="56db52eb157b1ab5c89646eef70510c1eca6e12a3bfdb99f0d6b05b4eacb75b9"),
     ),
     words=_FILES,
-)
+)  # fmt: skip

@@ -32,9 +32,8 @@ _SPACES = bytes(32 if chr(code).isspace() and code != 10 else code for code in r
 def encode(texts: Mapping[str, Piece], *, order: VocabularyOrder, scratch: Path) -> Encoding:
     """Tokenise the text of each split in one pass over blocks of about BLOCK_BYTES.
 
-    A line ends at a line feed, a carriage return or both, as in a file that Python opens as text; a last line without
-    an end counts. Under `frequency` words are counted in the training split alone; ties, and words that occur only
-    elsewhere, are sorted by first appearance over train, valid, test.
+    A line ends as in a file that Python opens as text; a last line without an end counts. Under `frequency` words are
+    counted in the training split alone; ties are sorted by first appearance over train, valid, test.
 
     Args:
         texts: split -> UTF-8 file, or some bytes of one.
