@@ -142,7 +142,10 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         optimizer_steps_are_expected=length.is_expected,
         training_flops=3 * flops_per_token * length.num_tokens,  # the backward pass costs two forward passes
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
-        peak_memory_bytes=_peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size),
+        # The estimate counts what stacks of recurrent layers hold; other models have other keys.
+        peak_memory_bytes=_peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size)
+        if hasattr(config, "widths")
+        else None,
     )
 
 
