@@ -45,7 +45,9 @@ ADDITIONS = {
         new=2, lines={"models/__init__.py": 1}, output=(r"\| elman +\| One recurrent layer", r"Elman network.* 2376 \|")
     ),
     "A table format": Addition(
-        new=1, lines={"harness/report/formats/__init__.py": 1}, output=(r"^Model\tValue\tParams$", r"^True conditional.*\t\d\.\d+\t0$")
+        new=1,
+        lines={"harness/report/formats/__init__.py": 1},
+        output=(r"^Model\tValue\tParams$", r"^True conditional.*\t\d\.\d+\t0$"),
     ),
 }
 
