@@ -16,7 +16,7 @@ WIDTH = 110
 def console() -> Console:
     """The leaderboard of the committed records, recorded."""
     recorder = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    print_leaderboard(read_leaderboard("results"), recorder, context=False)
+    print_leaderboard(read_leaderboard(PATH.parents[1] / "results"), recorder, context=False)
     return recorder
 
 
