@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -14,12 +14,6 @@ from harness import data
 from harness.system import hardware, source
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
-GET_SENSOR = {
-    "nvml": "NVIDIA's driver brings libnvidia-ml.so.1; without a GPU its columns are null",
-    "gpm": "NVIDIA GPUs from Hopper on have it, with a driver from 525 on; elsewhere its columns are null",
-    "rapl": "where /sys/class/powercap/*/energy_uj exists, root can let it be read; elsewhere package energy is null",
-}
-WITHOUT_SENSOR = "its columns are null, with this reason"
 COMPILERS = ("cc", "gcc", "clang")
 
 
@@ -115,7 +109,7 @@ def _gpu() -> list[Check]:
 
 
 def _sensors() -> list[Check]:
-    """Each sensor of the hardware, asked in a process of its own: a driver that hangs does not hang the report."""
+    """Each sensor of the hardware. A driver that hangs does not hang the report: its calls run in a thread."""
     from harness.monitoring import sensors
 
     try:
@@ -123,17 +117,19 @@ def _sensors() -> list[Check]:
     except Exception:  # `torch` says what is wrong with it; the sensors need it only to tell several GPUs apart
         uuid = None
     checks = []
-    for name, found in sensors.probe(uuid).items():
-        available = found["status"] == "available"
-        told = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in found["details"].items() if value)
-        detail = told or "answers" if available else found["reason"]
-        hint = None if available else GET_SENSOR.get(name, WITHOUT_SENSOR)
+    for name, result in sensors.probe(uuid).items():
+        sensor = result.status
+        available = sensor.status == "available"
+        facts = {**sensor.details, "quantities": result.quantities, "unknown": sensor.unknown}
+        known = ", ".join(f"{key.replace('_', ' ')} {_short(value)}" for key, value in facts.items() if value)
+        detail = known or "answers" if available else str(sensor.reason)
+        hint = None if available else sensors.install_hint(name)
         checks.append(Check(f"sensor {name}", "ok" if available else "missing", detail, hint))
     return checks
 
 
 def _short(value: Any) -> str:
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return "; ".join(f"{key} ({reason})" for key, reason in value.items())
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 

@@ -1,4 +1,4 @@
-"""`harness monitor`: any command, watched by the sensors that watch a run."""
+"""`harness monitor`: run any command and measure it with the sensors that measure a run."""
 
 from __future__ import annotations
 
@@ -8,23 +8,35 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from harness.core.errors import StoreError
-from harness.monitoring.sampler.watch import INTERVAL_S, Watch
-from harness.results.record_file import json_text, plain
+from harness.monitoring.costs.account import INTERVAL_S
+from harness.monitoring.costs.watch import Watch
+from harness.results.costs import AttemptCosts
+from harness.results.record_file import json_text
 from harness.system import processes
 from harness.system.files import write_atomic
 
 PHASE = "command"
-NOT_FOUND, NOT_STARTED, BY_SIGNAL = 127, 126, 128
-"""Exit statuses of shells: no such command, one that cannot be started, and the base of a signal's number."""
 
-PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+# Exit statuses as shells give them: command not found, cannot be started, and the base of a signal's number.
+NOT_FOUND, NOT_STARTED, BY_SIGNAL = 127, 126, 128
+
+FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a command cost: wall seconds, the sensors' account, and the kernel's own."""
+
+    seconds: float
+    costs: AttemptCosts
+    usage: processes.Usage | None
 
 
 def run(
@@ -36,48 +48,63 @@ def run(
     trace_file: Path | None = None,
     say: Callable[[str], None],
 ) -> int:
-    """Run a command to its end, say what it cost, and return its exit status (128 + N where signal N ended it).
+    """Run a command to its end and report what it cost.
 
-    gpu: a GPU's UUID, `auto` for the only one, None for none. The files receive the account as JSON and the samples
-    as CSV. Raises StoreError, once the command has ended, where one of them cannot be written.
+    Args:
+        command: program and arguments.
+        gpu: a GPU's UUID, "auto" for the only one, None for none.
+        interval_s: planned seconds between two readings.
+        json_file: receives the account.
+        trace_file: receives the readings as CSV.
+        say: prints a line for a person.
+
+    Returns:
+        The command's exit status; 128 + N if signal N ended it.
+
+    Raises:
+        StoreError: a file cannot be written, once the command has ended.
     """
     with tempfile.TemporaryDirectory(prefix="harness-monitor-") as name:
         folder = Path(name)
         try:
-            with _passing_signals() as follow:
+            with _forwarded_signals() as follow:
                 child = subprocess.Popen(list(command))
                 follow(child)
-                account = _watched(child, Watch(folder, pid=child.pid, gpu_uuid=gpu, interval_s=interval_s))
+                measured = _measure(child, Watch(folder, pid=child.pid, gpu_uuid=gpu, interval_s=interval_s))
         except OSError as error:
             say(f"harness: {command[0]}: cannot be started: {error.strerror or error}")
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
         returncode = child.returncode
-        account = {"command": list(command), "returncode": returncode, **account}
-        say(_told(account))
+        say(_text(command[0], returncode, measured))
         if json_file is not None:
-            _kept(json_file, json_text(plain(account, json_file, "costs")))
+            _write(json_file, _json(command, returncode, measured))
         if trace_file is not None:
             trace = folder / "trace.csv"
-            _kept(trace_file, trace.read_text(encoding="utf-8") if trace.exists() else "")
+            _write(trace_file, trace.read_text(encoding="utf-8") if trace.exists() else "")
     return BY_SIGNAL - returncode if returncode < 0 else returncode
 
 
-def _told(account: Mapping[str, Any]) -> str:
+def _text(program: str, status: int, measured: Measured) -> str:
     from harness.report.account import account_text
 
-    status = account["returncode"]
     how = f"was ended by {processes.signal_name(-status)}" if status < 0 else f"ended with status {status}"
-    return f"{account['command'][0]} {how} after {account['seconds']:.2f} s\n\n{account_text(account)}"
+    return f"{program} {how} after {measured.seconds:.2f} s\n\n{account_text(measured.costs, measured.usage)}"
 
 
-def _kept(path: Path, text: str) -> None:
+def _json(command: Sequence[str], returncode: int, measured: Measured) -> str:
+    usage = measured.usage.to_json() if measured.usage is not None else None
+    account = {"command": list(command), "returncode": returncode, "seconds": measured.seconds}
+    return json_text({**account, **measured.costs.to_json(), "rusage": usage})
+
+
+def _write(path: Path, text: str) -> None:
     try:
         write_atomic(path, text)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def _watched(child: subprocess.Popen[bytes], watch: Watch) -> dict[str, Any]:
+def _measure(child: subprocess.Popen[bytes], watch: Watch) -> Measured:
     started = time.monotonic()
     watch.start()
     usage = None
@@ -86,15 +113,15 @@ def _watched(child: subprocess.Popen[bytes], watch: Watch) -> dict[str, Any]:
         if not ended:
             usage = processes.reap(child)
         seconds = time.monotonic() - started
-    # Before it is reaped: until then its last counts can still be read.
+    # Before the child is reaped: until then the kernel still has its last counts.
     costs = watch.stop()
     if ended:
         usage = processes.reap(child)
-    return {"seconds": seconds, **costs, "rusage": usage.to_json() if usage is not None else None}
+    return Measured(seconds, costs, usage)
 
 
 def _wait_for_end(child: subprocess.Popen[bytes]) -> bool:
-    """Wait without reaping. False, at once, where the system has no such call or somebody else has reaped it."""
+    """Wait without reaping. False, at once, without waitid or if another thread has reaped the child."""
     if not hasattr(os, "waitid"):
         return False
     try:
@@ -105,10 +132,10 @@ def _wait_for_end(child: subprocess.Popen[bytes]) -> bool:
 
 
 @contextmanager
-def _passing_signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """Signals that ask this process to stop are the command's to answer. Outside the main thread they are left alone.
+def _forwarded_signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """Forward signals that ask this process to stop to the command, which decides. No-op outside the main thread.
 
-    A terminal's Ctrl-C reaches the command by itself, being of the same group: it is not sent a second time.
+    A terminal sends Ctrl-C to the complete process group, so the command has it already: it is not sent again.
     """
     followed: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
@@ -116,7 +143,7 @@ def _passing_signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     def pass_on(number: int, _frame: FrameType | None) -> None:
         if number in (signal.SIGINT, signal.SIGQUIT) and _from_terminal():
             return
-        if not followed:  # the command may run already, and only its number be unknown here
+        if not followed:  # the command may already run before its process id is known here
             early.append(number)
         for child in followed:
             send(child, number)
@@ -134,8 +161,8 @@ def _passing_signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield follow
         return
-    numbers = [getattr(signal, name) for name in PASSED_ON if hasattr(signal, name)]
-    # What nohup, or a shell for its background jobs, has had ignored stays so for the command too.
+    numbers = [getattr(signal, name) for name in FORWARDED if hasattr(signal, name)]
+    # What nohup, or a shell for a background job, made us ignore is ignored by the command too.
     asked = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, pass_on) for number in asked}
     try:
@@ -146,7 +173,7 @@ def _passing_signals() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
 
 
 def _from_terminal() -> bool:
-    """Whether this group is the one a terminal's keys speak to."""
+    """Whether this process group is the foreground group of a terminal."""
     try:
         terminal = os.open("/dev/tty", os.O_RDONLY)
     except OSError:

@@ -1,63 +1,73 @@
-"""One account of costs as text: every phase's quantities, its energy, the kernel's own count, and what is unknown."""
+"""One account of costs as text: every phase's quantities and energy, the kernel's count, and what is unknown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from harness.report.columns import NOT_APPLICABLE, three_digits
 from harness.report.formats.github import grid
 
+if TYPE_CHECKING:
+    from harness.results.costs import AttemptCosts, EnergyCosts, QuantityCosts
+    from harness.system.processes import Usage
+
 HEADINGS = ("Quantity", "Unit", "Mean", "Median", "5 %", "95 %", "Peak", "Samples")
-STATISTICS = ("mean", "median", "p5", "p95", "peak")
 
 
-def account_text(account: Mapping[str, Any]) -> str:
-    """Several lines, one table per phase; bytes are told in GB."""
+def account_text(costs: AttemptCosts, usage: Usage | None) -> str:
+    """Format an account for a terminal.
+
+    Args:
+        costs: the account.
+        usage: the kernel's own count, None if unknown.
+
+    Returns:
+        Several lines, one table per phase; bytes are shown in GB.
+    """
     lines = []
-    for name, phase in account["phases"].items():
-        lines += [f"{name}: {_time(phase['seconds'])}, CPU {_time(phase['cpu_seconds'])}", ""]
-        body = [_cells(quantity, about) for quantity, about in phase["quantities"].items()]
+    for name, phase in costs.phases.items():
+        lines += [f"{name}: {_time(phase.seconds)}, CPU {_time(phase.cpu_seconds)}", ""]
+        body = [_cells(quantity, statistics) for quantity, statistics in phase.quantities.items()]
         lines += [grid(body, HEADINGS, ("left", "left", *["right"] * 6))]
-        lines += [_energy(kind, about) for kind, about in phase["energy"].items() if about["joules"] is not None]
-    lines += _rusage(account.get("rusage"))
-    sampler = account["sampler"]
-    share = sampler.get("share_of_core")
-    if sampler["status"] != "ok":
-        lines.append(f"sampler: {sampler['status']}: {sampler['reason']}")
-    elif share is not None:
-        lines.append(f"sampler: {sampler['num_samples']} samples, {share:.2%} of a core")
-    lines += [f"unknown: {', '.join(names)}: {reason}" for reason, names in _by_reason(account["unknown"]).items()]
+        lines += [_energy(kind, energy) for kind, energy in phase.energy.items() if energy.joules is not None]
+    lines += _usage(usage)
+    sampler = costs.sampler
+    if sampler.status != "ok":
+        lines.append(f"sampler: {sampler.status}: {sampler.reason}")
+    elif sampler.share_of_core is not None:
+        lines.append(f"sampler: {sampler.num_samples} samples, {sampler.share_of_core:.2%} of a core")
+    lines += [f"unknown: {', '.join(names)}: {reason}" for reason, names in _by_reason(costs.unknown).items()]
     return "\n".join(lines)
 
 
-def _cells(quantity: str, about: Mapping[str, Any]) -> list[str]:
-    unit, scale = ("GB", 1e9) if about["unit"] == "bytes" else (about["unit"], 1.0)
-    if about.get("shares"):
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in about["shares"].items())
-        return [f"{quantity}: {shares}", *[NOT_APPLICABLE] * 6, str(about["num_samples"])]
-    values = [about[key] for key in STATISTICS]
-    told = [three_digits(None if value is None else value / scale) for value in values]
-    return [quantity, unit, *told, str(about["num_samples"])]
+def _cells(name: str, quantity: QuantityCosts) -> list[str]:
+    unit, scale = ("GB", 1e9) if quantity.unit == "bytes" else (quantity.unit, 1.0)
+    if quantity.shares:
+        shares = ", ".join(f"{condition} {share:.0%}" for condition, share in quantity.shares.items())
+        return [f"{name}: {shares}", *[NOT_APPLICABLE] * 6, str(quantity.num_samples)]
+    values = (quantity.mean, quantity.median, quantity.p5, quantity.p95, quantity.peak)
+    cells = [three_digits(None if value is None else value / scale) for value in values]
+    return [name, unit, *cells, str(quantity.num_samples)]
 
 
-def _energy(kind: str, about: Mapping[str, Any]) -> str:
-    joules = about["joules"]
-    note = f"; {about['reason']}" if about.get("reason") else ""
-    return f"{kind} energy: {three_digits(joules)} J, {three_digits(joules / 3600)} Wh (by {about['source']}{note})"
+def _energy(kind: str, energy: EnergyCosts) -> str:
+    joules = energy.joules or 0.0
+    note = f"; {energy.reason}" if energy.reason else ""
+    return f"{kind} energy: {three_digits(joules)} J, {three_digits(joules / 3600)} Wh (by {energy.source}{note})"
 
 
-def _rusage(usage: Mapping[str, Any] | None) -> Iterator[str]:
+def _usage(usage: Usage | None) -> Iterator[str]:
     if usage is not None:
-        cpu_s = usage["user_s"] + usage["system_s"]
-        yield f"by the kernel's account: CPU {_time(cpu_s)}, peak RSS {three_digits(usage['max_rss_bytes'] / 1e9)} GB"
+        cpu_s = usage.user_s + usage.system_s
+        yield f"by the kernel's account: CPU {_time(cpu_s)}, peak RSS {three_digits(usage.max_rss_bytes / 1e9)} GB"
 
 
 def _by_reason(unknown: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name, reason in unknown.items():
-        found.setdefault(reason, []).append(name)
-    return found
+        names.setdefault(reason, []).append(name)
+    return names
 
 
 def _time(seconds: float | None) -> str:

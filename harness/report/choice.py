@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from harness.core.errors import HarnessError
-from harness.report.columns import COLUMNS, CPU_COST, ENERGY_COST, GPU_COST, NOT_APPLICABLE, RATE_COST, Column
+from harness.monitoring.costs.columns import COST_COLUMNS
+from harness.report.columns import COLUMNS, COSTS, NOT_APPLICABLE, Column
 from harness.report.row import JSON_KEYS, Row
 
 BEFORE = "Device"
@@ -16,27 +17,18 @@ KEYS = {
     "#": "rank",
     "Dataset": "dataset_title",
     "Metric": "metric_title",
-    "GPU %": "gpu_percent",
-    "SM %": "sm_percent",
-    "Peak memory": "peak_gpu_bytes",
-    "CPU %": "cpu_percent",
-    "RSS": "peak_rss_bytes",
-    "W": "gpu_power_w",
-    "Wh": "energy_wh",
-    "J/Mtoken": "joules_per_mtoken",
     "Tokens/s": "tokens_per_s",
-    "GFLOP/s": "model_flop_per_s",
-    "Of GEMM": "share_of_gemm",
+    **{column.heading: column.key for column in COST_COLUMNS if column.heading is not None},
 }
 """Heading -> key of a row, where it is not the heading itself."""
 
-EVERY = (*COLUMNS, *GPU_COST, *CPU_COST, *ENERGY_COST, *RATE_COST)
+EVERY = (*COLUMNS, *(column for group in COSTS.values() for column in group))
 
 
 def usual(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> tuple[Column, ...]:
     """`columns` with those of cost that a row knows: of the GPU, and of the processor for runs on no GPU."""
     on_cpu = [row for row in rows if row.device_kind != "cuda"]
-    cost = [*_known(GPU_COST, rows), *_known(CPU_COST, on_cpu), *_known(ENERGY_COST, rows)]
+    cost = [*_known(COSTS["gpu"], rows), *_known(COSTS["cpu"], on_cpu), *_known(COSTS["energy"], rows)]
     place = next((index for index, column in enumerate(columns) if column[0] == BEFORE), len(columns))
     return (*columns[:place], *cost, *columns[place:])
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
+from harness.monitoring.costs.columns import COST_COLUMNS, CostColumn
 from harness.report.row import FINISHED, LIMIT, NO_PROTOCOL, PUBLISHED, Row
 
 NOT_APPLICABLE = "—"
@@ -102,10 +104,6 @@ def _number(value: float | None) -> str:
     return NOT_APPLICABLE if value is None else f"{value:,.0f}"
 
 
-def _percent(value: float | None) -> str:
-    return NOT_APPLICABLE if value is None else f"{value:.0f}"
-
-
 def three_digits(value: float | None) -> str:
     """0.00125, 3.21, 46.3, 1,234: three leading digits, and all of those before the point."""
     if value is None:
@@ -117,11 +115,6 @@ def three_digits(value: float | None) -> str:
 
 def _gigabytes(value: float | None) -> str:
     return NOT_APPLICABLE if value is None else f"{three_digits(value / 1e9)} GB"
-
-
-def power_text(row: Row) -> str:
-    """Watts of the GPU's board; of the processor's package where the run was on no GPU."""
-    return three_digits(row.gpu_power_w if row.device_kind == "cuda" else row.package_power_w)
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -145,25 +138,31 @@ COLUMNS: tuple[Column, ...] = (
     ("Source", source_text, "left"),
 )
 
-# Shown where a row knows them; `harness table --columns` names the others too.
-GPU_COST: tuple[Column, ...] = (
-    ("GPU %", lambda row: _percent(row.gpu_percent), "right"),
-    ("SM %", lambda row: _percent(row.sm_percent), "right"),
-    ("Peak memory", lambda row: _gigabytes(row.peak_gpu_bytes), "right"),
-)
-CPU_COST: tuple[Column, ...] = (
-    ("CPU %", lambda row: _percent(row.cpu_percent), "right"),
-    ("RSS", lambda row: _gigabytes(row.peak_rss_bytes), "right"),
-)
-ENERGY_COST: tuple[Column, ...] = (
-    ("W", power_text, "right"),
-    ("Wh", lambda row: three_digits(row.energy_wh), "right"),
-    ("J/Mtoken", lambda row: three_digits(row.joules_per_mtoken), "right"),
-)
-RATE_COST: tuple[Column, ...] = (
-    ("GFLOP/s", lambda row: _number(None if row.model_flop_per_s is None else row.model_flop_per_s / 1e9), "right"),
-    ("Of GEMM", lambda row: _percent(None if row.share_of_gemm is None else 100 * row.share_of_gemm), "right"),
-)
+
+def cost_text(column: CostColumn, row: Row) -> str:
+    """The cell of a figure of cost; runs on a CPU may show another figure under the same heading."""
+    value = row.figure(column.cpu_key if column.cpu_key and row.device_kind != "cuda" else column.key)
+    if value is None:
+        return NOT_APPLICABLE
+    return TEXTS[column.text](value * column.scale)
+
+
+# Format of a cost column -> its text.
+TEXTS: dict[str, Callable[[float | None], str]] = {
+    "integer": _number,
+    "digits": three_digits,
+    "gigabytes": _gigabytes,
+}
+
+# Figures of cost by group, in the order in which tables show the groups.
+COSTS: dict[str, tuple[Column, ...]] = {
+    group: tuple(
+        (column.heading, partial(cost_text, column), "right")
+        for column in COST_COLUMNS
+        if column.group == group and column.heading is not None
+    )
+    for group in ("gpu", "cpu", "energy", "rate")
+}
 
 # What a section of the leaderboard says in its heading.
 HEADING_COLUMNS = ("Task", "Dataset", "Metric", "Split")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from harness.core.metrics import METRICS
+from harness.monitoring.costs.columns import COST_KEYS
 
 FINISHED, PUBLISHED, LIMIT = "finished", "published", "limit"
 NO_PROTOCOL = (PUBLISHED, LIMIT)
@@ -26,8 +27,7 @@ class Row:
     identity. speed names the switches of the training step that were on. rank is the place among values of one
     protocol, None for rows that are not ranked. recipe_id is a hash of model and recipe; changed says whether they are
     other than the installed suite's, None where it has no such entry. beyond_limit: better than the data allows, so
-    something is wrong with the run. The figures from cpu_percent on are those of
-    `harness.monitoring.costs.summary.summarise`; unknown
+    something is wrong with the run. costs are the figures of `harness.monitoring.costs.columns.COST_COLUMNS`; unknown
     maps each that is null, seconds and tokens_per_s among them, to its reason.
     """
 
@@ -72,17 +72,7 @@ class Row:
     recipe_id: str | None = None
     changed: bool | None = None
     beyond_limit: bool = False
-    cpu_percent: float | None = None
-    peak_rss_bytes: float | None = None
-    gpu_percent: float | None = None
-    sm_percent: float | None = None
-    gpu_power_w: float | None = None
-    package_power_w: float | None = None
-    energy_wh: float | None = None
-    joules_per_mtoken: float | None = None
-    peak_gpu_bytes: float | None = None
-    model_flop_per_s: float | None = None
-    share_of_gemm: float | None = None
+    costs: Mapping[str, float | None] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     decimals: int = OTHER_DECIMALS
     own_text: bool = False
@@ -91,9 +81,14 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Keys in the order above; what only serves to build and print is left out."""
-        row = {each.name: getattr(self, each.name) for each in fields(self) if each.name not in _FOR_PRINT}
+        row = {key: self.figure(key) if key in COST_KEYS else getattr(self, key) for key in JSON_KEYS}
         row = {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
         return {**row, "unknown": dict(self.unknown)}
+
+    def figure(self, key: str) -> float | None:
+        """A figure of cost, or of training's speed, by its key; None if unknown."""
+        value: float | None = self.costs.get(key) if key in COST_KEYS else getattr(self, key)
+        return value
 
     @property
     def group(self) -> tuple[str, str, str, str, str]:
@@ -103,7 +98,13 @@ class Row:
 
 _FOR_PRINT = ("decimals", "own_text", "several_recipes", "adaptive")
 
-JSON_KEYS = tuple(each.name for each in fields(Row) if each.name not in _FOR_PRINT)
+# The figures of cost are keys of their own, in the place of `costs`.
+JSON_KEYS = tuple(
+    key
+    for each in fields(Row)
+    if each.name not in _FOR_PRINT
+    for key in (COST_KEYS if each.name == "costs" else (each.name,))
+)
 
 
 def metric_title(metric: str, split: str) -> str:

@@ -5,4 +5,4 @@
 Imports no torch. Nothing of a record forms a path but its run id, which `Store.run_folder` checks.
 """
 
-__all__ = ["csv_rows", "published", "record", "record_file", "store"]
+__all__ = ["costs", "csv_rows", "published", "record", "record_file", "store"]

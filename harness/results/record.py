@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from harness.core.json_values import FILE_BLOCK, parse_value
 from harness.core.scores import Score
 from harness.core.specs import RunSpec
+from harness.results.costs import Attempt, Costs
 
 RECORD_SCHEMA = 2
 """2 added `costs`, and rows in `traces`; records of schema 1 are read as made without sensors."""
@@ -105,12 +106,6 @@ def _check_kernel_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-@with_config(OPEN)
-class _Summary(TypedDict, total=False):
-    summary: dict[str, float | None]
-    unknown_summary: dict[str, str]
-
-
 def _has(block: Any) -> AfterValidator:
     """Check the known keys of a dictionary and keep the others."""
 
@@ -153,7 +148,7 @@ class RunRecord:
     error: str | None = None
     started_at: str = ""
     seconds: float = 0.0
-    attempts: list[dict[str, Any]] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
     code: Annotated[dict[str, Any], _has(Code)] = field(default_factory=dict)
     machine: Annotated[dict[str, Any], _has(Machine)] = field(default_factory=dict)
     data: Annotated[dict[str, Any], _has(Data)] = field(default_factory=dict)
@@ -163,5 +158,5 @@ class RunRecord:
     curve: list[dict[str, Any]] = field(default_factory=list)
     timings: Annotated[list[dict[str, Any]], AfterValidator(_check_kernel_rows)] = field(default_factory=list)
     traces: list[dict[str, Any]] = field(default_factory=list)
-    costs: Annotated[dict[str, Any], _has(_Summary)] | None = None
+    costs: Costs | None = None
     schema: int = RECORD_SCHEMA

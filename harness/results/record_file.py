@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.core.errors import StoreError
 from harness.results import csv_rows
+from harness.results.costs import CostModel
 from harness.system.files import write_atomic
 from models.config import LATER
 
@@ -93,6 +94,8 @@ def plain(value: Any, where: Path, name: str = "record") -> Any:
             for field in dataclasses.fields(value)
             if not (LATER.keys() <= field.metadata.keys() and getattr(value, field.name) == field.default)
         }
+    if isinstance(value, CostModel):
+        return plain(value.to_json(), where, name)
     if isinstance(value, Mapping):
         return {str(key): plain(item, where, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):

@@ -171,8 +171,6 @@ def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Endin
     # The sampler outlives its worker long enough to write the last reading.
     attempts = Attempts(queue.store.run_folder(record.run_id) / "checkpoints")
     account.recover(attempts)
-    account.note_machines(record, attempts)
-    record.attempts, record.traces = attempts.for_record(), account.traces(attempts)
-    record.costs = account.costs_of(record, attempts, watched=queue.sensors)
+    account.add_to_record(record, attempts, sensors=queue.sensors)
     queue.store.write(record)
     return record

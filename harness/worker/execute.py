@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from harness.evaluation.adaptive.score import score_adapted
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.meter import Meter, startup
+from harness.results.costs import GemmRecord
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.system import hardware, source
+from harness.timing.gemm import gemm_rate
 from harness.timing.model_cases import cases_of, time_case
 from harness.training.progress import Diverged, Interrupted
 from harness.worker import partial_scores
@@ -61,7 +63,7 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     attempts = Attempts(folder / "checkpoints")
     account.recover(attempts)
     attempts.begin(record.started_at, startup() if job.sensors else None)
-    meter = Meter(attempts, job.spec.device, enabled=job.sensors)
+    meter = Meter(attempts, job.spec.device, sensors=job.sensors)
     meter.start()
     try:
         _fill(record, job, folder, _with_readings(emit, meter), stop, meter)
@@ -78,9 +80,7 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     costs = meter.stop()
     record.seconds = time.monotonic() - started
     attempts.end(record.seconds, record.status, costs)
-    account.note_machines(record, attempts)
-    record.attempts, record.costs = attempts.for_record(), meter.account(record)
-    record.traces = account.traces(attempts)
+    meter.complete(record)
     return record
 
 
@@ -104,7 +104,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
     spec = job.spec
     with meter.phase("load"):
         model, corpus = load(record, job, emit)
-        meter.attempts.on(record.machine["fingerprint"])
+        meter.attempts.set_machine(record.machine["fingerprint"])
     if spec.recipe is not None:
         with meter.phase("train"):
             train(record, model, corpus, folder / "checkpoints", emit, stop)
@@ -114,7 +114,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
         if spec.recipe is not None:
-            meter.time_gemm(spec.dtype)
+            meter.add_gemm(lambda: _time_gemm(spec))
     # An adaptive protocol may diverge on sound weights: only its own row fails then.
     static = [score for score in record.scores if score.adaptation is None]
     if not all(math.isfinite(value) for score in static for value in score.metrics.values()):
@@ -225,6 +225,11 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
         emit(KernelTiming(op=op, backend=backend, case=case.name))
         rows += [row.to_json() for row in time_case(spec, op, backend, case)]
     return rows
+
+
+def _time_gemm(spec: RunSpec) -> GemmRecord:
+    """The rate of a matrix product in the run's dtype on its device."""
+    return GemmRecord(**asdict(gemm_rate(spec.device, getattr(torch, spec.dtype))))
 
 
 def _with_readings(emit: Emit, meter: Meter) -> Emit:

@@ -1,4 +1,4 @@
-"""Waiting for what other processes do: until it is there, however late, and never for a time that should do."""
+"""Wait for what other processes do, until it is done, never for a fixed time."""
 
 from __future__ import annotations
 

@@ -89,15 +89,15 @@ def time_loop(job: LoopJob) -> LoopResult:
         return loss.trainer
 
     with tempfile.TemporaryDirectory() as folder:
-        throughput = throughput.measure(make_trainer, job.seconds, loss)
-    return to_result(throughput, loss, job)
+        speed = throughput.measure(make_trainer, job.seconds, loss)
+    return to_result(speed, loss, job)
 
 
-def to_result(throughput: Throughput, loss: EarlyLoss, job: LoopJob) -> LoopResult:
+def to_result(speed: Throughput, loss: EarlyLoss, job: LoopJob) -> LoopResult:
     """Describe a finished loop.
 
     Args:
-        throughput: measured tokens per second.
+        speed: measured tokens per second.
         loss: the loss of the first steps, and the trainer.
         job: device and dtype.
 
@@ -112,14 +112,12 @@ def to_result(throughput: Throughput, loss: EarlyLoss, job: LoopJob) -> LoopResu
     trainer, on_cuda = loss.trainer, job.device.startswith("cuda")
     assert trainer is not None
     kernels = dict(getattr(trainer.model, "kernels", {}))
-    valid = throughput.not_replayed <= MAX_NOT_REPLAYED * throughput.steps
+    valid = speed.not_replayed <= MAX_NOT_REPLAYED * speed.steps
     return LoopResult(
-        error=None
-        if valid
-        else f"{throughput.not_replayed} of {throughput.steps} timed steps were not replayed by a graph",
-        tokens_per_s=throughput.tokens_per_s if valid else None,
-        steps=throughput.steps,
-        step_ms=throughput.seconds / throughput.steps * 1e3 if valid else None,
+        error=None if valid else f"{speed.not_replayed} of {speed.steps} timed steps were not replayed by a graph",
+        tokens_per_s=speed.tokens_per_s if valid else None,
+        steps=speed.steps,
+        step_ms=speed.seconds / speed.steps * 1e3 if valid else None,
         nll_per_token=loss.nll_per_token,
         window_multiple=trainer.recipe.windows.multiple if trainer.recipe.windows else None,
         num_parameters=sum(parameter.numel() for parameter in trainer.module.parameters()),

@@ -1,50 +1,149 @@
-"""From what the sensors of every attempt left behind to a record's costs and trace."""
+"""Accounts: of one attempt from its trace, and of a record from all its attempts."""
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
-from harness.monitoring.costs import merge, thinning
-from harness.monitoring.costs import summary as costs
+from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
-from harness.monitoring.sensors.quantities import QUANTITIES
+from harness.monitoring.costs.columns import COST_KEYS, summarise
+from harness.monitoring.costs.figures import Work
+from harness.monitoring.sampler import SamplerResult, thinning, trace
+from harness.monitoring.sensors import QUANTITIES, SENSORS, SensorStatus
+from harness.results.costs import (
+    AttemptCosts,
+    Costs,
+    GemmRecord,
+    PhaseCosts,
+    ProcessCosts,
+    SamplerCosts,
+    SensorCosts,
+    TraceSummary,
+)
 from harness.system import hardware
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from harness.monitoring.sampler.trace import Trace
     from harness.results.record import RunRecord
+
+Spans = Mapping[str, Sequence[tuple[float, float]]]
+
+INTERVAL_S = 0.5  # planned seconds between two readings
 
 OFF = "made with --no-sensors"
 UNSEEN = "the worker ended before its first reading"
-TRACE = "trace.csv"
-TIME, PHASE = "times_s", "phase"
 NO_GEMM = "the run ended before the device's matrix product was timed"
-SEVERAL_MACHINES = "the attempts at it ran on different machines: each one's own stands in `attempts`"
-"""Why nothing can be said of a rate: its seconds are of one machine and its capacity of another."""
-
 LEFT_BEHIND = "the worker was killed; this is what its sampler had written"
 
+SAMPLER_FAILED = {"died": "died", "hung": "hung", "not started": "did not start"}
 
-def costs_of(
+
+def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interval_s: float) -> AttemptCosts:
+    """The account of one attempt.
+
+    Args:
+        path: of its trace; None if no sampler was started.
+        result: how the sampler ended.
+        spans: phase -> start and end of its spans, in seconds since the sampler started.
+        interval_s: planned seconds between two readings.
+
+    Returns:
+        The account. A trace that cannot be used is the reason of every unknown quantity, not an error.
+    """
+    sensors = trace.read_status(path) if path is not None else {}
+    try:
+        readings = trace.read(path)
+        unknown = _unknown(result, sensors, readings)
+        phases = _phases(readings, spans, interval_s, unknown)
+    except Exception as error:
+        reason = f"the trace cannot be used: {type(error).__name__}: {error}"
+        readings, unknown = trace.read(None), dict.fromkeys(QUANTITIES, reason)
+        phases = _phases(readings, spans, interval_s, unknown)
+    times = readings.times_s
+    return AttemptCosts(
+        sampler=_sampler(result, readings, interval_s),
+        sensors=_sensors(result, sensors, readings),
+        process=ProcessCosts(
+            cpu_seconds=_last(readings, "cpu_seconds"), peak_rss_bytes=_last(readings, "peak_rss_bytes")
+        ),
+        phases=phases,
+        unknown=unknown,
+        trace=TraceSummary(
+            file=trace.NAME if len(times) else None,
+            num_rows=len(times),
+            seconds=float(times[-1]) if len(times) else None,
+            units={name: quantity.unit for name, quantity in QUANTITIES.items()},
+        ),
+    )
+
+
+def recover(attempts: Attempts) -> None:
+    """Give killed attempts the account that their samplers' traces allow; one without a trace stays without."""
+    for number, row in enumerate(attempts.rows, start=1):
+        if row.status != KILLED or row.costs is not None:
+            continue
+        path = attempts.sensors(number) / trace.NAME
+        with suppress(OSError, ValueError):  # a damaged trace must not stop the run that resumes
+            readings = trace.read(path)
+            if len(readings.times_s):
+                result = SamplerResult("ok", LEFT_BEHIND)
+                costs = attempt_costs(path, result, readings.phase_spans(), INTERVAL_S)
+                attempts.recover(number, float(readings.times_s[-1]), costs)
+
+
+def add_to_record(
     record: RunRecord,
     attempts: Attempts,
     *,
-    watched: bool = True,
-    gemm: Mapping[str, Any] | None = None,
+    sensors: bool,
+    gemm: GemmRecord | None = None,
     gemm_reason: str = NO_GEMM,
-) -> dict[str, Any]:
-    """A record's costs: all attempts joined, the device's GEMM, and a table's figures with the reason of every null.
+) -> None:
+    """Set the record's attempts, costs and traces, and the machines of its attempts.
 
-    record needs its device, machine, model and training; attempts are to have been noted as ended. watched: whether
-    the last of them had sensors.
+    An unexpected error costs the account, not the run: the record says so.
+
+    Args:
+        record: its device, machine, model and training are set.
+        attempts: all of them have ended.
+        sensors: whether the last attempt was measured.
+        gemm: rate of a matrix product on the device.
+        gemm_reason: why it is None.
     """
-    accounts = [row.get("costs") for row in attempts.rows]
-    known = [each for each in accounts if each]
+    note_machines(record, attempts)
+    record.attempts = attempts.for_record()
+    try:
+        record.costs = record_costs(record, attempts, sensors=sensors, gemm=gemm, gemm_reason=gemm_reason)
+        record.traces = record_traces(attempts)
+    except Exception as error:
+        traceback.print_exc()  # to the log of the run
+        record.costs = without_account(
+            f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"[:200], "died"
+        )
+
+
+def record_costs(
+    record: RunRecord,
+    attempts: Attempts,
+    *,
+    sensors: bool,
+    gemm: GemmRecord | None = None,
+    gemm_reason: str = NO_GEMM,
+) -> Costs:
+    """The costs of a record: all attempts joined, and the figures of tables. Arguments as of `add_to_record`."""
+    known = [row.costs for row in attempts.rows if row.costs is not None]
     if not known:
-        return without(UNSEEN if watched else OFF)
-    whole = {**merge.joined(known), "attempts_without_account": len(accounts) - len(known)}
-    training: Mapping[str, Any] = record.training or {}
-    work = costs.Work(
+        return without_account(UNSEEN, "died") if sensors else without_account(OFF, "off")
+    joined = _without_repeated_reasons(merge.joined(known))
+    costs = Costs(**joined.set_fields(), attempts_without_account=len(attempts.rows) - len(known), gemm=gemm)
+    training = record.training or {}
+    work = Work(
         device_kind=record.spec.device.split(":")[0],
         cores=record.machine.get("cores") or hardware.usable_cores(),
         num_tokens=training.get("tokens"),
@@ -53,88 +152,110 @@ def costs_of(
         reason=None if training else record.error or "nothing was trained",
         gemm=gemm,
         gemm_reason=gemm_reason,
+        several_machines=bool(record.machine.get("several")),
     )
-    summary, unknown = costs.summarise(whole, work)
-    if record.machine.get("several"):
-        for key in ("cpu_percent", "model_flop_per_s", "share_of_gemm"):
-            summary[key], unknown[key] = None, SEVERAL_MACHINES
-    return {**_brief(whole), "gemm": gemm, "summary": summary, "unknown_summary": unknown}
+    summary, unknown = summarise(costs, work)
+    return costs.model_copy(update={"summary": summary, "unknown_summary": unknown})
+
+
+def without_account(reason: str, status: str) -> Costs:
+    """The costs of a record without any account; `status` is that of the sampler."""
+    return Costs(
+        sampler=SamplerCosts(status=status, reason=reason),
+        summary=dict.fromkeys(COST_KEYS),
+        unknown_summary=dict.fromkeys(COST_KEYS, reason),
+    )
+
+
+def record_traces(attempts: Attempts) -> list[thinning.Row]:
+    """The thinned traces of all attempts; damaged ones are left out."""
+    traces = []
+    for number in range(1, len(attempts.rows) + 1):
+        try:
+            traces.append(trace.read(attempts.sensors(number) / trace.NAME))
+        except (OSError, ValueError):
+            traces.append(trace.read(None))
+    return thinning.thinned(traces)
 
 
 def note_machines(record: RunRecord, attempts: Attempts) -> None:
-    """Where the attempts ran on different machines, name them all in the record and give up its tokens per second.
+    """If the attempts ran on different machines, name all of them in the record and drop its tokens per second.
 
-    record.machine stays that of the last attempt, which scored and timed; `several` lists the fingerprints in order,
+    `record.machine` stays that of the last attempt, which scored and timed; `several` lists the fingerprints in order,
     and `device_name` joins their devices.
     """
-    found = attempts.machines()
-    if len(found) < 2:
+    machines = attempts.machines()
+    if len(machines) < 2:
         return
-    devices = dict.fromkeys(fingerprint.partition(" | ")[0] for fingerprint in found)
-    record.machine = {**record.machine, "several": found, "device_name": " + ".join(devices)}
+    devices = dict.fromkeys(fingerprint.partition(" | ")[0] for fingerprint in machines)
+    record.machine = {**record.machine, "several": machines, "device_name": " + ".join(devices)}
     if record.training is not None:
         record.training = {**record.training, "tokens_per_s": None}
 
 
-def _brief(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """Without the reasons that every phase repeats: those of quantities that no phase has stand in `unknown` once."""
-    said = whole["unknown"].items()
+def _without_repeated_reasons(costs: AttemptCosts) -> AttemptCosts:
+    """Drop the reasons that every phase repeats: those of quantities without any reading are in `unknown` once."""
+    common = costs.unknown.items()
     phases = {
-        name: {
-            **phase,
-            "unknown": {key: why for key, why in phase.get("unknown", {}).items() if (key, why) not in said},
-        }
-        for name, phase in whole["phases"].items()
+        name: phase.model_copy(update={"unknown": dict(phase.unknown.items() - common)})
+        for name, phase in costs.phases.items()
     }
-    return {**whole, "phases": phases}
+    return costs.model_copy(update={"phases": phases})
 
 
-def without(reason: str) -> dict[str, Any]:
-    """The costs of a record of which no attempt was seen."""
-    summary, unknown = dict.fromkeys(costs.SUMMARY_KEYS), dict.fromkeys(costs.SUMMARY_KEYS, reason)
-    status = "died" if reason == UNSEEN else "off"
-    return {"sampler": {"status": status, "reason": reason}, "summary": summary, "unknown_summary": unknown}
+def _phases(readings: Trace, spans: Spans, interval_s: float, unknown: Mapping[str, str]) -> dict[str, PhaseCosts]:
+    # numpy is imported only here, so that a process that only starts a sampler does without.
+    from harness.monitoring.costs.phases import phase_costs
+
+    elapsed_s = max((end for parts in spans.values() for _, end in parts), default=0.0)
+    gap_s = trace.longest_gap(interval_s, elapsed_s)
+    return {name: phase_costs(readings, parts, gap_s, unknown, name) for name, parts in spans.items()}
 
 
-def traces(attempts: Attempts) -> list[dict[str, Any]]:
-    """Rows of what the sensors saw in every attempt, thinned."""
-    natures = {name: quantity.nature for name, quantity in QUANTITIES.items()}
-    folders = [attempts.sensors(number) for number in range(1, len(attempts.rows) + 1)]
-    return thinning.thinned([thinning.read(folder / TRACE) for folder in folders], natures)
+def _last(readings: Trace, quantity: str) -> float | None:
+    values = readings.points(quantity)[1]
+    return float(values[-1]) if len(values) else None
 
 
-def recover(attempts: Attempts) -> None:
-    """Give killed attempts the costs that their samplers' traces tell. One without a trace stays without."""
-    from harness.monitoring.costs import columns
-    from harness.monitoring.sampler import trace
-    from harness.monitoring.sampler.watch import INTERVAL_S
-    from harness.monitoring.sensors.outcome import Outcome
-
-    for number, row in enumerate(attempts.rows, start=1):
-        if row["status"] != KILLED or row.get("costs"):
-            continue
-        path = attempts.sensors(number) / TRACE
-        rows = thinning.read(path)
-        if not rows:
-            continue
-        outcome = Outcome("ok", LEFT_BEHIND, trace.read_status(path))
-        attempts.recover(number, rows[-1][TIME], columns.assemble(path, outcome, spans(rows), INTERVAL_S))
+def _sampler(result: SamplerResult, readings: Trace, interval_s: float) -> SamplerCosts:
+    cost, times = readings.sampler_cpu_s, readings.times_s
+    share = float((cost[-1] - cost[0]) / (times[-1] - times[0])) if len(times) > 1 else None
+    return SamplerCosts(
+        status=result.status,
+        reason=result.reason,
+        interval_s=interval_s,
+        num_samples=len(times),
+        cpu_seconds=float(cost[-1]) if len(cost) else None,
+        start_cpu_seconds=float(cost[0]) if len(cost) else None,
+        share_of_core=share,
+        trace=trace.NAME if len(times) else None,
+    )
 
 
-def spans(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[tuple[float, float]]]:
-    """When each phase ran, in seconds since the watch began, from the names beside a trace's readings.
+def _sensors(result: SamplerResult, written: Mapping[str, SensorStatus], readings: Trace) -> dict[str, SensorCosts]:
+    """As the sampler wrote them; of a sensor it never wrote, whether the trace has readings."""
+    read = {quantity.sensor for name, quantity in QUANTITIES.items() if len(readings.points(name)[0])}
+    sensors = {}
+    for name in SENSORS:
+        status = written.get(name) or (
+            SensorStatus("available") if name in read else SensorStatus("unavailable", _no_report(result))
+        )
+        details = cast("dict[str, JsonValue]", dict(status.details))
+        sensors[name] = SensorCosts(status=status.status, reason=status.reason, details=details)
+    return sensors
 
-    A reading carries the name of the phase that it closes or lies in: the time before it belongs to that phase.
-    """
-    found: dict[str, list[tuple[float, float]]] = {}
-    since = 0.0
-    for row in rows:
-        name, now = row.get(PHASE), float(row[TIME])
-        if name:
-            parts = found.setdefault(str(name), [])
-            if parts and parts[-1][1] == since:
-                parts[-1] = (parts[-1][0], now)
-            else:
-                parts.append((since, now))
-        since = now
-    return found
+
+def _unknown(result: SamplerResult, written: Mapping[str, SensorStatus], readings: Trace) -> dict[str, str]:
+    """Every quantity without any reading -> the reason."""
+    reasons = {}
+    for name, quantity in QUANTITIES.items():
+        if len(readings.points(name)[0]) == 0:
+            status = written.get(quantity.sensor) or SensorStatus("unavailable")
+            reasons[name] = status.unknown.get(name) or status.reason or _no_report(result)
+    return reasons
+
+
+def _no_report(result: SamplerResult) -> str:
+    if result.status == "ok":
+        return result.reason or "the run ended before the first reading"
+    return f"the sampler {SAMPLER_FAILED[result.status]}: {result.reason}"

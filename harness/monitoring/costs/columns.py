@@ -1,106 +1,123 @@
-"""What a watch leaves in a record: how the sampler and its sensors fared, and what every phase cost."""
+"""The figures of cost: one entry each, from the sensor's quantity to the heading of a table.
+
+`COST_COLUMNS` is the only place that names them. The record's `summary`, the keys of JSON and CSV, the columns of
+tables, `--columns` and the table in docs/costs.md (`python -m harness.monitoring.costs.columns` prints it) follow.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal
 
-from harness.monitoring.sampler import trace
-from harness.monitoring.sensors import SENSORS
-from harness.monitoring.sensors.outcome import Outcome
-from harness.monitoring.sensors.quantities import QUANTITIES
+from harness.monitoring.costs import figures
+from harness.monitoring.costs.figures import Compute, Work, mean_of, peak_of, power_of
+from harness.results.costs import Costs
 
-if TYPE_CHECKING:
-    from harness.monitoring.sampler.trace import Trace
-
-Spans = Mapping[str, Sequence[tuple[float, float]]]
-
-SAMPLER_FELL = {"died": "died", "hung": "hung", "not started": "did not start"}
+SEVERAL_MACHINES = "the attempts ran on different machines: each one's costs are in `attempts`"
 
 
-def assemble(path: Path | None, outcome: Outcome, spans: Spans, interval_s: float) -> dict[str, Any]:
-    """The `costs` of a record, fit for JSON. `path`: the trace, None where no sampler was started.
+@dataclass(frozen=True, slots=True)
+class CostColumn:
+    """One figure of cost.
 
-    A trace that cannot be used is a reason, not an error.
+    Attributes:
+        key: name in `summary`, JSON and CSV.
+        heading: of the column; None for a figure that only JSON and CSV show.
+        compute: its value from the account of a run.
+        text: format of a cell: an integer, three leading digits, or gigabytes.
+        scale: factor from the value to the cell.
+        group: when a table shows it: if a run knows it ("gpu", "energy"), if a run on a CPU knows it ("cpu"), or only
+            if it is named ("rate"). Groups are shown in the order gpu, cpu, energy.
+        device: kind of device that it exists for; None for all.
+        cpu_key: figure that the column shows for a run on a CPU instead.
+        over_seeds: how several seeds are combined.
+        needs_account: it is unknown if an attempt left no account.
+        needs_one_machine: it is unknown if the attempts ran on different machines.
+        description: what it is, for docs/costs.md.
     """
-    try:
-        found = trace.read(path)
-        unknown = _unknown(outcome, found)
-        phases = _phases(found, spans, interval_s, unknown)
-    except Exception as error:
-        reason = f"the trace cannot be used: {type(error).__name__}: {error}"
-        found, unknown = trace.read(None), dict.fromkeys(QUANTITIES, reason)
-        phases = _phases(found, spans, interval_s, unknown)
-    return {
-        "sampler": _sampler(outcome, found, interval_s),
-        "sensors": _sensors(outcome, found),
-        "process": _process(found),
-        "phases": phases,
-        "unknown": unknown,
-        "trace": {
-            "file": trace.NAME if len(found.times_s) else None,
-            "num_rows": len(found.times_s),
-            "seconds": float(found.times_s[-1]) if len(found.times_s) else None,
-            "units": {name: about.unit for name, about in QUANTITIES.items()},
-        },
-    }
+
+    key: str
+    heading: str | None
+    compute: Compute
+    text: Literal["integer", "digits", "gigabytes"]
+    scale: float = 1.0
+    _: KW_ONLY
+    group: Literal["gpu", "cpu", "energy", "rate"]
+    description: str
+    device: str | None = None
+    cpu_key: str | None = None
+    over_seeds: Literal["mean", "max"] = "mean"
+    needs_account: bool = True
+    needs_one_machine: bool = False
 
 
-def _phases(found: Trace, spans: Spans, interval_s: float, unknown: Mapping[str, str]) -> dict[str, Any]:
-    from harness.monitoring.costs.phases import summarise
+# fmt: off
+COST_COLUMNS = (
+    CostColumn("cpu_percent", "CPU %", figures.cpu_percent, "integer", group="cpu",
+        needs_one_machine=True,  # cores are those of the last machine, seconds those of all
+        description="CPU time of the process and its children over wall time and the cores it may use; 100 is all"),
+    CostColumn("peak_rss_bytes", "RSS", peak_of("peak_rss_bytes"), "gigabytes", group="cpu", over_seeds="max",
+        description="the most memory that was resident, by the kernel's high-water mark, including libraries"),
+    CostColumn("gpu_percent", "GPU %", mean_of("gpu_percent"), "integer", group="gpu", device="cuda",
+        description="NVML's utilisation: the share of time in which at least one kernel ran"),
+    CostColumn("sm_percent", "SM %", mean_of("sm_percent"), "integer", group="gpu", device="cuda",
+        description="multiprocessors with work, averaged over all of them, by GPM (Hopper and later)"),
+    CostColumn("gpu_power_w", "W", power_of("gpu"), "digits", group="energy", device="cuda", cpu_key="package_power_w",
+        description="energy of the complete board over time; without it, the mean of the power samples"),
+    CostColumn("package_power_w", None, power_of("package"), "digits", group="energy",
+        description="energy of the processor's package over time; the column W of a run on a CPU"),
+    CostColumn("energy_wh", "Wh", figures.energy_wh, "digits", group="energy",
+        description="energy of the device the run was on: the GPU's board, or the processor's package"),
+    CostColumn("joules_per_mtoken", "J/Mtoken", figures.joules_per_mtoken, "digits", group="energy",
+        description="energy of training, including validations and interrupted attempts, per million trained tokens"),
+    CostColumn("peak_gpu_bytes", "Peak memory", figures.peak_gpu_bytes, "gigabytes", group="gpu", device="cuda",
+        over_seeds="max",
+        description="memory of this process on the GPU by the driver; if it does not say, what torch had reserved"),
+    CostColumn("model_flop_per_s", "GFLOP/s", figures.model_flop_per_s, "integer", 1e-9, group="rate",
+        needs_account=False, needs_one_machine=True,
+        description="3 x the matrix product operations of one forward pass x training's tokens/s"),
+    CostColumn("share_of_gemm", "Of GEMM", figures.share_of_gemm, "integer", 100.0, group="rate",
+        needs_account=False, needs_one_machine=True,
+        description="that rate in percent of the best square product of the run's dtype on the same device"),
+)
+# fmt: on
 
-    elapsed_s = max((end for parts in spans.values() for _, end in parts), default=0.0)
-    gap_s = trace.longest_gap(interval_s, elapsed_s)
-    return {name: summarise(found, parts, gap_s, unknown, name) for name, parts in spans.items()}
-
-
-def _process(found: Trace) -> dict[str, float | None]:
-    """Totals of the process tree since the process began, before the watch too."""
-    last = {}
-    for name in ("cpu_seconds", "peak_rss_bytes"):
-        values = found.points(name)[1]
-        last[name] = float(values[-1]) if len(values) else None
-    return last
-
-
-def _sampler(outcome: Outcome, found: Trace, interval_s: float) -> dict[str, Any]:
-    """`share_of_core` is that of sampling; what starting took, once, is `start_cpu_seconds`."""
-    cost, times = found.own_cost_s, found.times_s
-    share = float((cost[-1] - cost[0]) / (times[-1] - times[0])) if len(times) > 1 else None
-    return {
-        "status": outcome.status,
-        "reason": outcome.reason,
-        "interval_s": interval_s,
-        "num_samples": len(times),
-        "cpu_seconds": outcome.cpu_seconds or (float(cost[-1]) if len(cost) else None),
-        "start_cpu_seconds": float(cost[0]) if len(cost) else None,
-        "share_of_core": share,
-        "trace": trace.NAME if len(times) else None,
-    }
-
-
-def _sensors(outcome: Outcome, found: Trace) -> dict[str, Any]:
-    """As the sampler told of them; of one it never told of, whether the trace has readings."""
-    keys = ("status", "reason", "details")
-    told = {name: {key: row.get(key) for key in keys} for name, row in outcome.sensors.items()}
-    read = {about.sensor for name, about in QUANTITIES.items() if len(found.points(name)[0])}
-    unavailable = {"status": "unavailable", "reason": _no_word(outcome), "details": {}}
-    seen: dict[str, Any] = {"status": "available", "reason": None, "details": {}}
-    return {name: told.get(name, seen if name in read else unavailable) for name in SENSORS}
+COST_KEYS = tuple(column.key for column in COST_COLUMNS)
 
 
-def _unknown(outcome: Outcome, found: Trace) -> dict[str, str]:
-    """Every quantity that has no reading at all -> why."""
-    reasons = {}
-    for name, about in QUANTITIES.items():
-        if len(found.points(name)[0]) == 0:
-            row = outcome.sensors.get(about.sensor, {})
-            reasons[name] = row.get("unknown", {}).get(name) or row.get("reason") or _no_word(outcome)
-    return reasons
+def summarise(costs: Costs, work: Work) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Compute every figure of cost.
+
+    Args:
+        costs: account of all attempts together.
+        work: what the run did.
+
+    Returns:
+        Key -> value, None if unknown; and key -> reason of each None.
+    """
+    summary: dict[str, float | None] = {}
+    unknown: dict[str, str] = {}
+    for column in COST_COLUMNS:
+        if column.device not in (None, work.device_kind):
+            figure = figures.Figure(None, f"the run was on the {work.device_kind}")
+        elif column.needs_one_machine and work.several_machines:
+            figure = figures.Figure(None, SEVERAL_MACHINES)
+        elif column.needs_account and costs.attempts_without_account:
+            number = costs.attempts_without_account
+            figure = figures.Figure(None, f"{number} of the attempts left no account of what they spent")
+        else:
+            figure = column.compute(costs, work)
+        summary[column.key] = figure.value
+        if figure.value is None:
+            unknown[column.key] = figure.reason or "not measured"
+    return summary, unknown
 
 
-def _no_word(outcome: Outcome) -> str:
-    if outcome.status == "ok":
-        return outcome.reason or "the run ended before the first reading"
-    return f"the sampler {SAMPLER_FELL[outcome.status]}: {outcome.reason}"
+def to_markdown() -> str:
+    """The table of docs/costs.md."""
+    rows = [f"| {each.heading or ''} | `{each.key}` | {each.description} |" for each in COST_COLUMNS]
+    return "\n".join(["| column | key | what it is |", "|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(to_markdown())

@@ -1,46 +1,53 @@
-"""The costs of a run while it runs: one watch per attempt, and the account of all of them in the end."""
+"""Measure one attempt at a run from inside the worker, and complete its record."""
 
 from __future__ import annotations
 
 import time
-import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psutil
 
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
-from harness.monitoring.costs.summary import RUN_PHASES
-from harness.monitoring.sampler.watch import Watch
-from harness.results.record import RunRecord
+from harness.monitoring.costs.figures import RUN_PHASES
+from harness.monitoring.costs.watch import Watch
+from harness.results.costs import Allocator, AttemptCosts, GemmRecord, Startup
 from harness.system import hardware, processes
 
-LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")
-"""Quantities that a person sees while the run goes on."""
+if TYPE_CHECKING:
+    from harness.results.record import RunRecord
 
+# Quantities that the live line of a run shows.
+LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")
 LIVE_EVERY_S = 0.5
 
 
 class Meter:
-    """Watches this process from `start` to `stop`; switched off, it does nothing, and the record says so."""
+    """Measures this process from `start` to `stop`. Without sensors it does nothing, and the record says so."""
 
-    def __init__(self, attempts: Attempts, device: str, *, enabled: bool = True) -> None:
-        self.attempts, self.device, self.enabled = attempts, device, enabled
+    def __init__(self, attempts: Attempts, device: str, *, sensors: bool = True) -> None:
+        """Prepare.
+
+        Args:
+            attempts: history of the run; the present attempt has begun.
+            device: of the run, as torch names it.
+            sensors: False measures nothing.
+        """
+        self.attempts, self.device, self.sensors = attempts, device, sensors
         self._watch: Watch | None = None
-        self._startup: dict[str, float] = {}
+        self._startup = Startup()
         self._reserved_bytes: int | None = None
-        self._found: dict[str, Any] | None = None
-        self._gemm: dict[str, Any] | None = None
+        self._costs: AttemptCosts | None = None
+        self._gemm: GemmRecord | None = None
         self._gemm_reason = account.NO_GEMM
         self._latest: dict[str, float] = {}
         self._read_at = float("-inf")
 
     def start(self) -> None:
-        """Begin. What this process has spent until now is the account's `startup`."""
-        if self.enabled:
+        """Start the sampler. What this process has spent so far is the account's `startup`."""
+        if self.sensors:
             self._startup = startup()
             self._watch = Watch(
                 self.attempts.sensors(), pid=psutil.Process().pid, gpu_uuid=hardware.gpu_uuid(self.device)
@@ -49,7 +56,7 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Put what happens inside to the account of load, train, evaluate or kernels."""
+        """Count the time inside as load, train, evaluate or kernels."""
         if self._watch is None:
             yield
             return
@@ -57,7 +64,7 @@ class Meter:
             with self._watch.phase(name):
                 yield
         finally:
-            if name in RUN_PHASES:  # kernels timed after them hold arrays that are not the model's
+            if name in RUN_PHASES:  # kernels are timed after these, with arrays that are not the model's
                 self._reserved_bytes = peak_reserved_bytes(self.device)
 
     def latest(self) -> dict[str, float]:
@@ -69,46 +76,39 @@ class Meter:
             self._latest.update({name: row[name] for name in LIVE if name in row})
         return dict(self._latest)
 
-    def time_gemm(self, dtype: str) -> None:
-        """Find what the device can compute in this dtype, in well under a second: the model's rate is a share of it."""
+    def add_gemm(self, time_gemm: Callable[[], GemmRecord]) -> None:
+        """Time a matrix product of the run's dtype: the model's rate is given as a share of it."""
         if self._watch is None:
             self._gemm_reason = account.OFF
             return
-        import torch
-
-        from harness.timing.gemm import gemm_rate
-
         try:
-            self._gemm = asdict(gemm_rate(self.device, getattr(torch, dtype)))
-        except RuntimeError as error:  # no such product on this device, or no room for it
+            self._gemm = time_gemm()
+        except RuntimeError as error:  # the device has no such product, or too little memory
             self._gemm_reason = f"the matrix product failed: {' '.join(str(error).split())}"[:200]
 
-    def stop(self) -> dict[str, Any] | None:
-        """This attempt's own account; None where sensors are off. Asked again, the same."""
-        if self._watch is not None and self._found is None:
+    def stop(self) -> AttemptCosts | None:
+        """This attempt's account; None without sensors. Later calls return the same."""
+        if self._watch is not None and self._costs is None:
             reserved = self._reserved_bytes or peak_reserved_bytes(self.device)
-            allocator = {"peak_reserved_bytes": reserved}
-            self._found = {**self._watch.stop(), "startup": self._startup, "allocator": allocator}
-        return self._found
+            allocator = Allocator(peak_reserved_bytes=reserved)
+            update = {"startup": self._startup, "allocator": allocator}
+            self._costs = self._watch.stop().model_copy(update=update)
+        return self._costs
 
-    def account(self, record: RunRecord) -> dict[str, Any]:
-        """The record's costs, once the attempt has been noted as ended. A fault here costs the account, not the run."""
-        try:
-            return account.costs_of(
-                record, self.attempts, watched=self.enabled, gemm=self._gemm, gemm_reason=self._gemm_reason
-            )
-        except Exception as error:  # the traceback goes to the run's own log
-            traceback.print_exc()
-            return account.without(f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"[:200])
+    def complete(self, record: RunRecord) -> None:
+        """Set the record's attempts, costs and traces; the attempt has been noted as ended."""
+        account.add_to_record(
+            record, self.attempts, sensors=self.sensors, gemm=self._gemm, gemm_reason=self._gemm_reason
+        )
 
 
-def startup() -> dict[str, float]:
-    """What this process has spent until now: seconds since it was started, and CPU seconds."""
-    return {"seconds": processes.age_s(), "cpu_seconds": time.process_time()}
+def startup() -> Startup:
+    """What this process has spent so far."""
+    return Startup(seconds=processes.age_s(), cpu_seconds=time.process_time())
 
 
 def peak_reserved_bytes(device: str) -> int | None:
-    """The most that torch's allocator has held of a CUDA device; None for a CPU, and before anything was held."""
+    """The most that torch's allocator has held of a CUDA device; None for a CPU, and if it held nothing."""
     if not device.startswith("cuda"):
         return None
     import torch

@@ -1,86 +1,97 @@
-"""Trace and phases -> what each phase cost: means, percentiles and peaks of every quantity, seconds and joules."""
+"""Statistics of a phase from its trace: means, percentiles and peaks of every quantity, CPU seconds and joules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from harness.monitoring.costs.segments import Array, Span, cut, total_s
+from harness.monitoring.costs.energy import Array, Span, counter_gain, cut, joules, total_s
 from harness.monitoring.sampler.trace import Trace
-from harness.monitoring.sensors.energy import joules, passed
-from harness.monitoring.sensors.quantities import QUANTITIES, throttle_names
+from harness.monitoring.sensors import QUANTITIES, Quantity
+from harness.results.costs import EnergyCosts, PhaseCosts, QuantityCosts
 
+# How long before the first reading, and after the last, their values are taken to hold.
 HOLD_S = 1.0
-"""How far the first reading speaks for the time before it, and the last for the time after."""
-
-ENERGIES = {"gpu": ("gpu_energy_j", "gpu_power_w"), "package": ("package_energy_j", None)}
-"""Name of an energy -> its counter, and the power to integrate where the counter fails."""
-
-PERCENTILES = {"median": 0.5, "p5": 0.05, "p95": 0.95}
 
 
-def summarise(
+def phase_costs(
     trace: Trace, spans: Sequence[Span], gap_s: float, unknown: Mapping[str, str], phase: str = ""
-) -> dict[str, Any]:
-    """What one phase cost. `spans`: when it ran, ascending and apart; `unknown`: quantity -> why it was never read.
+) -> PhaseCosts:
+    """Summarise one phase.
 
-    `cpu_seconds` is a difference of the kernel's counters, and the means of the CPU's rates are that over the time;
-    other means are weighted by time, with the edges of the phase interpolated. `coverage` is the share of the phase
-    that readings speak for. Energies are in joules.
+    Means are weighted by time, with the edges of the phase interpolated. Those of the CPU's rates are the kernel's
+    counter over the time.
+
+    Args:
+        trace: all readings of the attempt.
+        spans: start and end of each span of the phase in s, ascending and disjoint.
+        gap_s: readings further apart say nothing about the time between them.
+        unknown: quantity -> why it was never read.
+        phase: its name, for the reading that closes it.
+
+    Returns:
+        The costs; quantities that were not read in this phase are in `unknown`, with the reason.
     """
     quantities, missing = {}, {}
-    for name, about in QUANTITIES.items():
-        if about.nature == "counter":
+    for name, quantity in QUANTITIES.items():
+        if quantity.nature == "counter":
             continue
-        found = _describe(trace, name, spans, gap_s)
-        if found is not None and about.nature == "mark":
-            found["peak"] = max(found["peak"], trace.highest(name, phase))
-        if found is not None:
-            quantities[name] = {"unit": about.unit, **found}
-        else:
+        statistics = _statistics_of(trace, name, quantity, spans, gap_s)
+        if statistics is None:
             missing[name] = unknown.get(name, "no reading during this phase")
-    cpu_seconds, note = passed(trace.points("cpu_seconds"), spans, gap_s)
-    if note is not None:
-        missing["cpu_seconds"] = unknown.get("cpu_seconds", note)
+        elif quantity.nature == "peak" and statistics.peak is not None:
+            # The reading that closes a phase is taken a moment after its end, and still speaks of it.
+            peak = max(statistics.peak, trace.highest(name, phase))
+            quantities[name] = statistics.model_copy(update={"peak": peak})
+        else:
+            quantities[name] = statistics
+    cpu_seconds, note = counter_gain(trace.points("cpu_seconds"), spans, gap_s)
+    if cpu_seconds is None:
+        missing["cpu_seconds"] = unknown.get("cpu_seconds") or str(note)
     else:
         _set_cpu_means(trace, quantities, cpu_seconds, total_s(spans))
-    return {
-        "seconds": total_s(spans),
-        "num_spans": len(spans),
-        "cpu_seconds": cpu_seconds,
-        "quantities": quantities,
-        "energy": {name: _energy(trace, *sources, spans, gap_s, unknown) for name, sources in ENERGIES.items()},
-        "unknown": missing,
-    }
+    return PhaseCosts(
+        seconds=total_s(spans),
+        num_spans=len(spans),
+        cpu_seconds=cpu_seconds,
+        quantities=quantities,
+        energy={
+            quantity.energy: _energy(trace, name, quantity.power, spans, gap_s, unknown)
+            for name, quantity in QUANTITIES.items()
+            if quantity.energy is not None
+        },
+        unknown=missing,
+    )
 
 
-def _set_cpu_means(trace: Trace, quantities: dict[str, Any], cpu_seconds: float | None, seconds: float) -> None:
-    """The means of the CPU's rates, from the counter they are the slope of.
+def _set_cpu_means(trace: Trace, quantities: dict[str, QuantityCosts], cpu_seconds: float, seconds: float) -> None:
+    """Replace the means of the CPU's rates by the slope of their counter.
 
-    A reading soon after another has a count and no rate, and the rate of the next speaks for both sides of an edge.
+    A reading soon after another has a count but no rate, and the next rate covers time on both sides of an edge.
     """
     used, percent = quantities.get("cpu_cores_used"), quantities.get("cpu_percent")
-    if cpu_seconds is None or used is None or percent is None:
+    if used is None or percent is None:
         return
-    most_percent, most_used = (float(np.nanmax(trace.values[name])) for name in ("cpu_percent", "cpu_cores_used"))
+    max_percent, max_used = (float(np.nanmax(trace.values[name])) for name in ("cpu_percent", "cpu_cores_used"))
     means = {"cpu_cores_used": cpu_seconds / seconds}
-    if most_used > 0:  # one is a fixed multiple of the other
-        means["cpu_percent"] = cpu_seconds / seconds * most_percent / most_used
+    if max_used > 0:  # the two rates differ by a constant factor, the number of usable cores
+        means["cpu_percent"] = cpu_seconds / seconds * max_percent / max_used
     for name, mean in means.items():
-        quantities[name] |= {"mean": mean, "peak": max(mean, quantities[name]["peak"])}
+        peak = max(mean, quantities[name].peak or 0.0)
+        quantities[name] = quantities[name].model_copy(update={"mean": mean, "peak": peak})
 
 
 def _energy(
     trace: Trace, counter: str, power: str | None, spans: Sequence[Span], gap_s: float, unknown: Mapping[str, str]
-) -> dict[str, Any]:
-    nothing = np.zeros(0), np.zeros(0)
-    points = trace.points(power) if power is not None else nothing
+) -> EnergyCosts:
+    points = trace.points(power) if power is not None else (np.zeros(0), np.zeros(0))
     return joules(trace.points(counter), points, spans, gap_s, unknown.get(counter))
 
 
-def _describe(trace: Trace, name: str, spans: Sequence[Span], gap_s: float) -> dict[str, Any] | None:
+def _statistics_of(
+    trace: Trace, name: str, quantity: Quantity, spans: Sequence[Span], gap_s: float
+) -> QuantityCosts | None:
     times_s, values = trace.points(name)
     if len(times_s) == 0:
         return None
@@ -92,38 +103,48 @@ def _describe(trace: Trace, name: str, spans: Sequence[Span], gap_s: float) -> d
     covered = float(pieces.seconds.sum())
     if covered == 0.0:
         return None
-    nature = QUANTITIES[name].nature
-    if nature == "level":
+    if quantity.nature == "level":
+        # A trapezoid per piece: both ends with half of its time each.
         ends = np.concatenate([pieces.start_s, pieces.end_s])
         sample, weight = np.interp(ends, times_s, values), np.tile(pieces.seconds / 2, 2)
     else:
-        sample, weight = values[pieces.gap + (1 if nature == "interval" else 0)], pieces.seconds
-    return {
-        **(_shares(sample, weight) if nature == "bits" else _statistics(sample, weight)),
-        "num_samples": num_samples,
-        "coverage": min(1.0, covered / total_s(spans)),
-    }
+        # An interval's value is known at its end; the others hold from the reading on.
+        sample, weight = values[pieces.gap + (1 if quantity.nature == "interval" else 0)], pieces.seconds
+    is_bits = quantity.nature == "bits"
+    # No mean exists of a set of conditions, only the share of time of each.
+    statistics: Sequence[float | None] = (None,) * 5 if is_bits else _statistics(sample, weight)
+    mean, median, p5, p95, peak = statistics
+    costs = QuantityCosts(
+        unit=quantity.unit,
+        mean=mean,
+        median=median,
+        p5=p5,
+        p95=p95,
+        peak=peak,
+        num_samples=num_samples,
+        coverage=min(1.0, covered / total_s(spans)),
+    )
+    return costs.model_copy(update={"shares": _shares(sample, weight, quantity.bit_names)}) if is_bits else costs
 
 
-def _statistics(values: Array, weights: Array) -> dict[str, float]:
+def _statistics(values: Array, weights: Array) -> tuple[float, ...]:
+    """Mean, median, 5th and 95th percentile, peak."""
     order = np.argsort(values, kind="stable")
     values, weights = values[order], weights[order]
     total = weights.sum()
-    # A value stands at the middle of its weight, so that equal weights give the usual median.
+    # Each value sits at the middle of its weight, so that equal weights give the usual median.
     places = (np.cumsum(weights) - weights / 2) / total
-    mean = np.clip(np.sum(values * weights) / total, values[0], values[-1])  # whatever the rounding
-    found = {"mean": float(mean)}
-    found |= {name: float(np.interp(share, places, values)) for name, share in PERCENTILES.items()}
-    return {**found, "peak": float(values[-1])}
+    mean = np.clip(np.sum(values * weights) / total, values[0], values[-1])  # rounding may leave the range
+    percentiles = (float(np.interp(share, places, values)) for share in (0.5, 0.05, 0.95))
+    return (float(mean), *percentiles, float(values[-1]))
 
 
-def _shares(values: Array, weights: Array) -> dict[str, Any]:
-    """Of a set of conditions no mean can be taken: the share of time each held."""
+def _shares(values: Array, weights: Array, names: Mapping[int, str]) -> dict[str, float]:
+    """Share of time in which each bit was set, by the bit's name or number."""
     bits = values.astype(np.int64)
-    every = int(np.bitwise_or.reduce(bits))
-    shares = {
-        throttle_names(1 << place)[0]: float(np.sum(weights[bits >> place & 1 == 1]) / weights.sum())
-        for place in range(every.bit_length())
-        if every >> place & 1
+    union = int(np.bitwise_or.reduce(bits))
+    return {
+        names.get(1 << place, f"bit {place}"): float(np.sum(weights[bits >> place & 1 == 1]) / weights.sum())
+        for place in range(union.bit_length())
+        if union >> place & 1
     }
-    return {**dict.fromkeys(("mean", *PERCENTILES, "peak")), "shares": shares}

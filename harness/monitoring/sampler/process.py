@@ -1,124 +1,76 @@
-"""The sampler as its parent sees it: started, spoken to, and ended in bounded time, whatever it does."""
+"""Start the sampler, send it the names of phases, and end it in bounded time even if it hangs."""
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import signal
 import subprocess
-import sys
-import time
+import tempfile
 from contextlib import suppress
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
 
-from harness.monitoring.sampler.sampler import Job
-from harness.monitoring.sensors.outcome import Outcome
-
-ROOT = Path(__file__).resolve().parents[3]
-"""The folder our packages are found in, whatever the working directory."""
+from harness.monitoring.sampler.job import SamplerJob, SamplerResult
+from harness.system.processes import command, environment, signal_name
 
 KILL_S = 1.0
 
 
 class SamplerProcess:
-    """Owns the child and both ends of its pipes."""
+    """Owns the child process, this end of its pipe, and what it prints."""
 
-    def __init__(self, job: Job, module: str = "harness.monitoring.sampler.sampler") -> None:
-        """Raises OSError where no process can be started."""
-        self._began = time.monotonic()
-        self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", module],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            env=environment(),
-            start_new_session=True,  # Ctrl-C is for the measured process; the sampler stays to see it end
-        )
+    def __init__(self, job: SamplerJob) -> None:
+        """Raises OSError if no process can be started."""
+        # A file takes any amount of output: a pipe that nobody reads would block the sampler when it is full.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by finish
+        try:
+            self._child = subprocess.Popen(
+                [*command("harness.monitoring.sampler.sampler"), job.to_line()],
+                stdin=subprocess.PIPE,
+                stdout=self._output,
+                stderr=subprocess.STDOUT,
+                bufsize=0,
+                env=environment(),
+                start_new_session=True,  # Ctrl-C is for the measured process; the sampler has to record its end
+            )
+        except OSError:
+            self._output.close()
+            raise
         assert self._child.stdin is not None
-        assert self._child.stdout is not None
-        self._stdin, self._stdout = self._child.stdin, self._child.stdout
-        self._said = b""
+        self._stdin = self._child.stdin
         os.set_blocking(self._stdin.fileno(), False)
-        os.set_blocking(self._stdout.fileno(), False)
-        self.tell(json.dumps(asdict(job)))
 
     @property
     def pid(self) -> int:
+        """Process id of the sampler."""
         return self._child.pid
 
-    def tell(self, line: str) -> None:
-        """Send a line. Never waits and never fails: a sampler that does not listen is found out in the end."""
+    def send(self, line: str) -> None:
+        """Send a line. Never waits and never fails; `finish` reports a sampler that does not read."""
         with suppress(OSError, ValueError):
             self._stdin.write(line.encode() + b"\n")
 
-    def finish(self, timeout_s: float) -> Outcome:
-        """Ask for the end, wait for it no longer than `timeout_s` and a second, and leave nothing behind."""
+    def finish(self, timeout_s: float) -> SamplerResult:
+        """Ask the sampler to end, wait at most `timeout_s` and a second, and leave no process behind."""
         died_before = self._child.poll() is not None
-        self.tell("stop")
+        self.send("stop")
         with suppress(OSError):
             self._stdin.close()
-        deadline = time.monotonic() + timeout_s
-        ended = self._listen(deadline) and self._wait(max(0.0, deadline - time.monotonic()))
-        returncode = self._child.returncode
-        if not ended:
+        returncode = self._wait(timeout_s)
+        if returncode is None:
             self._child.kill()
             self._wait(KILL_S)
-        self._stdout.close()
-        return self._outcome(returncode, died_before, timeout_s)
-
-    def _listen(self, deadline: float) -> bool:
-        """Take in all it says until it closes its end. False where it did not in time."""
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._stdout], [], [], left)[0]:
-                chunk = self._stdout.read(65536)
-                if chunk == b"":
-                    return True
-                self._said += chunk or b""
-        return False
-
-    def _wait(self, timeout_s: float) -> bool:
-        try:
-            self._child.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
-
-    def _outcome(self, returncode: int | None, died_before: bool, timeout_s: float) -> Outcome:
-        sensors: dict[str, Any] = {}
-        end: dict[str, Any] = {}
-        last_words = ""
-        for line in self._said.decode(errors="replace").splitlines():
-            try:
-                event = json.loads(line)
-            except ValueError:
-                last_words = line.strip() or last_words
-                continue
-            if event["event"] == "sensors":
-                sensors = event["sensors"]
-            else:
-                end = event
-        if end:
-            return Outcome("ok", None, sensors, end.get("cpu_seconds"))
+        with self._output:
+            self._output.seek(0)
+            lines = self._output.read().decode(errors="replace").split("\n")
+        if returncode == 0:
+            return SamplerResult("ok")
         if returncode is None:
-            return Outcome("hung", f"it did not end within {timeout_s:.0f} s of being asked to", sensors)
+            return SamplerResult("hung", f"it did not end within {timeout_s:.0f} s of being asked to")
+        how = f"was killed by {signal_name(-returncode)}" if returncode < 0 else f"ended with status {returncode}"
         when = "during the run" if died_before else "when asked to stop"
-        return Outcome("died", f"{_how(returncode)} {when}" + (f": {last_words}" if last_words else ""), sensors)
+        # Only a traceback is ever printed: its last line is the error.
+        error = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return SamplerResult("died", f"it {how} {when}" + (f": {error}" if error else ""))
 
-
-def environment() -> dict[str, str]:
-    """The caller's own, with our packages to be found first."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path}
-
-
-def _how(returncode: int) -> str:
-    if returncode < 0:
-        try:
-            return f"it was killed by {signal.Signals(-returncode).name}"
-        except ValueError:
-            return f"it was killed by signal {-returncode}"
-    return f"it ended with status {returncode}"
+    def _wait(self, timeout_s: float) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            return self._child.wait(timeout_s)
+        return None

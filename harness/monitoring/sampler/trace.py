@@ -1,4 +1,4 @@
-"""The raw readings as CSV: written row by row as they come, read back whole, or only its last row."""
+"""The raw readings as CSV: written row by row, read back completely, or only the last row."""
 
 from __future__ import annotations
 
@@ -8,53 +8,68 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from harness.monitoring.sensors.quantities import QUANTITIES
+from harness.monitoring.sensors import QUANTITIES, SensorStatus
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 NAME = "trace.csv"
-STATUS = "sensors.json"
-"""Beside the trace: how each sensor fares, for when the one who would have been told is gone."""
+STATUS = "sensors.json"  # status of the sensors, next to the trace
 
-TIME, PHASE, OWN_COST = "times_s", "phase", "sampler_cpu_seconds"
-COLUMNS = (TIME, PHASE, *QUANTITIES, OWN_COST)
+TIME, PHASE, SAMPLER_COST = "times_s", "phase", "sampler_cpu_seconds"
+COLUMNS = (TIME, PHASE, *QUANTITIES, SAMPLER_COST)
 
+# Readings come no closer than the elapsed time over this, so a trace grows with its logarithm: half a second apart for
+# three hours, five seconds after a day, 10 MB in a week.
 THINNING = 20_000
-"""Readings lie no closer than this part of the time gone by, so that a trace grows with its logarithm: half a second
-apart for three hours, five seconds after a day, 10 MB in a week."""
 
+# Readings further apart than this, or than ten times the planned interval, say nothing about the time between them.
 GAP_S = 3.0
-"""Readings further apart than this, or than ten times what was planned, say nothing about the time between."""
 
 
 def planned_interval(interval_s: float, elapsed_s: float) -> float:
+    """Seconds until the next reading, `elapsed_s` after the start."""
     return max(interval_s, elapsed_s / THINNING)
 
 
 def longest_gap(interval_s: float, elapsed_s: float) -> float:
+    """Seconds between two readings beyond which the time between them counts as unseen."""
     return max(GAP_S, 10 * planned_interval(interval_s, elapsed_s))
 
 
+def label(phase: str) -> str:
+    """A phase's name as a cell of the trace: one line, no comma."""
+    return " ".join(phase.replace(",", " ").split())
+
+
 class TraceWriter:
-    """Appends rows, each in one write, so that a reader and a crash find whole lines. Raises OSError."""
+    """Appends rows, each in one write, so that a reader and a crash see complete lines. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         self._write(",".join(COLUMNS))
         self.num_rows = 0
 
-    def add(self, time_s: float, phase: str, row: Mapping[str, float], own_cost_s: float) -> None:
+    def add(self, time_s: float, phase: str, row: Mapping[str, float], sampler_cpu_s: float) -> None:
+        """Append one reading.
+
+        Args:
+            time_s: seconds since the start of the watch.
+            phase: label of the phase that the reading belongs to or closes; "" outside of all.
+            row: quantity -> value.
+            sampler_cpu_s: CPU seconds that the sampler has used.
+        """
         cells = [f"{row[name]:.12g}" if name in row else "" for name in QUANTITIES]
-        self._write(",".join((f"{time_s:.4f}", phase, *cells, f"{own_cost_s:.4f}")))
+        self._write(",".join((f"{time_s:.4f}", phase, *cells, f"{sampler_cpu_s:.4f}")))
         self.num_rows += 1
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self._file)
 
     def _write(self, line: str) -> None:
@@ -63,51 +78,69 @@ class TraceWriter:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """`times_s` (n,) since the watch began; `values`: quantity -> (n,), NaN where there was no reading.
+    """All readings of one attempt.
 
-    `labels` (n,): of the phase that a reading lies in or closes.
+    Attributes:
+        times_s: (n,) seconds since the watch began.
+        values: quantity -> (n,), NaN where it was not read.
+        sampler_cpu_s: (n,) CPU seconds that the sampler had used.
+        labels: (n,) label of the phase that a reading belongs to or closes.
     """
 
     times_s: NDArray[np.float64]
     values: Mapping[str, NDArray[np.float64]]
-    own_cost_s: NDArray[np.float64]
+    sampler_cpu_s: NDArray[np.float64]
     labels: Sequence[str] = ()
 
     def points(self, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Times and values of the readings there are."""
+        """Times and values at which a quantity was read."""
         import numpy as np
 
         values = self.values[quantity]
-        there = ~np.isnan(values)
-        return self.times_s[there], values[there]
+        known = ~np.isnan(values)
+        return self.times_s[known], values[known]
 
     def highest(self, quantity: str, phase: str) -> float:
-        """Of the readings that lie in a phase or close it, a moment after its end; -inf where there is none."""
-        wanted = label(phase)
+        """Highest value in a phase, the reading that closes it (a moment after its end) included; -inf if unread."""
         pairs = zip(self.labels, self.values[quantity], strict=False)
-        found = (float(value) for each, value in pairs if each == wanted and not math.isnan(value))
-        return max(found, default=-math.inf)
+        name = label(phase)
+        return max((float(value) for each, value in pairs if each == name and not math.isnan(value)), default=-math.inf)
 
-
-def label(phase: str) -> str:
-    """A phase's name as it stands in a trace: on one line, in one cell."""
-    return " ".join(phase.replace(",", " ").split())
+    def phase_spans(self) -> dict[str, list[tuple[float, float]]]:
+        """When each phase ran, by the labels: the time before a reading belongs to the reading's phase."""
+        spans: dict[str, list[tuple[float, float]]] = {}
+        start = 0.0
+        for name, end in zip(self.labels, map(float, self.times_s), strict=True):
+            if name:
+                parts = spans.setdefault(name, [])
+                if parts and parts[-1][1] == start:
+                    parts[-1] = (parts[-1][0], end)
+                else:
+                    parts.append((start, end))
+            start = end
+        return spans
 
 
 def read(path: Path | None) -> Trace:
-    """A trace, without a last line that was cut off. No file is an empty trace. Raises ValueError, OSError."""
+    """Read a trace without a last line that was cut off. No file is an empty trace. Raises ValueError, OSError."""
     import numpy as np
 
     text = path.read_text(encoding="utf-8") if path is not None and path.exists() else ""
-    rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines()))[1:]
-    numbers = [[float(cell) if cell else np.nan for cell in (row[0], *row[2:])] for row in rows]
-    table = np.array(numbers, dtype=np.float64).reshape(len(numbers), len(COLUMNS) - 1)
-    values = {name: table[:, place] for place, name in enumerate(QUANTITIES, 1)}
-    return Trace(table[:, 0], values, table[:, -1], [row[1] for row in rows])
+    header, *rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines())) or [list(COLUMNS)]
+    # By name: a version with other sensors wrote other columns.
+    cells = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+
+    def column(name: str) -> NDArray[np.float64]:
+        if name not in cells:
+            return np.full(len(rows), np.nan)
+        return np.array([float(cell) if cell else np.nan for cell in cells[name]], dtype=np.float64)
+
+    values = {name: column(name) for name in QUANTITIES}
+    return Trace(column(TIME), values, column(SAMPLER_COST), list(cells.get(PHASE, ())))
 
 
 def last_row(path: Path) -> dict[str, float] | None:
-    """The newest reading, TIME among it; None where there is none."""
+    """The newest reading, including TIME; None without one."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -122,21 +155,21 @@ def last_row(path: Path) -> dict[str, float] | None:
     return {name: float(cell) for name, cell in zip(COLUMNS, cells, strict=True) if cell and name != PHASE}
 
 
-def write_status(trace: Path, sensors: Mapping[str, Mapping[str, Any]]) -> None:
-    """Leave beside a trace how its sensors fare. Where that cannot be written, nothing happens: it is a second copy.
+def write_status(trace: Path, sensors: Mapping[str, SensorStatus]) -> None:
+    """Write the status of the sensors next to a trace; an error is ignored, since readings matter more than reasons.
 
-    It is whole after a killed process, as the trace is; for a crash of the system no disk is waited for.
+    The file survives a killed process, as the trace does. It is not flushed to disk: a system crash may lose it.
     """
     partial = trace.with_name(f"{STATUS}.partial")
     with suppress(OSError):
-        partial.write_text(json.dumps(sensors), encoding="utf-8")
+        partial.write_text(json.dumps({name: asdict(status) for name, status in sensors.items()}), encoding="utf-8")
         partial.replace(trace.with_name(STATUS))
 
 
-def read_status(trace: Path) -> dict[str, dict[str, Any]]:
-    """What `write_status` left: per sensor `status`, `reason`, `details` and `unknown`; {} where there is nothing."""
+def read_status(trace: Path) -> dict[str, SensorStatus]:
+    """Read what `write_status` wrote; {} if it is missing or damaged."""
+    from harness.core.json_values import parse_json
+
     with suppress(OSError, ValueError):
-        found = json.loads(trace.with_name(STATUS).read_text(encoding="utf-8"))
-        if isinstance(found, dict) and all(isinstance(row, dict) for row in found.values()):
-            return found
+        return parse_json(dict[str, SensorStatus], trace.with_name(STATUS).read_bytes())
     return {}

@@ -1,31 +1,40 @@
-"""What a run cost: readings of the hardware, taken by a process of their own and folded into phases.
+"""Sensors of the processor, its energy and the GPU: read now, never raise, never block on a hanging driver.
 
-watch.py      the measured process's side: start, phases, the newest reading, and the costs in the end
-sampler.py    the process beside it, which reads every sensor and writes the trace as it goes
-panel.py      all sensors at once; guard.py keeps those whose calls may hang in threads
-base.py       the Protocol of a sensor; quantities.py names, units and natures of what they read
-summary.py    trace and phases -> means, percentiles, peaks; energy.py the joules
+In: a process tree and a GPU's UUID (`Target`). Out: quantities with units (`QUANTITIES`), or None with a reason.
+A `Panel` opens every sensor of `SENSORS` and reads them together; `probe` asks in a child process which ones work.
+To add a sensor, write a module with a class like `rapl.Rapl` and register it in `registry.SENSORS`.
+Imports neither torch nor numpy: the sampler process pays for every import.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from harness.monitoring.sensors.base import (
+    ProcessTree,
+    Quantity,
+    Reading,
+    Sensor,
+    SensorLost,
+    SensorStatus,
+    SensorUnavailable,
+    Target,
+)
+from harness.monitoring.sensors.panel import Panel
+from harness.monitoring.sensors.registry import QUANTITIES, SENSORS, install_hint
+from harness.monitoring.sensors.survey import ProbeResult, probe
 
-SENSORS = {
-    "nvml": "harness.monitoring.sensors.nvml:Nvml",
-    "gpm": "harness.monitoring.sensors.gpm:Gpm",
-    "cpu": "harness.monitoring.sensors.cpu:Cpu",
-    "rapl": "harness.monitoring.sensors.rapl:Rapl",
-}
-"""Name of a sensor -> the class that reads it, imported when it is opened."""
-
-
-def probe(gpu_uuid: str | None = None) -> dict[str, dict[str, Any]]:
-    """Which sensors answer here, asked in a child process under a deadline, so that a driver that hangs cannot.
-
-    `gpu_uuid` None means the only GPU there is. Returns, per sensor, `status` ("available" or "unavailable"),
-    `reason` (None where available) and `details`. Never raises.
-    """
-    from harness.monitoring.sensors.survey import probe_all
-
-    return probe_all(gpu_uuid)
+__all__ = [
+    "QUANTITIES",
+    "SENSORS",
+    "Panel",
+    "ProbeResult",
+    "ProcessTree",
+    "Quantity",
+    "Reading",
+    "Sensor",
+    "SensorLost",
+    "SensorStatus",
+    "SensorUnavailable",
+    "Target",
+    "install_hint",
+    "probe",
+]

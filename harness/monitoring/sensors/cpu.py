@@ -1,35 +1,49 @@
-"""CPU time and memory of a process tree, and the load of everyone else on the same cores."""
+"""CPU time and memory of a process tree, and the load of all other processes on the same cores."""
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 
-from harness.monitoring.sensors import cores
-from harness.monitoring.sensors.base import Reading, SensorLost, SensorUnavailable, Target
+from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorLost, SensorUnavailable, Target
 
-LEAST_SPAN_S = 0.2
-"""CPU times come in hundredths of a second: over a shorter span a share of them would be mostly rounding."""
+# The kernel counts CPU time in hundredths of a second: over a shorter span a rate would be mostly rounding.
+MIN_SPAN_S = 0.2
 
+# Fields of a core's times that are not work. The time of guests is already part of `user`.
 IDLE = ("idle", "iowait", "guest", "guest_nice")
-"""Fields of a core's times that are not work; the time of guests is in `user` already."""
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Cpu:
-    """Sensor of the operating system's own accounts. Memory is a sum over the tree, shared pages counted in each."""
+    """Reads the operating system's accounts. Memory is the sum over the tree, shared pages counted once per process."""
 
+    quantities = {
+        # Of the process tree, in percent of the cores it may use: 100 is all of them.
+        "cpu_percent": Quantity("%", "interval"),
+        "cpu_cores_used": Quantity("cores", "interval"),
+        "cpu_seconds": Quantity("s", "counter"),
+        "rss_bytes": Quantity("bytes", "level"),
+        "peak_rss_bytes": Quantity("bytes", "peak"),
+        # Of all other processes on those cores, including the time a hypervisor took.
+        "other_cpu_percent": Quantity("%", "interval"),
+    }
     guarded = False
     period_s = 0.0
+    install_hint = "psutil must be able to read the process"
 
-    def open(self, target: Target) -> dict[str, Any]:
+    def open(self, target: Target) -> dict[str, Detail]:
+        """Find the cores that the process may use."""
         self._tree = target.tree
         pid = self._tree.root.pid
         try:
-            self._usable = cores.usable(pid)
-            self._cores = sorted(cores.allowed(pid))
+            self._usable = usable_cores(pid)
+            self._cores = sorted(allowed_cores(pid))
         except OSError as error:
             raise SensorUnavailable(f"process {pid} cannot be read: {error.strerror}") from None
         self._lost_s = 0.0
@@ -39,9 +53,10 @@ class Cpu:
         return {"usable_cores": self._usable, "allowed_cores": len(self._cores)}
 
     def read(self) -> Reading:
+        """CPU seconds and memory now; the rates once MIN_SPAN_S has passed."""
         now = time.monotonic()
         seconds, rss, peak = self._account()
-        # A member that ended unseen by its parent takes its time with it; what was once counted stays counted.
+        # A member that ends without being waited for takes its time out of the sum; time once counted stays counted.
         self._lost_s += max(0.0, self._seconds - (seconds + self._lost_s))
         self._seconds = seconds + self._lost_s
         self._peak = max(self._peak, rss, peak)
@@ -49,25 +64,24 @@ class Cpu:
             {"cpu_seconds": self._seconds, "rss_bytes": float(rss), "peak_rss_bytes": float(self._peak)},
             dict.fromkeys(("cpu_percent", "cpu_cores_used", "other_cpu_percent"), "needs two readings"),
         )
-        if not rss:  # ended and not yet reaped: its time still counts, its memory is gone
-            reading.values["rss_bytes"], reading.reasons["rss_bytes"] = None, "the process has ended"
-            if not self._peak:
-                reading.values["peak_rss_bytes"], reading.reasons["peak_rss_bytes"] = None, "the process has ended"
+        if not rss:  # ended but not reaped: its CPU time can still be read, its memory cannot
+            for name in ("rss_bytes",) if self._peak else ("rss_bytes", "peak_rss_bytes"):
+                reading.values[name], reading.reasons[name] = None, "the process has ended"
         self._add_rates(reading, now)
         return reading
 
     def close(self) -> None:
-        pass
+        """Nothing to release."""
 
     def _account(self) -> tuple[float, int, int]:
-        """CPU seconds of the members and of their ended children, bytes resident, and the largest member's peak."""
+        """CPU seconds of the members and their ended children, resident bytes, and the largest peak of one member."""
         seconds, rss, peak = 0.0, 0, 0
         for process in self._tree.members():
             try:
                 times = process.cpu_times()
                 seconds += times.user + times.system + times.children_user + times.children_system
                 rss += process.memory_info().rss
-                peak = max(peak, _high_water(process.pid))
+                peak = max(peak, _peak_resident_bytes(process.pid))
             except psutil.ZombieProcess:
                 continue
             except psutil.NoSuchProcess:
@@ -85,7 +99,7 @@ class Cpu:
             return
         then, seconds_then, busy_then = self._basis
         span = now - then
-        if span < LEAST_SPAN_S:
+        if span < MIN_SPAN_S:
             return
         self._basis = now, self._seconds, busy
         used = (self._seconds - seconds_then) / span
@@ -95,23 +109,85 @@ class Cpu:
         reading.values["other_cpu_percent"] = 100 * others / len(self._cores)
 
     def _busy(self) -> float:
-        """Seconds the allowed cores were not idle, whoever used them, without those of the sampler itself."""
+        """Seconds in which the allowed cores were not idle, without those of the sampler itself."""
         total = 0.0
-        every = psutil.cpu_times(percpu=True)
+        per_core = psutil.cpu_times(percpu=True)
         for core in self._cores:
-            if core < len(every):
-                times = every[core]._asdict()
+            if core < len(per_core):
+                times = per_core[core]._asdict()
                 total += sum(times.values()) - sum(times.get(field, 0.0) for field in IDLE)
         return total - time.process_time()
 
 
-def _high_water(pid: int) -> int:
-    """Most bytes ever resident, by the kernel's own mark; 0 where the system keeps none that can be read."""
+def _peak_resident_bytes(pid: int) -> int:
+    """The kernel's own record (VmHWM) of the most bytes resident; 0 where it has none."""
     try:
-        with Path(f"/proc/{pid}/status").open("rb") as file:
+        with (PROC / str(pid) / "status").open("rb") as file:
             for line in file:
                 if line.startswith(b"VmHWM:"):
                     return int(line.split()[1]) * 1024
     except OSError:
         return 0
     return 0
+
+
+def allowed_cores(pid: int) -> frozenset[int]:
+    """Numbers of the cores that `pid` may run on; all cores where the system has no affinity."""
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(pid))
+    return frozenset(range(os.cpu_count() or 1))
+
+
+def usable_cores(pid: int, proc: Path = PROC, cgroups: Path = CGROUPS) -> float:
+    """Cores that `pid` may use: an integer by affinity, possibly a fraction by quota.
+
+    Args:
+        pid: the process.
+        proc: root of the process file system.
+        cgroups: root of the control group file system.
+
+    Returns:
+        The number of allowed cores, or the tightest quota if that is lower.
+    """
+    quota = _quota(pid, proc, cgroups)
+    cores = float(len(allowed_cores(pid)))
+    return cores if quota is None else min(cores, quota)
+
+
+def _quota(pid: int, proc: Path, cgroups: Path) -> float | None:
+    """The tightest quota from the process's control group up to the root; None without one."""
+    try:
+        lines = (proc / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    quotas = []
+    for line in lines:
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controllers == "":  # version 2 has one hierarchy and names no controllers
+            quotas += [_read_v2(folder) for folder in _ancestors(cgroups, path)]
+        elif "cpu" in controllers.split(","):
+            quotas += [_read_v1(folder) for root in ("cpu", controllers) for folder in _ancestors(cgroups / root, path)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _ancestors(root: Path, path: str) -> list[Path]:
+    """Folders from a group up to the root. In a container `path` may be the host's, and only the root exists."""
+    folder = root / path.lstrip("/")
+    return [folder, *(parent for parent in folder.parents if parent == root or root in parent.parents)]
+
+
+def _read_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _read_v1(folder: Path) -> float | None:
+    try:
+        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
+        period = int((folder / "cpu.cfs_period_us").read_text(encoding="utf-8"))
+        return quota / period if quota > 0 else None  # -1 is no limit
+    except (OSError, ValueError, ZeroDivisionError):
+        return None

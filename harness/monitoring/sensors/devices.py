@@ -1,4 +1,4 @@
-"""A GPU found through NVML by its UUID, and NVML's errors in words. NVML's order of devices need not be CUDA's."""
+"""NVML: find a GPU by UUID, and turn error codes into reasons. NVML's order of devices need not be CUDA's."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 import pynvml
 
-from harness.monitoring.sensors.base import SensorUnavailable
+from harness.monitoring.sensors.base import Detail, SensorUnavailable
 
 AUTO = "auto"
 
+# After one of these, no call to the driver will succeed.
 FATAL = {
     pynvml.NVML_ERROR_UNINITIALIZED: "the driver's library was shut down",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
@@ -19,8 +20,8 @@ FATAL = {
     pynvml.NVML_ERROR_RESET_REQUIRED: "the GPU has to be reset",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the driver and its library differ in version; restart the machine",
 }
-"""After one of these no call will succeed."""
 
+# After one of these, the same call would fail again and is not repeated.
 PERMANENT = {
     pynvml.NVML_ERROR_NOT_SUPPORTED: "not supported by this GPU",
     pynvml.NVML_ERROR_NO_PERMISSION: "no permission",
@@ -28,66 +29,71 @@ PERMANENT = {
     pynvml.NVML_ERROR_INVALID_ARGUMENT: "refused by the driver as an invalid argument",
     pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH: "not in this version by the driver's library",
 }
-"""After one of these the same call need not be made again."""
 
 MIG = "a MIG slice: the driver gives power, clocks and utilisation of whole boards only"
 
 
-def why(error: Exception) -> str:
-    """NVML's error in words; its own where we have none better."""
-    code = getattr(error, "value", None)
-    if isinstance(error, pynvml.NVMLLibraryMismatchError):
-        code = pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
+def reason_of(error: Exception) -> str:
+    """An NVML error in words; the driver's own where we have none."""
+    if isinstance(error, SensorUnavailable):
+        return str(error)
+    code = _code(error)
     known = FATAL.get(code) or PERMANENT.get(code)
     return known or f"the driver answered: {error} (NVML error {code})"
 
 
 def is_fatal(error: Exception) -> bool:
-    return getattr(error, "value", None) in FATAL
+    """Whether no later call can succeed."""
+    return _code(error) in FATAL
 
 
 def is_permanent(error: Exception) -> bool:
-    return isinstance(error, pynvml.NVMLLibraryMismatchError) or getattr(error, "value", None) in PERMANENT
+    """Whether the same call would fail again."""
+    return _code(error) in PERMANENT
+
+
+def _code(error: Exception) -> Any:
+    if isinstance(error, pynvml.NVMLLibraryMismatchError):  # raised by nvidia-ml-py itself, and carries no code
+        return pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
+    return getattr(error, "value", None)
 
 
 def find(uuid: str) -> Any:
-    """Initialise NVML and return the handle of the GPU; `shut_down` gives NVML back.
+    """Initialise NVML and return the handle of a GPU; `shut_down` releases NVML.
 
-    `uuid` is that of NVML (`GPU-...`), the same without its prefix, as torch gives it, or "auto" for the only one.
-    Raises SensorUnavailable, for a MIG slice too.
+    `uuid` is NVML's (`GPU-...`), the same without its prefix, as torch gives it, or "auto" for the only GPU. Raises
+    SensorUnavailable, also for a MIG slice.
     """
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise SensorUnavailable(why(error)) from None
+        raise SensorUnavailable(reason_of(error)) from None
     try:
         handle = _only() if uuid == AUTO else _named(uuid)
         _refuse_mig(handle)
-    except pynvml.NVMLError as error:
+    except (pynvml.NVMLError, SensorUnavailable) as error:
         shut_down()
-        raise SensorUnavailable(why(error)) from None
-    except SensorUnavailable:
-        shut_down()
-        raise
+        raise SensorUnavailable(reason_of(error)) from None
     return handle
 
 
 def shut_down() -> None:
-    """Give NVML back; nothing to be done where that fails."""
+    """Release NVML. A failure is ignored: the process is about to end."""
     try:
         pynvml.nvmlShutdown()
     except pynvml.NVMLError:
         return
 
 
-def describe(handle: Any) -> dict[str, Any]:
-    """Name, UUID and power limit of the board, the driver's version, how many GPUs it lists. None is not known."""
+def describe(handle: Any) -> dict[str, Detail]:
+    """Name, UUID and power limit of the board, the driver's version, the number of GPUs; None if unknown."""
+    limit_mw = _optional(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
     return {
-        "name": _ask(pynvml.nvmlDeviceGetName, handle),
-        "uuid": _ask(pynvml.nvmlDeviceGetUUID, handle),
-        "driver": _ask(pynvml.nvmlSystemGetDriverVersion),
-        "num_gpus": _ask(pynvml.nvmlDeviceGetCount),
-        "power_limit_w": _scaled(_ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle), 1e-3),
+        "name": _optional(pynvml.nvmlDeviceGetName, handle),
+        "uuid": _optional(pynvml.nvmlDeviceGetUUID, handle),
+        "driver": _optional(pynvml.nvmlSystemGetDriverVersion),
+        "num_gpus": _optional(pynvml.nvmlDeviceGetCount),
+        "power_limit_w": None if limit_mw is None else limit_mw * 1e-3,
     }
 
 
@@ -112,21 +118,17 @@ def _named(uuid: str) -> Any:
 
 
 def _refuse_mig(handle: Any) -> None:
-    """A slice has none of the board's readings, and the board's are not the slice's."""
-    if _ask(pynvml.nvmlDeviceIsMigDeviceHandle, handle):
+    """A slice has none of the board's readings, and the board's readings include every other slice."""
+    if _optional(pynvml.nvmlDeviceIsMigDeviceHandle, handle):
         raise SensorUnavailable(MIG)
-    mode = _ask(pynvml.nvmlDeviceGetMigMode, handle)
+    mode = _optional(pynvml.nvmlDeviceGetMigMode, handle)
     if mode is not None and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
         raise SensorUnavailable(f"MIG is on, and the run uses {MIG}")
 
 
-def _ask(call: Callable[..., Any], *arguments: Any) -> Any:
-    """An answer that one can do without; None where there is none. A lost GPU is told by the readings."""
+def _optional(call: Callable[..., Any], *arguments: Any) -> Any:
+    """The answer of a call, None if it fails. A lost GPU is reported by the next reading."""
     try:
         return call(*arguments)
     except pynvml.NVMLError:
         return None
-
-
-def _scaled(value: int | None, factor: float) -> float | None:
-    return None if value is None else value * factor

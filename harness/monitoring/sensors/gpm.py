@@ -1,6 +1,6 @@
-"""What the parts of a Hopper or later GPU did, by its own counters: SMs, warps, tensor cores, memory bandwidth.
+"""Activity inside a Hopper or later GPU, from its performance counters: SMs, warps, tensor cores, memory bandwidth.
 
-Each reading is a mean between two samples of counters, so that nothing between them is missed.
+Each reading is a mean between two samples of the counters, so no activity between them is missed.
 """
 
 from __future__ import annotations
@@ -9,28 +9,30 @@ import math
 import time
 from typing import Any
 
-from harness.monitoring.sensors.base import Reading, SensorLost, SensorUnavailable, Target
+from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorLost, SensorUnavailable, Target
 
-LEAST_S = 0.1
-"""Two samples closer together than this make no metric (NVML's documentation of nvmlGpmMetricsGet)."""
+# Two samples closer together than this give no metric (NVML's documentation of nvmlGpmMetricsGet).
+MIN_SPAN_S = 0.1
 
+# Quantity -> NVML's metric.
 METRICS = {
-    "sm_percent": "NVML_GPM_METRIC_SM_UTIL",
-    "sm_occupancy_percent": "NVML_GPM_METRIC_SM_OCCUPANCY",
-    "tensor_percent": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",
-    "dram_percent": "NVML_GPM_METRIC_DRAM_BW_UTIL",
+    "sm_percent": "NVML_GPM_METRIC_SM_UTIL",  # multiprocessors that were busy
+    "sm_occupancy_percent": "NVML_GPM_METRIC_SM_OCCUPANCY",  # warp slots that were taken
+    "tensor_percent": "NVML_GPM_METRIC_ANY_TENSOR_UTIL",  # time in which any tensor core worked
+    "dram_percent": "NVML_GPM_METRIC_DRAM_BW_UTIL",  # peak memory bandwidth that was used
 }
-"""Quantity -> NVML's metric: percent of the SMs busy, of the warps' places taken, of the time any tensor core worked,
-and of the greatest bandwidth of the memory."""
 
 
 class Gpm:
-    """Sensor of one board's performance counters, found by UUID."""
+    """Reads the performance counters of one board, found by UUID."""
 
+    quantities = dict.fromkeys(METRICS, Quantity("%", "interval"))
     guarded = True
     period_s = 1.0
+    install_hint = "NVIDIA GPUs from Hopper on have it, with a driver from 525 on; elsewhere its columns are null"
 
-    def open(self, target: Target) -> dict[str, Any]:
+    def open(self, target: Target) -> dict[str, Detail]:
+        """Find the board and take the first sample."""
         if target.gpu_uuid is None:
             raise SensorUnavailable("the run uses no GPU")
         import pynvml
@@ -46,26 +48,25 @@ class Gpm:
             for _ in range(2):
                 self._samples.append(pynvml.nvmlGpmSampleAlloc())
             pynvml.nvmlGpmSampleGet(self._handle, self._samples[0])
-        except pynvml.NVMLError as error:
+        except (pynvml.NVMLError, SensorUnavailable) as error:
             self.close()
-            raise SensorUnavailable(f"GPM: {devices.why(error)}") from None
-        except SensorUnavailable:
-            self.close()
-            raise
+            prefix = "GPM: " if isinstance(error, pynvml.NVMLError) else ""
+            raise SensorUnavailable(prefix + devices.reason_of(error)) from None
         self._sampled_at = time.monotonic()
         return {}
 
     def read(self) -> Reading:
-        if time.monotonic() - self._sampled_at < LEAST_S:
+        """Means since the previous sample; empty if that was too recent."""
+        if time.monotonic() - self._sampled_at < MIN_SPAN_S:
             return Reading()
         try:
             self._nvml.nvmlGpmSampleGet(self._handle, self._samples[1])
             self._sampled_at = time.monotonic()
-            answer = self._nvml.nvmlGpmMetricsGet(self._question())
+            answer = self._nvml.nvmlGpmMetricsGet(self._request())
         except self._nvml.NVMLError as error:
             if self._devices.is_fatal(error):
-                raise SensorLost(self._devices.why(error)) from None
-            return Reading.nothing(tuple(METRICS), f"GPM: {self._devices.why(error)}")
+                raise SensorLost(self._devices.reason_of(error)) from None
+            return Reading.failed(tuple(METRICS), f"GPM: {self._devices.reason_of(error)}")
         self._samples.reverse()
         reading = Reading()
         for place, quantity in enumerate(METRICS):
@@ -73,6 +74,7 @@ class Gpm:
         return reading
 
     def close(self) -> None:
+        """Free the samples and NVML."""
         for sample in self._samples:
             try:
                 self._nvml.nvmlGpmSampleFree(sample)
@@ -81,19 +83,20 @@ class Gpm:
         self._samples = []
         self._devices.shut_down()
 
-    def _question(self) -> Any:
-        question = self._nvml.c_nvmlGpmMetricsGet_t()
-        question.version = self._nvml.NVML_GPM_METRICS_GET_VERSION
-        question.numMetrics = len(METRICS)
-        question.sample1, question.sample2 = self._samples
+    def _request(self) -> Any:
+        request = self._nvml.c_nvmlGpmMetricsGet_t()
+        request.version = self._nvml.NVML_GPM_METRICS_GET_VERSION
+        request.numMetrics = len(METRICS)
+        request.sample1, request.sample2 = self._samples
         for place, metric in enumerate(METRICS.values()):
-            question.metrics[place].metricId = getattr(self._nvml, metric)
-        return question
+            request.metrics[place].metricId = getattr(self._nvml, metric)
+        return request
 
     def _add(self, reading: Reading, quantity: str, metric: Any) -> None:
+        # The call as a whole succeeds even where single metrics are unsupported.
         reading.values[quantity] = None
         if metric.nvmlReturn != self._nvml.NVML_SUCCESS:
-            reading.reasons[quantity] = f"GPM: {self._devices.why(self._nvml.NVMLError(metric.nvmlReturn))}"
+            reading.reasons[quantity] = f"GPM: {self._devices.reason_of(self._nvml.NVMLError(metric.nvmlReturn))}"
         elif not math.isfinite(metric.value):
             reading.reasons[quantity] = "GPM: the driver gave no finite number"
         else:

@@ -1,122 +1,191 @@
-"""All sensors at once: one row of readings, and how each sensor fares."""
+"""Read all sensors together: one row of readings, and the status of every sensor.
+
+A driver call may hang for ever. Sensors that can hang run in a daemon thread each, and no caller waits for them longer
+than it asked to.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
 
-from harness.monitoring.sensors import SENSORS
-from harness.monitoring.sensors.base import Reading, Sensor, SensorLost, SensorUnavailable, Target
-from harness.monitoring.sensors.guard import HANG_S, Guarded
-from harness.monitoring.sensors.quantities import of_sensor
+from harness.monitoring.sensors.base import (
+    Detail,
+    Reading,
+    Sensor,
+    SensorLost,
+    SensorStatus,
+    SensorUnavailable,
+    Target,
+)
+from harness.monitoring.sensors.registry import SENSORS, quantities_of, sensor_class
 
+# A driver call that takes longer counts as hanging. A GPU that has to wake up takes up to a second.
+HANG_S = 2.0
 CLOSE_S = 0.5
 OPENING = "the driver had not answered yet when the run ended"
 LATE = "driver call took longer than the time between two readings"
 
 
+class GuardedSensor:
+    """Opens and reads one sensor, in a daemon thread if its calls may hang. Such a call leaves only the thread behind.
+
+    `reason` says why the sensor cannot be read: not opened, or lost. It is None while the sensor can be read.
+    """
+
+    def __init__(self, sensor: Sensor, target: Target) -> None:
+        self.sensor = sensor
+        self.details: dict[str, Detail] = {}
+        self.opened = False
+        self.reason: str | None = None
+        self._target = target
+        self._requested = threading.Event()
+        self._answered = threading.Event()
+        self._answer: Reading | None = None
+        self._asked_at = time.monotonic()
+        self._busy = True
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        if sensor.guarded and target.gpu_uuid is not None:
+            self._thread = threading.Thread(target=self._serve, daemon=True)
+            self._thread.start()
+        else:
+            self._open()
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the call in progress has lasted for HANG_S."""
+        return self._busy and time.monotonic() - self._asked_at >= HANG_S
+
+    def ask(self) -> bool:
+        """Start a reading. False if an earlier call has not returned or the sensor is lost."""
+        if self._busy or self.reason is not None:
+            return False
+        self._answered.clear()
+        self._asked_at = time.monotonic()
+        self._busy = True
+        if self._thread is None:
+            self._read()
+        else:
+            self._requested.set()
+        return True
+
+    def answer(self, timeout_s: float) -> Reading | None:
+        """The reading asked for; None if it failed or does not come within `timeout_s`."""
+        return self._answer if self._answered.wait(timeout_s) else None
+
+    def close(self, timeout_s: float) -> None:
+        """Close the sensor if it was opened; a thread that hangs is left alone."""
+        if self._busy:
+            return
+        if self._thread is not None:
+            self._closing = True
+            self._requested.set()
+            self._thread.join(timeout_s)
+        elif self.reason is None:
+            self.sensor.close()
+
+    def _serve(self) -> None:
+        self._open()
+        while self.reason is None:
+            self._requested.wait()
+            self._requested.clear()
+            if self._closing:
+                self.sensor.close()
+                return
+            self._read()
+
+    def _open(self) -> None:
+        try:
+            self.details = self.sensor.open(self._target)
+            self.opened = True
+        except Exception as error:
+            self.reason = _reason(error)
+        self._finish(None)
+
+    def _read(self) -> None:
+        reading = None
+        try:
+            reading = self.sensor.read()
+        except Exception as error:  # the other sensors are still read
+            self.reason = _reason(error)
+        self._finish(reading)
+
+    def _finish(self, answer: Reading | None) -> None:
+        self._answer = answer
+        self._busy = False
+        self._answered.set()
+
+
 @dataclass(slots=True)
 class _Slot:
-    """One sensor on the panel: called directly, or through its guard."""
+    """One sensor of a panel and what it has given so far."""
 
     name: str
-    sensor: Sensor
-    guard: Guarded | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    reason: str | None = None
-    was_open: bool = False
+    guard: GuardedSensor
     read_at: float = float("-inf")
     asked: bool = False
-    seen: set[str] = field(default_factory=set)
+    read: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
 
-    def follow_guard(self) -> None:
-        """Take over what the guard knows by now; a call that has not returned for long is a reason of its own."""
-        if self.guard is not None:
-            self.details, self.was_open = self.guard.details, self.guard.opened
-            hangs = self.guard.waiting_s >= HANG_S
-            self.reason = self.guard.reason or (f"driver call did not return in {HANG_S:.0f} s" if hangs else None)
+    def reason(self) -> str | None:
+        """Why the sensor cannot be read now. A call that hangs is a reason until it returns."""
+        hanging = f"driver call did not return in {HANG_S:.0f} s" if self.guard.hangs else None
+        return self.guard.reason or hanging
 
 
 class Panel:
-    """Opens what can be opened and reads it together. Neither opening nor reading waits for a call that hangs."""
+    """Opens every sensor that can be opened and reads them together. Never waits for a call that hangs."""
 
     def __init__(self, target: Target, sensors: Mapping[str, str] = SENSORS) -> None:
-        self._slots = [self._open(name, address, target) for name, address in sensors.items()]
+        """Open the sensors.
 
-    def read(self, patience_s: float) -> dict[str, float]:
-        """One row: the quantities that gave a number. Waits for guarded sensors no longer than `patience_s`."""
+        Args:
+            target: the process tree and GPU.
+            sensors: name -> `module:Class`.
+        """
+        self._slots = [_Slot(name, GuardedSensor(sensor_class(address)(), target)) for name, address in sensors.items()]
+
+    def read(self, timeout_s: float) -> dict[str, float]:
+        """One row: the quantities that gave a number. Waits at most `timeout_s` for guarded sensors."""
         now = time.monotonic()
-        due = [slot for slot in self._slots if now - slot.read_at >= slot.sensor.period_s - 0.02]
-        for slot in due:
-            if slot.guard is not None:
-                slot.asked = slot.guard.ask()
+        # A tick that comes a little early still counts, or a period of one second would become one and a half.
+        due = [slot for slot in self._slots if now - slot.read_at >= slot.guard.sensor.period_s - 0.02]
+        # Sensors in threads first: the others are read while the driver answers.
+        for slot in sorted(due, key=lambda slot: not slot.guard.sensor.guarded):
+            slot.asked = slot.guard.ask()
         row: dict[str, float] = {}
-        for slot in sorted(due, key=lambda slot: slot.guard is not None):
-            reading = self._read_guarded(slot, now + patience_s) if slot.guard is not None else self._read(slot)
-            self._note(slot, reading, now, row)
+        for slot in due:
+            self._add(slot, self._answer(slot, now + timeout_s), now, row)
         return row
 
-    def wait_open(self, patience_s: float) -> None:
-        """Wait until every guarded sensor is open, or has failed, or the patience is at an end."""
-        deadline = time.monotonic() + patience_s
+    def wait_open(self, timeout_s: float) -> None:
+        """Wait until every guarded sensor is open or has failed, at most `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
         for slot in self._slots:
-            if slot.guard is not None:
-                slot.guard.wait_open(max(0.0, deadline - time.monotonic()))
+            slot.guard.answer(max(0.0, deadline - time.monotonic()))
 
-    def status(self) -> dict[str, dict[str, Any]]:
-        """Per sensor: `status` ("available", "unavailable", "lost"), `reason`, `details`, and `unknown` quantities."""
+    def status(self) -> dict[str, SensorStatus]:
+        """The status of each sensor by name."""
         return {slot.name: self._status(slot) for slot in self._slots}
 
     def close(self) -> None:
+        """Close every sensor that is open; one that hangs is left behind."""
         for slot in self._slots:
-            if slot.guard is not None:
-                slot.guard.close(CLOSE_S)
-            elif slot.reason is None:
-                slot.sensor.close()
+            slot.guard.close(CLOSE_S)
 
-    def _open(self, name: str, address: str, target: Target) -> _Slot:
-        module, _, attribute = address.partition(":")
-        sensor: Sensor = getattr(import_module(module), attribute)()
-        slot = _Slot(name, sensor)
-        if sensor.guarded and target.gpu_uuid is not None:
-            slot.guard = Guarded(sensor, target)
-            return slot
-        try:
-            slot.details = sensor.open(target)
-            slot.was_open = True
-        except SensorUnavailable as reason:
-            slot.reason = str(reason)
-        except Exception as error:
-            slot.reason = f"{type(error).__name__}: {error}"
-        return slot
-
-    def _read(self, slot: _Slot) -> Reading:
-        if slot.reason is None:
-            try:
-                return slot.sensor.read()
-            except SensorLost as reason:
-                slot.reason = str(reason)
-            except Exception as error:  # one broken sensor leaves the others their readings
-                slot.reason = f"{type(error).__name__}: {error}"
-        return Reading.nothing(of_sensor(slot.name), slot.reason)
-
-    def _read_guarded(self, slot: _Slot, deadline: float) -> Reading | None:
-        """None while the sensor is still being opened. A late answer is dropped: it belongs to no row."""
-        assert slot.guard is not None
+    def _answer(self, slot: _Slot, deadline: float) -> Reading | None:
+        """None while the sensor is being opened. A late answer is dropped: its time would be wrong."""
         answer = slot.guard.answer(max(0.0, deadline - time.monotonic())) if slot.asked else None
-        slot.follow_guard()
-        if answer is not None:
+        reason = slot.reason()
+        if answer is not None or (reason is None and not slot.guard.opened):
             return answer
-        if slot.reason is not None:
-            return Reading.nothing(of_sensor(slot.name), slot.reason)
-        return Reading.nothing(of_sensor(slot.name), LATE) if slot.was_open else None
+        return Reading.failed(quantities_of(slot.name), reason or LATE)
 
-    def _note(self, slot: _Slot, reading: Reading | None, now: float, row: dict[str, float]) -> None:
-        """Take a reading into the row. One that is empty came too soon, and is due again at the next tick."""
+    def _add(self, slot: _Slot, reading: Reading | None, now: float, row: dict[str, float]) -> None:
+        """Add a reading to the row. An empty one came too soon, and the sensor is due again at the next tick."""
         if reading is None or not reading.values:
             return
         slot.read_at = now
@@ -124,17 +193,20 @@ class Panel:
         for quantity, value in reading.values.items():
             if value is not None:
                 row[quantity] = value
-                slot.seen.add(quantity)
+                slot.read.add(quantity)
                 slot.reasons.pop(quantity, None)
 
-    def _status(self, slot: _Slot) -> dict[str, Any]:
-        slot.follow_guard()
-        if slot.guard is not None and not slot.was_open and slot.reason is None:
-            slot.reason = OPENING
-        status = "available" if slot.reason is None else "lost" if slot.was_open else "unavailable"
-        return {
-            "status": status,
-            "reason": slot.reason,
-            "details": dict(slot.details),
-            "unknown": {quantity: reason for quantity, reason in slot.reasons.items() if quantity not in slot.seen},
-        }
+    def _status(self, slot: _Slot) -> SensorStatus:
+        reason = slot.reason() or (None if slot.guard.opened else OPENING)
+        return SensorStatus(
+            "available" if reason is None else "lost" if slot.guard.opened else "unavailable",
+            reason,
+            dict(slot.guard.details),
+            {quantity: why for quantity, why in slot.reasons.items() if quantity not in slot.read},
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, SensorUnavailable | SensorLost):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

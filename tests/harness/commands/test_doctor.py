@@ -9,6 +9,7 @@ import pytest
 
 from harness.commands import doctor
 from harness.monitoring import sensors
+from harness.monitoring.sensors import ProbeResult, SensorStatus
 from harness.system import hardware
 
 
@@ -42,9 +43,9 @@ def test_a_broken_torch_is_said_and_the_rest_is_still_looked_at(
 
 def test_each_sensor_is_available_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {
-        "cpu": {"status": "available", "reason": None, "details": {"usable_cores": 2.0, "unknown": {"rss": "hidden"}}},
-        "nvml": {"status": "unavailable", "reason": "no NVIDIA driver", "details": {}},
-        "rapl": {"status": "available", "reason": None, "details": {}},
+        "cpu": ProbeResult(SensorStatus("available", None, {"usable_cores": 2.0}, {"rss": "hidden"})),
+        "nvml": ProbeResult(SensorStatus("unavailable", "no NVIDIA driver")),
+        "rapl": ProbeResult(SensorStatus("available")),
     }
     monkeypatch.setattr(sensors, "probe", lambda uuid: found)
     checks = {check.name: check for check in doctor.examine([]) if check.name.startswith("sensor ")}

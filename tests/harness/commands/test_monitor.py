@@ -17,8 +17,9 @@ import psutil
 import pytest
 from waiting import wait_for
 
-from harness.commands import monitor as room
-from harness.commands.monitor import _watched as watched
+from harness.commands import monitor as command
+from harness.commands.monitor import _measure
+from harness.results.costs import AttemptCosts
 from harness.system.source import ROOT
 
 # Works once its watch has read it, however late that was, and leaves its own account of its time.
@@ -101,16 +102,17 @@ class Ending:
     def phase(self, _name: str) -> nullcontext[None]:
         return nullcontext()
 
-    def stop(self) -> dict[str, Any]:
-        return {"status": psutil.Process(self.child.pid).status()}
+    def stop(self) -> AttemptCosts:
+        self.status = psutil.Process(self.child.pid).status()
+        return AttemptCosts()
 
 
 @pytest.mark.skipif(not hasattr(os, "waitid"), reason="without waitid a process is waited for by reaping it")
 def test_the_watch_ends_before_the_command_is_reaped() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-c", ""])
     ending: Any = Ending(child)
-    account = watched(child, ending)
-    assert (account["status"], child.returncode, account["rusage"] is None) == (psutil.STATUS_ZOMBIE, 0, False)
+    measured = _measure(child, ending)
+    assert (ending.status, child.returncode, measured.usage is None) == (psutil.STATUS_ZOMBIE, 0, False)
 
 
 @pytest.mark.parametrize("interval", ["nan", "inf", "-nan", "0"])
@@ -139,7 +141,7 @@ time.sleep(200)
 
 
 def test_a_signal_that_comes_while_the_command_is_being_started_is_passed_on() -> None:
-    with room._passing_signals() as follow:
+    with command._forwarded_signals() as follow:
         child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
         signal.raise_signal(signal.SIGTERM)
         follow(child)

@@ -20,7 +20,7 @@ Play = Callable[..., list[dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def compile_driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Build the scripted driver without the functions named; returns the folder it lies in."""
+    """Build the scripted driver without the functions named; returns its folder."""
     compiler = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
     if compiler is None:
         pytest.skip("no C compiler on PATH to build the scripted driver with")

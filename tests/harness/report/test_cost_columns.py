@@ -12,7 +12,7 @@ from record_factory import failed, label, record, spec
 
 from harness import report
 from harness.core.errors import HarnessError
-from harness.monitoring.costs.summary import SUMMARY_KEYS
+from harness.monitoring.costs.columns import COST_KEYS
 from harness.report.choice import EVERY, keys, named, split, usual
 from harness.report.columns import COLUMNS, three_digits
 from harness.report.costs import KEYS
@@ -20,6 +20,7 @@ from harness.report.leaderboard import leaderboard
 from harness.report.row import JSON_KEYS
 from harness.report.table import Table, build
 from harness.results import published
+from harness.results.costs import Costs
 
 PUBLISHED = published.load(published.find())
 CPU = {"cpu_percent": 97.4, "peak_rss_bytes": 4.61e8}
@@ -28,11 +29,11 @@ GPU = {"cpu_percent": 12.0, "peak_rss_bytes": 2e9, "gpu_percent": 98.7, "sm_perc
        "share_of_gemm": 0.125}  # fmt: skip
 
 
-def costs(known: dict[str, float]) -> dict[str, Any]:
-    return {
-        "summary": {**dict.fromkeys(SUMMARY_KEYS), **known},
-        "unknown_summary": {key: f"no {key} here" for key in SUMMARY_KEYS if key not in known},
-    }
+def costs(known: dict[str, float]) -> Costs:
+    return Costs(
+        summary={**dict.fromkeys(COST_KEYS), **known},
+        unknown_summary={key: f"no {key} here" for key in COST_KEYS if key not in known},
+    )
 
 
 def table_of(*records: Any) -> Table:

@@ -17,6 +17,7 @@ from record_factory import failed, label, record, spec
 
 from harness.core.errors import StoreError
 from harness.results import csv_rows
+from harness.results.costs import Costs
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.system import files
@@ -89,12 +90,14 @@ def test_what_only_the_parent_knows_is_added_to_the_costs_without_a_new_history(
     store = Store(tmp_path)
     store.amend(record().run_id, rusage=None)
     assert store.records() == []
-    written = record(costs={"summary": {"cpu_percent": 50.0}}, traces=[{"attempt": 1, "times_s": 0.5}])
+    written = record(costs=Costs(summary={"cpu_percent": 50.0}), traces=[{"attempt": 1, "times_s": 0.5}])
     store.write(written)
-    store.amend(written.run_id, rusage={"user_s": 1.5})
+    usage = {"user_s": 1.5, "system_s": 0.5, "max_rss_bytes": 7, "later": "kept"}
+    store.amend(written.run_id, rusage=usage)
     found = store.find(written.run_id)
     assert found is not None
-    assert found.costs == {"summary": {"cpu_percent": 50.0}, "rusage": {"user_s": 1.5}}
+    assert found.costs is not None
+    assert found.costs.to_json() == {"summary": {"cpu_percent": 50.0}, "rusage": usage}
     assert (found.curve, found.traces) == (written.curve, written.traces)
     assert not (store.run_folder(written.run_id) / "history").exists()
 

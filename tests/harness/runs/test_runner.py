@@ -207,8 +207,8 @@ def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(su
     record = only_record(results)
     assert record.status == "failed"
     assert record.error == "the worker was killed by SIGKILL (the system may have run out of memory)"
-    assert record.costs["phases"]["train"]["seconds"] > 0
-    assert record.costs["summary"]["peak_rss_bytes"] > 0
+    assert record.costs.phases["train"].seconds > 0
+    assert record.costs.summary["peak_rss_bytes"] > 0
     assert record.traces
     [path] = results.glob("runs/*/record.json")
     assert json.loads(path.read_text())["attempts"][0]["status"] == "killed"
@@ -221,8 +221,8 @@ def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(su
 def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(suite: Path, results: Path) -> None:
     assert finish(start(suite, results, "--no-sensors"))[0] == 0
     before = only_record(results)
-    assert before.costs["sampler"]["reason"] == "made with --no-sensors"
-    assert before.costs["rusage"]["user_s"] > 0
+    assert before.costs.sampler.reason == "made with --no-sensors"
+    assert before.costs.rusage.user_s > 0
     assert before.traces == []
     process, _ = start_held(suite, results, "--again")
     process.send_signal(signal.SIGINT)
@@ -269,8 +269,8 @@ def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(suite: Path,
     assert code == 0, err
     record = only_record(results)
     assert record.status == "finished"
-    assert record.costs["sampler"]["status"] == "died"
-    assert "SIGKILL" in record.costs["sampler"]["reason"]
+    assert record.costs.sampler.status == "died"
+    assert "SIGKILL" in record.costs.sampler.reason
 
 
 def test_the_best_model_of_a_run_is_scored_and_sampled(suite: Path, uninterrupted: Path) -> None:
@@ -307,18 +307,18 @@ def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> Non
 
 def test_the_sensors_agree_with_the_kernels_account_of_the_worker(uninterrupted: Path) -> None:
     costs = only_record(uninterrupted).costs
-    usage, own = costs["rusage"], costs["process"]
+    usage, own = costs.rusage, costs.process
     # The kernel's account includes the sampler, which the worker has waited for, and the worker's last moments.
-    cpu_s = usage["user_s"] + usage["system_s"] - costs["sampler"]["cpu_seconds"]
-    assert own["cpu_seconds"] == pytest.approx(cpu_s, rel=0.05)
-    assert own["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
-    assert costs["summary"]["peak_rss_bytes"] == pytest.approx(usage["max_rss_bytes"], rel=0.05)
-    seconds = costs["startup"]["seconds"] + costs["trace"]["seconds"]
-    cores = costs["sensors"]["cpu"]["details"]["usable_cores"]
-    assert costs["summary"]["cpu_percent"] == pytest.approx(100 * cpu_s / seconds / cores, rel=0.1)
-    assert set(costs["phases"]) == {"load", "train", "evaluate", "kernels"}
-    assert costs["gemm"]["dtype"] == "float32"
-    assert {key for key, value in costs["summary"].items() if value is None} == set(costs["unknown_summary"])
+    cpu_s = usage.user_s + usage.system_s - costs.sampler.cpu_seconds
+    assert own.cpu_seconds == pytest.approx(cpu_s, rel=0.05)
+    assert own.peak_rss_bytes == pytest.approx(usage.max_rss_bytes, rel=0.05)
+    assert costs.summary["peak_rss_bytes"] == pytest.approx(usage.max_rss_bytes, rel=0.05)
+    seconds = costs.startup.seconds + costs.trace.seconds
+    cores = costs.sensors["cpu"].details["usable_cores"]
+    assert costs.summary["cpu_percent"] == pytest.approx(100 * cpu_s / seconds / cores, rel=0.1)
+    assert set(costs.phases) == {"load", "train", "evaluate", "kernels"}
+    assert costs.gemm.dtype == "float32"
+    assert {key for key, value in costs.summary.items() if value is None} == set(costs.unknown_summary)
     assert only_record(uninterrupted).traces
 
 
@@ -338,18 +338,18 @@ def test_costs_of_interrupted_and_killed_attempts_are_counted(suite: Path, resul
     assert code == 0, err
     record = only_record(results)
     assert attempts(results) == ["interrupted", "killed", "finished"]
-    parts = [attempt["costs"] for attempt in record.attempts]
-    assert record.costs["attempts_without_account"] == 0
-    spent_s = sum(part["process"]["cpu_seconds"] for part in parts)
-    assert record.costs["process"]["cpu_seconds"] == pytest.approx(spent_s)
-    trained = [part["phases"]["train"]["seconds"] for part in parts if "train" in part["phases"]]
-    assert record.costs["phases"]["train"]["seconds"] == pytest.approx(sum(trained))
+    parts = [attempt.costs for attempt in record.attempts]
+    assert record.costs.attempts_without_account == 0
+    spent_s = sum(part.process.cpu_seconds for part in parts)
+    assert record.costs.process.cpu_seconds == pytest.approx(spent_s)
+    trained = [part.phases["train"].seconds for part in parts if "train" in part.phases]
+    assert record.costs.phases["train"].seconds == pytest.approx(sum(trained))
     assert {row["attempt"] for row in record.traces} == {1, 2, 3}
-    usage, last = record.costs["rusage"], parts[-1]
-    assert usage["attempt"] == 3
-    own_s = last["process"]["cpu_seconds"] + last["sampler"]["cpu_seconds"]
-    assert own_s == pytest.approx(usage["user_s"] + usage["system_s"], rel=0.1)
-    assert all(part["startup"]["seconds"] > 0 for part in parts)
+    usage, last = record.costs.rusage, parts[-1]
+    assert usage.attempt == 3
+    own_s = last.process.cpu_seconds + last.sampler.cpu_seconds
+    assert own_s == pytest.approx(usage.user_s + usage.system_s, rel=0.1)
+    assert all(part.startup.seconds > 0 for part in parts)
 
 
 @pytest.mark.slow

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.monitoring.sensors.base import SensorLost, SensorUnavailable, Target
+from harness.monitoring.sensors import ProcessTree, SensorLost, SensorUnavailable, Target
 from harness.monitoring.sensors.rapl import Rapl
-from harness.monitoring.sensors.tree import ProcessTree
 
 
 @pytest.fixture
@@ -39,17 +38,21 @@ def test_packages_are_added_and_their_parts_left_out(tmp_path: Path, target: Tar
     assert sensor.read().values == {"package_energy_j": 1.75}
 
 
-def test_a_counter_past_its_range_goes_on(tmp_path: Path, target: Target) -> None:
+def test_a_counter_continues_after_its_range(tmp_path: Path, target: Target) -> None:
     counter = domain(tmp_path, "intel-rapl:0", "package-0", 999_000_000)
     sensor = Rapl(tmp_path)
     sensor.open(target)
-    counter.write_text("500000")
-    assert sensor.read().values == {"package_energy_j": 1.5}
-    counter.write_text("1500000")
-    assert sensor.read().values == {"package_energy_j": 2.5}
+    for text, energy_j in (("500000", 1.5), ("1500000", 2.5)):
+        counter.write_text(text)
+        assert sensor.read().values == {"package_energy_j": energy_j}
+    counter.unlink()
+    with pytest.raises(SensorLost, match="any more"):
+        sensor.read()
 
 
-def test_none_and_unreadable_are_reasons(tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_and_unreadable_counters_are_reasons(
+    tmp_path: Path, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SensorUnavailable, match="exposes no package energy"):
         Rapl(tmp_path).open(target)
     domain(tmp_path, "intel-rapl:0", "package-0", 1)
@@ -60,12 +63,3 @@ def test_none_and_unreadable_are_reasons(tmp_path: Path, target: Target, monkeyp
     monkeypatch.setattr("harness.monitoring.sensors.rapl._number", refused)
     with pytest.raises(SensorUnavailable, match="by root only"):
         Rapl(tmp_path).open(target)
-
-
-def test_a_counter_that_goes_away_loses_the_sensor(tmp_path: Path, target: Target) -> None:
-    counter = domain(tmp_path, "intel-rapl:0", "package-0", 1)
-    sensor = Rapl(tmp_path)
-    sensor.open(target)
-    counter.unlink()
-    with pytest.raises(SensorLost, match="any more"):
-        sensor.read()

@@ -1,19 +1,20 @@
-"""NVML through the real nvidia-ml-py against a driver that plays a script: right numbers, or null with the reason."""
+"""NVML and GPM through the real nvidia-ml-py and a scripted driver: correct numbers, or None with the reason."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from harness.monitoring.costs import columns
-from harness.monitoring.sampler import trace
-from harness.monitoring.sensors.occupants import numbered_apart
-from harness.monitoring.sensors.outcome import Outcome
-from harness.monitoring.sensors.quantities import of_sensor
+from harness.monitoring.costs.account import attempt_costs
+from harness.monitoring.sampler import SamplerResult, trace
+from harness.monitoring.sensors import SensorStatus
+from harness.monitoring.sensors.nvml import may_be_foreign_ids
+from harness.monitoring.sensors.registry import quantities_of
+from harness.results.costs import PhaseCosts
 
 Play = Callable[..., list[dict[str, Any]]]
 
@@ -33,25 +34,22 @@ def exact_joules(spans: list[tuple[float, float]]) -> float:
     return total
 
 
-def summed_up(
+def phases_of(
     answer: dict[str, Any], times: list[float], spans: dict[str, list[tuple[float, float]]], folder: Path
-) -> dict[str, Any]:
-    """What a watch would have made of these readings."""
-    writer = trace.TraceWriter(folder / trace.NAME)
-    sensors, unknown = {}, {}
-    for name in ("nvml", "gpm"):
-        for row in answer[name].get("rows", []):
-            unknown |= row["reasons"]
-        reason = answer[name].get("unavailable") or answer[name].get("lost")
-        sensors[name] = {"status": "-", "reason": reason, "details": {}, "unknown": unknown}
+) -> Mapping[str, PhaseCosts]:
+    """The phases of an account of these readings."""
+    path = folder / trace.NAME
+    writer = trace.TraceWriter(path)
+    rows = {name: answer[name].get("rows", []) for name in ("nvml", "gpm")}
+    unknown = {key: why for sensor_rows in rows.values() for row in sensor_rows for key, why in row["reasons"].items()}
+    reasons = {name: answer[name].get("unavailable") or answer[name].get("lost") for name in rows}
+    trace.write_status(path, {name: SensorStatus("-", reason, {}, unknown) for name, reason in reasons.items()})
     for place, time_s in enumerate(times):
-        row = {}
-        for name in ("nvml", "gpm"):
-            rows = answer[name].get("rows", [])
-            row |= rows[place]["values"] if place < len(rows) else {}
-        writer.add(time_s, "", {key: value for key, value in row.items() if value is not None}, 0.0)
+        read = [sensor_rows[place]["values"] for sensor_rows in rows.values() if place < len(sensor_rows)]
+        row = {key: value for values in read for key, value in values.items() if value is not None}
+        writer.add(time_s, "", row, 0.0)
     writer.close()
-    return columns.assemble(folder / trace.NAME, Outcome("ok", sensors=sensors), spans, 0.5)
+    return attempt_costs(path, SamplerResult("ok"), spans, 0.5).phases
 
 
 TIMES = [0.5 * step for step in range(80)]
@@ -74,7 +72,7 @@ def test_every_quantity_is_read_in_its_unit(play: Play) -> None:
         "throttle_reasons": float(0x24),
         "other_gpu_processes": 0.0,
     }
-    assert set(row["values"]) == set(of_sensor("nvml"))
+    assert set(row["values"]) == set(quantities_of("nvml"))
     assert row["reasons"] == {}
     details = {"name": "Stub GPU", "uuid": ONE, "driver": "999.99", "num_gpus": 1, "power_limit_w": 700.0}
     assert answer["nvml"]["details"] == details
@@ -84,36 +82,36 @@ def test_energy_is_that_of_the_curve_by_the_counter_and_by_power(play: Play, tmp
     without = FULL + "fail nvmlDeviceGetTotalEnergyConsumption 3\n"
     jobs = [{"script": script, "uuid": ONE, "times": TIMES} for script in (FULL, without)]
     for answer, source in zip(play(jobs), ("counter", "integrated power"), strict=True):
-        phases = summed_up(answer, TIMES, SPANS, tmp_path)["phases"]
+        phases = phases_of(answer, TIMES, SPANS, tmp_path)
         for name, spans in SPANS.items():
-            energy = phases[name]["energy"]["gpu"]
-            assert energy["source"] == source
-            assert energy["joules"] == pytest.approx(exact_joules(spans), rel=1e-3)
-            assert energy["reason"] == (None if source == "counter" else "no counter: not supported by this GPU")
-            mean = phases[name]["quantities"]["gpu_power_w"]["mean"]
-            assert mean == pytest.approx(exact_joules(spans) / phases[name]["seconds"], rel=1e-3)
+            energy = phases[name].energy["gpu"]
+            assert energy.source == source
+            assert energy.joules == pytest.approx(exact_joules(spans), rel=1e-3)
+            assert energy.reason == (None if source == "counter" else "no counter: not supported by this GPU")
+            mean = phases[name].quantities["gpu_power_w"].mean
+            assert mean == pytest.approx(exact_joules(spans) / phases[name].seconds, rel=1e-3)
 
 
-def test_a_counter_that_is_reset_is_bridged_by_power_and_said_so(play: Play, tmp_path: Path) -> None:
+def test_a_counter_that_is_reset_is_bridged_by_power(play: Play, tmp_path: Path) -> None:
     (answer,) = play([{"script": FULL + "reset 10.2\nreset 14.9\n", "uuid": ONE, "times": TIMES}])
-    phases = summed_up(answer, TIMES, SPANS, tmp_path)["phases"]
-    train, evaluate = (phases[name]["energy"]["gpu"] for name in SPANS)
-    assert train["joules"] == pytest.approx(exact_joules(SPANS["train"]), rel=1e-3)
-    assert train["source"] == "counter"
-    assert train["reason"] == "the counter was reset at 10.5 s, 15.0 s; 1.00 s by integrated power"
-    assert evaluate["reason"] is None
+    phases = phases_of(answer, TIMES, SPANS, tmp_path)
+    train = phases["train"].energy["gpu"]
+    assert train.joules == pytest.approx(exact_joules(SPANS["train"]), rel=1e-3)
+    assert train.source == "counter"
+    assert train.reason == "the counter was reset at 10.5 s, 15.0 s; 1.00 s by integrated power"
+    assert phases["evaluate"].energy["gpu"].reason is None
 
 
 def test_a_reset_that_no_power_bridges_leaves_no_energy(play: Play, tmp_path: Path) -> None:
     script = FULL + "reset 10.2\nfail nvmlDeviceGetPowerUsage 3\n"
     (answer,) = play([{"script": script, "uuid": ONE, "times": TIMES}])
-    phases = summed_up(answer, TIMES, {"long": [(3.0, 30.0)], "short": [(9.0, 12.0)]}, tmp_path)["phases"]
-    assert phases["short"]["energy"]["gpu"]["joules"] is None
-    assert "no power was read to bridge it" in phases["short"]["energy"]["gpu"]["reason"]
-    assert "readings cover 2.5 s of 3.0 s" in phases["short"]["energy"]["gpu"]["reason"]
+    energy = phases_of(answer, TIMES, {"short": [(9.0, 12.0)]}, tmp_path)["short"].energy["gpu"]
+    assert energy.joules is None
+    assert "no power was read to bridge it" in str(energy.reason)
+    assert "readings cover 2.5 s of 3.0 s" in str(energy.reason)
 
 
-def test_a_board_is_found_by_uuid_whatever_the_order_and_the_spelling(play: Play) -> None:
+def test_a_board_is_found_by_uuid_in_any_order_and_spelling(play: Play) -> None:
     here = f"gpu {OTHER}\ncurve power 0:50\ngpu {ONE}\ncurve power 0:300\n"
     reversed_ = f"gpu {ONE}\ncurve power 0:300\ngpu {OTHER}\ncurve power 0:50\n"
     spellings = (ONE, ONE.removeprefix("GPU-"), ONE.removeprefix("GPU-").upper(), ONE.lower())
@@ -125,7 +123,7 @@ def test_a_board_is_found_by_uuid_whatever_the_order_and_the_spelling(play: Play
 
 def test_a_board_that_is_not_named_has_to_be_the_only_one(play: Play) -> None:
     two = f"gpu {ONE}\ngpu {OTHER}\n"
-    none, several, alone, stranger = play(
+    none, several, alone, unlisted = play(
         [
             {"script": "", "uuid": "auto", "times": []},
             {"script": two, "uuid": "auto", "times": []},
@@ -137,31 +135,22 @@ def test_a_board_that_is_not_named_has_to_be_the_only_one(play: Play) -> None:
     assert several["nvml"]["unavailable"] == "the driver lists 2 GPUs and none was named by its UUID"
     assert several["gpm"]["unavailable"] == several["nvml"]["unavailable"]
     assert alone["nvml"]["details"]["uuid"] == ONE
-    assert stranger["nvml"]["unavailable"] == "the driver lists no GPU with UUID GPU-1"
+    assert unlisted["nvml"]["unavailable"] == "the driver lists no GPU with UUID GPU-1"
 
 
 def test_a_slice_of_a_board_is_not_read(play: Play) -> None:
     mig = "MIG-5a5a5a5a-0000-0000-0000-000000000000"
-    scripts = [
+    targets = [
         (f"gpu {mig}\nmig\n", mig),
         (f"gpu {mig}\nmig\n", mig.removeprefix("MIG-")),
         (f"gpu {ONE}\nmig_mode\n", ONE),
     ]
-    for answer in play([{"script": script, "uuid": uuid, "times": []} for script, uuid in scripts]):
+    for answer in play([{"script": script, "uuid": uuid, "times": []} for script, uuid in targets]):
         for name in ("nvml", "gpm"):
-            assert (
-                "a MIG slice: the driver gives power, clocks and utilisation of whole boards"
-                in answer[name]["unavailable"]
-            )
+            assert "a MIG slice: the driver gives power" in answer[name]["unavailable"]
 
 
-FATAL = {
-    1: "shut down",
-    9: "not loaded",
-    15: "fell off the bus",
-    16: "has to be reset",
-    18: "differ in version",
-}
+FATAL = {1: "shut down", 9: "not loaded", 15: "fell off the bus", 16: "has to be reset", 18: "differ in version"}
 SINGLE = {2: "invalid argument", 3: "not supported by this GPU", 4: "no permission", 13: "not in this driver's library"}
 OTHER_CODES = (6, 8, 10, 11, 14, 17, 19, 20, 21, 23, 25, 999)
 
@@ -180,24 +169,21 @@ def test_each_error_of_a_reading_is_a_null_with_its_reason(play: Play) -> None:
             assert row["values"]["gpu_energy_j"] >= 5e6
 
 
-def test_a_driver_that_is_gone_loses_the_sensor(play: Play) -> None:
-    jobs = [
-        {"script": FULL + f"fail nvmlDeviceGetPowerUsage {code} 5\n", "uuid": ONE, "times": TIMES} for code in FATAL
-    ]
+def test_a_fatal_error_ends_the_sensor(play: Play) -> None:
+    scripts = [FULL + f"fail nvmlDeviceGetPowerUsage {code} 5\n" for code in FATAL]
+    jobs = [{"script": script, "uuid": ONE, "times": TIMES} for script in scripts]
     for words, answer in zip(FATAL.values(), play(jobs), strict=True):
         assert words in answer["nvml"]["lost"]
         assert len(answer["nvml"]["rows"]) == 10
 
 
-def test_each_error_of_the_beginning_is_a_reason(play: Play) -> None:
+def test_each_error_of_the_initialisation_is_a_reason(play: Play) -> None:
     codes = [*FATAL, *SINGLE, *OTHER_CODES, 12]
     jobs = [{"script": f"fail nvmlInitWithFlags {code}\n{FULL}", "uuid": ONE, "times": []} for code in codes]
     for code, answer in zip(codes, play(jobs), strict=True):
-        expected = {**FATAL, **SINGLE, 12: "no NVIDIA driver", 25: "not in this version"}.get(
-            code, f"NVML error {code}"
-        )
-        assert expected in answer["nvml"]["unavailable"]
-        assert expected in answer["gpm"]["unavailable"]
+        reasons = {**FATAL, **SINGLE, 12: "no NVIDIA driver", 25: "not in this version"}
+        for name in ("nvml", "gpm"):
+            assert reasons.get(code, f"NVML error {code}") in answer[name]["unavailable"]
 
 
 def test_a_library_of_an_older_driver_gives_what_it_has(play: Play) -> None:
@@ -232,20 +218,20 @@ def test_others_on_the_board_are_counted_and_their_memory_is_not_ours(play: Play
         {"script": busy, "uuid": ONE, "times": [1.0]},
         {"script": busy, "uuid": OTHER, "times": [1.0]},
         {"script": foreign, "uuid": ONE, "times": [1.0]},
-        {"script": foreign, "uuid": ONE, "times": [1.0], "apart": True},
+        {"script": foreign, "uuid": ONE, "times": [1.0], "foreign_ids": True},
         {"script": f"gpu {ONE}\nprocess SELF -1\n", "uuid": ONE, "times": [1.0]},
     ]
     rows = [answer["nvml"]["rows"][0] for answer in play(jobs)]
-    found = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
-    assert found == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
+    read = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
+    assert read == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
     assert rows[2]["reasons"] == {"gpu_memory_bytes": "the driver lists none of our processes"}
     assert "another namespace of process ids" in rows[3]["reasons"]["gpu_memory_bytes"]
     assert "does not say how much memory" in rows[4]["reasons"]["gpu_memory_bytes"]
 
 
-def test_numbers_of_processes_are_the_drivers_only_where_the_system_says_so(tmp_path: Path) -> None:
-    assert numbered_apart(tmp_path / "none")
-    assert numbered_apart(tmp_path), "another inode than that of the first namespace"
+def test_process_ids_may_be_foreign_unless_the_system_says_otherwise(tmp_path: Path) -> None:
+    assert may_be_foreign_ids(tmp_path / "none")
+    assert may_be_foreign_ids(tmp_path), "the inode is not that of the initial namespace"
 
 
 def test_a_run_without_a_gpu_leaves_the_driver_alone(play: Play) -> None:
@@ -267,18 +253,14 @@ def test_gpm_gives_means_between_its_samples(play: Play, tmp_path: Path) -> None
         "dram_percent": 12.25,
     }
     assert rows[14]["sm_percent"] == pytest.approx(53.0)
-    phases = summed_up(answer, times, {"train": [(2.0, 12.0)]}, tmp_path)["phases"]
-    quantities = phases["train"]["quantities"]
-    assert quantities["sm_percent"]["mean"] == pytest.approx((16 + 80) / 2 * 0.8 + (80 + 68) / 2 * 0.2)
-    assert quantities["dram_percent"] == {
-        **dict.fromkeys(("mean", "median", "p5", "p95", "peak"), pytest.approx(12.25)),
-        "unit": "%",
-        "num_samples": 11,
-        "coverage": 1.0,
-    }
+    quantities = phases_of(answer, times, {"train": [(2.0, 12.0)]}, tmp_path)["train"].quantities
+    assert quantities["sm_percent"].mean == pytest.approx((16 + 80) / 2 * 0.8 + (80 + 68) / 2 * 0.2)
+    dram = quantities["dram_percent"]
+    assert [dram.mean, dram.median, dram.p5, dram.p95, dram.peak] == [pytest.approx(12.25)] * 5
+    assert (dram.unit, dram.num_samples, dram.coverage) == ("%", 11, 1.0)
 
 
-def test_gpm_that_is_refused_is_a_reason(play: Play) -> None:
+def test_a_refused_gpm_is_a_reason(play: Play) -> None:
     scripts = {
         FULL: "this GPU has no GPM counters: they came with Hopper",
         GPM + "fail nvmlGpmQueryDeviceSupport 3\n": "GPM: not supported by this GPU",
@@ -288,12 +270,12 @@ def test_gpm_that_is_refused_is_a_reason(play: Play) -> None:
     assert [answer["gpm"]["unavailable"] for answer in answers] == list(scripts.values())
 
 
-def test_gpm_that_fails_on_the_way_is_a_null_or_the_end(play: Play) -> None:
+def test_a_gpm_that_fails_later_is_a_null_or_the_end(play: Play) -> None:
     scripts = (GPM + "gpm_fail 3\n", GPM + "fail nvmlGpmMetricsGet 999 2\n", GPM + "fail nvmlGpmSampleGet 15 2\n")
     jobs = [{"script": script, "uuid": ONE, "times": [1.0, 2.0, 3.0]} for script in scripts]
     metric, call, lost = (answer["gpm"] for answer in play(jobs))
     for row in metric["rows"]:
-        assert row["values"] == dict.fromkeys(of_sensor("gpm"))
+        assert row["values"] == dict.fromkeys(quantities_of("gpm"))
         assert row["reasons"]["dram_percent"] == "GPM: not supported by this GPU"
     assert call["rows"][0]["values"]["sm_percent"] == 4.0
     assert call["rows"][1]["reasons"]["sm_percent"] == "GPM: the driver answered: Unknown Error (NVML error 999)"
@@ -301,6 +283,6 @@ def test_gpm_that_fails_on_the_way_is_a_null_or_the_end(play: Play) -> None:
     assert "fell off the bus" in lost["lost"]
 
 
-def test_gpm_that_gives_no_number_is_a_null(play: Play) -> None:
+def test_a_gpm_metric_that_is_not_finite_is_a_null(play: Play) -> None:
     (answer,) = play([{"script": GPM.replace("0:31.5", "0:nan"), "uuid": ONE, "times": [1.0]}])
     assert answer["gpm"]["rows"][0]["reasons"] == {"sm_occupancy_percent": "GPM: the driver gave no finite number"}

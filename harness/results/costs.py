@@ -1,0 +1,196 @@
+"""The typed cost account of a run: the `costs` and `attempts` of record.json.
+
+Only fields that were set are written back, so a record keeps its exact keys. Unknown keys of a newer version are kept.
+A value that could not be measured is None, with its reason under the same name in `unknown` or `unknown_summary`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class CostModel(BaseModel):
+    """Base of all parts: immutable, strict, no infinities, unknown keys kept."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", allow_inf_nan=False)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """JSON types; fields that were never set are left out."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def set_fields(self) -> dict[str, Any]:
+        """The fields that were set, not converted to JSON."""
+        return {key: value for key, value in self if key in self.model_fields_set}
+
+    def without(self, *names: str) -> Self:
+        """A copy in which these fields are not set."""
+        return type(self)(**{key: value for key, value in self.set_fields().items() if key not in names})
+
+
+class QuantityCosts(CostModel):
+    """Statistics of one quantity over a phase, weighted by time.
+
+    Attributes:
+        mean, median, p5, p95, peak: None for a set of conditions, and percentiles also for several attempts.
+        coverage: share of the phase's seconds for which there are readings.
+        shares: for a set of conditions, the share of time of each.
+    """
+
+    unit: str
+    mean: float | None
+    median: float | None
+    p5: float | None
+    p95: float | None
+    peak: float | None
+    num_samples: int
+    coverage: float = 1.0
+    shares: dict[str, float] | None = None
+    reason: str | None = None
+
+
+class EnergyCosts(CostModel):
+    """Joules of a phase; `source` is "counter" or "integrated power"; `reason` explains None or a rough value."""
+
+    joules: float | None
+    source: str | None = None
+    reason: str | None = None
+
+
+class PhaseCosts(CostModel):
+    """What one phase cost; `unknown` maps a quantity that was not read to the reason."""
+
+    seconds: float
+    num_spans: int | None = None
+    cpu_seconds: float | None = None
+    quantities: dict[str, QuantityCosts] = Field(default_factory=dict)
+    energy: dict[str, EnergyCosts] = Field(default_factory=dict)
+    unknown: dict[str, str] = Field(default_factory=dict)
+
+    def joules(self, kind: str) -> float | None:
+        """Joules of one kind of energy, None if unknown."""
+        return self.energy[kind].joules if kind in self.energy else None
+
+
+class SamplerCosts(CostModel):
+    """How the sampler ended and what it cost; `share_of_core` leaves out its start, which is paid once."""
+
+    status: str
+    reason: str | None = None
+    interval_s: float | None = None
+    num_samples: int | None = None
+    cpu_seconds: float | None = None
+    start_cpu_seconds: float | None = None
+    share_of_core: float | None = None
+    trace: str | None = None
+
+
+class SensorCosts(CostModel):
+    """Whether a sensor worked: "available", "unavailable" or "lost"."""
+
+    status: str
+    reason: str | None = None
+    details: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class ProcessCosts(CostModel):
+    """Totals of the process tree since the process began, including the time before the sampler started."""
+
+    cpu_seconds: float | None = None
+    peak_rss_bytes: float | None = None
+
+
+class TraceSummary(CostModel):
+    """The full trace; `seconds` is the time of its last reading."""
+
+    file: str | None = None
+    num_rows: int | None = None
+    seconds: float | None = None
+    units: dict[str, str] = Field(default_factory=dict)
+
+
+class Startup(CostModel):
+    """What a process had spent before the sampler started."""
+
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+
+
+class Allocator(CostModel):
+    """Peak of torch's CUDA allocator; None on a CPU."""
+
+    peak_reserved_bytes: int | None = None
+
+
+class GemmRecord(CostModel):
+    """The best square matrix product of the run's dtype on its device; `harness.timing.gemm` measures it."""
+
+    flop_per_s: float
+    size: int | None = None
+    dtype: str | None = None
+    device: str | None = None
+    clock: str | None = None
+    median_ms: float | None = None
+    samples_ms: list[float] = Field(default_factory=list)
+
+
+class ResourceUsage(CostModel):
+    """The kernel's own account (wait4) of the last attempt's worker, its sampler included."""
+
+    user_s: float
+    system_s: float
+    max_rss_bytes: int
+    covers: str = ""
+    attempt: int | None = None
+
+
+class AttemptCosts(CostModel):
+    """The account of one attempt, or of several added up."""
+
+    sampler: SamplerCosts = SamplerCosts(status="unknown")
+    sensors: dict[str, SensorCosts] = Field(default_factory=dict)
+    process: ProcessCosts = ProcessCosts()
+    phases: dict[str, PhaseCosts] = Field(default_factory=dict)
+    unknown: dict[str, str] = Field(default_factory=dict)
+    trace: TraceSummary = TraceSummary()
+    startup: Startup | None = None
+    allocator: Allocator | None = None
+
+
+class Costs(AttemptCosts):
+    """The account of a record.
+
+    Attributes:
+        attempts_without_account: attempts that were not measured or left no trace.
+        gemm: None if no matrix product was timed.
+        summary: figure of a table -> value; None if unknown.
+        unknown_summary: the reason of each None.
+        rusage: added by the parent once the worker has ended; None where the system has no wait4.
+    """
+
+    attempts_without_account: int = 0
+    gemm: GemmRecord | None = None
+    summary: dict[str, float | None] = Field(default_factory=dict)
+    unknown_summary: dict[str, str] = Field(default_factory=dict)
+    rusage: ResourceUsage | None = None
+
+
+class Attempt(CostModel):
+    """One attempt at a run.
+
+    Attributes:
+        started_at: ISO 8601 time.
+        seconds: None while it runs, and for a killed one without a trace.
+        status: "running", "killed", "interrupted", or the status of the record.
+        costs: None without sensors; not set in the record of a single attempt, whose costs are the record's.
+        machine: fingerprint of the machine, once known.
+        startup: what the process had spent before its sampler started; moves to `costs` at the end.
+    """
+
+    started_at: str
+    seconds: float | None = None
+    status: str
+    costs: AttemptCosts | None = None
+    machine: str | None = None
+    startup: Startup | None = None

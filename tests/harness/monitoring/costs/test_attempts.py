@@ -1,0 +1,70 @@
+"""The history of attempts survives its worker, and a killed attempt differs from one that ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.monitoring.costs.attempts import Attempts
+from harness.results.costs import AttemptCosts, Startup
+
+COSTS = AttemptCosts(phases={})
+
+
+def test_an_interrupted_attempt_is_kept_with_its_costs(tmp_path: Path) -> None:
+    first = Attempts(tmp_path)
+    first.begin("monday")
+    first.end(2.5, "interrupted", COSTS)
+    assert [row.to_json() for row in first.for_record()] == [
+        {"started_at": "monday", "seconds": 2.5, "status": "interrupted"}
+    ], "the record has the costs of a single attempt"
+    second = Attempts(tmp_path)
+    second.begin("tuesday")
+    second.end(3.5, "finished", None)
+    assert [row.to_json() for row in second.for_record()] == [
+        {"started_at": "monday", "seconds": 2.5, "status": "interrupted", "costs": {"phases": {}}},
+        {"started_at": "tuesday", "seconds": 3.5, "status": "finished", "costs": None},
+    ]
+    assert second.sensors() == second.sensors(2) != second.sensors(1)
+
+
+def test_an_attempt_without_an_end_was_killed(tmp_path: Path) -> None:
+    Attempts(tmp_path).begin("monday")
+    attempts = Attempts(tmp_path)
+    [row] = attempts.rows
+    assert row.to_json() == {"started_at": "monday", "seconds": None, "status": "killed", "costs": None}
+    attempts.recover(1, 7.0, COSTS)
+    attempts.begin("tuesday")
+    assert [row.status for row in Attempts(tmp_path).rows] == ["killed", "killed"]
+    assert Attempts(tmp_path).rows[0].seconds == 7.0
+
+
+def test_what_a_process_spent_before_its_sampler_moves_to_its_costs(tmp_path: Path) -> None:
+    startup = Startup(seconds=4.0, cpu_seconds=3.0)
+    Attempts(tmp_path).begin("monday", startup)
+    killed = Attempts(tmp_path)
+    assert killed.rows[0].startup == startup
+    killed.recover(1, 7.0, COSTS)
+    assert killed.rows[0].costs == AttemptCosts(phases={}, startup=startup)
+    killed.begin("tuesday", startup)
+    killed.end(1.0, "finished", AttemptCosts(startup=Startup(seconds=4.1, cpu_seconds=3.0)))
+    assert ["startup" in row for row in json.loads((tmp_path / "attempts.json").read_text())] == [False, False]
+
+
+@pytest.mark.parametrize("text", ["[3]", "not json", '{"a": 1}', "3", '[{"started_at": "now", "status": 7}]'])
+def test_a_damaged_history_does_not_stop_the_run(tmp_path: Path, text: str) -> None:
+    (tmp_path / "attempts.json").write_text(text)
+    attempts = Attempts(tmp_path)
+    attempts.begin("now")
+    assert [row.started_at for row in attempts.rows] == ["now"]
+
+
+def test_the_machines_of_all_attempts_are_known_each_once(tmp_path: Path) -> None:
+    for name in ("a | 2 cores", None, "b | 4 cores", "a | 2 cores"):
+        attempts = Attempts(tmp_path)
+        attempts.begin("now")
+        if name is not None:
+            attempts.set_machine(name)
+    assert Attempts(tmp_path).machines() == ["a | 2 cores", "b | 4 cores"]
