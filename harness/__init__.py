@@ -1,3 +1,24 @@
-"""A benchmark and evaluation harness for neural language models: suites in, records and tables out."""
+"""A benchmark and evaluation harness for neural language models: suites in, records and tables out.
+
+`harness.leaderboard()` is the leaderboard of a results folder as a pandas data frame; the command line does the rest.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "leaderboard"]
+
+
+def leaderboard(results: Path | str = "results") -> pd.DataFrame:
+    """The leaderboard of a results folder; see `harness.report.leaderboard_frame`."""
+    # Imported when called, and by name: every module imports this one, so it must import none of them.
+    frame: pd.DataFrame = import_module("harness.report").leaderboard_frame(results)
+    return frame

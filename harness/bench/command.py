@@ -118,7 +118,7 @@ class KernelBench:
 
     def run(self) -> list[KernelTiming]:
         """Measure every case, print the table and write the record. Raises StoreError."""
-        from harness.report.kernels import kernel_table
+        from harness.report import kernel_table
 
         rows = [row for op, case in self.cases for row in self.measure(op, case.name)]
         self.request.show(kernel_table([row.to_json() for row in rows]))

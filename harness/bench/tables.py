@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from harness.report.columns import NOT_APPLICABLE
-from harness.report.formats.github import grid
+from harness.report import NOT_APPLICABLE, grid
 
 OK, FAILED, UNAVAILABLE = "ok", "failed", "unavailable"
 

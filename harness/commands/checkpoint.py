@@ -1,8 +1,7 @@
-"""Commands over one checkpoint: import, evaluate, sample. Thin, as `cli` is."""
+"""`harness export`, `import`, `evaluate` and `sample`: what can be done with one checkpoint."""
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,39 +9,60 @@ from typing import Any
 
 import click
 
-from harness.commands.options import FiniteRange, data_option, device_option, json_option
+from harness.commands.options import FiniteRange, data_option, dataset_block, device_option, json_option
+from harness.commands.output import print_fields
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
 
+@click.command()
+@checkpoint_argument
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the shards.")
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), default="float16", show_default=True,
+              help="Type of the exported weights.")  # fmt: skip
+@click.option("--shard-mib", type=FiniteRange(0.125, 4096), default=15.0, show_default=True, metavar="N",
+              help="Largest size of a file, in MiB.")  # fmt: skip
+@json_option
+def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: bool) -> None:
+    """Write the weights of CHECKPOINT, or of the best model of a run's folder, in 16 bits and in small files.
+
+    The new folder is a checkpoint too: `checkpoint:` in a suite reads it.
+    """
+    from harness.checkpoints import export as exporting
+
+    made = exporting.export(exporting.find(checkpoint), out, dtype=dtype, shard_bytes=int(shard_mib * 2**20))
+    rounding = {"dtype": made.dtype, "largest_rounding": made.largest_rounding}
+    print_fields({"folder": str(out), "shards": len(made.shards), **rounding}, as_json)
+
+
 @click.group("import")
 def import_() -> None:
-    """Take checkpoints of other code as our own; nothing in them is run."""
+    """Convert checkpoints of other code; no code in them is run."""
 
 
-@import_.command("official")
+@import_.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--data", "data_path", type=click.Path(path_type=Path), required=True, metavar="DIR",
               help="The official code's data folder: train.txt, valid.txt, test.txt.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="CHECKPOINT", help="Folder to write.")
 @json_option
 def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
-    """Turn FILE, a checkpoint of awd-lstm-lm, into a safe one with its vocabulary inside."""
+    """Convert FILE, a checkpoint of awd-lstm-lm, into a safe one that includes its vocabulary."""
     from harness.checkpoints.awd_lstm_lm import importer
 
-    imported = asdict(importer.import_checkpoint(file, data_path, out))
-    click.echo(json.dumps(imported, indent=1) if as_json else _lines(imported))
+    print_fields(asdict(importer.import_checkpoint(file, data_path, out)), as_json)
 
 
 @click.command()
 @checkpoint_argument
-@click.option("--dataset", metavar="NAME", default=None, help="A registered dataset, or a suite whose dataset it is.")
-@click.option("--split", type=click.Choice(["train", "valid", "test"]), default=None, help="Of the dataset; test.")
+@click.option("--dataset", metavar="NAME", default=None, help="A registered dataset, or a suite file with a dataset.")
+@click.option("--split", type=click.Choice(["train", "valid", "test"]), default=None,
+              help="With --dataset: the split to score; the default is test.")  # fmt: skip
 @click.option("--text", type=click.Path(path_type=Path), default=None, metavar="FILE",
               help="A file of tokens separated by spaces, one <eos> per line.")  # fmt: skip
-@click.option("--unknown", metavar="TOKEN", default=None, help="With --text: what stands for unknown tokens.")
+@click.option("--unknown", metavar="TOKEN", default=None, help="With --text: the token that replaces unknown ones.")
 @click.option("--protocol", type=click.Choice(["exact", "official", "streams"]), default="exact", show_default=True,
-              help="A static one; for the neural cache or dynamic evaluation give a suite's entry `checkpoint:` "
+              help="A static one. For the neural cache or dynamic evaluation, give a suite's entry `checkpoint:` "
                    "and the suite `evaluation: {adaptive: ...}`.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1), default=None, help="With --protocol official: its batch size.")
 @click.option("--window", type=click.IntRange(1), default=None, help="Tokens per forward pass; changes no sum.")
@@ -57,76 +77,65 @@ def evaluate(
     data_path: str | None,
     device: str,
     as_json: bool,
-    **how: Any,
+    **options: Any,
 ) -> None:
     """Score CHECKPOINT on a split of a dataset, or on a text file."""
     if (dataset is None) == (text is None):
         raise click.UsageError("give either --dataset or --text")
     if dataset is None and split is not None:
         raise click.UsageError("--split goes with --dataset")
-    if text is None and how["unknown"] is not None:
+    if text is None and options["unknown"] is not None:
         raise click.UsageError("--unknown goes with --text")
-    from harness.checkpoints import format as room
+    from harness.checkpoints import format as checkpoint_format
     from harness.checkpoints import model
     from harness.core import device as devices
     from harness.evaluation import scoring
 
-    room.read_index(checkpoint)  # a wrong path is told before any data is prepared
+    checkpoint_format.read_index(checkpoint)  # a wrong path is reported before any data is prepared
     chosen = devices.resolve(device)
     split = split or "test"
-    what = {"text": text} if dataset is None else _of_dataset(dataset, split, data_path)
-    request = scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), split=split, **what, **how)
-    found = scoring.score_checkpoint(request).to_json()
-    click.echo(json.dumps(found, indent=1) if as_json else _lines(found))
+    target: Any = {"text": text} if dataset is None else _target(dataset, split, data_path)
+    request = scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), split=split, **target, **options)
+    print_fields(scoring.score_checkpoint(request).to_json(), as_json)
 
 
 @click.command()
 @checkpoint_argument
-@click.option("--prompt", default="", help="Text to go on from; empty begins a line.")
-@click.option("--tokens", type=click.IntRange(1), default=200, show_default=True, help="How many to draw.")
+@click.option("--prompt", default="", help="Text to continue; empty for the beginning of a line.")
+@click.option("--tokens", type=click.IntRange(1), default=200, show_default=True, help="How many tokens to generate.")
 @click.option("--temperature", type=FiniteRange(0, 100), default=1.0, show_default=True,
               help="0 takes the likeliest token.")  # fmt: skip
-@click.option("--top-k", type=click.IntRange(1), default=None, help="Draw from the K likeliest only.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
+@click.option("--top-k", type=click.IntRange(1), default=None, help="Draw from the K likeliest tokens only.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the draws.")
 @device_option
 def sample(
     checkpoint: Path, prompt: str, tokens: int, temperature: float, top_k: int | None, seed: int, device: str
 ) -> None:
-    """Print text that CHECKPOINT writes on from --prompt, as it comes; the prompt itself is not repeated."""
-    from harness.checkpoints import model as kept
+    """Print text that CHECKPOINT generates after --prompt, token by token, without the prompt."""
+    from harness.checkpoints import model
     from harness.core import device as devices
     from harness.evaluation.generate import Sampling, generate
     from harness.evaluation.tokenizer import Tokens
 
-    model = kept.load(checkpoint, device=devices.resolve(device))
-    words = Tokens.of(model.vocabulary, model.unit)
-    start = words.encode_prompt(prompt)
-    decode = words.decoder()
+    loaded = model.load(checkpoint, device=devices.resolve(device))
+    tokenizer = Tokens.of(loaded.vocabulary, loaded.unit)
+    start = tokenizer.encode_prompt(prompt)
+    decode = tokenizer.decoder()
     sampling = Sampling(num_tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
-    for token in generate(model.model, start, sampling):
+    for token in generate(loaded.model, start, sampling):
         click.echo(decode(token), nl=False)
-        sys.stdout.flush()
+        sys.stdout.flush()  # a large model takes a second for each token
     click.echo()
 
 
-def _of_dataset(dataset: str, split: str, data_path: str | None) -> dict[str, Any]:
-    """A whole dataset, or the one file of it that scoring a split takes where no more is here."""
-    from harness import data as room
-    from harness.suite import load_dataset, suite_path
+def _target(dataset: str, split: Any, data_path: str | None) -> dict[str, object]:
+    """The file of the split if that is enough to score it and found, else the complete dataset."""
+    from harness import data
 
-    spec: Any = {"name": dataset}
-    base = Path.cwd()
-    if Path(dataset).suffix in (".yaml", ".yml"):
-        spec, base = load_dataset(suite_path(dataset))
-    roots = room.search_roots(data_path)
-    file = room.find_split(spec, split, roots=roots)
+    spec, base = dataset_block(dataset)
+    roots = data.search_roots(data_path)
+    file = data.find_split(spec, split, roots=roots)
     if file is not None:
         return {"file": file}
-    lines = room.download_lines(lambda text: click.echo(text, err=True))
-    return {"corpus": room.load(room.prepare(spec, roots=roots, base=base, progress=lines))}
-
-
-def _lines(value: dict[str, Any]) -> str:
-    return "\n".join(
-        f"{key}: {json.dumps(item) if isinstance(item, dict | list) else item}" for key, item in value.items()
-    )
+    lines = data.download_lines(lambda text: click.echo(text, err=True))
+    return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines))}

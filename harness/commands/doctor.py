@@ -1,10 +1,10 @@
-"""What this machine can do, what is missing, and how to get it."""
+"""The checks of `harness doctor`: what this machine can do, what is missing, and how to get it."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ COMPILERS = ("cc", "gcc", "clang")
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report. hint says how to get what is missing; None where nothing is."""
+    """One line of the report; `hint` says how to get what is missing, None if nothing is."""
 
     name: str
     status: Literal["ok", "missing", "error"]
@@ -28,8 +28,8 @@ class Check:
 
 
 def examine(roots: Sequence[Path]) -> list[Check]:
-    """Every check, in the order a person would ask."""
-    asked: dict[str, Callable[[], Check | list[Check]]] = {
+    """Run every check. `roots` are folders to search for data."""
+    questions: dict[str, Callable[[], Check | list[Check]]] = {
         "harness": _code,
         "python": _python,
         "torch": _torch,
@@ -43,21 +43,17 @@ def examine(roots: Sequence[Path]) -> list[Check]:
         "cache": _cache,
         "data": lambda: _data(roots),
     }
-    return [check for name, question in asked.items() for check in _answered(name, question)]
+    return [check for name, question in questions.items() for check in _answer(name, question)]
 
 
-def _answered(name: str, question: Callable[[], Check | list[Check]]) -> list[Check]:
-    """What the question gives; where the answer fails, that is the finding, and the others are still asked."""
+def _answer(name: str, question: Callable[[], Check | list[Check]]) -> list[Check]:
+    """The result of a check. One that fails is a line of the report, and the others still run."""
     try:
         answer = question()
-    except Exception as error:  # an installation broken in any way is what this command is asked about
-        said = " ".join(str(error).split()) or "without a word"
-        return [Check(name, "error", f"cannot be found out: {type(error).__name__}: {said}")]
+    except Exception as error:  # a broken installation is what this command is for
+        reason = " ".join(str(error).split()) or "without a message"
+        return [Check(name, "error", f"cannot be found out: {type(error).__name__}: {reason}")]
     return answer if isinstance(answer, list) else [answer]
-
-
-def to_json(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    return [asdict(check) for check in checks]
 
 
 def render(checks: Sequence[Check]) -> str:
@@ -85,10 +81,8 @@ def _torch() -> Check:
         import torch
     except Exception as error:  # a broken library raises OSError, RuntimeError and more
         return Check("torch", "error", f"cannot be imported: {' '.join(str(error).split())}", GET_TORCH)
-    found = [f"{torch.__version__}, {torch.get_num_threads()} threads"]
-    if torch.backends.mkldnn.is_available():
-        found.append("oneDNN")
-    return Check("torch", "ok", ", ".join(found))
+    onednn = ", oneDNN" if torch.backends.mkldnn.is_available() else ""
+    return Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads{onednn}")
 
 
 def _threads() -> Check:
@@ -98,14 +92,14 @@ def _threads() -> Check:
 def _gpu() -> list[Check]:
     try:
         import torch
-    except Exception:  # `torch` above says what is wrong with it
+    except Exception:  # the check of torch reports why
         return [Check("cuda", "missing", "torch cannot be imported", GET_TORCH)]
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_properties(index).name for index in range(torch.cuda.device_count())]
         return [Check("cuda", "ok", f"{', '.join(names)} (CUDA {torch.version.cuda})")]
     if torch.version.cuda is None:
         return [Check("cuda", "missing", "torch is a CPU build", "install a CUDA build of torch to train on a GPU")]
-    return [Check("cuda", "missing", "torch has CUDA, but no device answers", "check the driver with nvidia-smi")]
+    return [Check("cuda", "missing", "torch has CUDA, but finds no device", "check the driver with nvidia-smi")]
 
 
 def _sensors() -> list[Check]:
@@ -114,7 +108,7 @@ def _sensors() -> list[Check]:
 
     try:
         uuid = hardware.gpu_uuid("cuda:0")
-    except Exception:  # `torch` says what is wrong with it; the sensors need it only to tell several GPUs apart
+    except Exception:  # the check of torch reports why; sensors need the UUID only to choose among several GPUs
         uuid = None
     checks = []
     for name, result in sensors.probe(uuid).items():
@@ -143,27 +137,29 @@ def _compiler() -> Check:
 
 
 def _native() -> Check:
-    """Whether the compiled library can be used; without it training runs, slower, on plain torch."""
+    """Whether the compiled library can be used; without it training uses plain torch, which is slower."""
     from kernels.compiled import library
 
     reason = library.unavailable("cpu")
     if reason is not None:
-        what, _, how = reason.rpartition(": ")
-        return Check("native kernel", "missing", f"backends named native: {what}", how)
+        problem, _, hint = reason.rpartition(": ")
+        return Check("native kernel", "missing", f"backends named native: {problem}", hint)
     return Check("native kernel", "ok", f"backends named native: {library.describe()}")
 
 
 def _triton() -> Check:
-    """Whether the CUDA kernels can be used; a CPU needs them only for their tests."""
+    """Whether the CUDA kernels can be used. On a CPU only their tests need them."""
     from kernels.fo_pool import triton as backend
 
     if find_spec("triton") is None:
         return Check("triton", "missing", "not installed", "pip install triton to run the CUDA kernels")
-    found = version("triton")
+    installed = version("triton")
     reason = backend.unavailable("cuda")
     if reason is not None:
-        return Check("triton", "missing", f"{found}, but its kernels cannot run: {reason}", "they need an NVIDIA GPU")
-    return Check("triton", "ok", f"{found}, for backends named triton")
+        return Check(
+            "triton", "missing", f"{installed}, but its kernels cannot run: {reason}", "they need an NVIDIA GPU"
+        )
+    return Check("triton", "ok", f"{installed}, for backends named triton")
 
 
 def _memory() -> Check:

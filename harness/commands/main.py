@@ -1,57 +1,47 @@
-"""The command line. Thin: every command imports what it needs inside its own function, so that help is instant."""
+"""The `harness` command: its subcommands, and how every error becomes one line and an exit status.
+
+A command imports what it needs inside its function: `harness --help` must be instant and must not import torch.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
-import json
 import os
 import signal
 import sys
 import threading
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
 from harness import __version__
 from harness.commands.bench import bench
-from harness.commands.checkpoint import evaluate, import_, sample
-from harness.commands.options import (
-    FiniteRange,
-    data_option,
-    json_option,
-    profile_option,
-    results_option,
-    set_option,
-    suite_path,
-)
-from harness.commands.run import EXIT_FAILED_RUN, run
+from harness.commands.checkpoint import evaluate, export, import_, sample
+from harness.commands.data import data
+from harness.commands.info import describe, doctor, list_
+from harness.commands.monitor import monitor
+from harness.commands.output import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED
+from harness.commands.results import check, curves, table
+from harness.commands.run import run
+from harness.commands.search import search
 from harness.core.errors import HarnessError
 
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
+# Errors of the system about a path that a person gave.
+_UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
-UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
-"""What the system says of a path that a user gave and it will not open."""
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
 class Group(click.Group):
-    """Turns the one class of user errors, and the system's refusal of a path, into one line and an exit status.
-
-    Anything else is a bug and shows itself.
-    """
+    """Turns errors of a user and refused paths into one line and an exit status. Any other error is a bug: it shows."""
 
     def invoke(self, ctx: click.Context) -> Any:
         if threading.current_thread() is threading.main_thread():
-            # A scheduler's SIGTERM ends a command as Ctrl-C does: with a line, and nothing half written.
+            # A scheduler's SIGTERM ends a command as Ctrl-C does: with a line, and no file half written.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Where a dash or a plus-minus cannot be written as it is, the rest of the table still can.
+            # An encoding without dashes or plus-minus signs must not cost the rest of the table.
             sys.stdout.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
@@ -62,317 +52,27 @@ class Group(click.Group):
             click.echo("harness: stopped", err=True)
             ctx.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # The reader of our output is gone: say nothing more, not even at the interpreter's exit.
+            # The reader of the output is gone. Without this, the interpreter would complain at its exit.
             devnull = os.open(os.devnull, os.O_WRONLY)
             os.dup2(devnull, 1)
             os.dup2(devnull, 2)
             ctx.exit(EXIT_BROKEN_PIPE)
         except OSError as error:
-            if error.errno not in UNUSABLE or error.filename is None:
+            if error.errno not in _UNUSABLE_PATH or error.filename is None:
                 raise
             click.echo(f"harness: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
             ctx.exit(EXIT_BAD_INPUT)
 
 
-@click.group(cls=Group, context_settings=CONTEXT)
+@click.group(cls=Group, context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="harness")
 def main() -> None:
-    """Train, score and time neural language models, and set the numbers beside the published ones."""
+    """Train, score and time neural language models, and compare the numbers with published ones."""
 
 
-@main.command()
-@click.argument("suite")
-@profile_option
-@set_option
-@data_option
-@json_option
-def describe(suite: str, profile: str | None, overrides: tuple[str, ...], data_path: str | None, as_json: bool) -> None:
-    """Say what SUITE would do, training nothing: parameters, tokens, steps, memory, FLOPs, data."""
-    from harness import data
-    from harness.suite import dry_run, load
-
-    loaded = load(suite_path(suite), profile=profile, overrides=overrides)
-    rows = dry_run.estimate(loaded, data.search_roots(data_path))
-    click.echo(json.dumps([asdict(row) for row in rows], indent=1) if as_json else dry_run.render(rows))
-
-
-@main.group()
-def data() -> None:
-    """Fetch, find, verify and prepare datasets."""
-
-
-@data.command("list")
-@data_option
-@json_option
-def data_list(data_path: str | None, as_json: bool) -> None:
-    """Every dataset and where it is."""
-    from harness import data as room
-
-    _print_rows([asdict(row) for row in room.list_rows(room.search_roots(data_path))], as_json)
-
-
-@data.command("prepare")
-@click.argument("name_or_suite")
-@data_option
-@json_option
-def data_prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
-    """Fetch or find a dataset, verify it, and tokenise it once. Takes a name, or a suite with a dataset."""
-    from harness import data as room
-
-    spec, base = _dataset(name_or_suite)
-    roots = room.search_roots(data_path)
-    if sys.stderr.isatty():
-        with room.download_bars() as bars:
-            folder = room.prepare(spec, roots=roots, base=base, progress=bars)
-    else:
-        lines = room.download_lines(lambda text: click.echo(text, err=True))
-        folder = room.prepare(spec, roots=roots, base=base, progress=lines)
-    _print_mapping({"folder": str(folder), **room.read_manifest(folder).as_json()}, as_json)
-
-
-@data.command("import")
-@click.argument("name")
-@click.argument("path", type=click.Path(path_type=Path))
-@json_option
-def data_import(name: str, path: Path, as_json: bool) -> None:
-    """Take the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
-    from harness import data as room
-
-    _print_mapping(room.import_file(name, path).as_json(), as_json)
-
-
-@data.command("verify")
-@click.argument("name_or_suite")
-@data_option
-@json_option
-def data_verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
-    """Hash a dataset's sources and prepared ids again and compare."""
-    from harness import data as room
-
-    spec, base = _dataset(name_or_suite)
-    found = room.verify(spec, roots=room.search_roots(data_path), base=base)
-    _print_mapping(asdict(found), as_json)
-    if not found.ok:
-        sys.exit(EXIT_BAD_INPUT)
-
-
-@main.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["github", "latex", "csv", "json"]),
-    default="github",
-    show_default=True,
-    help="Markdown, LaTeX, CSV, or JSON with every key.",
-)
-@click.option("--columns", metavar="NAME,NAME...", help="These columns, in this order, by heading or JSON key.")
-@click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md anew as well.")
-def table(results: Path, format_: str, columns: str | None, save: bool) -> None:
-    """Print the leaderboard of every record in RESULTS, beside the published rows.
-
-    A record that cannot be read is named on standard error and left out; the rest is printed, and saved with --save.
-    Exit 0 where every record is in the table, 2 where one is not.
-    """
-    from harness.report import board
-    from harness.report.choice import split
-    from harness.results.store import Store
-
-    store = Store(results)
-    click.echo(board.table_text(store, format_, None if columns is None else split(columns)), nl=False)
-    if save:
-        click.echo(f"saved {board.save(store)}", err=True)
-    _warn_of(store.problems)
-    if store.num_left_out:
-        sys.exit(EXIT_BAD_INPUT)
-
-
-@main.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
-@click.option("--run", "runs", multiple=True, metavar="RUN_ID", help="This run only; may be repeated.")
-@click.option("--along", type=click.Choice(["tokens", "minutes", "updates"]), default="tokens", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
-def curves(results: Path, runs: tuple[str, ...], along: str, out: Path) -> None:
-    """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib.
-
-    Exit 2 where a record cannot be read: it is named on standard error, and the rest is drawn.
-    """
-    from harness.report import board
-    from harness.results.store import Store
-
-    store = Store(results)
-    click.echo(f"{board.draw(store, runs, out, along)} runs drawn in {out}")
-    _warn_of(store.problems)
-    if store.num_left_out:
-        sys.exit(EXIT_BAD_INPUT)
-
-
-@main.command()
-@click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
-@click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to compare with.")
-@click.option("--update", is_flag=True, help="Write the baseline from RESULTS instead; tolerances are kept.")
-@click.option("--speed", is_flag=True, help="With --update: include rows of training speed.")
-def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
-    """Compare RESULTS with a baseline. Exit 0 pass, 1 regression, 2 bad input, 3 not comparable."""
-    from harness.regression import check as gate
-    from harness.system import source
-
-    if update:
-        click.echo(gate.update(results, baseline, speed=speed))
-        return
-    report = gate.check(results, baseline, code=source.installed().to_json())
-    click.echo(report.render())
-    sys.exit(report.exit_code)
-
-
-@main.command()
-@click.argument("suite")
-@profile_option
-@click.option("--entry", required=True, help="The entry whose settings are searched.")
-@click.option(
-    "--over", multiple=True, metavar="KEY=V1,V2,...", help="An axis of the grid, such as recipe.lr=1e-3,2e-3."
-)
-@click.option("--tokens", type=click.IntRange(1), help="How long each trial trains, in tokens.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="A seed for every trial; may be repeated.")
-@click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run.")
-@set_option
-@results_option
-@data_option
-@click.option("--quiet", is_flag=True, help="Print the table only.")
-def search(suite: str, data_path: str | None, results: Path, quiet: bool, **asked: Any) -> None:
-    """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
-    from harness import data
-    from harness.core import device as devices
-    from harness.results.store import Store
-    from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
-    from harness.search import grid as room
-    from harness.search import results as searched
-
-    path, roots = suite_path(suite), data.search_roots(data_path)
-    request = room.Request(suite=path, roots=roots, **{**asked, "device": devices.resolve(asked["device"])})
-    found = room.trials(request)
-    specs = [trial.spec for trial in found]
-    reporter = make_reporter(quiet=quiet)
-    try:
-        lines = data.download_lines(reporter.note)
-        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
-        room.check_vocabulary(request, found, data.read_manifest(prepared).alphabet_size)
-        records = run_suite(RunQueue(specs, prepared, Store(room.trials_folder(results))), reporter)
-    except SuiteInterrupted as interrupted:
-        reporter.stop()
-        click.echo(f"harness: {interrupted}", err=True)
-        sys.exit(interrupted.exit_code)
-    finally:
-        reporter.stop()
-    outcome = searched.gather(request, found, records)
-    click.echo(outcome.render(), nl=False)
-    click.echo(f"saved {outcome.write(results)}", err=True)
-    if any(record.status == "failed" for record in records):
-        sys.exit(EXIT_FAILED_RUN)
-
-
-@main.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the shards.")
-@click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), default="float16", show_default=True)
-@click.option("--shard-mib", type=FiniteRange(0.125, 4096), default=15.0, show_default=True, metavar="N",
-              help="Largest size of a file, in MiB.")  # fmt: skip
-@json_option
-def export(checkpoint: Path, out: Path, dtype: str, shard_mib: float, as_json: bool) -> None:
-    """Write the weights of CHECKPOINT, or of the best model of a run's folder, in 16 bits and in small files.
-
-    The folder it makes is a checkpoint again: a suite's `checkpoint:` reads it.
-    """
-    from harness.checkpoints import export as exporting
-
-    made = exporting.export(exporting.find(checkpoint), out, dtype=dtype, shard_bytes=int(shard_mib * 2**20))
-    rounding = {"dtype": made.dtype, "largest_rounding": made.largest_rounding}
-    _print_mapping({"folder": str(out), "shards": len(made.shards), **rounding}, as_json)
-
-
-@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--interval", "interval_s", type=FiniteRange(0.05, 60), default=0.5, show_default=True,
-              metavar="S", help="Seconds between samples.")  # fmt: skip
-@click.option("--gpu", default="auto", show_default=True, metavar="UUID|auto|none",
-              help="The GPU to watch; auto: the only one there is.")  # fmt: skip
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the whole account here.")
-@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every sample here, as CSV.")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
-def monitor(
-    interval_s: float, gpu: str, json_file: Path | None, trace_file: Path | None, command: tuple[str, ...]
-) -> None:
-    """Run COMMAND, watch the hardware, and say on standard error what it cost. The exit status is the command's."""
-    from harness.commands import monitor as room
-
-    sys.exit(
-        room.run(
-            command,
-            gpu=None if gpu == "none" else gpu,
-            interval_s=interval_s,
-            json_file=json_file,
-            trace_file=trace_file,
-            say=lambda text: click.echo(text, err=True),
-        )
-    )
-
-
-@main.command("list")
-@click.argument("what", type=click.Choice(["suites", "models", "datasets", "metrics"]))
-@json_option
-def list_(what: str, as_json: bool) -> None:
-    """What this installation knows."""
-    from harness.commands import catalogue
-
-    _print_rows(catalogue.rows(what), as_json)
-
-
-@main.command()
-@data_option
-@json_option
-def doctor(data_path: str | None, as_json: bool) -> None:
-    """What this machine can do, what is missing, and how to get it."""
-    from harness import data as room
-    from harness.commands import doctor as examiner
-
-    checks = examiner.examine(room.search_roots(data_path))
-    click.echo(json.dumps(examiner.to_json(checks), indent=1) if as_json else examiner.render(checks))
-
-
-for command in (bench, run, import_, evaluate, sample):
+for command in (run, describe, data, table, curves, check, bench, search, export, import_, evaluate, sample, monitor,
+                list_, doctor):  # fmt: skip
     main.add_command(command)
-
-
-def _dataset(name_or_suite: str) -> tuple[Any, Path]:
-    """A dataset block and the folder its relative names start from."""
-    from harness.suite import load_dataset
-
-    if Path(name_or_suite).suffix in (".yaml", ".yml"):
-        return load_dataset(suite_path(name_or_suite))
-    return {"name": name_or_suite}, Path.cwd()
-
-
-def _warn_of(problems: list[str]) -> None:
-    for problem in problems:
-        click.echo(f"harness: {problem}", err=True)
-
-
-def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
-    from tabulate import tabulate
-
-    click.echo(tabulate(rows, headers="keys", tablefmt="github", intfmt=","))
-
-
-def _print_mapping(value: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(value, indent=1))
-        return
-    for key, item in value.items():
-        if isinstance(item, (dict, list)):
-            item = json.dumps(item)
-        click.echo(f"{key}: {item}")
 
 
 if __name__ == "__main__":

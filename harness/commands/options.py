@@ -1,8 +1,9 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,41 @@ import click
 
 
 class FiniteRange(click.FloatRange):
-    """click's range, which takes nan for a number within it: nan is neither below the least nor above the most."""
+    """A range of floats that refuses nan, which click lets pass: it is neither below nor above any bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        found = super().convert(value, param, ctx)
-        if not math.isfinite(found):
-            self.fail(f"{found} is not a finite number.", param, ctx)
-        return found
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
+
+
+class NameIn(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
+    """A key of a table of the harness, which is imported when the option is used: help must be instant."""
+
+    name = "name"
+
+    def __init__(self, module: str, table: str) -> None:
+        self.module, self.table = module, table
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(getattr(import_module(self.module), self.table))
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        # Called for the help of this command only, not for the list of commands.
+        return f"[{'|'.join(self.names())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from harness.core.messages import near
+
+        if value not in self.names():
+            self.fail(f"'{value}' is unknown.{near(str(value), self.names())}", param, ctx)
+        return str(value)
 
 
 data_option = click.option(
     "--data", "data_path", metavar="DIR[:DIR...]", default=None,
-    help="Read-only folders to look for data in; HARNESS_DATA says the same.",
+    help="Read-only folders to search for data; the default is HARNESS_DATA.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 device_option = click.option(
@@ -31,7 +55,8 @@ results_option = click.option(
     "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
     help="Folder of records and tables.",
 )  # fmt: skip
-profile_option = click.option("--profile", default=None, help="A profile of the suite; the full recipe otherwise.")
+results_argument = click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+profile_option = click.option("--profile", default=None, help="A profile of the suite; the default is its full recipe.")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="Override a value of the suite, such as entries.qrnn.recipe.lr=1e-3 or recipe.epochs=2.",
@@ -43,3 +68,13 @@ def suite_path(name: str) -> Path:
     from harness import suite
 
     return suite.suite_path(name)
+
+
+def dataset_block(name_or_suite: str) -> tuple[Any, Path]:
+    """A dataset block, from a registered name or a suite file, and the folder that its relative paths start from."""
+    from harness.suite import load_dataset
+
+    # A suite's name alone could also be a dataset's, so a suite is recognised by its ending.
+    if Path(name_or_suite).suffix in (".yaml", ".yml"):
+        return load_dataset(suite_path(name_or_suite))
+    return {"name": name_or_suite}, Path.cwd()

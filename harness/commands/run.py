@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
+from harness.commands.output import EXIT_FAILED, print_board, print_problems
 from harness.core.errors import BudgetError, HarnessError, StoreError
 
 if TYPE_CHECKING:
     from harness.core.specs import RunSpec, Suite
     from harness.results.record import RunRecord
     from harness.runs import Reporter, TimeBudget, TimeLimit
-
-EXIT_FAILED_RUN = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def _run_to_status(request: _Request, reporter: Reporter) -> int:
         raise
     reporter.stop()
     _print_leaderboard(suite, records, request.results)
-    return EXIT_FAILED_RUN if any(record.status != "finished" for record in records) else 0
+    return EXIT_FAILED if any(record.status != "finished" for record in records) else 0
 
 
 def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]:
@@ -152,23 +151,21 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
 
 
 def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) -> None:
-    from harness.report import board
-    from harness.results.store import Store
+    """Save every table; print the rows of this suite, on a terminal without the published rows around them."""
+    from harness.report import read_leaderboard
 
-    store = Store(results)
-    path = board.save(store)
-    click.echo(board.suite_text(store, suite), nl=False)
-    for problem in store.problems:
-        click.echo(f"harness: {problem}", err=True)
+    board = read_leaderboard(results)
+    path = board.save()
+    print_board(board.of_suite(suite), context=False)
+    print_problems(board.problems)
     click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
 
 
 def _save_tables(results: Path) -> None:
     """Save the tables of what has finished, if anything has and can be read."""
-    from harness.report import board
-    from harness.results.store import Store
+    from harness.report import read_leaderboard
 
     with suppress(HarnessError):
-        store = Store(results)
-        if store.records():
-            board.save(store)
+        board = read_leaderboard(results)
+        if board.records:
+            board.save()

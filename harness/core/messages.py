@@ -1,4 +1,4 @@
-"""Words for what is wrong with a suite: near names, values as the user wrote them, pydantic's findings in English."""
+"""Parts of error messages: near names, values as a person wrote them, and pydantic's errors in plain English."""
 
 from __future__ import annotations
 
@@ -21,31 +21,41 @@ _MUST_BE = {
     "dataclass_exact_type": "a block of keys",
 }
 
-MIN_PREFIX = 3
-"""Letters of a name's beginning that are enough to guess the rest."""
-
-MAX_LISTED = 16
-"""Names listed where none is near."""
+_MIN_PREFIX = 3  # letters of a beginning that are enough to guess the rest: one or two fit too many names
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?`, or the known names where none is near; begins with a space."""
+def near(name: str, known: Iterable[str], *, max_listed: int = 16) -> str:
+    """End of an error message about an unknown name.
+
+    Args:
+        name: as a person wrote it.
+        known: every valid name.
+        max_listed: names to list if none is near: an error is a line that a person reads to its end.
+
+    Returns:
+        ` Did you mean 'x'?`, or a list of the known names if none is near. It begins with a space.
+    """
     names = sorted(known)
+    # One name: a list of guesses makes a person choose among things they did not mean.
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if not close and len(name) >= MIN_PREFIX:
+    if not close and len(name) >= _MIN_PREFIX:
         close = [each for each in names if each.startswith(name)][:1]
-    if not close:  # another spelling of the same letters: AWD_LSTM, awdlstm
-        same = {"".join(c for c in each.lower() if c.isalnum()): each for each in names}
-        close = difflib.get_close_matches("".join(c for c in name.lower() if c.isalnum()), same, n=1, cutoff=0.7)
-        close = [same[each] for each in close]
+    if not close:
+        # The same letters in another spelling: AWD_LSTM, awdlstm.
+        by_letters = {_letters(each): each for each in names if _letters(each)}
+        close = [by_letters[each] for each in difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.7)]
     if close:
         return f" Did you mean '{close[0]}'?"
-    listed = ", ".join(names[:MAX_LISTED]) + (", ..." if len(names) > MAX_LISTED else "")
+    listed = ", ".join(names[:max_listed]) + (", ..." if len(names) > max_listed else "")
     return f" Known: {listed}." if names else " There are none."
 
 
+def _letters(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
 def one_line(text: str) -> str:
-    """Text from a file made safe to print: no line breaks, no control characters."""
+    """Text from a file, safe to print: without line breaks and control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
@@ -56,7 +66,7 @@ def short(text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as one would write it in the file, cut to 60 characters."""
+    """A value as a person writes it in a file, cut to 60 characters."""
     if isinstance(value, str):
         text = f"'{value}'"
     else:
@@ -66,7 +76,15 @@ def shown(value: Any) -> str:
 
 
 def sentence(error: Mapping[str, Any], path: str) -> str:
-    """One of pydantic's type findings about the value at `path`, in plain English."""
+    """One of pydantic's errors in plain English.
+
+    Args:
+        error: an item of `ValidationError.errors()`.
+        path: dotted path of the value.
+
+    Returns:
+        `path must be a whole number, got 'x'`, and the like.
+    """
     kind, value = str(error["type"]), error.get("input")
     if kind in _MUST_BE:
         got = shown(value)

@@ -15,8 +15,9 @@ from harness.config.evaluation import Evaluation, SplitName
 from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import Corpus, LoadedModel, SplitFile
+from harness.core.metrics import default_metric
 from harness.core.scores import EvaluationProtocol
-from harness.core.units import EOS, WORD
+from harness.core.units import EOS
 from harness.evaluation import protocols
 from harness.evaluation.tokenizer import Tokens
 from harness.system import source
@@ -138,7 +139,7 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
         scored = protocols.score(model.model, text.ids, protocol, tick=tick)
     except ValueError as error:
         raise DataError(f"{text.title}: {error}") from None
-    metrics = ["perplexity"] if model.unit == WORD else ["bpc"]
+    metrics = [default_metric(model.unit).name]
     score = protocols.to_score(scored, request.split, protocol, metrics, time.perf_counter() - started)
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")

@@ -14,9 +14,10 @@ from harness.config import speed as switches
 from harness.core.errors import NotComparableError, StoreError
 from harness.core.hashing import canonical_json, content_hash
 from harness.core.json_values import parse_json
+from harness.core.metrics import metric_named, std_error_of, value_of
 from harness.core.scores import EvaluationProtocol, Score
 from harness.core.specs import Label, RunSpec
-from harness.report.measured import is_beyond_limit, metric_std_error, metric_value, primary_protocol
+from harness.report import primary_protocol
 from harness.results.record import RunRecord
 from harness.system.files import write_atomic
 
@@ -183,10 +184,10 @@ def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Sc
         return _measured(record, label, place, None, error=f"{record.status}: {record.error}", score=score)
     if score is None:
         return _measured(record, label, place, None, error="the record holds no such score")
-    value, limit = metric_value(score, metric), (record.data.get("limits") or {}).get(metric)
+    value, limit = value_of(score, metric), (record.data.get("limits") or {}).get(metric)
     return replace(
         _measured(record, label, place, value, error="the score is not a finite number", score=score),
-        beyond_limit=is_beyond_limit(value, metric_std_error(score, metric), limit, metric),
+        beyond_limit=metric_named(metric).is_beyond(limit, value, std_error_of(score, metric)),
         untrained=record.spec.recipe is None and record.spec.checkpoint is None,
     )
 

@@ -15,16 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import NotComparableError, StoreError
+from harness.core.metrics import metric_named
 from harness.regression import baseline, verdict
 from harness.regression.baseline import SPEED_METRIC, BaselineRow, Identity, Measured
 from harness.regression.verdict import Verdict
-from harness.report.row import decimals_of, higher_is_better
 from harness.results.store import Store
 from harness.system.source import describe
 
-ABSOLUTE_TOLERANCE = {"bpc": 0.01}
-RELATIVE_TOLERANCE = {"perplexity": 0.005, SPEED_METRIC: 0.5}
-OTHER_RELATIVE_TOLERANCE = 0.01
+SPEED_RELATIVE_TOLERANCE = 0.5
 # Absolute. A model that was never trained scores the same every time, up to the rounding of sums.
 UNTRAINED_TOLERANCE = 1e-5
 
@@ -65,7 +63,7 @@ class CheckReport:
 
     def render(self) -> str:
         """A table of every row and a line with the total of each verdict."""
-        from harness.report.formats.github import grid
+        from harness.report import grid
 
         headings = ("Suite", "Profile", "Entry", "Seed", "Split", "Metric")
         more = ("Kind", "Baseline", "Now", "Moved", "Tolerance", "Verdict", "Why")
@@ -233,7 +231,7 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
     if found.value is None:
         return replace(row, verdict="regression", reason=found.error or "no value")
     worse = found.value - expected.value
-    if expected.kind == "speed" or higher_is_better(expected.metric):
+    if expected.kind == "speed" or metric_named(expected.metric).higher_is_better:
         worse = -worse
     both_sides = expected.kind == "limit" or expected.two_sided
     if both_sides:
@@ -274,9 +272,9 @@ def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> Basel
 
 def default_tolerance(metric: str, value: float) -> float:
     """Absolute tolerance of a new row for this metric and value, in the metric's unit."""
-    if metric in ABSOLUTE_TOLERANCE:
-        return ABSOLUTE_TOLERANCE[metric]
-    return abs(value) * RELATIVE_TOLERANCE.get(metric, OTHER_RELATIVE_TOLERANCE)
+    if metric == SPEED_METRIC:
+        return abs(value) * SPEED_RELATIVE_TOLERANCE
+    return metric_named(metric).tolerance(value)
 
 
 def _name(identity: Identity) -> str:
@@ -285,7 +283,7 @@ def _name(identity: Identity) -> str:
 
 def _cells(row: CheckRow) -> list[str]:
     kind, metric = row.identity[-1], row.identity[-2]
-    decimals = 0 if kind == "speed" else decimals_of(metric) + 1
+    decimals = 0 if kind == "speed" else metric_named(metric).decimals + 1
     if kind != "speed" and row.tolerance:
         decimals = max(decimals, math.ceil(-math.log10(row.tolerance)) + 1)
 

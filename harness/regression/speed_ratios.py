@@ -93,7 +93,7 @@ class GateReport:
 
     def render(self) -> str:
         """A table of every row and one line that sums it up."""
-        from harness.report.formats.github import grid
+        from harness.report import grid
 
         headings = ("Kernel", "Case", "Dtype", "Direction", "Backend", "Baseline", "Allowed", "Now", "Verdict", "Why")
         aligns = ("left",) * 5 + ("right",) * 3 + ("left",) * 2

@@ -1,28 +1,38 @@
-"""Tables of records beside published rows: one table model, and a writer per format."""
+"""Tables of records and published rows.
 
-from __future__ import annotations
+`read_leaderboard` reads a results folder, the published rows and the installed suites once. Its `Leaderboard` gives a
+`Table` of `Row`s, text in any of `FORMATS`, LEADERBOARD.md and, as `leaderboard_frame`, a pandas data frame;
+`print_leaderboard` shows what fits a terminal. `build` makes a table of records at hand, `kernel_table` one of timed
+kernels, `grid` one of any cells, and `curves` draws learning curves. `rows.py` turns records into rows, `columns.py`
+rows into text. Imports neither torch nor pandas.
+"""
 
-from collections.abc import Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING
+from harness.report import curves
+from harness.report.columns import NOT_APPLICABLE, split_names, three_digits
+from harness.report.formats import FORMATS, write
+from harness.report.formats.github import grid
+from harness.report.kernels import kernel_table
+from harness.report.leaderboard import Leaderboard, leaderboard_frame, read_leaderboard
+from harness.report.row import Row
+from harness.report.rows import primary_protocol
+from harness.report.table import Table, build
+from harness.report.terminal import print_leaderboard
 
-if TYPE_CHECKING:
-    from harness.report.table import Table
-
-# format -> module and function that turn a Table into text
-WRITERS = {
-    "github": "harness.report.formats.github:write",
-    "latex": "harness.report.formats.latex:write",
-    "csv": "harness.report.formats.csv:write",
-    "json": "harness.report.formats.json:write",
-}
-
-
-def write(table: Table, fmt: str, columns: Sequence[str] | None = None) -> str:
-    """The table as text that ends in a newline; columns are headings or keys, None for the usual ones.
-
-    Raises KeyError for an unknown format and HarnessError for an unknown column.
-    """
-    module, function = WRITERS[fmt].split(":")
-    text: str = getattr(import_module(module), function)(table, columns)
-    return text
+__all__ = [
+    "FORMATS",
+    "NOT_APPLICABLE",
+    "Leaderboard",
+    "Row",
+    "Table",
+    "build",
+    "curves",
+    "grid",
+    "kernel_table",
+    "leaderboard_frame",
+    "primary_protocol",
+    "print_leaderboard",
+    "read_leaderboard",
+    "split_names",
+    "three_digits",
+    "write",
+]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from harness.core.errors import HarnessError, StoreError
-from harness.core.metrics import METRICS, Metric
+from harness.core.metrics import Metric, metric_named
+from harness.results import published
 from harness.results.published import PublishedRow, dataset_title, match
 
 if TYPE_CHECKING:
@@ -17,25 +18,32 @@ if TYPE_CHECKING:
 
     from harness.core.specs import Label
     from harness.results.record import RunRecord
+    from harness.results.store import Store
 
-FORMATS = (".svg", ".png", ".pdf")
+ENDINGS = (".svg", ".png", ".pdf")
+
+# Name of an x axis -> column of the curve, factor, and label.
 AXES = {
     "tokens": ("tokens", 1e-6, "tokens trained on, in millions"),
-    "minutes": ("train_seconds", 1 / 60, "minutes of training, validations left out"),
+    "minutes": ("train_seconds", 1 / 60, "minutes of training, without validations"),
     "updates": ("step", 1.0, "updates of the weights"),
 }
-"""What lies along a picture -> the column of a curve, what it is multiplied by, and the words under it."""
 
-SIZE_IN = (8.0, 4.0)
-"""Of one panel."""
+# Inches; a page is about 8 wide.
+_PANEL_SIZE_IN = (8.0, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One run in one panel: x, valid and train (n,), the latter in the panel's metric and NaN where unknown.
+    """One run in one panel.
 
-    best: place of the validation whose weights were kept. averaged: place of the first under averaged weights.
-    test: exact score of the test split. published: the row the run is set beside. Each None where there is none.
+    Attributes:
+        run_id, name: which run, and its text in the legend.
+        x, valid, train: shape (n,), the last two in the panel's metric; train is NaN where unknown.
+        best: index of the validation whose weights were kept.
+        averaged: index of the first validation of averaged weights.
+        test: exact score of the test split.
+        published: the row that the run is compared with. Each of these four is None if there is none.
     """
 
     run_id: str
@@ -52,37 +60,78 @@ class Line:
 Panels = Mapping[tuple[str, str], Sequence[Line]]
 
 
+def draw_runs(store: Store, run_ids: Sequence[str], out: Path, along: str) -> int:
+    """Draw the learning curves of a results folder.
+
+    Args:
+        store: the results folder; its `problems` name records that cannot be read.
+        run_ids: runs to draw; all of them if empty.
+        out: file to write.
+        along: a key of AXES.
+
+    Returns:
+        Number of runs in the picture.
+
+    Raises:
+        StoreError: the folder has no record of a run.
+        HarnessError: see `draw`.
+    """
+    records = store.records()
+    known = {record.run_id for record, _ in records}
+    for run_id in run_ids:
+        if run_id not in known:
+            raise StoreError(
+                f"{store.root}: holds no record of {run_id}; `harness table --columns model,run_ids` lists them"
+            )
+    chosen = [item for item in records if not run_ids or item[0].run_id in run_ids]
+    drawn = panels(chosen, published.load(published.find(store.root)), along)
+    draw(drawn, out, along)
+    return len({line.run_id for lines in drawn.values() for line in lines})
+
+
 def panels(
     records: Sequence[tuple[RunRecord, Sequence[Label]]], rows: Sequence[PublishedRow], along: str
 ) -> dict[tuple[str, str], list[Line]]:
-    """Dataset's title and metric's name -> the runs to draw there, by the record's own label.
+    """Assign the curves of records to panels.
 
-    A run whose curve has no row of a validation is left out, as is a row that does not say where it stands. Metrics
-    are the label's; a rate of the curve is nats per scored target, so a metric stands for those targets.
+    Args:
+        records: each with its labels; the first label names dataset and metrics.
+        rows: published rows.
+        along: a key of AXES.
+
+    Returns:
+        Title of the dataset and name of the metric -> lines. Only validations with a position on the axis are drawn.
+        Curves hold nats per scored target, so a metric is that of those targets.
     """
-    found: dict[tuple[str, str], list[Line]] = {}
+    drawn: dict[tuple[str, str], list[Line]] = {}
     for record, labels in records:
         label = labels[0]
-        seen = [
+        validations = [
             row for row in record.curve if all(_is_number(row.get(key)) for key in ("valid_nll_nats", AXES[along][0]))
         ]
-        if not seen:
+        if not validations:
             continue
         for name in label.metrics:
-            line = _line(record, label, seen, METRICS[name], rows, along)
-            found.setdefault((dataset_title(label.dataset), name), []).append(line)
-    return found
+            line = _line(record, label, validations, metric_named(name), rows, along)
+            drawn.setdefault((dataset_title(label.dataset), name), []).append(line)
+    return drawn
 
 
-def draw(found: Panels, out: Path, along: str) -> None:
-    """Write the picture; its format is the name's ending. The same records give the same bytes.
+def draw(drawn: Panels, out: Path, along: str) -> None:
+    """Write the picture. The same records give the same bytes.
 
-    Raises HarnessError where matplotlib is missing, nothing is to be drawn, or the format is none of FORMATS, and
-    StoreError where the file cannot be written.
+    Args:
+        drawn: lines by panel.
+        out: file to write; its ending is one of ENDINGS.
+        along: a key of AXES.
+
+    Raises:
+        HarnessError: no curve, unknown ending, or matplotlib is missing.
+        StoreError: the file cannot be written.
     """
-    if out.suffix not in FORMATS:
-        raise HarnessError(f"{out}: a picture's name ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}")
-    if not found:
+    if out.suffix not in ENDINGS:
+        raise HarnessError(f"{out}: a picture's name ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    if not drawn:
         raise HarnessError("no curve to draw: none of these records has a row of a validation")
     try:
         import matplotlib
@@ -90,14 +139,16 @@ def draw(found: Panels, out: Path, along: str) -> None:
         from matplotlib.figure import Figure
     except ImportError:
         raise HarnessError("pictures need matplotlib: pip install 'lm-harness[plot]'") from None
+    # A fixed salt makes the ids in an SVG repeatable, and text stays text that can be searched.
     with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(SIZE_IN[0], SIZE_IN[1] * len(found)), layout="constrained")
+        figure = Figure(figsize=(_PANEL_SIZE_IN[0], _PANEL_SIZE_IN[1] * len(drawn)), layout="constrained")
+        # Without pyplot there is no global state and no window.
         FigureCanvasAgg(figure)
-        for axes, (title, lines) in zip(figure.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):
+        for axes, (title, lines) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn.items(), strict=True):
             _panel(axes, title, lines, along)
         try:
             out.parent.mkdir(parents=True, exist_ok=True)
-            # Formats put the date into their metadata by different names; without it the bytes are repeatable.
+            # The metadata holds a date under a different name in each format; without it the bytes are repeatable.
             dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
             figure.savefig(out, metadata={dated: None} if dated else None, dpi=150)
         except OSError as error:
@@ -107,7 +158,7 @@ def draw(found: Panels, out: Path, along: str) -> None:
 def _line(
     record: RunRecord,
     label: Label,
-    seen: Sequence[Mapping[str, Any]],
+    validations: Sequence[Mapping[str, Any]],
     metric: Metric,
     rows: Sequence[PublishedRow],
     along: str,
@@ -117,12 +168,15 @@ def _line(
     score = next(exact, None)
     return Line(
         run_id=record.run_id,
+        # The hash of the run distinguishes seeds and settings of one title.
         name=f"{label.title} ({record.run_id.rpartition('-')[2]})",
-        x=[scale * float(row[column]) for row in seen],
-        valid=[metric.of_rate(row["valid_nll_nats"]) for row in seen],
-        train=[metric.of_rate(rate) if _is_number(rate := row.get("train_nll_nats")) else math.nan for row in seen],
-        best=max((place for place, row in enumerate(seen) if row.get("is_best")), default=None),
-        averaged=next((place for place, row in enumerate(seen) if row.get("averaged")), None),
+        x=[scale * float(row[column]) for row in validations],
+        valid=[metric.of_rate(row["valid_nll_nats"]) for row in validations],
+        train=[
+            metric.of_rate(rate) if _is_number(rate := row.get("train_nll_nats")) else math.nan for row in validations
+        ],
+        best=max((place for place, row in enumerate(validations) if row.get("is_best")), default=None),
+        averaged=next((place for place, row in enumerate(validations) if row.get("averaged")), None),
         test=score.metrics.get(metric.name) if score else None,
         published=match(rows, label.published, metric=metric.name, split="test"),
     )
@@ -134,6 +188,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str) -> None:
     for place, line in enumerate(lines):
+        # matplotlib's cycle has ten colours.
         colour = f"C{place % 10}"
         scored = "" if line.test is None else f", test {line.test:.4g}"
         axes.plot(line.x, line.valid, color=colour, marker=".", markersize=4, label=line.name + scored)
@@ -142,23 +197,23 @@ def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str
             axes.plot(line.x[line.best], line.valid[line.best], color=colour, marker="o", fillstyle="none")
         if line.averaged is not None:
             axes.plot(line.x[line.averaged], line.valid[line.averaged], color=colour, marker="|", markersize=14)
-    beside = {line.published.id: line.published for line in lines if line.published is not None}
-    for place, row in enumerate(sorted(beside.values(), key=lambda row: row.value)):
+    rows = {line.published.id: line.published for line in lines if line.published is not None}
+    for place, row in enumerate(sorted(rows.values(), key=lambda row: row.value)):
         axes.axhline(row.value, color="0.4", linewidth=0.8, linestyle="--")
         words = f"{row.model}, {row.source}: test {row.value:.{row.decimals}f}"
-        # In turn at the left and in the middle, the lowest below its line: rows that are close would overlap.
-        side = "top" if place == 0 and len(beside) > 1 else "bottom"
+        # Left and middle in turn, and the lowest text below its line: texts of close values would overlap.
+        side = "top" if place == 0 and len(rows) > 1 else "bottom"
         x, transform = 0.01 + 0.5 * (place % 2), axes.get_yaxis_transform()
         axes.text(x, row.value, words, fontsize=7, color="0.4", va=side, transform=transform)
     _, _, words = AXES[along]
-    metric = METRICS[title[1]]
+    metric = metric_named(title[1])
     axes.set_title(title[0], loc="left")
     axes.set_xlabel(words)
-    if metric.name == "perplexity":  # falls by factors
+    if metric.log_axis:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="y", which="minor", labelsize=6)
     axes.set_ylabel(f"{metric.title}, {metric.unit}")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7, title="solid: validation, dotted: training, ring: kept, bar: averaging", title_fontsize=7)
+    axes.legend(fontsize=7, title="solid: validation, dotted: training, ring: best, bar: averaging", title_fontsize=7)

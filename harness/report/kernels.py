@@ -1,62 +1,80 @@
-"""Timed kernels as a table: rows of `harness bench`, and those a run measured at its own shapes."""
+"""Timed kernels as a table: rows of `harness bench`, and those that runs timed at the shapes of their models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.report.columns import NOT_APPLICABLE
 from harness.report.formats.github import grid
-from harness.results.record import RunRecord
+
+if TYPE_CHECKING:
+    from harness.results.record import RunRecord
 
 Timed = Mapping[str, Any]
+Align = Literal["left", "right"]
 
-KERNEL_HEADINGS = ("Kernel", "Case", "Direction", "Backend", "ms", "ms warm", "GB/s", "Of copy", "Of triad",
-                   "GFLOP/s", "Of GEMM", "Over chain")  # fmt: skip
-KERNEL_ALIGNS = ("left",) * 4 + ("right",) * 8
+HEADINGS = ("Kernel", "Case", "Direction", "Backend", "ms", "ms warm", "GB/s", "Of copy", "Of triad", "GFLOP/s",
+            "Of GEMM", "Over chain")  # fmt: skip
+ALIGNS: tuple[Align, ...] = ("left",) * 4 + ("right",) * 8
 
 
 def kernel_table(rows: Sequence[Timed]) -> str:
-    """Markdown of timed kernels in the order given; what failed says why in place of its times.
+    """Markdown of timed kernels in the order given, and the reason of each failure."""
+    headings, aligns, body = kernel_cells(rows)
+    return grid(body, headings, aligns) + "".join(f"\n{line}\n" for line in kernel_problems(rows))
 
-    Where any was timed with its launch too, as on a CUDA device, a last column says so.
-    """
-    body = [_kernel_cells(row) for row in rows]
-    headings, aligns = list(KERNEL_HEADINGS), list(KERNEL_ALIGNS)
+
+def kernel_cells(rows: Sequence[Timed]) -> tuple[list[str], list[Align], list[list[str]]]:
+    """Headings, alignments and cells of timed kernels. On a CUDA device a last column has times with the launch."""
+    headings, aligns, body = list(HEADINGS), list(ALIGNS), [_cells(row) for row in rows]
     if any(row.get("ms_with_launch") is not None for row in rows):
         headings.append("ms with launch")
         aligns.append("right")
         body = [[*cells, _milliseconds(row.get("ms_with_launch"))] for cells, row in zip(body, rows, strict=True)]
-    return grid(body, headings, aligns) + _reasons(rows)
+    return headings, aligns, body
 
 
-def leaderboard_section(records: Iterable[RunRecord]) -> str | None:
-    """Kernels that runs timed at their models' own shapes, one table per device; None where none were.
+def kernel_problems(rows: Sequence[Timed]) -> list[str]:
+    """One line per failure, each once."""
+    lines: dict[str, None] = {}
+    for row in rows:
+        if row["error"] is not None:
+            lines[f"{row['op']} {row['case']} {row['backend']}: {row['error']}"] = None
+    return list(lines)
 
-    Where several runs timed the same thing on one device, the one started last is shown.
-    """
+
+def kernels_by_device(records: Iterable[RunRecord]) -> dict[str, list[Timed]]:
+    """Kernels that runs timed, by device. If several runs timed the same, the one that started last counts."""
     by_device: dict[str, dict[tuple[str, ...], Timed]] = {}
     for record in sorted(records, key=lambda each: (each.started_at, each.run_id)):
+        # Times of different hardware are not comparable, so each device has its own table.
         device = str(record.machine.get("fingerprint") or record.spec.device)
         for row in record.timings:
             if "op" in row:
                 by_device.setdefault(device, {})[_identity(row)] = row
+    return {device: [row for _, row in sorted(by_device[device].items())] for device in sorted(by_device)}
+
+
+def kernel_section(records: Iterable[RunRecord]) -> str | None:
+    """The leaderboard's section of kernels, one table per device; None if no run timed any."""
+    by_device = kernels_by_device(records)
     if not by_device:
         return None
     lines = ["## Kernels", "", "Timed by runs at their own models' shapes, each checked against its reference.", ""]
-    for device in sorted(by_device):
-        rows = [by_device[device][key] for key in sorted(by_device[device])]
+    for device, rows in by_device.items():
         lines += [f"### {device}", "", kernel_table(rows)]
     return "\n".join(lines)
 
 
 def _identity(row: Timed) -> tuple[str, ...]:
-    # forward before backward
+    # Forward before backward, as they run.
     order = "0" if row["direction"] == "forward" else "1"
     return (str(row["op"]), str(row["case"]), str(row.get("dtype")), order, str(row["backend"]))
 
 
-def _kernel_cells(row: Timed) -> list[str]:
+def _cells(row: Timed) -> list[str]:
+    # float32 is the usual dtype; only others need to be named.
     dtype = "" if row["dtype"] == "float32" else f" {row['dtype']}"
     head = [row["op"], row["case"] + dtype, row["direction"], row["backend"]]
     if row["status"] != "ok":
@@ -66,31 +84,18 @@ def _kernel_cells(row: Timed) -> list[str]:
         _milliseconds(row["ms"]),
         _milliseconds(row["ms_warm"]),
         _number(row["gb_per_s"], ".1f"),
-        _percent(row["share_of_copy"]),
-        _percent(row["share_of_triad"]),
+        _number(row["share_of_copy"], ".0%"),
+        _number(row["share_of_triad"], ".0%"),
         _number(row["gflop_per_s"], ",.0f"),
-        _percent(row["share_of_gemm"]),
+        _number(row["share_of_gemm"], ".0%"),
         _number(row["speedup_over_chain"], ".2f"),
     ]
 
 
-def _reasons(rows: Sequence[Timed]) -> str:
-    """One line per thing that went wrong, each said once."""
-    said: dict[str, None] = {}
-    for row in rows:
-        if row["error"] is not None:
-            where = [row[key] for key in ("op", "case", "backend")]
-            said[f"{' '.join(where)}: {row['error']}"] = None
-    return "".join(f"\n{line}\n" for line in said)
-
-
 def _milliseconds(value: float | None) -> str:
+    # Three decimals below 10 ms: GPU kernels take microseconds.
     return _number(value, ".1f" if value is not None and value >= 10 else ".3f")
 
 
 def _number(value: float | None, form: str) -> str:
     return NOT_APPLICABLE if value is None else f"{value:{form}}"
-
-
-def _percent(value: float | None) -> str:
-    return NOT_APPLICABLE if value is None else f"{value:.0%}"

@@ -1,160 +1,154 @@
-"""The text of the generated leaderboard: the paper's rows with ours beside them, then every ranking in full."""
+"""The leaderboard of a results folder: everything that it shows is read once, then shown in any form."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from harness.core.specs import Suite
-from harness.report.choice import usual
-from harness.report.columns import (
-    COLUMNS,
-    HEADING_COLUMNS,
-    NOT_APPLICABLE,
-    cells,
-    difference_text,
-    params_text,
-    seeds_text,
-    value_text,
-    without,
-)
-from harness.report.formats.github import escape, grid
-from harness.report.kernels import leaderboard_section
-from harness.report.measured import Records
-from harness.report.recipes import recipes_of
-from harness.report.row import FINISHED, PUBLISHED, Row, metric_title
+from harness.core.errors import StoreError
+from harness.report.columns import SECTION_COLUMNS, usual
+from harness.report.formats import write
+from harness.report.formats.github import escape, section
+from harness.report.kernels import kernel_section
+from harness.report.paper import paper_section
 from harness.report.table import Table, build
-from harness.results.published import PublishedRow, dataset_title, match, paper_rows
+from harness.results import published
+from harness.results.store import Store
+from harness.system.files import write_atomic
 
-FULL_PROFILE = "full"
+if TYPE_CHECKING:
+    import pandas as pd
 
-PAPER_COLUMNS = (
-    ("Task", "left"),
-    ("Dataset", "left"),
-    ("Metric", "left"),
-    ("Value", "right"),
-    ("Model", "left"),
-    ("Ours", "right"),
-    ("Difference", "right"),
-    ("Params", "right"),
-    ("Seeds", "right"),
-    ("Profile", "left"),
-    ("Remark", "left"),
-)
+    from harness.core.specs import Label, Suite
+    from harness.results.published import PublishedRow
+    from harness.results.record import RunRecord
 
-
-def leaderboard(
-    records: Records,
-    published: Sequence[PublishedRow],
-    *,
-    suites: Sequence[Suite],
-    regenerate: str,
-    full_profile: str = FULL_PROFILE,
-) -> str:
-    """Markdown that depends on its arguments alone: no clock, no machine, no order of files.
-
-    suites are the installed ones, each once per profile: a paper's row without a value says whether one could make
-    it, and a run of another model or recipe than theirs is marked.
-    regenerate is the command that writes this file anew. full_profile names the paper's own recipes.
-    """
-    by_id = sorted(records, key=lambda item: item[0].run_id)
-    table = build(by_id, published, every_published=True, suites=suites)
-    full = [suite for suite in suites if suite.profile == full_profile]
-    lines = ["# Leaderboard", ""]
-    lines += [f"Generated from the records beside it; do not edit. `{regenerate}` writes it anew.", ""]
-    lines += ["## The paper's rows", ""]
-    lines += ["Merity, Keskar and Socher 2018, arXiv:1803.08240: its values as published, and ours beside each.", ""]
-    lines += [_paper_section(table, published, _Reasons(published, full, full_profile))]
-    for rows in table.groups():
-        lines += [f"## {escape(table.heading(rows))}", "", _ranking(rows)]
-    kernels = leaderboard_section(record for record, _ in by_id)
-    return "\n".join([*lines, kernels] if kernels else lines)
+FILE_NAME = "LEADERBOARD.md"
 
 
 @dataclass(frozen=True, slots=True)
-class _Reasons:
-    """Why a row of the paper has no value of ours from the full recipe, derived from what there is.
+class Leaderboard:
+    """Records of a results folder with what they are compared with.
 
-    suites are the installed ones under the full profile.
+    Attributes:
+        root: the results folder.
+        records: each with its labels, by run id.
+        published: published rows.
+        suites: the installed suites, each once per profile.
+        problems: a line for each record or suite that could not be read.
+        num_unreadable: records among them.
     """
 
+    root: Path
+    records: Sequence[tuple[RunRecord, Sequence[Label]]]
     published: Sequence[PublishedRow]
-    suites: Sequence[Suite]
-    full_profile: str
+    suites: Sequence[Suite] = ()
+    problems: tuple[str, ...] = ()
+    num_unreadable: int = 0
 
-    def remark(self, row: PublishedRow, ours: Sequence[Row]) -> str:
-        """ours: every row of ours that names this published one, whatever its profile and status."""
-        full = [found for found in ours if self.is_full(found)]
-        if any(found.status == FINISHED for found in full):
-            return "full recipe"
-        if full:
-            return _failure(full[0])
-        finished = any(found.status == FINISHED for found in ours)
-        if ours and not finished:
-            return _failure(ours[0])
-        suites = self._suites_for(row)
-        if not suites and not finished:
-            of_dataset = any(suite.dataset.get("name") == row.dataset for suite in self.suites)
-            what = "suite with an entry for this row" if of_dataset else f"suite for {dataset_title(row.dataset)}"
-            return f"no {what} is installed"
-        where = f"; suite {', '.join(suites)} has it" if suites else ""
-        return f"no finished run of the full recipe among these records{where}"
+    def of_suite(self, suite: Suite) -> Leaderboard:
+        """The records that have a label of this suite and profile, whichever seeds, and only those labels."""
+        records = []
+        for record, labels in self.records:
+            matching = [label for label in labels if (label.suite, label.profile) == (suite.name, suite.profile)]
+            if matching:
+                records.append((record, matching))
+        return replace(self, records=records)
 
-    def is_full(self, row: Row) -> bool:
-        """Whether a row of ours is of an installed suite's full recipe for the published row that it names.
+    def check_not_empty(self) -> None:
+        """StoreError if the folder has no record, readable or not."""
+        if not self.records and not self.num_unreadable:
+            raise StoreError(f"{self.root}: holds no records; `harness run SUITE --results {self.root}` makes some")
 
-        Names prove nothing: a recipe changed on the command line keeps its own, and anybody's suite may use them.
+    def table(self) -> Table:
+        """Our rows with the published rows of their datasets."""
+        return build(self.records, self.published, suites=self.suites)
+
+    def text(self, fmt: str, columns: Sequence[str] | None = None) -> str:
+        """The table in one of `FORMATS`.
+
+        Args:
+            fmt: name of the format.
+            columns: headings or JSON keys; None for the usual ones, with the timed kernels in Markdown.
+
+        Raises:
+            HarnessError: unknown column.
         """
-        if row.profile != self.full_profile:
-            return False
-        named = [known for known in self.published if known.id == row.published_id]
-        return any(row.recipe_id in recipes_of(known, self.suites) for known in named)
+        text = write(self.table(), fmt, columns)
+        # Only Markdown has sections: other formats hold one table.
+        if fmt != "github" or columns is not None:
+            return text
+        return "\n".join([text, *self._kernels()])
 
-    def profile(self, row: Row) -> str:
-        changed = row.profile == self.full_profile and not self.is_full(row)
-        return f"{row.profile}, changed" if changed else row.profile or NOT_APPLICABLE
+    def markdown(self) -> str:
+        """LEADERBOARD.md: the paper's rows, then every ranking. The same records give the same text."""
+        table = build(self.records, self.published, every_published=True, suites=self.suites)
+        # The folder's name and not its path: the file is committed and read on other machines.
+        command = f"harness table {self.root.name} --save"
+        lines = [
+            "# Leaderboard",
+            "",
+            f"Generated from the records in this folder; do not edit. `{command}` updates it.",
+            "",
+            "## The paper's rows",
+            "",
+            "Merity, Keskar and Socher 2018, arXiv:1803.08240: its values as published, and ours.",
+            "",
+            paper_section(table, self.published, self.suites),
+        ]
+        for rows in table.groups():
+            lines += [f"## {escape(table.heading(rows))}", "", section(rows, usual(rows, SECTION_COLUMNS))]
+        return "\n".join([*lines, *self._kernels()])
 
-    def _suites_for(self, row: PublishedRow) -> list[str]:
-        found = set()
-        for suite in self.suites:
-            named = [entry.published for entry in suite.entries]
-            if any(match([row], name, metric=row.metric, split=row.split) for name in named):
-                found.add(suite.name)
-        return sorted(found)
+    def save(self) -> Path:
+        """Write RESULTS/LEADERBOARD.md and return its path. StoreError if it cannot be written."""
+        path = self.root / FILE_NAME
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, self.markdown())
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return path
 
-
-def _paper_section(table: Table, published: Sequence[PublishedRow], reasons: _Reasons) -> str:
-    body = []
-    for row in paper_rows(published):
-        ours = [found for found in table.rows if found.published_id == row.id and found.status != PUBLISHED]
-        body.append(_paper_line(row, ours, reasons))
-    return grid(body, [name for name, _ in PAPER_COLUMNS], [align for _, align in PAPER_COLUMNS])
-
-
-def _paper_line(row: PublishedRow, ours: Sequence[Row], reasons: _Reasons) -> list[str]:
-    ranked = [found for found in ours if found.rank is not None]
-    full = [found for found in ranked if reasons.is_full(found)]
-    shown = next(iter(full or ranked), None)
-    start = [
-        row.task,
-        dataset_title(row.dataset),
-        metric_title(row.metric, row.split),
-        f"{row.value:.{row.decimals}f}",
-        row.model,
-    ]
-    remark = reasons.remark(row, ours)
-    if shown is None:
-        status = next((found.status for found in ours if found.value is None), "none yet")
-        return [*start, status, *[NOT_APPLICABLE] * 4, remark]
-    cells = [value_text(shown), difference_text(shown), params_text(shown), seeds_text(shown), reasons.profile(shown)]
-    return [*start, *cells, remark]
+    def _kernels(self) -> list[str]:
+        section = kernel_section(record for record, _ in self.records)
+        return [section] if section else []
 
 
-def _ranking(rows: tuple[Row, ...]) -> str:
-    columns = usual(rows, without(COLUMNS, HEADING_COLUMNS))
-    return grid(cells(rows, columns), [name for name, _, _ in columns], [align for _, _, align in columns])
+def read_leaderboard(results: Path | Store) -> Leaderboard:
+    """Read a results folder, the published rows and the installed suites, each file once.
+
+    Records and suites that cannot be read are named in `problems`. StoreError if `results` is a file.
+    """
+    # Formats and cells are used without suites, whose import takes half a second.
+    from harness.suite import readable_suites
+
+    store = results if isinstance(results, Store) else Store(results)
+    records = store.records()
+    suites, problems = readable_suites()
+    return Leaderboard(
+        root=store.root,
+        records=records,
+        published=published.load(published.find(store.root)),
+        suites=suites,
+        problems=(*store.problems, *problems),
+        num_unreadable=store.num_left_out,
+    )
 
 
-def _failure(row: Row) -> str:
-    verb = {"interrupted": "was interrupted"}.get(row.status, row.status)
-    return f"the run of profile {row.profile} {verb}: {row.error}"
+def leaderboard_frame(results: Path | str = "results") -> pd.DataFrame:
+    """The leaderboard as a data frame: one row per setting, published row and limit; columns as in JSON.
+
+    `to_csv`, `to_parquet`, `to_html` and `to_markdown` of pandas write it.
+
+    Args:
+        results: the results folder.
+
+    Raises:
+        StoreError: the folder has no records, or is a file.
+    """
+    board = read_leaderboard(Path(results))
+    board.check_not_empty()
+    return board.table().frame()

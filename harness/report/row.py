@@ -6,29 +6,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from harness.core.metrics import METRICS
+from harness.core.metrics import Metric, metric_named
 from harness.monitoring.costs.columns import COST_KEYS
 
 FINISHED, PUBLISHED, LIMIT = "finished", "published", "limit"
 NO_PROTOCOL = (PUBLISHED, LIMIT)
 
-DECIMALS = {"bpc": 3, "perplexity": 2}
-OTHER_DECIMALS = 3
+# Figures of cost that the trainer measures; the sensors measure the others.
+TRAINING_KEYS = ("tokens_per_s", "seconds")
+FIGURE_KEYS = (*TRAINING_KEYS, *COST_KEYS)
+
+_HIDDEN = {"in_json": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A value of ours, a published one, or a limit; status says which, or what kept it from being one.
+    """A value of ours, a published value, or the limit of the data.
 
-    status: finished, failed, diverged or interrupted for runs of ours, else published or limit. value is None
-    exactly where there is none, and error then says why. A row stands for all `seeds` that differ in nothing else:
-    value is their mean, seed_std their deviation (n - 1); std_error is that of a single run's value over its text.
-    difference is value less published, seconds and tokens_per_s are training's, data is a hash of the dataset's
-    identity. speed names the switches of the training step that were on. rank is the place among values of one
-    protocol, None for rows that are not ranked. recipe_id is a hash of model and recipe; changed says whether they are
-    other than the installed suite's, None where it has no such entry. beyond_limit: better than the data allows, so
-    something is wrong with the run. costs are the figures of `harness.monitoring.costs.columns.COST_COLUMNS`; unknown
-    maps each that is null, seconds and tokens_per_s among them, to its reason.
+    A row of ours combines all seeds that differ in nothing else. JSON and CSV have the fields as keys, in this order.
+
+    Attributes:
+        task, dataset, metric, split, protocol: what was measured.
+        value: mean over the seeds; None if there is no value, and `error` says why.
+        model, entry, params: what was scored; params is its number of parameters.
+        published, published_id: the published row to compare with.
+        status: `published`, `limit`, or the status of our runs, such as `finished` and `failed`.
+        difference: value - published.
+        std_error: standard error of a single run over its text; None for several seeds.
+        seeds, seed_mean, seed_std, seed_list: number of seeds, mean, deviation (n - 1), and the seeds.
+        tokens_per_s, seconds: of training.
+        device, device_kind, dtype, kernel, speed: where and how it ran; speed names the speed-ups that were on.
+        suite, profile: which suite made it.
+        source: of a published value or a limit.
+        run_ids, code: which runs and which source code.
+        num_targets, denominator: scored tokens, and what the loss is divided by.
+        dataset_title, metric_title: as tables show them.
+        data: hash of the dataset's identity.
+        limit: best value that the data allows.
+        rank: among the values of one protocol; None if not ranked.
+        recipe_id: hash of model and recipe.
+        changed: whether they differ from the installed suite's; None if no installed suite has the entry.
+        beyond_limit: better than the data allows, so something is wrong with the run.
+        costs: the figures of `harness.monitoring.costs.columns`, each a key of its own in JSON.
+        unknown: key -> reason, for each figure of cost that is None.
+        decimals: digits after the point. This and the fields below are not in JSON.
+        own_text: whether the data is the user's own, which no published value is about.
+        several_recipes: whether other rows have the same name and another recipe.
+        adaptive: whether a published model learns from the text it is scored on.
     """
 
     task: str
@@ -74,46 +98,41 @@ class Row:
     beyond_limit: bool = False
     costs: Mapping[str, float | None] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
-    decimals: int = OTHER_DECIMALS
-    own_text: bool = False
-    several_recipes: bool = False
-    adaptive: bool = False
+    # The keys of JSON and CSV end here. Scripts of users read them, so none may be renamed.
+    decimals: int = field(default=3, metadata=_HIDDEN)
+    own_text: bool = field(default=False, metadata=_HIDDEN)
+    several_recipes: bool = field(default=False, metadata=_HIDDEN)
+    adaptive: bool = field(default=False, metadata=_HIDDEN)
 
     def to_json(self) -> dict[str, Any]:
-        """Keys in the order above; what only serves to build and print is left out."""
+        """The row under `JSON_KEYS`, tuples as lists."""
         row = {key: self.figure(key) if key in COST_KEYS else getattr(self, key) for key in JSON_KEYS}
         row = {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}
         return {**row, "unknown": dict(self.unknown)}
 
     def figure(self, key: str) -> float | None:
-        """A figure of cost, or of training's speed, by its key; None if unknown."""
+        """A figure of cost by its key; None if unknown."""
         value: float | None = self.costs.get(key) if key in COST_KEYS else getattr(self, key)
         return value
 
     @property
     def group(self) -> tuple[str, str, str, str, str]:
-        """What must be equal for two values to be compared at all."""
+        """What two rows must share to be compared."""
         return (self.task, self.dataset, self.metric, self.split, self.data or "")
 
+    @property
+    def is_ours(self) -> bool:
+        return self.status not in NO_PROTOCOL
 
-_FOR_PRINT = ("decimals", "own_text", "several_recipes", "adaptive")
+    @property
+    def of_metric(self) -> Metric:
+        return metric_named(self.metric)
+
 
 # The figures of cost are keys of their own, in the place of `costs`.
 JSON_KEYS = tuple(
     key
     for each in fields(Row)
-    if each.name not in _FOR_PRINT
+    if each.metadata.get("in_json", True)
     for key in (COST_KEYS if each.name == "costs" else (each.name,))
 )
-
-
-def metric_title(metric: str, split: str) -> str:
-    return METRICS[metric].title_for(split) if metric in METRICS else metric
-
-
-def higher_is_better(metric: str) -> bool:
-    return metric in METRICS and METRICS[metric].higher_is_better
-
-
-def decimals_of(metric: str) -> int:
-    return DECIMALS.get(metric, OTHER_DECIMALS)

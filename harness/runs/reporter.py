@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from harness.core.metrics import metric_named
 from harness.worker.job import Event, KernelTiming, Problem, RecordWritten, Resumed, Scoring, Train, Validation
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 # A log of an hour then has some 400 lines.
 PLAIN_EVERY_S = 10.0
-UNITS = {"bpc": "bit/char", "perplexity": "ppl"}
 HARDWARE = {"cpu_percent": "CPU {:.0f} %", "gpu_percent": "GPU {:.0f} %", "gpu_power_w": "{:.0f} W"}
 
 
@@ -49,7 +49,7 @@ class Plain:
     """One line every few seconds, for logs and CI."""
 
     def __init__(self) -> None:
-        self.name, self.phrases, self.printed_at = "", Phrases("bpc"), 0.0
+        self.name, self.phrases, self.printed_at = "", Phrases(""), 0.0
 
     def note(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -87,7 +87,7 @@ class Bars:
         )
         # Started at once, so that notes printed before the first run do not break the bars.
         self.bars.start()
-        self.name, self.phrases = "", Phrases("bpc")
+        self.name, self.phrases = "", Phrases("")
         self.task: TaskID | None = None
 
     def note(self, text: str) -> None:
@@ -125,7 +125,7 @@ class Phrases:
     """Turns the events of one run into phrases; remembers the last ones for a rate."""
 
     def __init__(self, metric: str) -> None:
-        self.unit = UNITS.get(metric, metric)
+        self.unit = metric_named(metric).short_unit
         self.tokens, self.seconds, self.tokens_per_s = 0, 0.0, 0.0
 
     def phrase(self, event: Event) -> str | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from harness.core.errors import StoreError
 from harness.core.hashing import content_hash
-from harness.core.metrics import METRICS
-from harness.report.measured import metric_std_error, metric_value, primary_protocol
+from harness.core.metrics import metric_named, std_error_of, value_of
+from harness.report import primary_protocol
 from harness.results.record import RunRecord
 from harness.search.grid import SPLIT, Axis, Request, Trial, axes, in_words, trials_folder
 from harness.system.files import write_atomic
@@ -166,7 +166,7 @@ def gather(request: Request, searched: Sequence[Trial], records: Sequence[RunRec
         results.setdefault(name, []).append(_result(trial, by_run.get(trial.spec.run_id), metric))
         values[name] = trial.values
     points = [Point(values[name], tuple(results[name]), metric) for name in results]
-    sign = -1 if METRICS[metric].higher_is_better else 1
+    sign = -1 if metric_named(metric).higher_is_better else 1
     ordered = sorted(points, key=lambda point: (not point.is_complete, point.mean is None, sign * (point.mean or 0.0)))
     return Outcome(
         request=request,
@@ -184,11 +184,11 @@ def _result(trial: Trial, record: RunRecord | None, metric: str) -> TrialResult:
     place = (SPLIT, primary_protocol(record))
     score = next((each for each in record.scores if (each.split, each.protocol.name) == place), None)
     finished = record.status == "finished"
-    value = metric_value(score, metric) if score and finished else None
+    value = value_of(score, metric) if score and finished else None
     return TrialResult(
         seed=trial.spec.seed,
         score=value,
-        std_error=metric_std_error(score, metric) if score and value is not None else None,
+        std_error=std_error_of(score, metric) if score and value is not None else None,
         tokens=(record.training or {}).get("tokens"),
         seconds=record.seconds,
         status=record.status,

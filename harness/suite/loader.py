@@ -43,11 +43,12 @@ def suite_path(name: str) -> Path:
 
 
 def readable_suites() -> tuple[list[Suite], list[str]]:
-    """The suites that come with the harness, and one line for each that cannot be loaded."""
-    suites, problems = [], []
+    """The suites that come with the harness under each of their profiles, and one line for each unreadable file."""
+    suites: list[Suite] = []
+    problems = []
     for path in suite_files():
         try:
-            suites.append(load(path))
+            suites += _profiles(read_yaml(path), path).values()
         except SuiteError as problem:
             problems.append(f"suite skipped: {problem}")
     return suites, problems
@@ -69,19 +70,24 @@ def load(path: str | Path, *, profile: str | None = None, overrides: Sequence[st
     """
     path = Path(path)
     root = read_yaml(path)
-    names = _profile_names(root, path)
+    suites = _profiles(root, path)
     chosen = profile or DEFAULT_PROFILE
-    if chosen not in names:
-        raise SuiteError(f"{path}: profile '{chosen}' is unknown.{near(chosen, names)}")
-    # Every profile is checked, so that a mistake in one does not wait until somebody runs it.
+    if chosen not in suites:
+        raise SuiteError(f"{path}: profile '{chosen}' is unknown.{near(chosen, suites)}")
+    if not overrides:
+        return suites[chosen]
+    changed = apply_overrides(apply_profile(root, chosen), overrides)
+    return _checked(changed, chosen, tuple(suites), path, f" (after --set {' --set '.join(overrides)})")
+
+
+def _profiles(root: Node, path: Path) -> dict[str, Suite]:
+    """The suite under each profile. All are checked, so that a mistake does not wait until somebody runs one."""
+    names = _profile_names(root, path)
     suites = {}
     for name in names:
         note = "" if name == DEFAULT_PROFILE else f" (in profile {name})"
         suites[name] = _checked(apply_profile(root, name), name, names, path, note)
-    if not overrides:
-        return suites[chosen]
-    changed = apply_overrides(apply_profile(root, chosen), overrides)
-    return _checked(changed, chosen, names, path, f" (after --set {' --set '.join(overrides)})")
+    return suites
 
 
 def load_dataset(path: str | Path) -> tuple[dict[str, Any], Path]:

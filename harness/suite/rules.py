@@ -70,8 +70,8 @@ def check_names(root: Node, dataset: DatasetConfig) -> None:
     unit = data.facts(dataset).unit
     for index, item in enumerate(_items(root, "metrics")):
         metric = METRICS[str(item.value)]
-        if unit in metric.not_per:  # bits per character do not describe words
-            fitting = ", ".join(name for name, other in METRICS.items() if unit not in other.not_per)
+        if unit not in metric.dataset_units:  # bits per character do not describe words
+            fitting = ", ".join(name for name, other in METRICS.items() if unit in other.dataset_units)
             text = f"metrics[{index}] '{metric.name}' is in {metric.unit}, but a unit of this dataset is a {unit}"
             raise refusal(item.where, f"{text}; it has {fitting}")
     for name, (where, entry) in entries_of(root).items():

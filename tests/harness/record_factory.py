@@ -133,6 +133,11 @@ def failed(status: str = "failed", error: str = "out of memory at step 12", **ch
     return record(status=status, error=error, scores=[], **changes)
 
 
+def labelled(*records: RunRecord) -> list[tuple[RunRecord, list[Label]]]:
+    """Records with their own labels, as `Store.records` returns them."""
+    return [(each, [each.spec.label]) for each in records]
+
+
 def num_calls(work: Callable[[], object]) -> int:
     """Calls of Python functions and steps of generators: a measure of work that no busy machine moves."""
     num = 0

@@ -36,6 +36,8 @@ def encode(config: MarkovSource) -> Encoding:
     """Sample the three splits. Raises DataError for a source whose entropy rate cannot be computed exactly."""
     import numpy as np
 
+    from harness.core.metrics import default_metric
+    from harness.core.units import CHAR
     from models.markov import source
 
     shape = (config.order, config.symbols)
@@ -56,6 +58,7 @@ def encode(config: MarkovSource) -> Encoding:
             letters[symbol] if config.symbols <= len(letters) else str(symbol) for symbol in range(config.symbols)
         ],
         splits=splits,
-        limits={"bpc": rate_bits},
+        # The default metric of characters counts bits, as the entropy rate does.
+        limits={default_metric(CHAR).name: rate_bits},
         notes={"parameters": asdict(config), "entropy_rate_bits": rate_bits, "lower_order_entropy_bits": lower_bits},
     )

@@ -1,22 +1,36 @@
-"""GitHub's Markdown, which is also what a terminal shows."""
+"""GitHub's Markdown."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-from harness.report.choice import named, usual
-from harness.report.columns import cells
+from harness.report.columns import Column, cells, named, usual
+from harness.report.row import Row
 from harness.report.table import Table
 
 
 def write(table: Table, names: Sequence[str] | None = None) -> str:
     columns = usual(table.rows) if names is None else named(names)
-    return grid(cells(table.rows, columns), [name for name, _, _ in columns], [align for _, _, align in columns])
+    return section(table.rows, columns)
+
+
+def section(rows: Sequence[Row], columns: Sequence[Column]) -> str:
+    """A Markdown table of these rows under these columns."""
+    return grid(cells(rows, columns), [each.heading for each in columns], [each.align for each in columns])
 
 
 def grid(body: Sequence[Sequence[str]], headings: Sequence[str], aligns: Sequence[str]) -> str:
-    """A Markdown table of these cells, escaped. aligns: left or right, one per column."""
+    """A Markdown table.
+
+    Args:
+        body: cells, line by line; they are escaped here.
+        headings: one per column.
+        aligns: `left` or `right`, one per column.
+
+    Returns:
+        The table, with a newline at its end.
+    """
     from tabulate import tabulate
 
     return (
@@ -24,7 +38,9 @@ def grid(body: Sequence[Sequence[str]], headings: Sequence[str], aligns: Sequenc
             [[escape(cell) for cell in line] for line in body],
             headers=[escape(heading) for heading in headings],
             tablefmt="pipe",
+            # tabulate refuses alignments for a table without lines.
             colalign=list(aligns) if body else None,
+            # Cells are text already: 1.190 must not become 1.19.
             disable_numparse=True,
         )
         + "\n"
@@ -32,7 +48,7 @@ def grid(body: Sequence[Sequence[str]], headings: Sequence[str], aligns: Sequenc
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it stands, on one line of a table."""
+    """Text that Markdown shows unchanged, on one line of a table."""
     text = re.sub(r"([\\|`*\[\]~])", r"\\\1", " ".join(text.split()))
     # An underscore inside a word is plain text already, and reads better on a terminal.
     text = re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", text)

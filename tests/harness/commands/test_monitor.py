@@ -17,8 +17,7 @@ import psutil
 import pytest
 from waiting import wait_for
 
-from harness.commands import monitor as command
-from harness.commands.monitor import _measure
+from harness.commands.command_costs import _forwarded_signals, _measure
 from harness.results.costs import AttemptCosts
 from harness.system.source import ROOT
 
@@ -141,7 +140,7 @@ time.sleep(200)
 
 
 def test_a_signal_that_comes_while_the_command_is_being_started_is_passed_on() -> None:
-    with command._forwarded_signals() as follow:
+    with _forwarded_signals() as follow:
         child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
         signal.raise_signal(signal.SIGTERM)
         follow(child)

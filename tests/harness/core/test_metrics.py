@@ -5,8 +5,9 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from record_factory import score
 
-from harness.core.metrics import METRICS
+from harness.core.metrics import METRICS, default_metric, metric_named, std_error_of, value_of
 from harness.core.scores import Tally
 
 
@@ -43,3 +44,34 @@ def test_std_error_is_the_slope_of_the_value(name: str, rate: float, step: float
 def test_the_paper_names_perplexity_by_split() -> None:
     assert METRICS["perplexity"].title_for("valid") == "Validation perplexity"
     assert METRICS["bpc"].title_for("valid") == "Bit per Character (BPC)"
+
+
+@pytest.mark.parametrize(("unit", "name"), [("byte", "bpc"), ("char", "bpc"), ("word", "perplexity")])
+def test_every_unit_of_a_dataset_has_a_default_metric(unit: str, name: str) -> None:
+    assert default_metric(unit).name == name
+
+
+@pytest.mark.parametrize(("name", "value", "tolerance"), [("bpc", 1.5, 0.01), ("perplexity", 60.0, 0.3),
+                                                          ("accuracy", 0.5, 0.005)])  # fmt: skip
+def test_the_gates_tolerance_is_absolute_or_relative(name: str, value: float, tolerance: float) -> None:
+    assert metric_named(name).tolerance(value) == pytest.approx(tolerance)
+
+
+def test_a_value_that_was_not_recorded_comes_from_the_tally() -> None:
+    of_bpc = score(1.5)
+    assert value_of(of_bpc, "perplexity") == pytest.approx(2**1.5, rel=1e-12)
+    assert std_error_of(of_bpc, "bpc") == 0.004
+    assert std_error_of(of_bpc, "perplexity") == pytest.approx(0.004 * math.log(2) * 2**1.5)
+    assert (value_of(of_bpc, "accuracy"), std_error_of(of_bpc, "accuracy")) == (None, None)
+    assert (value_of(score(None), "bpc"), std_error_of(score(None), "bpc")) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "std_error", "beyond"),
+    [(1.25, 1.2, 0.004, True), (1.25, 1.24, 0.004, False), (1.25, 1.3, 0.004, False), (1.25, 1.25 - 5e-6, 0.0, False),
+     (None, 1.2, 0.004, False), (1.25, None, 0.004, False), (1.25, 1.2, None, False)],
+)  # fmt: skip
+def test_beyond_the_limit_is_more_than_chance(
+    limit: float | None, value: float | None, std_error: float | None, beyond: bool
+) -> None:
+    assert METRICS["bpc"].is_beyond(limit, value, std_error) is beyond

@@ -1,4 +1,4 @@
-"""Learning curves as a picture: what is drawn against the records, and the pictures there cannot be."""
+"""Learning curves as a picture: lines against records, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from record_factory import failed, label, record, spec
 
-from harness.commands.main import main
 from harness.core.errors import HarnessError, StoreError
 from harness.report import curves
 from harness.results.published import PublishedRow
-from harness.results.store import Store
 
 PAPER = PublishedRow(
-    "ptb-char/awd-lstm", "Language Modelling", "ptb-char", "bpc", "test", 1.175, "3-layer AWD-LSTM", None, "x", True, 3
-)
+    "ptb-char/awd-lstm", "Language Modelling", "ptb-char", "bpc", "test", 1.175, "3-layer AWD-LSTM", None, "x",
+    paper=True, decimals=3,
+)  # fmt: skip
 CURVE = [
     {"tokens": 500_000, "step": 10, "train_nll_nats": 2.0, "valid_nll_nats": 1.5, "is_best": True, "train_seconds": 30},
     {"tokens": 1_000_000, "step": 20, "valid_nll_nats": 1.0, "is_best": True, "train_seconds": 60, "averaged": True},
@@ -50,18 +48,18 @@ def test_a_line_is_the_curve_in_the_metric_of_its_label(along: str, x: list[floa
 def test_words_are_drawn_in_perplexity_in_a_panel_of_their_own() -> None:
     words = spec(label=label(dataset="Penn Treebank (Word Level)", metrics=("perplexity",)), seed=2)
     records = [(made, [made.spec.label]) for made in (record(curve=CURVE), record(90.0, spec_=words, curve=CURVE))]
-    found = curves.panels(records, [PAPER], "tokens")
-    assert [(name, len(lines)) for (_, name), lines in found.items()] == [("bpc", 1), ("perplexity", 1)]
-    (line,) = found["Penn Treebank (Word Level)", "perplexity"]
+    panels = curves.panels(records, [PAPER], "tokens")
+    assert [(name, len(lines)) for (_, name), lines in panels.items()] == [("bpc", 1), ("perplexity", 1)]
+    (line,) = panels["Penn Treebank (Word Level)", "perplexity"]
     assert list(line.valid) == pytest.approx([math.exp(1.5), math.e, math.exp(1.25)])
     assert line.published is None
 
 
-@pytest.mark.parametrize("ending", curves.FORMATS)
+@pytest.mark.parametrize("ending", curves.ENDINGS)
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, ending: str) -> None:
-    found = {("text", "bpc"): [drawn()], ("words", "perplexity"): [drawn()]}
+    panels = {("text", "bpc"): [drawn()], ("words", "perplexity"): [drawn()]}
     for name in ("a", "b"):
-        curves.draw(found, tmp_path / "new" / f"{name}{ending}", "tokens")
+        curves.draw(panels, tmp_path / "new" / f"{name}{ending}", "tokens")
     first, second = ((tmp_path / "new" / f"{name}{ending}").read_bytes() for name in ("a", "b"))
     assert first == second
     assert len(first) > 1000
@@ -74,7 +72,7 @@ def test_a_vector_picture_names_runs_and_published_rows(tmp_path: Path) -> None:
         assert words in text
 
 
-def test_what_cannot_be_drawn_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_drawn_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = {("text", "bpc"): [drawn()]}
     with pytest.raises(HarnessError, match=r"a\.gif: a picture's name ends in \.svg, \.png or \.pdf"):
         curves.draw(lines, tmp_path / "a.gif", "tokens")
@@ -86,18 +84,3 @@ def test_what_cannot_be_drawn_is_said_in_a_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(HarnessError, match=r"pip install 'lm-harness\[plot\]'"):
         curves.draw(lines, tmp_path / "a.svg", "tokens")
-
-
-def test_the_command_draws_the_runs_it_is_given(tmp_path: Path) -> None:
-    store = Store(tmp_path / "results")
-    for seed in (1, 2, 3):
-        store.write(record(spec_=spec(seed=seed), curve=CURVE))
-    out = tmp_path / "curves.svg"
-    asked = ["curves", str(store.root), "--along", "minutes", "--out", str(out)]
-    runs = [spec(seed=seed).run_id for seed in (1, 3)]
-    for given, said in (((), "3 runs"), (runs, "2 runs")):
-        shown = CliRunner().invoke(main, [*asked, *(word for run in given for word in ("--run", run))])
-        assert (shown.exit_code, shown.output) == (0, f"{said} drawn in {out}\n")
-    shown = CliRunner().invoke(main, [*asked, "--run", "nobody"])
-    assert shown.exit_code == 2
-    assert "holds no record of nobody" in shown.output

@@ -1,58 +1,71 @@
-"""The generated leaderboard: six rows of the paper, each with a value or a reason that was derived."""
+"""The leaderboard of a results folder: the paper's rows, every ranking, and what is read for them."""
 
 from __future__ import annotations
 
+import io
+import json
 import random
 import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from record_factory import failed, label, recipe, record, spec
+import pytest
+from invoking import call
+from record_factory import failed, label, labelled, recipe, record, spec, timed
 
+import harness
 from harness.config.evaluation import Evaluation
+from harness.core.errors import StoreError
 from harness.core.specs import Entry, Suite
-from harness.report.leaderboard import leaderboard
+from harness.report import Leaderboard, kernel_table, read_leaderboard
 from harness.results import published
+from harness.results.record import RunRecord
+from harness.results.store import Store
+from harness.suite import load, loader
 
 PUBLISHED = published.load(published.find())
+FULL = label(profile="full")
+MISSING = "no finished run of the full recipe among these records; suite ptb-char has it"
 
 
-def suite(name: str = "ptb-char", row: str | None = "ptb-char/awd-lstm", **changes: Any) -> Suite:
-    entry = Entry("awd-lstm", "AWD-LSTM", spec().model, spec().recipe, None, row, "float32", "auto")
-    return Suite(
-        **{
-            "path": Path("suite.yaml"),
-            "name": name,
-            "task": "Language Modelling",
-            "profile": "full",
-            "profiles": ("full", "quick"),
-            "dataset": {"name": name},
-            "dataset_title": name,
-            "metrics": ("bpc",),
-            "evaluation": Evaluation(),
-            "seeds": (1,),
-            "entries": (entry,),
-            "published": (),
-            "checkpoint_every_s": 60.0,
-            **changes,
-        }
-    )
+def suite(**changes: Any) -> Suite:
+    entry = Entry("awd-lstm", "AWD-LSTM", spec().model, recipe(), None, "ptb-char/awd-lstm", "float32", "auto")
+    values: Any = {
+        "path": Path("suite.yaml"),
+        "name": "ptb-char",
+        "task": "Language Modelling",
+        "profile": "full",
+        "profiles": ("full", "quick"),
+        "dataset": {"name": "ptb-char"},
+        "dataset_title": "ptb-char",
+        "metrics": ("bpc",),
+        "evaluation": Evaluation(),
+        "seeds": (1,),
+        "entries": (entry,),
+        "published": (),
+        "checkpoint_every_s": 60.0,
+    }
+    return Suite(**{**values, **changes})
 
 
-def text_of(*records: Any, suites: Any = ()) -> str:
-    runs = [(run, [run.spec.label]) for run in records]
-    return leaderboard(runs, PUBLISHED, suites=suites, regenerate="harness table results --save")
+def markdown(*records: RunRecord, suites: Any = ()) -> str:
+    return Leaderboard(Path("results"), labelled(*records), PUBLISHED, suites).markdown()
 
 
 def paper_lines(text: str) -> list[list[str]]:
     """Cells of the first table's body."""
-    section = text.split("## ")[1]
-    lines = [line for line in section.splitlines() if line.startswith("|")][2:]
+    lines = [line for line in text.split("## ")[1].splitlines() if line.startswith("|")][2:]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_all_six_rows_stand_there_without_any_record() -> None:
-    lines = paper_lines(text_of())
+def test_the_papers_six_rows_are_shown_without_any_record() -> None:
+    lines = paper_lines(markdown())
     assert [line[1:5] for line in lines] == [
         ["Penn Treebank (Character Level)", "Bit per Character (BPC)", "1.175", "3-layer AWD-LSTM"],
         ["Penn Treebank (Character Level)", "Bit per Character (BPC)", "1.187", "6-layer QRNN"],
@@ -63,85 +76,153 @@ def test_all_six_rows_stand_there_without_any_record() -> None:
     ]
     assert [line[5] for line in lines] == ["none yet"] * 6
     assert lines[2][-1] == "no suite for WikiText-103 is installed"
-
-
-def test_a_suite_without_a_run_is_named() -> None:
-    lines = paper_lines(text_of(suites=[suite()]))
-    assert lines[0][-1] == "no finished run of the full recipe among these records; suite ptb-char has it"
-    assert lines[1][-1] == "no suite with an entry for this row is installed"
-    assert lines[4][-1] == "no suite for Hutter Prize is installed"
-
-
-def test_a_quick_run_is_shown_as_what_it_is() -> None:
-    line = paper_lines(text_of(record(1.65), suites=[suite()]))[0]
-    assert line[5:] == [
-        "1.650",
-        "+0.475",
-        "13.8M",
-        "1",
-        "quick",
-        "no finished run of the full recipe among these records; suite ptb-char has it",
+    lines = paper_lines(markdown(suites=[suite()]))
+    assert [lines[index][-1] for index in (0, 1, 4)] == [
+        MISSING,
+        "no suite with an entry for this row is installed",
+        "no suite for Hutter Prize is installed",
     ]
 
 
-def test_the_full_recipe_goes_before_a_better_quick_run() -> None:
-    full = record(1.18, spec_=spec(label=label(profile="full")))
-    quick = record(1.1, spec_=spec(seed=2))
-    line = paper_lines(text_of(quick, full, suites=[suite()]))[0]
-    assert (line[5], line[9], line[10]) == ("1.180", "full", "full recipe")
-
-
-def test_a_recipe_changed_by_hand_is_not_the_full_recipe() -> None:
-    changed = spec(label=label(profile="full"), recipe=recipe(epochs=1))
-    line = paper_lines(text_of(record(1.5, spec_=changed), suites=[suite()]))[0]
-    assert (line[5], line[9]) == ("1.500", "full, changed")
-    assert line[10].startswith("no finished run of the full recipe")
-
-
-def test_anybodys_suite_is_not_the_full_recipe() -> None:
-    toy = spec(label=label(suite="toy", profile="full"), model={**spec().model, "hidden": 8})
-    line = paper_lines(text_of(record(1.5, spec_=toy), suites=[suite()]))[0]
-    assert (line[5], line[9]) == ("1.500", "full, changed")
-    assert line[10].startswith("no finished run of the full recipe")
+@pytest.mark.parametrize(
+    ("records", "ours", "profile", "remark"),
+    [
+        ([record(1.65)], "1.650", "quick", MISSING),
+        # The full recipe comes before a better quick run.
+        ([record(1.1, spec_=spec(seed=2)), record(1.18, spec_=spec(label=FULL))], "1.180", "full", "full recipe"),
+        # Names prove nothing: neither a recipe changed by hand nor somebody's suite is the full recipe.
+        ([record(1.5, spec_=spec(label=FULL, recipe=recipe(epochs=1)))], "1.500", "full, changed", MISSING),
+        (
+            [record(1.5, spec_=spec(label=label(suite="toy", profile="full"), model={**spec().model, "hidden": 8}))],
+            "1.500",
+            "full, changed",
+            MISSING,
+        ),
+        ([failed(spec_=spec(label=FULL))], "failed", "—", "the run of profile full failed: out of memory at step 12"),
+    ],
+)
+def test_a_row_of_the_paper_has_our_best_run_and_a_remark(
+    records: list[RunRecord], ours: str, profile: str, remark: str
+) -> None:
+    line = paper_lines(markdown(*records, suites=[suite()]))[0]
+    assert (line[5], line[9], line[10]) == (ours, profile, remark)
 
 
 def test_the_full_recipe_of_another_row_is_not_this_ones() -> None:
     mistaken = spec(label=label(profile="full", published="ptb-char/qrnn"))
-    assert paper_lines(text_of(record(1.5, spec_=mistaken), suites=[suite()]))[1][10] != "full recipe"
+    assert paper_lines(markdown(record(1.5, spec_=mistaken), suites=[suite()]))[1][10] != "full recipe"
 
 
-def test_a_recipe_changed_by_hand_is_marked_in_every_ranking() -> None:
-    quick = suite(profile="quick")
-    as_shipped = record(1.6, spec_=spec(seed=1))
+def test_a_changed_recipe_is_marked_in_every_ranking() -> None:
     changed = record(1.5, spec_=spec(seed=2, recipe=recipe(lr=1e-6)))
-    text = text_of(as_shipped, changed, suites=[suite(), quick])
-    ranking = text.split("## Penn Treebank (Character Level): Bit per Character (BPC), test")[1].split("## ")[0]
+    text = markdown(record(1.6), changed, suites=[suite(), suite(profile="quick")])
+    ranking = re.sub(
+        " +", " ", text.split("## Penn Treebank (Character Level): Bit per Character (BPC), test")[1].split("## ")[0]
+    )
     profiles = {value: line for line in ranking.splitlines() for value in ("1.500", "1.600") if f" {value} " in line}
-    assert "| quick, changed |" in re.sub(" +", " ", profiles["1.500"])
-    assert "| quick |" in re.sub(" +", " ", profiles["1.600"])
+    assert "| quick, changed |" in profiles["1.500"]
+    assert "| quick |" in profiles["1.600"]
 
 
-def test_a_failed_run_gives_its_error() -> None:
-    line = paper_lines(text_of(failed(spec_=spec(label=label(profile="full"))), suites=[suite()]))[0]
-    assert (line[5], line[10]) == ("failed", "the run of profile full failed: out of memory at step 12")
-
-
-def test_every_ranking_stands_under_its_heading() -> None:
-    text = text_of(record(1.65))
+def test_every_ranking_has_a_heading() -> None:
+    text = markdown(record(1.65))
     headings = re.findall("^## (.*)$", text, re.MULTILINE)
     assert headings[0] == "The paper's rows"
     assert "Penn Treebank (Character Level): Bit per Character (BPC), test" in headings
     assert "WikiText-103: Validation perplexity, valid" in headings
     assert len(headings) == len(set(headings))
     assert "`harness table results --save`" in text
-    for row in PUBLISHED:
-        assert row.source in text
+    assert all(row.source in text for row in PUBLISHED)
+
+
+def test_timed_kernels_are_the_last_section() -> None:
+    assert "## Kernels" not in markdown(record())
+    assert markdown(record(timings=[timed()])).endswith(kernel_table([timed()]))
 
 
 def test_equal_records_make_equal_text() -> None:
     runs = [record(1.6, spec_=spec(seed=1)), record(1.7, spec_=spec(seed=2)), failed(spec_=spec(seed=3))]
-    first = text_of(*runs)
+    first = markdown(*runs)
     for seed in range(4):
         random.Random(seed).shuffle(runs)
-        assert text_of(*runs) == first
+        assert markdown(*runs) == first
     assert "2026" not in first
+
+
+@pytest.mark.parametrize("profile", ["full", "quick"])
+def test_installed_suites_are_compared_under_every_profile(tmp_path: Path, profile: str) -> None:
+    entry = next(entry for entry in load("suites/ptb-char.yaml", profile=profile).entries if entry.name == "awd-lstm")
+    assert entry.recipe is not None
+    store = Store(tmp_path)
+    for lr in entry.recipe.lr, 1e-6:
+        changed = replace(entry.recipe, lr=lr)
+        store.write(record(spec_=spec(label=label(profile=profile), model=entry.model, recipe=changed)))
+    board = read_leaderboard(tmp_path)
+    rows = [row for row in board.table().rows if row.status == "finished"]
+    assert sorted((row.split, row.changed) for row in rows) == [
+        (split, changed) for split in ("test", "valid") for changed in (False, True)
+    ]
+    assert len({row.recipe_id for row in rows}) == 2
+    assert f"{profile}, changed" in board.text("github")
+    assert f"{profile}, changed" in board.save().read_text()
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A broken suite among those that come with the harness."""
+    folder = tmp_path / "suites"
+    shutil.copytree(loader.SUITES, folder)
+    (folder / "broken.yaml").write_text("suite: broken\nmetrics: [bcp\n")
+    monkeypatch.setattr(loader, "SUITES", folder)
+    return folder / "broken.yaml"
+
+
+def test_a_broken_suite_costs_one_line(tmp_path: Path, broken: Path) -> None:
+    store = Store(tmp_path / "results")
+    store.write(record())
+    board = read_leaderboard(store.root)
+    assert "AWD-LSTM" in board.text("github")
+    assert board.save().read_text().startswith("# Leaderboard")
+    [problem] = board.problems
+    assert problem.startswith(f"suite skipped: {broken}:")
+    assert "\n" not in problem
+
+
+def test_each_record_and_suite_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    for seed in (1, 2):
+        store.write(record(spec_=spec(seed=seed)))
+    reads: Counter[Path] = Counter()
+    real: Callable[..., Any] = io.open
+
+    def count(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
+        if "r" in mode:
+            reads[Path(file)] += 1
+        return real(file, mode, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", count)  # pathlib opens files by it
+    done = call("table", tmp_path, "--save")
+    assert done.exit_code == 0, done.output
+    records = {store.run_folder(spec(seed=seed).run_id) / "record.json" for seed in (1, 2)}
+    expected = records | set(loader.suite_files())
+    assert {path: reads[path] for path in expected} == dict.fromkeys(expected, 1)
+
+
+def test_the_frame_is_the_table(tmp_path: Path) -> None:
+    Store(tmp_path).write(record(1.5))
+    frame = harness.leaderboard(tmp_path)
+    rows = json.loads(read_leaderboard(tmp_path).text("json"))
+    assert frame["model"].tolist() == [row["model"] for row in rows]
+    assert frame.loc[frame["status"] == "finished", "value"].tolist() == [1.5, 1.6]
+    with pytest.raises(StoreError, match="holds no records"):
+        harness.leaderboard(tmp_path / "nothing")
+
+
+def test_text_and_markdown_need_neither_torch_nor_pandas() -> None:
+    code = (
+        "import sys; from pathlib import Path; from harness.regression import check; from harness import report\n"
+        "board = report.read_leaderboard(Path('results')); board.markdown()\n"
+        "for fmt in ('github', 'latex', 'csv', 'json'): board.text(fmt)\n"
+        "heavy = {'torch', 'pandas'} & set(sys.modules); sys.exit(f'{heavy} came along' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -15,8 +15,8 @@ from harness import report
 from harness.core.errors import HarnessError
 from harness.regression import baseline
 from harness.regression.check import check, update
-from harness.report.kernels import leaderboard_section
-from harness.report.table import build
+from harness.report import build
+from harness.report.kernels import kernel_section
 from harness.results import published
 from harness.results.store import Store
 
@@ -59,7 +59,7 @@ def use(store: Store) -> int:
     table = build(records, PUBLISHED)
     report.write(table, "github")
     report.write(table, "json")
-    leaderboard_section(record for record, _ in records)
+    kernel_section(record for record, _ in records)
     baseline.measure(records)
     return len(records)
 

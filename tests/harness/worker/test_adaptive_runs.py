@@ -13,7 +13,7 @@ from harness.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluati
 from harness.core.errors import SuiteError
 from harness.core.json_values import parse_value
 from harness.regression import baseline
-from harness.report.table import build
+from harness.report import build
 from harness.results.record import RunRecord
 from harness.results.record_file import plain
 from harness.results.store import Store

@@ -19,7 +19,7 @@ from harness.monitoring.costs.columns import SEVERAL_MACHINES
 from harness.monitoring.costs.watch import Watch
 from harness.monitoring.sampler import trace
 from harness.monitoring.sensors import SensorStatus
-from harness.report.costs import figures
+from harness.report import build
 from harness.results.costs import AttemptCosts, SamplerCosts, SensorCosts, Startup
 
 
@@ -188,7 +188,7 @@ def test_a_run_on_several_machines_has_no_rate(tmp_path: Path) -> None:
     costs: Any = moved.costs
     for key in ("cpu_percent", "model_flop_per_s", "share_of_gemm"):
         assert (costs.summary[key], costs.unknown_summary[key]) == (None, SEVERAL_MACHINES)
-    assert "different machines" in figures(moved)["unknown"]["tokens_per_s"]
+    assert "different machines" in build([(moved, [moved.spec.label])], ()).rows[0].unknown["tokens_per_s"]
 
 
 def test_a_run_on_one_machine_keeps_its_rate(tmp_path: Path) -> None:

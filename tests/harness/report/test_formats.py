@@ -8,19 +8,22 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from record_factory import failed, label, record, score, spec
+from record_factory import failed, label, labelled, record, score, spec
 
-from harness import report
 from harness.config.evaluation import Evaluation
 from harness.config.speed import Speed
+from harness.report import FORMATS, Table, build, write
 from harness.report.formats import github, latex
-from harness.report.measured import recipe_id
-from harness.report.table import Table, build
+from harness.report.row import JSON_KEYS
+from harness.report.rows import recipe_id
 from harness.results import published
 from harness.results.record import RunRecord
 
@@ -31,7 +34,7 @@ NASTY = r"a|b \ {x}_y & 50% $z ~ ^ # <i> `c` *d* [e](f) -- ''"
 def table() -> Table:
     nasty = spec(label=label(title=NASTY, entry="nasty"), seed=5)
     runs = [record(1.2345678901234567), record(1.5, spec_=nasty), failed(spec_=spec(seed=9), error="a\nb | c")]
-    return build([(run, [run.spec.label]) for run in runs], published.load(published.find()))
+    return build(labelled(*runs), published.load(published.find()))
 
 
 def unescape_latex(text: str) -> str:
@@ -40,14 +43,14 @@ def unescape_latex(text: str) -> str:
     text = re.sub(r"\\(textbar){}", "|", text)
     text = re.sub(r"\\`{}", "\N{GRAVE ACCENT}", text)
     text = text.replace(r"\textemdash{}", "\N{EM DASH}")
-    text = re.sub(r"\\(text[a-z]+){}", lambda found: names[found[1]].replace("\\", "\0"), text)
+    text = re.sub(r"\\(text[a-z]+){}", lambda match: names[match[1]].replace("\\", "\0"), text)
     text = text.replace(r"\(\pm\)", "±").replace("-{}", "-").replace("'{}", "'").replace(",{}", ",")
     return re.sub(r"\\([{}&%$#_])", r"\1", text).replace("\0", "\\")
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.sampled_from("ab1 \\{}&%$#_~^<>|-',`*[]()±—"), max_size=12))
-def test_latex_sets_the_text_as_it_stands(text: str) -> None:
+def test_latex_sets_the_text_unchanged(text: str) -> None:
     escaped = latex.escape(text)
     assert unescape_latex(escaped) == " ".join(text.split())
     assert not re.search(r"(?<!\\)[&%$#_~^<>|]", escaped.replace(r"\\", ""))
@@ -62,13 +65,13 @@ def test_latex_escapes_every_special_character() -> None:
 
 def tabulars(text: str) -> list[list[list[str]]]:
     """Cells of every tabular, headings first, escaped; a title over all columns is a line of one cell."""
-    found = []
+    tables = []
     for body in re.findall(r"\\begin{tabular}{[^\n]*}\n(.*?)\\end{tabular}", text, re.DOTALL):
         assert re.match(r"\\toprule\n", body)
         assert body.endswith("\\bottomrule\n")
         lines = [line for line in body.splitlines() if line.endswith(r"\\")]
-        found.append([re.split(r" (?<!\\)& ", line.removesuffix(r" \\")) for line in lines])
-    return found
+        tables.append([re.split(r" (?<!\\)& ", line.removesuffix(r" \\")) for line in lines])
+    return tables
 
 
 def plain(cell: str) -> str:
@@ -76,7 +79,7 @@ def plain(cell: str) -> str:
 
 
 def test_latex_has_a_narrow_tabular_per_dataset_metric_and_split(table: Table) -> None:
-    text = report.write(table, "latex")
+    text = write(table, "latex")
     assert text.startswith(r"% needs \usepackage{booktabs}")
     assert r"\hline" not in text
     groups = table.groups()
@@ -92,26 +95,26 @@ def test_latex_has_a_narrow_tabular_per_dataset_metric_and_split(table: Table) -
 
 
 def test_latex_shows_exactly_the_chosen_columns_in_one_tabular(table: Table) -> None:
-    [[headings, *body]] = tabulars(report.write(table, "latex", ["Value", "model", "cpu_percent"]))
+    [[headings, *body]] = tabulars(write(table, "latex", ["Value", "model", "cpu_percent"]))
     assert list(map(plain, headings)) == ["Value", "Model", "CPU %"]
     assert [plain(line[1]) for line in body] == [" ".join(row.model.split()) for row in table.rows]
 
 
 def test_latex_takes_a_bracket_or_a_star_that_begins_a_line_for_text() -> None:
     """Right after a line's end LaTeX would read them as an argument of that end."""
-    row = build([(record(), [label()])], []).rows[0]
+    row = build(labelled(record()), ()).rows[0]
     table = Table(tuple(replace(row, model=model) for model in ("[a] b", "*c", "d")))
-    text = report.write(table, "latex", ["model", "value"])
+    text = write(table, "latex", ["model", "value"])
     assert [line.split(" & ")[0] for line in text.splitlines() if "1.5" in line] == ["{}[a] b", "{}*c", "d"]
 
 
-def test_latex_goes_on_in_a_new_tabular_where_a_page_is_full() -> None:
-    row = build([(record(), [label()])], []).rows[0]
-    sizes = [len(body) - 2 for body in tabulars(report.write(Table((row,) * (2 * latex.PAGE + 1)), "latex"))]
+def test_latex_continues_in_a_new_tabular_after_a_full_page() -> None:
+    row = build(labelled(record()), ()).rows[0]
+    sizes = [len(body) - 2 for body in tabulars(write(Table((row,) * (2 * latex.PAGE + 1)), "latex"))]
     assert sizes == [latex.PAGE, latex.PAGE, 1]
 
 
-def test_latex_says_with_the_model_what_else_tells_its_rows_apart() -> None:
+def test_latex_adds_to_the_model_what_else_distinguishes_its_rows() -> None:
     def run(*values: float, more: Sequence[Any] = (), **changes: Any) -> RunRecord:
         scores = [*map(score, values), *more]
         own = spec(evaluation=Evaluation(splits=("test",)), **changes)
@@ -125,7 +128,7 @@ def test_latex_says_with_the_model_what_else_tells_its_rows_apart() -> None:
         run(1.9, label=full, seed=2, model={"builder": "qrnn"}),
         run(0.3, label=label(profile="full", title="B", entry="b")),
     ]
-    [[_, _, *body]] = tabulars(report.write(build([(each, [each.spec.label]) for each in runs], ()), "latex"))
+    [[_, _, *body]] = tabulars(write(build(labelled(*runs), ()), "latex"))
     assert [(plain(line[1]), line[2]) for line in body] == [
         ("limit", "1.250"),
         ("2-layer AWD-LSTM (quick; Some CPU)", "1.500"),
@@ -134,14 +137,14 @@ def test_latex_says_with_the_model_what_else_tells_its_rows_apart() -> None:
         ("B (Some CPU; beyond the limit)", "0.300"),
         ("2-layer AWD-LSTM (quick; Some CPU; protocol official)", "1.450"),
     ]
-    alone = tabulars(report.write(build([(runs[2], [full])], ()), "latex"))
+    alone = tabulars(write(build([(runs[2], [full])], ()), "latex"))
     assert [plain(line[1]) for line in alone[0][2:]] == ["limit", "2-layer AWD-LSTM"]
 
 
 def test_latex_lets_long_words_break_and_no_others() -> None:
     path = "/a/folder/" + "0123456789abcdef" * 4
     run = failed(error=f"{path} is-damaged", spec_=spec(seed=9))
-    text = report.write(build([(run, [run.spec.label])], ()), "latex")
+    text = write(build(labelled(run), ()), "latex")
     [_, _, line] = tabulars(text)[0]
     assert plain(line[5]) == f"{path} is-damaged"
     assert max(len(word) for word in line[5].replace(r"\allowbreak{}", " ").split()) <= 17
@@ -149,7 +152,7 @@ def test_latex_lets_long_words_break_and_no_others() -> None:
 
 
 def test_github_has_a_cell_per_column(table: Table) -> None:
-    lines = report.write(table, "github").splitlines()
+    lines = write(table, "github").splitlines()
     assert len(lines) == len(table.rows) + 2
     assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {19}
     assert any(re.search(r"\| +failed \|", line) and r"a b \| c" in line for line in lines)
@@ -157,28 +160,15 @@ def test_github_has_a_cell_per_column(table: Table) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=20))
-def test_github_shows_the_text_as_it_stands(text: str) -> None:
+def test_github_shows_the_text_unchanged(text: str) -> None:
     shown = github.escape(text).replace("&lt;", "<").replace("&amp;", "&")
     assert re.sub(r"\\([\\|`*\[\]~_])", r"\1", shown) == " ".join(text.split())
 
 
 def test_json_is_a_list_of_rows_with_full_precision(table: Table) -> None:
-    rows = json.loads(report.write(table, "json"))
-    keys = [
-        "task",
-        "dataset",
-        "metric",
-        "split",
-        "protocol",
-        "value",
-        "model",
-        "entry",
-        "params",
-        "published",
-        "status",
-    ]
-    assert all(set(keys) <= set(row) for row in rows)
+    rows = json.loads(write(table, "json"))
     assert len(rows) == len(table.rows)
+    assert {tuple(row) for row in rows} == {JSON_KEYS}
     assert 1.2345678901234567 in [row["value"] for row in rows]
     lost = [row for row in rows if row["status"] == "failed"]
     assert [(row["value"], row["error"]) for row in lost] == [(None, "a\nb | c")] * 2
@@ -190,7 +180,7 @@ def test_json_is_a_list_of_rows_with_full_precision(table: Table) -> None:
 
 
 def test_csv_reads_back(table: Table) -> None:
-    rows = list(csv.DictReader(io.StringIO(report.write(table, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(write(table, "csv"))))
     assert len(rows) == len(table.rows)
     for row, source in zip(rows, table.rows, strict=True):
         assert row["value"] == (source.status if source.value is None else repr(source.value))
@@ -198,11 +188,30 @@ def test_csv_reads_back(table: Table) -> None:
         assert row["run_ids"].split() == list(source.run_ids)
 
 
-@pytest.mark.parametrize("fmt", report.WRITERS)
-def test_every_writer_writes_text_and_no_table_is_too_small(fmt: str, table: Table) -> None:
-    for some in (table, Table(())):
-        text = report.write(some, fmt)
+def test_html_shows_the_text_unchanged(table: Table) -> None:
+    cells: list[str] = []
+    parser = HTMLParser()
+    parser.handle_data = cells.append  # type: ignore[method-assign]
+    parser.feed(write(table, "html", ["Model", "Value"]))
+    texts = [cell for cell in cells if cell.strip()]
+    assert texts[:2] == ["Model", "Value"]
+    assert texts[2::2] == [" ".join(row.model.split()) for row in table.rows]
+
+
+def test_the_frame_has_numbers_and_goes_through_parquet(table: Table, tmp_path: Path) -> None:
+    frame = table.frame()
+    assert tuple(frame.columns) == JSON_KEYS
+    assert frame["value"].dtype == "Float64"
+    assert frame["value"].dropna().tolist() == [row.value for row in table.rows if row.value is not None]
+    assert frame["params"].dtype == "Int64"
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert pd.read_parquet(tmp_path / "a.parquet").equals(frame)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_every_format_is_text_that_repeats_and_no_table_is_too_small(fmt: str, table: Table) -> None:
+    for each in (table, Table(())):
+        text = write(each, fmt)
         assert text.endswith("\n")
-        assert text == report.write(some, fmt)
-    if fmt != "json":
-        assert "failed" in report.write(table, fmt)
+        assert text == write(each, fmt)
+    assert "failed" in write(table, fmt)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from harness.report.columns import NOT_APPLICABLE, three_digits
-from harness.report.formats.github import grid
+from harness.report import NOT_APPLICABLE, grid, three_digits
 
 if TYPE_CHECKING:
     from harness.results.costs import AttemptCosts, EnergyCosts, QuantityCosts

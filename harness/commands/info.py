@@ -1,0 +1,114 @@
+"""`harness describe`, `doctor` and `list`: what a suite would do, what this machine can do, what is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+
+import click
+
+from harness.commands.options import data_option, json_option, profile_option, set_option, suite_path
+from harness.commands.output import print_json, print_rows
+
+
+@click.command()
+@click.argument("suite")
+@profile_option
+@set_option
+@data_option
+@json_option
+def describe(suite: str, profile: str | None, overrides: tuple[str, ...], data_path: str | None, as_json: bool) -> None:
+    """Estimate what SUITE would do, without training: parameters, tokens, steps, memory, FLOPs, data."""
+    from harness import data
+    from harness.suite import dry_run, load
+
+    loaded = load(suite_path(suite), profile=profile, overrides=overrides)
+    rows = dry_run.estimate(loaded, data.search_roots(data_path))
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        click.echo(dry_run.render(rows))
+
+
+@click.command()
+@data_option
+@json_option
+def doctor(data_path: str | None, as_json: bool) -> None:
+    """Report what this machine can do, what is missing, and how to get it."""
+    from harness import data
+    from harness.commands.doctor import examine, render
+
+    checks = examine(data.search_roots(data_path))
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        click.echo(render(checks))
+
+
+Rows = list[Mapping[str, object]]
+
+
+def _suites() -> Rows:
+    from harness.suite import readable_suites
+
+    suites, problems = readable_suites()
+    rows: Rows = [
+        {
+            "name": suite.name,
+            "dataset": suite.dataset_title,
+            "metrics": ", ".join(suite.metrics),
+            "entries": ", ".join(entry.name for entry in suite.entries),
+            "profiles": ", ".join(suite.profiles),
+            "file": str(suite.path),
+        }
+        for suite in suites
+        if suite.profile == suite.profiles[0]  # suites come once per profile
+    ]
+    return [*rows, *({"name": None, "problem": problem} for problem in problems)]
+
+
+def _models() -> Rows:
+    import models
+
+    rows: Rows = []
+    for name in models.BUILDERS:
+        config = models.config_class(name)
+        summary = (config.__doc__ or "").strip().split("\n")[0]
+        rows.append({"name": name, "what": summary, "keys": ", ".join(field.name for field in fields(config))})
+    return rows
+
+
+def _datasets() -> Rows:
+    from harness import data
+
+    rows: Rows = []
+    for name in data.DATASETS:
+        facts = data.facts({"name": name})
+        tokens = {f"{split} tokens": count for split, count in (facts.num_tokens or {}).items()}
+        rows.append({"name": name, "title": facts.title, "unit": facts.unit, "vocabulary": facts.vocab_size, **tokens})
+    return rows
+
+
+def _metrics() -> Rows:
+    from harness.core.metrics import METRICS
+
+    return [
+        {
+            "name": metric.name,
+            "title": metric.title,
+            "unit": metric.unit,
+            "better": "higher" if metric.higher_is_better else "lower",
+        }
+        for metric in METRICS.values()
+    ]
+
+
+LISTS = {"suites": _suites, "models": _models, "datasets": _datasets, "metrics": _metrics}
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(list(LISTS)))
+@json_option
+def list_(what: str, as_json: bool) -> None:
+    """List what this installation has. A suite that cannot be loaded is listed with its problem."""
+    print_rows(LISTS[what](), as_json)

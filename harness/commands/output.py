@@ -1,0 +1,66 @@
+"""What commands print, and the exit statuses that several share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from harness.report import Leaderboard
+
+EXIT_FAILED = 1  # a run failed, or a gate found a regression
+EXIT_BAD_INPUT = 2
+# As shells count them: 128 + SIGINT, 128 + SIGPIPE.
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+def print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=1))
+
+
+def print_rows(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
+    """Print rows of the same keys, as a table or as a JSON list."""
+    if as_json:
+        print_json(rows)
+        return
+    from tabulate import tabulate
+
+    click.echo(tabulate(rows, headers="keys", tablefmt="github", intfmt=","))
+
+
+def print_fields(value: Mapping[str, object], as_json: bool) -> None:
+    """Print one value, a line per key, or as a JSON object."""
+    if as_json:
+        print_json(value)
+        return
+    for key, item in value.items():
+        click.echo(f"{key}: {json.dumps(item) if isinstance(item, dict | list | tuple) else item}")
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """Print one line on standard error for each record or suite that could not be read."""
+    for problem in problems:
+        click.echo(f"harness: {problem}", err=True)
+
+
+def print_board(board: Leaderboard, *, context: bool) -> None:
+    """Print what fits the terminal, or the complete Markdown if standard output is a file or a pipe.
+
+    Args:
+        board: what to print.
+        context: on a terminal, show published rows that none of ours is compared with, too.
+    """
+    # The stream decides, not rich, which FORCE_COLOR and some CI systems make believe in a terminal.
+    if not sys.stdout.isatty():
+        click.echo(board.text("github"), nl=False)
+        return
+    from rich.console import Console
+
+    from harness.report import print_leaderboard
+
+    print_leaderboard(board, Console(), context=context)

@@ -1,0 +1,77 @@
+"""`harness table`, `curves` and `check`: what a results folder says."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from harness.commands.options import NameIn, results_argument
+from harness.commands.output import EXIT_BAD_INPUT, print_board, print_problems
+
+
+@click.command()
+@results_argument
+@click.option("--format", "fmt", type=NameIn("harness.report", "FORMATS"), default=None,
+              help="Format of the output; the default is github, and on a terminal what fits its width.")  # fmt: skip
+@click.option("--columns", metavar="NAME,NAME...", help="Show these columns, in this order, by heading or JSON key.")
+@click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md as well.")
+def table(results: Path, fmt: str | None, columns: str | None, save: bool) -> None:
+    """Print the leaderboard of every record in RESULTS with the published rows.
+
+    A record that cannot be read is named on standard error and left out. Exit 0 if every record is in the table, 2 if
+    one is not.
+    """
+    from harness.report import read_leaderboard, split_names
+
+    board = read_leaderboard(results)
+    board.check_not_empty()
+    if fmt is None and columns is None:
+        print_board(board, context=True)
+    else:
+        click.echo(board.text(fmt or "github", None if columns is None else split_names(columns)), nl=False)
+    if save:
+        click.echo(f"saved {board.save()}", err=True)
+    print_problems(board.problems)
+    if board.num_unreadable:
+        sys.exit(EXIT_BAD_INPUT)
+
+
+@click.command()
+@results_argument
+@click.option("--run", "run_ids", multiple=True, metavar="RUN_ID", help="Draw this run only; may be repeated.")
+@click.option("--along", type=NameIn("harness.report.curves", "AXES"), default="tokens", show_default=True,
+              help="What the x axis shows.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
+def curves(results: Path, run_ids: tuple[str, ...], along: str, out: Path) -> None:
+    """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib.
+
+    A record that cannot be read is named on standard error and left out; then the exit status is 2.
+    """
+    from harness.report.curves import draw_runs
+    from harness.results.store import Store
+
+    store = Store(results)
+    click.echo(f"{draw_runs(store, run_ids, out, along)} runs drawn in {out}")
+    print_problems(store.problems)
+    if store.num_left_out:
+        sys.exit(EXIT_BAD_INPUT)
+
+
+@click.command()
+@results_argument
+@click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to compare with.")
+@click.option("--update", is_flag=True, help="Write the baseline from RESULTS instead; tolerances stay.")
+@click.option("--speed", is_flag=True, help="With --update: include rows of training speed.")
+def check(results: Path, baseline: Path, update: bool, speed: bool) -> None:
+    """Compare RESULTS with a baseline. Exit 0 pass, 1 regression, 2 bad input, 3 not comparable."""
+    from harness.regression import check as gate
+    from harness.system import source
+
+    if update:
+        click.echo(gate.update(results, baseline, speed=speed))
+        return
+    report = gate.check(results, baseline, code=source.installed().to_json())
+    click.echo(report.render())
+    sys.exit(report.exit_code)

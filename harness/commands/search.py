@@ -1,0 +1,56 @@
+"""`harness search`: try a grid of settings for one entry of a suite."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
+from harness.commands.output import EXIT_FAILED
+
+
+@click.command()
+@click.argument("suite")
+@profile_option
+@click.option("--entry", required=True, help="The entry whose settings are searched.")
+@click.option("--over", multiple=True, metavar="KEY=V1,V2,...",
+              help="An axis of the grid, such as recipe.lr=1e-3,2e-3; may be repeated.")  # fmt: skip
+@click.option("--tokens", type=click.IntRange(1), help="How long each trial trains, in tokens.")
+@click.option("--seed", "seeds", multiple=True, type=int, help="A seed for every trial; may be repeated.")
+@device_option
+@set_option
+@results_option
+@data_option
+@click.option("--quiet", is_flag=True, help="Print the table only.")
+def search(suite: str, data_path: str | None, results: Path, quiet: bool, **options: Any) -> None:
+    """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
+    from harness import data
+    from harness.core import device
+    from harness.results.store import Store
+    from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
+    from harness.search import Request, check_vocabulary, gather, trials, trials_folder
+
+    path, roots = suite_path(suite), data.search_roots(data_path)
+    request = Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
+    searched = trials(request)
+    specs = [trial.spec for trial in searched]
+    reporter = make_reporter(quiet=quiet)
+    try:
+        lines = data.download_lines(reporter.note)
+        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
+        check_vocabulary(request, searched, data.read_manifest(prepared).alphabet_size)
+        records = run_suite(RunQueue(specs, prepared, Store(trials_folder(results))), reporter)
+    except SuiteInterrupted as interrupted:
+        reporter.stop()
+        click.echo(f"harness: {interrupted}", err=True)
+        sys.exit(interrupted.exit_code)
+    finally:
+        reporter.stop()
+    outcome = gather(request, searched, records)
+    click.echo(outcome.render(), nl=False)
+    click.echo(f"saved {outcome.write(results)}", err=True)
+    if any(record.status == "failed" for record in records):
+        sys.exit(EXIT_FAILED)

@@ -1,0 +1,140 @@
+"""How errors, signals and refused paths end a command, and commands that have no test file of their own."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from invoking import call
+
+
+def test_data_of_a_suite_is_prepared_and_verified(suite: Path) -> None:
+    manifest = json.loads(call("data", "prepare", suite, "--json").stdout)
+    assert manifest["counts"]["test"]["tokens"] == 600
+    assert Path(manifest["folder"]).is_dir()
+    assert call("data", "verify", suite).exit_code == 0
+
+
+def test_a_missing_dataset_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    monkeypatch.setenv("HARNESS_DATA", "")
+    done = call("run", "suites/enwik8.yaml", "--device", "cpu")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    [line] = done.stderr.strip().splitlines()
+    assert "enwik8.zip" in line
+    assert "547994d9980ebed1288380d652999f38a14fe291a6247c157c3d33d4932534bc" in line
+    assert "harness data import enwik8 PATH" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "suites/enwik9.yaml"], "Did you mean 'enwik8'?"),
+        (["run", "ptb-char", "--profile", "quik"], "Did you mean 'quick'?"),
+        (["run", "calibration", "--only", "oracel"], "Did you mean 'oracle'?"),
+        (["run", "calibration", "--device", "gpu"], "device 'gpu' is unknown"),
+        (["run", "calibration", "--device", "cuda:"], "device 'cuda:' is unknown"),
+        (["run", "calibration", "--set", "entries.oracle.model.ordr=1"], "Did you mean 'order'?"),
+        (["data", "prepare", "ptb-chr"], "Did you mean 'ptb-char'?"),
+        (["data", "import", "enwik8", "/nowhere/enwik8"], "/nowhere/enwik8"),
+        (["data", "verify", "nothing"], "nothing"),
+        (["describe", "/nowhere.yaml"], "there is no such file"),
+        (["run", "calibration", "--tokens-per-s", "5"], "give --time-budget as well"),
+        (["run", "calibration", "--time-limit", "-5"], "--time-limit must be positive seconds"),
+        (["search", "calibration", "--entry", "qrnn"], "nothing to search"),
+        (
+            ["search", "calibration", "--entry", "oracle", "--over", "model.order=1,2"],
+            "an oracle needs the same",
+        ),
+        (["export", "/nowhere", "--out", "/tmp/nothing"], "is not a checkpoint"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_two(arguments: list[str], message: str) -> None:
+    done = call(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    [line] = done.stderr.strip().splitlines()
+    assert message in line
+
+
+def test_export_takes_a_checkpoint_or_a_run_and_never_overwrites(tmp_path: Path) -> None:
+    import torch
+
+    from harness.checkpoints import format
+
+    format.save(tmp_path / "run" / "checkpoints" / "best", {"model": {"w": torch.ones(3)}}, {})
+    done = call("export", tmp_path / "run", "--out", tmp_path / "out", "--dtype", "bfloat16", "--json")
+    assert json.loads(done.stdout) == {
+        "folder": str(tmp_path / "out"), "shards": 1, "dtype": "bfloat16", "largest_rounding": 0.0
+    }  # fmt: skip
+    again = call("export", tmp_path / "run", "--out", tmp_path / "out")
+    assert (again.exit_code, "is not empty" in again.stderr) == (2, True)
+
+
+def test_sigterm_ends_a_command_with_one_line() -> None:
+    waits = """
+import time
+from harness.commands.main import main
+from harness.results.store import Store
+
+@main.command()
+def wait() -> None:
+    print("ready", flush=True)
+    time.sleep(60)
+
+main(["wait"])
+"""
+    command = [sys.executable, "-c", waits]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGTERM)
+        _, message = process.communicate(timeout=30)
+    assert (process.returncode, message) == (130, "harness: stopped\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "prepare", "LONG.yaml"),
+        ("data", "import", "enwik8", "LONG"),
+        ("run", "LONG.yaml"),
+        ("describe", "LONG.yaml"),
+        ("check", "LONG", "--baseline", "b.json"),
+        ("curves", "LONG", "--out", "x.svg"),
+        ("export", "LONG", "--out", "x"),
+    ],
+)
+def test_a_path_that_the_system_refuses_is_one_line(words: tuple[str, ...]) -> None:
+    done = call(*(word.replace("LONG", "x" * 300) for word in words))
+    assert (done.exit_code, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("harness: ")
+    assert line.endswith("File name too long")
+
+
+def test_a_path_without_permission_is_one_line_and_other_system_errors_are_shown(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(number: int) -> None:
+        def exists(self: Path) -> bool:
+            raise OSError(number, os.strerror(number), str(self))
+
+        monkeypatch.setattr(Path, "exists", exists)
+
+    refuse(errno.EACCES)
+    done = call("data", "prepare", suite)
+    assert (done.exit_code, done.stderr) == (2, f"harness: {suite}: Permission denied\n")
+    refuse(errno.EIO)
+    assert isinstance(call("data", "prepare", suite).exception, OSError)
+
+
+def test_evaluate_says_where_adaptive_protocols_are() -> None:
+    text = " ".join(call("evaluate", "--help").stdout.split())
+    assert all(word in text for word in ("static", "{adaptive: ...}", "checkpoint:"))
