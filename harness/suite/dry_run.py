@@ -18,7 +18,7 @@ from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, Suite
 from harness.suite import rules
 from harness.suite.resolve import evaluation_of
-from models.config import KEPT_LOGITS, PART_LOGITS, softmax_columns
+from models.config import KEPT_LOGITS, PART_LOGITS, RecurrentConfig, softmax_columns
 
 OPTIMIZER_MOMENTS = {"adam": 2, "sgd": 0}
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-lstm-lm's main.py
@@ -144,7 +144,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
         # The estimate counts what stacks of recurrent layers hold; other models have other keys.
         peak_memory_bytes=_peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size)
-        if hasattr(config, "widths")
+        if isinstance(config, RecurrentConfig)
         else None,
     )
 

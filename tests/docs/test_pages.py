@@ -11,6 +11,7 @@ from pages import FENCE, ROOT
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)?(?:#([^)\s]+))?\)")
 # Paths of the repository in code style; a name in capitals is a placeholder.
+DOTTED = re.compile(r"`((?:harness|models|kernels)(?:\.\w+)+)(?:\(\))?`")
 PATH = re.compile(r"`((?:harness|models|kernels|tests|suites|docs)/[a-z0-9_./-]+)`")
 
 
@@ -29,6 +30,17 @@ def test_named_paths_exist() -> None:
         if page.name != "CHANGELOG.md":
             for path in PATH.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
                 assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def test_named_modules_and_their_parts_exist() -> None:
+    for page in PAGES:
+        for name in DOTTED.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+            path, *parts = ROOT, *name.split(".")
+            while parts and (path / parts[0]).is_dir():
+                path /= parts.pop(0)
+            module = path / f"{parts.pop(0)}.py" if parts and (path / f"{parts[0]}.py").exists() else path / "__init__.py"
+            text = module.read_text(encoding="utf-8")
+            assert not parts or re.search(rf"^(def |class )?{parts[0]}\b", text, re.M), f"{page.name}: {name}"
 
 
 def test_the_picture_shows_the_committed_records() -> None:
