@@ -121,3 +121,9 @@ def test_commands_import_the_harness_inside_their_functions_only() -> None:
 def test_there_is_no_module_without_a_subject() -> None:
     banned = ("utils", "util", "helpers", "misc", "common")
     assert not [path for package in PACKAGES for path in sources(package) if path.stem in banned]
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """The folders of tests are no packages, so two files of one name would hide each other."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert len(names) == len(set(names))
