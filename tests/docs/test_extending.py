@@ -31,7 +31,9 @@ class Addition:
 
 ADDITIONS = {
     "A metric": Addition(
-        new=0, lines={"harness/core/metrics.py": 9}, output=(r"\| nats +\| Nats per Token", r"Nats per Token +\| +1\.6")
+        new=0,
+        lines={"harness/core/metrics.py": 9},
+        output=(r"\| nats +\| Nats per Token", r"Nats per Token +\| +1\.6", r"pass.*nats|nats.*pass"),
     ),
     "A sensor with its column": Addition(
         new=1,
@@ -42,7 +44,13 @@ ADDITIONS = {
         new=1, lines={"harness/data/registry.py": 1}, output=(r'"train": \{"tokens": 88894', r"numbers.*prepared")
     ),
     "A model": Addition(
-        new=2, lines={"models/__init__.py": 1}, output=(r"\| elman +\| One recurrent layer", r"Elman network.* 2376 \|")
+        new=2,
+        lines={"models/__init__.py": 1},
+        output=(
+            r"\| elman +\| One recurrent layer",
+            r"Elman network .* 2376 .*exact",
+            r"Elman network \+ neural cache",
+        ),
     ),
     "A table format": Addition(
         new=1,

@@ -38,7 +38,9 @@ def test_named_modules_and_their_parts_exist() -> None:
             path, *parts = ROOT, *name.split(".")
             while parts and (path / parts[0]).is_dir():
                 path /= parts.pop(0)
-            module = path / f"{parts.pop(0)}.py" if parts and (path / f"{parts[0]}.py").exists() else path / "__init__.py"
+            module = (
+                path / f"{parts.pop(0)}.py" if parts and (path / f"{parts[0]}.py").exists() else path / "__init__.py"
+            )
             text = module.read_text(encoding="utf-8")
             assert not parts or re.search(rf"^(def |class )?{parts[0]}\b", text, re.M), f"{page.name}: {name}"
 
