@@ -54,7 +54,7 @@ def primary_protocol(record: RunRecord) -> str:
 
 
 def recipe_id(model: Mapping[str, Any], recipe: Recipe | None) -> str:
-    """Hash of what is trained and how, apart from data, seed and machine.
+    """Hash of the model and the recipe, without data, seed and machine.
 
     Args:
         model: block of the model, with its builder.

@@ -109,7 +109,7 @@ class _ReportedTime:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What is known of each participant; errors holds the reasons of those that failed."""
+    """Results of each participant; `errors` holds the reasons of those that failed."""
 
     ready: dict[str, Ready]
     memory: dict[str, PeakMemory]
