@@ -1,8 +1,8 @@
 """The speed gate: each backend's time divided by the reference's in the same rounds, against a baseline of ratios.
 
-A ratio inside one round is stable although milliseconds are not. The reference timed against itself shows how far a ratio
-may move by chance. A row fails if it is too slow in two of three measurements, and is not comparable if the machine is too
-noisy. Imports no torch.
+A ratio inside one round is stable although milliseconds are not. The reference timed against itself shows how far a
+ratio may move by chance. A row fails if it is too slow in two of three measurements, and is not comparable if the
+machine is too noisy. Imports no torch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ SCHEMA = 1
 # A ratio may always grow by this factor, even on a quiet machine.
 FLOOR = 1.05
 
-# If two equal candidates differ by more, a measurement proves nothing: a threshold of 3 would pass a kernel that is three
-# times slower.
+# If two equal candidates differ by more, a measurement proves nothing: a threshold of 3 would pass a kernel that is
+# three times slower.
 CEILING = 1.25
 
 # A row fails if it is too slow in NEEDED of ATTEMPTS measurements.
