@@ -70,7 +70,8 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
 def identify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> dict[str, object]:
     """The identity of a dataset's content, for run ids: checksums of files, or the parameters of the synthetic source.
 
-    Arguments as in `prepare`, errors as in `make_request`.
+    Raises:
+        DataError: as in `make_request`; arguments as in `prepare`.
     """
     return dict(make_request(spec, roots=roots, base=base).identity)
 

@@ -93,10 +93,8 @@ class SourceFinder:
         name = self.dataset.name
         files = " and ".join(dict.fromkeys(source.download_file.summary for source in missing))
         folders = " or ".join(str(folder) for folder in [*self.roots, self.raw_folder])
-        raise DataError(
-            f"{name} is not here and cannot be downloaded ({reason}): bring {files} into {folders}, "
-            f"or run `harness data import {name} PATH`"
-        )
+        problem = f"{name} is not here and cannot be downloaded ({reason})"
+        raise DataError(f"{problem}: bring {files} into {folders}, or run `harness data import {name} PATH`")
 
     def _find(self, file: SourceFile, wrong: list[str]) -> Path | None:
         """The first candidate with the right size and checksum. Without one, those in roots are added to `wrong`."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from tiny_datasets import refusal
 
-from harness.data import MarkovSource, Registered, SpecError, facts, identify, parse
+from harness.data import MarkovSource, SpecError, facts, identify, parse
 from harness.data.config import SAFE_NAME, OwnText
 from harness.data.registry import SPLITS
 from harness.results.published import TITLES
@@ -70,14 +70,6 @@ def test_own_text_cannot_take_the_name_of_a_published_dataset(kind: str, title: 
         assert facts({**cut, "file": f"there/{stem.upper()}.txt"}).name == stem.upper()
 
 
-def test_good_blocks() -> None:
-    assert parse({"name": "hutter-prize"}) == parse("hutter-prize") == Registered(name="hutter-prize")
-    own = parse(CUT)
-    assert own == OwnText(kind="bytes", file="a", fractions=(0.9, 0.05, 0.05))
-    assert parse(own) is own
-    assert parse({"kind": "markov", "concentration": 1}) == MarkovSource(kind="markov", concentration=1)
-
-
 HUTTER = (90_000_000, 5_000_000, 5_000_000)
 
 
@@ -101,6 +93,8 @@ def test_official_facts(name: str, title: str, unit: str, vocab_size: int, num_t
 
 
 def test_facts_of_other_data_and_identities() -> None:
+    assert parse(CUT) == OwnText(kind="bytes", file="a", fractions=(0.9, 0.05, 0.05))
+    assert parse({"kind": "markov", "concentration": 1}) == MarkovSource(kind="markov", concentration=1)
     own = facts({"kind": "bytes", "train": "x/My text.txt", "valid": "v", "test": "t"})
     assert (own.name, own.title, own.vocab_size, own.num_tokens) == ("My-text", "My-text", None, None)
     assert facts({"kind": "markov", "train": 7}).num_tokens == {"train": 7, "valid": 100_000, "test": 200_000}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_datasets import bodies_of, official_tokens, place_not_utf8, refusal, write_splits
 
-from harness.data.registry import SPLITS, Encoding, VocabularyOrder
+from harness.data.registry import SPLITS
 from harness.data.text import characters, words
 from harness.data.text.characters import Piece
 
@@ -72,19 +72,6 @@ def test_the_place_of_a_bad_byte(good: str, tail: bytes) -> None:
             assert f"own.txt: {place} is not UTF-8" in refusal(lambda: characters.count_chars(path))
 
 
-def encode(
-    bodies: Mapping[str, bytes], order: VocabularyOrder, block_bytes: int = words.BLOCK_BYTES
-) -> tuple[list[str], dict[str, list[str]], Encoding]:
-    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words, "BLOCK_BYTES", block_bytes)
-        folder = write_splits(Path(name), bodies)
-        files = {split: folder / f"{split}.txt" for split in bodies}
-        encoding = words.encode({split: Piece(path) for split, path in files.items()}, order=order, scratch=folder)
-        tokens = bodies_of(encoding)
-        assert set(folder.iterdir()) == set(files.values()), "no temporary file has a name"
-    return list(encoding.vocabulary), tokens, encoding
-
-
 @settings(deadline=None)
 @given(st.tuples(texts, texts, texts), st.integers(1, 9))
 @example(("a\r", "\n", "\r\n"), 1)
@@ -98,11 +85,16 @@ def test_tokens_and_both_orders_are_the_official_ones(bodies: tuple[str, str, st
     first = list(dict.fromkeys(token for split in SPLITS for token in expected[split]))
     counts = Counter(expected["train"])
 
-    vocabulary, tokens, _ = encode(files, "first-appearance", block_bytes)
-    assert (vocabulary, tokens) == (first, expected)
-    vocabulary, tokens, encoding = encode(files, "frequency", block_bytes)
-    assert tokens == expected
-    assert vocabulary == sorted(first, key=lambda word: (-counts[word], first.index(word)))
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(words, "BLOCK_BYTES", block_bytes)
+        folder = write_splits(Path(name), files)
+        pieces = {split: Piece(folder / f"{split}.txt") for split in SPLITS}
+        in_order = words.encode(pieces, order="first-appearance", scratch=folder)
+        encoding = words.encode(pieces, order="frequency", scratch=folder)
+        assert bodies_of(in_order) == bodies_of(encoding) == expected
+        assert len(list(folder.iterdir())) == 3, "no temporary file has a name"
+    assert list(in_order.vocabulary) == first
+    assert list(encoding.vocabulary) == sorted(first, key=lambda word: (-counts[word], first.index(word)))
     assert encoding.notes["num_lines"] == {
         split: sum(1 for _ in io.TextIOWrapper(io.BytesIO(body), encoding="utf-8")) for split, body in files.items()
     }
