@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
-from harness.monitoring.costs.columns import COST_KEYS, summarise
-from harness.monitoring.costs.figures import Work
+from harness.monitoring.costs.columns import COST_KEYS, Work, summarise
 from harness.monitoring.sampler import SamplerResult, thinning, trace
 from harness.monitoring.sensors import QUANTITIES, SENSORS, SensorStatus
 from harness.results.costs import (

@@ -11,7 +11,7 @@ import psutil
 
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
-from harness.monitoring.costs.figures import RUN_PHASES
+from harness.monitoring.costs.columns import RUN_PHASES
 from harness.monitoring.costs.watch import Watch
 from harness.results.costs import Allocator, AttemptCosts, GemmRecord, Startup
 from harness.system import hardware, processes
