@@ -93,10 +93,10 @@ class Trace:
     labels: Sequence[str] = ()
 
     def points(self, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Times and values at which a quantity was read."""
+        """Times and values (k,) at which a quantity was read."""
         import numpy as np
 
-        values = self.values[quantity]
+        values = self.values.get(quantity, np.full(len(self.times_s), np.nan))
         known = ~np.isnan(values)
         return self.times_s[known], values[known]
 
