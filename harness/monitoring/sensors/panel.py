@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from harness.monitoring.sensors.base import (
@@ -36,36 +37,32 @@ class GuardedSensor:
     """
 
     def __init__(self, sensor: Sensor, target: Target) -> None:
-        self.sensor = sensor
+        self.sensor, self._target = sensor, target
         self.details: dict[str, Detail] = {}
-        self.opened = False
         self.reason: str | None = None
-        self._target = target
-        self._requested = threading.Event()
-        self._answered = threading.Event()
+        self.opened = self._closing = False
+        self._busy, self._asked_at = True, time.monotonic()  # opening is the first call
+        self._requested, self._answered = threading.Event(), threading.Event()
         self._answer: Reading | None = None
-        self._asked_at = time.monotonic()
-        self._busy = True
-        self._closing = False
         self._thread: threading.Thread | None = None
+        # Without a GPU a guarded sensor refuses at once: no thread is needed.
         if sensor.guarded and target.gpu_uuid is not None:
             self._thread = threading.Thread(target=self._serve, daemon=True)
             self._thread.start()
         else:
             self._open()
 
-    @property
-    def hangs(self) -> bool:
-        """Whether the call in progress has lasted for HANG_S."""
-        return self._busy and time.monotonic() - self._asked_at >= HANG_S
+    def reason_now(self) -> str | None:
+        """Why the sensor cannot be read now. A call that hangs is a reason until it returns."""
+        hangs = self._busy and time.monotonic() - self._asked_at >= HANG_S
+        return self.reason or (f"driver call did not return in {HANG_S:.0f} s" if hangs else None)
 
     def ask(self) -> bool:
         """Start a reading. False if an earlier call has not returned or the sensor is lost."""
         if self._busy or self.reason is not None:
             return False
         self._answered.clear()
-        self._asked_at = time.monotonic()
-        self._busy = True
+        self._busy, self._asked_at = True, time.monotonic()
         if self._thread is None:
             self._read()
         else:
@@ -98,23 +95,23 @@ class GuardedSensor:
             self._read()
 
     def _open(self) -> None:
-        try:
+        with self._call():
             self.details = self.sensor.open(self._target)
             self.opened = True
-        except Exception as error:
-            self.reason = _reason(error)
-        self._finish(None)
 
     def _read(self) -> None:
-        reading = None
-        try:
-            reading = self.sensor.read()
-        except Exception as error:  # the other sensors are still read
-            self.reason = _reason(error)
-        self._finish(reading)
+        with self._call():
+            self._answer = self.sensor.read()
 
-    def _finish(self, answer: Reading | None) -> None:
-        self._answer = answer
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        self._answer = None
+        try:
+            yield
+        except (SensorUnavailable, SensorLost) as error:
+            self.reason = str(error)
+        except Exception as error:  # the other sensors are still read
+            self.reason = f"{type(error).__name__}: {error}"
         self._busy = False
         self._answered.set()
 
@@ -130,22 +127,12 @@ class _Slot:
     read: set[str] = field(default_factory=set)
     reasons: dict[str, str] = field(default_factory=dict)
 
-    def reason(self) -> str | None:
-        """Why the sensor cannot be read now. A call that hangs is a reason until it returns."""
-        hanging = f"driver call did not return in {HANG_S:.0f} s" if self.guard.hangs else None
-        return self.guard.reason or hanging
-
 
 class Panel:
     """Opens every sensor that can be opened and reads them together. Never waits for a call that hangs."""
 
     def __init__(self, target: Target, sensors: Mapping[str, str] = SENSORS) -> None:
-        """Open the sensors.
-
-        Args:
-            target: the process tree and GPU.
-            sensors: name -> `module:Class`.
-        """
+        """Open the sensors, given as name -> `module:Class`."""
         self._slots = [_Slot(name, GuardedSensor(sensor_class(address)(), target)) for name, address in sensors.items()]
 
     def read(self, timeout_s: float) -> dict[str, float]:
@@ -179,7 +166,7 @@ class Panel:
     def _answer(self, slot: _Slot, deadline: float) -> Reading | None:
         """None while the sensor is being opened. A late answer is dropped: its time would be wrong."""
         answer = slot.guard.answer(max(0.0, deadline - time.monotonic())) if slot.asked else None
-        reason = slot.reason()
+        reason = slot.guard.reason_now()
         if answer is not None or (reason is None and not slot.guard.opened):
             return answer
         return Reading.failed(quantities_of(slot.name), reason or LATE)
@@ -190,23 +177,15 @@ class Panel:
             return
         slot.read_at = now
         slot.reasons.update(reading.reasons)
-        for quantity, value in reading.values.items():
-            if value is not None:
-                row[quantity] = value
-                slot.read.add(quantity)
-                slot.reasons.pop(quantity, None)
+        values = {quantity: value for quantity, value in reading.values.items() if value is not None}
+        row.update(values)
+        slot.read.update(values)
 
     def _status(self, slot: _Slot) -> SensorStatus:
-        reason = slot.reason() or (None if slot.guard.opened else OPENING)
+        reason = slot.guard.reason_now() or (None if slot.guard.opened else OPENING)
         return SensorStatus(
             "available" if reason is None else "lost" if slot.guard.opened else "unavailable",
             reason,
             dict(slot.guard.details),
             {quantity: why for quantity, why in slot.reasons.items() if quantity not in slot.read},
         )
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, SensorUnavailable | SensorLost):
-        return str(error)
-    return f"{type(error).__name__}: {error}"

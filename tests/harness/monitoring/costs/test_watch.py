@@ -16,7 +16,8 @@ import pytest
 from waiting import has_ended, readings, wait_for
 
 from harness.monitoring.costs import watch as watching
-from harness.monitoring.costs.account import INTERVAL_S
+from harness.monitoring.costs.account import INTERVAL_S, recover
+from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.watch import Watch
 from harness.monitoring.sampler import SamplerJob, trace
 from harness.monitoring.sampler.process import SamplerProcess
@@ -133,14 +134,27 @@ def test_a_sampler_that_does_not_start_costs_the_run_nothing(
     assert costs.phases["train"].seconds > 0
 
 
-def test_a_worker_that_dies_ends_its_sampler_and_leaves_the_trace(tmp_path: Path) -> None:
+def test_a_worker_that_dies_ends_its_sampler_and_leaves_its_account(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin("monday")
+    folder = attempts.sensors()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    worker = subprocess.Popen([sys.executable, "-c", WATCHED, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
+    worker = subprocess.Popen([sys.executable, "-c", WATCHED, str(folder)], stdout=subprocess.PIPE, env=environment)
     sampler = psutil.Process(int(worker.stdout.readline()))
+    wait_for(lambda: len(readings(folder, "train")) > 1)
+    used_s = sum(psutil.Process(worker.pid).cpu_times()[:2])
     worker.kill()
     wait_for(lambda: has_ended(sampler))
     worker.communicate()
-    assert len(trace.read(tmp_path / trace.NAME).times_s) >= 1
+    left = Attempts(tmp_path)
+    recover(left)
+    [row] = left.rows
+    assert (row.status, row.seconds) == ("killed", trace.read(folder / trace.NAME).times_s[-1])
+    # The kernel counts in hundredths of a second, user and system time separately.
+    assert row.costs.process.cpu_seconds == pytest.approx(used_s, abs=0.05)
+    assert set(row.costs.phases) == {"train"}
+    assert row.costs.sensors["cpu"].details["usable_cores"] > 0
+    assert row.costs.unknown["gpu_power_w"] == "the run uses no GPU"
 
 
 def test_a_sampler_ends_in_order_with_the_measured_process(tmp_path: Path, sleeper: Sleeper) -> None:
