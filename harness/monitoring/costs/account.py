@@ -13,16 +13,8 @@ from harness.monitoring.costs.attempts import KILLED, Attempts
 from harness.monitoring.costs.columns import COST_KEYS, Work, summarise
 from harness.monitoring.sampler import SamplerResult, thinning, trace
 from harness.monitoring.sensors import QUANTITIES, SENSORS, SensorStatus
-from harness.results.costs import (
-    AttemptCosts,
-    Costs,
-    GemmRecord,
-    PhaseCosts,
-    ProcessCosts,
-    SamplerCosts,
-    SensorCosts,
-    TraceSummary,
-)
+from harness.results import costs as models
+from harness.results.costs import AttemptCosts, Costs, GemmRecord, PhaseCosts, SamplerCosts, SensorCosts
 from harness.system import hardware
 
 if TYPE_CHECKING:
@@ -65,18 +57,15 @@ def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interv
         readings, unknown = trace.read(None), dict.fromkeys(QUANTITIES, reason)
         phases = _phases(readings, spans, interval_s, unknown)
     times = readings.times_s
+    file, end_s = (trace.NAME, float(times[-1])) if len(times) else (None, None)
+    units = {name: quantity.unit for name, quantity in QUANTITIES.items()}
     return AttemptCosts(
         sampler=_sampler(result, readings, interval_s),
         sensors=_sensors(result, sensors, readings),
-        process=ProcessCosts(**{name: _last(readings, name) for name in ("cpu_seconds", "peak_rss_bytes")}),
+        process=models.ProcessCosts(**{name: _last(readings, name) for name in ("cpu_seconds", "peak_rss_bytes")}),
         phases=phases,
         unknown=unknown,
-        trace=TraceSummary(
-            file=trace.NAME if len(times) else None,
-            num_rows=len(times),
-            seconds=float(times[-1]) if len(times) else None,
-            units={name: quantity.unit for name, quantity in QUANTITIES.items()},
-        ),
+        trace=models.TraceSummary(file=file, num_rows=len(times), seconds=end_s, units=units),
     )
 
 

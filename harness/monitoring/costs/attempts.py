@@ -36,25 +36,14 @@ class Attempts:
         return self.folder / "sensors" / str(len(self.rows) if number is None else number)
 
     def begin(self, started_at: str, startup: Startup | None = None) -> None:
-        """Add the present attempt.
-
-        Args:
-            started_at: ISO 8601 time.
-            startup: what its process has spent so far; None without sensors.
-        """
+        """Add the present attempt; `startup` is what its process has spent so far, None without sensors."""
         row = Attempt(started_at=started_at, seconds=None, status=RUNNING, costs=None)
         # Only a startup that is known is a key of the file.
         self.rows.append(row if startup is None else row.model_copy(update={"startup": startup}))
         self._write()
 
     def end(self, seconds: float, status: str, costs: AttemptCosts | None) -> None:
-        """Record the end of the present attempt.
-
-        Args:
-            seconds: its wall time.
-            status: how it ended.
-            costs: its account, which includes the startup; None without sensors.
-        """
+        """Record the end of the present attempt: wall time, how it ended, and its account with the startup."""
         self._set(-1, seconds=seconds, status=status, costs=costs)
         self._write()
 

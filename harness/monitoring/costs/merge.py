@@ -112,17 +112,10 @@ def _quantity(known: Sequence[tuple[QuantityCosts, float]], seconds: float) -> Q
     coverage = sum(covered) / seconds if seconds else 0.0
     if len(parts) == 1:
         return parts[0].model_copy(update={"coverage": coverage})
-    return QuantityCosts(
-        unit=parts[-1].unit,
-        mean=weighted_mean((part.mean, weight) for part, weight in zip(parts, covered, strict=True)),
-        median=None,
-        p5=None,
-        p95=None,
-        peak=highest(part.peak for part in parts),
-        num_samples=sum(part.num_samples for part in parts),
-        coverage=coverage,
-        reason=SEVERAL,
-    )
+    mean = weighted_mean((part.mean, weight) for part, weight in zip(parts, covered, strict=True))
+    peak, number = highest(part.peak for part in parts), sum(part.num_samples for part in parts)
+    costs = QuantityCosts(unit=parts[-1].unit, mean=mean, median=None, p5=None, p95=None, peak=peak, num_samples=number)
+    return costs.model_copy(update={"coverage": coverage, "reason": SEVERAL})
 
 
 def _energy(parts: Sequence[PhaseCosts], kind: str) -> EnergyCosts:

@@ -26,13 +26,7 @@ class Meter:
     """Measures this process from `start` to `stop`. Without sensors it does nothing, and the record says so."""
 
     def __init__(self, attempts: Attempts, device: str, *, sensors: bool = True) -> None:
-        """Prepare.
-
-        Args:
-            attempts: history of the run; the present attempt has begun.
-            device: of the run, as torch names it.
-            sensors: False measures nothing.
-        """
+        """The present attempt of `attempts` has begun; `device` is the run's, as torch names it."""
         self.attempts, self.device, self.sensors = attempts, device, sensors
         self._watch: Watch | None = None
         self._startup = Startup()

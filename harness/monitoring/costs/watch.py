@@ -27,14 +27,7 @@ class Watch:
     """
 
     def __init__(self, folder: Path, *, pid: int, gpu_uuid: str | None, interval_s: float = INTERVAL_S) -> None:
-        """Prepare; `start` starts the sampler.
-
-        Args:
-            folder: where to write the trace.
-            pid: root of the process tree.
-            gpu_uuid: as torch gives it, "auto" for the only GPU, None for a run without.
-            interval_s: planned seconds between two readings.
-        """
+        """The trace goes to `folder`; `pid`, `gpu_uuid` and `interval_s` are those of `SamplerJob`."""
         self._folder, self._pid, self._gpu_uuid, self._interval_s = folder, pid, gpu_uuid, interval_s
         self._sampler: SamplerProcess | None = None
         self._reason: str | None = "it was never started"

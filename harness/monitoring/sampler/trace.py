@@ -60,9 +60,8 @@ class TraceWriter:
         """Append one reading.
 
         Args:
-            time_s: seconds since the start of the watch.
+            time_s, row: seconds since the start of the watch; quantity -> value.
             phase: label of the phase that the reading belongs to or closes; "" outside of all.
-            row: quantity -> value.
             sampler_cpu_s: CPU seconds that the sampler has used.
         """
         cells = [f"{row[name]:.12g}" if name in row else "" for name in QUANTITIES]
@@ -82,9 +81,8 @@ class Trace:
     """All readings of one attempt.
 
     Attributes:
-        times_s: (n,) seconds since the watch began.
+        times_s, sampler_cpu_s: (n,) seconds since the watch began, and CPU seconds of the sampler.
         values: quantity -> (n,), NaN where it was not read.
-        sampler_cpu_s: (n,) CPU seconds that the sampler had used.
         labels: (n,) label of the phase that a reading belongs to or closes.
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -137,10 +138,9 @@ class ProcessTree:
 
     def alive(self) -> bool:
         """Whether the root still runs; a zombie has ended."""
-        try:
+        with suppress(psutil.Error):
             return bool(self.root.is_running() and self.root.status() != psutil.STATUS_ZOMBIE)
-        except psutil.Error:
-            return False
+        return False
 
     def members(self) -> list[psutil.Process]:
         """The processes, listed again if that is due."""

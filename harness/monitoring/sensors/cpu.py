@@ -61,10 +61,9 @@ class Cpu:
         self._lost_s += max(0.0, self._seconds - (seconds + self._lost_s))
         self._seconds = seconds + self._lost_s
         self._peak = max(self._peak, rss, peak)
-        reading = Reading(
-            {"cpu_seconds": self._seconds, "rss_bytes": float(rss), "peak_rss_bytes": float(self._peak)},
-            dict.fromkeys(("cpu_percent", "cpu_cores_used", "other_cpu_percent"), "needs two readings"),
-        )
+        reasons = dict.fromkeys(("cpu_percent", "cpu_cores_used", "other_cpu_percent"), "needs two readings")
+        values = {"cpu_seconds": self._seconds, "rss_bytes": float(rss), "peak_rss_bytes": float(self._peak)}
+        reading = Reading(dict(values), reasons)
         if not rss:  # ended but not reaped: its CPU time can still be read, its memory cannot
             for name in ("rss_bytes",) if self._peak else ("rss_bytes", "peak_rss_bytes"):
                 reading.values[name], reading.reasons[name] = None, "the process has ended"

@@ -80,8 +80,8 @@ def test_a_run_on_one_of_two_gpus_has_every_column_and_a_call_that_hangs_costs_o
 PROBE = """
 import json, os, sys
 from dataclasses import asdict
-from harness.monitoring.sensors import panel, probe, survey
-panel.HANG_S = survey.OPEN_S = float(sys.argv[1])
+from harness.monitoring.sensors import panel, probe
+panel.HANG_S = panel.OPEN_S = float(sys.argv[1])
 print(json.dumps({name: asdict(result) for name, result in probe(sys.argv[2] or None).items()}), flush=True)
 os._exit(0)
 """
