@@ -1,4 +1,4 @@
-"""Fixtures shared by all rooms. Real data is found through HARNESS_DATA and skipped with a reason where absent."""
+"""Fixtures shared by all tests. Tests of real data find it through HARNESS_DATA, or are skipped with a reason."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Beside other processes of the test run, torch takes one core and leaves them theirs."""
+    """Give torch one core per process of the test run."""
     if hasattr(config, "workerinput"):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,64 @@ def test_the_import_contracts_hold() -> None:
     command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command as main; main()", "--no-cache"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_page_on_architecture_has_the_packages_on_their_floors() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = next(contract["layers"] for contract in contracts if contract.get("containers") == ["harness"])
+    floors = {name: floor for floor, line in enumerate(reversed(layers), 1) for name in line.split(" | ")}
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert {name: int(floor) for floor, name in re.findall(r"^\| (\d) \| `(\w+)` \|", page, re.M)} == floors
+
+
+def test_code_outside_a_package_imports_only_what_the_package_exports() -> None:
+    """A package exports names and submodules in `__all__`; the rule holds for packages inside it too."""
+    violations = [
+        f"{path.relative_to(ROOT)}: {violation}"
+        for package in PACKAGES
+        for path in sources(package)
+        for module in imports_of(path)
+        if (violation := not_exported(path, module))
+    ]
+    assert violations == []
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Full names of what a file imports from the harness, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.startswith("harness."))
+
+
+def not_exported(path: Path, imported: str) -> str | None:
+    """The package on the way to an import that does not export the next part; None if all do."""
+    _, top, *parts = imported.split(".")
+    package = ROOT / "harness" / top
+    if path.is_relative_to(package):
+        return None  # parts of a package may import each other
+    for part in parts:
+        if not (package / "__init__.py").is_file():
+            return None  # a module, which is public as a whole
+        if part not in exports(package):
+            return f"{'.'.join(package.relative_to(ROOT).parts)} does not export {part}"
+        package /= part
+    return None
+
+
+@cache
+def exports(package: Path) -> frozenset[str]:
+    """Names in `__all__` of a package, read without importing it."""
+    for node in ast.parse((package / "__init__.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return frozenset(ast.literal_eval(node.value))
+    return frozenset()
 
 
 def test_commands_import_the_harness_inside_their_functions_only() -> None:

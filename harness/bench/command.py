@@ -153,7 +153,7 @@ def budget_of(op: str, *, quick: bool) -> Budget:
 
 
 def plan(ops: Sequence[str], names: Sequence[str], *, quick: bool) -> list[tuple[str, Any]]:
-    """List what is to be measured.
+    """List the measurements to make.
 
     Args:
         ops: kernels.

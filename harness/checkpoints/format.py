@@ -64,8 +64,11 @@ def save(
             plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
             partial = folder / f"{group}.partial"
             save_file(plain, partial)
+            # Of the file as written, so that a bad write is found when it is read.
             checksum = sha256_of(partial)
+            # Named by content: a file that the old index names is never overwritten by a new one.
             name = f"{group}-{checksum[:16]}.safetensors"
+            # Data before name: after a power failure the index must not name an empty file.
             _sync(partial)
             partial.replace(folder / name)
             files[group] = {"file": name, "sha256": checksum}
@@ -74,6 +77,7 @@ def save(
             files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
         index = {"schema": SCHEMA, "files": files, **rest}
         write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
+        # Last of all: until the new index is in place, the old files are the checkpoint.
         remove_unnamed(folder, {*spare, *(entry["file"] for entry in files.values())})
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint could not be written: {error.strerror or error}") from error
@@ -139,6 +143,7 @@ def shapes(folder: Path, index: CheckpointIndex, group: str) -> dict[str, tuple[
     entry = index.group(group, folder)
     if isinstance(entry, Shards):
         return {name: tuple(shape) for name, shape in entry.shapes.items()}
+    # Fails with the name of a missing file, which safe_open would report without one.
     entry.size(folder)
     path = folder / entry.name
     try:

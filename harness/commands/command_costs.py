@@ -75,12 +75,14 @@ def run(
             say(f"harness: {command[0]}: cannot be started: {error.strerror or error}")
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
         returncode = child.returncode
+        # Printed before the files are written: a full disk must not cost the answer.
         say(_text(command[0], returncode, measured))
         if json_file is not None:
             _write(json_file, _json(command, returncode, measured))
         if trace_file is not None:
             trace = folder / "trace.csv"
             _write(trace_file, trace.read_text(encoding="utf-8") if trace.exists() else "")
+    # As a shell reports a command that a signal ended.
     return BY_SIGNAL - returncode if returncode < 0 else returncode
 
 
@@ -108,6 +110,7 @@ def _measure(child: subprocess.Popen[bytes], watch: Watch) -> Measured:
     started = time.monotonic()
     watch.start()
     usage = None
+    # One phase for the complete command: its inner phases are unknown.
     with watch.phase(PHASE):
         ended = _wait_for_end(child)
         if not ended:

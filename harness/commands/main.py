@@ -48,9 +48,11 @@ class Group(click.Group):
         except HarnessError as error:
             click.echo(f"harness: {error}", err=True)
             ctx.exit(error.exit_code)
+        # Also SIGTERM, which the handler above turns into it.
         except KeyboardInterrupt:
             click.echo("harness: stopped", err=True)
             ctx.exit(EXIT_INTERRUPTED)
+        # `harness table | head` is no error of anybody: the status is that of a process ended by SIGPIPE.
         except BrokenPipeError:
             # The reader of the output is gone. Without this, the interpreter would complain at its exit.
             devnull = os.open(os.devnull, os.O_WRONLY)
@@ -58,6 +60,7 @@ class Group(click.Group):
             os.dup2(devnull, 2)
             ctx.exit(EXIT_BROKEN_PIPE)
         except OSError as error:
+            # Only refusals of a path: an OSError from anywhere else is a bug and must keep its traceback.
             if error.errno not in _UNUSABLE_PATH or error.filename is None:
                 raise
             click.echo(f"harness: {os.fsdecode(error.filename)}: {error.strerror}", err=True)

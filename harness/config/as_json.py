@@ -14,6 +14,7 @@ def as_json(config: Any) -> dict[str, Any]:
 
     A field marked LATER is left out at its default, so that a run keeps the id it had before the field existed.
     """
+    # Through text: what a record holds is what JSON gives back, lists for tuples.
     value: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return _without_later(config, value)
 

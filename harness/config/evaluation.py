@@ -47,6 +47,7 @@ class NeuralCache:
         _check_list("window", self.window, 1, math.inf)
         _check_list("theta", self.theta, 0, math.inf)
         _check_list("interpolation", self.interpolation, 0, math.inf)
+        # 1 would leave the model out, and any word outside the cache would have probability 0.
         if max(self.interpolation) >= 1:
             raise ValueError(f"interpolation must be below 1, got {max(self.interpolation)}")
         _check_counts(self, "tune_tokens")

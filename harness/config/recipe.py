@@ -31,6 +31,7 @@ class Schedule:
             value = getattr(self, name)
             if not 0 <= value <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {value}")
+        # A fall that begins during the rise has no defined factor.
         if self.warmup > 0 and self.flat and self.warmup > self.flat:
             raise ValueError(f"warmup ({self.warmup}) must not outlast flat ({self.flat})")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 def canonical_json(value: Any) -> str:
     """One text per value: sorted keys, no spaces, no NaN. 2.0 and 2 differ."""
+    # Changing any of these arguments would rename every run.
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 

@@ -56,6 +56,7 @@ def parse_json(cls: type[T], text: str | bytes) -> T:
 
 def parse_value(cls: type[T], value: Any) -> T:
     """`parse_json` of a value that is JSON already: dictionaries, lists, text, numbers and null."""
+    # Through text: pydantic's strict mode takes a list for a tuple from JSON only.
     return parse_json(cls, json.dumps(value))
 
 

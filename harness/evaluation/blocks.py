@@ -39,6 +39,7 @@ class Blocks:
 
     def add(self, first: int, nll: np.ndarray) -> None:
         """Add the nll (N,) of consecutive targets, the first at position `first` of the text, to their blocks."""
+        # By position in the text and not by time: parallel streams fill many blocks at once.
         block = (first + np.arange(len(nll))) // self.size
         self.sums += np.bincount(block, weights=nll, minlength=len(self.sums))
 
@@ -61,11 +62,13 @@ def rate_std_error(scored: Scored) -> float:
         sums = sums[:-1]  # the last block is shorter
     if len(sums) < 2:
         return math.nan
+    # Centred before squaring: the sums are large against their spread.
     deviation = sums - sums.mean()
     variance = float(deviation @ deviation) / (len(sums) - 1)
     if variance == 0:
         return 0.0
     lag_one = float(deviation[1:] @ deviation[:-1]) / float(deviation @ deviation)
+    # A negative estimate would shrink the error and is nearly always chance.
     inflation = (1 + lag_one) / (1 - lag_one) if 0 < lag_one < 1 else 1.0
     num_blocks = scored.tally.num_targets / scored.block_targets
     per_target = math.sqrt(variance * inflation / num_blocks) / scored.block_targets

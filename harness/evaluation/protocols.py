@@ -121,6 +121,7 @@ def allowed_by(num_targets: int, protocol: EvaluationProtocol) -> EvaluationProt
     """
     if protocol.name == "official":
         return protocol
+    # Rounded up, so that every target belongs to exactly one piece and the last piece is the short one.
     per_stream = math.ceil(num_targets / min(protocol.num_streams, num_targets))
     num_streams = math.ceil(num_targets / per_stream)
     warmup = min(protocol.warmup, per_stream) if num_streams > 1 else 0
@@ -145,6 +146,7 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
     """
     module = module_of(model)
     was_training = module.training
+    # Dropout would make the loss of a text random.
     module.eval()
     try:
         if protocol.name == "official":

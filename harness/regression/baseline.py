@@ -230,6 +230,7 @@ def _variant(spec: RunSpec) -> tuple[str, ...]:
 
 def _limits_once(rows: Sequence[Measured]) -> list[Measured]:
     """The rows, with one limit for all runs over the same data by the same code: that of the last run."""
+    # From the last run backwards: the newest limit is the one that stays.
     seen: set[tuple[Identity, float | None, str, str]] = set()
     result = []
     for row in reversed(rows):

@@ -100,6 +100,7 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
     """
     measured = _measured(results)
     expected = baseline.read(baseline_path)
+    # Popped as they are used: what remains is not in the baseline.
     by_identity: dict[Identity, list[Measured]] = {}
     for row in measured:
         by_identity.setdefault(row.identity, []).append(row)
@@ -109,6 +110,7 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
         or CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
         for identity in sorted(by_identity)
         for row in by_identity[identity]
+        # A speed that no baseline holds is no news: every machine has its own.
         if row.identity[-1] != "speed"
     ]
     return CheckReport((*rows, *new))
@@ -160,6 +162,7 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False) -> Update
 def _measured(results: Path) -> list[Measured]:
     store = Store(results)
     records = store.records()
+    # A gate must not pass because the record that fails it cannot be read.
     if store.problems:
         more = f" (and {len(store.problems) - 1} more)" if len(store.problems) > 1 else ""
         raise StoreError(store.problems[0] + more)

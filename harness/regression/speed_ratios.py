@@ -1,8 +1,8 @@
-"""The gate on speed: each backend's time over the reference's in the same rounds, against a baseline of ratios.
+"""The speed gate: each backend's time divided by the reference's in the same rounds, against a baseline of ratios.
 
-A ratio inside one round is of one moment of one machine, so it holds still where milliseconds do not. What two equal
-candidates differ by (the reference against itself) says how far a ratio may move; a row fails only where it is too slow
-in two of three measurements, and cannot be compared where the machine is too restless to tell. Imports no torch.
+A ratio inside one round is stable although milliseconds are not. The reference timed against itself shows how far a
+ratio may move by chance. A row fails if it is too slow in two of three measurements, and is not comparable if the
+machine is too noisy. Imports no torch.
 """
 
 from __future__ import annotations
@@ -25,25 +25,24 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
+# A ratio may always grow by this factor, even on a quiet machine.
 FLOOR = 1.05
-"""A ratio may always grow by this factor, however still the machine was."""
 
+# If two equal candidates differ by more, a measurement proves nothing: a threshold of 3 would pass a kernel that is
+# three times slower.
 CEILING = 1.25
-"""Where two equal candidates differ by more, a measurement says nothing: under a threshold of 3 a kernel three times
-slower would pass."""
 
+# A row fails if it is too slow in NEEDED of ATTEMPTS measurements.
 ATTEMPTS, NEEDED = 3, 2
-"""A row fails where it is too slow in this many of so many measurements."""
 
 # As in `harness.timing.backends`, which needs torch.
 TWIN = "reference, again"
 
+# Others are compared with these, so they have no ratio to hold.
 UNGATED = ("reference", TWIN, "chain")
-"""What others are compared with."""
 
 Rows = Sequence["KernelTiming"]
-Identity = tuple[str, str, str, str, str]
-"""op, case, dtype, direction, backend"""
+Identity = tuple[str, str, str, str, str]  # op, case, dtype, direction, backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What became of a row. allowed is the largest accepted ratio, found one value per measurement that counts."""
+    """The verdict on a row: `allowed` is the largest accepted ratio, `found` has one ratio per valid measurement."""
 
     identity: Identity
     verdict: Verdict
@@ -88,11 +87,11 @@ class GateReport:
 
     @property
     def exit_code(self) -> int:
-        """As `harness check`: 0 pass, 1 a regression or a wrong kernel, 3 a row that cannot be compared."""
+        """0 pass, 1 a regression or a wrong kernel, 3 a row that cannot be compared."""
         return verdict.exit_code(row.verdict for row in self.rows)
 
     def render(self) -> str:
-        """A table of every row and one line that sums it up."""
+        """A table of every row and a line with the total of each verdict."""
         from harness.report import grid
 
         headings = ("Kernel", "Case", "Dtype", "Direction", "Backend", "Baseline", "Allowed", "Now", "Verdict", "Why")
@@ -115,7 +114,7 @@ def threshold(twin_ratios: Sequence[float]) -> float:
 
 
 def judge(baseline: Baseline, first: Rows, again: Callable[[str, str], Rows]) -> GateReport:
-    """Hold a session's rows to a baseline of the same machine. again(op, case) measures a case anew.
+    """Hold a session's rows to a baseline of the same machine. again(op, case) measures a case again.
 
     Rows of the baseline whose case was not measured at all are left out: they were not asked for.
     """
@@ -135,7 +134,7 @@ def judge(baseline: Baseline, first: Rows, again: Callable[[str, str], Rows]) ->
 
 
 def skipped(baseline: Baseline, fingerprint: str) -> GateReport:
-    """Every row skipped, since the baseline is of another machine."""
+    """Skip every row of a baseline that was measured on another machine, named by `fingerprint`."""
     reason = f"other hardware: {fingerprint}, was {baseline.fingerprint}"
     rows = [Judged(row.identity, "skipped", reason, expected=row.ratio) for row in baseline.rows]
     return GateReport(tuple(rows))
@@ -177,7 +176,7 @@ def _judge(row: Expected, measurements: Callable[[str, str, int], list[Rows]]) -
 
 
 def _unexpected(rows: Rows, known: set[Identity]) -> list[Judged]:
-    """Backends the baseline does not have; one that gives wrong results is a regression all the same."""
+    """Backends that the baseline lacks; one with wrong results is a regression nevertheless."""
     judged = []
     for row in rows:
         identity = _identity(row)
@@ -191,7 +190,18 @@ def _unexpected(rows: Rows, known: set[Identity]) -> list[Judged]:
 
 
 def make(fingerprint: str, rows: Rows) -> Baseline:
-    """The baseline these rows make. Raises NotComparableError where none of them was measured."""
+    """Make a baseline of measured rows.
+
+    Args:
+        fingerprint: of the machine.
+        rows: kernel rows; references and failures are left out.
+
+    Returns:
+        The baseline, sorted.
+
+    Raises:
+        NotComparableError: no row was measured.
+    """
     kept = [
         Expected(*_identity(row), ratio=row.ratio_to_reference)
         for row in rows
@@ -203,7 +213,7 @@ def make(fingerprint: str, rows: Rows) -> Baseline:
 
 
 def merge(old: Baseline | None, new: Baseline) -> Baseline:
-    """New rows in place of old ones; those of other cases stay, as long as they are of the same machine."""
+    """Replace old rows by new ones. Rows of other cases stay if they are of the same machine."""
     if old is None or old.fingerprint != new.fingerprint:
         return new
     rows = {row.identity: row for row in (*old.rows, *new.rows)}
@@ -211,7 +221,7 @@ def merge(old: Baseline | None, new: Baseline) -> Baseline:
 
 
 def read(path: Path) -> Baseline:
-    """Raises NotComparableError where there is no baseline, StoreError where it cannot be read."""
+    """Read a baseline. Raises NotComparableError if it is missing, StoreError if it cannot be read."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

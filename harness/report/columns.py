@@ -197,7 +197,7 @@ def usual(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> tuple[Col
 
     Args:
         rows: to show.
-        columns: shown in any case.
+        columns: always shown.
 
     Returns:
         `columns` and those of cost that a row knows: of the GPU, of the CPU for runs without a GPU, and of energy.

@@ -54,7 +54,7 @@ def primary_protocol(record: RunRecord) -> str:
 
 
 def recipe_id(model: Mapping[str, Any], recipe: Recipe | None) -> str:
-    """Hash of what is trained and how, apart from data, seed and machine.
+    """Hash of the model and the recipe, without data, seed and machine.
 
     Args:
         model: block of the model, with its builder.
@@ -81,6 +81,7 @@ def mark_changed(rows: Sequence[Row], suites: Iterable[Suite]) -> list[Row]:
     recipes: dict[object, set[str | None]] = {}
     marked = []
     for row in rows:
+        # None for a suite that is not installed: unknown is not unchanged.
         expected = installed.get((row.suite or "", row.profile or "", row.entry))
         row = replace(row, changed=None if expected is None else expected != row.recipe_id)
         recipes.setdefault(_name(row), set()).add(row.recipe_id)
@@ -98,6 +99,7 @@ def reasons(row: Row) -> dict[str, str]:
 
 
 def _rows_of_label(record: RunRecord, label: Label, published: Sequence[PublishedRow]) -> Iterator[Row]:
+    # By split and protocol: a record holds each pair once.
     scores = {(score.split, score.protocol.name): score for score in record.scores}
     evaluation = record.spec.evaluation
     protocols = (*evaluation.protocols, *evaluation.adaptive_protocols)
@@ -141,6 +143,7 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
         seed_list=(spec.seed,),
         # Ten digits of 16 tell apart all datasets that one table will ever hold.
         data=content_hash(spec.dataset_identity)[:10],
+        # Null in records of data without a known limit, absent in the oldest ones.
         limit=(record.data.get("limits") or {}).get(name),
         decimals=metric.decimals,
         own_text=own_text,

@@ -57,7 +57,7 @@ class _Grid:
             if not fitted or least[index] + _GAP <= left:
                 fitted[index] = min(least[index], width)
                 left -= fitted[index] + _GAP
-        # What is left over unwraps text, the most important column first.
+        # Remaining width unwraps text, the most important column first.
         for index in fitted:
             more = min(full[index] - fitted[index], max(left, 0))
             fitted[index] += more

@@ -107,7 +107,7 @@ def find(results: Path | None = None) -> Path:
 
 
 def load(path: Path) -> tuple[PublishedRow, ...]:
-    """Every row of the file, in its order. Raises StoreError naming file, row and key of what is wrong."""
+    """Every row of the file, in its order. Raises StoreError naming file, row and key."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 

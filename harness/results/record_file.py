@@ -100,6 +100,7 @@ def plain(value: Any, where: Path, name: str = "record") -> Any:
         return {str(key): plain(item, where, f"{name}.{key}") for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return [plain(item, where, f"{name}[{index}]") for index, item in enumerate(value)]
+    # numpy integers are no int, and json refuses them.
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):

@@ -49,6 +49,7 @@ class Store:
 
     def run_folder(self, run_id: str) -> Path:
         """Folder of a run, which need not exist. Raises StoreError for an id that cannot name a folder."""
+        # Also what Windows refuses: a results folder travels between machines.
         if not run_id or run_id.startswith(".") or re.search(r'[/\\\x00-\x1f:*?"<>|]', run_id):
             raise StoreError(f"run id '{run_id}' cannot name a folder; give the dataset a plainer name")
         return self.root / "runs" / run_id
@@ -64,6 +65,7 @@ class Store:
         rows = []
         runs = self.root / "runs"
         for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
+            # An unfinished run: it has checkpoints and no record yet.
             if not (folder / RECORD).exists():
                 continue
             try:
@@ -83,6 +85,7 @@ class Store:
         folder = self.run_folder(record.run_id)
         body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
         body["spec"]["checkpoint"] = self._portable(body["spec"]["checkpoint"])
+        # History first: a kill after this line has lost nothing.
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._keep(folder)
@@ -141,6 +144,7 @@ class Store:
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
+                # Two commands may label one run at the same time; without the lock one label would be lost.
                 with FileLock(str(folder / "labels.lock"), timeout=LABEL_LOCK_S):
                     self._set_damaged_labels_aside(folder)
                     self._add_label(folder, label)
@@ -260,6 +264,7 @@ def _check_schema(value: Any, path: Path) -> None:
     schema = value.get("schema")
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise ValueError(f"schema is {schema!r}")
+    # Fields of a newer schema may mean something else, so no part of it is shown.
     if schema > RECORD_SCHEMA:
         raise StoreError(
             f"{path}: has schema {schema}, this harness reads up to {RECORD_SCHEMA}; update the harness to read it"

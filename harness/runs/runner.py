@@ -88,10 +88,12 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
     name = spec.label.entry + (f" seed {spec.seed}" if len({other.seed for other in queue.specs}) > 1 else "")
     if repeat is None or not repeat.is_due(spec, queue.store):
         record = queue.store.find(spec.run_id)
+        # Records of other code count as well: results are kept until the user asks for a repeat.
         if record is not None and record.status in FINAL:
             hint = "--again repeats it" if repeat is None else "repeated by an earlier invocation of this command"
             reporter.note(f"{name}: {record.status} already as {spec.run_id} (code {_made_by(record)}); {hint}")
             return record
+    # Checked after the finished runs, which cost no time and are still reported.
     if queue.limit is not None and queue.limit.left_s() <= 0:
         raise SuiteInterrupted("time limit", f"{spec.run_id} was not running")
     if repeat is not None:
@@ -127,6 +129,7 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
         has_written = has_written or isinstance(event, RecordWritten)
         reporter.event(event)
 
+    # Compared after the worker: an invocation without any progress would be requeued for ever.
     progress = _saved_progress(folder)
     ending = run_worker(job, folder / "worker.log", on_event)
     if ending.returncode == EXIT_RESUME:
@@ -170,6 +173,7 @@ def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Endin
     )
     # The sampler outlives its worker long enough to write the last reading.
     attempts = Attempts(queue.store.run_folder(record.run_id) / "checkpoints")
+    # The record has to say what the dead attempt cost, too.
     account.recover(attempts)
     account.add_to_record(record, attempts, sensors=queue.sensors)
     queue.store.write(record)

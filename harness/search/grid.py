@@ -121,6 +121,7 @@ def trials(request: Request) -> list[Trial]:
     """
     grid = axes(request.over, request.entry)
     _check_size(math.prod(len(axis.values) for axis in grid))
+    # After the user's overrides, so that they cannot bring the test split back.
     base = [*request.overrides, f"evaluation.splits=[{SPLIT}]"]
     if request.tokens is not None:
         recipe = f"entries.{request.entry}.recipe"
@@ -129,6 +130,7 @@ def trials(request: Request) -> list[Trial]:
     for point in itertools.product(*(axis.values for axis in grid)):
         values = {axis.name: value for axis, value in zip(grid, point, strict=True)}
         chosen = [f"{axis.key}={value}" for axis, value in zip(grid, point, strict=True)]
+        # Loaded per point: a value may be wrong for the suite, and the error then names it.
         suite = load(request.suite, profile=request.profile, overrides=[*base, *chosen])
         for spec in resolve(
             suite, seeds=request.seeds or None, only=(request.entry,), device=request.device, roots=request.roots

@@ -232,6 +232,7 @@ def _next(best: Point, after: Point) -> str:
     gaps = [second - first for first, second in zip(best.scores, after.scores, strict=True)]
     behind = f"the next, {in_words(after.values)}, is {abs(statistics.fmean(gaps)):.4f} behind"
     if len(gaps) > 1:
+        # Paired by seed: what a seed does to both points cancels.
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
         return f"{behind}; the standard error of that difference, seed by seed, is {error:.4f}"
     error_of_one = best.trials[0].std_error

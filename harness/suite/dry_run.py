@@ -18,7 +18,7 @@ from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, Suite
 from harness.suite import rules
 from harness.suite.resolve import evaluation_of
-from models.config import KEPT_LOGITS, PART_LOGITS, softmax_columns
+from models.config import KEPT_LOGITS, PART_LOGITS, RecurrentConfig, softmax_columns
 
 OPTIMIZER_MOMENTS = {"adam": 2, "sgd": 0}
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-lstm-lm's main.py
@@ -142,7 +142,10 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         optimizer_steps_are_expected=length.is_expected,
         training_flops=3 * flops_per_token * length.num_tokens,  # the backward pass costs two forward passes
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
-        peak_memory_bytes=_peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size),
+        # The estimate counts what stacks of recurrent layers hold; other models have other keys.
+        peak_memory_bytes=_peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size)
+        if isinstance(config, RecurrentConfig)
+        else None,
     )
 
 

@@ -199,7 +199,7 @@ class Bench:
         return torch.autocast(torch.device(self.device).type, dtype=self.autocast)
 
     def _problem(self, function: Kernel, inputs: Inputs, expected: Mapping[str, Tensor]) -> str | None:
-        """What is wrong with a backend's results, or what it raised; None if they agree with the reference's."""
+        """How a backend's results differ from the reference's, or what it raised; None if they agree."""
         try:
             return disagreement(results(function, inputs), expected, autocast=self.autocast is not None)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed

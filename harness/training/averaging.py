@@ -73,6 +73,7 @@ def accumulated_gradients(
     Returns:
         `gradient.N` for parameter number N.
     """
+    # Compared by id: equality of tensors is elementwise.
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     return {
         f"gradient.{number}": parameter.grad
@@ -101,4 +102,5 @@ def averaged_weights(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 def _swap(optimizer: torch.optim.Optimizer) -> None:
     for parameter, quantities in optimizer.state.items():
         if "ax" in quantities:
+            # A swap of pointers: no copy, and the same memory comes back at the second call.
             parameter.data, quantities["ax"] = quantities["ax"], parameter.data

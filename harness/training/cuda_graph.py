@@ -71,6 +71,7 @@ class GraphStep:
     def __call__(self, tokens_TB: Tensor) -> None:
         """Train on ids (T + 1, B); `state` and the step's `nll_sum` hold the result."""
         length = tokens_TB.shape[0] - 1
+        # A graph has fixed shapes, hence one per window length.
         captured = self.captured.get(length)
         if captured is None and self.steps >= WARM_UP_STEPS and length in self.seen and len(self.captured) < MAX_GRAPHS:
             captured = self._capture(tokens_TB)
@@ -79,6 +80,7 @@ class GraphStep:
         if captured is None:
             self._run(tokens_TB)
             return
+        # A replay reads the addresses of the capture, so the window is copied there.
         captured.tokens_TB.copy_(tokens_TB, non_blocking=True)
         captured.graph.replay()
         self.replays += 1
@@ -112,6 +114,7 @@ class CudaCapture:
     def __call__(self, run: Callable[[], None]) -> Graph:
         """Capture the kernels that `run` launches; capturing runs none of them."""
         graph = torch.cuda.CUDAGraph()
+        # Without this a replay would draw the masks of the capture again.
         graph.register_generator_state(self.generator)  # type: ignore[attr-defined, unused-ignore]
         with torch.cuda.graph(graph, pool=self.pool):
             run()

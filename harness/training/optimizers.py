@@ -28,6 +28,7 @@ def make_optimizer(
         One parameter group over all trained parameters.
     """
     trained = [parameter for parameter in parameters if parameter.requires_grad]
+    # A float would be frozen into the graph as a kernel argument.
     lr: float | torch.Tensor = torch.tensor(recipe.lr, device=trained[0].device) if in_graph else recipe.lr
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(trained, lr=lr, weight_decay=recipe.weight_decay, fused=True)
@@ -65,6 +66,7 @@ def schedule_factor(schedule: Schedule, done: float) -> float:
     start = max(schedule.flat, schedule.warmup)
     if schedule.kind == "constant" or done <= start or start == 1:
         return 1.0
+    # The last window may pass the planned end.
     fallen = min(1.0, (done - start) / (1 - start))
     if schedule.kind == "cosine":
         fallen = (1 - math.cos(math.pi * fallen)) / 2

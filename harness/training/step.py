@@ -35,6 +35,7 @@ class LossScale:
 
     def update(self, overflow: Tensor) -> None:
         """Adapt the scale after a step. overflow: 0-dim, 1 if a gradient was not finite and the step was skipped."""
+        # Arithmetic in place of branches: a branch would make the host wait for the device.
         self.good_steps.add_(1).mul_(1 - overflow)
         grow = (self.good_steps >= GROWTH_EVERY).to(self.scale.dtype)
         self.scale.mul_((1 + grow) * (1 - overflow / 2))
@@ -91,16 +92,19 @@ class Step:
         with self.autocast():
             step = step_over(self.model, tokens_TB, detach(state), self.nll_sum.device)
             loss = step.nll_TB.mean() + step.penalty
+        # Freed gradients let the backward pass write in place of adding, which saves a pass over the weights.
         self.optimizer.zero_grad(set_to_none=True)
         if self.loss_scale is None:
             loss.backward()
         else:
+            # Scaled before the backward pass, so that small gradients do not vanish in float16.
             (loss * self.loss_scale.scale).backward()
         if self.folded and not isinstance(self.optimizer, torch.optim.ASGD):
             self._fold()
         elif self.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
         self.optimizer.step()
+        # Summed in float64: a float32 sum over an epoch would lose the digits that resuming must reproduce.
         self.nll_sum += step.nll_TB.detach().sum(dtype=torch.float64)
         return detach(step.state)
 
@@ -108,6 +112,7 @@ class Step:
         """Give the optimiser the divisor of the gradients instead of rescaling them here."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         scale = self.nll_sum.new_ones((), dtype=torch.float32) if self.loss_scale is None else self.loss_scale.scale
+        # The gradients still carry the loss scale, so the norm is divided by it.
         norm = torch.nn.utils.get_total_norm(gradients).to(torch.float32) / scale
         # A copy, because `update` below changes the scale in place before the optimiser reads the divisor.
         divisor = scale.clone()

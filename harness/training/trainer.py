@@ -146,6 +146,7 @@ class Trainer:
             Diverged: the loss ran away; no checkpoint is saved.
             CheckpointError: a checkpoint could not be written.
         """
+        # The caller may have scored the model before, which leaves dropout off.
         self.module.train()
         saved_at = time.monotonic()
         try:
@@ -158,6 +159,7 @@ class Trainer:
                 if time.monotonic() - saved_at > self.checkpoint_every_s:
                     self.save()
                     saved_at = time.monotonic()
+        # Raised between steps or in a validation, which changes no weights: weights and position belong together.
         except Interrupted:
             self.save()
             raise
@@ -169,6 +171,7 @@ class Trainer:
         state, recipe = self.progress, self.recipe
         if state.stage == FINETUNE:
             return recipe.lr
+        # awd-lstm-lm's switch builds a new ASGD with args.lr: decays before it have no effect after it.
         base = recipe.lr if state.is_averaging else recipe.lr * decay_factor(recipe, state.epoch)
         return base * schedule_factor(recipe.schedule, state.tokens / self.stage_tokens)
 
@@ -184,6 +187,7 @@ class Trainer:
         """Train on one window; then read the loss, end the epoch and schedule a validation, if due."""
         started = time.perf_counter()
         state, recipe = self.progress, self.recipe
+        # Only at the start of a pass: within it, the state is carried from window to window.
         if state.row == 0 and recipe.reset_state == "epoch":
             self.state = self.model.initial_state(recipe.batch)
         length, lr_factor = next_window(state.row, self.num_rows, recipe.bptt, recipe.windows, self.window_rng)
@@ -221,6 +225,7 @@ class Trainer:
 
     def _window(self, row: int, length: int) -> torch.Tensor:
         """Ids (length + 1, B), int64, cut on the device or read from the memory map."""
+        # int32 halves the device memory of the ids, and a window is widened when it is cut.
         if self.speed.resident:
             if self.resident_TB is None:
                 self.resident_TB = torch.from_numpy(np.ascontiguousarray(self.columns).astype(np.int32)).to(self.device)
@@ -232,6 +237,7 @@ class Trainer:
     def _read_loss(self) -> None:
         """Read the loss on the host. Raises Diverged."""
         state, before = self.progress, self.loss_read
+        # This copy waits for the device; nothing else in a step does.
         total = float(self.nll_sum)
         per_token = (total - before.nll_nats) / max(1, state.tokens_since_validation - before.tokens)
         self.loss_read = LossRead(total, state.tokens_since_validation, state.step)
@@ -243,6 +249,7 @@ class Trainer:
         started = time.perf_counter()
         validation, state = self.recipe.validation, self.progress
         protocol = protocols.streams(validation.streams, validation.warmup, validation.window)
+        # The best model is saved inside: it holds the averages that were scored.
         with averaged_weights(self.optimizer):
             scored = protocols.score(self.model, self.corpus.splits["valid"], protocol, tick=self._stop_if_asked)
             nll_per_unit = scored.tally.nll_nats / scored.tally.num_units
@@ -253,6 +260,7 @@ class Trainer:
                 state.best_nll_per_unit = nll_per_unit
                 state.best_epoch, state.best_step = state.epoch, state.step
                 self._save_best()
+        # A window may pass several points at once; all of them are answered by this validation.
         if validation.every_tokens is not None:
             while state.next_validation_tokens <= state.tokens:
                 state.next_validation_tokens += validation.every_tokens
@@ -264,6 +272,7 @@ class Trainer:
         self._apply_stopping_rules(nll_per_unit)
         state.curve.append(row)
         state.validation_due = False
+        # In place: a captured graph adds to this address.
         self.nll_sum.zero_()
         state.nll_since_validation, state.tokens_since_validation = 0.0, 0
         self.loss_read = LossRead(step=self.loss_read.step)
@@ -272,6 +281,7 @@ class Trainer:
     def _apply_stopping_rules(self, latest: float) -> None:
         """If the loss no longer falls, switch to averaged SGD, or end fine-tuning."""
         state, averaging, finetune = self.progress, self.recipe.averaging, self.recipe.finetune
+        # The last validation of a run decides nothing that could still be trained.
         if state.done:
             return
         earlier = state.stage_losses()

@@ -51,6 +51,7 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     Raises:
         Interrupted: `stop` returned True; the next call continues.
     """
+    # A monotonic clock: the wall clock may be set while a run lasts for days.
     started = time.monotonic()
     record = RunRecord(
         run_id=job.spec.run_id,
@@ -63,10 +64,12 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     attempts = Attempts(folder / "checkpoints")
     account.recover(attempts)
     attempts.begin(record.started_at, startup() if job.sensors else None)
+    # Started before the load, so that the sampler covers it as a phase of its own.
     meter = Meter(attempts, job.spec.device, sensors=job.sensors)
     meter.start()
     try:
         _fill(record, job, folder, _with_readings(emit, meter), stop, meter)
+    # No record: an interrupted run is continued, and a record would end it.
     except Interrupted:
         attempts.end(time.monotonic() - started, "interrupted", meter.stop())
         raise
@@ -116,6 +119,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
         if spec.recipe is not None:
             meter.add_gemm(lambda: _time_gemm(spec))
     # An adaptive protocol may diverge on sound weights: only its own row fails then.
+    # Decided on all scores and not on the first: a record must not rank on one and fail on another.
     static = [score for score in record.scores if score.adaptation is None]
     if not all(math.isfinite(value) for score in static for value in score.metrics.values()):
         record.status, record.error = "diverged", "a score is not a finite number"
@@ -143,6 +147,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     checkpoint_model.forbid_tf32()
     torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
     record.machine = hardware.describe(spec.device).to_json()
+    # Memory-mapped: the ids are not read here.
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
     emit(Start(num_threads=torch.get_num_threads(), metric=spec.label.metrics[0]))
@@ -196,6 +201,7 @@ def _score(
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:
+            # One split at a time, each stored at once: an interruption costs at most one split.
             score = done.find(protocol, split) if evaluation.adaptive is None else None
             if score is None:
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,))

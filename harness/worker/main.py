@@ -29,6 +29,7 @@ def main() -> int:
     Returns:
         0 with a record written, EXIT_RESUME if stopped on request, 1 if neither was possible.
     """
+    # Before the heavy imports, which take seconds: a signal must not end the process without its status.
     asked = _stop_on_signals()
     emit = _claim_stdout()
     job = RunJob.model_validate_json(_read_line(0))
@@ -84,10 +85,12 @@ def _calibrate(job: RunJob, emit: Emit, stop: Stop) -> int:
 def _claim_stdout() -> Emit:
     """Keep standard output for events; everything else that prints goes to standard error."""
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    # At the level of descriptors: C libraries print past sys.stdout.
     os.dup2(2, 1)
     lock = threading.Lock()
 
     def emit(event: Event) -> None:
+        # Several threads emit, and a line must stay whole.
         # Without a parent nobody reads; the thread on standard input ends the run.
         try:
             with lock:
@@ -125,6 +128,7 @@ def _stop_at_end_of_input(asked: threading.Event) -> Stop:
             continue
         asked.set()
         time.sleep(ORPHAN_GRACE_S)
+        # Not sys.exit: this is a thread, and a call that hangs in a driver never returns to the main one.
         os._exit(EXIT_RESUME)
 
     threading.Thread(target=read_to_end, daemon=True).start()
@@ -134,6 +138,7 @@ def _stop_at_end_of_input(asked: threading.Event) -> Stop:
 def _with_deadline(stop: Stop, left_s: float | None) -> Stop:
     if left_s is None:
         return stop
+    # Seconds and not a time of day, so that clocks of parent and worker need not agree.
     deadline = time.monotonic() + left_s
     return lambda: stop() or time.monotonic() >= deadline
 

@@ -39,6 +39,7 @@ class StepProcess:
     def __init__(self, job: StepJob) -> None:
         self.participant = job.participant
         self.losses: list[float | None] = []
+        # A file and not a pipe: nobody reads it during the run, and a full pipe would block the child.
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - see close
         self._process = subprocess.Popen(
             processes.command("harness.bench.steps.child"),
@@ -81,6 +82,7 @@ class StepProcess:
     def _send(self, line: str) -> None:
         assert self._process.stdin
         # A dead child is reported when its answer is read.
+        # Unflushed lines would wait in the buffer while the child waits for them.
         with suppress(BrokenPipeError):
             self._process.stdin.write(line)
             self._process.stdin.flush()
@@ -89,6 +91,7 @@ class StepProcess:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
+            # An empty line means the end of the pipe, so the child is ending and can be waited for.
             status = self._process.wait()
             self._errors.seek(0)
             raise ParticipantError(self.participant, pipes.exit_reason(status, self._errors.read()))
@@ -109,7 +112,7 @@ class _ReportedTime:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What is known of each participant; errors holds the reasons of those that failed."""
+    """Results of each participant; `errors` holds the reasons of those that failed."""
 
     ready: dict[str, Ready]
     memory: dict[str, PeakMemory]
@@ -142,6 +145,7 @@ def measure_entry(
     unavailable = _unavailable(entry, names, device)
     outcome = _Outcome({}, {}, dict(unavailable))
     with ExitStack() as stack:
+        # All started before the first is timed: loading torch takes longer than a round.
         running: dict[str, StepProcess] = {}
         for name in names:
             if name not in unavailable:

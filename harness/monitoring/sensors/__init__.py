@@ -1,7 +1,7 @@
 """Sensors of the processor, its energy and the GPU: read now, never raise, never block on a hanging driver.
 
 In: a process tree and a GPU's UUID (`Target`). Out: quantities with units (`QUANTITIES`), or None with a reason.
-A `Panel` opens every sensor of `SENSORS` and reads them together; `probe` asks in a child process which ones work.
+A `Panel` opens every sensor of `SENSORS` and reads them together; `probe` asks which ones work here.
 To add a sensor, write a module with a class like `rapl.Rapl` (`base.Sensor`) and register it in `registry.SENSORS`.
 Imports neither torch nor numpy: the sampler process pays for every import.
 """
