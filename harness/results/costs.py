@@ -30,23 +30,17 @@ class CostModel(BaseModel):
 
 
 class QuantityCosts(CostModel):
-    """Statistics of one quantity over a phase, weighted by time.
-
-    Attributes:
-        mean, median, p5, p95, peak: None for a set of conditions, and percentiles also for several attempts.
-        coverage: share of the phase's seconds for which there are readings.
-        shares: for a set of conditions, the share of time of each.
-    """
+    """Statistics of one quantity over a phase, weighted by time; None for several attempts has its `reason`."""
 
     unit: str
-    mean: float | None
+    mean: float | None  # of a set of conditions all five are None
     median: float | None
     p5: float | None
     p95: float | None
     peak: float | None
     num_samples: int
-    coverage: float = 1.0
-    shares: dict[str, float] | None = None
+    coverage: float = 1.0  # share of the phase's seconds for which there are readings
+    shares: dict[str, float] | None = None  # condition -> share of time
     reason: str | None = None
 
 
@@ -74,7 +68,7 @@ class PhaseCosts(CostModel):
 
 
 class SamplerCosts(CostModel):
-    """How the sampler ended and what it cost; `share_of_core` leaves out its start, which is paid once."""
+    """How the sampler ended and what it cost."""
 
     status: str
     reason: str | None = None
@@ -82,7 +76,7 @@ class SamplerCosts(CostModel):
     num_samples: int | None = None
     cpu_seconds: float | None = None
     start_cpu_seconds: float | None = None
-    share_of_core: float | None = None
+    share_of_core: float | None = None  # without its start, which is paid once
     trace: str | None = None
 
 
@@ -159,38 +153,21 @@ class AttemptCosts(CostModel):
 
 
 class Costs(AttemptCosts):
-    """The account of a record.
+    """The account of a record."""
 
-    Attributes:
-        attempts_without_account: attempts that were not measured or left no trace.
-        gemm: None if no matrix product was timed.
-        summary: figure of a table -> value; None if unknown.
-        unknown_summary: the reason of each None.
-        rusage: added by the parent once the worker has ended; None where the system has no wait4.
-    """
-
-    attempts_without_account: int = 0
+    attempts_without_account: int = 0  # they were not measured or left no trace
     gemm: GemmRecord | None = None
-    summary: dict[str, float | None] = Field(default_factory=dict)
-    unknown_summary: dict[str, str] = Field(default_factory=dict)
-    rusage: ResourceUsage | None = None
+    summary: dict[str, float | None] = Field(default_factory=dict)  # figure of a table -> value
+    unknown_summary: dict[str, str] = Field(default_factory=dict)  # figure -> reason of None
+    rusage: ResourceUsage | None = None  # added by the parent once the worker has ended, if the system has wait4
 
 
 class Attempt(CostModel):
-    """One attempt at a run.
+    """One attempt at a run."""
 
-    Attributes:
-        started_at: ISO 8601 time.
-        seconds: None while it runs, and for a killed one without a trace.
-        status: "running", "killed", "interrupted", or the status of the record.
-        costs: None without sensors; not set in the record of a single attempt, whose costs are the record's.
-        machine: fingerprint of the machine, once known.
-        startup: what the process had spent before its sampler started; moves to `costs` at the end.
-    """
-
-    started_at: str
-    seconds: float | None = None
-    status: str
-    costs: AttemptCosts | None = None
-    machine: str | None = None
-    startup: Startup | None = None
+    started_at: str  # ISO 8601
+    seconds: float | None = None  # None while it runs, and for a killed one without a trace
+    status: str  # "running", "killed", "interrupted", or the status of the record
+    costs: AttemptCosts | None = None  # not set in the record of a single attempt, whose costs are the record's
+    machine: str | None = None  # fingerprint
+    startup: Startup | None = None  # moves to `costs` at the end

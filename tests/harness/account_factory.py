@@ -1,9 +1,14 @@
-"""Accounts of attempts whose figures are known. Not a test file."""
+"""Traces, and accounts of attempts, whose figures are known. Not a test file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+from harness.monitoring.sampler.trace import Trace
+from harness.monitoring.sensors import QUANTITIES
 from harness.results.costs import (
     Allocator,
     AttemptCosts,
@@ -18,22 +23,16 @@ from harness.results.costs import (
     TraceSummary,
 )
 
-NO_GPU = "this run uses no GPU"
+
+def make_trace(times: Sequence[float], labels: Sequence[str] = (), **columns: Sequence[float | None]) -> Trace:
+    """None, and a quantity that is not named, were not read."""
+    values = {name: np.array(columns.get(name, [None] * len(times)), dtype=float) for name in QUANTITIES}
+    return Trace(np.array(times, dtype=float), values, np.zeros(len(times)), labels or [""] * len(times))
 
 
-def quantity(
-    mean: float, *, peak: float | None = None, unit: str = "%", num_samples: int = 10, coverage: float = 1.0
-) -> QuantityCosts:
-    return QuantityCosts(
-        unit=unit,
-        mean=mean,
-        median=mean,
-        p5=mean,
-        p95=mean,
-        peak=mean if peak is None else peak,
-        num_samples=num_samples,
-        coverage=coverage,
-    )
+def quantity(mean: float, **changes: Any) -> QuantityCosts:
+    statistics = dict.fromkeys(("mean", "median", "p5", "p95", "peak"), mean)
+    return QuantityCosts(**{**statistics, "unit": "%", "num_samples": 10, "coverage": 1.0, **changes})
 
 
 def energy(kind: str, joules: float | None) -> EnergyCosts:
@@ -51,14 +50,9 @@ def phase(
     unknown: dict[str, str] | None = None,
     **quantities: QuantityCosts,
 ) -> PhaseCosts:
-    return PhaseCosts(
-        seconds=seconds,
-        num_spans=1,
-        cpu_seconds=cpu_seconds,
-        quantities=quantities,
-        energy={"gpu": energy("gpu", gpu_j), "package": energy("package", package_j)},
-        unknown=unknown or {},
-    )
+    joules = {"gpu": energy("gpu", gpu_j), "package": energy("package", package_j)}
+    return PhaseCosts(seconds=seconds, num_spans=1, cpu_seconds=cpu_seconds, quantities=quantities, energy=joules,
+                      unknown=unknown or {})  # fmt: skip
 
 
 def account(phases: dict[str, PhaseCosts], **changes: Any) -> AttemptCosts:
@@ -66,21 +60,19 @@ def account(phases: dict[str, PhaseCosts], **changes: Any) -> AttemptCosts:
     seconds = sum(each.seconds for each in phases.values())
     sampler = SamplerCosts(status="ok", reason=None, interval_s=0.5, num_samples=20, cpu_seconds=0.1,
                            start_cpu_seconds=0.05, share_of_core=0.01, trace="trace.csv")  # fmt: skip
-    return AttemptCosts(
-        **{
-            "sampler": sampler,
-            "sensors": {"cpu": SensorCosts(status="available", reason=None, details={"usable_cores": 2.0})},
-            "process": ProcessCosts(cpu_seconds=seconds + 2.0, peak_rss_bytes=5e8),
-            "phases": phases,
-            "unknown": {"gpu_percent": NO_GPU},
-            "trace": TraceSummary(file="trace.csv", num_rows=20, seconds=seconds, units={}),
-            "startup": Startup(seconds=2.0, cpu_seconds=2.0),
-            "allocator": Allocator(peak_reserved_bytes=None),
-            **changes,
-        }
-    )
+    parts = {
+        "sampler": sampler,
+        "sensors": {"cpu": SensorCosts(status="available", reason=None, details={"usable_cores": 2.0})},
+        "process": ProcessCosts(cpu_seconds=seconds + 2.0, peak_rss_bytes=5e8),
+        "phases": phases,
+        "unknown": {"gpu_percent": "this run uses no GPU"},
+        "trace": TraceSummary(file="trace.csv", num_rows=20, seconds=seconds, units={}),
+        "startup": Startup(seconds=2.0, cpu_seconds=2.0),
+        "allocator": Allocator(peak_reserved_bytes=None),
+    }
+    return AttemptCosts(**{**parts, **changes})
 
 
-def run_costs(attempt: AttemptCosts, **changes: Any) -> Costs:
-    """The same account as that of a run; `changes` set fields of `Costs`."""
-    return Costs(**{**attempt.set_fields(), **changes})
+def run_costs(attempt: AttemptCosts) -> Costs:
+    """The same account as that of a run."""
+    return Costs(**attempt.set_fields())

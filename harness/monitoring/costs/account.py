@@ -10,20 +10,11 @@ from typing import TYPE_CHECKING, cast
 
 from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
-from harness.monitoring.costs.columns import COST_KEYS, summarise
-from harness.monitoring.costs.figures import Work
+from harness.monitoring.costs.columns import COST_KEYS, Work, summarise
 from harness.monitoring.sampler import SamplerResult, thinning, trace
 from harness.monitoring.sensors import QUANTITIES, SENSORS, SensorStatus
-from harness.results.costs import (
-    AttemptCosts,
-    Costs,
-    GemmRecord,
-    PhaseCosts,
-    ProcessCosts,
-    SamplerCosts,
-    SensorCosts,
-    TraceSummary,
-)
+from harness.results import costs as models
+from harness.results.costs import AttemptCosts, Costs, GemmRecord, PhaseCosts, SamplerCosts, SensorCosts
 from harness.system import hardware
 
 if TYPE_CHECKING:
@@ -36,11 +27,11 @@ Spans = Mapping[str, Sequence[tuple[float, float]]]
 
 INTERVAL_S = 0.5  # planned seconds between two readings
 
+# Reasons of figures that are unknown: part of the record's format, tables and tests quote them.
 OFF = "made with --no-sensors"
 UNSEEN = "the worker ended before its first reading"
 NO_GEMM = "the run ended before the device's matrix product was timed"
 LEFT_BEHIND = "the worker was killed; this is what its sampler had written"
-
 SAMPLER_FAILED = {"died": "died", "hung": "hung", "not started": "did not start"}
 
 
@@ -61,25 +52,20 @@ def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interv
         readings = trace.read(path)
         unknown = _unknown(result, sensors, readings)
         phases = _phases(readings, spans, interval_s, unknown)
-    except Exception as error:
+    except Exception as error:  # also of a damaged disk or a file of another version: costs never end a run
         reason = f"the trace cannot be used: {type(error).__name__}: {error}"
         readings, unknown = trace.read(None), dict.fromkeys(QUANTITIES, reason)
         phases = _phases(readings, spans, interval_s, unknown)
     times = readings.times_s
+    file, end_s = (trace.NAME, float(times[-1])) if len(times) else (None, None)
+    units = {name: quantity.unit for name, quantity in QUANTITIES.items()}
     return AttemptCosts(
         sampler=_sampler(result, readings, interval_s),
         sensors=_sensors(result, sensors, readings),
-        process=ProcessCosts(
-            cpu_seconds=_last(readings, "cpu_seconds"), peak_rss_bytes=_last(readings, "peak_rss_bytes")
-        ),
+        process=models.ProcessCosts(**{name: _last(readings, name) for name in ("cpu_seconds", "peak_rss_bytes")}),
         phases=phases,
         unknown=unknown,
-        trace=TraceSummary(
-            file=trace.NAME if len(times) else None,
-            num_rows=len(times),
-            seconds=float(times[-1]) if len(times) else None,
-            units={name: quantity.unit for name, quantity in QUANTITIES.items()},
-        ),
+        trace=models.TraceSummary(file=file, num_rows=len(times), seconds=end_s, units=units),
     )
 
 
@@ -98,12 +84,7 @@ def recover(attempts: Attempts) -> None:
 
 
 def add_to_record(
-    record: RunRecord,
-    attempts: Attempts,
-    *,
-    sensors: bool,
-    gemm: GemmRecord | None = None,
-    gemm_reason: str = NO_GEMM,
+    record: RunRecord, attempts: Attempts, *, sensors: bool, gemm: GemmRecord | None = None, gemm_reason: str = NO_GEMM
 ) -> None:
     """Set the record's attempts, costs and traces, and the machines of its attempts.
 
@@ -116,30 +97,24 @@ def add_to_record(
         gemm: rate of a matrix product on the device.
         gemm_reason: why it is None.
     """
-    note_machines(record, attempts)
+    _note_machines(record, attempts)
     record.attempts = attempts.for_record()
     try:
         record.costs = record_costs(record, attempts, sensors=sensors, gemm=gemm, gemm_reason=gemm_reason)
-        record.traces = record_traces(attempts)
+        record.traces = thinning.thinned([_trace(attempts, number) for number in range(1, len(attempts.rows) + 1)])
     except Exception as error:
         traceback.print_exc()  # to the log of the run
-        record.costs = without_account(
-            f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"[:200], "died"
-        )
+        reason = f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        record.costs = _without_account(reason[:200], "died")
 
 
 def record_costs(
-    record: RunRecord,
-    attempts: Attempts,
-    *,
-    sensors: bool,
-    gemm: GemmRecord | None = None,
-    gemm_reason: str = NO_GEMM,
+    record: RunRecord, attempts: Attempts, *, sensors: bool, gemm: GemmRecord | None = None, gemm_reason: str = NO_GEMM
 ) -> Costs:
     """The costs of a record: all attempts joined, and the figures of tables. Arguments as of `add_to_record`."""
     known = [row.costs for row in attempts.rows if row.costs is not None]
     if not known:
-        return without_account(UNSEEN, "died") if sensors else without_account(OFF, "off")
+        return _without_account(UNSEEN, "died") if sensors else _without_account(OFF, "off")
     joined = _without_repeated_reasons(merge.joined(known))
     costs = Costs(**joined.set_fields(), attempts_without_account=len(attempts.rows) - len(known), gemm=gemm)
     training = record.training or {}
@@ -158,8 +133,7 @@ def record_costs(
     return costs.model_copy(update={"summary": summary, "unknown_summary": unknown})
 
 
-def without_account(reason: str, status: str) -> Costs:
-    """The costs of a record without any account; `status` is that of the sampler."""
+def _without_account(reason: str, status: str) -> Costs:
     return Costs(
         sampler=SamplerCosts(status=status, reason=reason),
         summary=dict.fromkeys(COST_KEYS),
@@ -167,18 +141,15 @@ def without_account(reason: str, status: str) -> Costs:
     )
 
 
-def record_traces(attempts: Attempts) -> list[thinning.Row]:
-    """The thinned traces of all attempts; damaged ones are left out."""
-    traces = []
-    for number in range(1, len(attempts.rows) + 1):
-        try:
-            traces.append(trace.read(attempts.sensors(number) / trace.NAME))
-        except (OSError, ValueError):
-            traces.append(trace.read(None))
-    return thinning.thinned(traces)
+def _trace(attempts: Attempts, number: int) -> Trace:
+    """The trace of one attempt; empty if it is damaged."""
+    try:
+        return trace.read(attempts.sensors(number) / trace.NAME)
+    except (OSError, ValueError):
+        return trace.read(None)
 
 
-def note_machines(record: RunRecord, attempts: Attempts) -> None:
+def _note_machines(record: RunRecord, attempts: Attempts) -> None:
     """If the attempts ran on different machines, name all of them in the record and drop its tokens per second.
 
     `record.machine` stays that of the last attempt, which scored and timed; `several` lists the fingerprints in order,
@@ -196,15 +167,13 @@ def note_machines(record: RunRecord, attempts: Attempts) -> None:
 def _without_repeated_reasons(costs: AttemptCosts) -> AttemptCosts:
     """Drop the reasons that every phase repeats: those of quantities without any reading are in `unknown` once."""
     common = costs.unknown.items()
-    phases = {
-        name: phase.model_copy(update={"unknown": dict(phase.unknown.items() - common)})
-        for name, phase in costs.phases.items()
-    }
+    unknown = {name: dict(phase.unknown.items() - common) for name, phase in costs.phases.items()}
+    phases = {name: phase.model_copy(update={"unknown": unknown[name]}) for name, phase in costs.phases.items()}
     return costs.model_copy(update={"phases": phases})
 
 
 def _phases(readings: Trace, spans: Spans, interval_s: float, unknown: Mapping[str, str]) -> dict[str, PhaseCosts]:
-    # numpy is imported only here, so that a process that only starts a sampler does without.
+    # Numpy is imported only here, so that a process that only starts a sampler does without.
     from harness.monitoring.costs.phases import phase_costs
 
     elapsed_s = max((end for parts in spans.values() for _, end in parts), default=0.0)
@@ -219,6 +188,7 @@ def _last(readings: Trace, quantity: str) -> float | None:
 
 def _sampler(result: SamplerResult, readings: Trace, interval_s: float) -> SamplerCosts:
     cost, times = readings.sampler_cpu_s, readings.times_s
+    # Without the first reading: starting costs much more than reading, and only once.
     share = float((cost[-1] - cost[0]) / (times[-1] - times[0])) if len(times) > 1 else None
     return SamplerCosts(
         status=result.status,
@@ -237,9 +207,8 @@ def _sensors(result: SamplerResult, written: Mapping[str, SensorStatus], reading
     read = {quantity.sensor for name, quantity in QUANTITIES.items() if len(readings.points(name)[0])}
     sensors = {}
     for name in SENSORS:
-        status = written.get(name) or (
-            SensorStatus("available") if name in read else SensorStatus("unavailable", _no_report(result))
-        )
+        unwritten = SensorStatus("available") if name in read else SensorStatus("unavailable", _no_report(result))
+        status = written.get(name) or unwritten
         details = cast("dict[str, JsonValue]", dict(status.details))
         sensors[name] = SensorCosts(status=status.status, reason=status.reason, details=details)
     return sensors
@@ -249,7 +218,7 @@ def _unknown(result: SamplerResult, written: Mapping[str, SensorStatus], reading
     """Every quantity without any reading -> the reason."""
     reasons = {}
     for name, quantity in QUANTITIES.items():
-        if len(readings.points(name)[0]) == 0:
+        if not len(readings.points(name)[0]):
             status = written.get(quantity.sensor) or SensorStatus("unavailable")
             reasons[name] = status.unknown.get(name) or status.reason or _no_report(result)
     return reasons

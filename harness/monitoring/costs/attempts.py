@@ -36,32 +36,21 @@ class Attempts:
         return self.folder / "sensors" / str(len(self.rows) if number is None else number)
 
     def begin(self, started_at: str, startup: Startup | None = None) -> None:
-        """Add the present attempt.
-
-        Args:
-            started_at: ISO 8601 time.
-            startup: what its process has spent so far; None without sensors.
-        """
+        """Add the present attempt; `startup` is what its process has spent so far, None without sensors."""
         row = Attempt(started_at=started_at, seconds=None, status=RUNNING, costs=None)
+        # Only a startup that is known is a key of the file.
         self.rows.append(row if startup is None else row.model_copy(update={"startup": startup}))
         self._write()
 
     def end(self, seconds: float, status: str, costs: AttemptCosts | None) -> None:
-        """Record the end of the present attempt.
-
-        Args:
-            seconds: its wall time.
-            status: how it ended.
-            costs: its account, which includes the startup; None without sensors.
-        """
+        """Record the end of the present attempt: wall time, how it ended, and its account with the startup."""
         self._set(-1, seconds=seconds, status=status, costs=costs)
-        self.rows[-1] = self.rows[-1].without("startup")
         self._write()
 
     def set_machine(self, fingerprint: str) -> None:
         """Record the machine of the present attempt."""
         self._set(-1, machine=fingerprint)
-        self._write()
+        self._write()  # at once: the attempt may be killed
 
     def machines(self) -> list[str]:
         """Fingerprints of the machines of all attempts, each once, in order."""
@@ -76,10 +65,8 @@ class Attempts:
             costs: account of its trace; the attempt's `startup` moves into it.
         """
         startup = self.rows[number - 1].startup
-        if startup is not None:
-            costs = costs.model_copy(update={"startup": startup})
+        costs = costs if startup is None else costs.model_copy(update={"startup": startup})
         self._set(number - 1, seconds=seconds, costs=costs)
-        self.rows[number - 1] = self.rows[number - 1].without("startup")
 
     def for_record(self) -> list[Attempt]:
         """The rows; of a single attempt without costs, which are those of the record."""
@@ -87,6 +74,8 @@ class Attempts:
 
     def _set(self, place: int, **changes: object) -> None:
         self.rows[place] = self.rows[place].model_copy(update=changes)
+        if "costs" in changes:
+            self.rows[place] = self.rows[place].without("startup")
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from harness.results.costs import EnergyCosts
 
 Array = NDArray[np.float64]
-Span = tuple[float, float]
-Points = tuple[Array, Array]
+Span = tuple[float, float]  # start and end; those of a phase are ascending and disjoint
+Points = tuple[Array, Array]  # times in s and values, (n,) each
 
 # A phase that was seen to a smaller share has no energy; otherwise the unseen rest is taken to be like the seen part.
 MIN_COVERAGE = 0.95
@@ -23,13 +23,7 @@ SHORT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """Pieces of time, each within one gap between readings and within one span of a phase.
-
-    Attributes:
-        gap: (k,) index of the reading before the piece; the next reading is gap + 1.
-        start_s: (k,) start of each piece.
-        end_s: (k,) end of each piece.
-    """
+    """Pieces of time (k,), each within one span of a phase and within the gap from reading `gap` to `gap + 1`."""
 
     gap: NDArray[np.intp]
     start_s: Array
@@ -50,15 +44,14 @@ def cut(times_s: Array, spans: Sequence[Span]) -> Segments:
 
     Args:
         times_s: (n,) times of the readings, ascending.
-        spans: start and end of each span, ascending and disjoint.
+        spans: of the phase.
 
     Returns:
         The pieces between the first and the last reading; time before and after them is left out.
     """
     edges = np.array(spans, dtype=np.float64).reshape(-1)
     if len(times_s) < 2 or len(edges) == 0:
-        empty = np.zeros(0)
-        return Segments(np.zeros(0, dtype=np.intp), empty, empty)
+        return Segments(np.zeros(0, dtype=np.intp), np.zeros(0), np.zeros(0))
     grid = np.unique(np.concatenate([times_s, edges]))
     start_s, end_s = grid[:-1], grid[1:]
     middle = (start_s + end_s) / 2
@@ -77,11 +70,10 @@ def joules(counter: Points, power: Points, spans: Sequence[Span], gap_s: float, 
     """Energy of the spans of a phase.
 
     Args:
-        counter: times (n,) in s and values (n,) in J. A counter that fell was reset: power bridges that gap.
-        power: times (m,) in s and values (m,) in W.
-        spans: start and end of each span, ascending and disjoint.
-        gap_s: longest gap between two power readings that is integrated, and between two counter readings of which a
-            part is used.
+        counter: in J. Where it fell it was reset: power bridges that gap.
+        power: in W.
+        spans: of the phase.
+        gap_s: longest gap between power readings that is integrated, and between counter readings that is divided.
         reason: why there is no counter, None if unknown.
 
     Returns:
@@ -100,8 +92,8 @@ def counter_gain(counter: Points, spans: Sequence[Span], gap_s: float) -> tuple[
     """Increase of a counter that is never reset.
 
     Args:
-        counter: times (n,) in s and values (n,).
-        spans: start and end of each span, ascending and disjoint.
+        counter: its readings.
+        spans: of the phase.
         gap_s: longest gap between two readings of which a part is used.
 
     Returns:
@@ -122,17 +114,16 @@ def _by_counter(counter: Points, power: Points, spans: Sequence[Span], gap_s: fl
     gains = np.diff(values_j)
     notes: list[str | None] = []
     resets = np.flatnonzero(gains < 0)
-    if len(resets):
-        for place in resets:
-            bridge_j, _ = _integral(power, [(float(times_s[place]), float(times_s[place + 1]))], gap_s)
-            gains[place] = np.nan if bridge_j is None else bridge_j
-        inside = np.intersect1d(resets, cut(times_s, spans).gap)
-        if len(inside):
-            when = ", ".join(f"{times_s[place + 1]:.1f} s" for place in inside[:3])
-            bridge = f"{float(np.sum(times_s[inside + 1] - times_s[inside])):.2f} s by integrated power"
-            if np.isnan(gains[inside]).any():
-                bridge = "and no power was read to bridge it"
-            notes.append(f"the counter was reset at {when}; {bridge}")
+    for place in resets:
+        bridge_j, _ = _integral(power, [(float(times_s[place]), float(times_s[place + 1]))], gap_s)
+        gains[place] = np.nan if bridge_j is None else bridge_j
+    inside = np.intersect1d(resets, cut(times_s, spans).gap)
+    if len(inside):
+        when = ", ".join(f"{times_s[place + 1]:.1f} s" for place in inside[:3])
+        bridge = f"{float(np.sum(times_s[inside + 1] - times_s[inside])):.2f} s by integrated power"
+        if np.isnan(gains[inside]).any():
+            bridge = "and no power was read to bridge it"
+        notes.append(f"the counter was reset at {when}; {bridge}")
     value, note = _sum(times_s, gains, spans, gap_s)
     return _energy(value, "counter", [*notes, note or _rough(spans)])
 
@@ -151,6 +142,7 @@ def _sum(times_s: Array, gains: Array, spans: Sequence[Span], gap_s: float) -> t
     pieces = cut(times_s, spans)
     inside = np.bincount(pieces.gap, weights=pieces.seconds, minlength=len(gains))
     length = np.diff(times_s)
+    # The tolerance is for the rounding of sums of pieces that fill a gap.
     known = ~np.isnan(gains) & ((length <= gap_s) | (inside >= length * (1 - 1e-9)))
     pieces = pieces.only(known[pieces.gap])
     return _extrapolated(gains[pieces.gap] * pieces.seconds / length[pieces.gap], pieces, spans)

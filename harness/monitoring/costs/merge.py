@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from harness.results.costs import (
     Allocator,
     AttemptCosts,
+    CostModel,
     EnergyCosts,
     PhaseCosts,
     ProcessCosts,
@@ -18,14 +20,17 @@ from harness.results.costs import (
 SEVERAL = "several attempts: each one's value is in `attempts`"
 
 
-def total(values: Iterable[float | None]) -> float | None:
+Number = TypeVar("Number", int, float)  # a sum or maximum of integers stays one: the models are strict
+
+
+def total(values: Iterable[Number | None]) -> Number | None:
     """The sum; None if a value is missing or there are no values."""
     values = list(values)
     known = [value for value in values if value is not None]
     return sum(known) if known and len(known) == len(values) else None
 
 
-def highest(values: Iterable[float | None]) -> float | None:
+def highest(values: Iterable[Number | None]) -> Number | None:
     """The highest known value; None if none is known."""
     return max((value for value in values if value is not None), default=None)
 
@@ -42,61 +47,44 @@ def joined(accounts: Sequence[AttemptCosts]) -> AttemptCosts:
 
     Seconds, CPU seconds and joules are added: what an interrupted attempt spent is spent. Means are weighted by the
     seconds that readings cover, and peaks are the highest. Percentiles cannot be computed from summaries: they are
-    None. Raises ValueError without an account.
+    None.
     """
-    if not accounts:
-        raise ValueError("no account to join")
     if len(accounts) == 1:
         return accounts[0]
     last = accounts[-1]
     names = dict.fromkeys(name for each in accounts for name in each.phases)
     startups = [each.startup or Startup() for each in accounts]
-    num_rows = total(each.trace.num_rows for each in accounts)
-    reserved = highest(each.allocator.peak_reserved_bytes for each in accounts if each.allocator is not None)
-    return last.model_copy(
-        update={
-            "sampler": _sampler(accounts),
-            "phases": {name: _phase([each.phases[name] for each in accounts if name in each.phases]) for name in names},
-            "unknown": {
-                name: why for name, why in last.unknown.items() if all(name in each.unknown for each in accounts)
-            },
-            "process": ProcessCosts(
-                cpu_seconds=total(each.process.cpu_seconds for each in accounts),
-                peak_rss_bytes=highest(each.process.peak_rss_bytes for each in accounts),
-            ),
-            "trace": last.trace.model_copy(
-                update={
-                    "num_rows": None if num_rows is None else int(num_rows),
-                    "seconds": total(each.trace.seconds for each in accounts),
-                }
-            ),
-            "startup": Startup(
-                seconds=total(each.seconds for each in startups),
-                cpu_seconds=total(each.cpu_seconds for each in startups),
-            ),
-            "allocator": Allocator(peak_reserved_bytes=None if reserved is None else int(reserved)),
-        }
-    )
+    totals = {field: _totals([each.trace for each in accounts], field) for field in ("num_rows", "seconds")}
+    parts = {
+        "sampler": _sampler(accounts),
+        "phases": {name: _phase([each.phases[name] for each in accounts if name in each.phases]) for name in names},
+        # A quantity that one attempt read is known.
+        "unknown": {name: why for name, why in last.unknown.items() if all(name in each.unknown for each in accounts)},
+        "process": ProcessCosts(
+            cpu_seconds=total(each.process.cpu_seconds for each in accounts),
+            peak_rss_bytes=highest(each.process.peak_rss_bytes for each in accounts),
+        ),
+        "trace": last.trace.model_copy(update=totals),
+        "startup": Startup(**{field: _totals(startups, field) for field in ("seconds", "cpu_seconds")}),
+        "allocator": Allocator(
+            peak_reserved_bytes=highest(each.allocator.peak_reserved_bytes for each in accounts if each.allocator)
+        ),
+    }
+    return last.model_copy(update=parts)
 
 
 def _sampler(accounts: Sequence[AttemptCosts]) -> SamplerCosts:
     samplers = [each.sampler for each in accounts]
-    num_samples = total(each.num_samples for each in samplers)
-    spent, starting = (
-        total(each.cpu_seconds for each in samplers),
-        total(each.start_cpu_seconds for each in samplers),
-    )
+    totals = {field: _totals(samplers, field) for field in ("num_samples", "cpu_seconds", "start_cpu_seconds")}
+    spent, starting = totals["cpu_seconds"], totals["start_cpu_seconds"]
     seconds = total(each.trace.seconds for each in accounts)
     # As for one attempt, without what starting took: it is paid once, however long the run lasts.
     share = (spent - starting) / seconds if spent is not None and starting is not None and seconds else None
-    return samplers[-1].model_copy(
-        update={
-            "num_samples": None if num_samples is None else int(num_samples),
-            "cpu_seconds": spent,
-            "start_cpu_seconds": starting,
-            "share_of_core": share,
-        }
-    )
+    return samplers[-1].model_copy(update={**totals, "share_of_core": share})
+
+
+def _totals(parts: Sequence[CostModel], field: str) -> float | None:
+    return total(getattr(part, field) for part in parts)
 
 
 def _phase(parts: Sequence[PhaseCosts]) -> PhaseCosts:
@@ -119,21 +107,15 @@ def _phase(parts: Sequence[PhaseCosts]) -> PhaseCosts:
 def _quantity(known: Sequence[tuple[QuantityCosts, float]], seconds: float) -> QuantityCosts:
     """Join a quantity over the attempts that read it: (its costs, seconds of its phase); `seconds` is of all."""
     parts = [part for part, _ in known]
+    # Seconds, not samples: the sampler reads less often the longer an attempt lasts.
     covered = [part.coverage * phase_s for part, phase_s in known]
     coverage = sum(covered) / seconds if seconds else 0.0
     if len(parts) == 1:
         return parts[0].model_copy(update={"coverage": coverage})
-    return QuantityCosts(
-        unit=parts[-1].unit,
-        mean=weighted_mean((part.mean, weight) for part, weight in zip(parts, covered, strict=True)),
-        median=None,
-        p5=None,
-        p95=None,
-        peak=highest(part.peak for part in parts),
-        num_samples=sum(part.num_samples for part in parts),
-        coverage=coverage,
-        reason=SEVERAL,
-    )
+    mean = weighted_mean((part.mean, weight) for part, weight in zip(parts, covered, strict=True))
+    peak, number = highest(part.peak for part in parts), sum(part.num_samples for part in parts)
+    costs = QuantityCosts(unit=parts[-1].unit, mean=mean, median=None, p5=None, p95=None, peak=peak, num_samples=number)
+    return costs.model_copy(update={"coverage": coverage, "reason": SEVERAL})
 
 
 def _energy(parts: Sequence[PhaseCosts], kind: str) -> EnergyCosts:

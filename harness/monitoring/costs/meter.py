@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import psutil
-
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
-from harness.monitoring.costs.figures import RUN_PHASES
+from harness.monitoring.costs.columns import RUN_PHASES
 from harness.monitoring.costs.watch import Watch
 from harness.results.costs import Allocator, AttemptCosts, GemmRecord, Startup
 from harness.system import hardware, processes
@@ -19,22 +18,15 @@ from harness.system import hardware, processes
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
 
-# Quantities that the live line of a run shows.
-LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")
-LIVE_EVERY_S = 0.5
+LIVE = ("cpu_percent", "gpu_percent", "gpu_power_w")  # shown while a run goes on
+LIVE_EVERY_S = 0.5  # a training step must not wait for reading the trace
 
 
 class Meter:
     """Measures this process from `start` to `stop`. Without sensors it does nothing, and the record says so."""
 
     def __init__(self, attempts: Attempts, device: str, *, sensors: bool = True) -> None:
-        """Prepare.
-
-        Args:
-            attempts: history of the run; the present attempt has begun.
-            device: of the run, as torch names it.
-            sensors: False measures nothing.
-        """
+        """The present attempt of `attempts` has begun; `device` is the run's, as torch names it."""
         self.attempts, self.device, self.sensors = attempts, device, sensors
         self._watch: Watch | None = None
         self._startup = Startup()
@@ -49,9 +41,7 @@ class Meter:
         """Start the sampler. What this process has spent so far is the account's `startup`."""
         if self.sensors:
             self._startup = startup()
-            self._watch = Watch(
-                self.attempts.sensors(), pid=psutil.Process().pid, gpu_uuid=hardware.gpu_uuid(self.device)
-            )
+            self._watch = Watch(self.attempts.sensors(), pid=os.getpid(), gpu_uuid=hardware.gpu_uuid(self.device))
             self._watch.start()
 
     @contextmanager
@@ -90,16 +80,14 @@ class Meter:
         """This attempt's account; None without sensors. Later calls return the same."""
         if self._watch is not None and self._costs is None:
             reserved = self._reserved_bytes or peak_reserved_bytes(self.device)
-            allocator = Allocator(peak_reserved_bytes=reserved)
-            update = {"startup": self._startup, "allocator": allocator}
+            update = {"startup": self._startup, "allocator": Allocator(peak_reserved_bytes=reserved)}
             self._costs = self._watch.stop().model_copy(update=update)
         return self._costs
 
     def complete(self, record: RunRecord) -> None:
         """Set the record's attempts, costs and traces; the attempt has been noted as ended."""
-        account.add_to_record(
-            record, self.attempts, sensors=self.sensors, gemm=self._gemm, gemm_reason=self._gemm_reason
-        )
+        gemm, reason = self._gemm, self._gemm_reason
+        account.add_to_record(record, self.attempts, sensors=self.sensors, gemm=gemm, gemm_reason=reason)
 
 
 def startup() -> Startup:

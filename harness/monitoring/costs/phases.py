@@ -9,19 +9,18 @@ import numpy as np
 from harness.monitoring.costs.energy import Array, Span, counter_gain, cut, joules, total_s
 from harness.monitoring.sampler.trace import Trace
 from harness.monitoring.sensors import QUANTITIES, Quantity
-from harness.results.costs import EnergyCosts, PhaseCosts, QuantityCosts
+from harness.results.costs import PhaseCosts, QuantityCosts
 
 # How long before the first reading, and after the last, their values are taken to hold.
 HOLD_S = 1.0
+
+STATISTICS = ("mean", "median", "p5", "p95", "peak")
 
 
 def phase_costs(
     trace: Trace, spans: Sequence[Span], gap_s: float, unknown: Mapping[str, str], phase: str = ""
 ) -> PhaseCosts:
-    """Summarise one phase.
-
-    Means are weighted by time, with the edges of the phase interpolated. Those of the CPU's rates are the kernel's
-    counter over the time.
+    """Summarise one phase: means are weighted by time, with the edges of the phase interpolated.
 
     Args:
         trace: all readings of the attempt.
@@ -57,7 +56,10 @@ def phase_costs(
         cpu_seconds=cpu_seconds,
         quantities=quantities,
         energy={
-            quantity.energy: _energy(trace, name, quantity.power, spans, gap_s, unknown)
+            # Without a quantity in watts there are no points to integrate.
+            quantity.energy: joules(
+                trace.points(name), trace.points(quantity.power or ""), spans, gap_s, unknown.get(name)
+            )
             for name, quantity in QUANTITIES.items()
             if quantity.energy is not None
         },
@@ -82,13 +84,6 @@ def _set_cpu_means(trace: Trace, quantities: dict[str, QuantityCosts], cpu_secon
         quantities[name] = quantities[name].model_copy(update={"mean": mean, "peak": peak})
 
 
-def _energy(
-    trace: Trace, counter: str, power: str | None, spans: Sequence[Span], gap_s: float, unknown: Mapping[str, str]
-) -> EnergyCosts:
-    points = trace.points(power) if power is not None else (np.zeros(0), np.zeros(0))
-    return joules(trace.points(counter), points, spans, gap_s, unknown.get(counter))
-
-
 def _statistics_of(
     trace: Trace, name: str, quantity: Quantity, spans: Sequence[Span], gap_s: float
 ) -> QuantityCosts | None:
@@ -97,7 +92,7 @@ def _statistics_of(
         return None
     num_samples = int(sum(np.sum((times_s >= start) & (times_s <= end)) for start, end in spans))
     times_s = np.concatenate([[times_s[0] - HOLD_S], times_s, [times_s[-1] + HOLD_S]])
-    values = np.concatenate([values[:1], values, values[-1:]])
+    values = np.pad(values, 1, mode="edge")
     pieces = cut(times_s, spans)
     pieces = pieces.only(np.diff(times_s)[pieces.gap] <= gap_s)
     covered = float(pieces.seconds.sum())
@@ -112,31 +107,21 @@ def _statistics_of(
         sample, weight = values[pieces.gap + (1 if quantity.nature == "interval" else 0)], pieces.seconds
     is_bits = quantity.nature == "bits"
     # No mean exists of a set of conditions, only the share of time of each.
-    statistics: Sequence[float | None] = (None,) * 5 if is_bits else _statistics(sample, weight)
-    mean, median, p5, p95, peak = statistics
-    costs = QuantityCosts(
-        unit=quantity.unit,
-        mean=mean,
-        median=median,
-        p5=p5,
-        p95=p95,
-        peak=peak,
-        num_samples=num_samples,
-        coverage=min(1.0, covered / total_s(spans)),
-    )
+    statistics = dict.fromkeys(STATISTICS) if is_bits else _statistics(sample, weight)
+    coverage = min(1.0, covered / total_s(spans))  # rounding may exceed 1
+    costs = QuantityCosts(unit=quantity.unit, num_samples=num_samples, coverage=coverage, **statistics)
     return costs.model_copy(update={"shares": _shares(sample, weight, quantity.bit_names)}) if is_bits else costs
 
 
-def _statistics(values: Array, weights: Array) -> tuple[float, ...]:
-    """Mean, median, 5th and 95th percentile, peak."""
+def _statistics(values: Array, weights: Array) -> dict[str, float]:
     order = np.argsort(values, kind="stable")
     values, weights = values[order], weights[order]
     total = weights.sum()
     # Each value sits at the middle of its weight, so that equal weights give the usual median.
     places = (np.cumsum(weights) - weights / 2) / total
     mean = np.clip(np.sum(values * weights) / total, values[0], values[-1])  # rounding may leave the range
-    percentiles = (float(np.interp(share, places, values)) for share in (0.5, 0.05, 0.95))
-    return (float(mean), *percentiles, float(values[-1]))
+    percentiles = np.interp([0.5, 0.05, 0.95], places, values)
+    return dict(zip(STATISTICS, map(float, (mean, *percentiles, values[-1])), strict=True))
 
 
 def _shares(values: Array, weights: Array, names: Mapping[int, str]) -> dict[str, float]:

@@ -23,19 +23,11 @@ STOP_S = 20.0
 class Watch:
     """Measures a process tree, and a GPU, with a sampler process.
 
-    Phases do not overlap: one that begins within another interrupts it. Nothing here raises or waits for a sensor; a
-    sampler that fails costs the run its readings and nothing else.
+    Phases do not overlap: one that begins within another interrupts it. Nothing here raises or waits for a sensor.
     """
 
     def __init__(self, folder: Path, *, pid: int, gpu_uuid: str | None, interval_s: float = INTERVAL_S) -> None:
-        """Prepare; `start` starts the sampler.
-
-        Args:
-            folder: where to write the trace.
-            pid: root of the process tree.
-            gpu_uuid: as torch gives it, "auto" for the only GPU, None for a run without.
-            interval_s: planned seconds between two readings.
-        """
+        """The trace goes to `folder`; `pid`, `gpu_uuid` and `interval_s` are those of `SamplerJob`."""
         self._folder, self._pid, self._gpu_uuid, self._interval_s = folder, pid, gpu_uuid, interval_s
         self._sampler: SamplerProcess | None = None
         self._reason: str | None = "it was never started"
@@ -47,18 +39,15 @@ class Watch:
 
     def start(self) -> None:
         """Start the sampler and return at once. A failure is the reason that `stop` reports."""
-        if self._sampler is not None:
-            return
         self._started = time.monotonic()
         try:
             from harness.monitoring.sampler.process import SamplerProcess
 
             self._folder.mkdir(parents=True, exist_ok=True)
-            path = self._folder / trace.NAME
-            for name in (trace.NAME, trace.STATUS):
+            for name in (trace.NAME, trace.STATUS):  # of an earlier watch, which this one must not report
                 (self._folder / name).unlink(missing_ok=True)
-            job = SamplerJob(self._pid, self._gpu_uuid, self._interval_s, str(path.resolve()), self._started)
-            self._sampler = SamplerProcess(job)
+            path = str((self._folder / trace.NAME).resolve())
+            self._sampler = SamplerProcess(SamplerJob(self._pid, self._gpu_uuid, self._interval_s, path, self._started))
         except Exception as error:
             self._reason = f"it could not be started: {type(error).__name__}: {error}"
 
@@ -85,9 +74,8 @@ class Watch:
         """End the sampler and return the account; later calls return the same."""
         if self._costs is None:
             self._switch()
-            result = self._finish()
             path = self._folder / trace.NAME if self._sampler is not None else None
-            self._costs = attempt_costs(path, result, self._spans, self._interval_s)
+            self._costs = attempt_costs(path, self._finish(), self._spans, self._interval_s)
         return self._costs
 
     def _switch(self) -> None:

@@ -8,21 +8,13 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class SamplerJob:
-    """What to measure and where to write it.
+    """What to measure and where to write it."""
 
-    Attributes:
-        pid: root of the process tree.
-        gpu_uuid: a GPU's UUID, "auto" for the only one, None for none.
-        interval_s: planned seconds between two readings.
-        trace: path of the trace.
-        started: monotonic clock at time 0 of the trace; all processes share that clock.
-    """
-
-    pid: int
-    gpu_uuid: str | None
-    interval_s: float
-    trace: str
-    started: float
+    pid: int  # root of the process tree
+    gpu_uuid: str | None  # "auto" is the only GPU, None a run without
+    interval_s: float  # planned seconds between two readings
+    trace: str  # path
+    started: float  # monotonic clock at time 0 of the trace; all processes share that clock
 
     def to_line(self) -> str:
         """The job as one line of JSON."""

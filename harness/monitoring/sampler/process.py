@@ -35,7 +35,7 @@ class SamplerProcess:
             raise
         assert self._child.stdin is not None
         self._stdin = self._child.stdin
-        os.set_blocking(self._stdin.fileno(), False)
+        os.set_blocking(self._stdin.fileno(), False)  # a stopped sampler must not stop the run once the pipe is full
 
     @property
     def pid(self) -> int:

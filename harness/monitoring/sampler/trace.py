@@ -48,32 +48,32 @@ def label(phase: str) -> str:
 
 
 class TraceWriter:
-    """Appends rows, each in one write, so that a reader and a crash see complete lines. Raises OSError."""
+    """Appends rows. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-        self._write(",".join(COLUMNS))
+        path.write_bytes(b"")
+        self._file = path.open("ab", buffering=0)  # one write a row: a reader and a crash see complete lines
+        self._write(COLUMNS)
         self.num_rows = 0
 
     def add(self, time_s: float, phase: str, row: Mapping[str, float], sampler_cpu_s: float) -> None:
         """Append one reading.
 
         Args:
-            time_s: seconds since the start of the watch.
+            time_s, row: seconds since the start of the watch; quantity -> value.
             phase: label of the phase that the reading belongs to or closes; "" outside of all.
-            row: quantity -> value.
             sampler_cpu_s: CPU seconds that the sampler has used.
         """
         cells = [f"{row[name]:.12g}" if name in row else "" for name in QUANTITIES]
-        self._write(",".join((f"{time_s:.4f}", phase, *cells, f"{sampler_cpu_s:.4f}")))
+        self._write((f"{time_s:.4f}", phase, *cells, f"{sampler_cpu_s:.4f}"))
         self.num_rows += 1
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        self._file.close()
 
-    def _write(self, line: str) -> None:
-        os.write(self._file, line.encode() + b"\n")
+    def _write(self, cells: Sequence[str]) -> None:
+        self._file.write(",".join(cells).encode() + b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,8 @@ class Trace:
     """All readings of one attempt.
 
     Attributes:
-        times_s: (n,) seconds since the watch began.
+        times_s, sampler_cpu_s: (n,) seconds since the watch began, and CPU seconds of the sampler.
         values: quantity -> (n,), NaN where it was not read.
-        sampler_cpu_s: (n,) CPU seconds that the sampler had used.
         labels: (n,) label of the phase that a reading belongs to or closes.
     """
 
@@ -93,18 +92,18 @@ class Trace:
     labels: Sequence[str] = ()
 
     def points(self, quantity: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Times and values at which a quantity was read."""
+        """Times and values (k,) at which a quantity was read."""
         import numpy as np
 
-        values = self.values[quantity]
+        values = self.values.get(quantity, np.full(len(self.times_s), np.nan))
         known = ~np.isnan(values)
         return self.times_s[known], values[known]
 
     def highest(self, quantity: str, phase: str) -> float:
         """Highest value in a phase, the reading that closes it (a moment after its end) included; -inf if unread."""
-        pairs = zip(self.labels, self.values[quantity], strict=False)
-        name = label(phase)
-        return max((float(value) for each, value in pairs if each == name and not math.isnan(value)), default=-math.inf)
+        pairs = zip(self.labels, self.values[quantity].tolist(), strict=False)
+        values = [value for name, value in pairs if name == label(phase) and not math.isnan(value)]
+        return max(values, default=-math.inf)
 
     def phase_spans(self) -> dict[str, list[tuple[float, float]]]:
         """When each phase ran, by the labels: the time before a reading belongs to the reading's phase."""
@@ -144,7 +143,7 @@ def last_row(path: Path) -> dict[str, float] | None:
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 4096))
+            file.seek(max(0, size - 4096))  # several times the longest row
             tail = file.read()
     except OSError:
         return None
@@ -156,10 +155,8 @@ def last_row(path: Path) -> dict[str, float] | None:
 
 
 def write_status(trace: Path, sensors: Mapping[str, SensorStatus]) -> None:
-    """Write the status of the sensors next to a trace; an error is ignored, since readings matter more than reasons.
-
-    The file survives a killed process, as the trace does. It is not flushed to disk: a system crash may lose it.
-    """
+    """Write the status of the sensors next to a trace; an error is ignored, since readings matter more than reasons."""
+    # Replaced at once, so that it survives a killed process, but not flushed to disk: a system crash may lose it.
     partial = trace.with_name(f"{STATUS}.partial")
     with suppress(OSError):
         partial.write_text(json.dumps({name: asdict(status) for name, status in sensors.items()}), encoding="utf-8")

@@ -2,39 +2,15 @@
 
 In: a process tree and a GPU's UUID (`Target`). Out: quantities with units (`QUANTITIES`), or None with a reason.
 A `Panel` opens every sensor of `SENSORS` and reads them together; `probe` asks which ones work here.
-To add a sensor, write a module with a class like `rapl.Rapl` and register it in `registry.SENSORS`.
+To add a sensor, write a module with a class like `rapl.Rapl` (`base.Sensor`) and register it in `registry.SENSORS`.
 Imports neither torch nor numpy: the sampler process pays for every import.
 """
 
 from __future__ import annotations
 
-from harness.monitoring.sensors.base import (
-    ProcessTree,
-    Quantity,
-    Reading,
-    Sensor,
-    SensorLost,
-    SensorStatus,
-    SensorUnavailable,
-    Target,
-)
-from harness.monitoring.sensors.panel import Panel
+from harness.monitoring.sensors.base import ProcessTree, Quantity, SensorStatus, Target
+from harness.monitoring.sensors.panel import Panel, ProbeResult, probe
 from harness.monitoring.sensors.registry import QUANTITIES, SENSORS, install_hint
-from harness.monitoring.sensors.survey import ProbeResult, probe
 
-__all__ = [
-    "QUANTITIES",
-    "SENSORS",
-    "Panel",
-    "ProbeResult",
-    "ProcessTree",
-    "Quantity",
-    "Reading",
-    "Sensor",
-    "SensorLost",
-    "SensorStatus",
-    "SensorUnavailable",
-    "Target",
-    "install_hint",
-    "probe",
-]
+__all__ = ["QUANTITIES", "SENSORS", "Panel", "ProbeResult", "ProcessTree", "Quantity", "SensorStatus", "Target",
+           "install_hint", "probe"]  # fmt: skip

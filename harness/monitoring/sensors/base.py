@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
@@ -30,11 +31,10 @@ class Quantity:
     """What a sensor reads under one name.
 
     Attributes:
-        unit: unit of the values, as tables print it.
-        nature: behaviour between two readings.
+        unit, nature: of the values, as tables print it; behaviour between two readings.
         bit_names: for `bits`, the name of each bit value.
-        energy: for a counter of joules, the name under which a phase reports them.
-        power: for a counter of joules, the quantity in watts to integrate where the counter fails.
+        energy, power: for a counter of joules, the name under which a phase reports them, and the quantity in watts to
+            integrate where the counter fails.
         sensor: name of the sensor, filled in by the registry.
     """
 
@@ -58,8 +58,7 @@ class SensorLost(Exception):  # noqa: N818 - an expected answer, not an error
 class Target:
     """The process tree and GPU to measure.
 
-    `gpu_uuid` may lack its prefix. "auto" is the only GPU of the machine. None is a run without a GPU, for which the
-    driver is not loaded.
+    `gpu_uuid` may lack its prefix. "auto" is the only GPU; with None, a run without a GPU, no driver is loaded.
     """
 
     tree: ProcessTree
@@ -74,9 +73,15 @@ class Reading:
     reasons: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def failed(cls, quantities: Sequence[str], reason: str) -> Reading:
+    def failed(cls, quantities: Iterable[str], reason: str) -> Reading:
         """A reading in which every quantity is None for the same reason."""
-        return cls(dict.fromkeys(quantities), dict.fromkeys(quantities, reason))
+        names = tuple(quantities)
+        return cls(dict.fromkeys(names), dict.fromkeys(names, reason))
+
+    def add(self, other: Reading) -> None:
+        """Add the quantities of another reading."""
+        self.values |= other.values
+        self.reasons |= other.reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +138,9 @@ class ProcessTree:
 
     def alive(self) -> bool:
         """Whether the root still runs; a zombie has ended."""
-        try:
+        with suppress(psutil.Error):
             return bool(self.root.is_running() and self.root.status() != psutil.STATUS_ZOMBIE)
-        except psutil.Error:
-            return False
+        return False
 
     def members(self) -> list[psutil.Process]:
         """The processes, listed again if that is due."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -43,13 +45,12 @@ class Cpu:
         pid = self._tree.root.pid
         try:
             self._usable = usable_cores(pid)
-            self._cores = sorted(allowed_cores(pid))
+            self._cores = allowed_cores(pid)
         except OSError as error:
             raise SensorUnavailable(f"process {pid} cannot be read: {error.strerror}") from None
-        self._lost_s = 0.0
-        self._seconds = 0.0
+        self._lost_s = self._seconds = 0.0
         self._peak = 0
-        self._basis: tuple[float, float, float] | None = None
+        self._basis: tuple[float, float, float] | None = None  # time, CPU seconds and busy seconds of the last rates
         return {"usable_cores": self._usable, "allowed_cores": len(self._cores)}
 
     def read(self) -> Reading:
@@ -60,10 +61,9 @@ class Cpu:
         self._lost_s += max(0.0, self._seconds - (seconds + self._lost_s))
         self._seconds = seconds + self._lost_s
         self._peak = max(self._peak, rss, peak)
-        reading = Reading(
-            {"cpu_seconds": self._seconds, "rss_bytes": float(rss), "peak_rss_bytes": float(self._peak)},
-            dict.fromkeys(("cpu_percent", "cpu_cores_used", "other_cpu_percent"), "needs two readings"),
-        )
+        reasons = dict.fromkeys(("cpu_percent", "cpu_cores_used", "other_cpu_percent"), "needs two readings")
+        values = {"cpu_seconds": self._seconds, "rss_bytes": float(rss), "peak_rss_bytes": float(self._peak)}
+        reading = Reading(dict(values), reasons)
         if not rss:  # ended but not reaped: its CPU time can still be read, its memory cannot
             for name in ("rss_bytes",) if self._peak else ("rss_bytes", "peak_rss_bytes"):
                 reading.values[name], reading.reasons[name] = None, "the process has ended"
@@ -93,41 +93,31 @@ class Cpu:
         return seconds, rss, peak
 
     def _add_rates(self, reading: Reading, now: float) -> None:
-        busy = self._busy()
-        if self._basis is None:
-            self._basis = now, self._seconds, busy
-            return
-        then, seconds_then, busy_then = self._basis
-        span = now - then
-        if span < MIN_SPAN_S:
+        basis, busy = self._basis, self._busy()
+        if basis is not None and now - basis[0] < MIN_SPAN_S:
             return
         self._basis = now, self._seconds, busy
-        used = (self._seconds - seconds_then) / span
-        others = max(0.0, (busy - busy_then) / span - used)
-        reading.values["cpu_cores_used"] = used
-        reading.values["cpu_percent"] = 100 * used / self._usable
-        reading.values["other_cpu_percent"] = 100 * others / len(self._cores)
+        if basis is not None:
+            span = now - basis[0]
+            used, busy = (self._seconds - basis[1]) / span, (busy - basis[2]) / span
+            reading.values["cpu_cores_used"] = used
+            reading.values["cpu_percent"] = 100 * used / self._usable
+            # Both counts are rounded: on an idle machine their difference may be below zero.
+            reading.values["other_cpu_percent"] = 100 * max(0.0, busy - used) / len(self._cores)
 
     def _busy(self) -> float:
         """Seconds in which the allowed cores were not idle, without those of the sampler itself."""
-        total = 0.0
-        per_core = psutil.cpu_times(percpu=True)
-        for core in self._cores:
-            if core < len(per_core):
-                times = per_core[core]._asdict()
-                total += sum(times.values()) - sum(times.get(field, 0.0) for field in IDLE)
-        return total - time.process_time()
+        cores = [times._asdict() for core, times in enumerate(psutil.cpu_times(percpu=True)) if core in self._cores]
+        busy = sum(float(seconds) for times in cores for field, seconds in times.items() if field not in IDLE)
+        return busy - time.process_time()
 
 
 def _peak_resident_bytes(pid: int) -> int:
     """The kernel's own record (VmHWM) of the most bytes resident; 0 where it has none."""
-    try:
-        with (PROC / str(pid) / "status").open("rb") as file:
-            for line in file:
-                if line.startswith(b"VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        return 0
+    with suppress(OSError), (PROC / str(pid) / "status").open("rb") as file:
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
     return 0
 
 
@@ -147,27 +137,22 @@ def usable_cores(pid: int, proc: Path = PROC, cgroups: Path = CGROUPS) -> float:
         cgroups: root of the control group file system.
 
     Returns:
-        The number of allowed cores, or the tightest quota if that is lower.
+        The number of allowed cores, or the tightest quota from its control group up to the root if that is lower.
     """
-    quota = _quota(pid, proc, cgroups)
     cores = float(len(allowed_cores(pid)))
-    return cores if quota is None else min(cores, quota)
-
-
-def _quota(pid: int, proc: Path, cgroups: Path) -> float | None:
-    """The tightest quota from the process's control group up to the root; None without one."""
     try:
         lines = (proc / str(pid) / "cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return None
+        return cores
     quotas = []
     for line in lines:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":  # version 2 has one hierarchy and names no controllers
-            quotas += [_read_v2(folder) for folder in _ancestors(cgroups, path)]
+            quotas += [_quota(folder, "cpu.max") for folder in _ancestors(cgroups, path)]
         elif "cpu" in controllers.split(","):
-            quotas += [_read_v1(folder) for root in ("cpu", controllers) for folder in _ancestors(cgroups / root, path)]
-    return min((quota for quota in quotas if quota is not None), default=None)
+            folders = [folder for root in ("cpu", controllers) for folder in _ancestors(cgroups / root, path)]
+            quotas += [_quota(folder, "cpu.cfs_quota_us", "cpu.cfs_period_us") for folder in folders]
+    return min(cores, *quotas) if quotas else cores
 
 
 def _ancestors(root: Path, path: str) -> list[Path]:
@@ -176,18 +161,10 @@ def _ancestors(root: Path, path: str) -> list[Path]:
     return [folder, *(parent for parent in folder.parents if parent == root or root in parent.parents)]
 
 
-def _read_v2(folder: Path) -> float | None:
+def _quota(folder: Path, *names: str) -> float:
+    """Cores by the quota and period in these files; infinite without a limit."""
     try:
-        quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
-        return None if quota == "max" else int(quota) / int(period)
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
-
-
-def _read_v1(folder: Path) -> float | None:
-    try:
-        quota = int((folder / "cpu.cfs_quota_us").read_text(encoding="utf-8"))
-        period = int((folder / "cpu.cfs_period_us").read_text(encoding="utf-8"))
-        return quota / period if quota > 0 else None  # -1 is no limit
-    except (OSError, ValueError, ZeroDivisionError):
-        return None
+        quota, period = " ".join((folder / name).read_text(encoding="utf-8") for name in names).split()
+        return int(quota) / int(period) if int(quota) > 0 else math.inf  # -1 is no limit in version 1
+    except (OSError, ValueError, ZeroDivisionError):  # also "max", no limit in version 2
+        return math.inf

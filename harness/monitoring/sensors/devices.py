@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pynvml
 
 from harness.monitoring.sensors.base import Detail, SensorUnavailable
-
-AUTO = "auto"
 
 # After one of these, no call to the driver will succeed.
 FATAL = {
@@ -37,22 +36,13 @@ def reason_of(error: Exception) -> str:
     """An NVML error in words; the driver's own where we have none."""
     if isinstance(error, SensorUnavailable):
         return str(error)
-    code = _code(error)
+    code = code_of(error)
     known = FATAL.get(code) or PERMANENT.get(code)
     return known or f"the driver answered: {error} (NVML error {code})"
 
 
-def is_fatal(error: Exception) -> bool:
-    """Whether no later call can succeed."""
-    return _code(error) in FATAL
-
-
-def is_permanent(error: Exception) -> bool:
-    """Whether the same call would fail again."""
-    return _code(error) in PERMANENT
-
-
-def _code(error: Exception) -> Any:
+def code_of(error: Exception) -> Any:
+    """NVML's code of an error, to look up in FATAL or PERMANENT."""
     if isinstance(error, pynvml.NVMLLibraryMismatchError):  # raised by nvidia-ml-py itself, and carries no code
         return pynvml.NVML_ERROR_FUNCTION_NOT_FOUND
     return getattr(error, "value", None)
@@ -69,7 +59,7 @@ def find(uuid: str) -> Any:
     except pynvml.NVMLError as error:
         raise SensorUnavailable(reason_of(error)) from None
     try:
-        handle = _only() if uuid == AUTO else _named(uuid)
+        handle = _only() if uuid == "auto" else _named(uuid)
         _refuse_mig(handle)
     except (pynvml.NVMLError, SensorUnavailable) as error:
         shut_down()
@@ -79,10 +69,7 @@ def find(uuid: str) -> Any:
 
 def shut_down() -> None:
     """Release NVML. A failure is ignored: the process is about to end."""
-    try:
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError:
-        return
+    _optional(pynvml.nvmlShutdown)
 
 
 def describe(handle: Any) -> dict[str, Detail]:
@@ -110,10 +97,8 @@ def _named(uuid: str) -> Any:
     prefix, _, rest = uuid.strip().lower().partition("-")
     names = [f"{prefix.upper()}-{rest}"] if prefix in ("gpu", "mig") else [f"GPU-{uuid.lower()}", f"MIG-{uuid.lower()}"]
     for name in names:
-        try:
+        with suppress(pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):
             return pynvml.nvmlDeviceGetHandleByUUID(name)
-        except (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):
-            continue
     raise SensorUnavailable(f"the driver lists no GPU with UUID {names[0]}")
 
 
@@ -128,7 +113,6 @@ def _refuse_mig(handle: Any) -> None:
 
 def _optional(call: Callable[..., Any], *arguments: Any) -> Any:
     """The answer of a call, None if it fails. A lost GPU is reported by the next reading."""
-    try:
+    with suppress(pynvml.NVMLError):
         return call(*arguments)
-    except pynvml.NVMLError:
-        return None
+    return None

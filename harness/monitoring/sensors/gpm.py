@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from typing import Any
 
 from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorLost, SensorUnavailable, Target
@@ -64,22 +65,21 @@ class Gpm:
             self._sampled_at = time.monotonic()
             answer = self._nvml.nvmlGpmMetricsGet(self._request())
         except self._nvml.NVMLError as error:
-            if self._devices.is_fatal(error):
-                raise SensorLost(self._devices.reason_of(error)) from None
-            return Reading.failed(tuple(METRICS), f"GPM: {self._devices.reason_of(error)}")
-        self._samples.reverse()
+            reason = self._devices.reason_of(error)
+            if self._devices.code_of(error) in self._devices.FATAL:
+                raise SensorLost(reason) from None
+            return Reading.failed(METRICS, f"GPM: {reason}")
+        self._samples.reverse()  # the newest sample is the first of the next reading
         reading = Reading()
-        for place, quantity in enumerate(METRICS):
-            self._add(reading, quantity, answer.metrics[place])
+        for quantity, metric in zip(METRICS, answer.metrics, strict=False):
+            reading.add(self._reading(quantity, metric))
         return reading
 
     def close(self) -> None:
         """Free the samples and NVML."""
         for sample in self._samples:
-            try:
+            with suppress(self._nvml.NVMLError):
                 self._nvml.nvmlGpmSampleFree(sample)
-            except self._nvml.NVMLError:
-                continue
         self._samples = []
         self._devices.shut_down()
 
@@ -92,12 +92,11 @@ class Gpm:
             request.metrics[place].metricId = getattr(self._nvml, metric)
         return request
 
-    def _add(self, reading: Reading, quantity: str, metric: Any) -> None:
+    def _reading(self, quantity: str, metric: Any) -> Reading:
         # The call as a whole succeeds even where single metrics are unsupported.
-        reading.values[quantity] = None
         if metric.nvmlReturn != self._nvml.NVML_SUCCESS:
-            reading.reasons[quantity] = f"GPM: {self._devices.reason_of(self._nvml.NVMLError(metric.nvmlReturn))}"
-        elif not math.isfinite(metric.value):
-            reading.reasons[quantity] = "GPM: the driver gave no finite number"
-        else:
-            reading.values[quantity] = float(metric.value)
+            reason = self._devices.reason_of(self._nvml.NVMLError(metric.nvmlReturn))
+            return Reading.failed([quantity], f"GPM: {reason}")
+        if not math.isfinite(metric.value):
+            return Reading.failed([quantity], "GPM: the driver gave no finite number")
+        return Reading({quantity: float(metric.value)})

@@ -34,6 +34,9 @@ THROTTLE_REASONS = {
     0x100: "display clock",
 }
 
+# The same under the names of newer and of older drivers.
+CLOCK_CALLS = ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons")
+
 OWN_MEMORY, OTHER_PROCESSES = "gpu_memory_bytes", "other_gpu_processes"
 UNLISTED = "the driver lists none of our processes"
 
@@ -72,8 +75,11 @@ class Nvml:
         """Find the board."""
         if target.gpu_uuid is None:
             raise SensorUnavailable("the run uses no GPU")
+        import pynvml
+
         from harness.monitoring.sensors import devices
 
+        self._nvml, self._devices = pynvml, devices
         self._handle = devices.find(target.gpu_uuid)
         self._tree = target.tree
         self._foreign_ids = may_be_foreign_ids()
@@ -85,47 +91,59 @@ class Nvml:
         """Every quantity now; the processes once per PROCESSES_S."""
         reading = Reading()
         for call in self._calls:
-            self._add(call, reading)
+            reading.add(self._answer(call))
         now = time.monotonic()
         if now - self._processes_at >= PROCESSES_S:
             self._processes_at = now
-            self._add_processes(reading)
+            reading.add(self._processes())
         return reading
 
     def close(self) -> None:
         """Release NVML."""
-        from harness.monitoring.sensors import devices
+        self._devices.shut_down()
 
-        devices.shut_down()
+    def _answer(self, call: _Call) -> Reading:
+        if call.refused is None:
+            try:
+                values = call.convert(self._first(call.alternatives))
+                return Reading(dict(zip(call.quantities, values, strict=True)))
+            except Exception as error:
+                reason, permanent = self._reason(error)
+                if not permanent:
+                    return Reading.failed(call.quantities, reason)
+                call.refused = reason
+        return Reading.failed(call.quantities, call.refused)
 
-    def _add(self, call: _Call, reading: Reading) -> None:
-        if call.refused is not None:
-            reading.values.update(dict.fromkeys(call.quantities))
-            reading.reasons.update(dict.fromkeys(call.quantities, call.refused))
-            return
+    def _first(self, alternatives: tuple[Callable[[], Any], ...]) -> Any:
+        """The answer of the first call that the driver's library has."""
+        for call in alternatives[:-1]:
+            with suppress(self._nvml.NVMLError_FunctionNotFound, AttributeError):
+                return call()
+        return alternatives[-1]()
+
+    def _processes(self) -> Reading:
+        """The processes that compute or draw, each counted once."""
+        nvml = self._nvml
         try:
-            values = call.convert(_first(call.alternatives))
+            processes = nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except Exception as error:
-            _add_failure(error, call, reading)
-        else:
-            reading.values.update(zip(call.quantities, values, strict=True))
-
-    def _add_processes(self, reading: Reading) -> None:
-        """Add the processes that compute or draw, each counted once."""
-        import pynvml
-
-        try:
-            processes = pynvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
-        except Exception as error:
-            _add_failure(error, _Call((OWN_MEMORY, OTHER_PROCESSES), (), lambda _: ()), reading)
-            return
+            return Reading.failed((OWN_MEMORY, OTHER_PROCESSES), self._reason(error)[0])
         # Not every board can draw. A GPU that was lost in between is reported by the next reading.
-        with suppress(pynvml.NVMLError, pynvml.NVMLLibraryMismatchError):
-            processes = pynvml.nvmlDeviceGetGraphicsRunningProcesses(self._handle) + processes
+        with suppress(nvml.NVMLError, nvml.NVMLLibraryMismatchError):
+            processes = nvml.nvmlDeviceGetGraphicsRunningProcesses(self._handle) + processes
         listed: dict[int, int | None] = {process.pid: process.usedGpuMemory for process in processes}
-        shared = memory_by_owner(listed, self._tree.pids, foreign_ids=self._foreign_ids)
-        reading.values |= shared.values
-        reading.reasons |= shared.reasons
+        return memory_by_owner(listed, self._tree.pids, foreign_ids=self._foreign_ids)
+
+    def _reason(self, error: Exception) -> tuple[str, bool]:
+        """Why a call failed, and whether it always will. Raises SensorLost if no other call can succeed."""
+        if isinstance(error, AttributeError):
+            return "not in this version of nvidia-ml-py", True
+        if not isinstance(error, self._nvml.NVMLError | self._nvml.NVMLLibraryMismatchError):
+            raise error
+        code, reason = self._devices.code_of(error), self._devices.reason_of(error)
+        if code in self._devices.FATAL:
+            raise SensorLost(reason)
+        return reason, code in self._devices.PERMANENT
 
 
 def may_be_foreign_ids(namespace: Path = Path("/proc/self/ns/pid")) -> bool:
@@ -145,8 +163,7 @@ def memory_by_owner(listed: Mapping[int, int | None], ours: frozenset[int], *, f
         foreign_ids: the driver may use ids of another namespace, so ours may be among the listed ones.
 
     Returns:
-        Both quantities. Our memory is None if none of ours is listed: not every driver lists every process. The number
-        of others is None too if, in addition, ids may be foreign.
+        Both quantities. If none of ours is listed, our memory is None, and with foreign ids the number of others too.
     """
     listed_ours = ours & listed.keys()
     if foreign_ids and not listed_ours:
@@ -168,64 +185,25 @@ def _calls(handle: Any) -> list[_Call]:
     import pynvml as nvml
 
     def of(name: str, *arguments: Any) -> Callable[[], Any]:
+        # Looked up when it is called: an older nvidia-ml-py lacks some functions.
         return lambda: getattr(nvml, name)(handle, *arguments)
 
-    def scaled(factor: float) -> Callable[[Any], tuple[float, ...]]:
-        return lambda value: (value * factor,)
+    def call(name: str, factor: float, *alternatives: Callable[[], Any]) -> _Call:
+        return _Call((name,), alternatives, lambda value: (value * factor,))
 
-    temperature = nvml.NVML_TEMPERATURE_GPU
+    sensor = nvml.NVML_TEMPERATURE_GPU
     return [
         # NVML counts in milliwatts and millijoules.
-        _Call(("gpu_power_w",), (of("nvmlDeviceGetPowerUsage"),), scaled(1e-3)),
-        _Call(("gpu_energy_j",), (of("nvmlDeviceGetTotalEnergyConsumption"),), scaled(1e-3)),
+        call("gpu_power_w", 1e-3, of("nvmlDeviceGetPowerUsage")),
+        call("gpu_energy_j", 1e-3, of("nvmlDeviceGetTotalEnergyConsumption")),
         _Call(
             ("gpu_percent", "gpu_memory_controller_percent"),
             (of("nvmlDeviceGetUtilizationRates"),),
             lambda rates: (float(rates.gpu), float(rates.memory)),
         ),
         _Call(("board_memory_bytes",), (of("nvmlDeviceGetMemoryInfo"),), lambda memory: (float(memory.used),)),
-        _Call(("sm_clock_mhz",), (of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),), scaled(1.0)),
-        _Call(("memory_clock_mhz",), (of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),), scaled(1.0)),
-        _Call(
-            ("temperature_c",),
-            (of("nvmlDeviceGetTemperatureV", temperature), of("nvmlDeviceGetTemperature", temperature)),
-            scaled(1.0),
-        ),
-        _Call(
-            ("throttle_reasons",),
-            (of("nvmlDeviceGetCurrentClocksEventReasons"), of("nvmlDeviceGetCurrentClocksThrottleReasons")),
-            scaled(1.0),
-        ),
+        call("sm_clock_mhz", 1.0, of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)),
+        call("memory_clock_mhz", 1.0, of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)),
+        call("temperature_c", 1.0, of("nvmlDeviceGetTemperatureV", sensor), of("nvmlDeviceGetTemperature", sensor)),
+        call("throttle_reasons", 1.0, *map(of, CLOCK_CALLS)),
     ]
-
-
-def _first(alternatives: tuple[Callable[[], Any], ...]) -> Any:
-    """The answer of the first call that the driver's library has."""
-    import pynvml
-
-    for call in alternatives[:-1]:
-        try:
-            return call()
-        except (pynvml.NVMLError_FunctionNotFound, AttributeError):
-            continue
-    return alternatives[-1]()
-
-
-def _add_failure(error: Exception, call: _Call, reading: Reading) -> None:
-    """Add None with the reason; a permanent failure is not tried again. Raises SensorLost for a fatal one."""
-    import pynvml
-
-    from harness.monitoring.sensors import devices
-
-    if isinstance(error, AttributeError):
-        call.refused = reason = "not in this version of nvidia-ml-py"
-    elif not isinstance(error, pynvml.NVMLError | pynvml.NVMLLibraryMismatchError):
-        raise error
-    elif devices.is_fatal(error):
-        raise SensorLost(devices.reason_of(error))
-    else:
-        reason = devices.reason_of(error)
-        if devices.is_permanent(error):
-            call.refused = reason
-    reading.values.update(dict.fromkeys(call.quantities))
-    reading.reasons.update(dict.fromkeys(call.quantities, reason))

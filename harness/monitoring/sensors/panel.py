@@ -1,4 +1,4 @@
-"""Read all sensors together: one row of readings, and the status of every sensor.
+"""Read all sensors together: one row of readings, and the status of every sensor; ask which ones work.
 
 A driver call may hang for ever. Sensors that can hang run in a daemon thread each, and no caller waits for them longer
 than it asked to.
@@ -6,13 +6,16 @@ than it asked to.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from harness.monitoring.sensors.base import (
     Detail,
+    ProcessTree,
     Reading,
     Sensor,
     SensorLost,
@@ -20,6 +23,7 @@ from harness.monitoring.sensors.base import (
     SensorUnavailable,
     Target,
 )
+from harness.monitoring.sensors.nvml import UNLISTED
 from harness.monitoring.sensors.registry import SENSORS, quantities_of, sensor_class
 
 # A driver call that takes longer counts as hanging. A GPU that has to wake up takes up to a second.
@@ -27,6 +31,11 @@ HANG_S = 2.0
 CLOSE_S = 0.5
 OPENING = "the driver had not answered yet when the run ended"
 LATE = "driver call took longer than the time between two readings"
+
+# Of `probe`.
+OPEN_S = 5.0  # a driver that has to wake its GPUs takes seconds
+READ_S = 2.0
+BETWEEN_S = 0.3  # rates need two readings at least this far apart
 
 
 class GuardedSensor:
@@ -36,36 +45,32 @@ class GuardedSensor:
     """
 
     def __init__(self, sensor: Sensor, target: Target) -> None:
-        self.sensor = sensor
+        self.sensor, self._target = sensor, target
         self.details: dict[str, Detail] = {}
-        self.opened = False
         self.reason: str | None = None
-        self._target = target
-        self._requested = threading.Event()
-        self._answered = threading.Event()
+        self.opened = self._closing = False
+        self._busy, self._asked_at = True, time.monotonic()  # opening is the first call
+        self._requested, self._answered = threading.Event(), threading.Event()
         self._answer: Reading | None = None
-        self._asked_at = time.monotonic()
-        self._busy = True
-        self._closing = False
         self._thread: threading.Thread | None = None
+        # Without a GPU a guarded sensor refuses at once: no thread is needed.
         if sensor.guarded and target.gpu_uuid is not None:
             self._thread = threading.Thread(target=self._serve, daemon=True)
             self._thread.start()
         else:
             self._open()
 
-    @property
-    def hangs(self) -> bool:
-        """Whether the call in progress has lasted for HANG_S."""
-        return self._busy and time.monotonic() - self._asked_at >= HANG_S
+    def reason_now(self) -> str | None:
+        """Why the sensor cannot be read now. A call that hangs is a reason until it returns."""
+        hangs = self._busy and time.monotonic() - self._asked_at >= HANG_S
+        return self.reason or (f"driver call did not return in {HANG_S:.0f} s" if hangs else None)
 
     def ask(self) -> bool:
         """Start a reading. False if an earlier call has not returned or the sensor is lost."""
         if self._busy or self.reason is not None:
             return False
         self._answered.clear()
-        self._asked_at = time.monotonic()
-        self._busy = True
+        self._busy, self._asked_at = True, time.monotonic()
         if self._thread is None:
             self._read()
         else:
@@ -98,115 +103,110 @@ class GuardedSensor:
             self._read()
 
     def _open(self) -> None:
-        try:
+        with self._call():
             self.details = self.sensor.open(self._target)
             self.opened = True
-        except Exception as error:
-            self.reason = _reason(error)
-        self._finish(None)
 
     def _read(self) -> None:
-        reading = None
-        try:
-            reading = self.sensor.read()
-        except Exception as error:  # the other sensors are still read
-            self.reason = _reason(error)
-        self._finish(reading)
+        with self._call():
+            self._answer = self.sensor.read()
 
-    def _finish(self, answer: Reading | None) -> None:
-        self._answer = answer
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        self._answer = None
+        try:
+            yield
+        except (SensorUnavailable, SensorLost) as error:
+            self.reason = str(error)
+        except Exception as error:  # the other sensors are still read
+            self.reason = f"{type(error).__name__}: {error}"
         self._busy = False
         self._answered.set()
-
-
-@dataclass(slots=True)
-class _Slot:
-    """One sensor of a panel and what it has given so far."""
-
-    name: str
-    guard: GuardedSensor
-    read_at: float = float("-inf")
-    asked: bool = False
-    read: set[str] = field(default_factory=set)
-    reasons: dict[str, str] = field(default_factory=dict)
-
-    def reason(self) -> str | None:
-        """Why the sensor cannot be read now. A call that hangs is a reason until it returns."""
-        hanging = f"driver call did not return in {HANG_S:.0f} s" if self.guard.hangs else None
-        return self.guard.reason or hanging
 
 
 class Panel:
     """Opens every sensor that can be opened and reads them together. Never waits for a call that hangs."""
 
     def __init__(self, target: Target, sensors: Mapping[str, str] = SENSORS) -> None:
-        """Open the sensors.
-
-        Args:
-            target: the process tree and GPU.
-            sensors: name -> `module:Class`.
-        """
-        self._slots = [_Slot(name, GuardedSensor(sensor_class(address)(), target)) for name, address in sensors.items()]
+        """Open the sensors, given as name -> `module:Class`."""
+        self._guards = {name: GuardedSensor(sensor_class(address)(), target) for name, address in sensors.items()}
+        self._read_at = dict.fromkeys(sensors, float("-inf"))
+        self._reasons: dict[str, str] = {}  # quantity -> why it was not read
+        self._read: set[str] = set()  # quantities that were read at least once
 
     def read(self, timeout_s: float) -> dict[str, float]:
         """One row: the quantities that gave a number. Waits at most `timeout_s` for guarded sensors."""
         now = time.monotonic()
         # A tick that comes a little early still counts, or a period of one second would become one and a half.
-        due = [slot for slot in self._slots if now - slot.read_at >= slot.guard.sensor.period_s - 0.02]
+        due = [name for name, each in self._guards.items() if now - self._read_at[name] >= each.sensor.period_s - 0.02]
         # Sensors in threads first: the others are read while the driver answers.
-        for slot in sorted(due, key=lambda slot: not slot.guard.sensor.guarded):
-            slot.asked = slot.guard.ask()
+        threads_first = sorted(due, key=lambda name: not self._guards[name].sensor.guarded)
+        asked = [name for name in threads_first if self._guards[name].ask()]
         row: dict[str, float] = {}
-        for slot in due:
-            self._add(slot, self._answer(slot, now + timeout_s), now, row)
+        for name in due:
+            reading = self._answer(name, now + timeout_s if name in asked else None)
+            if reading.values:  # an empty one came too soon: the sensor is due again at the next tick
+                self._read_at[name] = now
+                self._reasons |= reading.reasons
+                row |= {quantity: value for quantity, value in reading.values.items() if value is not None}
+        self._read |= row.keys()
         return row
 
     def wait_open(self, timeout_s: float) -> None:
         """Wait until every guarded sensor is open or has failed, at most `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        for slot in self._slots:
-            slot.guard.answer(max(0.0, deadline - time.monotonic()))
+        for guard in self._guards.values():
+            guard.answer(max(0.0, deadline - time.monotonic()))
 
     def status(self) -> dict[str, SensorStatus]:
         """The status of each sensor by name."""
-        return {slot.name: self._status(slot) for slot in self._slots}
+        return {name: self._status(name, guard) for name, guard in self._guards.items()}
 
     def close(self) -> None:
         """Close every sensor that is open; one that hangs is left behind."""
-        for slot in self._slots:
-            slot.guard.close(CLOSE_S)
+        for guard in self._guards.values():
+            guard.close(CLOSE_S)
 
-    def _answer(self, slot: _Slot, deadline: float) -> Reading | None:
-        """None while the sensor is being opened. A late answer is dropped: its time would be wrong."""
-        answer = slot.guard.answer(max(0.0, deadline - time.monotonic())) if slot.asked else None
-        reason = slot.reason()
-        if answer is not None or (reason is None and not slot.guard.opened):
-            return answer
-        return Reading.failed(quantities_of(slot.name), reason or LATE)
+    def _answer(self, name: str, deadline: float | None) -> Reading:
+        """Empty while the sensor is being opened. A late answer is dropped: its time would be wrong."""
+        guard = self._guards[name]
+        answer = guard.answer(max(0.0, deadline - time.monotonic())) if deadline is not None else None
+        reason = guard.reason_now()
+        if answer is not None or (reason is None and not guard.opened):
+            return answer or Reading()
+        return Reading.failed(quantities_of(name), reason or LATE)
 
-    def _add(self, slot: _Slot, reading: Reading | None, now: float, row: dict[str, float]) -> None:
-        """Add a reading to the row. An empty one came too soon, and the sensor is due again at the next tick."""
-        if reading is None or not reading.values:
-            return
-        slot.read_at = now
-        slot.reasons.update(reading.reasons)
-        for quantity, value in reading.values.items():
-            if value is not None:
-                row[quantity] = value
-                slot.read.add(quantity)
-                slot.reasons.pop(quantity, None)
-
-    def _status(self, slot: _Slot) -> SensorStatus:
-        reason = slot.reason() or (None if slot.guard.opened else OPENING)
-        return SensorStatus(
-            "available" if reason is None else "lost" if slot.guard.opened else "unavailable",
-            reason,
-            dict(slot.guard.details),
-            {quantity: why for quantity, why in slot.reasons.items() if quantity not in slot.read},
-        )
+    def _status(self, name: str, guard: GuardedSensor) -> SensorStatus:
+        reason = guard.reason_now() or (None if guard.opened else OPENING)
+        status = "available" if reason is None else "lost" if guard.opened else "unavailable"
+        unread = [quantity for quantity in quantities_of(name) if quantity in self._reasons.keys() - self._read]
+        return SensorStatus(status, reason, dict(guard.details), {each: self._reasons[each] for each in unread})
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, SensorUnavailable | SensorLost):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
+@dataclass(frozen=True, slots=True)
+class ProbeResult:
+    """The status of a sensor after two readings, and the quantities that it read."""
+
+    status: SensorStatus
+    quantities: tuple[str, ...] = ()
+
+
+def probe(gpu_uuid: str | None = None) -> dict[str, ProbeResult]:
+    """Open and read every sensor twice.
+
+    Takes a few seconds, also with a driver that hangs, whose threads are left behind. Never raises. `gpu_uuid` None is
+    the only GPU.
+    """
+    panel = Panel(Target(ProcessTree(os.getpid()), gpu_uuid or "auto"))
+    panel.wait_open(OPEN_S)
+    read = set(panel.read(READ_S))
+    time.sleep(BETWEEN_S)
+    read |= set(panel.read(READ_S))
+    results = {}
+    for name, status in panel.status().items():
+        # This process uses no GPU, so the driver is right not to list it.
+        unknown = {quantity: reason for quantity, reason in status.unknown.items() if reason != UNLISTED}
+        status = SensorStatus(status.status, status.reason, status.details, {} if status.reason else unknown)
+        results[name] = ProbeResult(status, tuple(quantity for quantity in quantities_of(name) if quantity in read))
+    panel.close()
+    return results

@@ -32,7 +32,8 @@ class Rapl:
         self._root = root
 
     def open(self, target: Target) -> dict[str, Detail]:
-        """Find the packages. Their parts (core, uncore) and psys overlap with them and are left out."""
+        """Find the packages."""
+        # Their parts (core, uncore) and psys overlap with them and would be counted twice.
         folders = [folder for folder in sorted(self._root.glob("*-rapl:*")) if _name(folder).startswith("package")]
         if not folders:
             raise SensorUnavailable(f"the kernel exposes no package energy ({self._root}/*-rapl:*)")

@@ -30,9 +30,9 @@ def install_hint(sensor: str) -> str:
 
 # Importing a sensor's module loads no driver: pynvml is imported when a sensor is opened.
 QUANTITIES: dict[str, Quantity] = {
-    quantity: replace(about, sensor=name)
-    for name, address in SENSORS.items()
-    for quantity, about in sensor_class(address).quantities.items()
+    name: replace(quantity, sensor=sensor)
+    for sensor, address in SENSORS.items()
+    for name, quantity in sensor_class(address).quantities.items()
 }
 
 

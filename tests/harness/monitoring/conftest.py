@@ -13,19 +13,24 @@ from typing import Any
 
 import pytest
 
+from harness.monitoring.sensors import ProcessTree, Target
+from harness.system.source import ROOT
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
-Play = Callable[..., list[dict[str, Any]]]
+ONE = "GPU-0b1c2d3e-0000-1111-2222-333344445555"
+
+
+@pytest.fixture
+def target() -> Target:
+    return Target(ProcessTree(os.getpid()), "auto")
 
 
 @pytest.fixture(scope="session")
 def compile_driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Build the scripted driver without the functions named; returns its folder."""
     compiler = next((path for path in map(shutil.which, ("cc", "gcc", "clang")) if path), None)
-    if compiler is None:
-        pytest.skip("no C compiler on PATH to build the scripted driver with")
-    if sys.platform != "linux":
-        pytest.skip("the scripted driver is a Linux library")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("the scripted driver is a Linux library, built with a C compiler on PATH")
     built: dict[tuple[str, ...], Path] = {}
 
     def build(absent: Sequence[str] = ()) -> Path:
@@ -49,35 +54,30 @@ def driver_environment(compile_driver: Callable[..., Path], tmp_path: Path) -> C
     """Environment of a process that finds the scripted driver, with the script at NVML_STUB_SCRIPT."""
 
     def make(absent: Sequence[str] = ()) -> dict[str, str]:
-        return {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "LD_LIBRARY_PATH": str(compile_driver(absent)),
-            "NVML_STUB_SCRIPT": str(tmp_path / "script"),
-        }
+        paths = {"LD_LIBRARY_PATH": compile_driver(absent), "NVML_STUB_SCRIPT": tmp_path / "script"}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(path) for name, path in paths.items()}}
 
     return make
 
 
 @pytest.fixture
-def play(driver_environment: Callable[..., dict[str, str]], tmp_path: Path) -> Play:
-    """Read the GPU sensors by scripts, one after the other in one process: `play([{script, uuid, times}])`."""
+def play(driver_environment: Callable[..., dict[str, str]], tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """Read GPU ONE by scripts, one after the other in one process; a job is a script or {script, uuid, times}."""
 
-    def run(jobs: list[dict[str, Any]], absent: Sequence[str] = ()) -> list[dict[str, Any]]:
+    def run(*jobs: str | dict[str, Any], times: Sequence[float] = (1.0,), absent: Sequence[str] = ()) -> list[Any]:
         clock = str(tmp_path / "clock")
-        for job in jobs:
-            job["clock"] = clock
-            job["script"] = f"clock {clock}\n{job['script']}"
-        done = subprocess.run(
-            [sys.executable, str(HERE / "nvml_play.py")],
-            input=json.dumps(jobs),
-            capture_output=True,
-            text=True,
-            env=driver_environment(absent),
-            timeout=60,
-        )
+        filled = []
+        for each in jobs:
+            job = {
+                "uuid": ONE,
+                "times": list(times),
+                "clock": clock,
+                **({"script": each} if isinstance(each, str) else each),
+            }
+            filled.append({**job, "script": f"clock {clock}\n{job['script']}"})
+        done = subprocess.run([sys.executable, str(HERE / "nvml_play.py")], input=json.dumps(filled), timeout=60,
+                              capture_output=True, text=True, env=driver_environment(absent))  # fmt: skip
         assert done.returncode == 0, done.stderr
-        answers: list[dict[str, Any]] = json.loads(done.stdout)
-        return answers
+        return json.loads(done.stdout)
 
     return run

@@ -12,41 +12,36 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.monitoring.sensors import ProcessTree, SensorLost, SensorUnavailable, Target, gpm, nvml
+from harness.monitoring.sensors import ProcessTree, Target, gpm, nvml
+from harness.monitoring.sensors.base import SensorLost, SensorUnavailable
 
 SENSORS = {"nvml": nvml.Nvml, "gpm": gpm.Gpm}
 
 
 def play(job: dict[str, Any], name: str) -> dict[str, Any]:
-    Path(job["clock"]).write_text("0")
+    clock = Path(job["clock"])
+    clock.write_text("0")
     sensor = SENSORS[name]()
     try:
-        details = sensor.open(Target(ProcessTree(os.getpid()), job["uuid"]))
+        answer: dict[str, Any] = {"details": sensor.open(Target(ProcessTree(os.getpid()), job["uuid"])), "rows": []}
     except SensorUnavailable as reason:
         return {"unavailable": str(reason)}
-    answer: dict[str, Any] = {"details": details, "rows": []}
-    for time_s in job["times"]:
-        Path(job["clock"]).write_text(repr(time_s))
-        try:
+    try:
+        for time_s in job["times"]:
+            clock.write_text(repr(time_s))
             reading = sensor.read()
-        except SensorLost as reason:
-            answer["lost"] = str(reason)
-            break
-        answer["rows"].append({"values": reading.values, "reasons": reading.reasons})
+            answer["rows"].append({"values": reading.values, "reasons": reading.reasons})
+    except SensorLost as reason:
+        answer["lost"] = str(reason)
     sensor.close()
     return answer
 
 
-def main() -> None:
-    # The script's clock is not the system's: every reading is due.
-    gpm.MIN_SPAN_S = nvml.PROCESSES_S = 0.0
-    answers = []
-    for job in json.load(sys.stdin):
-        nvml.may_be_foreign_ids = lambda job=job: job.get("foreign_ids", False)
-        Path(os.environ["NVML_STUB_SCRIPT"]).write_text(job["script"].replace("SELF", str(os.getpid())))
-        answers.append({name: play(job, name) for name in SENSORS})
-    print(json.dumps(answers))
-
-
-if __name__ == "__main__":
-    main()
+# The script's clock is not the system's: every reading is due.
+gpm.MIN_SPAN_S = nvml.PROCESSES_S = 0.0
+answers = []
+for job in json.load(sys.stdin):
+    nvml.may_be_foreign_ids = lambda job=job: job.get("foreign_ids", False)
+    Path(os.environ["NVML_STUB_SCRIPT"]).write_text(job["script"].replace("SELF", str(os.getpid())))
+    answers.append({name: play(job, name) for name in SENSORS})
+print(json.dumps(answers))

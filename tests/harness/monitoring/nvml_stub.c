@@ -2,7 +2,7 @@
 
    NVML_STUB_SCRIPT names the script, read by the first nvmlInitWithFlags after the last nvmlShutdown. Its lines:
 
-     clock PATH                 time is the number in this file; without it, seconds since the script was read
+     clock PATH                 time is the number in this file; without it, some seconds that pass
      gpu UUID                   the lines below are of this GPU; those above, of the library
      curve NAME T:V T:V ...     piecewise linear, flat outside: power gpu memory sm occupancy tensor dram
      reset T                    the energy counter goes back to 0
@@ -42,7 +42,6 @@ static Device library, device[4];
 static int num_devices, num_users;
 static pthread_mutex_t reading = PTHREAD_MUTEX_INITIALIZER;
 static char clock_path[4096];
-static double started;
 
 static double now(void) {
   if (clock_path[0]) {
@@ -56,7 +55,7 @@ static double now(void) {
   }
   struct timespec at;
   clock_gettime(CLOCK_MONOTONIC, &at);
-  return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec - started;
+  return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
 }
 
 static double at(const Curve *c, double t) {
@@ -91,6 +90,7 @@ static int fault(const Device *d, const char *function) {
 }
 
 #define CHECK(d) do { int code = fault((d), __func__); if (code) return code; } while (0)
+#define ANSWER(name, d, arguments, ...) int name arguments { CHECK(d); __VA_ARGS__ return SUCCESS; }
 
 static void parse_curve(Device *d, char *rest) {
   char *name = strtok(rest, " \n"), *point;
@@ -144,8 +144,6 @@ static int read_script(void) {
   memset(device, 0, sizeof device);
   num_devices = 0;
   clock_path[0] = 0;
-  started = 0;
-  started = now();
   while (fgets(line, sizeof line, file)) parse(line, &d);
   fclose(file);
   return SUCCESS;
@@ -171,17 +169,8 @@ int nvmlShutdown(void) {
 
 const char *nvmlErrorString(int code) { return code == 999 ? "Unknown Error" : "an error of the stub"; }
 
-int nvmlSystemGetDriverVersion(char *text, unsigned length) {
-  CHECK(&library);
-  snprintf(text, length, "999.99");
-  return SUCCESS;
-}
-
-int nvmlDeviceGetCount_v2(unsigned *count) {
-  CHECK(&library);
-  *count = (unsigned)num_devices;
-  return SUCCESS;
-}
+ANSWER(nvmlSystemGetDriverVersion, &library, (char *text, unsigned length), snprintf(text, length, "999.99");)
+ANSWER(nvmlDeviceGetCount_v2, &library, (unsigned *count), *count = (unsigned)num_devices;)
 
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, Device **d) {
   CHECK(&library);
@@ -200,41 +189,14 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Device **d) {
   return NOT_FOUND;
 }
 
-int nvmlDeviceGetUUID(Device *d, char *text, unsigned length) {
-  CHECK(d);
-  snprintf(text, length, "%s", d->uuid);
-  return SUCCESS;
-}
-
-int nvmlDeviceGetName(Device *d, char *text, unsigned length) {
-  CHECK(d);
-  snprintf(text, length, "Stub GPU");
-  return SUCCESS;
-}
-
-int nvmlDeviceGetEnforcedPowerLimit(Device *d, unsigned *milliwatts) {
-  CHECK(d);
-  *milliwatts = 700000;
-  return SUCCESS;
-}
-
-int nvmlDeviceIsMigDeviceHandle(Device *d, unsigned *is) {
-  CHECK(d);
-  *is = (unsigned)d->mig;
-  return SUCCESS;
-}
-
-int nvmlDeviceGetMigMode(Device *d, unsigned *current, unsigned *pending) {
-  CHECK(d);
-  *current = *pending = (unsigned)d->mig_mode;
-  return SUCCESS;
-}
-
-int nvmlDeviceGetPowerUsage(Device *d, unsigned *milliwatts) {
-  CHECK(d);
-  *milliwatts = (unsigned)(at(&d->curve[POWER], now()) * 1000 + 0.5);
-  return SUCCESS;
-}
+ANSWER(nvmlDeviceGetUUID, d, (Device *d, char *text, unsigned length), snprintf(text, length, "%s", d->uuid);)
+ANSWER(nvmlDeviceGetName, d, (Device *d, char *text, unsigned length), snprintf(text, length, "Stub GPU");)
+ANSWER(nvmlDeviceGetEnforcedPowerLimit, d, (Device *d, unsigned *milliwatts), *milliwatts = 700000;)
+ANSWER(nvmlDeviceIsMigDeviceHandle, d, (Device *d, unsigned *is), *is = (unsigned)d->mig;)
+ANSWER(nvmlDeviceGetMigMode, d, (Device *d, unsigned *current, unsigned *pending),
+       *current = *pending = (unsigned)d->mig_mode;)
+ANSWER(nvmlDeviceGetPowerUsage, d, (Device *d, unsigned *milliwatts),
+       *milliwatts = (unsigned)(at(&d->curve[POWER], now()) * 1000 + 0.5);)
 
 int nvmlDeviceGetTotalEnergyConsumption(Device *d, unsigned long long *millijoules) {
   CHECK(d);
@@ -245,12 +207,8 @@ int nvmlDeviceGetTotalEnergyConsumption(Device *d, unsigned long long *millijoul
   return SUCCESS;
 }
 
-int nvmlDeviceGetUtilizationRates(Device *d, unsigned *rates) {
-  CHECK(d);
-  rates[0] = (unsigned)at(&d->curve[GPU], now());
-  rates[1] = (unsigned)at(&d->curve[MEMORY], now());
-  return SUCCESS;
-}
+ANSWER(nvmlDeviceGetUtilizationRates, d, (Device *d, unsigned *rates),
+       rates[0] = (unsigned)at(&d->curve[GPU], now()); rates[1] = (unsigned)at(&d->curve[MEMORY], now());)
 
 int nvmlDeviceGetMemoryInfo(Device *d, unsigned long long *memory) {
   CHECK(d);
@@ -260,38 +218,15 @@ int nvmlDeviceGetMemoryInfo(Device *d, unsigned long long *memory) {
   return SUCCESS;
 }
 
-int nvmlDeviceGetClockInfo(Device *d, unsigned type, unsigned *mhz) {
-  CHECK(d);
-  *mhz = type == 1 ? 1755 : type == 2 ? 2619 : 0;
-  return SUCCESS;
-}
-
-int nvmlDeviceGetTemperature(Device *d, unsigned sensor, unsigned *celsius) {
-  CHECK(d);
-  (void)sensor;
-  *celsius = 61;
-  return SUCCESS;
-}
+ANSWER(nvmlDeviceGetClockInfo, d, (Device *d, unsigned type, unsigned *mhz),
+       *mhz = type == 1 ? 1755 : type == 2 ? 2619 : 0;)
+ANSWER(nvmlDeviceGetTemperature, d, (Device *d, unsigned sensor, unsigned *celsius), (void)sensor; *celsius = 61;)
 
 typedef struct { unsigned version, sensor; int celsius; } Temperature;
 
-int nvmlDeviceGetTemperatureV(Device *d, Temperature *temperature) {
-  CHECK(d);
-  temperature->celsius = 62;
-  return SUCCESS;
-}
-
-int nvmlDeviceGetCurrentClocksEventReasons(Device *d, unsigned long long *reasons) {
-  CHECK(d);
-  *reasons = 0x4 | 0x20;
-  return SUCCESS;
-}
-
-int nvmlDeviceGetCurrentClocksThrottleReasons(Device *d, unsigned long long *reasons) {
-  CHECK(d);
-  *reasons = 0x4;
-  return SUCCESS;
-}
+ANSWER(nvmlDeviceGetTemperatureV, d, (Device *d, Temperature *temperature), temperature->celsius = 62;)
+ANSWER(nvmlDeviceGetCurrentClocksEventReasons, d, (Device *d, unsigned long long *reasons), *reasons = 0x4 | 0x20;)
+ANSWER(nvmlDeviceGetCurrentClocksThrottleReasons, d, (Device *d, unsigned long long *reasons), *reasons = 0x4;)
 
 typedef struct { unsigned pid; unsigned long long bytes; unsigned gpu_instance, compute_instance; } ProcessInfo;
 
@@ -307,12 +242,8 @@ int nvmlDeviceGetComputeRunningProcesses_v3(Device *d, unsigned *count, ProcessI
   return SUCCESS;
 }
 
-int nvmlDeviceGetGraphicsRunningProcesses_v3(Device *d, unsigned *count, ProcessInfo *infos) {
-  CHECK(d);
-  (void)infos;
-  *count = 0;
-  return SUCCESS;
-}
+ANSWER(nvmlDeviceGetGraphicsRunningProcesses_v3, d, (Device *d, unsigned *count, ProcessInfo *infos),
+       (void)infos; *count = 0;)
 
 typedef struct { unsigned version, supported; } Support;
 typedef struct { unsigned id; int code; double value; const char *name[3]; } Metric;
@@ -325,11 +256,7 @@ int nvmlGpmQueryDeviceSupport(Device *d, Support *support) {
   return SUCCESS;
 }
 
-int nvmlGpmSampleAlloc(Sample **sample) {
-  CHECK(&library);
-  *sample = calloc(1, sizeof **sample);
-  return SUCCESS;
-}
+ANSWER(nvmlGpmSampleAlloc, &library, (Sample **sample), *sample = calloc(1, sizeof **sample);)
 
 int nvmlGpmSampleFree(Sample *sample) {
   free(sample);
@@ -338,12 +265,7 @@ int nvmlGpmSampleFree(Sample *sample) {
 
 static Device *sampled;
 
-int nvmlGpmSampleGet(Device *d, Sample *sample) {
-  CHECK(d);
-  sampled = d;
-  sample->t = now();
-  return SUCCESS;
-}
+ANSWER(nvmlGpmSampleGet, d, (Device *d, Sample *sample), sampled = d; sample->t = now();)
 
 int nvmlGpmMetricsGet(Question *question) {
   CHECK(sampled);

@@ -17,38 +17,28 @@ def test_an_interrupted_attempt_is_kept_with_its_costs(tmp_path: Path) -> None:
     first = Attempts(tmp_path)
     first.begin("monday")
     first.end(2.5, "interrupted", COSTS)
-    assert [row.to_json() for row in first.for_record()] == [
-        {"started_at": "monday", "seconds": 2.5, "status": "interrupted"}
-    ], "the record has the costs of a single attempt"
+    monday = {"started_at": "monday", "seconds": 2.5, "status": "interrupted"}
+    assert [row.to_json() for row in first.for_record()] == [monday], "the record has the costs of a single attempt"
     second = Attempts(tmp_path)
     second.begin("tuesday")
     second.end(3.5, "finished", None)
     assert [row.to_json() for row in second.for_record()] == [
-        {"started_at": "monday", "seconds": 2.5, "status": "interrupted", "costs": {"phases": {}}},
+        {**monday, "costs": {"phases": {}}},
         {"started_at": "tuesday", "seconds": 3.5, "status": "finished", "costs": None},
     ]
     assert second.sensors() == second.sensors(2) != second.sensors(1)
 
 
-def test_an_attempt_without_an_end_was_killed(tmp_path: Path) -> None:
-    Attempts(tmp_path).begin("monday")
-    attempts = Attempts(tmp_path)
-    [row] = attempts.rows
-    assert row.to_json() == {"started_at": "monday", "seconds": None, "status": "killed", "costs": None}
-    attempts.recover(1, 7.0, COSTS)
-    attempts.begin("tuesday")
-    assert [row.status for row in Attempts(tmp_path).rows] == ["killed", "killed"]
-    assert Attempts(tmp_path).rows[0].seconds == 7.0
-
-
-def test_what_a_process_spent_before_its_sampler_moves_to_its_costs(tmp_path: Path) -> None:
+def test_an_attempt_without_an_end_was_killed_and_its_startup_moves_to_its_costs(tmp_path: Path) -> None:
     startup = Startup(seconds=4.0, cpu_seconds=3.0)
     Attempts(tmp_path).begin("monday", startup)
     killed = Attempts(tmp_path)
-    assert killed.rows[0].startup == startup
-    killed.recover(1, 7.0, COSTS)
-    assert killed.rows[0].costs == AttemptCosts(phases={}, startup=startup)
     killed.begin("tuesday", startup)
+    assert [row.status for row in Attempts(tmp_path).rows] == ["killed", "killed"]
+    row = {"started_at": "monday", "seconds": None, "status": "killed", "costs": None}
+    assert killed.rows[0].to_json() == {**row, "startup": startup.to_json()}
+    killed.recover(1, 7.0, COSTS)
+    assert (killed.rows[0].seconds, killed.rows[0].costs) == (7.0, AttemptCosts(phases={}, startup=startup))
     killed.end(1.0, "finished", AttemptCosts(startup=Startup(seconds=4.1, cpu_seconds=3.0)))
     assert ["startup" in row for row in json.loads((tmp_path / "attempts.json").read_text())] == [False, False]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,8 +13,10 @@ from record_factory import record
 from harness.monitoring.costs import account, meter
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.meter import Meter
-from harness.results.costs import Allocator, GemmRecord
+from harness.results.costs import Allocator, Costs, GemmRecord
 from harness.system import hardware
+
+GEMM = GemmRecord(flop_per_s=6e5)
 
 
 def begun(folder: Path, *, sensors: bool = True) -> Meter:
@@ -26,11 +27,7 @@ def begun(folder: Path, *, sensors: bool = True) -> Meter:
     return made
 
 
-def gemm() -> GemmRecord:
-    return GemmRecord(flop_per_s=6e5)
-
-
-def completed(made: Meter) -> Any:
+def completed(made: Meter) -> Costs:
     """The costs of a record that this attempt finished."""
     made.attempts.end(1.0, "finished", made.stop())
     finished = record(model={"forward_flops_per_token": 1000})
@@ -39,21 +36,16 @@ def completed(made: Meter) -> Any:
 
 
 def test_without_sensors_it_measures_nothing_and_says_so(tmp_path: Path) -> None:
-    made = begun(tmp_path, sensors=False)
+    made = begun(tmp_path / "alone", sensors=False)
     with made.phase("train"):
         assert made.latest() == {}
     assert made.stop() is None
     assert not made.attempts.sensors().exists()
     assert completed(made).sampler.reason == account.OFF
-
-
-def test_an_attempt_without_sensors_after_one_with_them_says_why_no_product_was_timed(tmp_path: Path) -> None:
     measured = begun(tmp_path)
-    with measured.phase("train"):
-        pass
     measured.attempts.end(1.0, "interrupted", measured.stop())
     made = begun(tmp_path, sensors=False)
-    made.add_gemm(gemm)
+    made.add_gemm(lambda: GEMM)
     unknown = completed(made).unknown_summary
     assert unknown["share_of_gemm"] == account.OFF
     assert "left no account" in unknown["peak_rss_bytes"]
@@ -62,54 +54,36 @@ def test_an_attempt_without_sensors_after_one_with_them_says_why_no_product_was_
 def test_an_attempt_gives_its_costs(tmp_path: Path) -> None:
     made = begun(tmp_path)
     with made.phase("load"), made.phase("kernels"):
-        made.add_gemm(gemm)
+        made.add_gemm(lambda: GEMM)
     attempt = made.stop()
-    assert attempt is not None
     assert made.stop() is attempt
     assert "kernels" in attempt.phases
-    assert attempt.startup is not None
-    assert (attempt.startup.cpu_seconds or 0.0) > 0
+    assert attempt.startup.cpu_seconds > 0
     costs = completed(made)
-    assert costs.gemm == gemm()
+    assert costs.gemm == GEMM
     assert costs.summary["model_flop_per_s"] == 3 * 1000 * 100.0
     assert costs.summary["share_of_gemm"] == pytest.approx(0.5)
-
-
-def test_a_matrix_product_that_fails_is_a_reason(tmp_path: Path) -> None:
-    def fail() -> GemmRecord:
-        raise RuntimeError("out of\nmemory")
-
-    made = begun(tmp_path)
-    made.add_gemm(fail)
-    assert completed(made).unknown_summary["share_of_gemm"] == "the matrix product failed: out of memory"
 
 
 @pytest.mark.parametrize(
     ("phases", "peaks", "reserved"),
     [(("train", "evaluate", "kernels"), (5, 7, 900), 7), (("load", "train"), (1, 5), 5)],
 )
-def test_the_allocators_peak_leaves_out_the_kernels_and_counts_a_failed_phase(
+def test_a_failed_phase_and_product_are_reasons_and_the_allocators_peak_leaves_out_the_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phases: tuple[str, ...], peaks: tuple[int, ...], reserved: int
 ) -> None:
+    def fail() -> GemmRecord:
+        raise RuntimeError("out of\nmemory")
+
     peak = 0
     monkeypatch.setattr(meter, "peak_reserved_bytes", lambda device: peak or None)
     made = begun(tmp_path)
     for name, peak in zip(phases, peaks, strict=True):  # noqa: B007 - read by the lambda
         with pytest.raises(MemoryError), made.phase(name):
             raise MemoryError
-    attempt = made.stop()
-    assert attempt is not None
-    assert attempt.allocator == Allocator(peak_reserved_bytes=reserved)
-
-
-class Readings:
-    """A watch that has only newest readings."""
-
-    def __init__(self, *rows: dict[str, float] | None) -> None:
-        self.rows = list(rows)
-
-    def latest(self) -> dict[str, float] | None:
-        return self.rows.pop(0)
+    made.add_gemm(fail)
+    assert made.stop().allocator == Allocator(peak_reserved_bytes=reserved)
+    assert completed(made).unknown_summary["share_of_gemm"] == "the matrix product failed: out of memory"
 
 
 def test_latest_readings_keep_the_value_of_a_quantity_that_was_not_due(
@@ -117,8 +91,8 @@ def test_latest_readings_keep_the_value_of_a_quantity_that_was_not_due(
 ) -> None:
     monkeypatch.setattr(meter, "LIVE_EVERY_S", 0.0)
     made = begun(tmp_path, sensors=False)
-    readings: Any = Readings(None, {"cpu_percent": 50.0, "rss_bytes": 1.0}, {"gpu_percent": 7.0})
-    made._watch = readings
+    rows = iter([None, {"cpu_percent": 50.0, "rss_bytes": 1.0}, {"gpu_percent": 7.0}])
+    made._watch = SimpleNamespace(latest=lambda: next(rows))
     latest = [made.latest() for _ in range(3)]
     assert latest == [{}, {"cpu_percent": 50.0}, {"cpu_percent": 50.0, "gpu_percent": 7.0}]
 

@@ -16,7 +16,8 @@ import pytest
 from waiting import has_ended, readings, wait_for
 
 from harness.monitoring.costs import watch as watching
-from harness.monitoring.costs.account import INTERVAL_S
+from harness.monitoring.costs.account import INTERVAL_S, recover
+from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.watch import Watch
 from harness.monitoring.sampler import SamplerJob, trace
 from harness.monitoring.sampler.process import SamplerProcess
@@ -24,6 +25,7 @@ from harness.monitoring.sensors import QUANTITIES, SENSORS
 from harness.results.costs import AttemptCosts, EnergyCosts, SensorCosts
 from harness.system.source import ROOT
 
+Sleeper = subprocess.Popen[bytes]
 WATCHED = """
 import os, sys, time
 from pathlib import Path
@@ -38,11 +40,12 @@ with watch.phase("train"):
 
 
 @pytest.fixture
-def sleeper() -> Iterator[int]:
+def sleeper() -> Iterator[Sleeper]:
     process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    yield process.pid
+    yield process
     process.kill()
-    process.communicate()
+    process.wait()
+    process.stdin.close()
 
 
 @pytest.fixture(autouse=True)
@@ -51,18 +54,17 @@ def _late_readings_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace, "GAP_S", 600.0)
 
 
-def started(folder: Path, pid: int, interval_s: float = 0.1) -> Watch:
-    watch = Watch(folder, pid=pid, gpu_uuid=None, interval_s=interval_s)
+def started(folder: Path, process: Sleeper, interval_s: float = 0.1) -> Watch:
+    watch = Watch(folder, pid=process.pid, gpu_uuid=None, interval_s=interval_s)
     watch.start()
     return watch
 
 
 def sampler_of(watch: Watch) -> psutil.Process:
-    assert watch._sampler is not None
     return psutil.Process(watch._sampler.pid)
 
 
-def test_without_a_gpu_its_columns_have_reasons_and_sampling_costs_little(tmp_path: Path, sleeper: int) -> None:
+def test_without_a_gpu_its_columns_have_reasons_and_sampling_costs_little(tmp_path: Path, sleeper: Sleeper) -> None:
     watch = started(tmp_path, sleeper, INTERVAL_S)
     with watch.phase("load"):
         wait_for(lambda: (watch.latest() or {"times_s": 0.0})["times_s"] > 2.0)
@@ -75,13 +77,12 @@ def test_without_a_gpu_its_columns_have_reasons_and_sampling_costs_little(tmp_pa
     assert set(costs.sensors) == set(SENSORS)
     assert costs.sensors["nvml"] == SensorCosts(status="unavailable", reason=no_gpu, details={})
     assert costs.phases["load"].energy["gpu"] == EnergyCosts(joules=None, source=None, reason=no_gpu)
-    sampler = costs.sampler
-    assert (sampler.cpu_seconds or 0) > (sampler.start_cpu_seconds or 0) > 0
-    assert 0 < (sampler.share_of_core or 0) < 0.01
+    assert costs.sampler.cpu_seconds > costs.sampler.start_cpu_seconds > 0
+    assert 0 < costs.sampler.share_of_core < 0.01
     assert "load" in trace.read(tmp_path / trace.NAME).labels
 
 
-def test_a_sampler_that_dies_leaves_what_it_saw(tmp_path: Path, sleeper: int) -> None:
+def test_a_sampler_that_dies_leaves_what_it_saw(tmp_path: Path, sleeper: Sleeper) -> None:
     watch = started(tmp_path, sleeper)
     with watch.phase("train"):
         wait_for(lambda: readings(tmp_path, "train", "cpu_percent"))
@@ -93,13 +94,14 @@ def test_a_sampler_that_dies_leaves_what_it_saw(tmp_path: Path, sleeper: int) ->
         time.sleep(0.1)
     most_s = time.monotonic() - began
     costs = watch.stop()
-    assert costs.sampler.status == "died"
-    assert costs.sampler.reason == "it was killed by SIGKILL during the run"
+    assert (costs.sampler.status, costs.sampler.reason) == ("died", "it was killed by SIGKILL during the run")
     assert costs.phases["train"].quantities["rss_bytes"].num_samples >= 1
     assert 0.1 <= costs.phases["evaluate"].seconds <= most_s
 
 
-def test_a_sampler_that_hangs_is_not_waited_for(tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sampler_that_hangs_is_not_waited_for(
+    tmp_path: Path, sleeper: Sleeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watching, "STOP_S", 0.3)
     monkeypatch.setattr("harness.monitoring.sampler.process.KILL_S", 60.0)
     watch = started(tmp_path, sleeper)
@@ -108,10 +110,8 @@ def test_a_sampler_that_hangs_is_not_waited_for(tmp_path: Path, sleeper: int, mo
     os.kill(pid, signal.SIGSTOP)
     for _ in range(20_000):  # more than the pipe to a stopped sampler can hold
         watch._announce()
-    costs = watch.stop()
-    assert costs.sampler.status == "hung"
-    assert (costs.sampler.num_samples or 0) >= 1
-    assert not psutil.pid_exists(pid)
+    sampler = watch.stop().sampler
+    assert (sampler.status, sampler.num_samples >= 1, psutil.pid_exists(pid)) == ("hung", True, False)
 
 
 @pytest.mark.parametrize("case", ["NotADirectoryError", "FileNotFoundError", "never started"])
@@ -127,47 +127,52 @@ def test_a_sampler_that_does_not_start_costs_the_run_nothing(
     with watch.phase("train"):
         assert watch.latest() is None
     costs = watch.stop()
-    assert costs.sampler.status == "not started"
-    assert case in str(costs.sampler.reason)
+    assert (costs.sampler.status, costs.trace.file) == ("not started", None)
+    assert case in costs.sampler.reason
     assert set(costs.unknown) == set(QUANTITIES)
     assert case in costs.unknown["rss_bytes"]
     assert costs.phases["train"].seconds > 0
-    assert costs.trace.file is None
 
 
-def test_a_worker_that_dies_ends_its_sampler_and_leaves_the_trace(tmp_path: Path) -> None:
+def test_a_worker_that_dies_ends_its_sampler_and_leaves_its_account(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin("monday")
+    folder = attempts.sensors()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    worker = subprocess.Popen([sys.executable, "-c", WATCHED, str(tmp_path)], stdout=subprocess.PIPE, env=environment)
-    assert worker.stdout is not None
+    worker = subprocess.Popen([sys.executable, "-c", WATCHED, str(folder)], stdout=subprocess.PIPE, env=environment)
     sampler = psutil.Process(int(worker.stdout.readline()))
+    wait_for(lambda: len(readings(folder, "train")) > 1)
+    used_s = sum(psutil.Process(worker.pid).cpu_times()[:2])
     worker.kill()
     wait_for(lambda: has_ended(sampler))
     worker.communicate()
-    assert len(trace.read(tmp_path / trace.NAME).times_s) >= 1
+    left = Attempts(tmp_path)
+    recover(left)
+    [row] = left.rows
+    assert (row.status, row.seconds) == ("killed", trace.read(folder / trace.NAME).times_s[-1])
+    # The kernel counts in hundredths of a second, user and system time separately.
+    assert row.costs.process.cpu_seconds == pytest.approx(used_s, abs=0.05)
+    assert set(row.costs.phases) == {"train"}
+    assert row.costs.sensors["cpu"].details["usable_cores"] > 0
+    assert row.costs.unknown["gpu_power_w"] == "the run uses no GPU"
 
 
-def test_a_sampler_ends_in_order_with_the_measured_process(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    watch = started(tmp_path, process.pid)
+def test_a_sampler_ends_in_order_with_the_measured_process(tmp_path: Path, sleeper: Sleeper) -> None:
+    watch = started(tmp_path, sleeper)
     with watch.phase("command"):
         wait_for(lambda: readings(tmp_path, "command"))
-        process.communicate(b"\n")
+        sleeper.kill()
+        sleeper.wait()
         sampler = sampler_of(watch)
         wait_for(lambda: has_ended(sampler))
     costs = watch.stop()
     assert (costs.sampler.status, costs.sampler.reason) == ("ok", None)
     assert costs.phases["command"].quantities["rss_bytes"].num_samples >= 1
+    late = started(tmp_path, sleeper).stop()  # it has ended before this sampler starts
+    assert (late.sampler.status, late.unknown["rss_bytes"]) == ("ok", "the run ended before the first reading")
 
 
-def test_a_process_that_ended_before_the_sampler_started_is_a_reason(tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-S", "-c", ""])
-    process.wait()
-    costs = started(tmp_path, process.pid).stop()
-    assert costs.sampler.status == "ok"
-    assert costs.unknown["rss_bytes"] == "the run ended before the first reading"
-
-
-def test_a_damaged_trace_is_a_reason_and_not_an_error(tmp_path: Path, sleeper: int) -> None:
+def test_a_damaged_trace_is_a_reason_and_not_an_error(tmp_path: Path, sleeper: Sleeper) -> None:
     watch = started(tmp_path, sleeper)
     with watch.phase("train"):
         wait_for(lambda: watch.latest() is not None)
@@ -189,11 +194,8 @@ def test_phases_do_not_overlap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with watch.phase("train"):  # 108
         pass  # 110
     monkeypatch.undo()
-    phases = watch.stop().phases
-    assert {name: (phase.seconds, phase.num_spans) for name, phase in phases.items()} == {
-        "train": (2.0 + 3.0 + 2.0, 3),
-        "evaluate": (1.0, 1),
-    }
+    phases = {name: (phase.seconds, phase.num_spans) for name, phase in watch.stop().phases.items()}
+    assert phases == {"train": (2.0 + 3.0 + 2.0, 3), "evaluate": (1.0, 1)}
 
 
 @pytest.mark.parametrize(
@@ -208,10 +210,9 @@ def test_the_sampler_imports_no_large_package_and_a_watch_neither_torch_nor_nump
     assert done.stdout.split() == imported
 
 
-def test_a_sampler_that_cannot_write_gives_the_error_as_reason(sleeper: int) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full, which behaves as a full disk")
-    process = SamplerProcess(SamplerJob(sleeper, None, 0.1, "/dev/full", time.monotonic()))
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full behaves as a full disk")
+def test_a_sampler_that_cannot_write_gives_the_error_as_reason(sleeper: Sleeper) -> None:
+    process = SamplerProcess(SamplerJob(sleeper.pid, None, 0.1, "/dev/full", time.monotonic()))
     sampler = psutil.Process(process.pid)
     wait_for(lambda: has_ended(sampler))
     result = process.finish(60.0)

@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from account_factory import make_trace
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.monitoring.sampler import thinning, trace
-from harness.monitoring.sensors import QUANTITIES
 from harness.results import csv_rows
-
-
-def make(times: Sequence[float], labels: Sequence[str] = (), **columns: Sequence[float | None]) -> trace.Trace:
-    values = {name: np.full(len(times), np.nan) for name in QUANTITIES}
-    for name, column in columns.items():
-        values[name] = np.array([np.nan if value is None else value for value in column])
-    return trace.Trace(np.array(times, dtype=float), values, np.zeros(len(times)), labels or [""] * len(times))
 
 
 def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / trace.NAME
+    assert (trace.last_row(path), len(trace.read(path).times_s)) == (None, 0)
     writer = trace.TraceWriter(path)
+    assert (trace.last_row(path), len(trace.read(path).times_s)) == (None, 0)
     writer.add(0.25, "load", {"rss_bytes": 12345678901.0}, 0.1)
     writer.add(0.75, "", {"gpu_energy_j": 123456789.125, "cpu_percent": 0.0}, 0.2)
     writer.close()
     newest = {"times_s": 0.75, "gpu_energy_j": 123456789.125, "cpu_percent": 0.0, "sampler_cpu_seconds": 0.2}
     assert trace.last_row(path) == newest
-    text = path.read_text()
-    path.write_text(text + "1.25,load,17.5,")  # cut off by a crash
+    with path.open("a") as file:
+        file.write("1.25,load,17.5,")  # cut off by a crash
     readings = trace.read(path)
-    assert list(readings.times_s) == [0.25, 0.75]
-    assert readings.labels == ["load", ""]
+    assert (list(readings.times_s), readings.labels) == ([0.25, 0.75], ["load", ""])
     assert list(readings.points("rss_bytes")[1]) == [12345678901.0]
     assert list(readings.points("cpu_percent")[1]) == [0.0]
     assert list(readings.sampler_cpu_s) == [0.1, 0.2]
@@ -51,14 +44,6 @@ def test_a_trace_of_other_sensors_is_read_by_its_header(tmp_path: Path) -> None:
         trace.read(path)
 
 
-def test_no_trace_is_no_reading(tmp_path: Path) -> None:
-    assert trace.last_row(tmp_path / "none") is None
-    assert len(trace.read(tmp_path / "none").times_s) == 0
-    trace.TraceWriter(tmp_path / trace.NAME).close()
-    assert trace.last_row(tmp_path / trace.NAME) is None
-    assert len(trace.read(tmp_path / trace.NAME).times_s) == 0
-
-
 def test_a_long_trace_grows_slowly() -> None:
     elapsed = 0.0
     for _ in range(100_000):
@@ -68,17 +53,16 @@ def test_a_long_trace_grows_slowly() -> None:
 
 
 def test_phases_are_recovered_from_the_labels_of_the_readings() -> None:
-    readings = make([0.5, 1, 2, 2.5, 3, 4], ["load", "load", "train", "", "evaluate", "train"])
+    readings = make_trace([0.5, 1, 2, 2.5, 3, 4], ["load", "load", "train", "", "evaluate", "train"])
     spans = {"load": [(0.0, 1.0)], "train": [(1.0, 2.0), (3.0, 4.0)], "evaluate": [(2.5, 3.0)]}
     assert readings.phase_spans() == spans
-    assert make([]).phase_spans() == {}
+    assert make_trace([]).phase_spans() == {}
 
 
 def samples(number: int, *phases: str) -> trace.Trace:
     labels = [phase for phase in phases for _ in range(number)]
-    places = range(len(labels))
-    joules = [10.0 * place for place in places]
-    return make([0.5 * place for place in places], labels, cpu_percent=joules, gpu_energy_j=joules)
+    joules = [10.0 * place for place in range(len(labels))]
+    return make_trace([0.5 * place for place in range(len(labels))], labels, cpu_percent=joules, gpu_energy_j=joules)
 
 
 def test_few_rows_stay_as_they_are() -> None:
@@ -100,23 +84,12 @@ def test_many_rows_become_few_and_none_mixes_attempts_or_phases(numbers: list[in
 
 
 def test_a_merged_row_has_the_mean_the_last_count_and_every_bit() -> None:
-    readings = make(
-        [100000.25, 100000.75, 100001.25],
-        cpu_percent=[50.0, 51.0, None],
-        gpu_energy_j=[1234567.891, 1234568.891, 1234569.8914],
-        throttle_reasons=[1.0, 4.0, 4.0],
-        peak_rss_bytes=[None, 123456789.0, 987654321.0],
-    )
+    readings = make_trace([100000.25, 100000.75, 100001.25], cpu_percent=[50.0, 51.0, None],
+                          gpu_energy_j=[1234567.891, 1234568.891, 1234569.8914], throttle_reasons=[1.0, 4.0, 4.0],
+                          peak_rss_bytes=[None, 123456789.0, 987654321.0])  # fmt: skip
     [row] = thinning.thinned([readings], max_rows=1)
-    assert row == {
-        "attempt": 1,
-        "times_s": 100000.75,
-        "cpu_percent": 50.5,
-        "gpu_energy_j": 1234569.891,
-        "throttle_reasons": 5,
-        "peak_rss_bytes": 987654321,
-        "sampler_cpu_seconds": 0,
-    }
+    assert row == {"attempt": 1, "times_s": 100000.75, "cpu_percent": 50.5, "gpu_energy_j": 1234569.891,
+                   "throttle_reasons": 5, "peak_rss_bytes": 987654321, "sampler_cpu_seconds": 0}  # fmt: skip
 
 
 def test_thinned_rows_are_small_enough_for_git() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 from waiting import wait_for
 
-from harness.monitoring.sensors import ProcessTree, SensorLost, Target, cpu
+from harness.monitoring.sensors import ProcessTree, Target, cpu
+from harness.monitoring.sensors.base import SensorLost
 from harness.monitoring.sensors.cpu import Cpu
 
 PARENT = """
@@ -26,17 +27,16 @@ child.wait()
 print("reaped", flush=True)
 sys.stdin.readline()
 """
-
 CHILD = """
 import sys, time
-end = time.process_time() + 0.3
-while time.process_time() < end: pass
+while time.process_time() < 0.3: pass
 sys.stdin.read()
 """
+Process = subprocess.Popen[str]
 
 
 @pytest.fixture
-def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
+def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Process]:
     """A process with one busy child; trees list their members at every reading."""
     monkeypatch.setattr(ProcessTree, "MIN_INTERVAL_S", 0.0)
     monkeypatch.setattr(ProcessTree, "LIST_SHARE", 0.0)
@@ -46,65 +46,48 @@ def parent(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def line_of(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def test_a_childs_time_is_counted_while_it_runs_and_after(parent: subprocess.Popen[str]) -> None:
-    child = int(line_of(parent))
+def test_a_childs_time_is_counted_while_it_runs_and_after(parent: Process) -> None:
+    child = int(parent.stdout.readline())
     tree = ProcessTree(parent.pid)
+    assert tree.alive()
     sensor = Cpu()
     sensor.open(Target(tree))
     wait_for(lambda: sum(psutil.Process(child).cpu_times()[:2]) >= 0.25)
     alive = sensor.read().values
     assert tree.pids == {parent.pid, child}
-    seconds = alive["cpu_seconds"] or 0.0
-    assert seconds >= 0.25
+    assert alive["cpu_seconds"] >= 0.25
     resident = sum(psutil.Process(pid).memory_info().rss for pid in tree.pids)
     assert alive["rss_bytes"] == pytest.approx(resident, rel=0.01)
-    assert parent.stdin is not None
     parent.stdin.write("\n")
     parent.stdin.flush()
-    assert line_of(parent) == "reaped"
-    assert seconds <= (sensor.read().values["cpu_seconds"] or 0.0) <= seconds + 0.2
+    assert parent.stdout.readline() == "reaped\n"
+    assert alive["cpu_seconds"] <= sensor.read().values["cpu_seconds"] <= alive["cpu_seconds"] + 0.2
     parent.kill()
+    wait_for(lambda: not tree.alive())  # a zombie: nobody has waited for it
     parent.wait()
     with pytest.raises(SensorLost, match="the process ended"):
         sensor.read()
+    with pytest.raises(psutil.NoSuchProcess):
+        ProcessTree(parent.pid)
 
 
-def test_a_child_stays_a_member_when_its_parent_ends(parent: subprocess.Popen[str]) -> None:
-    child = psutil.Process(int(line_of(parent)))
+def test_a_child_stays_a_member_when_its_parent_ends_and_the_reading_process_is_none(parent: Process) -> None:
+    child = psutil.Process(int(parent.stdout.readline()))
     tree = ProcessTree(os.getpid())
     assert {parent.pid, child.pid} <= {process.pid for process in tree.members()}
     parent.kill()
     parent.wait()
     assert not child.is_running() or child in tree.members()
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with suppress(psutil.NoSuchProcess):
         child.kill()
-
-
-def test_a_tree_is_alive_as_long_as_its_root(parent: subprocess.Popen[str]) -> None:
-    line_of(parent)
-    tree = ProcessTree(parent.pid)
-    assert tree.alive()
-    parent.kill()
-    wait_for(lambda: not tree.alive())  # a zombie: nobody has waited for it
-    parent.wait()
-    with pytest.raises(psutil.NoSuchProcess):
-        ProcessTree(parent.pid)
-
-
-def test_the_reading_process_is_not_counted() -> None:
     assert os.getpid() not in {process.pid for process in ProcessTree(os.getppid()).members()}
 
 
-def test_a_sum_that_falls_does_not_reduce_what_was_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sum_that_falls_does_not_reduce_what_was_counted(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     accounts = iter([(5.0, 100, 100), (7.0, 300, 300), (4.0, 200, 250), (4.5, 200, 250)])
     monkeypatch.setattr(Cpu, "_account", lambda _self: next(accounts))
     sensor = Cpu()
-    sensor.open(Target(ProcessTree(os.getpid())))
+    sensor.open(target)
     rows = [sensor.read().values for _ in range(4)]
     assert [row["cpu_seconds"] for row in rows] == [5.0, 7.0, 7.0, 7.5]
     assert [row["peak_rss_bytes"] for row in rows] == [100.0, 300.0, 300.0, 300.0]

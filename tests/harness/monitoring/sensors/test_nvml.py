@@ -22,6 +22,9 @@ ONE, OTHER = "GPU-0b1c2d3e-0000-1111-2222-333344445555", "GPU-f0e0d0c0-9999-8888
 POWER = [(0, 100.0), (7.3, 100.0), (9.1, 420.0), (21.7, 380.0), (22.4, 80.0), (40, 90.0)]
 CURVE = "curve power " + " ".join(f"{t}:{v}" for t, v in POWER)
 FULL = f"gpu {ONE}\n{CURVE}\ncurve gpu 0:93\ncurve memory 0:41\nprocess SELF 2147483648\n"
+GPM = FULL + "curve sm 0:0 10:80 20:20\ncurve occupancy 0:31.5\ncurve tensor 0:0 5:50\ncurve dram 0:12.25 40:12.25\n"
+TIMES = [0.5 * step for step in range(80)]
+SPANS = {"train": [(3.21, 17.87), (20.03, 23.9)], "evaluate": [(17.87, 20.03), (23.9, 33.333)], "short": [(9.0, 12.0)]}
 
 
 def exact_joules(spans: list[tuple[float, float]]) -> float:
@@ -52,14 +55,10 @@ def phases_of(
     return attempt_costs(path, SamplerResult("ok"), spans, 0.5).phases
 
 
-TIMES = [0.5 * step for step in range(80)]
-SPANS = {"train": [(3.21, 17.87), (20.03, 23.9)], "evaluate": [(17.87, 20.03), (23.9, 33.333)]}
-
-
 def test_every_quantity_is_read_in_its_unit(play: Play) -> None:
-    (answer,) = play([{"script": FULL, "uuid": ONE, "times": [1.0]}])
+    (answer,) = play(FULL)
     (row,) = answer["nvml"]["rows"]
-    assert row["values"] == {
+    assert row == {"reasons": {}, "values": {
         "gpu_percent": 93.0,
         "gpu_memory_controller_percent": 41.0,
         "gpu_memory_bytes": 2.0 * 2**30,
@@ -71,119 +70,89 @@ def test_every_quantity_is_read_in_its_unit(play: Play) -> None:
         "gpu_energy_j": 5e6 + 100.0,
         "throttle_reasons": float(0x24),
         "other_gpu_processes": 0.0,
-    }
+    }}  # fmt: skip
     assert set(row["values"]) == set(quantities_of("nvml"))
-    assert row["reasons"] == {}
     details = {"name": "Stub GPU", "uuid": ONE, "driver": "999.99", "num_gpus": 1, "power_limit_w": 700.0}
     assert answer["nvml"]["details"] == details
 
 
 def test_energy_is_that_of_the_curve_by_the_counter_and_by_power(play: Play, tmp_path: Path) -> None:
-    without = FULL + "fail nvmlDeviceGetTotalEnergyConsumption 3\n"
-    jobs = [{"script": script, "uuid": ONE, "times": TIMES} for script in (FULL, without)]
-    for answer, source in zip(play(jobs), ("counter", "integrated power"), strict=True):
-        phases = phases_of(answer, TIMES, SPANS, tmp_path)
-        for name, spans in SPANS.items():
-            energy = phases[name].energy["gpu"]
-            assert energy.source == source
-            assert energy.joules == pytest.approx(exact_joules(spans), rel=1e-3)
-            assert energy.reason == (None if source == "counter" else "no counter: not supported by this GPU")
-            mean = phases[name].quantities["gpu_power_w"].mean
-            assert mean == pytest.approx(exact_joules(spans) / phases[name].seconds, rel=1e-3)
-
-
-def test_a_counter_that_is_reset_is_bridged_by_power(play: Play, tmp_path: Path) -> None:
-    (answer,) = play([{"script": FULL + "reset 10.2\nreset 14.9\n", "uuid": ONE, "times": TIMES}])
-    phases = phases_of(answer, TIMES, SPANS, tmp_path)
-    train = phases["train"].energy["gpu"]
-    assert train.joules == pytest.approx(exact_joules(SPANS["train"]), rel=1e-3)
-    assert train.source == "counter"
-    assert train.reason == "the counter was reset at 10.5 s, 15.0 s; 1.00 s by integrated power"
-    assert phases["evaluate"].energy["gpu"].reason is None
-
-
-def test_a_reset_that_no_power_bridges_leaves_no_energy(play: Play, tmp_path: Path) -> None:
-    script = FULL + "reset 10.2\nfail nvmlDeviceGetPowerUsage 3\n"
-    (answer,) = play([{"script": script, "uuid": ONE, "times": TIMES}])
-    energy = phases_of(answer, TIMES, {"short": [(9.0, 12.0)]}, tmp_path)["short"].energy["gpu"]
+    no_counter, resets = "fail nvmlDeviceGetTotalEnergyConsumption 3\n", "reset 10.2\nreset 14.9\n"
+    *whole, reset, unbridged = (
+        phases_of(answer, TIMES, SPANS, tmp_path)
+        for answer in play(
+            FULL, FULL + no_counter, FULL + resets, FULL + resets + "fail nvmlDeviceGetPowerUsage 3\n", times=TIMES
+        )
+    )
+    for phases, source, reason in zip(
+        whole, ("counter", "integrated power"), (None, "no counter: not supported by this GPU"), strict=True
+    ):
+        for name in ("train", "evaluate"):
+            exact, energy = pytest.approx(exact_joules(SPANS[name]), rel=1e-3), phases[name].energy["gpu"]
+            assert (energy.joules, energy.source, energy.reason) == (exact, source, reason)
+            assert phases[name].quantities["gpu_power_w"].mean * phases[name].seconds == exact
+    energy = reset["train"].energy["gpu"]
+    assert (energy.joules, energy.source) == (pytest.approx(exact_joules(SPANS["train"]), rel=1e-3), "counter")
+    assert energy.reason == "the counter was reset at 10.5 s, 15.0 s; 1.00 s by integrated power"
+    assert reset["evaluate"].energy["gpu"].reason is None
+    energy = unbridged["short"].energy["gpu"]
     assert energy.joules is None
-    assert "no power was read to bridge it" in str(energy.reason)
-    assert "readings cover 2.5 s of 3.0 s" in str(energy.reason)
+    assert "no power was read to bridge it" in energy.reason
+    assert "readings cover 2.5 s of 3.0 s" in energy.reason
 
 
 def test_a_board_is_found_by_uuid_in_any_order_and_spelling(play: Play) -> None:
-    here = f"gpu {OTHER}\ncurve power 0:50\ngpu {ONE}\ncurve power 0:300\n"
-    reversed_ = f"gpu {ONE}\ncurve power 0:300\ngpu {OTHER}\ncurve power 0:50\n"
+    here, there = f"gpu {OTHER}\ncurve power 0:50\n", f"gpu {ONE}\ncurve power 0:300\n"
     spellings = (ONE, ONE.removeprefix("GPU-"), ONE.removeprefix("GPU-").upper(), ONE.lower())
-    jobs = [{"script": script, "uuid": uuid, "times": [1.0]} for script in (here, reversed_) for uuid in spellings]
-    for answer in play(jobs):
+    for answer in play(
+        *({"script": text, "uuid": uuid} for text in (here + there, there + here) for uuid in spellings)
+    ):
         assert answer["nvml"]["details"]["uuid"] == ONE
         assert answer["nvml"]["rows"][0]["values"]["gpu_power_w"] == 300.0
 
 
-def test_a_board_that_is_not_named_has_to_be_the_only_one(play: Play) -> None:
-    two = f"gpu {ONE}\ngpu {OTHER}\n"
-    none, several, alone, unlisted = play(
-        [
-            {"script": "", "uuid": "auto", "times": []},
-            {"script": two, "uuid": "auto", "times": []},
-            {"script": f"gpu {ONE}\n", "uuid": "auto", "times": []},
-            {"script": two, "uuid": "GPU-1", "times": []},
-        ]
-    )
-    assert none["nvml"]["unavailable"] == "the driver lists no GPU"
-    assert several["nvml"]["unavailable"] == "the driver lists 2 GPUs and none was named by its UUID"
-    assert several["gpm"]["unavailable"] == several["nvml"]["unavailable"]
-    assert alone["nvml"]["details"]["uuid"] == ONE
-    assert unlisted["nvml"]["unavailable"] == "the driver lists no GPU with UUID GPU-1"
-
-
-def test_a_slice_of_a_board_is_not_read(play: Play) -> None:
-    mig = "MIG-5a5a5a5a-0000-0000-0000-000000000000"
-    targets = [
-        (f"gpu {mig}\nmig\n", mig),
-        (f"gpu {mig}\nmig\n", mig.removeprefix("MIG-")),
-        (f"gpu {ONE}\nmig_mode\n", ONE),
-    ]
-    for answer in play([{"script": script, "uuid": uuid, "times": []} for script, uuid in targets]):
-        for name in ("nvml", "gpm"):
-            assert "a MIG slice: the driver gives power" in answer[name]["unavailable"]
-
-
+NO_UUID = "the driver lists 2 GPUs and none was named by its UUID"
+SLICE = "MIG-5a5a5a5a-0000-0000-0000-000000000000"
+NO_SLICE = "a MIG slice: the driver gives power, clocks and utilisation of whole boards only"
 FATAL = {1: "shut down", 9: "not loaded", 15: "fell off the bus", 16: "has to be reset", 18: "differ in version"}
 SINGLE = {2: "invalid argument", 3: "not supported by this GPU", 4: "no permission", 13: "not in this driver's library"}
-OTHER_CODES = (6, 8, 10, 11, 14, 17, 19, 20, 21, 23, 25, 999)
+NUMBERED = {code: f"(NVML error {code})" for code in (6, 8, 10, 11, 14, 17, 19, 20, 21, 23, 999)}
+OLD = {25: "not in this version by the driver's library"}
 
 
-def test_each_error_of_a_reading_is_a_null_with_its_reason(play: Play) -> None:
-    codes = [*SINGLE, *OTHER_CODES]
-    faults = "fail nvmlDeviceGetPowerUsage {0}\nfail nvmlDeviceGetComputeRunningProcesses_v3 {0}\n"
-    jobs = [{"script": FULL + faults.format(code), "uuid": ONE, "times": [1.0, 2.0]} for code in codes]
-    for code, answer in zip(codes, play(jobs), strict=True):
-        assert "lost" not in answer["nvml"]
-        for row in answer["nvml"]["rows"]:
+def test_a_board_that_cannot_be_opened_is_a_reason(play: Play) -> None:
+    two = f"gpu {ONE}\ngpu {OTHER}\n"
+    cases = [
+        ("", "auto", "the driver lists no GPU"),
+        (two, "auto", NO_UUID),
+        (two, "GPU-1", "the driver lists no GPU with UUID GPU-1"),
+        (f"gpu {SLICE}\nmig\n", SLICE, NO_SLICE),
+        (f"gpu {SLICE}\nmig\n", SLICE.removeprefix("MIG-"), NO_SLICE),
+        (f"gpu {ONE}\nmig_mode\n", ONE, f"MIG is on, and the run uses {NO_SLICE}"),
+        ("hang nvmlInitWithFlags\n", None, "the run uses no GPU"),  # the driver is left alone
+    ]
+    codes = {**FATAL, **SINGLE, **NUMBERED, **OLD, 12: "no NVIDIA driver"}
+    cases += [(f"fail nvmlInitWithFlags {code}\n{FULL}", ONE, reason) for code, reason in codes.items()]
+    alone, *answers = play(*({"script": script, "uuid": uuid} for script, uuid, _ in [(FULL, "auto", ""), *cases]))
+    assert alone["nvml"]["details"]["uuid"] == ONE
+    for (_, _, reason), answer in zip(cases, answers, strict=True):
+        for name in ("nvml", "gpm"):
+            assert reason in answer[name]["unavailable"]
+
+
+def test_each_error_of_a_reading_is_a_null_with_its_reason_and_a_fatal_one_ends_the_sensor(play: Play) -> None:
+    single = {**SINGLE, **NUMBERED, **OLD}
+    faults = "fail nvmlDeviceGetPowerUsage {0} 5\nfail nvmlDeviceGetComputeRunningProcesses_v3 {0} 5\n"
+    answers = play(*(FULL + faults.format(code) for code in [*single, *FATAL]), times=[4.0, 5.0, 6.0])
+    for reason, answer in zip([*single.values(), *FATAL.values()], answers, strict=True):
+        before, *rows = answer["nvml"]["rows"]
+        assert before["reasons"] == {}
+        assert (reason in answer["nvml"].get("lost", "")) == (rows == []) == (reason in FATAL.values())
+        for row in rows:
             failed = {"gpu_power_w", "gpu_memory_bytes", "other_gpu_processes"}
             assert {name for name, value in row["values"].items() if value is None} == failed == set(row["reasons"])
-            assert SINGLE.get(code, "") in row["reasons"]["gpu_power_w"]
-            assert code in SINGLE or code == 25 or f"(NVML error {code})" in row["reasons"]["gpu_power_w"]
+            assert reason in row["reasons"]["gpu_power_w"]
             assert row["values"]["gpu_energy_j"] >= 5e6
-
-
-def test_a_fatal_error_ends_the_sensor(play: Play) -> None:
-    scripts = [FULL + f"fail nvmlDeviceGetPowerUsage {code} 5\n" for code in FATAL]
-    jobs = [{"script": script, "uuid": ONE, "times": TIMES} for script in scripts]
-    for words, answer in zip(FATAL.values(), play(jobs), strict=True):
-        assert words in answer["nvml"]["lost"]
-        assert len(answer["nvml"]["rows"]) == 10
-
-
-def test_each_error_of_the_initialisation_is_a_reason(play: Play) -> None:
-    codes = [*FATAL, *SINGLE, *OTHER_CODES, 12]
-    jobs = [{"script": f"fail nvmlInitWithFlags {code}\n{FULL}", "uuid": ONE, "times": []} for code in codes]
-    for code, answer in zip(codes, play(jobs), strict=True):
-        reasons = {**FATAL, **SINGLE, 12: "no NVIDIA driver", 25: "not in this version"}
-        for name in ("nvml", "gpm"):
-            assert reasons.get(code, f"NVML error {code}") in answer[name]["unavailable"]
 
 
 def test_a_library_of_an_older_driver_gives_what_it_has(play: Play) -> None:
@@ -196,62 +165,37 @@ def test_a_library_of_an_older_driver_gives_what_it_has(play: Play) -> None:
         "nvmlDeviceGetMigMode",
         "nvmlGpmQueryDeviceSupport",
     )
-    (answer,) = play([{"script": FULL, "uuid": ONE, "times": [1.0]}], absent=absent)
+    (answer,) = play(FULL, absent=absent)
     (row,) = answer["nvml"]["rows"]
     lacking = {"gpu_energy_j", "gpu_memory_bytes", "other_gpu_processes"}
     assert row["reasons"] == dict.fromkeys(lacking, "not in this driver's library")
     assert {name for name, value in row["values"].items() if value is None} == lacking
-    assert row["values"]["temperature_c"] == 61.0
-    assert row["values"]["throttle_reasons"] == float(0x4)
+    assert (row["values"]["temperature_c"], row["values"]["throttle_reasons"]) == (61.0, float(0x4))
     assert answer["gpm"]["unavailable"] == "GPM: not in this driver's library"
-
-
-def test_a_library_that_cannot_begin_is_a_reason(play: Play) -> None:
-    (answer,) = play([{"script": FULL, "uuid": ONE, "times": []}], absent=("nvmlInitWithFlags",))
+    (answer,) = play(FULL, absent=("nvmlInitWithFlags",))
     assert answer["nvml"]["unavailable"] == "not in this driver's library"
 
 
-def test_others_on_the_board_are_counted_and_their_memory_is_not_ours(play: Play) -> None:
+def test_others_on_the_board_are_counted_and_their_memory_is_not_ours(play: Play, tmp_path: Path) -> None:
     busy = f"gpu {ONE}\nprocess SELF 1000\nprocess 999999 5000\ngpu {OTHER}\nprocess SELF 70\n"
     foreign = f"gpu {ONE}\nprocess 999999 5000\n"
-    jobs = [
-        {"script": busy, "uuid": ONE, "times": [1.0]},
-        {"script": busy, "uuid": OTHER, "times": [1.0]},
-        {"script": foreign, "uuid": ONE, "times": [1.0]},
-        {"script": foreign, "uuid": ONE, "times": [1.0], "foreign_ids": True},
-        {"script": f"gpu {ONE}\nprocess SELF -1\n", "uuid": ONE, "times": [1.0]},
-    ]
-    rows = [answer["nvml"]["rows"][0] for answer in play(jobs)]
+    jobs = ({"script": busy, "uuid": OTHER}, foreign, {"script": foreign, "foreign_ids": True})
+    rows = [answer["nvml"]["rows"][0] for answer in play(busy, *jobs, f"gpu {ONE}\nprocess SELF -1\n")]
     read = [(row["values"]["gpu_memory_bytes"], row["values"]["other_gpu_processes"]) for row in rows]
     assert read == [(1000.0, 1.0), (70.0, 0.0), (None, 1.0), (None, None), (None, 0.0)]
     assert rows[2]["reasons"] == {"gpu_memory_bytes": "the driver lists none of our processes"}
     assert "another namespace of process ids" in rows[3]["reasons"]["gpu_memory_bytes"]
     assert "does not say how much memory" in rows[4]["reasons"]["gpu_memory_bytes"]
-
-
-def test_process_ids_may_be_foreign_unless_the_system_says_otherwise(tmp_path: Path) -> None:
+    # The inode is not that of the initial namespace, or unknown.
+    assert may_be_foreign_ids(tmp_path)
     assert may_be_foreign_ids(tmp_path / "none")
-    assert may_be_foreign_ids(tmp_path), "the inode is not that of the initial namespace"
-
-
-def test_a_run_without_a_gpu_leaves_the_driver_alone(play: Play) -> None:
-    (answer,) = play([{"script": "hang nvmlInitWithFlags\n", "uuid": None, "times": []}])
-    assert answer["nvml"]["unavailable"] == answer["gpm"]["unavailable"] == "the run uses no GPU"
-
-
-GPM = FULL + "curve sm 0:0 10:80 20:20\ncurve occupancy 0:31.5\ncurve tensor 0:0 5:50\ncurve dram 0:12.25 40:12.25\n"
 
 
 def test_gpm_gives_means_between_its_samples(play: Play, tmp_path: Path) -> None:
     times = [float(second) for second in range(1, 21)]
-    (answer,) = play([{"script": GPM, "uuid": ONE, "times": times}])
+    (answer,) = play(GPM, times=times)
     rows = [row["values"] for row in answer["gpm"]["rows"]]
-    assert rows[0] == {
-        "sm_percent": 4.0,
-        "sm_occupancy_percent": 31.5,
-        "tensor_percent": 5.0,
-        "dram_percent": 12.25,
-    }
+    assert rows[0] == {"sm_percent": 4.0, "sm_occupancy_percent": 31.5, "tensor_percent": 5.0, "dram_percent": 12.25}
     assert rows[14]["sm_percent"] == pytest.approx(53.0)
     quantities = phases_of(answer, times, {"train": [(2.0, 12.0)]}, tmp_path)["train"].quantities
     assert quantities["sm_percent"].mean == pytest.approx((16 + 80) / 2 * 0.8 + (80 + 68) / 2 * 0.2)
@@ -260,29 +204,21 @@ def test_gpm_gives_means_between_its_samples(play: Play, tmp_path: Path) -> None
     assert (dram.unit, dram.num_samples, dram.coverage) == ("%", 11, 1.0)
 
 
-def test_a_refused_gpm_is_a_reason(play: Play) -> None:
-    scripts = {
+def test_a_gpm_that_is_refused_or_fails_is_a_reason(play: Play) -> None:
+    refused = {
         FULL: "this GPU has no GPM counters: they came with Hopper",
         GPM + "fail nvmlGpmQueryDeviceSupport 3\n": "GPM: not supported by this GPU",
         GPM + "fail nvmlGpmSampleGet 4\n": "GPM: no permission",
     }
-    answers = play([{"script": script, "uuid": ONE, "times": [1.0]} for script in scripts])
-    assert [answer["gpm"]["unavailable"] for answer in answers] == list(scripts.values())
-
-
-def test_a_gpm_that_fails_later_is_a_null_or_the_end(play: Play) -> None:
-    scripts = (GPM + "gpm_fail 3\n", GPM + "fail nvmlGpmMetricsGet 999 2\n", GPM + "fail nvmlGpmSampleGet 15 2\n")
-    jobs = [{"script": script, "uuid": ONE, "times": [1.0, 2.0, 3.0]} for script in scripts]
-    metric, call, lost = (answer["gpm"] for answer in play(jobs))
+    failing = [GPM + "gpm_fail 3\n", GPM + "fail nvmlGpmMetricsGet 999 2\n", GPM + "fail nvmlGpmSampleGet 15 2\n"]
+    failing += [GPM.replace("0:31.5", "0:nan")]
+    answers = [answer["gpm"] for answer in play(*refused, *failing, times=[1.0, 2.0, 3.0])]
+    assert [answer["unavailable"] for answer in answers[:3]] == list(refused.values())
+    metric, call, lost, infinite = answers[3:]
     for row in metric["rows"]:
         assert row["values"] == dict.fromkeys(quantities_of("gpm"))
         assert row["reasons"]["dram_percent"] == "GPM: not supported by this GPU"
     assert call["rows"][0]["values"]["sm_percent"] == 4.0
     assert call["rows"][1]["reasons"]["sm_percent"] == "GPM: the driver answered: Unknown Error (NVML error 999)"
-    assert len(lost["rows"]) == 1
-    assert "fell off the bus" in lost["lost"]
-
-
-def test_a_gpm_metric_that_is_not_finite_is_a_null(play: Play) -> None:
-    (answer,) = play([{"script": GPM.replace("0:31.5", "0:nan"), "uuid": ONE, "times": [1.0]}])
-    assert answer["gpm"]["rows"][0]["reasons"] == {"sm_occupancy_percent": "GPM: the driver gave no finite number"}
+    assert (len(lost["rows"]), "fell off the bus" in lost["lost"]) == (1, True)
+    assert infinite["rows"][0]["reasons"] == {"sm_occupancy_percent": "GPM: the driver gave no finite number"}

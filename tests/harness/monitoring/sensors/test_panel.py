@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import ClassVar
 
 import pytest
 from waiting import wait_for
 
-from harness.monitoring.sensors import (
-    QUANTITIES,
-    Panel,
-    ProcessTree,
-    Reading,
-    SensorLost,
-    SensorStatus,
-    SensorUnavailable,
-    Target,
-)
-from harness.monitoring.sensors.base import Detail
+from harness.monitoring.sensors import QUANTITIES, Panel, SensorStatus, Target
+from harness.monitoring.sensors.base import Detail, Reading, SensorLost, SensorUnavailable
 from harness.monitoring.sensors.panel import LATE, OPENING, GuardedSensor
 
 
@@ -32,13 +21,14 @@ class Scripted:
     guarded = True
     period_s = 0.0
     install_hint = ""
-    release: ClassVar[threading.Event] = threading.Event()
-    hang_open: ClassVar[bool] = False
-    hang_read: ClassVar[bool] = False
-    error: ClassVar[Exception | None] = None
-    closed: ClassVar[int] = 0
+    release = threading.Event()
+    hang_open = hang_read = refuse = False
+    error: Exception | None = None
+    closed = 0
 
     def open(self, target: Target) -> dict[str, Detail]:
+        if self.refuse:
+            raise SensorUnavailable("not here")
         if self.hang_open:
             self.release.wait()
         return {"name": "scripted"}
@@ -54,14 +44,10 @@ class Scripted:
         type(self).closed += 1
 
 
-class Refused(Scripted):
-    def open(self, target: Target) -> dict[str, Detail]:
-        raise SensorUnavailable("not here")
-
-
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, value in {"release": threading.Event(), "hang_open": False, "hang_read": False, "error": None}.items():
+    changes = {"release": threading.Event(), "hang_open": False, "hang_read": False, "refuse": False, "error": None}
+    for name, value in changes.items():
         monkeypatch.setattr(Scripted, name, value)
     # A call counts as hanging only if a test says so, not because the machine is busy.
     monkeypatch.setattr("harness.monitoring.sensors.panel.HANG_S", 600.0)
@@ -70,13 +56,8 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     Scripted.release.set()
 
 
-@pytest.fixture
-def target() -> Target:
-    return Target(ProcessTree(os.getpid()), "auto")
-
-
-def opened(target: Target, sensor: str = "Scripted", timeout_s: float = 20, **more: str) -> Panel:
-    panel = Panel(target, {"nvml": f"{__name__}:{sensor}", **more})
+def opened(target: Target, timeout_s: float = 20, **more: str) -> Panel:
+    panel = Panel(target, {"nvml": f"{__name__}:Scripted", **more})
     panel.wait_open(timeout_s)
     return panel
 
@@ -97,15 +78,13 @@ def test_a_call_that_hangs_leaves_the_others_their_readings(target: Target, monk
     assert "gpu_power_w" in panel.read(20)
     Scripted.hang_read = True
     row = panel.read(0.01)
-    assert "gpu_power_w" not in row
-    assert "cpu_seconds" in row
+    assert ("gpu_power_w" in row, "cpu_seconds" in row) == (False, True)
     time.sleep(0.25)
     began = time.monotonic()
     assert "rss_bytes" in panel.read(60)
     assert time.monotonic() - began < 30  # the call in progress is not waited for again
     status = panel.status()["nvml"]
-    assert status.status == "lost"
-    assert str(status.reason).startswith("driver call did not return in ")
+    assert (status.status, status.reason) == ("lost", "driver call did not return in 0 s")
     time.sleep(0.1)
     assert panel.status()["nvml"] == status  # reported once, not at every tick
     Scripted.hang_read = False
@@ -114,12 +93,17 @@ def test_a_call_that_hangs_leaves_the_others_their_readings(target: Target, monk
     assert panel.status()["nvml"].status == "available"
 
 
-def test_a_late_answer_belongs_to_no_row(target: Target) -> None:
+def test_a_late_answer_belongs_to_no_row_and_one_call_is_made_at_a_time(target: Target) -> None:
     panel = opened(target)
     Scripted.hang_read = True
     assert panel.read(0.01) == {}
     assert panel.status()["nvml"].unknown["gpu_power_w"] == LATE
     panel.close()
+    guarded = GuardedSensor(Scripted(), target)
+    wait_for(lambda: guarded.opened)
+    assert [guarded.ask(), guarded.ask()] == [True, False]
+    Scripted.release.set()
+    assert guarded.answer(20).values["gpu_power_w"] == 100.0
 
 
 def test_an_opening_that_hangs_is_a_reason(target: Target) -> None:
@@ -132,37 +116,22 @@ def test_an_opening_that_hangs_is_a_reason(target: Target) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    ("gpu", "error", "status", "reason"),
     [
-        (SensorLost("fell off the bus"), "fell off the bus"),
-        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+        ("auto", SensorLost("fell off the bus"), "lost", "fell off the bus"),
+        ("auto", ZeroDivisionError("by zero"), "lost", "ZeroDivisionError: by zero"),
+        ("auto", None, "unavailable", "not here"),
+        (None, None, "unavailable", "not here"),
     ],
 )
-def test_a_sensor_that_is_lost_or_breaks_is_not_asked_again(target: Target, error: Exception, reason: str) -> None:
-    panel = opened(target)
+def test_a_sensor_that_is_refused_or_lost_or_breaks_gives_its_reason_and_is_not_asked_again(
+    target: Target, gpu: str | None, error: Exception | None, status: str, reason: str
+) -> None:
+    Scripted.refuse = error is None
+    panel = opened(Target(target.tree, gpu))
     Scripted.error = error
     assert panel.read(20) == {}
     Scripted.error = None
     assert panel.read(20) == {}
-    status = panel.status()["nvml"]
-    assert (status.status, status.reason, status.unknown["gpu_power_w"]) == ("lost", reason, reason)
-
-
-@pytest.mark.parametrize("gpu", ["auto", None])
-def test_a_sensor_that_is_unavailable_gives_its_reason(target: Target, gpu: str | None) -> None:
-    panel = opened(Target(target.tree, gpu), "Refused")
-    assert panel.read(20) == {}
-    status = panel.status()["nvml"]
-    assert (status.status, status.reason, status.unknown["gpu_power_w"]) == ("unavailable", "not here", "not here")
-
-
-def test_one_call_is_made_at_a_time(target: Target) -> None:
-    Scripted.hang_read = True
-    guarded = GuardedSensor(Scripted(), target)
-    wait_for(lambda: guarded.opened)
-    assert guarded.ask()
-    assert not guarded.ask()
-    Scripted.release.set()
-    answer = guarded.answer(20)
-    assert answer is not None
-    assert answer.values["gpu_power_w"] == 100.0
+    nvml = panel.status()["nvml"]
+    assert (nvml.status, nvml.reason, nvml.unknown["gpu_power_w"]) == (status, reason, reason)
