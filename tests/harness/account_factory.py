@@ -9,19 +9,8 @@ import numpy as np
 
 from harness.monitoring.sampler.trace import Trace
 from harness.monitoring.sensors import QUANTITIES
-from harness.results.costs import (
-    Allocator,
-    AttemptCosts,
-    Costs,
-    EnergyCosts,
-    PhaseCosts,
-    ProcessCosts,
-    QuantityCosts,
-    SamplerCosts,
-    SensorCosts,
-    Startup,
-    TraceSummary,
-)
+from harness.results import costs as models
+from harness.results.costs import AttemptCosts, Costs, EnergyCosts, PhaseCosts, QuantityCosts, SamplerCosts
 
 
 def make_trace(times: Sequence[float], labels: Sequence[str] = (), **columns: Sequence[float | None]) -> Trace:
@@ -62,13 +51,13 @@ def account(phases: dict[str, PhaseCosts], **changes: Any) -> AttemptCosts:
                            start_cpu_seconds=0.05, share_of_core=0.01, trace="trace.csv")  # fmt: skip
     parts = {
         "sampler": sampler,
-        "sensors": {"cpu": SensorCosts(status="available", reason=None, details={"usable_cores": 2.0})},
-        "process": ProcessCosts(cpu_seconds=seconds + 2.0, peak_rss_bytes=5e8),
+        "sensors": {"cpu": models.SensorCosts(status="available", reason=None, details={"usable_cores": 2.0})},
+        "process": models.ProcessCosts(cpu_seconds=seconds + 2.0, peak_rss_bytes=5e8),
         "phases": phases,
         "unknown": {"gpu_percent": "this run uses no GPU"},
-        "trace": TraceSummary(file="trace.csv", num_rows=20, seconds=seconds, units={}),
-        "startup": Startup(seconds=2.0, cpu_seconds=2.0),
-        "allocator": Allocator(peak_reserved_bytes=None),
+        "trace": models.TraceSummary(file="trace.csv", num_rows=20, seconds=seconds, units={}),
+        "startup": models.Startup(seconds=2.0, cpu_seconds=2.0),
+        "allocator": models.Allocator(peak_reserved_bytes=None),
     }
     return AttemptCosts(**{**parts, **changes})
 

@@ -66,7 +66,7 @@ class Figure:
 Compute = Callable[[AttemptCosts, Work], Figure]
 
 
-def _mean_of(quantity: str) -> Compute:
+def mean_of(quantity: str) -> Compute:
     """The mean of a quantity over load, train and evaluate, weighted by their seconds: sensors sample unevenly."""
 
     def compute(costs: AttemptCosts, work: Work) -> Figure:
@@ -76,7 +76,7 @@ def _mean_of(quantity: str) -> Compute:
     return compute
 
 
-def _peak_of(quantity: str) -> Compute:
+def peak_of(quantity: str) -> Compute:
     """The highest value of a quantity in load, train and evaluate."""
 
     def compute(costs: AttemptCosts, work: Work) -> Figure:
@@ -86,7 +86,7 @@ def _peak_of(quantity: str) -> Compute:
     return compute
 
 
-def _power_of(kind: str) -> Compute:
+def power_of(kind: str) -> Compute:
     """Energy over time; of a GPU whose energy is unknown, the mean of the power samples."""
 
     def compute(costs: AttemptCosts, work: Work) -> Figure:
@@ -94,7 +94,7 @@ def _power_of(kind: str) -> Compute:
         seconds = total(phase.seconds for phase in _phases(costs))
         if energy.value is not None and seconds:
             return Figure(energy.value / seconds)
-        return _mean_of("gpu_power_w")(costs, work) if kind == "gpu" else energy
+        return mean_of("gpu_power_w")(costs, work) if kind == "gpu" else energy
 
     return compute
 
@@ -120,7 +120,7 @@ def _cpu_percent(costs: AttemptCosts, work: Work) -> Figure:
 
 def _peak_gpu_bytes(costs: AttemptCosts, work: Work) -> Figure:
     """GPU memory of this process by the driver; where it does not say, what torch's allocator had reserved."""
-    by_driver = _peak_of("gpu_memory_bytes")(costs, work)
+    by_driver = peak_of("gpu_memory_bytes")(costs, work)
     reserved = costs.allocator.peak_reserved_bytes if costs.allocator is not None else None
     return by_driver if by_driver.value is not None else Figure(reserved, by_driver.reason)
 
@@ -216,15 +216,15 @@ COST_COLUMNS = (
     CostColumn("cpu_percent", "CPU %", _cpu_percent, "integer", group="cpu",
         needs_one_machine=True,  # cores are those of the last machine, seconds those of all
         description="CPU time of the process and its children over wall time and the cores it may use; 100 is all"),
-    CostColumn("peak_rss_bytes", "RSS", _peak_of("peak_rss_bytes"), "gigabytes", group="cpu", over_seeds="max",
+    CostColumn("peak_rss_bytes", "RSS", peak_of("peak_rss_bytes"), "gigabytes", group="cpu", over_seeds="max",
         description="the most memory that was resident, by the kernel's high-water mark, including libraries"),
-    CostColumn("gpu_percent", "GPU %", _mean_of("gpu_percent"), "integer", group="gpu", device="cuda",
+    CostColumn("gpu_percent", "GPU %", mean_of("gpu_percent"), "integer", group="gpu", device="cuda",
         description="NVML's utilisation: the share of time in which at least one kernel ran"),
-    CostColumn("sm_percent", "SM %", _mean_of("sm_percent"), "integer", group="gpu", device="cuda",
+    CostColumn("sm_percent", "SM %", mean_of("sm_percent"), "integer", group="gpu", device="cuda",
         description="multiprocessors with work, averaged over all of them, by GPM (Hopper and later)"),
-    CostColumn("gpu_power_w", "W", _power_of("gpu"), "digits", group="energy", device="cuda", cpu_key="package_power_w",
+    CostColumn("gpu_power_w", "W", power_of("gpu"), "digits", group="energy", device="cuda", cpu_key="package_power_w",
         description="energy of the complete board over time; without it, the mean of the power samples"),
-    CostColumn("package_power_w", None, _power_of("package"), "digits", group="energy",
+    CostColumn("package_power_w", None, power_of("package"), "digits", group="energy",
         description="energy of the processor's package over time; the column W of a run on a CPU"),
     CostColumn("energy_wh", "Wh", _energy_wh, "digits", group="energy",
         description="energy of the device the run was on: the GPU's board, or the processor's package"),

@@ -5,17 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from harness.results.costs import (
-    Allocator,
-    AttemptCosts,
-    CostModel,
-    EnergyCosts,
-    PhaseCosts,
-    ProcessCosts,
-    QuantityCosts,
-    SamplerCosts,
-    Startup,
-)
+from harness.results import costs as models
+from harness.results.costs import AttemptCosts, CostModel, EnergyCosts, PhaseCosts, QuantityCosts, SamplerCosts
 
 SEVERAL = "several attempts: each one's value is in `attempts`"
 
@@ -53,20 +44,20 @@ def joined(accounts: Sequence[AttemptCosts]) -> AttemptCosts:
         return accounts[0]
     last = accounts[-1]
     names = dict.fromkeys(name for each in accounts for name in each.phases)
-    startups = [each.startup or Startup() for each in accounts]
+    startups = [each.startup or models.Startup() for each in accounts]
     totals = {field: _totals([each.trace for each in accounts], field) for field in ("num_rows", "seconds")}
     parts = {
         "sampler": _sampler(accounts),
         "phases": {name: _phase([each.phases[name] for each in accounts if name in each.phases]) for name in names},
         # A quantity that one attempt read is known.
         "unknown": {name: why for name, why in last.unknown.items() if all(name in each.unknown for each in accounts)},
-        "process": ProcessCosts(
+        "process": models.ProcessCosts(
             cpu_seconds=total(each.process.cpu_seconds for each in accounts),
             peak_rss_bytes=highest(each.process.peak_rss_bytes for each in accounts),
         ),
         "trace": last.trace.model_copy(update=totals),
-        "startup": Startup(**{field: _totals(startups, field) for field in ("seconds", "cpu_seconds")}),
-        "allocator": Allocator(
+        "startup": models.Startup(**{field: _totals(startups, field) for field in ("seconds", "cpu_seconds")}),
+        "allocator": models.Allocator(
             peak_reserved_bytes=highest(each.allocator.peak_reserved_bytes for each in accounts if each.allocator)
         ),
     }

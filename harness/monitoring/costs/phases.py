@@ -68,10 +68,8 @@ def phase_costs(
 
 
 def _set_cpu_means(trace: Trace, quantities: dict[str, QuantityCosts], cpu_seconds: float, seconds: float) -> None:
-    """Replace the means of the CPU's rates by the slope of their counter.
-
-    A reading soon after another has a count but no rate, and the next rate covers time on both sides of an edge.
-    """
+    """Replace the means of the CPU's rates by the slope of their counter."""
+    # A reading soon after another has a count but no rate, and the next rate covers time on both sides of an edge.
     used, percent = quantities.get("cpu_cores_used"), quantities.get("cpu_percent")
     if used is None or percent is None:
         return

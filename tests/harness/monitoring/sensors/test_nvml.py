@@ -78,24 +78,20 @@ def test_every_quantity_is_read_in_its_unit(play: Play) -> None:
 
 def test_energy_is_that_of_the_curve_by_the_counter_and_by_power(play: Play, tmp_path: Path) -> None:
     no_counter, resets = "fail nvmlDeviceGetTotalEnergyConsumption 3\n", "reset 10.2\nreset 14.9\n"
-    *whole, reset, unbridged = (
-        phases_of(answer, TIMES, SPANS, tmp_path)
-        for answer in play(
-            FULL, FULL + no_counter, FULL + resets, FULL + resets + "fail nvmlDeviceGetPowerUsage 3\n", times=TIMES
-        )
-    )
-    for phases, source, reason in zip(
-        whole, ("counter", "integrated power"), (None, "no counter: not supported by this GPU"), strict=True
-    ):
-        for name in ("train", "evaluate"):
-            exact, energy = pytest.approx(exact_joules(SPANS[name]), rel=1e-3), phases[name].energy["gpu"]
+    scripts = (FULL, FULL + no_counter, FULL + resets, FULL + resets + "fail nvmlDeviceGetPowerUsage 3\n")
+    counter, power, reset, bare = (phases_of(each, TIMES, SPANS, tmp_path) for each in play(*scripts, times=TIMES))
+    for name in ("train", "evaluate"):
+        exact = pytest.approx(exact_joules(SPANS[name]), rel=1e-3)
+        refused = "no counter: not supported by this GPU"
+        for phases, source, reason in ((counter, "counter", None), (power, "integrated power", refused)):
+            energy = phases[name].energy["gpu"]
             assert (energy.joules, energy.source, energy.reason) == (exact, source, reason)
             assert phases[name].quantities["gpu_power_w"].mean * phases[name].seconds == exact
     energy = reset["train"].energy["gpu"]
     assert (energy.joules, energy.source) == (pytest.approx(exact_joules(SPANS["train"]), rel=1e-3), "counter")
     assert energy.reason == "the counter was reset at 10.5 s, 15.0 s; 1.00 s by integrated power"
     assert reset["evaluate"].energy["gpu"].reason is None
-    energy = unbridged["short"].energy["gpu"]
+    energy = bare["short"].energy["gpu"]
     assert energy.joules is None
     assert "no power was read to bridge it" in energy.reason
     assert "readings cover 2.5 s of 3.0 s" in energy.reason
@@ -156,15 +152,10 @@ def test_each_error_of_a_reading_is_a_null_with_its_reason_and_a_fatal_one_ends_
 
 
 def test_a_library_of_an_older_driver_gives_what_it_has(play: Play) -> None:
-    absent = (
-        "nvmlDeviceGetTotalEnergyConsumption",
-        "nvmlDeviceGetTemperatureV",
-        "nvmlDeviceGetCurrentClocksEventReasons",
-        "nvmlDeviceGetComputeRunningProcesses_v3",
-        "nvmlDeviceIsMigDeviceHandle",
-        "nvmlDeviceGetMigMode",
-        "nvmlGpmQueryDeviceSupport",
-    )
+    absent = "GetTotalEnergyConsumption GetTemperatureV GetCurrentClocksEventReasons GetComputeRunningProcesses_v3"
+    absent = [f"nvmlDevice{name}" for name in (*absent.split(), "GetMigMode", "IsMigDeviceHandle")] + [
+        "nvmlGpmQueryDeviceSupport"
+    ]
     (answer,) = play(FULL, absent=absent)
     (row,) = answer["nvml"]["rows"]
     lacking = {"gpu_energy_j", "gpu_memory_bytes", "other_gpu_processes"}
