@@ -85,6 +85,7 @@ class DynamicSgd:
 
     def __post_init__(self) -> None:
         _check_list("lr", self.lr, 0, math.inf)
+        # Above 1, a pull would overshoot the trained weights.
         _check_list("decay", self.decay, 0, 1)
         _check_counts(self, "segment", "tune_tokens")
 
@@ -121,6 +122,7 @@ class DynamicRms:
 
     def __post_init__(self) -> None:
         _check_list("lr", self.lr, 0, math.inf)
+        # No upper bound, because the rule itself cuts the pull of each weight at 1.
         _check_list("decay", self.decay, 0, math.inf)
         _check_counts(self, "segment", "tune_tokens", "statistics_streams", "statistics_tokens")
         if not 0 < self.epsilon < math.inf:

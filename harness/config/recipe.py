@@ -117,6 +117,7 @@ class Averaging:
     __pydantic_config__ = {"extra": "forbid"}
 
     kind: Literal["non-monotone"] = "non-monotone"
+    # `nonmono` of awd-lstm-lm's main.py.
     patience: int = 5
     official_handover: bool = False
 
@@ -197,6 +198,7 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"lr must be positive, got {self.lr}")
+        # At 1, Adam's bias correction 1 - beta^t would be 0 and the step a division by it.
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be in [0, 1), got {self.betas}")
         if self.clip < 0:

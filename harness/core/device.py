@@ -11,6 +11,7 @@ from harness.core.errors import DeviceError
 
 PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?")
 # NVML answers at once where no board exists, which spares most machines the import of torch.
+# flush: if torch's import then crashes, buffered output would be lost, and the board would seem not to exist.
 PROBE = """
 import pynvml
 try:

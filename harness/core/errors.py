@@ -36,6 +36,7 @@ class DeviceError(HarnessError):
 class NotComparableError(HarnessError):
     """A gate has nothing to compare: no baseline or run, another protocol, or other code."""
 
+    # Not 1: a job that finds nothing to compare has not found a regression.
     exit_code = 3
 
 

@@ -56,6 +56,7 @@ def _letters(name: str) -> str:
 
 def one_line(text: str) -> str:
     """Text from a file, safe to print: without line breaks and control characters."""
+    # An escape sequence in a file could otherwise clear or recolour the reader's terminal.
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 

@@ -99,6 +99,7 @@ class Metric:
 
 def _exp(rate_nats: float) -> float:
     try:
+        # math.exp raises above 709.78, which the loss of a diverged model can exceed.
         return math.exp(rate_nats)
     except OverflowError:
         return math.inf
@@ -126,6 +127,7 @@ METRICS = {
             unit=f"1/{WORD}",
             short_unit="ppl",
             decimals=2,
+            # Relative, because exp turns a difference of 0.005 nats into 0.5 % of any perplexity.
             relative_tolerance=0.005,
             log_axis=True,
             of_rate=_exp,
@@ -180,6 +182,7 @@ def std_error_of(score: Score, name: str) -> float | None:
     if name in score.std_errors:
         return _finite(score.std_errors[name])
     for other, error in score.std_errors.items():
+        # To first order an error is linear in that of the rate, so dividing by the error of a unit rate gives it back.
         error_of_unit_rate = metric_named(other).std_error(score.tally, 1.0)
         if error_of_unit_rate > 0:
             return _finite(metric_named(name).std_error(score.tally, error / error_of_unit_rate))

@@ -98,6 +98,7 @@ class RunSpec:
         """
         switched_on = switches.changed(self.speed, self.device)
         return {
+            # No key at the defaults: runs from before the block existed keep their ids.
             **({"speed": switched_on} if switched_on else {}),
             "dataset": self.dataset_identity,
             "model": self.model,
@@ -112,6 +113,7 @@ class RunSpec:
 
     def checkpoint_identity(self, code_sha256: str) -> dict[str, Any]:
         """The identity that a checkpoint must have for this run, by this code, to resume from it."""
+        # Through JSON, because it is compared with a checkpoint's file, where tuples have become lists.
         return {**json.loads(json.dumps(self.identity)), "code": code_sha256}
 
     @property
@@ -132,6 +134,7 @@ class RunSpec:
 
     def _named(self, seed: str, identity: Mapping[str, Any]) -> str:
         name = str(self.dataset_identity.get("name", "data"))
+        # 10 hex digits are 40 bits: among ten thousand runs, two share them with a probability of 5e-5.
         return f"{name}-{self.model['builder']}{seed}-{content_hash(identity)[:10]}"
 
 

@@ -19,6 +19,7 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     buffer = io.StringIO()
+    # The csv module ends lines with \r\n by default, which git may convert and so break the record's checksum.
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([_encode(column) for column in columns])
     writer.writerows([_encode(row[column]) if column in row else "" for column in columns] for row in rows)
@@ -40,6 +41,7 @@ def from_csv(text: str) -> list[dict[str, Any]]:
 
 
 def _encode(value: Any) -> str:
+    # Other text becomes JSON, whose escapes keep line breaks and lone surrogates out of the file.
     plain = isinstance(value, str) and value.isascii() and value.isprintable() and value != ""
     if plain and _decode(value) == value:
         return str(value)
@@ -48,6 +50,7 @@ def _encode(value: Any) -> str:
 
 def _decode(cell: str) -> Any:
     try:
+        # Python's json accepts NaN and Infinity. Such a cell is text: `_encode` refuses the numbers.
         return json.loads(cell, parse_constant=_no_constant)
     except ValueError:
         return cell

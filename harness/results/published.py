@@ -29,6 +29,7 @@ SPLITS = ("train", "valid", "test")
 
 
 def _decimal(text: object) -> object:
+    # float() would also read nan, 1e3 and 1_0, and `decimals` is counted in the text.
     if isinstance(text, str) and not re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text):
         raise ValueError(f"must be a plain decimal number, got '{text}'")
     return text
@@ -43,6 +44,7 @@ def _count_or_null(text: object) -> object:
 
 
 def _flag(text: object) -> object:
+    # pydantic would also take yes, on, t and 1.
     if isinstance(text, str) and text not in ("true", "false"):
         raise ValueError(f"must be true or false, got '{text}'")
     return text

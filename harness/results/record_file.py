@@ -64,8 +64,10 @@ def read_apart(value: Any, folder: Path, name: str) -> list[dict[str, Any]]:
     """
     if isinstance(value, list):
         return value
+    # Only `name` is ever opened, so a record cannot point to a file outside its folder.
     if value["file"] != name:
         raise ValueError(f"{value['file']!r} is named as the file of {name}")
+    # Bytes, since read_text would convert line ends and the checksum would differ.
     text = (folder / name).read_bytes().decode("utf-8")
     if _sha256(text) != value["sha256"]:
         raise ValueError(f"{name} is not the {name.removesuffix('.csv')} that was written with it")

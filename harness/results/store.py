@@ -105,6 +105,7 @@ class Store:
         folder = self.run_folder(run_id)
         with _disk_errors(folder):
             self._keep(folder)
+            # The record first: a kill in between leaves rows without a record, never a record without its rows.
             for name in (RECORD, *FILES.values()):
                 (folder / name).unlink(missing_ok=True)
 
@@ -121,6 +122,7 @@ class Store:
         folder = self.run_folder(run_id)
         if self.find(run_id) is None:
             return
+        # From the file's text, which keeps the rows in their CSV files and the keys of a newer version.
         body = _from_json(folder / RECORD)
         body["costs"] = {**(body.get("costs") or {}), **plain(costs, folder / RECORD, "costs")}
         with _disk_errors(folder):
@@ -148,6 +150,7 @@ class Store:
                 with FileLock(str(folder / "labels.lock"), timeout=LABEL_LOCK_S):
                     self._set_damaged_labels_aside(folder)
                     self._add_label(folder, label)
+            # Caught inside: Timeout is an OSError, which `_disk_errors` would report as a failing disk.
             except Timeout as error:
                 raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
 
@@ -167,6 +170,7 @@ class Store:
         from filelock import FileLock, Timeout
 
         folder = self.run_folder(run_id)
+        # The system releases the lock of a process that dies, so the file that a kill leaves behind blocks nobody.
         lock = FileLock(str(folder / f"{name}.lock"))
         with _disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -253,6 +257,7 @@ def _read(folder: Path) -> RunRecord:
         record = parse_value(RunRecord, value)
         if record.run_id != folder.name:
             raise ValueError(f"it is the record of {record.run_id}")
+    # json raises RecursionError for deeply nested text; KeyError and TypeError come from missing keys.
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
     return record

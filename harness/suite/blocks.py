@@ -45,10 +45,12 @@ class EntryBlock:
 
     def __post_init__(self) -> None:
         averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)
+        # float16 scales the loss and skips a step that overflows by `found_inf`, which torch's ASGD does not read.
         if self.dtype == "float16" and averages:
             raise ValueError(
                 "dtype float16 needs an optimiser that can skip a step, which averaged SGD cannot; use bfloat16"
             )
+        # The switch replaces the optimiser, but graphs captured before it would still run the old one's kernels.
         if self.speed.graph and averages:
             raise ValueError("speed.graph does not support a recipe that switches to averaged SGD; remove it")
         if self.speed.graph and self.model.get("cutoffs"):

@@ -64,6 +64,7 @@ def check(node: Node, type_: type[T], path: Keys, under: Where | None = None) ->
     problems = {_explained(finding, node, type_, path, under or node.where): None for finding in findings}
     first = min(problems, key=lambda problem: (problem.is_missing, problem.where.line))
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    # Outside the except block, so that no traceback chains pydantic's error to this one.
     raise refusal(first.where, first.text + more)
 
 
@@ -167,6 +168,7 @@ def _fields(type_: Any, path: Keys) -> list[str]:
         type_ = _dataclass_in(type_)
         if type_ is None:
             return []
+        # get_type_hints, because `fields()` gives postponed annotations as text. [-1]: the type of a mapping's values.
         type_ = get_type_hints(type_).get(str(part)) if dataclasses.is_dataclass(type_) else get_args(type_)[-1]
     type_ = _dataclass_in(type_)
     return [each.name for each in dataclasses.fields(type_)] if dataclasses.is_dataclass(type_) else []
@@ -174,6 +176,7 @@ def _fields(type_: Any, path: Keys) -> list[str]:
 
 def _dataclass_in(type_: Any) -> Any:
     """The dataclass or mapping type among the members of an optional type."""
+    # Before Python 3.14, `X | None` and `Optional[X]` have different origins.
     members: Sequence[Any] = get_args(type_) if get_origin(type_) in (Union, UnionType) else (type_,)
     for each in members:
         if dataclasses.is_dataclass(each) or get_origin(each) in (dict, Mapping):

@@ -177,6 +177,7 @@ def training_length(recipe: Recipe, num_train_tokens: int) -> TrainingLength | N
         The length, or None if the split is too short for `recipe.batch` streams.
     """
     num_rows = num_train_tokens // recipe.batch
+    # The trainer's own limit: with sampled windows, an epoch of two rows would have no window.
     if num_rows < 3:
         return None
     per_epoch = (num_rows - 1) * recipe.batch
@@ -189,7 +190,9 @@ def training_length(recipe: Recipe, num_train_tokens: int) -> TrainingLength | N
         tokens, steps = recipe.epochs * per_epoch, recipe.epochs * steps_per_epoch
     else:
         limit = recipe.tokens or 0
+        # - 1: a limit at the end of an epoch leaves a full last epoch, not an empty one.
         full_epochs = (limit - 1) // per_epoch
+        # Training ends after the window that reaches the limit, so part of a window counts as one.
         rest = math.ceil((limit - full_epochs * per_epoch) / window_tokens)
         tokens = full_epochs * per_epoch + min(per_epoch, round(rest * window_tokens))
         steps = full_epochs * steps_per_epoch + min(rest, steps_per_epoch)
@@ -211,6 +214,7 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
         return max(sampling.minimum, int(base))
     scale = sampling.std * math.sqrt(2)
     last = math.ceil(base + 9 * sampling.std)  # beyond 9 standard deviations the terms are below 1e-18
+    # For a whole k > 0, int(x) >= k means x >= k, and erfc(z / sqrt(2)) / 2 is the probability above z deviations.
     return sampling.minimum + sum(
         math.erfc((k - base) / scale) / 2 for k in range(sampling.minimum + 1, max(sampling.minimum, last) + 1)
     )
@@ -263,6 +267,7 @@ def _targets(evaluation: Evaluation, num_tokens: Mapping[str, int] | None) -> tu
         for split in evaluation.splits:
             targets = None
             if num_tokens is not None:
+                # `streams` also scores every target: a stream starts at the last target of the one before.
                 columns = OFFICIAL_STREAMS[split] if protocol == "official" else 1
                 targets = columns * (num_tokens[split] // columns - 1)
             rows.append(Targets(split, protocol, targets))

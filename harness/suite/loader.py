@@ -34,6 +34,7 @@ def suite_path(name: str) -> Path:
     if given.exists():
         return given
     for path in (SUITES / f"{name}.yaml", ROOT / given):
+        # The second path lets `suites/NAME.yaml` work outside the checkout too. ROOT / an absolute path drops ROOT.
         if not given.is_absolute() and path.is_file():
             return path
     known = [path.stem for path in suite_files()]
@@ -147,6 +148,7 @@ def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
     return Entry(
         name=name,
         title=entry.title or name,
+        # With defaults written out, a key that the file repeats or omits does not change the run id.
         model={"builder": entry.model["builder"], **as_json(config)},
         recipe=entry.recipe,
         checkpoint=entry.checkpoint,

@@ -28,6 +28,7 @@ def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
     """
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
         return over
+    # Merged, keys of the old kind would remain and be refused as unknown to the new one.
     if path == ("dataset",) and _kind(over) not in (None, _kind(base)):
         return over
     merged = dict(base.value)
@@ -85,6 +86,7 @@ def apply_profile(root: Node, name: str) -> Node:
             raise SuiteError(f"{over.members[key].where}: profiles.{name}.{key} cannot be changed by a profile")
     known = entries_of(base)
     for entry, member in entries_of(over).items():
+        # A misspelt name would otherwise drop nothing, and the profile would train a model that it means to leave out.
         if member.node.value is None and entry not in known:
             hint = near(entry, known)
             raise SuiteError(f"{member.where}: profiles.{name}.entries '{entry}' is unknown, so not dropped.{hint}")
@@ -133,6 +135,7 @@ def _override(root: Node, keys: tuple[str, ...], value: Node, where: Where) -> N
 
 
 def _has_block(entry: Node, key: str) -> bool:
+    # Merged into an absent or null recipe, one key would make a recipe that lacks all others.
     return key in entry.members and isinstance(entry.members[key].node.value, dict)
 
 

@@ -65,6 +65,7 @@ def resolve(
             model=entry.model,
             recipe=entry.recipe,
             checkpoint=str(folder) if folder is not None else None,
+            # The content names the run: a moved checkpoint keeps its run id, a changed one gets another.
             checkpoint_sha256=format.fingerprint(folder) if folder is not None else None,
             evaluation=evaluation_of(suite, entry),
             seed=chosen[0],

@@ -205,5 +205,6 @@ def _published_names() -> list[str]:
 
 def matching_rows(dataset: DatasetConfig, metrics: Sequence[str]) -> tuple[str, ...]:
     """Ids of the published rows of the same data, under the suite's name for it, in one of the suite's metrics."""
+    # Own text may have no name, and cannot take a registered one; None equals the dataset of no row.
     name = getattr(dataset, "name", None)
     return tuple(row.id for row in _published_rows() if row.dataset == name and row.metric in metrics)

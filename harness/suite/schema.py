@@ -40,6 +40,7 @@ def schema() -> JsonSchemaValue:
     root["properties"]["profiles"] = {
         "description": "Named variants of this suite, merged into it; a null entry drops that entry.",
         "type": "object",
+        # Built before `profiles` is set on the root, so a profile has no profiles of its own.
         "additionalProperties": _profile(root, definitions),
     }
     return {

@@ -93,6 +93,7 @@ def read_yaml(path: Path) -> Node:
     source = str(path)
     try:
         with path.open("rb") as file:
+            # A bounded read: the size from stat says nothing of a pipe or of a file that grows.
             raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         hint = "; give the path of a suite file in it" if path.is_dir() else ""
@@ -150,6 +151,7 @@ class _Reader:
 
     def __init__(self, text: str, source: str, numbered: bool) -> None:
         # Any: ruamel declares the attributes of an event on its subclasses only.
+        # pure: otherwise ruamel uses its C parser where installed, which reads YAML 1.1 and words errors differently.
         self._events: Iterator[Any] = YAML(typ="safe", pure=True).parse(text)
         self._source, self._numbered = source, numbered
         # Anchor -> its node and the number of values in it; the node is None until it is complete.
@@ -177,6 +179,7 @@ class _Reader:
         size = self._size
         self._grow(1, where)
         is_scalar = isinstance(event, ScalarEvent)
+        # `!` and `!!str` only force text. Other tags would build objects that JSON does not have.
         if event.tag is not None and not (is_scalar and event.tag in ("!", "tag:yaml.org,2002:str")):
             raise SuiteError(f"{where}: the tag '{short(str(event.tag))}' is not supported")
         if depth >= MAX_DEPTH and not is_scalar:
@@ -236,6 +239,7 @@ class _Reader:
                 raise SuiteError(f"{where}: '<<' takes an alias of a block, or a list of them")
             merged.extend(parts)
         for part in merged:
+            # As the YAML merge key defines: explicit keys win over merged ones, an earlier block over a later one.
             members = {**part.members, **members}
         return members
 
@@ -257,6 +261,7 @@ class _Reader:
 
     def _text(self, event: ScalarEvent, where: Where) -> str:
         text: str = event.value
+        # An escape such as "\ud800" gives one, and UTF-8 cannot encode it in labels.json or on a terminal.
         if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
             raise SuiteError(f"{where}: holds half of a surrogate pair, which is not a character")
         return text
@@ -280,6 +285,7 @@ def resolve_scalar(text: str) -> Scalar:
         return number
     if _FLOAT.fullmatch(text):
         value = float(digits)
+        # float() reads 1e999 as infinity without an error.
         if math.isinf(value):
             raise ValueError(f"the number {short(text)} is out of range")
         return value

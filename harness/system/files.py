@@ -21,11 +21,14 @@ def write_atomic(path: Path, text: str) -> None:
     # In the same folder, since a rename is atomic only within one file system; the name is unique to the writer.
     partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
     try:
+        # `x` never opens a file of another writer. Without newline="", Windows would write \r\n.
         with partial.open("x", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
+            # Before the rename: a file system may write the rename first, and a power failure leave an empty file.
             os.fsync(file.fileno())
         partial.replace(path)
+    # Not only Exception: Ctrl-C must not leave a partial file behind either.
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

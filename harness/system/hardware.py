@@ -69,6 +69,7 @@ def describe(device: str) -> Hardware:
         python=platform.python_version(),
         packages=versions(),
         environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        # TF32 rounds the inputs of a product to 10 bits of fraction: a number depends on it, and so does its speed.
         fp32_precision=cudnn.rnn.fp32_precision,
         deterministic=torch.are_deterministic_algorithms_enabled(),
         device_memory_bytes=gpu.total_memory if gpu is not None else None,
@@ -100,11 +101,13 @@ def cpu_name() -> str:
     except OSError:
         lines = []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    # /proc/cpuinfo has no such line on ARM, and platform.processor() is empty on many Linux systems.
     return next(names, "") or platform.processor() or platform.machine()
 
 
 def usable_cores() -> int:
     """Cores this process may use; a container or taskset can allow fewer than the machine has."""
+    # Missing on macOS and Windows. It sees cpusets and taskset, but not a quota such as docker's --cpus.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -113,6 +116,7 @@ def usable_cores() -> int:
 def memory_bytes() -> int:
     import psutil
 
+    # Of the machine: /proc/meminfo does not show a container's limit.
     return int(psutil.virtual_memory().total)
 
 

@@ -46,6 +46,7 @@ def environment() -> dict[str, str]:
     """The caller's environment, with this process's code first on the path and short spinning at barriers."""
     variables = dict(os.environ)
     variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source.ROOT), variables.get("PYTHONPATH"))))
+    # libgomp lets GOMP_SPINCOUNT override the policy, so a user's own policy is left alone.
     if "OMP_WAIT_POLICY" not in variables:
         variables.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     return variables
@@ -57,11 +58,14 @@ def reap(process: subprocess.Popen[bytes] | subprocess.Popen[str]) -> Usage | No
         process.wait()
         return None
     try:
+        # Not Popen.wait, which reaps the child and discards its usage.
         _, status, usage = os.wait4(process.pid, 0)
     except ChildProcessError:  # another thread has waited for it
         process.wait()
         return None
+    # Else a later Popen.wait would find no child and report status 0.
     process.returncode = os.waitstatus_to_exitcode(status)
+    # ru_maxrss is in bytes on macOS, in KiB on Linux.
     unit = 1 if sys.platform == "darwin" else 1024
     return Usage(usage.ru_utime, usage.ru_stime, usage.ru_maxrss * unit)
 
@@ -80,6 +84,7 @@ def age_s() -> float:
         # The process name before the last bracket may hold spaces. After it, field 20 is the start in clock ticks.
         fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         started_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        # The start time counts time in suspend, as CLOCK_BOOTTIME does and CLOCK_MONOTONIC does not.
         return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - started_s)
     except (OSError, AttributeError, ValueError, IndexError):
         import psutil

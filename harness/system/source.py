@@ -11,6 +11,7 @@ from pathlib import Path
 # The checkout, or site-packages of an installation: the folder that holds the packages.
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("harness", "models", "kernels")
+# No .so: the compiled library follows from these sources, but its bytes differ between compilers.
 SOURCE_SUFFIXES = {".py", ".c", ".cc", ".cpp", ".cu", ".h"}
 
 
