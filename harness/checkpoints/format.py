@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from harness.checkpoints.index import INDEX as INDEX
-from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, sha256_of
+from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, sha256_of, unreadable
 from harness.core.errors import CheckpointError
+from harness.core.json_values import read_json
 from harness.system.files import write_atomic
+from harness.system.reading import open_regular, read_bytes, reason
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,8 @@ VOCABULARY = "vocabulary"
 
 # A longer vocabulary gets its own file, so that the index stays readable and quick to replace.
 MAX_INLINE_TOKENS = 1024
+# A vocabulary of WikiText-103 has 4 MB.
+MAX_JSON_BYTES = 256 << 20
 
 # The name of a piece in a shard is TENSOR.pieceNNNNN.
 PIECE = "piece"
@@ -143,13 +147,15 @@ def shapes(folder: Path, index: CheckpointIndex, group: str) -> dict[str, tuple[
     entry = index.group(group, folder)
     if isinstance(entry, Shards):
         return {name: tuple(shape) for name, shape in entry.shapes.items()}
-    # Fails with the name of a missing file, which safe_open would report without one.
-    entry.size(folder)
     path = folder / entry.name
     try:
+        # safe_open calls every file that it cannot open missing, and would wait for a pipe.
+        open_regular(path).close()
         with safe_open(path, framework="numpy") as file:
             return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except SafetensorError as error:
         raise CheckpointError(f"{path} is not a safetensors file: {error}") from error
 
 
@@ -273,15 +279,14 @@ def _write_vocabulary(folder: Path, words: Sequence[str]) -> dict[str, str]:
 def _read_json(path: Path) -> JsonValue:
     """Parse a file. Raises CheckpointError if it is not JSON; FileNotFoundError and the like pass."""
     try:
-        value: JsonValue = json.loads(path.read_text(encoding="utf-8"))
+        # NaN is the loss of a run that diverged after the last look at it.
+        value: JsonValue = read_json(read_bytes(path, MAX_JSON_BYTES), finite=False)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    except RecursionError:
-        raise CheckpointError(f"{path} cannot be read: its lists and objects are nested too deeply") from None
     return value
 
 

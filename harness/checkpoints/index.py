@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, field_validator
 
 from harness.core.errors import CheckpointError
+from harness.system.reading import open_regular, reason
 
 INDEX = "checkpoint.json"
 SCHEMA = 1
@@ -41,7 +42,7 @@ class StoredFile(_Typed):
         try:
             return (folder / self.name).stat().st_size
         except (OSError, ValueError) as error:
-            raise _unreadable(folder / self.name, error) from None
+            raise unreadable(folder / self.name, error) from None
 
     def verified(self, folder: Path) -> Path:
         """The file's path in `folder`. Raises CheckpointError if it is missing or its checksum differs."""
@@ -49,7 +50,7 @@ class StoredFile(_Typed):
         try:
             actual = sha256_of(path)
         except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from None
+            raise unreadable(path, error) from None
         if actual != self.sha256:
             raise CheckpointError(f"{path} is damaged: sha256 is {actual}, {INDEX} says {self.sha256}")
         return path
@@ -176,12 +177,13 @@ def first_problem(error: ValidationError) -> str:
 
 def sha256_of(path: Path) -> str:
     """sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _unreadable(path: Path, error: OSError | ValueError) -> CheckpointError:
+def unreadable(path: Path, error: OSError | ValueError) -> CheckpointError:
+    """The error for a file that the index names."""
     # ValueError comes from a name that contains a NUL character.
     if isinstance(error, FileNotFoundError | IsADirectoryError | ValueError):
         return CheckpointError(f"{path} is missing, though {INDEX} names it")
-    return CheckpointError(f"{path} cannot be read: {error.strerror or error}")
+    return CheckpointError(f"{path} cannot be read: {reason(error)}")

@@ -114,6 +114,7 @@ def sample(
     """Print text that CHECKPOINT generates after --prompt, token by token, without the prompt."""
     from harness.checkpoints import model
     from harness.core import device as devices
+    from harness.core.messages import printable_lines
     from harness.evaluation.generate import Sampling, generate
     from harness.evaluation.tokenizer import Tokens
 
@@ -122,8 +123,10 @@ def sample(
     start = tokenizer.encode_prompt(prompt)
     decode = tokenizer.decoder()
     sampling = Sampling(num_tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
+    # A vocabulary from elsewhere may hold escape sequences; files and pipes get its tokens as they are.
+    shown = printable_lines if sys.stdout.isatty() else str
     for token in generate(loaded.model, start, sampling):
-        click.echo(decode(token), nl=False)
+        click.echo(shown(decode(token)), nl=False)
         sys.stdout.flush()  # a large model takes a second for each token
     click.echo()
 

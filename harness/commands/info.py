@@ -37,12 +37,13 @@ def doctor(data_path: str | None, as_json: bool) -> None:
     """Report what this machine can do, what is missing, and how to get it."""
     from harness import data
     from harness.commands.doctor import examine, render
+    from harness.core.messages import printable_lines
 
     checks = examine(data.search_roots(data_path))
     if as_json:
         print_json([asdict(check) for check in checks])
     else:
-        click.echo(render(checks))
+        click.echo(printable_lines(render(checks)))
 
 
 Rows = list[Mapping[str, object]]

@@ -26,6 +26,7 @@ from harness.commands.results import check, curves, table
 from harness.commands.run import run
 from harness.commands.search import search
 from harness.core.errors import HarnessError
+from harness.core.messages import printable_lines
 
 # Errors of the system about a path that a person gave.
 _UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
@@ -46,7 +47,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except HarnessError as error:
-            click.echo(f"harness: {error}", err=True)
+            click.echo(printable_lines(f"harness: {error}"), err=True)
             ctx.exit(error.exit_code)
         # Also SIGTERM, which the handler above turns into it.
         except KeyboardInterrupt:
@@ -63,7 +64,7 @@ class Group(click.Group):
             # Only refusals of a path: an OSError from anywhere else is a bug and must keep its traceback.
             if error.errno not in _UNUSABLE_PATH or error.filename is None:
                 raise
-            click.echo(f"harness: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
+            click.echo(printable_lines(f"harness: {os.fsdecode(error.filename)}: {error.strerror}"), err=True)
             ctx.exit(EXIT_BAD_INPUT)
 
 

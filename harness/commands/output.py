@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from harness.core.messages import printable, printable_lines
+
 if TYPE_CHECKING:
     from harness.report import Leaderboard
 
@@ -30,7 +32,7 @@ def print_rows(rows: Sequence[Mapping[str, object]], as_json: bool) -> None:
         return
     from tabulate import tabulate
 
-    click.echo(tabulate(rows, headers="keys", tablefmt="github", intfmt=","))
+    click.echo(printable_lines(tabulate(rows, headers="keys", tablefmt="github", intfmt=",")))
 
 
 def print_fields(value: Mapping[str, object], as_json: bool) -> None:
@@ -39,13 +41,13 @@ def print_fields(value: Mapping[str, object], as_json: bool) -> None:
         print_json(value)
         return
     for key, item in value.items():
-        click.echo(f"{key}: {json.dumps(item) if isinstance(item, dict | list | tuple) else item}")
+        click.echo(printable(f"{key}: {json.dumps(item) if isinstance(item, dict | list | tuple) else item}"))
 
 
 def print_problems(problems: Iterable[str]) -> None:
     """Print one line on standard error for each record or suite that could not be read."""
     for problem in problems:
-        click.echo(f"harness: {problem}", err=True)
+        click.echo(printable_lines(f"harness: {problem}"), err=True)
 
 
 def print_board(board: Leaderboard, *, context: bool) -> None:

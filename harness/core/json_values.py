@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainSerializer, TypeAdapter, ValidationError, WrapValidator
 
-from harness.core.messages import sentence, shown
+from harness.core.messages import printable_value, sentence, short, shown
 
 T = TypeVar("T")
 
@@ -33,9 +33,76 @@ NullableNumber = Annotated[float, WrapValidator(_null_as_nan), PlainSerializer(_
 # Building the validator of a type takes longer than most uses of it.
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
+# The largest integer is that of a random generator's state in a checkpoint, of 128 bits. No sum, product or rounding of
+# a few numbers within these bounds overflows a float.
+MAX_INTEGER = 1 << 128
+MAX_NUMBER = 1e100
+
+# Levels of lists and objects; a record has nine. Recursion over a value must stay far from Python's limit.
+MAX_DEPTH = 64
+
+
+def read_json(text: str | bytes, *, finite: bool = True) -> Any:
+    """Read JSON from outside to plain values.
+
+    Args:
+        text: one JSON document, UTF-8 if bytes.
+        finite: refuse NaN, infinity and numbers beyond MAX_NUMBER.
+
+    Returns:
+        Dictionaries, lists, text, numbers, booleans and None.
+
+    Raises:
+        ValueError: the text is not JSON, a number is out of range, or more than MAX_DEPTH levels are nested.
+    """
+    try:
+        text = text if isinstance(text, str) else text.decode("utf-8")
+        value = (_BOUNDED if finite else _WITH_NAN).decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        if not (level := [item for each in level if isinstance(each, dict | list) for item in _items(each)]):
+            return value
+    raise ValueError(_TOO_DEEP)
+
+
+_TOO_DEEP = f"not valid JSON: nested more than {MAX_DEPTH} levels deep"
+
+
+def _items(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _integer(digits: str) -> int:
+    # int() refuses more than 4,300 digits with an error of its own.
+    if len(digits) > 40 or abs(int(digits)) >= MAX_INTEGER:
+        raise ValueError(f"the number {short(digits)} is out of range")
+    return int(digits)
+
+
+def _number(digits: str) -> float:
+    # float() reads 1e999 as infinity without an error.
+    value = float(digits)
+    if abs(value) > MAX_NUMBER:
+        raise ValueError(f"the number {short(digits)} is out of range")
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+_BOUNDED = json.JSONDecoder(parse_int=_integer, parse_float=_number, parse_constant=_no_constant)
+_WITH_NAN = json.JSONDecoder(parse_int=_integer)
+
 
 def parse_json(cls: type[T], text: str | bytes) -> T:
     """Read a value of a dataclass or other type from JSON text, without conversions such as "1" to 1.
+
+    Texts become `printable`.
 
     Args:
         cls: the type to read.
@@ -45,19 +112,20 @@ def parse_json(cls: type[T], text: str | bytes) -> T:
         The checked value.
 
     Raises:
-        ValueError: the text is not JSON, or a value does not fit; the message names its path.
+        ValueError: see `read_json`, or a value does not fit; the message names its path.
     """
-    try:
-        value: T = _adapter(cls).validate_json(text, strict=True)
-        return value
-    except ValidationError as error:
-        raise ValueError(first_problem(error)) from None
+    # Not pydantic's own reader, which takes any integer of up to 4,300 digits.
+    return parse_value(cls, printable_value(read_json(text)))
 
 
 def parse_value(cls: type[T], value: Any) -> T:
-    """`parse_json` of a value that is JSON already: dictionaries, lists, text, numbers and null."""
-    # Through text: pydantic's strict mode takes a list for a tuple from JSON only.
-    return parse_json(cls, json.dumps(value))
+    """`parse_json` of a value that was read already: dictionaries, lists, text, numbers and null."""
+    try:
+        # Through text: pydantic's strict mode takes a list for a tuple from JSON only.
+        parsed: T = _adapter(cls).validate_json(json.dumps(value), strict=True)
+        return parsed
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from None
 
 
 def first_problem(error: ValidationError) -> str:

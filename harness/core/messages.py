@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -54,10 +55,42 @@ def _letters(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
+# Control characters, separators of lines, marks that reverse the direction of text, and halves of surrogate pairs.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+
+
+def control_character(text: str) -> str | None:
+    """The first character that must not reach a terminal or a document, as `U+001B`; None if there is none."""
+    match = _CONTROL.search(text)
+    return f"U+{ord(match[0]):04X}" if match else None
+
+
+def printable(text: str) -> str:
+    """Text from outside as one line that any terminal, document or spreadsheet can show.
+
+    White space becomes a blank, any other control character a replacement character: an escape sequence in a file could
+    otherwise clear or recolour the reader's terminal.
+    """
+    return _CONTROL.sub(lambda match: " " if match[0].isspace() else "\N{REPLACEMENT CHARACTER}", text)
+
+
+def printable_lines(text: str) -> str:
+    """`printable` text of several lines."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+def printable_value(value: Any) -> Any:
+    """A JSON value with `printable` applied to each text in it, keys included."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): printable_value(item) for key, item in value.items()}
+    return [printable_value(item) for item in value] if isinstance(value, list) else value
+
+
 def one_line(text: str) -> str:
-    """Text from a file, safe to print: without line breaks and control characters."""
-    # An escape sequence in a file could otherwise clear or recolour the reader's terminal.
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """`printable` text whose runs of white space are one blank."""
+    return " ".join(printable(text).split())
 
 
 def short(text: str) -> str:

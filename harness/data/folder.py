@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from harness.core.errors import DataError
 from harness.core.interfaces import Corpus
+from harness.core.json_values import read_json
 from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
+from harness.system.reading import open_regular, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,6 +27,8 @@ MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.json"
 # A model reads one token and predicts the next.
 MIN_TOKENS = 2
+# That of WikiText-103 has 4 MB.
+MAX_VOCABULARY_BYTES = 256 << 20
 
 
 @contextmanager
@@ -146,10 +150,14 @@ def load(folder: Path) -> Corpus:
     except DataError as error:
         raise DataError(f"{folder} is damaged ({error}); run `harness data prepare` to rebuild it") from None
     dtype = _little_endian(manifest.dtype)
+    splits = {}
+    for split in SPLITS:
+        with open_regular(folder / manifest.ids[split].file) as file:
+            splits[split] = np.memmap(file, dtype=dtype, mode="r")
     return Corpus(
         name=manifest.name,
         unit=manifest.unit,
-        splits={split: np.memmap(folder / manifest.ids[split].file, dtype=dtype, mode="r") for split in SPLITS},
+        splits=splits,
         vocabulary=_read_vocabulary(folder),
         num_units={split: manifest.counts[split].units for split in SPLITS},
         limits=manifest.limits,
@@ -190,7 +198,7 @@ def _write_json(path: Path, value: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def _read_vocabulary(folder: Path) -> list[str]:
-    vocabulary = json.loads((folder / VOCABULARY).read_text(encoding="utf-8"))
+    vocabulary = read_json(read_bytes(folder / VOCABULARY, MAX_VOCABULARY_BYTES))
     if not isinstance(vocabulary, list) or not all(isinstance(token, str) for token in vocabulary):
         raise DataError(f"{folder / VOCABULARY} is not a list of tokens")
     return vocabulary

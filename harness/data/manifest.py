@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from harness.core.errors import DataError
+from harness.core.json_values import parse_json
 from harness.data.registry import SPLITS
+from harness.system.reading import read_bytes, reason
 
 T = TypeVar("T")
 
@@ -76,11 +78,8 @@ class Manifest(_Part):
 def read(path: Path) -> Manifest:
     """Read and check a manifest. Raises DataError that names the file and the key."""
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        return parse_json(Manifest, read_bytes(path))
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); run `harness data prepare` again") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        problem = f"{key}: {first['msg']}" if key else first["msg"]
-        raise DataError(f"{path} is not a manifest ({problem}); run `harness data prepare` again") from None
+        raise DataError(f"{path} cannot be read ({reason(error)}); run `harness data prepare` again") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not a manifest ({error}); run `harness data prepare` again") from None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.core.errors import DataError
+from harness.system.reading import open_regular, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,11 +149,11 @@ class Dataset:
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """The hex digest of a file. Raises DataError if the file cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # Without usedforsecurity=False, md5 does not exist on a system in FIPS mode.
             return hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
+        raise DataError(f"cannot read {path}: {reason(error)}") from None
 
 
 def get_dataset(name: str) -> Dataset:

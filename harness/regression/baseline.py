@@ -20,6 +20,7 @@ from harness.core.specs import Label, RunSpec
 from harness.report import primary_protocol
 from harness.results.record import RunRecord
 from harness.system.files import write_atomic
+from harness.system.reading import read_bytes, reason
 
 SCHEMA = 1
 
@@ -136,11 +137,11 @@ def measure(records: Iterable[tuple[RunRecord, Sequence[Label]]]) -> list[Measur
 def read(path: Path) -> list[BaselineRow]:
     """Rows of a baseline file, sorted. Raises NotComparableError if it is missing or empty, else StoreError."""
     try:
-        rows = parse_json(_File, path.read_bytes()).rows
+        rows = parse_json(_File, read_bytes(path)).rows
     except FileNotFoundError as error:
         raise NotComparableError(f"{path}: there is no baseline; make one with --update") from error
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
+        raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
         raise StoreError(f"{path}: is not a baseline: {error}") from error
     if len({row.identity for row in rows}) != len(rows):

@@ -16,9 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import NotComparableError, StoreError
+from harness.core.json_values import read_json
+from harness.core.messages import printable_value
 from harness.regression import verdict
 from harness.regression.verdict import Verdict
 from harness.system.files import write_atomic
+from harness.system.reading import read_bytes, reason
 
 if TYPE_CHECKING:
     from harness.timing.backends import KernelTiming
@@ -223,10 +226,12 @@ def merge(old: Baseline | None, new: Baseline) -> Baseline:
 def read(path: Path) -> Baseline:
     """Read a baseline. Raises NotComparableError if it is missing, StoreError if it cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = printable_value(read_json(read_bytes(path)))
     except FileNotFoundError as error:
         raise NotComparableError(f"{path}: there is no baseline; make one with --update") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
+    except ValueError as error:
         raise StoreError(f"{path}: is not a baseline of kernels: {error}") from error
     try:
         if content["schema"] != SCHEMA:
@@ -236,8 +241,8 @@ def read(path: Path) -> Baseline:
         if not isinstance(fingerprint, str):
             raise TypeError("fingerprint must be text")
     except (KeyError, TypeError, ValueError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise StoreError(f"{path}: is not a baseline of kernels: {reason}") from error
+        why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+        raise StoreError(f"{path}: is not a baseline of kernels: {why}") from error
     if not rows:
         raise NotComparableError(f"{path}: the baseline has no rows; fill it with --update")
     return Baseline(fingerprint, rows)

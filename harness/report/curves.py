@@ -191,7 +191,9 @@ def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str
         # matplotlib's cycle has ten colours.
         colour = f"C{place % 10}"
         scored = "" if line.test is None else f", test {line.test:.4g}"
-        axes.plot(line.x, line.valid, color=colour, marker=".", markersize=4, label=line.name + scored)
+        # matplotlib leaves a line whose name begins with an underscore out of the legend.
+        name = f" {line.name}" if line.name.startswith("_") else line.name
+        axes.plot(line.x, line.valid, color=colour, marker=".", markersize=4, label=name + scored)
         axes.plot(line.x, line.train, color=colour, linewidth=0.7, linestyle=":")
         if line.best is not None:
             axes.plot(line.x[line.best], line.valid[line.best], color=colour, marker="o", fillstyle="none")
@@ -204,16 +206,19 @@ def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str
         # Left and middle in turn, and the lowest text below its line: texts of close values would overlap.
         side = "top" if place == 0 and len(rows) > 1 else "bottom"
         x, transform = 0.01 + 0.5 * (place % 2), axes.get_yaxis_transform()
-        axes.text(x, row.value, words, fontsize=7, color="0.4", va=side, transform=transform)
+        axes.text(x, row.value, words, fontsize=7, color="0.4", va=side, transform=transform, parse_math=False)
     _, _, words = AXES[along]
     metric = metric_named(title[1])
-    axes.set_title(title[0], loc="left")
+    # Names come from files: no dollar sign in them starts a formula.
+    axes.set_title(title[0], loc="left", parse_math=False)
     axes.set_xlabel(words)
     if metric.log_axis:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
         axes.tick_params(axis="y", which="minor", labelsize=6)
-    axes.set_ylabel(f"{metric.title}, {metric.unit}")
+    axes.set_ylabel(f"{metric.title}, {metric.unit}", parse_math=False)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7, title="solid: validation, dotted: training, ring: best, bar: averaging", title_fontsize=7)
+    words = "solid: validation, dotted: training, ring: best, bar: averaging"
+    for text in axes.legend(fontsize=7, title=words, title_fontsize=7).get_texts():
+        text.set_parse_math(False)

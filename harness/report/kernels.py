@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.report.columns import NOT_APPLICABLE
-from harness.report.formats.github import grid
+from harness.report.formats.github import escape, grid
 
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
@@ -22,7 +22,7 @@ ALIGNS: tuple[Align, ...] = ("left",) * 4 + ("right",) * 8
 def kernel_table(rows: Sequence[Timed]) -> str:
     """Markdown of timed kernels in the order given, and the reason of each failure."""
     headings, aligns, body = kernel_cells(rows)
-    return grid(body, headings, aligns) + "".join(f"\n{line}\n" for line in kernel_problems(rows))
+    return grid(body, headings, aligns) + "".join(f"\n{escape(line)}\n" for line in kernel_problems(rows))
 
 
 def kernel_cells(rows: Sequence[Timed]) -> tuple[list[str], list[Align], list[list[str]]]:
@@ -63,7 +63,7 @@ def kernel_section(records: Iterable[RunRecord]) -> str | None:
         return None
     lines = ["## Kernels", "", "Timed by runs at their own models' shapes, each checked against its reference.", ""]
     for device, rows in by_device.items():
-        lines += [f"### {device}", "", kernel_table(rows)]
+        lines += [f"### {escape(device)}", "", kernel_table(rows)]
     return "\n".join(lines)
 
 

@@ -11,6 +11,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from harness.core.json_values import read_json
+
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows as CSV text, one column per key in order of first appearance.
@@ -41,8 +43,9 @@ def from_csv(text: str) -> list[dict[str, Any]]:
 
 
 def _encode(value: Any) -> str:
-    # Other text becomes JSON, whose escapes keep line breaks and lone surrogates out of the file.
-    plain = isinstance(value, str) and value.isascii() and value.isprintable() and value != ""
+    # Other text becomes JSON: escapes keep line breaks and lone surrogates out of the file, and quotes keep a spreadsheet
+    # from reading a formula.
+    plain = isinstance(value, str) and value.isascii() and value.isprintable() and value[:1] not in ("", *"=+-@")
     if plain and _decode(value) == value:
         return str(value)
     return json.dumps(value, allow_nan=False)
@@ -50,11 +53,7 @@ def _encode(value: Any) -> str:
 
 def _decode(cell: str) -> Any:
     try:
-        # Python's json accepts NaN and Infinity. Such a cell is text: `_encode` refuses the numbers.
-        return json.loads(cell, parse_constant=_no_constant)
+        # NaN, or a number out of range, is text: `_encode` refuses such numbers.
+        return read_json(cell)
     except ValueError:
         return cell
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -12,9 +12,13 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from harness.core.errors import StoreError
 from harness.core.json_values import first_problem
+from harness.core.messages import printable_value
+from harness.system.reading import read_text, reason
 from harness.system.source import ROOT
 
 FILE_NAME = "published.yaml"
+# ruamel needs some hundred bytes of memory and a microsecond for each byte of a file; ours has 10,000.
+MAX_BYTES = 1 << 20
 
 # Dataset key -> the title in the paper's tables.
 TITLES = {
@@ -103,7 +107,8 @@ def find(results: Path | None = None) -> Path:
     """
     installed = ROOT / "results" / FILE_NAME
     for path in ([results / FILE_NAME] if results is not None else []) + [installed]:
-        if path.is_file():
+        # `load` says what is wrong with one that is not a file.
+        if path.exists():
             return path
     raise StoreError(f"{installed}: the table of published rows is missing; reinstall, or put one into {results}")
 
@@ -115,9 +120,9 @@ def load(path: Path) -> tuple[PublishedRow, ...]:
 
     # The base loader leaves every scalar as text, so 1.190 keeps its last digit.
     try:
-        content = YAML(typ="base", pure=True).load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="base", pure=True).load(read_text(path, MAX_BYTES))
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(f"{path}: cannot be read: {error}") from error
+        raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except YAMLError as error:
         raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or set(content) != {"rows"} or not isinstance(content["rows"], list):
@@ -171,5 +176,5 @@ _ROW: TypeAdapter[PublishedRow] = TypeAdapter(PublishedRow)
 
 
 def _row(value: Any) -> PublishedRow:
-    row = _ROW.validate_python(value)
+    row = _ROW.validate_python(printable_value(value))
     return replace(row, decimals=len(value["value"].partition(".")[2]))

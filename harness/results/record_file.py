@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 import numbers
 import re
 from collections.abc import Mapping, Sequence
@@ -13,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StoreError
+from harness.core.json_values import MAX_NUMBER
 from harness.results import csv_rows
 from harness.results.costs import CostModel
 from harness.system.files import write_atomic
+from harness.system.reading import read_text
 from models.config import LATER
 
 # Fields of a record that are lists of rows -> the file that holds them.
@@ -67,8 +68,7 @@ def read_apart(value: Any, folder: Path, name: str) -> list[dict[str, Any]]:
     # Only `name` is ever opened, so a record cannot point to a file outside its folder.
     if value["file"] != name:
         raise ValueError(f"{value['file']!r} is named as the file of {name}")
-    # Bytes, since read_text would convert line ends and the checksum would differ.
-    text = (folder / name).read_bytes().decode("utf-8")
+    text = read_text(folder / name)
     if _sha256(text) != value["sha256"]:
         raise ValueError(f"{name} is not the {name.removesuffix('.csv')} that was written with it")
     return csv_rows.from_csv(text)
@@ -106,7 +106,8 @@ def plain(value: Any, where: Path, name: str = "record") -> Any:
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
-        return float(value) if math.isfinite(value) else None
+        # A perplexity beyond MAX_NUMBER is as good as infinite, and a reader refuses it.
+        return float(value) if abs(float(value)) <= MAX_NUMBER else None
     raise StoreError(f"{where}: {name} is a {type(value).__name__}, which a record cannot hold")
 
 

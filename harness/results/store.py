@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import BusyError, StoreError
-from harness.core.json_values import parse_json, parse_value
+from harness.core.json_values import parse_json, parse_value, read_json
+from harness.core.messages import printable_value
 from harness.core.specs import Label
 from harness.results.record import RECORD_SCHEMA, RunRecord
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
+from harness.system import reading
 from harness.system.files import write_atomic
 
 RECORD, LABELS = "record.json", "labels.json"
@@ -65,14 +67,17 @@ class Store:
         rows = []
         runs = self.root / "runs"
         for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
-            # An unfinished run: it has checkpoints and no record yet.
-            if not (folder / RECORD).exists():
-                continue
             try:
+                # An unfinished run: it has checkpoints and no record yet.
+                if not (folder / RECORD).exists():
+                    continue
                 record = _read(folder)
                 rows.append((record, self._labels(folder) or [record.spec.label]))
             except StoreError as problem:
                 self.problems.append(str(problem))
+                self.num_left_out += 1
+            except OSError as error:
+                self.problems.append(f"{folder}: cannot be read: {reading.reason(error)}")
                 self.num_left_out += 1
         return rows
 
@@ -190,8 +195,10 @@ class Store:
         if not path.exists():
             return []
         try:
-            return parse_json(list[Label], path.read_bytes())
-        except (OSError, ValueError) as error:
+            return parse_json(list[Label], reading.read_bytes(path))
+        except OSError as error:
+            raise StoreError(f"{path}: cannot be read: {reading.reason(error)}") from error
+        except ValueError as error:
             raise StoreError(
                 f"{path}: is damaged ({_reason(error)}); delete it to use the label inside the record"
             ) from error
@@ -210,7 +217,7 @@ class Store:
         if known.get(_place(label)) != label:
             path = folder / LABELS
             # The rows as they are in the file: a newer version may have written keys that a Label has no field for.
-            rows = json.loads(path.read_bytes()) if path.exists() else []
+            rows = read_json(reading.read_bytes(path)) if path.exists() else []
             by_place = {(row["suite"], row["entry"], row["profile"]): row for row in rows}
             by_place[_place(label)] = dataclasses.asdict(label)
             rows = [by_place[place] for place in sorted(by_place)]
@@ -233,7 +240,7 @@ class Store:
         try:
             record = _read(folder)
         except StoreError:
-            write_atomic(_unused(history, "damaged"), path.read_bytes().decode("utf-8", "backslashreplace"))
+            write_atomic(_unused(history, "damaged"), reading.read_bytes(path).decode("utf-8", "backslashreplace"))
             return
         # From the file's text: a newer version may have written keys for which RunRecord has no field.
         body = {**_from_json(path), "curve": record.curve, "traces": record.traces}
@@ -254,11 +261,14 @@ def _read(folder: Path) -> RunRecord:
         _check_schema(value, path)
         for field, name in FILES.items():
             value[field] = read_apart(value[field], folder, name)
-        record = parse_value(RunRecord, value)
+        # Texts of a record reach terminals, documents and pictures.
+        record = parse_value(RunRecord, printable_value(value))
         if record.run_id != folder.name:
             raise ValueError(f"it is the record of {record.run_id}")
-    # json raises RecursionError for deeply nested text; KeyError and TypeError come from missing keys.
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {reading.reason(error)}") from error
+    # KeyError and TypeError come from missing keys.
+    except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
     return record
 
@@ -278,11 +288,7 @@ def _check_schema(value: Any, path: Path) -> None:
 
 def _from_json(path: Path) -> Any:
     """Raises ValueError for NaN and infinity too: `write` never puts them into a file."""
-    return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number")
+    return read_json(reading.read_bytes(path))
 
 
 def _place(label: Label) -> tuple[str, str, str]:

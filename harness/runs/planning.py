@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.errors import BudgetError
-from harness.core.json_values import first_problem
+from harness.core.json_values import parse_json
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs import schedule
@@ -21,6 +21,7 @@ from harness.runs.limits import TimeLimit
 from harness.runs.schedule import Schedule, Speed
 from harness.system import source
 from harness.system.files import write_atomic
+from harness.system.reading import read_bytes, reason
 
 SCHEMA = 3
 
@@ -166,12 +167,11 @@ def plan_path(results: Path, spec: RunSpec, share: TimeBudget) -> Path:
 def read(path: Path) -> TimePlan:
     """A plan file. Raises BudgetError naming it if it is damaged or of another schema."""
     try:
-        return TimePlan.model_validate_json(path.read_bytes(), strict=True)
-    except ValidationError as error:
-        reason = first_problem(error)
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise BudgetError(f"{path}: is not a plan this version reads ({reason}); delete it to plan again")
+        return parse_json(TimePlan, read_bytes(path))
+    except (OSError, ValueError) as error:
+        raise BudgetError(
+            f"{path}: is not a plan this version reads ({reason(error)}); delete it to plan again"
+        ) from error
 
 
 def _make(

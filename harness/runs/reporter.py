@@ -6,6 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from harness.core.messages import printable_lines
 from harness.core.metrics import metric_named
 from harness.worker.job import Event, KernelTiming, Problem, RecordWritten, Resumed, Scoring, Train, Validation
 
@@ -52,7 +53,7 @@ class Plain:
         self.name, self.phrases, self.printed_at = "", Phrases(""), 0.0
 
     def note(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+        print(printable_lines(text), file=sys.stderr, flush=True)
 
     def start(self, name: str, metric: str) -> None:
         self.name, self.phrases, self.printed_at = name, Phrases(metric), time.monotonic()
@@ -78,9 +79,9 @@ class Bars:
 
         self.console = Console(stderr=True)
         self.bars = Progress(
-            TextColumn("{task.fields[name]:<24}"),
+            TextColumn("{task.fields[name]:<24}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self.console,
@@ -91,7 +92,7 @@ class Bars:
         self.task: TaskID | None = None
 
     def note(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
 
     def start(self, name: str, metric: str) -> None:
         self.name, self.phrases = name, Phrases(metric)

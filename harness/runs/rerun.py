@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
 from harness.core.hashing import content_hash
+from harness.core.json_values import parse_json
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.system import source
 from harness.system.files import write_atomic
+from harness.system.reading import read_bytes
 
 DAMAGED = "damaged"
 
@@ -101,8 +103,8 @@ def start(specs: Sequence[RunSpec], store: Store) -> Repeat:
     # Other code makes other numbers, so what older code has repeated does not count.
     key = content_hash([sorted(spec.run_id for spec in specs), source.installed().source_sha256])
     path = store.root / "repeats" / f"{key[:16]}.json"
-    with suppress(OSError, ValidationError):
-        return Repeat(path, _RUNS.validate_json(path.read_bytes()))
+    with suppress(OSError, ValueError):
+        return Repeat(path, parse_json(dict[str, RepeatedRun], read_bytes(path)))
     repeat = Repeat(path, {spec.run_id: RepeatedRun(before=_started_at(spec, store)) for spec in specs})
     repeat._write()
     return repeat

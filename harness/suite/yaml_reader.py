@@ -29,7 +29,8 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from harness.core.errors import SuiteError
-from harness.core.messages import one_line, short
+from harness.core.messages import control_character, one_line, short
+from harness.system.reading import read_bytes, reason
 
 # Far above any real suite (the longest has 107 lines), low enough that a hostile file costs no memory.
 MAX_BYTES = 1 << 20
@@ -92,14 +93,10 @@ def read_yaml(path: Path) -> Node:
     """Read a file whose top level is a mapping; raise SuiteError if it cannot be read or holds something else."""
     source = str(path)
     try:
-        with path.open("rb") as file:
-            # A bounded read: the size from stat says nothing of a pipe or of a file that grows.
-            raw = file.read(MAX_BYTES + 1)
+        raw = read_bytes(path, MAX_BYTES)
     except OSError as error:
         hint = "; give the path of a suite file in it" if path.is_dir() else ""
-        raise SuiteError(f"{source}: cannot be read: {error.strerror}{hint}") from None
-    if len(raw) > MAX_BYTES:
-        raise SuiteError(f"{source}: is larger than {MAX_BYTES:,} bytes, the limit for a suite")
+        raise SuiteError(f"{source}: cannot be read: {reason(error)}{hint}") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -261,9 +258,9 @@ class _Reader:
 
     def _text(self, event: ScalarEvent, where: Where) -> str:
         text: str = event.value
-        # An escape such as "\ud800" gives one, and UTF-8 cannot encode it in labels.json or on a terminal.
-        if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
-            raise SuiteError(f"{where}: holds half of a surrogate pair, which is not a character")
+        # Escapes such as "\e" and "\ud800" give them, and titles reach terminals and documents.
+        if code := control_character(text):
+            raise SuiteError(f"{where}: holds the control character {code}; use plain text on one line")
         return text
 
 

@@ -11,6 +11,7 @@ from harness.core.json_values import FILE_BLOCK, parse_json
 from harness.core.scores import Score
 from harness.results.record_file import plain
 from harness.system.files import write_atomic
+from harness.system.reading import read_bytes
 
 SCORES = "scores.json"
 
@@ -37,7 +38,7 @@ class PartialScores:
         """
         self.path, self.content = folder / SCORES, _Content(of)
         with suppress(OSError, ValueError):
-            content = parse_json(_Content, self.path.read_bytes())
+            content = parse_json(_Content, read_bytes(self.path))
             if content.of == of:
                 self.content = content
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import stat
+import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from harness.checkpoints.awd_lstm_lm.mapping import OfficialModel, extract
 from harness.checkpoints.awd_lstm_lm.torch_file import open_torch_file
 from harness.core.errors import CheckpointError, DataError
 from harness.core.units import EOS, unit_of
+from harness.system.reading import open_regular, reason
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -81,7 +82,7 @@ def import_checkpoint(file: Path, data: Path, out: Path) -> Imported:
     except MalformedError as error:
         raise CheckpointError(f"{file} is refused: {error}; nothing in it was run") from None
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{file} cannot be read: {reason(error)}") from error
     unit = unit_of(tokens)
     meta = {"model": block, "dtype": official.dtype, "unit": unit, "vocabulary": tokens, "origin": asdict(origin)}
     format.save(out, {"model": tensors}, meta)
@@ -106,9 +107,7 @@ def read_vocabulary(data: Path) -> list[str]:
     for path in [data / name for name in DATA_FILES]:
         num_lines = 0
         try:
-            if not stat.S_ISREG(path.stat().st_mode):
-                raise FileNotFoundError
-            with path.open(encoding="utf-8") as file:
+            with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
                 for line in file:
                     num_lines += 1
                     # str.split leaves nothing of a blank line, which still counts as <eos>.
@@ -120,7 +119,7 @@ def read_vocabulary(data: Path) -> list[str]:
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: not UTF-8 near line {num_lines + 1:,} ({error.reason}); mend the file") from None
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+            raise DataError(f"{path} cannot be read: {reason(error)}") from error
     return list(seen)
 
 
@@ -159,7 +158,7 @@ def _check_free(out: Path, digest: str) -> None:
 
 def _sha256(file: Path) -> str:
     try:
-        with file.open("rb") as handle:
+        with open_regular(file) as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(f"{file} cannot be read: {reason(error)}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import struct
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ from harness.checkpoints.awd_lstm_lm.allow_list import (
     Tensor,
     shown,
 )
+from harness.system.reading import open_regular
 
 # A checkpoint's pickles hold structure and source text, some 100 kB.
 MAX_PICKLE_BYTES = 16 << 20
@@ -68,10 +70,10 @@ class TorchFile:
 @contextmanager
 def open_torch_file(path: Path) -> Iterator[TorchFile]:
     """Read the pickle of a file of torch.save. Raises MalformedError for another file, OSError if it is unreadable."""
-    num_bytes = path.stat().st_size
-    if num_bytes == 0:
-        raise MalformedError("it is empty")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        num_bytes = os.fstat(file.fileno()).st_size
+        if num_bytes == 0:
+            raise MalformedError("it is empty")
         is_zip = file.read(len(ZIP_SIGNATURE)) == ZIP_SIGNATURE
     if not is_zip:
         yield _open_legacy(path, num_bytes)
@@ -180,7 +182,7 @@ def _zip_errors() -> Iterator[None]:
 
 def _open_legacy(path: Path, num_bytes: int) -> TorchFile:
     """Five pickles (magic number, protocol, the writer's system, the objects, the storage keys), then the storages."""
-    with path.open("rb") as opened:
+    with open_regular(path) as opened:
         file = io.BytesIO(opened.read(MAX_PICKLE_BYTES))
     storages = _PersistentIds()
     magic = pickle_reader.read(file, storages)
@@ -213,7 +215,7 @@ def _open_legacy(path: Path, num_bytes: int) -> TorchFile:
 def _legacy_offsets(path: Path, position: int, num_bytes: int, storages: list[Storage]) -> dict[str, int]:
     """Where each storage begins: a count of elements (int64), then their bytes, one storage after the other."""
     offsets: dict[str, int] = {}
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for storage in storages:
             size, left = storage.num_elements * _dtype(storage).itemsize, max(0, num_bytes - position - 8)
             if size > left:

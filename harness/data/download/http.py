@@ -165,7 +165,7 @@ def download_bars(console: Console | None = None) -> Iterator[Progress]:
     """Yield a callback for `prepare` that draws one rich bar per file."""
     from rich import progress
 
-    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
+    columns = (progress.TextColumn("{task.description}", markup=False), progress.BarColumn(), progress.DownloadColumn())
     rate = (progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
     with progress.Progress(*columns, *rate, console=console, transient=True) as bars:
         tasks = {}

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core.errors import DataError
+from harness.system.reading import open_regular, reason
 
 # Path.is_file raises PermissionError in a folder that may not be entered; these return False.
 is_file, is_dir = os.path.isfile, os.path.isdir
@@ -82,8 +83,14 @@ def find_own(text: str, *, base: Path | None, roots: Sequence[Path], is_folder: 
         if is_dir(place) if is_folder else is_file(place):
             return place
     for place in places:
-        if is_dir(place):
-            raise DataError(f"{place} is a folder; a dataset's file was expected")
+        try:
+            place.stat() if is_folder else open_regular(place).close()
+        except IsADirectoryError:
+            raise DataError(f"{place} is a folder; a dataset's file was expected") from None
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise DataError(f"{place} cannot be read: {reason(error)}") from error
     hint = "" if path.is_absolute() else "; --data or HARNESS_DATA names more folders to look in"
     kind = "folder" if is_folder else "file"
     raise DataError(f"no {kind} {text}: looked at {', '.join(str(place) for place in places)}{hint}")

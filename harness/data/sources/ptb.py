@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from harness.data.registry import SPLITS, Dataset, Encoding, SourceFile
 from harness.data.text import EOS, WORDS_EVENT_SPACE
+from harness.system.reading import read_bytes
 
 SPACE = "_"
 
@@ -88,7 +89,7 @@ PTB_CHAR = Dataset(
     "`<eos>` stands for the newline at each line's end; `<unk>` in the text is five characters",
     vocab_size=50, num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
     sources=SOURCES,
-    encode=lambda files: encode_chars({split: files[f"ptb.{split}.txt"].read_bytes() for split in SPLITS}),
+    encode=lambda files: encode_chars({split: read_bytes(files[f"ptb.{split}.txt"]) for split in SPLITS}),
 )  # fmt: skip
 
 PTB_WORD = Dataset(

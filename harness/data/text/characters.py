@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.core.errors import DataError
 from harness.data.registry import Encoding
+from harness.system.reading import open_regular
 
 CHUNK_BYTES = 1 << 20
 _CODE_POINTS = 0x110000  # one past the last of Unicode
@@ -89,7 +90,7 @@ def count_chars(path: Path) -> int:
 def read_bytes(piece: Piece, chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """Bytes [start, stop) of a file, at most `chunk_bytes` at a time."""
     stop = sys.maxsize if piece.stop is None else piece.stop
-    with piece.path.open("rb") as file:
+    with open_regular(piece.path) as file:
         file.seek(piece.start)
         left = stop - piece.start
         while chunk := file.read(min(chunk_bytes, left)):
@@ -113,7 +114,7 @@ def _points_of(piece: Piece) -> Iterator[np.ndarray]:
 def _decoded(path: Path) -> Iterator[np.ndarray]:
     decoder = codecs.getincrementaldecoder("utf-8")("strict")
     read = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while True:
             chunk = file.read(CHUNK_BYTES)
             # Bytes of a character cut by the last chunk; the decoder counts the error's place from them.

@@ -7,6 +7,7 @@ white space is Python's, not a copy of it.
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -19,6 +20,7 @@ import pyarrow as pa
 from harness.data.registry import SPLITS, Encoding, VocabularyOrder
 from harness.data.text import EOS
 from harness.data.text.characters import Piece, count_chars, read_bytes
+from harness.system.reading import open_regular
 
 # Bytes per block: large enough that most words of a block repeat, small enough that memory stays near 400 MB.
 BLOCK_BYTES = 1 << 24
@@ -88,7 +90,7 @@ def has_lone_returns(path: Path) -> bool:
 
 def _open_lines(path: Path) -> TextIO:
     # newline="" keeps the line ends; in Latin-1 a character is a byte, so lengths are bytes.
-    return path.open(encoding="latin-1", newline="")
+    return io.TextIOWrapper(open_regular(path), encoding="latin-1", newline="")
 
 
 def _spool(piece: Piece, seen: _Words, scratch: Path) -> tuple[np.ndarray, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.core.json_values import parse_json
 from harness.results.costs import Attempt, AttemptCosts, Startup
 from harness.system.files import write_atomic
+from harness.system.reading import read_bytes
 
 RUNNING, KILLED = "running", "killed"
 
@@ -26,7 +27,7 @@ class Attempts:
         self.path = folder / "attempts.json"
         self.rows: list[Attempt] = []
         with suppress(OSError, ValueError):  # a damaged history must not stop the run
-            self.rows = parse_json(list[Attempt], self.path.read_bytes())
+            self.rows = parse_json(list[Attempt], read_bytes(self.path))
         for place, row in enumerate(self.rows):
             if row.status == RUNNING:
                 self._set(place, status=KILLED)

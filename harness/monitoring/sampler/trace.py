@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.monitoring.sensors import QUANTITIES, SensorStatus
+from harness.system.reading import open_regular, read_bytes, read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,7 +125,7 @@ def read(path: Path | None) -> Trace:
     """Read a trace without a last line that was cut off. No file is an empty trace. Raises ValueError, OSError."""
     import numpy as np
 
-    text = path.read_text(encoding="utf-8") if path is not None and path.exists() else ""
+    text = read_text(path) if path is not None and path.exists() else ""
     header, *rows = list(csv.reader(text[: text.rfind("\n") + 1].splitlines())) or [list(COLUMNS)]
     # By name: a version with other sensors wrote other columns.
     cells = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
@@ -141,7 +142,7 @@ def read(path: Path | None) -> Trace:
 def last_row(path: Path) -> dict[str, float] | None:
     """The newest reading, including TIME; None without one."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 4096))  # several times the longest row
             tail = file.read()
@@ -168,5 +169,5 @@ def read_status(trace: Path) -> dict[str, SensorStatus]:
     from harness.core.json_values import parse_json
 
     with suppress(OSError, ValueError):
-        return parse_json(dict[str, SensorStatus], trace.with_name(STATUS).read_bytes())
+        return parse_json(dict[str, SensorStatus], read_bytes(trace.with_name(STATUS)))
     return {}
