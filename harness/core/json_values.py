@@ -62,11 +62,13 @@ def read_json(text: str | bytes, *, finite: bool = True) -> Any:
         raise ValueError(f"not valid JSON: {error}") from None
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        if not (level := [item for each in level if isinstance(each, dict | list) for item in _items(each)]):
-            return value
-    raise ValueError(_TOO_DEEP)
+    # Level by level: a recursive walk would itself need the bound.
+    level = [each for each in [value] if isinstance(each, dict | list)]
+    for _ in range(MAX_DEPTH):
+        level = [item for each in level for item in _items(each) if isinstance(item, dict | list)]
+    if level:
+        raise ValueError(_TOO_DEEP)
+    return value
 
 
 _TOO_DEEP = f"not valid JSON: nested more than {MAX_DEPTH} levels deep"

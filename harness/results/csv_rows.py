@@ -43,8 +43,8 @@ def from_csv(text: str) -> list[dict[str, Any]]:
 
 
 def _encode(value: Any) -> str:
-    # Other text becomes JSON: escapes keep line breaks and lone surrogates out of the file, and quotes keep a spreadsheet
-    # from reading a formula.
+    # Other text becomes JSON: escapes keep line breaks and lone surrogates out of the file, and quotes keep a
+    # spreadsheet from reading a formula.
     plain = isinstance(value, str) and value.isascii() and value.isprintable() and value[:1] not in ("", *"=+-@")
     if plain and _decode(value) == value:
         return str(value)

@@ -217,7 +217,7 @@ class Store:
         if known.get(_place(label)) != label:
             path = folder / LABELS
             # The rows as they are in the file: a newer version may have written keys that a Label has no field for.
-            rows = read_json(reading.read_bytes(path)) if path.exists() else []
+            rows = printable_value(read_json(reading.read_bytes(path))) if path.exists() else []
             by_place = {(row["suite"], row["entry"], row["profile"]): row for row in rows}
             by_place[_place(label)] = dataclasses.asdict(label)
             rows = [by_place[place] for place in sorted(by_place)]

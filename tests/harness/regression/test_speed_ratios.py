@@ -169,14 +169,14 @@ def test_an_update_keeps_other_cases_of_the_same_machine() -> None:
     [
         ("{", "is not a baseline of kernels"),
         ("[]", "is not a baseline of kernels"),
-        ("{}", "'schema' is missing"),
-        ('{"schema": 2, "rows": [], "fingerprint": "x"}', "schema is 2"),
+        ("{}", "schema is missing"),
+        ('{"schema": 2, "rows": [], "fingerprint": "x"}', "schema must be 1, got 2"),
         ('{"schema": 1, "rows": [{"op": "x"}], "fingerprint": "x"}', "missing"),
         ('{"schema": 1, "rows": [], "fingerprint": 3}', "fingerprint must be text"),
         (
             '{"schema": 1, "fingerprint": "x", "rows": [{"op": "a", "case": "b", "dtype": "c", "direction": "d", '
             '"backend": "e", "ratio": 0}]}',
-            "a ratio must be positive",
+            "rows.0.ratio is not valid",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 import sys
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_a_vector_picture_names_runs_and_published_rows(tmp_path: Path) -> None:
     text = (tmp_path / "a.svg").read_text()
     for words in ("2-layer AWD-LSTM", "test 1.5", "3-layer AWD-LSTM, x: test 1.175", "in millions"):
         assert words in text
+
+
+def test_a_name_is_no_formula_and_always_in_the_legend(tmp_path: Path) -> None:
+    names = ["_under", r"$\frac{", "a $x$ <b> & c"]
+    lines = [drawn(spec_=spec(label=label(title=name))) for name in names]
+    curves.draw({(r"50 $\%", "bpc"): lines}, tmp_path / "a.svg", "tokens")
+    text = html.unescape((tmp_path / "a.svg").read_text())
+    assert all(name in text for name in (*names, r"50 $\%"))
 
 
 def test_what_cannot_be_drawn_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -14,19 +15,22 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_factory import failed, label, labelled, record, score, spec
+from record_factory import failed, label, labelled, record, score, spec, timed
 
 from harness.config.evaluation import Evaluation
 from harness.config.speed import Speed
 from harness.report import FORMATS, Table, build, write
 from harness.report.formats import github, latex
+from harness.report.kernels import kernel_section
 from harness.report.row import JSON_KEYS
 from harness.report.rows import recipe_id
 from harness.results import published
 from harness.results.record import RunRecord
+from harness.results.store import Store
 
+PUBLISHED = published.load(published.find())
 NASTY = r"a|b \ {x}_y & 50% $z ~ ^ # <i> `c` *d* [e](f) -- ''"
 
 
@@ -186,6 +190,43 @@ def test_csv_reads_back(table: Table) -> None:
         assert row["value"] == (source.status if source.value is None else repr(source.value))
         assert row["params"] == ("" if source.params is None else str(source.params))
         assert row["run_ids"].split() == list(source.run_ids)
+
+
+# What a terminal obeys, a spreadsheet runs, or a document cannot hold.
+HOSTILE = st.text(st.sampled_from("a1 =+-@\t\n\r\0\a\x1b\x7f\x9b\u202e\u2028\ud800\uff1d|$"), min_size=1, max_size=8)
+
+
+@pytest.fixture
+def templates(tmp_path: Path) -> dict[Path, str]:
+    """The files of two runs with TEXT for every name and reason, one of them failed."""
+    named = label(title="TEXT", task="TEXT", entry="TEXT", profile="TEXT", suite="TEXT")
+    timings = [timed(status="failed", error="TEXT", case="TEXT")]
+    machine = {"device_name": "TEXT", "fingerprint": "TEXT"}
+    Store(tmp_path).write(record(1.5, spec_=spec(label=named), machine=machine, timings=timings))
+    Store(tmp_path).write(failed(error="TEXT", spec_=spec(label=named, seed=2)))
+    return {path: path.read_text() for path in tmp_path.glob("runs/*/*.json")}
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=HOSTILE)
+def test_no_text_of_a_file_puts_a_control_character_or_a_formula_into_a_table(
+    templates: dict[Path, str], text: str
+) -> None:
+    for path, content in templates.items():
+        path.write_text(content.replace("TEXT", json.dumps(text)[1:-1]))
+    records = Store(path.parents[2]).records()
+    table = build(records, PUBLISHED)
+    assert len([row for row in table.rows if row.run_ids]) == 4
+    for written in (*(write(table, fmt) for fmt in FORMATS), str(kernel_section(made for made, _ in records))):
+        assert not {unicodedata.category(c) for c in set(written) - {"\n"}} & {"Cc", "Cs", "Zl"}
+        assert "\u202e" not in written
+    rows = list(csv.DictReader(io.StringIO(write(table, "csv"))))
+    assert not [cell for row in rows for cell in row.values() if re.match(r"\s*([=+@\uff1d]|-(?![0-9.]+$))", cell)]
+
+
+def test_a_negative_number_in_csv_is_a_number() -> None:
+    rows = list(csv.DictReader(io.StringIO(write(build(labelled(record(1.0)), PUBLISHED), "csv"))))
+    assert min(float(row["difference"] or 0) for row in rows) < 0
 
 
 def test_html_shows_the_text_unchanged(table: Table) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import re
@@ -10,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from harness.results import published
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.suite import load, loader
+from harness.system import reading
 
 PUBLISHED = published.load(published.find())
 FULL = label(profile="full")
@@ -193,14 +192,13 @@ def test_each_record_and_suite_is_read_once(tmp_path: Path, monkeypatch: pytest.
     for seed in (1, 2):
         store.write(record(spec_=spec(seed=seed)))
     reads: Counter[Path] = Counter()
-    real: Callable[..., Any] = io.open
+    real = reading.open_regular
 
-    def count(file: Any, mode: str = "r", *arguments: Any, **options: Any) -> Any:
-        if "r" in mode:
-            reads[Path(file)] += 1
-        return real(file, mode, *arguments, **options)
+    def count(path: Path) -> Any:
+        reads[path] += 1
+        return real(path)
 
-    monkeypatch.setattr(io, "open", count)  # pathlib opens files by it
+    monkeypatch.setattr(reading, "open_regular", count)
     done = call("table", tmp_path, "--save")
     assert done.exit_code == 0, done.output
     records = {store.run_folder(spec(seed=seed).run_id) / "record.json" for seed in (1, 2)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hostile_json import any_json, changed, json_text, paths, without
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from record_factory import CODE, record, spec, timed
 
 from harness import report
@@ -22,35 +23,6 @@ from harness.results.store import Store
 
 PUBLISHED = published.load(published.find())
 ABSENT = dict.fromkeys(("ms", "gb_per_s", "share_of_copy", "share_of_triad", "speedup_over_chain"))
-WRONG: tuple[Any, ...] = (None, "x", [3])
-
-Path_ = tuple[Any, ...]
-
-
-def paths(value: Any, start: Path_ = ()) -> Iterator[Path_]:
-    """Every place inside a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield (*start, key)
-        yield from paths(inner, (*start, key))
-
-
-def changed(body: Any, path: Path_, value: Any) -> Any:
-    body = copy.deepcopy(body)
-    place = body
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
-    return body
-
-
-def without(body: Any, path: Path_) -> Any:
-    body = copy.deepcopy(body)
-    place = body
-    for key in path[:-1]:
-        place = place[key]
-    del place[path[-1]]
-    return body
 
 
 def use(store: Store) -> int:
@@ -80,21 +52,23 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-@pytest.mark.parametrize("name", ["record.json", "labels.json"])
-def test_no_json_makes_a_traceback(store: Store, name: str) -> None:
-    path = store.run_folder(record().run_id) / name
-    body = json.loads(path.read_text())
-    if name == "record.json":
-        body["scores"], body["curve"], body["timings"] = body["scores"][1:], [], body["timings"][:1]
-        del body["scores"][0]["block_nll_nats"]
-        body["code"]["extra"] = 1
-    variants = list(WRONG)
-    for place in paths(body):
-        variants += [changed(body, place, value) for value in WRONG] + [without(body, place)]
-    for variant in variants:
-        path.write_text(json.dumps(variant))
-        read = use(store)
-        assert read + len(store.problems) == 2
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_json_makes_a_traceback(store: Store, data: st.DataObject) -> None:
+    path = store.run_folder(record().run_id) / data.draw(st.sampled_from(["record.json", "record.json", "labels.json"]))
+    if not (original := path.with_suffix(".original")).exists():
+        original.write_bytes(path.read_bytes())
+    body = json.loads(original.read_text())
+    place = data.draw(st.sampled_from([(), *paths(body)]))
+    value = data.draw(any_json())
+    body = value if not place else changed(body, place, value)
+    if place and data.draw(st.booleans()):
+        body = without(body, place)
+    path.write_text(json_text(body))
+    read = use(store)
+    path.write_bytes(original.read_bytes())
+    assert read + len(store.problems) == 2
+    assert not any("\n" in problem for problem in store.problems)
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ def test_anchors_and_merges_agree_with_another_reader() -> None:
         ("a: 1e999\n", "x.yaml:1: the number 1e999 is out of range"),
         ("a: 9223372036854775808\n", "x.yaml:1: the number 9223372036854775808 is out of range"),
         ("a: 1\nb: \0\n", "x.yaml:2: is not valid YAML: the character U+0000 is not allowed"),
-        ('a: "\\ud800"\n', "x.yaml:1: holds half of a surrogate pair"),
+        ('a: "\\ud800"\n', "x.yaml:1: holds the control character U+D800"),
         ('a: "\\UFFFFFFFF"\n', "x.yaml: is not valid YAML:"),
         ("a: {<<: 3}\n", "x.yaml:1: '<<' takes an alias of a block"),
         ("a: " + "[" * 100, "x.yaml:1: is nested more than 40 levels deep"),
@@ -151,7 +151,7 @@ def test_aliases_cannot_explode_memory(text: str) -> None:
         (b"- a\n", ":1: the top level must be a block of keys"),
         (b"words\n", ":1: the top level must be a block of keys"),
         (b"a: 1\nb: \xff\n", ":2: is not UTF-8 text"),
-        (b" " * (MAX_BYTES + 1), ": is larger than 1,048,576 bytes"),
+        (b" " * (MAX_BYTES + 1), ": cannot be read: is larger than 1,048,576 bytes"),
     ],
 )
 def test_files_that_hold_no_suite(tmp_path: Path, raw: bytes, message: str) -> None:
@@ -165,7 +165,7 @@ def test_files_that_hold_no_suite(tmp_path: Path, raw: bytes, message: str) -> N
 def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"no\.yaml: cannot be read: No such file"):
         read_yaml(tmp_path / "no.yaml")
-    with pytest.raises(SuiteError, match="cannot be read: Is a directory; give the path of a suite file in it"):
+    with pytest.raises(SuiteError, match="cannot be read: is a folder, not a file; give the path of a suite"):
         read_yaml(tmp_path)
 
 
