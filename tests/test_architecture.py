@@ -118,6 +118,30 @@ def test_commands_import_the_harness_inside_their_functions_only() -> None:
             assert heavy <= light, f"{path}: {heavy - light}"
 
 
+# Files of this system or of the harness itself, a file just written, and a text that a person may give as a pipe.
+READ_DIRECTLY = {
+    "harness/bench/memory.py", "harness/checkpoints/format.py", "harness/commands/command_costs.py",
+    "harness/evaluation/tokenizer.py", "harness/monitoring/sensors/cpu.py", "harness/monitoring/sensors/rapl.py",
+    "harness/system/hardware.py", "harness/system/processes.py", "harness/system/source.py",
+    "harness/timing/ceilings.py",
+}  # fmt: skip
+
+
+def test_files_from_outside_are_read_by_one_module() -> None:
+    """A pipe hangs, a device never ends, and a large file fills the memory of who reads without `system.reading`."""
+    direct = set()
+    for path in sources("harness"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            # Modes that write are the business of `system.files`.
+            is_open = name == "open" and (ast.unparse(node.args[0]) in ("'r'", "'rb'") if node.args else node.keywords)
+            if (name in ("read_text", "read_bytes") and isinstance(node.func, ast.Attribute)) or is_open:
+                direct.add(path.relative_to(ROOT).as_posix())
+    assert direct == READ_DIRECTLY
+
+
 def test_there_is_no_module_without_a_subject() -> None:
     banned = ("utils", "util", "helpers", "misc", "common")
     assert not [path for package in PACKAGES for path in sources(package) if path.stem in banned]

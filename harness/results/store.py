@@ -24,8 +24,8 @@ from harness.core.messages import printable_value
 from harness.core.specs import Label
 from harness.results.record import RECORD_SCHEMA, RunRecord
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
-from harness.system import reading
 from harness.system.files import write_atomic
+from harness.system.reading import read_bytes, reason
 
 RECORD, LABELS = "record.json", "labels.json"
 LABEL_LOCK_S = 10.0
@@ -77,7 +77,7 @@ class Store:
                 self.problems.append(str(problem))
                 self.num_left_out += 1
             except OSError as error:
-                self.problems.append(f"{folder}: cannot be read: {reading.reason(error)}")
+                self.problems.append(f"{folder}: cannot be read: {reason(error)}")
                 self.num_left_out += 1
         return rows
 
@@ -195,9 +195,9 @@ class Store:
         if not path.exists():
             return []
         try:
-            return parse_json(list[Label], reading.read_bytes(path))
+            return parse_json(list[Label], read_bytes(path))
         except OSError as error:
-            raise StoreError(f"{path}: cannot be read: {reading.reason(error)}") from error
+            raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
         except ValueError as error:
             raise StoreError(
                 f"{path}: is damaged ({_reason(error)}); delete it to use the label inside the record"
@@ -209,15 +209,15 @@ class Store:
         except StoreError as problem:
             aside = _unused(folder, "damaged-labels")
             (folder / LABELS).replace(aside)
-            reason = str(problem).rpartition("; delete")[0]
-            self.problems.append(f"{reason}; kept as {aside.name}, and replaced by the label of this run")
+            text = str(problem).partition("; delete")[0]
+            self.problems.append(f"{text}; kept as {aside.name}, and replaced by the label of this run")
 
     def _add_label(self, folder: Path, label: Label) -> None:
         known = {_place(each): each for each in self._labels(folder)}
         if known.get(_place(label)) != label:
             path = folder / LABELS
             # The rows as they are in the file: a newer version may have written keys that a Label has no field for.
-            rows = printable_value(read_json(reading.read_bytes(path))) if path.exists() else []
+            rows = printable_value(read_json(read_bytes(path))) if path.exists() else []
             by_place = {(row["suite"], row["entry"], row["profile"]): row for row in rows}
             by_place[_place(label)] = dataclasses.asdict(label)
             rows = [by_place[place] for place in sorted(by_place)]
@@ -231,7 +231,7 @@ class Store:
         return path.relative_to(root).as_posix() if path.is_relative_to(root) else checkpoint
 
     def _keep(self, folder: Path) -> None:
-        """Copy the present record into the history; an unreadable one is copied byte for byte."""
+        """Copy the present record into the history; an unreadable one is moved there."""
         path = folder / RECORD
         if not path.exists():
             return
@@ -240,7 +240,7 @@ class Store:
         try:
             record = _read(folder)
         except StoreError:
-            write_atomic(_unused(history, "damaged"), reading.read_bytes(path).decode("utf-8", "backslashreplace"))
+            path.replace(_unused(history, "damaged"))
             return
         # From the file's text: a newer version may have written keys for which RunRecord has no field.
         body = {**_from_json(path), "curve": record.curve, "traces": record.traces}
@@ -266,7 +266,7 @@ def _read(folder: Path) -> RunRecord:
         if record.run_id != folder.name:
             raise ValueError(f"it is the record of {record.run_id}")
     except OSError as error:
-        raise StoreError(f"{path}: cannot be read: {reading.reason(error)}") from error
+        raise StoreError(f"{error.filename or path}: cannot be read: {reason(error)}") from error
     # KeyError and TypeError come from missing keys.
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
@@ -288,7 +288,7 @@ def _check_schema(value: Any, path: Path) -> None:
 
 def _from_json(path: Path) -> Any:
     """Raises ValueError for NaN and infinity too: `write` never puts them into a file."""
-    return read_json(reading.read_bytes(path))
+    return read_json(read_bytes(path))
 
 
 def _place(label: Label) -> tuple[str, str, str]:

@@ -12,7 +12,7 @@ import pytest
 from hostile_json import any_json, changed, json_text, paths, without
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_factory import record, score
+from record_factory import recipe, record, score
 
 from harness.checkpoints import format
 from harness.core.errors import HarnessError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from harness import report
 from harness.core.errors import HarnessError
 from harness.regression import baseline
 from harness.regression.check import check, update
-from harness.report import build
+from harness.report import build, curves
 from harness.report.kernels import kernel_section
 from harness.results import published
 from harness.results.store import Store
@@ -29,8 +30,9 @@ def use(store: Store) -> int:
     """Everything that reads records, on the folder as it is. Returns how many of them could be read."""
     records = store.records()
     table = build(records, PUBLISHED)
-    report.write(table, "github")
-    report.write(table, "json")
+    for fmt in ("github", "json", "csv", "latex"):
+        report.write(table, fmt)
+    curves.panels(records, PUBLISHED, "tokens")
     kernel_section(record for record, _ in records)
     baseline.measure(records)
     return len(records)
@@ -52,7 +54,7 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_json_makes_a_traceback(store: Store, data: st.DataObject) -> None:
     path = store.run_folder(record().run_id) / data.draw(st.sampled_from(["record.json", "record.json", "labels.json"]))
@@ -100,6 +102,19 @@ def test_what_is_wrong_is_named_and_the_gate_calls_it_bad_input(store: Store, ch
         check(store.root, base, code=CODE)
     assert refused.value.exit_code == 2
     assert said in str(refused.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["record.json", "labels.json", "curve.csv"])
+def test_a_pipe_in_the_place_of_a_file_costs_that_run_alone_until_it_is_written_again(store: Store, name: str) -> None:
+    path = store.run_folder(record().run_id) / name
+    path.unlink()
+    os.mkfifo(path)
+    assert use(store) == 1
+    assert f"{name}" in store.problems[0]
+    assert "is a named pipe, not a file" in store.problems[0]
+    store.write(record(1.25))
+    assert use(store) == 2
 
 
 @pytest.mark.parametrize("text", ["[3]", "3", '{"a": 1}', '[{"title": null}]'])
