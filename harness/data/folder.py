@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from harness.core.errors import DataError
 from harness.core.interfaces import Corpus
-from harness.core.json_values import read_json
 from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
 from harness.system.reading import open_regular, read_bytes
 
@@ -198,6 +197,8 @@ def _write_json(path: Path, value: Mapping[str, object] | Sequence[str]) -> str:
 
 
 def _read_vocabulary(folder: Path) -> list[str]:
+    from harness.core.json_values import read_json
+
     vocabulary = read_json(read_bytes(folder / VOCABULARY, MAX_VOCABULARY_BYTES))
     if not isinstance(vocabulary, list) or not all(isinstance(token, str) for token in vocabulary):
         raise DataError(f"{folder / VOCABULARY} is not a list of tokens")
