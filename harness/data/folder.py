@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from harness.core.errors import DataError
 from harness.core.interfaces import Corpus
 from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
-from harness.system.reading import open_regular, read_bytes
+from harness.system.reading import open_regular, read_bytes, reason
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,8 +112,10 @@ def check_sizes(folder: Path) -> Manifest:
                 raise DataError(f"{entry.file} has {size:,} bytes, expected {entry.bytes:,}")
         if len(_read_vocabulary(folder)) != manifest.alphabet_size:
             raise DataError(f"{VOCABULARY} does not have the manifest's {manifest.alphabet_size} tokens")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{type(error).__name__}: {error}") from None
+    except OSError as error:
+        raise DataError(f"{error.filename}: {reason(error)}") from None
+    except ValueError as error:
+        raise DataError(f"{VOCABULARY}: {error}") from None
     return manifest
 
 

@@ -100,7 +100,7 @@ def change_manifest(folder: Path, **changes: Any) -> None:
 # How a prepared folder is damaged, and what `load` says; None where only a checksum shows it.
 DAMAGE: list[tuple[Callable[[Path], object], str | None]] = [
     (lambda folder: (folder / "train.bin").write_bytes(b"x"), "train.bin has 1 bytes, expected 224"),
-    (lambda folder: (folder / "valid.bin").unlink(), "FileNotFoundError"),
+    (lambda folder: (folder / "valid.bin").unlink(), "valid.bin: No such file"),
     (lambda folder: (folder / "test.bin").write_bytes(bytes(28)), None),
     (lambda folder: (folder / "vocabulary.json").write_text("[]"), "does not have the manifest's 7 tokens"),
     (lambda folder: (folder / "vocabulary.json").write_text("{"), "not valid JSON"),
@@ -114,7 +114,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str | None]] = [
     (lambda folder: change_manifest(folder, counts={"train": {"tokens": 1, "units": 1}}), "valid is missing"),
     (
         lambda folder: change_manifest(folder, counts={"test": {"tokens": "1"}}),
-        "(counts.test.tokens must be a whole number",
+        "(counts.test.tokens must be a whole",
     ),
 ]
 
