@@ -54,16 +54,22 @@ def save(
         CheckpointError: the folder cannot be written; the previous checkpoint is still valid.
     """
     files = {}
+    before = {path.name for path in folder.glob("*")}
     with writing(folder, CheckpointError):
-        for group, tensors in groups.items():
-            # safetensors refuses tensors that share memory, as tied or averaged weights may.
-            plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-            files[group] = write_tensors(folder, group, plain)
-        rest = dict(meta)
-        if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
-            files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
-        index = {"schema": SCHEMA, "files": files, **rest}
-        write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
+        try:
+            for group, tensors in groups.items():
+                # safetensors refuses tensors that share memory, as tied or averaged weights may.
+                plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+                files[group] = write_tensors(folder, group, plain)
+            rest = dict(meta)
+            if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
+                files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
+            index = {"schema": SCHEMA, "files": files, **rest}
+            write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
+        except Exception:
+            # Without an index they only take space, often on a disk that is full.
+            remove_unnamed(folder, before)
+            raise
         # Last of all: until the new index is in place, the old files are the checkpoint.
         remove_unnamed(folder, {*spare, *(entry["file"] for entry in files.values())})
 

@@ -5,6 +5,7 @@ A command imports what it needs inside its function: `harness --help` must be in
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -85,7 +86,8 @@ def _one_line_errors() -> Iterator[None]:
         if path is None:
             # Every file has a name: this is standard output.
             _discard_output()
-        click.echo(f"harness: {path or 'standard output'}: {error.strerror or error}", err=True)
+        reason = "is closed" if error.errno == errno.EBADF else error.strerror or error
+        click.echo(f"harness: {path or 'standard output'}: {reason}", err=True)
         sys.exit(EXIT_BAD_INPUT)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise

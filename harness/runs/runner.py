@@ -60,7 +60,8 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
         BudgetError: the time limit is too short for any progress.
         StoreError: at the end, if another process holds a run or its folder cannot be used.
     """
-    records, problems = [], []
+    records: list[RunRecord] = []
+    problems: list[str] = []
     with queue_signals():
         repeat = rerun.start(queue.specs, queue.store) if queue.again else None
         for spec in queue.specs:

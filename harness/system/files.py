@@ -81,7 +81,7 @@ def open_new(path: Path, *, append: bool = False, buffering: int = -1) -> IO[byt
     # Not truncated: a hard link would empty a file elsewhere. A device has to stay.
     if not append and (path.is_symlink() or path.is_file()):
         path.unlink()
-    return open(path, "ab" if append else "wb", buffering, opener=opener)
+    return open(path, "ab", buffering, opener=opener)
 
 
 @contextmanager
