@@ -211,7 +211,9 @@ def test_no_text_of_a_record_leads_out_of_its_history(tmp_path: Path, started_at
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
     assert [path.name for path in root.iterdir()] == ["runs"]
     assert [path.name for path in (root / "runs").iterdir()] == [folder.name]
-    assert all(path.parent == folder / "history" for path in root.rglob("*") if path.parent != folder and path.is_file())
+    assert all(
+        path.parent == folder / "history" for path in root.rglob("*") if path.parent != folder and path.is_file()
+    )
 
 
 @pytest.mark.parametrize("place", [".", "checkpoints", "history", "record.json", "labels.json", "run.lock", "a/b/c"])

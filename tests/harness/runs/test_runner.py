@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,13 +242,32 @@ def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(suite: Pat
     assert not list(results.glob("repeats/*"))
 
 
+@pytest.mark.parametrize("way", ["renamed", "deleted"])
+def test_results_that_go_away_during_a_run_are_named(suite: Path, results: Path, way: str) -> None:
+    process, _ = start_held(suite, results, "--no-sensors")
+    if way == "renamed":
+        results.rename(results.with_name("elsewhere"))
+    else:
+        shutil.rmtree(results)
+    (suite.parent / "released").touch()
+    code, _, err = finish(process)
+    assert code == 2
+    assert "was deleted or renamed during the run" in err
+    assert "Traceback" not in err
+    # Nothing is lost that came after.
+    assert only_record(results).status == "finished"
+
+
 def test_a_lost_reader_of_the_progress_ends_no_run(suite: Path, results: Path) -> None:
     process, _ = start_held(suite, results)
     assert process.stderr
     process.stderr.close()
     process.stderr = None
-    continue_held(results)
-    assert finish(process)[0] == 0
+    (suite.parent / "released").touch()
+    assert process.wait(timeout=120) == 0
+    assert process.stdout is not None
+    with process.stdout:
+        assert "AWD-LSTM" in process.stdout.read()
     assert attempts(results) == ["finished"]
 
 

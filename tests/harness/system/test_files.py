@@ -44,7 +44,8 @@ def test_only_one_module_writes_and_deletes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["p.write_text('x')", "open(p, 'w')", "p.open('ab')", "open(p, mode='r+')", "shutil.rmtree(p)", "p.unlink()"]
+    "text",
+    ["p.write_text('x')", "open(p, 'w')", "p.open('ab')", "open(p, mode='r+')", "shutil.rmtree(p)", "p.unlink()"],
 )
 def test_the_check_above_sees_a_write(text: str) -> None:
     [call] = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
@@ -52,7 +53,10 @@ def test_the_check_above_sees_a_write(text: str) -> None:
     assert not any(writes(node) for node in ast.walk(ast.parse("p.open('rb'), open(p)")) if isinstance(node, ast.Call))
 
 
-@given(st.text(max_size=300) | st.sampled_from(["..", "../x", "/etc/x", "a/../../b", "C:\\x", "\ud800", "a\x00b", "é" * 101]))
+@given(
+    st.text(max_size=300)
+    | st.sampled_from(["..", "../x", "/etc/x", "a/../../b", "C:\\x", "\ud800", "a\x00b", "é" * 101])
+)
 def test_a_name_from_a_file_stays_in_its_folder_or_is_refused(name: str) -> None:
     root = Path("/somewhere/results")
     try:
