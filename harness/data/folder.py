@@ -112,7 +112,7 @@ def check_sizes(folder: Path) -> Manifest:
         if len(_read_vocabulary(folder)) != manifest.alphabet_size:
             raise DataError(f"{VOCABULARY} does not have the manifest's {manifest.alphabet_size} tokens")
     except (OSError, ValueError) as error:
-        raise DataError(str(error)) from None
+        raise DataError(f"{type(error).__name__}: {error}") from None
     return manifest
 
 
