@@ -242,7 +242,7 @@ def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(suite: Pat
     assert not list(results.glob("repeats/*"))
 
 
-@pytest.mark.parametrize("way", ["renamed", "deleted"])
+@pytest.mark.parametrize("way", ["renamed", pytest.param("deleted", marks=pytest.mark.slow)])
 def test_results_that_go_away_during_a_run_are_named(suite: Path, results: Path, way: str) -> None:
     process, _ = start_held(suite, results, "--no-sensors")
     if way == "renamed":
