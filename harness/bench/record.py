@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.core.errors import StoreError
+from harness.core.errors import writing
 from harness.system import source
-from harness.system.files import write_atomic
+from harness.system.files import refuse_links, write_atomic
 from harness.system.hardware import Hardware
 
 if TYPE_CHECKING:
@@ -88,22 +88,17 @@ def write(
         "rows": [asdict(row) for row in rows],
     }
     folder = results / "bench"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        refuse_links(folder, results)
         path = _unused_path(folder, f"{_slug(machine.fingerprint)}-{now:%Y%m%dT%H%M%SZ}")
         write_atomic(path, to_text(body))
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
     return path
 
 
 def write_rows(path: Path, rows: Sequence[DataclassInstance]) -> None:
     """Write only the rows, as a JSON list. Raises StoreError if the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         write_atomic(path, to_text([asdict(row) for row in rows]))
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def to_text(value: Any) -> str:

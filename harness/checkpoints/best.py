@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checkpoints import format
 from harness.checkpoints.index import CheckpointIndex
-from harness.core.errors import CheckpointError
-from harness.system.files import write_atomic
+from harness.core.errors import CheckpointError, writing
+from harness.system.files import remove_tree, write_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,8 @@ class Best:
         self.index = self._resumed_from = index
         if index is None:
             # Its steps will be trained again. Without an index the files are no checkpoint.
-            (self.folder / format.INDEX).unlink(missing_ok=True)
+            with writing(self.folder, CheckpointError):
+                remove_tree(self.folder / format.INDEX)
             return
         for name in _file_names(index):
             if not (self.folder / name).is_file():
@@ -65,11 +66,9 @@ class Best:
             present = None
         if present == index:
             return
-        try:
+        with writing(self.folder, CheckpointError):
             write_atomic(self.folder / format.INDEX, index.to_json())
-        except OSError as error:
-            raise CheckpointError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _file_names(index: CheckpointIndex | None) -> set[str]:
-    return set() if index is None else {file.name for file in index.stored_files}
+    return set() if index is None else {file.file for file in index.stored_files}

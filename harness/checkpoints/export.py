@@ -6,16 +6,16 @@ shard needs no special case.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.checkpoints import format
-from harness.checkpoints.index import CheckpointIndex, Shards, StoredFile, sha256_of
-from harness.core.errors import CheckpointError
-from harness.system.files import write_atomic
+from harness.checkpoints.index import CheckpointIndex, Shards, StoredFile
+from harness.core.errors import CheckpointError, writing
+from harness.system.files import new_folder, write_atomic
 
 if TYPE_CHECKING:
     import torch
@@ -48,13 +48,11 @@ def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> Shards:
         raise CheckpointError(f"weights can be exported as {' or '.join(DTYPES)}, not {dtype}")
     if shard_bytes < 2 * HEADER_BYTES:
         raise CheckpointError(f"a shard of {shard_bytes:,} bytes is too small: at least {2 * HEADER_BYTES:,}")
-    try:
-        if out.exists() and any(out.iterdir()):
-            raise CheckpointError(f"{out} is not empty; name a new folder")
-        index = format.read_index(source)
+    index = format.read_index(source)
+    # Before the weights are read, which may take minutes.
+    with writing(out, CheckpointError), new_folder(out):
         tensors = format.load_group(source, index, "model")
         rounded, largest_rounding = _round(tensors, getattr(torch, dtype), source)
-        out.mkdir(parents=True, exist_ok=True)
         weights: dict[str, object] = {
             "dtype": dtype,
             "shapes": {name: list(tensor.shape) for name, tensor in tensors.items()},
@@ -64,8 +62,6 @@ def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> Shards:
         files = {"model": weights, **_copy_others(source, out, index)}
         exported = {**index.plain(), "files": files, "exported_from": index.group("model", source).sha256}
         write_atomic(out / format.INDEX, json.dumps(exported, indent=1))
-    except OSError as problem:
-        raise CheckpointError(f"{out}: cannot be written: {problem.strerror or problem}") from problem
     return Shards.model_validate(weights)
 
 
@@ -94,15 +90,16 @@ def _round(
 
 def _write_shards(tensors: Mapping[str, torch.Tensor], out: Path, shard_bytes: int) -> list[dict[str, str]]:
     """Write flat 16-bit tensors; return the list of shards for the index."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     written = []
     for number, pieces in enumerate(_cut(tensors, (shard_bytes - HEADER_BYTES) // 2), start=1):
         path = out / f"model-{number:05}.safetensors"
-        save_file(pieces, path)
-        if path.stat().st_size > shard_bytes:
+        content = save(pieces)
+        if len(content) > shard_bytes:
             raise CheckpointError(f"{path}: its header alone is above {HEADER_BYTES:,} bytes; allow larger shards")
-        written.append({"file": path.name, "sha256": sha256_of(path)})
+        write_atomic(path, content)
+        written.append({"file": path.name, "sha256": hashlib.sha256(content).hexdigest()})
     return written
 
 
@@ -129,6 +126,6 @@ def _copy_others(source: Path, out: Path, index: CheckpointIndex) -> dict[str, o
     others: dict[str, object] = {}
     for name, entry in index.files.items():
         if name != "model" and isinstance(entry, StoredFile) and not entry.file.endswith(".safetensors"):
-            shutil.copyfile(source / entry.name, out / entry.name)
+            write_atomic(out / entry.file, entry.verified(source).read_bytes())
             others[name] = entry.model_dump(exclude_unset=True)
     return others

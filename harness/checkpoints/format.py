@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from harness.checkpoints.index import INDEX as INDEX
-from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, sha256_of, unreadable
-from harness.core.errors import CheckpointError
+from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, unreadable
+from harness.core.errors import CheckpointError, writing
 from harness.core.json_values import read_json
-from harness.system.files import write_atomic
+from harness.system.files import remove_tree, write_atomic
 from harness.system.reading import open_regular, read_bytes, reason
 
 if TYPE_CHECKING:
@@ -58,33 +57,40 @@ def save(
     Raises:
         CheckpointError: the folder cannot be written; the previous checkpoint is still valid.
     """
-    from safetensors.torch import save_file
-
     files = {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for group, tensors in groups.items():
-            # safetensors refuses tensors that share memory, as tied or averaged weights may.
-            plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-            partial = folder / f"{group}.partial"
-            save_file(plain, partial)
-            # Of the file as written, so that a bad write is found when it is read.
-            checksum = sha256_of(partial)
-            # Named by content: a file that the old index names is never overwritten by a new one.
-            name = f"{group}-{checksum[:16]}.safetensors"
-            # Data before name: after a power failure the index must not name an empty file.
-            _sync(partial)
-            partial.replace(folder / name)
-            files[group] = {"file": name, "sha256": checksum}
-        rest = dict(meta)
-        if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
-            files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
-        index = {"schema": SCHEMA, "files": files, **rest}
-        write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
+    before = {path.name for path in folder.glob("*")}
+    with writing(folder, CheckpointError):
+        try:
+            for group, tensors in groups.items():
+                # safetensors refuses tensors that share memory, as tied or averaged weights may.
+                plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+                files[group] = write_tensors(folder, group, plain)
+            rest = dict(meta)
+            if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
+                files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
+            index = {"schema": SCHEMA, "files": files, **rest}
+            write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
+        except Exception:
+            # Without an index they only take space, often on a disk that is full.
+            remove_unnamed(folder, before)
+            raise
         # Last of all: until the new index is in place, the old files are the checkpoint.
         remove_unnamed(folder, {*spare, *(entry["file"] for entry in files.values())})
-    except OSError as error:
-        raise CheckpointError(f"{folder}: the checkpoint could not be written: {error.strerror or error}") from error
+
+
+def write_tensors(folder: Path, stem: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """Write tensors to a safetensors file named by its content; return its entry for the index. Raises OSError.
+
+    A file that an older index names is never overwritten by another one.
+    """
+    from safetensors.torch import save
+
+    # Not `save_file`: it makes a file that only its owner can read, and its errors are of no class of the system.
+    content = save(dict(tensors))
+    checksum = hashlib.sha256(content).hexdigest()
+    name = f"{stem}-{checksum[:16]}.safetensors"
+    write_atomic(folder / name, content)
+    return {"file": name, "sha256": checksum}
 
 
 def read_index(folder: Path) -> CheckpointIndex:
@@ -147,7 +153,9 @@ def shapes(folder: Path, index: CheckpointIndex, group: str) -> dict[str, tuple[
     entry = index.group(group, folder)
     if isinstance(entry, Shards):
         return {name: tuple(shape) for name, shape in entry.shapes.items()}
-    path = folder / entry.name
+    # Fails with the name of a missing file, which safe_open would report without one.
+    entry.size(folder)
+    path = folder / entry.file
     try:
         # safe_open calls every file that it cannot open missing, and would wait for a pipe.
         open_regular(path).close()
@@ -231,7 +239,7 @@ def remove_unnamed(folder: Path, named: Collection[str]) -> None:
         if path.name not in named:
             # A reader on another system may hold the old file open; the next save removes it.
             with contextlib.suppress(OSError):
-                path.unlink()
+                remove_tree(path)
 
 
 def _load(file: StoredFile, folder: Path) -> dict[str, torch.Tensor]:
@@ -288,8 +296,3 @@ def _read_json(path: Path) -> JsonValue:
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     return value
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, field_validator
 
 from harness.core.errors import CheckpointError
+from harness.system.paths import is_plain
 from harness.system.reading import open_regular, reason
 
 INDEX = "checkpoint.json"
@@ -32,21 +33,24 @@ class StoredFile(_Typed):
     file: str
     sha256: str
 
-    @property
-    def name(self) -> str:
-        """The file's name without any folder: an index never leads outside its folder."""
-        return Path(self.file).name
+    @field_validator("file")
+    @classmethod
+    def _plain(cls, file: str) -> str:
+        # An index never leads outside its folder.
+        if not is_plain(file):
+            raise ValueError("is not the plain name of a file")
+        return file
 
     def size(self, folder: Path) -> int:
         """Bytes of the file in `folder`. Raises CheckpointError if it is missing."""
         try:
-            return (folder / self.name).stat().st_size
+            return (folder / self.file).stat().st_size
         except (OSError, ValueError) as error:
-            raise unreadable(folder / self.name, error) from None
+            raise unreadable(folder / self.file, error) from None
 
     def verified(self, folder: Path) -> Path:
         """The file's path in `folder`. Raises CheckpointError if it is missing or its checksum differs."""
-        path = folder / self.name
+        path = folder / self.file
         try:
             actual = sha256_of(path)
         except (OSError, ValueError) as error:

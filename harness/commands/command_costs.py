@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from harness.core.errors import StoreError
+from harness.core.errors import writing
 from harness.monitoring.costs.account import INTERVAL_S
 from harness.monitoring.costs.watch import Watch
 from harness.results.costs import AttemptCosts
@@ -100,10 +100,8 @@ def _json(command: Sequence[str], returncode: int, measured: Measured) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
+    with writing(path):
         write_atomic(path, text)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _measure(child: subprocess.Popen[bytes], watch: Watch) -> Measured:

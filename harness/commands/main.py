@@ -11,6 +11,9 @@ import os
 import signal
 import sys
 import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -21,21 +24,32 @@ from harness.commands.checkpoint import evaluate, export, import_, sample
 from harness.commands.data import data
 from harness.commands.info import describe, doctor, list_
 from harness.commands.monitor import monitor
-from harness.commands.output import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_INTERRUPTED
+from harness.commands.output import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_BUG, EXIT_INTERRUPTED
 from harness.commands.results import check, curves, table
 from harness.commands.run import run
 from harness.commands.search import search
-from harness.core.errors import HarnessError
+from harness.core.errors import HarnessError, named_path
 from harness.core.messages import printable_lines
-
-# Errors of the system about a path that a person gave.
-_UNUSABLE_PATH = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
+class _Stderr(io.FileIO):
+    """Standard error: a line that cannot be printed is lost, and ends no training."""
+
+    def write(self, data: Any) -> int:
+        with suppress(OSError):
+            return super().write(data)
+        return len(data)
+
+
 class Group(click.Group):
-    """Turns errors of a user and refused paths into one line and an exit status. Any other error is a bug: it shows."""
+    """Turns errors of a user and of the system into one line and an exit status. Any other error is a bug: it shows."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        _open_standard_streams()
+        with _one_line_errors():  # `--help` prints here
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
         if threading.current_thread() is threading.main_thread():
@@ -44,28 +58,66 @@ class Group(click.Group):
         if isinstance(sys.stdout, io.TextIOWrapper):
             # An encoding without dashes or plus-minus signs must not cost the rest of the table.
             sys.stdout.reconfigure(errors="replace")
-        try:
+        with _one_line_errors():
             return super().invoke(ctx)
-        except HarnessError as error:
-            click.echo(printable_lines(f"harness: {error}"), err=True)
-            ctx.exit(error.exit_code)
-        # Also SIGTERM, which the handler above turns into it.
-        except KeyboardInterrupt:
-            click.echo("harness: stopped", err=True)
-            ctx.exit(EXIT_INTERRUPTED)
-        # `harness table | head` is no error of anybody: the status is that of a process ended by SIGPIPE.
-        except BrokenPipeError:
-            # The reader of the output is gone. Without this, the interpreter would complain at its exit.
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, 1)
-            os.dup2(devnull, 2)
-            ctx.exit(EXIT_BROKEN_PIPE)
-        except OSError as error:
-            # Only refusals of a path: an OSError from anywhere else is a bug and must keep its traceback.
-            if error.errno not in _UNUSABLE_PATH or error.filename is None:
-                raise
-            click.echo(printable_lines(f"harness: {os.fsdecode(error.filename)}: {error.strerror}"), err=True)
-            ctx.exit(EXIT_BAD_INPUT)
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn errors into a line on standard error and an exit status, which is never 1: that is a regression."""
+    try:
+        try:
+            yield
+        finally:
+            # Here and not at the interpreter's exit, which would complain in words of its own.
+            sys.stdout.flush()
+    except HarnessError as error:
+        click.echo(printable_lines(f"harness: {error}"), err=True)
+        sys.exit(error.exit_code)
+    # Also SIGTERM, which `invoke` turns into it.
+    except KeyboardInterrupt:
+        click.echo("harness: stopped", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    # `harness table | head` is no error of anybody: the status is that of a process ended by SIGPIPE.
+    except BrokenPipeError:
+        _discard_output()
+        sys.exit(EXIT_BROKEN_PIPE)
+    except OSError as error:
+        path = named_path(error)
+        if path is None:
+            # Every file has a name: this is standard output.
+            _discard_output()
+        reason = "is closed" if error.errno == errno.EBADF else error.strerror or error
+        click.echo(printable_lines(f"harness: {path or 'standard output'}: {reason}"), err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except Exception:
+        traceback.print_exc()
+        sys.exit(EXIT_BUG)
+
+
+def _open_standard_streams() -> None:
+    """Make closed streams fail when they are used, and let standard error lose lines.
+
+    Python sets a closed stream to None, into which results would vanish, and the next file opened takes its number.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8")
+    # Not a stream of a test, which has no number.
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        raw = io.BufferedWriter(_Stderr(2, "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(raw, errors="backslashreplace", line_buffering=True)
+
+
+def _discard_output() -> None:
+    """Let the interpreter's exit flush what could not be written to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 @click.group(cls=Group, context_settings=_CONTEXT)

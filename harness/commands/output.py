@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from harness.report import Leaderboard
 
 EXIT_FAILED = 1  # a run failed, or a gate found a regression
-EXIT_BAD_INPUT = 2
+EXIT_BAD_INPUT = 2  # or an error of the system: a file, a disk, standard output
+EXIT_BUG = 70  # as sysexits.h has it: not 1, which a gate would take for a regression
 # As shells count them: 128 + SIGINT, 128 + SIGPIPE.
 EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141

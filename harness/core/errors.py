@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class HarnessError(Exception):
     """Base class. The message says what is wrong, where, and what to do."""
@@ -42,3 +47,26 @@ class NotComparableError(HarnessError):
 
 class BudgetError(HarnessError):
     """A time budget or limit is too short, or a stored plan does not fit."""
+
+
+@contextmanager
+def writing(path: Path, kind: type[HarnessError] = StoreError) -> Iterator[None]:
+    """Turn an error of the system into one line with path and reason.
+
+    Args:
+        path: what is written; used where the error names no file.
+        kind: the class of the error raised instead.
+
+    Raises:
+        HarnessError: of class `kind`, for any OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{named_path(error) or path}: cannot be written: {error.strerror or error}") from error
+
+
+def named_path(error: OSError) -> str | None:
+    """The path in an error of the system, None without one."""
+    name = error.filename
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else None

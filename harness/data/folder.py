@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import DataError
 from harness.core.interfaces import Corpus
 from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
+from harness.system.files import open_new, remove_tree, write_atomic
+from harness.system.paths import under
 from harness.system.reading import open_regular, read_bytes, reason
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yield an empty folder that replaces `target` unless the block raises. The caller holds the dataset's lock."""
     building, old = target.with_name(f".{target.name}-new"), target.with_name(f".{target.name}-old")
     for stale in (building, old):  # left by a killed process
-        shutil.rmtree(stale, ignore_errors=True)
+        remove_tree(stale)
     building.mkdir(parents=True)
     try:
         yield building
         if target.exists():  # a folder cannot be renamed over one that has files
-            target.rename(old)
-        building.rename(target)
+            target.replace(old)
+        building.replace(target)
     finally:
-        shutil.rmtree(building, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(building)
+            remove_tree(old)
 
 
 def write(
@@ -107,7 +109,7 @@ def check_sizes(folder: Path) -> Manifest:
     try:
         for split in SPLITS:
             entry = manifest.ids[split]
-            size = (folder / entry.file).stat().st_size
+            size = under(folder, entry.file).stat().st_size
             if size != entry.bytes:
                 raise DataError(f"{entry.file} has {size:,} bytes, expected {entry.bytes:,}")
         if len(_read_vocabulary(folder)) != manifest.alphabet_size:
@@ -174,7 +176,7 @@ def _write_ids(path: Path, chunks: Iterable[np.ndarray], dtype: str) -> tuple[in
 
     hasher = hashlib.sha256()  # while writing: a second pass would read gigabytes again
     num_tokens = num_bytes = 0
-    with path.open("wb") as file:
+    with open_new(path) as file:
         for chunk in chunks:
             ids = np.ascontiguousarray(chunk, dtype=_little_endian(dtype)).data
             hasher.update(ids)
@@ -194,7 +196,7 @@ def _write_json(path: Path, value: Mapping[str, object] | Sequence[str]) -> str:
     """Write JSON and return its sha256."""
     # ASCII: an editor or a locale with another encoding cannot change a token.
     text = json.dumps(value, indent=1, ensure_ascii=True).encode() + b"\n"
-    path.write_bytes(text)
+    write_atomic(path, text)
     return hashlib.sha256(text).hexdigest()
 
 

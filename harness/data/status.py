@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from harness.core.errors import DataError
 from harness.data import folder
 from harness.data.config import DatasetSpec, Registered, parse
-from harness.data.download.extract import partial_file
 from harness.data.download.locate import locked, writing
 from harness.data.download.obtain import SourceFinder, network_is_off
 from harness.data.preparation import Request, build, facts, make_request, prepare
 from harness.data.registry import DATASETS, Dataset, SourceFile, get_dataset
+from harness.system.files import open_new, replacing
 
 if TYPE_CHECKING:
     from harness.data.manifest import Manifest
@@ -211,9 +211,12 @@ def _import(dataset: Dataset, path: Path, target_folder: Path) -> str:
     for file, problem in problems.items():
         if problem is None:
             # `gather` hashes the copy again, so a change of the original meanwhile does no harm.
-            with partial_file(target_folder / file.filename) as partial:
-                shutil.copyfile(path, partial)
-                partial.replace(target_folder / file.filename)
+            with (
+                replacing(target_folder / file.filename) as partial,
+                path.open("rb") as opened,
+                open_new(partial) as copy,
+            ):
+                shutil.copyfileobj(opened, copy)
             return file.filename
     # The file of that name if there is one, else all files that it could have been.
     expected = [file for file in problems if file.filename == path.name] or list(problems)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from harness.config import speed as switches
-from harness.core.errors import NotComparableError, StoreError
+from harness.core.errors import NotComparableError, StoreError, writing
 from harness.core.hashing import canonical_json, content_hash
 from harness.core.json_values import parse_json
 from harness.core.metrics import metric_named, std_error_of, value_of
@@ -155,11 +155,8 @@ def write(path: Path, rows: Iterable[BaselineRow]) -> None:
     """Replace the file in one step. Rows are sorted, so equal rows make equal files. Raises StoreError."""
     ordered = [asdict(row) for row in sorted(rows, key=lambda row: row.identity)]
     text = json.dumps({"schema": SCHEMA, "rows": ordered}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         write_atomic(path, text)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:

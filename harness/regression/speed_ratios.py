@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from harness.core.errors import NotComparableError, StoreError
+from harness.core.errors import NotComparableError, StoreError, writing
 from harness.core.json_values import parse_json
 from harness.regression import verdict
 from harness.regression.verdict import Verdict
@@ -252,11 +252,8 @@ def read(path: Path) -> Baseline:
 def write(path: Path, baseline: Baseline) -> None:
     """Replace the file in one step. Raises StoreError."""
     body = {"schema": SCHEMA, "fingerprint": baseline.fingerprint, "rows": [asdict(row) for row in baseline.rows]}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         write_atomic(path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _by_case(rows: Rows) -> dict[tuple[str, str], list[KernelTiming]]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from harness.core.errors import HarnessError, StoreError
+from harness.core.errors import HarnessError, StoreError, writing
 from harness.core.metrics import Metric, metric_named
 from harness.results import published
 from harness.results.published import PublishedRow, dataset_title, match
+from harness.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,13 +147,10 @@ def draw(drawn: Panels, out: Path, along: str) -> None:
         FigureCanvasAgg(figure)
         for axes, (title, lines) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn.items(), strict=True):
             _panel(axes, title, lines, along)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
+        with writing(out), replacing(out) as partial:
             # The metadata holds a date under a different name in each format; without it the bytes are repeatable.
             dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
-            figure.savefig(out, metadata={dated: None} if dated else None, dpi=150)
-        except OSError as error:
-            raise StoreError(f"{out}: cannot be written: {error.strerror or error}") from error
+            figure.savefig(partial, format=out.suffix[1:], metadata={dated: None} if dated else None, dpi=150)
 
 
 def _line(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.core.errors import StoreError
+from harness.core.errors import StoreError, writing
 from harness.report.columns import SECTION_COLUMNS, usual
 from harness.report.formats import write
 from harness.report.formats.github import escape, section
@@ -105,11 +105,8 @@ class Leaderboard:
     def save(self) -> Path:
         """Write RESULTS/LEADERBOARD.md and return its path. StoreError if it cannot be written."""
         path = self.root / FILE_NAME
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
+        with writing(path):
             write_atomic(path, self.markdown())
-        except OSError as error:
-            raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
         return path
 
     def _kernels(self) -> list[str]:

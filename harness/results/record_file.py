@@ -15,7 +15,7 @@ from harness.core.errors import StoreError
 from harness.core.json_values import MAX_NUMBER
 from harness.results import csv_rows
 from harness.results.costs import CostModel
-from harness.system.files import write_atomic
+from harness.system.files import remove_tree, write_atomic
 from harness.system.reading import read_text
 from models.config import LATER
 
@@ -38,7 +38,7 @@ def write_apart(body: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         if body[field]:
             named[field] = write_rows(folder / name, body[field])
         else:
-            (folder / name).unlink(missing_ok=True)
+            remove_tree(folder / name)
     return named
 
 

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import BusyError, StoreError
+from harness.core.errors import BusyError, StoreError, writing
 from harness.core.json_values import parse_json, parse_value, read_json
 from harness.core.messages import printable_value
 from harness.core.specs import Label
 from harness.results.record import RECORD_SCHEMA, RunRecord
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
-from harness.system.files import write_atomic
+from harness.system.files import refuse_links, remove_tree, write_atomic
+from harness.system.paths import is_plain, under
 from harness.system.reading import read_bytes, reason
 
 RECORD, LABELS = "record.json", "labels.json"
@@ -51,10 +51,12 @@ class Store:
 
     def run_folder(self, run_id: str) -> Path:
         """Folder of a run, which need not exist. Raises StoreError for an id that cannot name a folder."""
-        # Also what Windows refuses: a results folder travels between machines.
-        if not run_id or run_id.startswith(".") or re.search(r'[/\\\x00-\x1f:*?"<>|]', run_id):
-            raise StoreError(f"run id '{run_id}' cannot name a folder; give the dataset a plainer name")
-        return self.root / "runs" / run_id
+        try:
+            return under(self.root / "runs", run_id)
+        except OSError as error:
+            raise StoreError(
+                f"a run's id cannot name a folder: {error.strerror}; give the dataset a plainer name"
+            ) from None
 
     def find(self, run_id: str) -> RunRecord | None:
         """The record of a run, or None. Raises StoreError if it exists and cannot be read."""
@@ -88,11 +90,11 @@ class Store:
         is raised: unreadable labels are set aside and named in `problems`.
         """
         folder = self.run_folder(record.run_id)
+        self._refuse_links(folder)
         body = plain({name: getattr(record, name) for name in FIELDS}, folder / RECORD)
         body["spec"]["checkpoint"] = self._portable(body["spec"]["checkpoint"])
         # History first: a kill after this line has lost nothing.
-        with _disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
             self._keep(folder)
             # First with its rows inside, then with the names of their files: a kill between the two leaves a whole
             # record, never one that names a file of another attempt.
@@ -108,11 +110,12 @@ class Store:
     def archive(self, run_id: str) -> None:
         """Move a run's record to its history: `find` no longer returns it. No-op without a record."""
         folder = self.run_folder(run_id)
-        with _disk_errors(folder):
+        self._refuse_links(folder)
+        with writing(folder):
             self._keep(folder)
             # The record first: a kill in between leaves rows without a record, never a record without its rows.
             for name in (RECORD, *FILES.values()):
-                (folder / name).unlink(missing_ok=True)
+                remove_tree(folder / name)
 
     def amend(self, run_id: str, **costs: Any) -> None:
         """Add costs that are known only after the worker ended. No-op without a record.
@@ -130,7 +133,8 @@ class Store:
         # From the file's text, which keeps the rows in their CSV files and the keys of a newer version.
         body = _from_json(folder / RECORD)
         body["costs"] = {**(body.get("costs") or {}), **plain(costs, folder / RECORD, "costs")}
-        with _disk_errors(folder):
+        self._refuse_links(folder)
+        with writing(folder):
             write_atomic(folder / RECORD, json_text(body))
 
     def label(self, run_id: str, label: Label) -> None:
@@ -148,14 +152,15 @@ class Store:
         from filelock import FileLock, Timeout
 
         folder = self.run_folder(run_id)
-        with _disk_errors(folder):
+        self._refuse_links(folder)
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 # Two commands may label one run at the same time; without the lock one label would be lost.
                 with FileLock(str(folder / "labels.lock"), timeout=LABEL_LOCK_S):
                     self._set_damaged_labels_aside(folder)
                     self._add_label(folder, label)
-            # Caught inside: Timeout is an OSError, which `_disk_errors` would report as a failing disk.
+            # Caught inside: Timeout is an OSError, which `writing` would report as a failing disk.
             except Timeout as error:
                 raise StoreError(f"{folder}: another process holds labels.lock; try again") from error
 
@@ -177,7 +182,8 @@ class Store:
         folder = self.run_folder(run_id)
         # The system releases the lock of a process that dies, so the file that a kill leaves behind blocks nobody.
         lock = FileLock(str(folder / f"{name}.lock"))
-        with _disk_errors(folder):
+        self._refuse_links(folder)
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=wait_s)
@@ -189,6 +195,10 @@ class Store:
             yield
         finally:
             lock.release()
+
+    def _refuse_links(self, folder: Path) -> None:
+        with writing(folder):
+            refuse_links(folder, self.root)
 
     def _labels(self, folder: Path) -> list[Label]:
         path = folder / LABELS
@@ -236,7 +246,6 @@ class Store:
         if not path.exists():
             return
         history = folder / "history"
-        history.mkdir(exist_ok=True)
         try:
             record = _read(folder)
         except StoreError:
@@ -245,7 +254,8 @@ class Store:
         # From the file's text: a newer version may have written keys for which RunRecord has no field.
         body = {**_from_json(path), "curve": record.curve, "traces": record.traces}
         # Windows allows no colon in a file name, and ISO times have two.
-        path = _unused(history, record.started_at.replace(":", "") or "undated")
+        stem = record.started_at.replace(":", "")
+        path = _unused(history, stem if is_plain(stem) else "undated")
         if body["traces"]:
             # A trace has hundreds of rows, too many to read inside JSON.
             name = f"{path.stem}-{FILES['traces']}"
@@ -307,11 +317,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"{error.args[0]!r} is missing"
     return " ".join(str(error).replace("RunRecord.__init__() ", "").split())
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error

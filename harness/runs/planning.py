@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.core.errors import BudgetError
+from harness.core.errors import BudgetError, writing
 from harness.core.json_values import parse_json
 from harness.core.specs import RunSpec
 from harness.results.store import Store
@@ -20,7 +20,7 @@ from harness.runs import schedule
 from harness.runs.limits import TimeLimit
 from harness.runs.schedule import Schedule, Speed
 from harness.system import source
-from harness.system.files import write_atomic
+from harness.system.files import refuse_links, write_atomic
 from harness.system.reading import read_bytes, reason
 
 SCHEMA = 3
@@ -208,8 +208,6 @@ def _make(
 
 
 def _write(path: Path, plan: TimePlan) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, BudgetError):
+        refuse_links(path.parent, path.parents[1])
         write_atomic(path, plan.model_dump_json(by_alias=True, indent=1) + "\n")
-    except OSError as error:
-        raise BudgetError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -6,7 +6,6 @@ and whether its repeat has begun. A run with another record since is done. The n
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,13 +13,13 @@ from pathlib import Path
 from pydantic import BaseModel, TypeAdapter
 
 from harness.checkpoints import format
-from harness.core.errors import CheckpointError, StoreError
+from harness.core.errors import CheckpointError, StoreError, writing
 from harness.core.hashing import content_hash
 from harness.core.json_values import parse_json
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.system import source
-from harness.system.files import write_atomic
+from harness.system.files import refuse_links, remove_tree, write_atomic
 from harness.system.reading import read_bytes
 
 DAMAGED = "damaged"
@@ -72,7 +71,8 @@ class Repeat:
         run, folder = self.runs[spec.run_id], store.run_folder(spec.run_id) / "checkpoints"
         # Only now, not at the start of the repeat: until its turn, a run keeps the weights that its record speaks of.
         if (run.before is not None and not run.begun) or _is_foreign(folder / "resume", spec):
-            shutil.rmtree(folder, ignore_errors=True)
+            with writing(folder):
+                remove_tree(folder)
         if not run.begun:
             # After the deletion: a kill in between deletes again, which loses nothing.
             run.begun = True
@@ -80,14 +80,13 @@ class Repeat:
 
     def finish(self) -> None:
         """Forget the repeat: the same command starts a new one."""
-        self.path.unlink(missing_ok=True)
+        with writing(self.path):
+            remove_tree(self.path)
 
     def _write(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, _RUNS.dump_json(self.runs, indent=1).decode())
-        except OSError as error:
-            raise StoreError(f"{self.path.parent}: cannot be written: {error.strerror or error}") from error
+        with writing(self.path):
+            refuse_links(self.path.parent, self.path.parents[1])
+            write_atomic(self.path, _RUNS.dump_json(self.runs, indent=1))
 
 
 def start(specs: Sequence[RunSpec], store: Store) -> Repeat:

@@ -17,7 +17,7 @@ from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of, queue_sig
 from harness.runs.reporter import Reporter
 from harness.runs.rerun import Repeat
 from harness.runs.worker_process import Ending, run_worker
-from harness.system import source
+from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
 
 # Outcomes that another run would only repeat. A failed run is tried again.
@@ -60,19 +60,26 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
         BudgetError: the time limit is too short for any progress.
         StoreError: at the end, if another process holds a run or its folder cannot be used.
     """
-    records, problems = [], []
+    records: list[RunRecord] = []
+    problems: list[str] = []
     with queue_signals():
         repeat = rerun.start(queue.specs, queue.store) if queue.again else None
         for spec in queue.specs:
             try:
                 # Two commands may share a results folder; the second skips the runs of the first.
                 with queue.store.lock(spec.run_id):
+                    folder = queue.store.run_folder(spec.run_id)
+                    before = files.identity(folder)
                     records.append(_run_one(spec, queue, repeat, reporter))
                     queue.store.label(spec.run_id, spec.label)
+                if files.identity(folder) != before:
+                    raise StoreError(f"{folder}: was deleted or renamed during the run; made again for what came after")
                 while queue.store.problems:
                     reporter.note(f"{spec.label.entry}: {queue.store.problems.pop()}")
             except StoreError as problem:
-                reporter.note(f"{spec.label.entry}: {problem}")
+                # The first one ends the command and is printed then.
+                if problems:
+                    reporter.note(f"{spec.label.entry}: {problem}")
                 problems.append(str(problem))
             except KeyboardInterrupt as request:  # between two workers
                 raise SuiteInterrupted(cause_of(request), f"{spec.run_id} was not running") from None

@@ -16,6 +16,7 @@ from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of
 from harness.system import processes, source
+from harness.system.files import open_new
 from harness.worker.job import EXIT_RESUME, Event, Rates, RunJob, parse_event
 
 # How long a worker may take to finish its step and save before it is killed.
@@ -60,7 +61,6 @@ def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> End
         SuiteInterrupted: Ctrl-C or a queue's signal; the worker was asked to save.
         BrokenPipeError: the reader of our output is gone; the worker was asked to save.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
     process = subprocess.Popen(
         processes.command("harness.worker.main"),
         stdin=subprocess.PIPE,
@@ -185,12 +185,11 @@ def _close(process: subprocess.Popen[str], reader: threading.Thread) -> None:
 
 def _copy_stderr(stream: IO[str], last_lines: deque[str], log: Path) -> None:
     """Copy a worker's standard error to its log, and keep the last lines."""
-    file = None
-    try:
+    with contextlib.ExitStack() as stack:
+        file = None
         for line in stream:
             last_lines.append(line)
-            file = file or log.open("w", encoding="utf-8")
-            file.write(line)
-    finally:
-        if file is not None:
-            file.close()
+            # Without a log the pipe is still read: a worker that nobody reads would block.
+            with contextlib.suppress(OSError):
+                file = file or stack.enter_context(open_new(log, buffering=0))
+                file.write(line.encode())

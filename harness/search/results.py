@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness.core.errors import StoreError
+from harness.core.errors import writing
 from harness.core.hashing import content_hash
 from harness.core.metrics import metric_named, std_error_of, value_of
 from harness.report import primary_protocol
 from harness.results.record import RunRecord
 from harness.search.grid import SPLIT, Axis, Request, Trial, axes, in_words, trials_folder
-from harness.system.files import write_atomic
+from harness.system.files import refuse_links, write_atomic
 
 Cells = dict[str, str | int | float | None]
 
@@ -115,19 +115,18 @@ class Outcome:
         # Named by all its runs, hence by seeds, device, data and overrides: no search overwrites another.
         runs = sorted(trial.run_id for point in self.points for trial in point.trials)
         what = [self.suite, request.entry, request.profile, *request.over, *runs]
-        stem = f"{request.suite.stem}-{request.entry}-{content_hash(what)[:10]}"
+        # Cut, since the two names together may be longer than a file's name.
+        stem = f"{request.suite.stem[:60]}-{request.entry[:60]}-{content_hash(what)[:10]}"
         body = {
             "suite": self.suite, "entry": request.entry, "profile": request.profile, "set": list(request.overrides),
             "over": list(request.over), "tokens": request.tokens, "seeds": list(self.seeds), "device": self._device(),
             "conclusions": list(self.conclusions), "points": [point.to_json() for point in self.points],
             "trials": self._trials(),
         }  # fmt: skip
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with writing(folder):
+            refuse_links(folder, results)
             write_atomic(folder / f"{stem}.json", json.dumps(body, indent=1) + "\n")
             write_atomic(folder / f"{stem}.md", self.render())
-        except OSError as error:
-            raise StoreError(f"{folder}: cannot be written: {error.strerror or error}") from error
         return folder / f"{stem}.md"
 
     def _asked(self) -> str:

@@ -14,6 +14,7 @@ from harness import data
 from harness.core.metrics import METRICS
 from harness.suite.blocks import SuiteBlock
 from harness.suite.merge import NOT_IN_A_PROFILE
+from harness.system.files import write_atomic
 from harness.system.source import ROOT
 
 PATH = ROOT / "suites" / "suite.schema.json"
@@ -98,4 +99,4 @@ def _partial(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    PATH.write_text(text(), encoding="utf-8")
+    write_atomic(PATH, text())

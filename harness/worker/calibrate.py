@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-
+from harness.core.errors import writing
 from harness.results.record import RunRecord
 from harness.results.store import Store
+from harness.system.files import remove_tree
 from harness.training import throughput
 from harness.training.progress import Hooks, Interrupted
 from harness.training.trainer import Trainer
@@ -43,5 +43,6 @@ def measure(job: RunJob, emit: Emit, stop: Stop) -> Rates:
         raise Interrupted("calibration") from None
     finally:
         # Its checkpoints have the identity of the run: nothing may resume from them.
-        shutil.rmtree(folder, ignore_errors=True)
+        with writing(folder):
+            remove_tree(folder)
     return Rates(train_tokens_per_s=pace.tokens_per_s)

@@ -15,7 +15,7 @@ import torch
 import models
 from harness import data
 from harness.checkpoints import model as checkpoint_model
-from harness.core.errors import HarnessError, SuiteError
+from harness.core.errors import HarnessError, SuiteError, named_path
 from harness.core.hashing import content_hash
 from harness.core.scores import Score
 from harness.core.specs import RunSpec
@@ -248,5 +248,7 @@ def _with_readings(emit: Emit, meter: Meter) -> Emit:
 
 
 def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and (path := named_path(error)) is not None:
+        return f"{path}: {error.strerror}"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"[:500]

@@ -50,12 +50,15 @@ def main() -> int:
 
 def _run(job: RunJob, emit: Emit, stop: Stop) -> int:
     from harness.results.store import Store
+    from harness.system import files
     from harness.training.progress import Interrupted
     from harness.worker import execute
 
     store = Store(job.results)
+    folder = store.run_folder(job.spec.run_id)
+    files.remove_partial(folder)
     try:
-        record = execute.run(job, store.run_folder(job.spec.run_id), emit, stop)
+        record = execute.run(job, folder, emit, stop)
     except Interrupted as reason:
         emit(InterruptedEvent(where=str(reason)))
         return EXIT_RESUME

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.core.json_values import FILE_BLOCK, parse_json
 from harness.core.scores import Score
 from harness.results.record_file import plain
-from harness.system.files import write_atomic
+from harness.system.files import remove_tree, write_atomic
 from harness.system.reading import read_bytes
 
 SCORES = "scores.json"
@@ -51,11 +51,10 @@ class PartialScores:
         self.content.rows.append(score)
         # A full disk must not end a run that only has to write its record.
         with suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.path, json.dumps(plain(self.content, self.path)))
 
 
 def delete(folder: Path) -> None:
     """Delete the partial scores of a run whose record holds them."""
     with suppress(OSError):
-        (folder / SCORES).unlink()
+        remove_tree(folder / SCORES)

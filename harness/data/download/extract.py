@@ -9,14 +9,15 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
 from harness.core.errors import DataError
 from harness.data.registry import SourceFile
+from harness.system.files import open_new, replacing
 
 CHUNK_BYTES = 1 << 20
 # How far into an unpacked tar to read: a gzip of zeros would otherwise be read without end.
@@ -70,18 +71,6 @@ def extract(archive: Path, sources: Sequence[SourceFile], folder: Path) -> dict[
     return paths
 
 
-@contextmanager
-def partial_file(target: Path) -> Iterator[Path]:
-    """Yield a path for the content of `target`, deleted afterwards unless renamed. The caller holds the lock."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # The lock makes one name enough, and the next call overwrites the file of a killed process.
-    partial = target.with_name(f".{target.name}.partial")
-    try:
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def _write(archive: Path, source: SourceFile, member: _Member, folder: Path) -> Path:
     if not member.is_file:
         raise DataError(f"{archive}: {source.member} is a link or a folder, not a file; not unpacked")
@@ -89,8 +78,8 @@ def _write(archive: Path, source: SourceFile, member: _Member, folder: Path) -> 
         raise DataError(f"{archive}: {source.member} has {member.size:,} bytes, expected {source.size:,}")
     stream = member.open()
     assert stream is not None  # only tarfile returns None, and only if it is not a file
-    with stream, partial_file(folder / source.filename) as path:
-        with path.open("wb") as file:
+    with stream, replacing(folder / source.filename) as path:
+        with open_new(path) as file:
             # One byte more than expected shows a zip bomb whose header states the right size.
             missing = source.size + 1
             while chunk := stream.read(min(CHUNK_BYTES, missing)):
@@ -98,7 +87,7 @@ def _write(archive: Path, source: SourceFile, member: _Member, folder: Path) -> 
                 missing -= len(chunk)
         if problem := source.find_mismatch(path):
             raise DataError(f"{archive}: {source.member}: {problem}; not unpacked")
-        return path.replace(folder / source.filename)
+    return folder / source.filename
 
 
 def _zip_members(archive: Path) -> Generator[_Member, None, None]:

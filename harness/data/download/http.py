@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from harness import __version__
 from harness.data.registry import SourceFile
+from harness.system.files import open_new, remove_tree
 
 if TYPE_CHECKING:
     import httpx
@@ -100,7 +101,7 @@ class _Transfer:
             if (problem := self.source.find_mismatch(self.part)) is None:
                 self.part.replace(self.target)
                 return
-            self.part.unlink(missing_ok=True)
+            remove_tree(self.part)
             last = f"served another file ({problem})"
             if not is_resumed:
                 raise _GiveUp(last)
@@ -114,7 +115,7 @@ class _Transfer:
         if offset == self.source.size:
             return
         if offset > self.source.size:
-            self.part.unlink(missing_ok=True)
+            remove_tree(self.part)
             offset = 0
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         try:
@@ -136,18 +137,18 @@ class _Transfer:
         # 206 with `Content-Range: bytes 5-9/10` starts at byte 5, which need not be the one requested.
         start = response.headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0].strip()
         if status == 416 or (status == 206 and start != str(offset)):
-            self.part.unlink(missing_ok=True)
+            remove_tree(self.part)
             raise _TryAgain(f"HTTP {status} for the rest of the file")
         if status not in (200, 206):
             raise _GiveUp(f"HTTP {status}")
         if status == 200:  # the server ignored the range
             offset = 0
-        with self.part.open("ab" if status == 206 else "wb") as file:
+        with open_new(self.part, append=status == 206) as file:
             for chunk in response.iter_raw():
                 offset += len(chunk)
                 if offset > size:
                     file.close()
-                    self.part.unlink(missing_ok=True)
+                    remove_tree(self.part)
                     raise _GiveUp(f"served more than the {size:,} bytes expected")
                 file.write(chunk)
                 if self.progress is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.core.errors import DataError
+from harness.core.errors import DataError, named_path
+from harness.system.files import refuse_link
 from harness.system.reading import open_regular, reason
 
 # Path.is_file raises PermissionError in a folder that may not be entered; these return False.
@@ -45,8 +47,11 @@ def writing() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = f"cannot write {error.filename or cache_folder()}: {error.strerror or error}"
-        raise DataError(f"{problem}; free some space, or set HARNESS_CACHE to a folder you can write") from error
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = f"{'free some space, or ' if is_full else ''}set HARNESS_CACHE to a folder you can write"
+        raise DataError(
+            f"cannot write {named_path(error) or cache_folder()}: {error.strerror or error}; {hint}"
+        ) from error
 
 
 @contextmanager
@@ -56,6 +61,8 @@ def locked(name: str) -> Iterator[None]:
 
     folder = cache_folder() / "locks"
     with writing():
+        for written in (folder, folder.with_name("raw") / name, folder.with_name("prepared")):
+            refuse_link(written, cache_folder())
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / f"{name}.lock")
         lock.acquire()

@@ -12,6 +12,7 @@ from harness.data.download.extract import extract
 from harness.data.download.http import Progress, Unavailable, download
 from harness.data.download.locate import cache_folder, is_file, subfolders, writing
 from harness.data.registry import DATASETS, Dataset, SourceFile
+from harness.system.files import remove_tree
 
 
 def network_is_off() -> bool:
@@ -111,7 +112,7 @@ class SourceFinder:
             if file.find_mismatch(path) is None:
                 return path
         # The cache belongs to the harness: a damaged file in it is downloaded again.
-        (self.raw_folder / file.filename).unlink(missing_ok=True)
+        remove_tree(self.raw_folder / file.filename)
         return None
 
     def _by_archive(self, paths: dict[str, Path]) -> dict[SourceFile, list[SourceFile]]:

@@ -6,6 +6,7 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from harness.core.errors import writing
 from harness.core.json_values import parse_json
 from harness.results.costs import Attempt, AttemptCosts, Startup
 from harness.system.files import write_atomic
@@ -18,7 +19,7 @@ class Attempts:
     """Rows of all attempts, the present one last.
 
     A killed attempt never wrote its end: the next one finds it still running and calls it killed. Its seconds and costs
-    are None until `recover` sets them. The methods that write raise OSError.
+    are None until `recover` sets them. The methods that write raise StoreError.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -79,5 +80,5 @@ class Attempts:
             self.rows[place] = self.rows[place].without("startup")
 
     def _write(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, json.dumps([row.to_json() for row in self.rows]))
+        with writing(self.path):
+            write_atomic(self.path, json.dumps([row.to_json() for row in self.rows]))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.monitoring.costs.account import INTERVAL_S, attempt_costs
 from harness.monitoring.sampler import SamplerJob, SamplerResult, trace
+from harness.system.files import remove_tree
 
 if TYPE_CHECKING:
     from harness.monitoring.sampler.process import SamplerProcess
@@ -45,7 +46,7 @@ class Watch:
 
             self._folder.mkdir(parents=True, exist_ok=True)
             for name in (trace.NAME, trace.STATUS):  # of an earlier watch, which this one must not report
-                (self._folder / name).unlink(missing_ok=True)
+                remove_tree(self._folder / name)
             path = str((self._folder / trace.NAME).resolve())
             self._sampler = SamplerProcess(SamplerJob(self._pid, self._gpu_uuid, self._interval_s, path, self._started))
         except Exception as error:

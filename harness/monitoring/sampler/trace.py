@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.monitoring.sensors import QUANTITIES, SensorStatus
+from harness.system.files import open_new, write_atomic
 from harness.system.reading import open_regular, read_bytes, read_text
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class TraceWriter:
     """Appends rows. Raises OSError."""
 
     def __init__(self, path: Path) -> None:
-        path.write_bytes(b"")
-        self._file = path.open("ab", buffering=0)  # one write a row: a reader and a crash see complete lines
+        self._file = open_new(path, buffering=0)  # one write a row: a reader and a crash see complete lines
         self._write(COLUMNS)
         self.num_rows = 0
 
@@ -157,11 +157,8 @@ def last_row(path: Path) -> dict[str, float] | None:
 
 def write_status(trace: Path, sensors: Mapping[str, SensorStatus]) -> None:
     """Write the status of the sensors next to a trace; an error is ignored, since readings matter more than reasons."""
-    # Replaced at once, so that it survives a killed process, but not flushed to disk: a system crash may lose it.
-    partial = trace.with_name(f"{STATUS}.partial")
     with suppress(OSError):
-        partial.write_text(json.dumps({name: asdict(status) for name, status in sensors.items()}), encoding="utf-8")
-        partial.replace(trace.with_name(STATUS))
+        write_atomic(trace.with_name(STATUS), json.dumps({name: asdict(status) for name, status in sensors.items()}))
 
 
 def read_status(trace: Path) -> dict[str, SensorStatus]:

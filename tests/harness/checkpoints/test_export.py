@@ -72,7 +72,7 @@ def test_a_weight_beyond_the_range_is_named_and_bfloat16_holds_it(tmp_path: Path
     ("source", "out", "dtype", "shard_bytes", "message"),
     [
         ("best", "best", "float16", SMALL, "is not empty"),
-        ("best", "best/checkpoint.json", "float16", SMALL, "cannot be written: Not a directory"),
+        ("best", "best/checkpoint.json", "float16", SMALL, "is a file; name a new folder"),
         ("best", "out", "int8", SMALL, "not int8"),
         ("best", "out", "float16", 1000, "too small"),
         ("nothing", "out", "float16", SMALL, r"holds no checkpoint\.json"),

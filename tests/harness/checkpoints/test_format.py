@@ -114,7 +114,7 @@ def test_an_index_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
     index["files"]["model"]["file"] = "../elsewhere.safetensors"
     path.write_text(json.dumps(index))
     (tmp_path / "elsewhere.safetensors").write_bytes(b"secret")
-    with pytest.raises(CheckpointError, match=r"inside/elsewhere\.safetensors is missing"):
+    with pytest.raises(CheckpointError, match="not the plain name of a file"):
         format.load_group(tmp_path / "inside", format.read_index(tmp_path / "inside"), "model")
 
 

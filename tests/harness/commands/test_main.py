@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from invoking import call
 
+from harness.system.source import ROOT
+
 
 def test_data_of_a_suite_is_prepared_and_verified(suite: Path) -> None:
     manifest = json.loads(call("data", "prepare", suite, "--json").stdout)
@@ -119,20 +121,53 @@ def test_a_path_that_the_system_refuses_is_one_line(words: tuple[str, ...]) -> N
     assert line.endswith("File name too long")
 
 
-def test_a_path_without_permission_is_one_line_and_other_system_errors_are_shown(
-    suite: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EROFS, errno.ESTALE])
+def test_an_error_of_the_system_is_one_line_with_its_path(
+    suite: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def refuse(number: int) -> None:
-        def exists(self: Path) -> bool:
-            raise OSError(number, os.strerror(number), str(self))
+    def exists(self: Path) -> bool:
+        raise OSError(number, os.strerror(number), str(self))
 
-        monkeypatch.setattr(Path, "exists", exists)
-
-    refuse(errno.EACCES)
+    monkeypatch.setattr(Path, "exists", exists)
     done = call("data", "prepare", suite)
-    assert (done.exit_code, done.stderr) == (2, f"harness: {suite}: Permission denied\n")
-    refuse(errno.EIO)
-    assert isinstance(call("data", "prepare", suite).exception, OSError)
+    assert (done.exit_code, done.stderr) == (2, f"harness: {suite}: {os.strerror(number)}\n")
+
+
+def test_a_bug_shows_and_is_no_regression(suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "exists", lambda self: 1 / 0)
+    done = call("data", "prepare", suite)
+    assert (done.exit_code, done.stdout) == (70, "")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+
+
+# What a person reads: full, closed, and closed by a reader that has enough.
+STREAMS = {"full": ">/dev/full", "closed": ">&-", "both": ">/dev/full 2>/dev/full"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    ("words", "stream"),
+    [("--help", "full"), ("--help", "closed"), *(("check RESULTS --baseline BASELINE", stream) for stream in STREAMS)],
+)
+def test_output_that_cannot_be_written_is_one_line_and_no_regression(
+    words: str, stream: str, results: Path, tmp_path: Path
+) -> None:
+    baseline = tmp_path / "baseline.json"
+    call("check", results, "--baseline", baseline, "--update")
+    words = words.replace("RESULTS", str(results)).replace("BASELINE", str(baseline))
+    command = f"exec {sys.executable} -m harness {words} {STREAMS[stream]}"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    reason = "is closed" if stream == "closed" else "No space left on device"
+    expected = "" if stream == "both" else f"harness: standard output: {reason}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_lost_progress_line_ends_no_run(suite: Path, tmp_path: Path) -> None:
+    command = f"exec {sys.executable} -m harness run {suite} --results {tmp_path} --device cpu 2>/dev/full"
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "| oracle " in done.stdout
 
 
 def test_evaluate_says_where_adaptive_protocols_are() -> None:

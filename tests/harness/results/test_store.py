@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,65 @@ def test_a_replaced_record_goes_to_history_whole(tmp_path: Path) -> None:
     assert [path.name for path in history] == ["2026-01-02T030405+0000-2.json", "2026-01-02T030405+0000.json"]
     kept = {json.loads(path.read_text())["scores"][1]["metrics"]["bpc"] for path in history}
     assert kept == {1.5, 1.4}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(started_at=st.text(max_size=300) | st.sampled_from(["../../../victim", "/tmp/x", "..", "x" * 300, "\ud800"]))
+def test_no_text_of_a_record_leads_out_of_its_history(tmp_path: Path, started_at: str) -> None:
+    root = tmp_path / "results"
+    store = Store(root)
+    folder = store.run_folder(record().run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    store.write(record(1.5))
+    body = {**json.loads((folder / "record.json").read_text()), "started_at": started_at, "traces": [{"times_s": 0.0}]}
+    (folder / "record.json").write_text(json.dumps(body))
+    store.write(record(1.4))
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+    assert [path.name for path in root.iterdir()] == ["runs"]
+    assert [path.name for path in (root / "runs").iterdir()] == [folder.name]
+    assert all(
+        path.parent == folder / "history" for path in root.rglob("*") if path.parent != folder and path.is_file()
+    )
+
+
+@pytest.mark.parametrize("place", [".", "checkpoints", "history", "record.json", "labels.json", "run.lock", "a/b/c"])
+@pytest.mark.parametrize("way", ["write", "archive", "amend", "label", "lock"])
+def test_a_link_out_of_the_results_folder_is_refused(tmp_path: Path, place: str, way: str) -> None:
+    store = Store(tmp_path / "results")
+    store.write(record())
+    folder = store.run_folder(record().run_id)
+    victim = tmp_path / "victim"
+    files.remove_tree(folder / place)
+    if place in ("record.json", "labels.json", "run.lock"):
+        victim.write_text("precious")
+    else:
+        victim.mkdir()
+        (victim / "model.safetensors").write_text("precious")
+    (folder / place).parent.mkdir(parents=True, exist_ok=True)
+    (folder / place).symlink_to(victim)
+    before = {path: path.stat() for path in (victim, *victim.rglob("*"))}
+
+    def use() -> None:
+        if way == "write":
+            store.write(record(1.2))
+        elif way == "archive":
+            store.archive(record().run_id)
+        elif way == "amend":
+            store.amend(record().run_id, rusage=None)
+        elif way == "label":
+            store.label(record().run_id, label())
+        else:
+            with store.lock(record().run_id):
+                pass
+
+    # Without a record that can be read, there is nothing to amend.
+    if way == "amend" and place in (".", "record.json"):
+        with suppress(StoreError):
+            use()
+    else:
+        with pytest.raises(StoreError, match="is a link that leads out of"):
+            use()
+    assert {path: path.stat() for path in (victim, *victim.rglob("*"))} == before
 
 
 def test_archive_moves_the_record_away(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,17 +242,33 @@ def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(suite: Pat
     assert not list(results.glob("repeats/*"))
 
 
-def test_a_closed_pipe_stops_the_run_and_saves_it(suite: Path, results: Path) -> None:
-    process = start(suite, results, "--set", "recipe.epochs=200")
+@pytest.mark.parametrize("way", ["renamed", pytest.param("deleted", marks=pytest.mark.slow)])
+def test_results_that_go_away_during_a_run_are_named(suite: Path, results: Path, way: str) -> None:
+    process, _ = start_held(suite, results, "--no-sensors")
+    if way == "renamed":
+        results.rename(results.with_name("elsewhere"))
+    else:
+        shutil.rmtree(results)
+    (suite.parent / "released").touch()
+    code, _, err = finish(process)
+    assert code == 2
+    assert "was deleted or renamed during the run" in err
+    assert "Traceback" not in err
+    # Nothing is lost that came after.
+    assert only_record(results).status == "finished"
+
+
+def test_a_lost_reader_of_the_progress_ends_no_run(suite: Path, results: Path) -> None:
+    process, _ = start_held(suite, results)
     assert process.stderr
-    assert process.stdout
-    wait_for(lambda: list(results.glob("runs/*/checkpoints/resume/checkpoint.json")), "training")
     process.stderr.close()
     process.stderr = None
-    assert process.wait(timeout=120) == 141
-    assert process.stdout.read() == ""
-    process.stdout.close()
-    assert attempts(results) == ["interrupted"]
+    (suite.parent / "released").touch()
+    assert process.wait(timeout=120) == 0
+    assert process.stdout is not None
+    with process.stdout:
+        assert "AWD-LSTM" in process.stdout.read()
+    assert attempts(results) == ["finished"]
 
 
 def test_a_folder_named_models_in_the_current_folder_is_not_taken_for_ours(uninterrupted: Path) -> None:
