@@ -167,6 +167,21 @@ def test_an_imported_model_scores_text_and_names_unknown_words(data: Path, tmp_p
     assert json.loads(replaced.stdout)["text"]["num_unknown"] == 1
 
 
+def test_a_model_saved_alone_as_by_finetune_is_the_same_model(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = import_checkpoint(official_file(tmp_path / "m.pt"), data, tmp_path / "whole")
+    writer = Writer()
+    file = writer.zipped(tmp_path / "bare.pt", objects(writer)[0])
+    bare = import_checkpoint(file, data, tmp_path / "bare")
+    assert (bare.sha256, bare.model) == (whole.sha256, whole.model)
+    assert bare.origin.not_in_the_file == ["ar", "tar", "criterion"]
+    monkeypatch.setattr("harness.checkpoints.awd_lstm_lm.mapping.MAX_UNSPLIT_WORDS", VOCAB - 1)
+    assert "without the criterion that such a vocabulary was trained with" in refusal(file, data, tmp_path / "large")
+    number = writer.zipped(tmp_path / "number.pt", 3)
+    assert "neither the list [model, criterion, optimizer] nor a model alone" in refusal(number, data, tmp_path / "n")
+
+
 def test_unreadable_files_and_folders_are_refused_in_one_line(data: Path, tmp_path: Path) -> None:
     file, out, long_name = official_file(tmp_path / "m.pt", 7), tmp_path / "out", tmp_path / ("x" * 300)
     assert "knows 7 tokens, and" in refusal(file, data, out)
