@@ -68,7 +68,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(
     straight = make(tmp_path / "straight")
     assert not straight.resume()
     calls, validations = fit_and_count(straight)
-    for stop_at in {1, *range(3, calls, calls // 7), validations[0], validations[0] + 1, calls}:
+    for stop_at in {1, *range(3, calls, calls // 4), validations[0], validations[0] + 1, calls}:
         folder = tmp_path / str(stop_at)
         with pytest.raises(Interrupted):
             make(folder, at_call(stop_at)).fit()

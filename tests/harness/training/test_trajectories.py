@@ -215,9 +215,12 @@ def test_a_recorded_run_is_followed_step_by_step(
     follow(*committed(name), kernel, tmp_path, monkeypatch, TOLERANCES.get(name, 1e-9))
 
 
-@pytest.mark.parametrize(
-    "name", ["lstm-small-64", "lstm-artar-64", "lstm-drop-64", "qrnn-drop-64", "qrnn-word-splits-64"]
-)
+LONGER = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("lstm-small-64", "lstm-artar-64", "qrnn-word-splits-64")
+]
+
+
+@pytest.mark.parametrize("name", ["lstm-drop-64", "qrnn-drop-64", *LONGER])
 def test_a_recorded_run_on_penn_treebank_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
