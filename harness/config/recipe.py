@@ -135,12 +135,14 @@ class Finetune:
     Attributes:
         epochs: longest the stage lasts.
         patience: the stage ends earlier at the validation where `Averaging` of this patience would switch.
+        cap_windows: sampled windows have at most BPTT + 10 tokens in this stage, as in finetune.py; main.py has no cap.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
 
     epochs: int
     patience: int = 5
+    cap_windows: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience"):
@@ -212,3 +214,5 @@ class Recipe:
         for name in ("averaging", "finetune"):
             if getattr(self, name) is not None and self.optimizer != "sgd":
                 raise ValueError(f"{name} needs optimizer: sgd, got {self.optimizer}")
+        if self.finetune is not None and self.finetune.cap_windows and self.windows is None:
+            raise ValueError("finetune.cap_windows needs windows: without them every window has bptt tokens")

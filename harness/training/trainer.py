@@ -190,7 +190,10 @@ class Trainer:
         # Only at the start of a pass: within it, the state is carried from window to window.
         if state.row == 0 and recipe.reset_state == "epoch":
             self.state = self.model.initial_state(recipe.batch)
-        length, lr_factor = next_window(state.row, self.num_rows, recipe.bptt, recipe.windows, self.window_rng)
+        capped = state.stage == FINETUNE and recipe.finetune is not None and recipe.finetune.cap_windows
+        length, lr_factor = next_window(
+            state.row, self.num_rows, recipe.bptt, recipe.windows, self.window_rng, capped=capped
+        )
         self._update(state.row, length, lr_factor)
         state.row += length
         state.step += 1

@@ -13,9 +13,12 @@ import numpy as np
 
 from harness.config.recipe import WindowSampling
 
+# finetune.py of awd-lstm-lm: seq_len = min(seq_len, args.bptt + 10).
+FINETUNE_EXCESS = 10
+
 
 def next_window(
-    row: int, num_rows: int, bptt: int, sampling: WindowSampling | None, rng: np.random.Generator
+    row: int, num_rows: int, bptt: int, sampling: WindowSampling | None, rng: np.random.Generator, *, capped: bool = False
 ) -> tuple[int, float]:
     """Draw the length of the window that starts at `row`.
 
@@ -25,10 +28,11 @@ def next_window(
         bptt: window length, or its mean if sampled.
         sampling: None for windows of exactly `bptt`; `rng` is then not used.
         rng: one uniform and one normal draw a window, in this order, as the official code.
+        capped: a sampled length is at most `bptt` + 10.
 
     Returns:
-        The length, and the factor of the learning rate. As in the official code the length has no upper bound, and the
-        factor is that of the length before it is cut at the end of the split.
+        The length, and the factor of the learning rate: that of the length before it is cut at the end of the split,
+        as in the official code.
 
     Raises:
         ValueError: `row` has no target.
@@ -42,6 +46,8 @@ def next_window(
     length = max(sampling.minimum, int(rng.normal(base, sampling.std)))
     if sampling.multiple > 1:
         length = max(sampling.minimum, _round_at_random(length, sampling.multiple, rng))
+    if capped:
+        length = min(length, bptt + FINETUNE_EXCESS)
     return min(length, left), length / bptt if sampling.scale_lr else 1.0
 
 

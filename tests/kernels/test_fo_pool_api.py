@@ -124,11 +124,15 @@ def test_compiles_as_one_graph_and_has_gradients_under_autocast(name: str) -> No
     compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
     (gradient,) = torch.autograd.grad(compiled(x, weight), weight)
     torch.testing.assert_close(gradient, eager)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        h, c = function(x @ weight, c0)
-        assert h.dtype == c.dtype == torch.float32
-        (gradient,) = torch.autograd.grad(loss(x, weight), weight)
-    torch.testing.assert_close(gradient, eager, atol=0.1, rtol=0.1)
+    gradients = []
+    for function in (backend("fo_pool", name), reference):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h, c = function(x @ weight, c0)
+            assert h.dtype == c.dtype == torch.float32
+            gradients += torch.autograd.grad(loss(x, weight), weight)
+    # The same products of 16 bits on both sides. One rounding to 16 bits of what flows back is 2^-8.
+    torch.testing.assert_close(*gradients, atol=2e-2 * float(eager.abs().max()), rtol=0)
+    torch.testing.assert_close(gradients[0], eager, atol=2e-2 * float(eager.abs().max()), rtol=0)
 
 
 G, C = torch.zeros(4, 2, 9), torch.zeros(2, 3)

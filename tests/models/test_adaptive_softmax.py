@@ -152,7 +152,7 @@ def test_bfloat16_autocast_leaves_gradients_in_float32() -> None:
     gradients = [torch.autograd.grad(loss.mean(), wrt) for loss in (rough, exact)]
     for ours, theirs in zip(*gradients, strict=True):
         assert ours.dtype == torch.float32
-        torch.testing.assert_close(ours, theirs, rtol=0.05, atol=0.01)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.02 * float(theirs.abs().max()))
 
 
 @pytest.mark.parametrize(

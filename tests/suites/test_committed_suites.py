@@ -95,7 +95,8 @@ def test_word_models_train_by_the_official_recipe(suite: str, name: str) -> None
     else:
         assert optimiser == ("sgd", 30, (), 1.2e-6)
         assert recipe.averaging == Averaging(kind="non-monotone", patience=5)
-        assert recipe.finetune == Finetune(epochs=recipe.epochs or 0, patience=5)
+        epochs = 300 if (suite, name) == ("ptb-word", "qrnn") else recipe.epochs or 0
+        assert recipe.finetune == Finetune(epochs=epochs, patience=5, cap_windows=True)
         assert "cutoffs" not in model
 
 

@@ -51,7 +51,7 @@ def import_checkpoint(file: Path, data: Path, out: Path) -> Imported:
     """Read an official checkpoint, without running anything in it, and write one of this harness.
 
     Args:
-        file: what main.py of awd-lstm-lm saved.
+        file: what main.py or finetune.py of awd-lstm-lm saved.
         data: its data folder, with train.txt, valid.txt and test.txt.
         out: folder to write; it may hold an earlier import of the same file.
 
@@ -78,7 +78,8 @@ def import_checkpoint(file: Path, data: Path, out: Path) -> Imported:
             block = _check_model(file, official, source.num_bytes)
             tensors = {name: torch.from_numpy(array) for name, array in official.arrays(source).items()}
             # AR and TAR are options of the official command line that no checkpoint holds.
-            origin = Origin("awd-lstm-lm", file.name, digest, source.layout, official.written_by, ["ar", "tar"])
+            absent = ["ar", "tar", *(["criterion"] if official.is_bare else [])]
+            origin = Origin("awd-lstm-lm", file.name, digest, source.layout, official.written_by, absent)
     except MalformedError as error:
         raise CheckpointError(f"{file} is refused: {error}; nothing in it was run") from None
     except OSError as error:

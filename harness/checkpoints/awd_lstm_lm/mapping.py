@@ -19,6 +19,9 @@ END_OF_SPLITS = 100_000_000
 # A larger number in the file is no setting, and an infinity would not be JSON.
 MAX_SETTING = 1e9
 
+# main.py of awd-lstm-lm: from this size of vocabulary on, the softmax has splits.
+MAX_UNSPLIT_WORDS = 75_000
+
 FLOATS = ("float16", "float32", "float64")
 
 
@@ -27,7 +30,7 @@ class OfficialModel:
     """The model in an official checkpoint, in the terms of this harness.
 
     block: of a suite, without defaults. tensors: parameters by our names, still in the file. dtype: to store them in.
-    written_by: range of torch versions.
+    written_by: range of torch versions. is_bare: the file holds the model without its criterion.
     """
 
     block: dict[str, JsonValue]
@@ -35,6 +38,7 @@ class OfficialModel:
     vocab_size: int
     dtype: str
     written_by: str
+    is_bare: bool
 
     def arrays(self, file: TorchFile) -> dict[str, np.ndarray]:
         """Read the parameters from the file, in one dtype. Raises MalformedError if they are not there."""
@@ -47,9 +51,10 @@ def extract(file: TorchFile) -> OfficialModel:
     Raises MalformedError for objects that are not those of an official checkpoint.
     """
     root = file.root
-    if not isinstance(root, list) or len(root) != 3:
-        raise MalformedError("it does not hold the list [model, criterion, optimizer]")
-    model = _Module.of(root[0], "the model", "model.RNNModel")
+    is_bare = isinstance(root, Record)
+    if not is_bare and (not isinstance(root, list) or len(root) != 3):
+        raise MalformedError("it holds neither the list [model, criterion, optimizer] nor a model alone")
+    model = _Module.of(root if is_bare else root[0], "the model", "model.RNNModel")
     encoder, decoder = model.child("encoder").tensor("weight"), model.child("decoder")
     layers = model.child("rnns").children()
     if not layers:
@@ -69,13 +74,16 @@ def extract(file: TorchFile) -> OfficialModel:
         tensors["softmax.weight"] = decoder.tensor("weight")
     block |= _read_sizes(model, len(layers), tensors, tied=tied)
     block["dropout"] = _read_dropout(model, weight_drops)
-    block |= _read_splits(root[1], tensors, tied=tied)
+    if not is_bare:
+        block |= _read_splits(root[1], tensors, tied=tied)
+    elif encoder.shape[0] > MAX_UNSPLIT_WORDS:
+        raise MalformedError("it holds a model alone, without the criterion that such a vocabulary was trained with")
     for name, tensor in tensors.items():
         if tensor.storage.dtype not in FLOATS:
             raise MalformedError(f"{shown(name)} holds {tensor.storage.dtype}; {', '.join(FLOATS)} are read")
         check_view(tensor)
     dtype = "float64" if encoder.storage.dtype == "float64" else "float32"
-    return OfficialModel(block, tensors, encoder.shape[0], dtype, _written_by(model))
+    return OfficialModel(block, tensors, encoder.shape[0], dtype, _written_by(model), is_bare)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +189,28 @@ def test_shapes_and_sizes_are_known_without_reading_a_number(tmp_path: Path) -> 
     for look in (format.shapes, format.num_bytes):
         with pytest.raises(CheckpointError, match=r"\.safetensors is missing, though checkpoint\.json names it"):
             look(tmp_path, index, "model")
+
+
+def test_every_file_is_on_disk_before_its_name_and_the_names_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power failure after any rename must find the content of the file."""
+    synced: list[int] = []
+    after_renames: list[int] = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(handle: int) -> None:
+        synced.append(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def noted_replace(source: Any, target: Any) -> None:
+        assert Path(source).stat().st_ino in synced, target
+        replace(source, target)
+        after_renames.append(len(synced))
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    format.save(tmp_path, {"model": {"w": torch.ones(2)}, "state": {"s": torch.ones(1)}}, {"vocabulary": ["a"] * 2000})
+    assert len(after_renames) == 4, "two groups, the vocabulary and the index"
+    assert tmp_path.stat().st_ino in synced[after_renames[-1] :], "the folder"

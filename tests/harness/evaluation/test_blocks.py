@@ -8,23 +8,34 @@ import pytest
 from harness.core.scores import Tally
 from harness.evaluation.blocks import Scored, rate_std_error
 
-
-def std_error(sums: np.ndarray) -> float:
-    """Of blocks of 256 targets each."""
-    num_targets = 256 * len(sums)
-    return rate_std_error(Scored(Tally(float(sums.sum()), num_targets, num_targets, 1), 256, sums.tolist()))
+BLOCKS, SIZE = 40, 256
 
 
-def test_the_error_of_independent_draws_is_the_textbook_one() -> None:
-    values = np.random.default_rng(0).exponential(1.0, size=100 * 256)
-    expected = values.std() / math.sqrt(len(values))
-    assert std_error(values.reshape(100, 256).sum(axis=1)) == pytest.approx(expected, rel=0.25)
+def std_error(sums: np.ndarray, num_units: int, extra: int = 0) -> float:
+    """Of blocks of 256 targets each, and of a last one of `extra` targets."""
+    num_targets = SIZE * BLOCKS + extra
+    return rate_std_error(Scored(Tally(float(sums.sum()), num_targets, num_units, 1), SIZE, sums.tolist()))
 
 
-def test_the_error_grows_with_correlation_between_blocks() -> None:
-    rng = np.random.default_rng(1)
-    slow = np.convolve(rng.normal(size=400), np.ones(8) / math.sqrt(8), mode="valid")
-    assert std_error(slow) > 2 * std_error(rng.permutation(slow))
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_error_is_that_of_batch_means_per_unit(sign: int) -> None:
+    """By its formula; correlation counts only if it is positive."""
+    slow = np.convolve(np.random.default_rng(1).normal(size=BLOCKS + 3), np.ones(4), mode="valid")
+    sums = 1000 + slow * sign ** np.arange(BLOCKS)
+    deviation = sums - sums.mean()
+    lag_one = np.sum(deviation[1:] * deviation[:-1]) / np.sum(deviation**2)
+    assert (lag_one > 0.3, lag_one < -0.3) == (sign > 0, sign < 0)
+    variance = np.var(sums, ddof=1) * ((1 + lag_one) / (1 - lag_one) if sign > 0 else 1)
+    num_units = 3000
+    # The standard error of the total, over the units that a rate is divided by.
+    expected = math.sqrt(BLOCKS * variance) / num_units
+    assert std_error(sums, num_units) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_short_last_block_counts_by_its_targets_only() -> None:
+    sums = np.random.default_rng(2).normal(1000, 5, size=BLOCKS)
+    whole, longer = std_error(sums, 5000), std_error(np.append(sums, 500.0), 5000, extra=SIZE // 2)
+    assert longer == pytest.approx(whole * math.sqrt((BLOCKS + 0.5) / BLOCKS), rel=1e-12)
 
 
 def test_the_error_needs_two_blocks() -> None:

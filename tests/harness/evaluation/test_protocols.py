@@ -74,14 +74,18 @@ def test_official_trims_scores_and_divides_as_the_original_does(
     protocol = protocols.protocol_for("official", split, Evaluation(window=window))
     rows = len(ids) // batch
     data = torch.from_numpy(ids[: rows * batch].astype(np.int64)).view(batch, -1).t()
-    total, state = 0.0, leaky.initial_state(batch)
+    total, state, rows_of_nll = 0.0, leaky.initial_state(batch), []
     with torch.no_grad():
         for i in range(0, rows - 1, window):
             length = min(window, rows - 1 - i)
             step = leaky(data[i : i + length], data[i + 1 : i + 1 + length], state)
             total += length * float(step.nll_TB.mean())
             state = step.state
+            rows_of_nll.append(step.nll_TB)
     scored = protocols.score(leaky, ids, protocol)
+    in_text_order = torch.cat(rows_of_nll).T.flatten().split(scored.block_targets)
+    assert len(in_text_order) > 2
+    assert scored.block_nll_nats == pytest.approx([float(part.sum()) for part in in_text_order], rel=1e-12)
     assert scored.tally.nll_nats / scored.tally.num_units == pytest.approx(total / rows, rel=1e-12)
     assert scored.tally.num_targets == (rows - 1) * batch
     assert scored.tally.num_targets + scored.tally.num_dropped == len(ids)

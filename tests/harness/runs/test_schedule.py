@@ -108,6 +108,8 @@ def test_a_plan_is_expected_to_end_in_time_and_more_time_is_never_less_training(
     try:
         fitted = fit(recipe(), seconds, speed)
     except BudgetError:
+        with pytest.raises(BudgetError):
+            fit(recipe(), seconds * 0.8, speed)
         return
     assert fitted.expected_s <= seconds * (1 + 1e-9)
     assert (fit(recipe(), seconds * 1.5, speed).recipe.epochs or 0) >= (fitted.recipe.epochs or 0)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainer_factory import ASGD, best_nll_per_unit, make_recipe, make_trainer
 
+import models
 from harness.config.recipe import Averaging, Finetune
 from harness.training.averaging import averaged_sgd, averaged_weights, non_monotone
 from harness.training.progress import AveragingSummary, summarize
@@ -42,6 +43,16 @@ def test_the_average_is_that_of_every_step_but_the_first_at_rates_one_step_late(
     torch.testing.assert_close(parameter.detach(), value, rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("handover", [False, True])
+def test_only_the_official_handover_leaves_the_criterion_untrained(handover: bool) -> None:
+    config = models.config_class("awd-lstm")(layers=1, hidden=4, embedding=4, cutoffs=(3,))
+    model = models.build("awd-lstm", config, vocab_size=7)
+    recipe = make_recipe(ASGD, averaging=Averaging(official_handover=handover))
+    [group] = averaged_sgd(recipe, model, list(model.parameters())).param_groups
+    left_out = {*model.parameters()} - {*group["params"]}
+    assert left_out == ({model.softmax.tail_vectors, model.softmax.tail_bias} if handover else set())
+
+
 def test_curve_and_summary_say_when_averaging_began_and_which_stage_it_was(tmp_path: Path, ids: np.ndarray) -> None:
     recipe = make_recipe(ASGD)
     progress = make_trainer(tmp_path, recipe, ids).fit()
@@ -56,7 +67,10 @@ def test_curve_and_summary_say_when_averaging_began_and_which_stage_it_was(tmp_p
     assert non_monotone(losses[:-1], losses[-1], 1)
     assert [row.averaged for row in curve] == [row.epoch > began for row in curve]
     assert [row.stage for row in curve] == ["train"] * 6 + ["finetune"] * len(curve[6:])
-    assert summary.finetune.epochs == len(curve[6:]) > 0
+    # finetune.py ends where main.py would switch.
+    tuned = [row.valid_nll_nats for row in curve[6:]]
+    ends = [number for number in range(1, len(tuned) + 1) if non_monotone(tuned[: number - 1], tuned[number - 1], 1)]
+    assert summary.finetune.epochs == len(tuned) == min([3, *ends]) > 0
     assert summary.finetune.is_kept == any(row.is_best for row in curve[6:])
     best = min(curve, key=lambda row: row.valid_nll_nats)
     assert best.averaged, "the best model holds averaged weights"
@@ -77,6 +91,7 @@ def test_a_summary_is_silent_on_stages_the_recipe_does_not_have(tmp_path: Path, 
     [
         (lambda: make_recipe(ASGD, optimizer="adam", finetune=None), "averaging needs optimizer: sgd, got adam"),
         (lambda: make_recipe(ASGD, optimizer="adam", averaging=None), "finetune needs optimizer: sgd, got adam"),
+        (lambda: make_recipe(ASGD, windows=None, finetune=Finetune(epochs=1, cap_windows=True)), "needs windows"),
         (lambda: Averaging(patience=0), "patience must be at least 1, got 0"),
         (lambda: Finetune(epochs=1, patience=0), "patience must be at least 1, got 0"),
     ],

@@ -3,12 +3,14 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
-from trainer_factory import make_recipe
+from trainer_factory import ASGD, make_recipe
 
 from harness.config.recipe import Schedule
 from harness.training import optimizers
+from harness.training.averaging import averaged_sgd
 
 
 def test_decay_follows_the_listed_epochs() -> None:
@@ -43,6 +45,43 @@ def test_a_schedule_never_jumps(kind: str, warmup: float, flat: float) -> None:
     assert max(abs(b - a) for a, b in itertools.pairwise(factors)) < 50 / steps
     assert max(factors) == pytest.approx(1, abs=1e-3)
     assert factors[-1] == pytest.approx(1 if kind == "constant" or 1 in (warmup, flat) else 0.1)
+
+
+def test_adam_is_the_published_algorithm_with_l2_in_the_gradient() -> None:
+    """Kingma and Ba 2015, arXiv:1412.6980, algorithm 1."""
+    beta1, beta2, lr, decay = 0.7, 0.95, 0.1, 0.3
+    recipe = make_recipe(lr=lr, betas=(beta1, beta2), weight_decay=decay)
+    weight = torch.nn.Parameter(torch.tensor([3.0, -1.0], dtype=torch.float64))
+    optimizer = optimizers.make_optimizer(recipe, [weight])
+    w, m, v = weight.detach().numpy().copy(), np.zeros(2), np.zeros(2)
+    for t, gradient in enumerate(np.random.default_rng(0).normal(size=(5, 2)), start=1):
+        weight.grad = torch.from_numpy(gradient)
+        optimizer.step()
+        g = gradient + decay * w
+        m, v = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+        w = w - lr * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + 1e-8)
+        assert weight.detach().numpy() == pytest.approx(w, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_scalars_of_averaged_sgd_keep_every_digit(dtype: torch.dtype) -> None:
+    def make() -> tuple[torch.nn.Parameter, torch.optim.Optimizer]:
+        weight = torch.nn.Parameter(torch.tensor([3.0, -1.0], dtype=dtype))
+        return weight, averaged_sgd(make_recipe(ASGD, lr=1 / 3), None, [weight])
+
+    weight, optimizer = make()
+    for _ in range(4):
+        weight.grad = 2 * weight.detach()
+        optimizer.step()
+    # As another torch, or another default dtype, may have saved it.
+    saved = {
+        name: value.double() / 3 if name.endswith(("eta", "mu")) else value
+        for name, value in optimizers.state_to_tensors(optimizer).items()
+    }
+    _, other = make()
+    optimizers.load_state(other, saved)
+    for name, value in optimizers.state_to_tensors(other).items():
+        assert torch.equal(value, saved[name]), name
 
 
 def test_adam_state_survives_the_round_trip() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from leaky_model import Leaky
-from trainer_factory import best_nll_per_unit, make_recipe, make_trainer
+from trainer_factory import ASGD, best_nll_per_unit, make_recipe, make_trainer
 
 import models
 from harness.config.recipe import Schedule, Validation
@@ -17,18 +17,20 @@ from harness.training.progress import Diverged
 from harness.training.trainer import Trainer
 
 
-def test_the_loop_is_the_official_one(tmp_path: Path, ids: np.ndarray) -> None:
+@pytest.mark.parametrize("reset_state", ["epoch", "never"])
+def test_the_loop_is_the_official_one(tmp_path: Path, ids: np.ndarray, reset_state: str) -> None:
     """An independent walk: sampled windows, lr scaled by window / BPTT, clipped SGD with L2, lr / 10 after epoch 1."""
-    recipe = make_recipe(optimizer="sgd", lr=0.5, clip=0.05, weight_decay=1e-3, decay_at=(1,), epochs=2)
+    settings: dict[str, Any] = {"optimizer": "sgd", "lr": 0.5, "clip": 0.05, "weight_decay": 1e-3}
+    recipe = make_recipe(**settings, decay_at=(1,), epochs=2, reset_state=reset_state)
     trainer = make_trainer(tmp_path, recipe, ids, dropout=0.0)
     torch.manual_seed(11)
     twin = Leaky(7).double()
     rng = np.random.Generator(np.random.PCG64(5))
     rows = len(ids) // 4
     data = torch.from_numpy(ids[: rows * 4].astype(np.int64)).view(4, -1).t()
-    lr = 0.5
+    lr, state = 0.5, twin.initial_state(4)
     for _ in range(2):
-        state, i = twin.initial_state(4), 0
+        state, i = twin.initial_state(4) if reset_state == "epoch" else state, 0
         while i < rows - 2:
             base = 10 if rng.random() < 0.95 else 5
             sampled = max(5, int(rng.normal(base, 2)))
@@ -64,6 +66,18 @@ def test_the_curve_holds_the_rate_of_the_steps_before_it(tmp_path: Path, ids: np
     used: list[float] = []
     trainer.optimizer.register_step_pre_hook(lambda optimizer, *_: used.append(optimizer.param_groups[0]["lr"]))
     assert trainer.fit().curve[-1].lr == used[-1] > 0
+
+
+def test_the_rate_falls_over_the_first_stage_and_starts_again_with_averaging(tmp_path: Path, ids: np.ndarray) -> None:
+    falling = make_recipe(ASGD, schedule=Schedule(kind="linear"))
+    trainer = make_trainer(tmp_path, falling, ids)
+    trainer.progress.tokens = 3 * (len(ids) // 4 - 1) * 4  # three of six epochs
+    assert trainer.learning_rate() == pytest.approx(0.25)
+    trainer = make_trainer(tmp_path, make_recipe(ASGD, decay_at=(1, 3)), ids)
+    trainer.progress.epoch = 4
+    assert trainer.learning_rate() == pytest.approx(0.005)
+    trainer.progress.averaging_step = 7
+    assert trainer.learning_rate() == 0.5
 
 
 def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.ndarray) -> None:
