@@ -101,6 +101,7 @@ def _json(command: Sequence[str], returncode: int, measured: Measured) -> str:
 
 def _write(path: Path, text: str) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import FiniteRange
+from harness.commands.options import FiniteRange, Target
 from harness.core.errors import HarnessError
 
 
@@ -16,8 +16,8 @@ from harness.core.errors import HarnessError
               metavar="S", help="Seconds between samples.")  # fmt: skip
 @click.option("--gpu", default="auto", show_default=True, metavar="INDEX|UUID|auto|none",
               help="The GPU to measure, by UUID or by index as nvidia-smi counts; auto: the only one.")  # fmt: skip
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the complete account to this file.")
-@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write every sample to this file, as CSV.")
+@click.option("--json", "json_file", type=Target(), help="Write the complete account to this file.")
+@click.option("--trace", "trace_file", type=Target(), help="Write every sample to this file, as CSV.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def monitor(
     interval_s: float, gpu: str, json_file: Path | None, trace_file: Path | None, command: tuple[str, ...]

@@ -8,14 +8,16 @@ machine is too noisy. Imports no torch.
 from __future__ import annotations
 
 import json
-import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
 
 from harness.core.errors import NotComparableError, StoreError
+from harness.core.json_values import FILE_BLOCK, parse_json
 from harness.regression import verdict
 from harness.regression.verdict import Verdict
 from harness.system.files import write_atomic
@@ -49,12 +51,14 @@ Identity = tuple[str, str, str, str, str]  # op, case, dtype, direction, backend
 class Expected:
     """One row of a baseline: the backend's time over the reference's."""
 
+    __pydantic_config__ = FILE_BLOCK
+
     op: str
     case: str
     dtype: str
     direction: str
     backend: str
-    ratio: float
+    ratio: Annotated[float, Field(gt=0)]
 
     @property
     def identity(self) -> Identity:
@@ -65,6 +69,16 @@ class Expected:
 class Baseline:
     """Ratios of one machine, named by its fingerprint."""
 
+    fingerprint: str
+    rows: tuple[Expected, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    __pydantic_config__ = FILE_BLOCK
+
+    # First, so that the file of another gate is named by its version or by what it lacks.
+    schema: Literal[1]
     fingerprint: str
     rows: tuple[Expected, ...]
 
@@ -221,26 +235,18 @@ def merge(old: Baseline | None, new: Baseline) -> Baseline:
 
 
 def read(path: Path) -> Baseline:
-    """Read a baseline. Raises NotComparableError if it is missing, StoreError if it cannot be read."""
+    """Read a baseline. Raises StoreError if it cannot be read, NotComparableError if it has no rows."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        file = parse_json(_File, path.read_bytes())
     except FileNotFoundError as error:
-        raise NotComparableError(f"{path}: there is no baseline; make one with --update") from error
-    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: there is no baseline; make one with --update") from error
+    except OSError as error:
+        raise StoreError(f"{path}: the baseline cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
         raise StoreError(f"{path}: is not a baseline of kernels: {error}") from error
-    try:
-        if content["schema"] != SCHEMA:
-            raise ValueError(f"schema is {content['schema']!r}, this harness reads {SCHEMA}")
-        rows = tuple(_expected(row) for row in content["rows"])
-        fingerprint = content["fingerprint"]
-        if not isinstance(fingerprint, str):
-            raise TypeError("fingerprint must be text")
-    except (KeyError, TypeError, ValueError) as error:
-        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-        raise StoreError(f"{path}: is not a baseline of kernels: {reason}") from error
-    if not rows:
+    if not file.rows:
         raise NotComparableError(f"{path}: the baseline has no rows; fill it with --update")
-    return Baseline(fingerprint, rows)
+    return Baseline(file.fingerprint, file.rows)
 
 
 def write(path: Path, baseline: Baseline) -> None:
@@ -251,15 +257,6 @@ def write(path: Path, baseline: Baseline) -> None:
         write_atomic(path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _expected(value: Mapping[str, Any]) -> Expected:
-    row = Expected(**value)
-    if not all(isinstance(part, str) for part in row.identity):
-        raise TypeError(f"a row's names must be text: {value}")
-    if isinstance(row.ratio, bool) or not isinstance(row.ratio, int | float) or not 0 < row.ratio < math.inf:
-        raise ValueError(f"a ratio must be positive and finite, got {row.ratio!r}")
-    return row
 
 
 def _by_case(rows: Rows) -> dict[tuple[str, str], list[KernelTiming]]:

@@ -184,6 +184,11 @@ def test_there_is_no_rate_if_too_many_steps_ran_without_a_graph(
         (["loop", "--entry", "tiny-lstm-1x16", "--speed", "grph"], "Did you mean 'graph'?"),
         (["loop", "--entry", "tiny-lstm-1x16", "--backend", "lstn=fused"], "Did you mean 'lstm'?"),
         (["loop", "--entry", "tiny-lstm-1x16", "--backend", "lstm=triton"], "auto, fused, padded, reference"),
+        (
+            ["loop", "--entry", "tiny-lstm-1x16", "--backend", "fo_pool=native"],
+            "none of tiny-lstm-1x16 uses",
+        ),
+        (["loop", "--entry", "tiny-lstm-1x16", *["--backend", "lstm=fused"] * 2], "--backend lstm is given twice"),
         (["loop", "lstm", "--entry", "tiny-lstm-1x16"], "bench loop cannot be combined with"),
         (["loop", "--entry", "tiny-lstm-1x16", "--dtype", "float64"], "float32, bfloat16 or float16"),
     ],
