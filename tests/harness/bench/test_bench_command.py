@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 import kernels
 from harness.bench import command
+from harness.bench.steps import measure
 from harness.bench.steps.entries import CHAIN, StepEntry
+from harness.bench.steps.rows import StepRow, make_row
 from harness.checkpoints import model as checkpoint_model
 from harness.commands.main import main
 from harness.regression import speed_ratios
@@ -19,6 +22,8 @@ from harness.timing import backends
 from harness.timing.clocks import Budget, HostClock
 from kernels import cases
 from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
+
+pytestmark = pytest.mark.usefixtures("small_cache")
 
 TINY = {
     "fo_pool": (FoPoolCase(4, 2, 3, timed=True), FoPoolCase(6, 1, 2)),
@@ -31,7 +36,6 @@ TINY = {
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "CASES", TINY)
     monkeypatch.setattr(command, "QUICK_BUDGET", Budget(seconds=0, minimum=3, maximum=3))
-    monkeypatch.setattr(command, "QUICK_TRAINING_BUDGET", Budget(seconds=0, minimum=2, maximum=2))
     small = backends.Ceilings
     monkeypatch.setattr(
         backends, "Ceilings", lambda device, dtype, **_: small(device, dtype, array_bytes=1 << 16, gemm=8)
@@ -155,12 +159,18 @@ def test_training_writes_a_record(bench: Any, tmp_path: Path, monkeypatch: pytes
     model = {"layers": 1, "hidden": 4, "embedding": 4}
     entry = StepEntry("tiny", "fo_pool", "qrnn", model, batch=2, bptt=3, vocab_size=5, quick=True)
     monkeypatch.setattr(command, "ENTRIES", {"tiny": entry})
-    monkeypatch.setattr(StepEntry, "participants", [CHAIN])
-    result = bench("training", "--quick", "--threads", 1, "--json", tmp_path / "rows.json")
+
+    def measured(entry: StepEntry, **options: Any) -> list[StepRow]:
+        assert options["threads"] == torch.get_num_threads()
+        return [make_row(entry, CHAIN, device="cpu", num_warmup=0, samples={CHAIN: [1.0, 3.0]}, ready=None, memory=None,
+                         error=None, is_unavailable=False)]  # fmt: skip
+
+    monkeypatch.setattr(measure, "measure_entry", measured)
+    result = bench("training", "--quick", "--threads", torch.get_num_threads(), "--json", tmp_path / "rows.json")
     assert result.exit_code == 0, result.output
     assert "tiny" in result.stdout
     [row] = json.loads((tmp_path / "rows.json").read_text())
-    assert (row["backend"], row["share_of_gemm"]) == (CHAIN, None)
+    assert (row["backend"], row["step_ms"], row["share_of_gemm"]) == (CHAIN, 2.0, None)
     [path] = (tmp_path / "results" / "bench").iterdir()
     assert json.loads(path.read_text())["kind"] == "training"
 
