@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kernels
+import models
 from harness.bench import record
 from harness.bench.loops.entries import LOOPS
 from harness.bench.steps.entries import ENTRIES
@@ -32,7 +33,7 @@ LSTM_BUDGET = Budget(seconds=8.0, minimum=7, maximum=60, warmup=2)
 QUICK_BUDGET = Budget(seconds=1.0, minimum=7, maximum=40, warmup=2)
 TRAINING_BUDGET = Budget(seconds=60.0, minimum=5, maximum=20, warmup=2)
 QUICK_TRAINING_BUDGET = Budget(seconds=10.0, minimum=3, maximum=8, warmup=1)
-QUICK_LOOP_S = 1.0
+LOOP_S, QUICK_LOOP_S = 10.0, 1.0
 
 Print = Callable[[str], None]
 
@@ -51,13 +52,13 @@ class Request:
     dtype: str = "float32"
     quick: bool = False
     threads: int | None = None
-    results: Path = Path("results")
+    results: Path | None = None
     json_file: Path | None = None
     keep_memory: bool = False
     speed: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     ablate: bool = False
-    seconds: float = 10.0
+    seconds: float | None = None
     show: Print = print
     progress: Print = print
 
@@ -77,13 +78,14 @@ class Request:
         return KERNELS
 
     def save(self, kind: str, rows: Sequence[Any], settings: Any) -> None:
-        """Write the rows to `--json` and a record to the results folder. Raises StoreError."""
+        """Write the rows to `--json` and a record to `--results`, as far as they are given. Raises StoreError."""
         from harness.system import hardware
 
         if self.json_file is not None:
             record.write_rows(self.json_file, rows)
-        machine = hardware.describe(check_device(self.device))
-        self.progress(f"record {record.write(self.results, kind, machine, rows, settings)}")
+        if self.results is not None:
+            machine = hardware.describe(check_device(self.device))
+            self.progress(f"record {record.write(self.results, kind, machine, rows, settings)}")
 
 
 class KernelBench:
@@ -229,8 +231,10 @@ def run_loop(request: Request) -> bool:
     device = check_device(request.device)
     speed = Speed(**{name: name in request.speed or getattr(Speed(), name) for name in switches})
     entries = [LOOPS[name] for name in request.cases]
-    seconds = min(request.seconds, QUICK_LOOP_S) if request.quick else request.seconds
+    seconds = request.seconds or (QUICK_LOOP_S if request.quick else LOOP_S)
     backends = parse_backends(request.backends)
+    if unused := backends.keys() - {models.KERNEL_OPS[entry.builder] for entry in entries}:
+        raise DeviceError(f"--backend {min(unused)}: none of {', '.join(request.cases)} uses this kernel")
     rows = measure(
         entries,
         variants(request.dtype, speed, device, ablate=request.ablate),
@@ -254,6 +258,8 @@ def parse_backends(texts: Sequence[str]) -> dict[str, str]:
         op, _, backend = text.partition("=")
         _check_known([op], kernels.KERNELS, "kernel")
         _check_known([backend], ("auto", *kernels.KERNELS[op]), f"backend of {op}")
+        if op in backends:
+            raise DeviceError(f"--backend {op} is given twice")
         backends[op] = backend
     return backends
 

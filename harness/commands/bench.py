@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from harness.commands.options import FiniteRange, device_option, results_option
+from harness.commands.options import FiniteRange, Target, device_option
 from harness.core.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.bench.command import Request
 
 EXIT_OK, EXIT_FAILED = 0, 1
+
+# Options of some kinds of benchmark only, by the name of their parameter.
+ONLY = {
+    **dict.fromkeys(("keep_memory", "baseline", "update"), "kernels"),
+    **dict.fromkeys(("speed", "backends", "ablate", "seconds"), "loop"),
+}
 
 
 @click.command()
@@ -24,19 +31,22 @@ EXIT_OK, EXIT_FAILED = 0, 1
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), default="float32")
 @click.option("--quick", is_flag=True, help="Small cases and few rounds: seconds instead of minutes.")
 @click.option("--threads", type=click.IntRange(1), default=None, help="Threads of torch; its own choice otherwise.")
-@results_option
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the rows, a JSON list, here.")
+@click.option(
+    "--results", type=Target(folder=True), help="Write a record with machine and code to DIR/bench.", metavar="DIR"
+)
+@click.option("--json", "json_file", type=Target(), help="Write the rows, a JSON list, to this file.")
 @click.option("--check", "baseline", type=click.Path(path_type=Path), help="Compare the ratios with this baseline.")
 @click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
 @click.option("--keep-memory", is_flag=True, help="Keep freed memory: times without page faults of fresh memory.")
 @click.option("--speed", multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated.")
 @click.option("--backend", "backends", multiple=True, metavar="KERNEL=NAME", help="With loop: in place of `auto`.")
 @click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
-@click.option("--seconds", type=FiniteRange(0.1, 600), default=10.0, show_default=True, metavar="S",
-              help="With loop: how long each variant is timed.")  # fmt: skip
-def bench(baseline: Path | None, update: bool, **options: Any) -> None:
+@click.option("--seconds", type=FiniteRange(0.1, 600), default=None, metavar="S",
+              help="With loop: how long each variant is timed; the default is 10, with --quick 1.")  # fmt: skip
+@click.pass_context
+def bench(context: click.Context, /, baseline: Path | None, update: bool, **options: Any) -> None:
     """Time kernels (fo_pool, lstm, weight_drop; all by default), whole training steps (training), or the training loop
-    of the paper's models at full size on random tokens (loop).
+    of the paper's models at full size on random tokens (loop). Without --results and --json it prints only.
 
     Every backend is first compared with its reference, then timed in the same rounds as the reference, the plain chain
     of operations and the machine's ceilings. Exit 0 success, 1 a wrong kernel or a regression, 2 bad input, 3 not
@@ -48,9 +58,11 @@ def bench(baseline: Path | None, update: bool, **options: Any) -> None:
         raise HarnessError("--update writes a baseline: name its file with --check FILE")
     request = command.Request(**options, show=click.echo, progress=lambda text: click.echo(text, err=True))
     kind = request.kind
+    for parameter in context.command.params:
+        given = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
+        if given and ONLY.get(str(parameter.name), kind) != kind:
+            raise HarnessError(f"{parameter.opts[0]} does not apply to the {kind} benchmark")
     if kind != command.KERNELS:
-        if baseline is not None:
-            raise HarnessError(f"bench {kind} cannot be combined with --check")
         run = command.run_training if kind == command.TRAINING else command.run_loop
         sys.exit(EXIT_OK if run(request) else EXIT_FAILED)
     if baseline is not None:
@@ -79,6 +91,7 @@ def _update(request: Request, baseline: Path) -> int:
     from harness.bench import command
     from harness.regression import speed_ratios
 
+    Target().convert(baseline, None, None)
     session = command.KernelBench(request, twin=True)
     old = speed_ratios.read(baseline) if baseline.exists() else None
     rows = session.run()

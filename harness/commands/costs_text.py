@@ -28,7 +28,7 @@ def account_text(costs: AttemptCosts, usage: Usage | None) -> str:
     for name, phase in costs.phases.items():
         lines += [f"{name}: {_time(phase.seconds)}, CPU {_time(phase.cpu_seconds)}", ""]
         body = [_cells(quantity, statistics) for quantity, statistics in phase.quantities.items()]
-        lines += [grid(body, HEADINGS, ("left", "left", *["right"] * 6))]
+        lines += [grid(body, HEADINGS, ("left", "left", *["right"] * 6))] if body else []
         lines += [_energy(kind, energy) for kind, energy in phase.energy.items() if energy.joules is not None]
     lines += _usage(usage)
     sampler = costs.sampler
@@ -42,10 +42,12 @@ def account_text(costs: AttemptCosts, usage: Usage | None) -> str:
 
 def _cells(name: str, quantity: QuantityCosts) -> list[str]:
     unit, scale = ("GB", 1e9) if quantity.unit == "bytes" else (quantity.unit, 1.0)
-    if quantity.shares:
+    if quantity.shares and quantity.num_samples:
         shares = ", ".join(f"{condition} {share:.0%}" for condition, share in quantity.shares.items())
         return [f"{name}: {shares}", *[NOT_APPLICABLE] * 6, str(quantity.num_samples)]
-    values = (quantity.mean, quantity.median, quantity.p5, quantity.p95, quantity.peak)
+    values: tuple[float | None, ...] = (quantity.mean, quantity.median, quantity.p5, quantity.p95, quantity.peak)
+    # Between two readings outside of the phase all is interpolated: nothing was seen.
+    values = values if quantity.num_samples else (None,) * len(values)
     cells = [three_digits(None if value is None else value / scale) for value in values]
     return [name, unit, *cells, str(quantity.num_samples)]
 

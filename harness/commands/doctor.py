@@ -176,6 +176,9 @@ def _cache() -> Check:
 def _data(roots: Sequence[Path]) -> list[Check]:
     checks = []
     for row in data.list_rows(roots):
+        if row.where == "damaged":
+            checks.append(Check(f"data {row.name}", "error", data.where(row.name, roots)))
+            continue
         missing = row.where in ("missing", "download")
         hint = f"harness data prepare {row.name}, or harness data import {row.name} PATH" if missing else None
         checks.append(Check(f"data {row.name}", "missing" if missing else "ok", row.where, hint))

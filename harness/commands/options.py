@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
+
+from harness.core.errors import StoreError
 
 
 class FiniteRange(click.FloatRange):
@@ -18,6 +21,32 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number} is not a finite number.", param, ctx)
         return number
+
+
+class Target(click.Path):
+    """A file or folder to write, checked before the work whose result goes there.
+
+    Args:
+        folder: it is a folder, which may exist.
+    """
+
+    def __init__(self, *, folder: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.folder = folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(str(super().convert(value, param, ctx)))
+        if not str(value):
+            raise StoreError(f"{param.opts[0] if param else 'a path'} is empty; name a path")
+        if not self.folder and path.is_dir():
+            raise StoreError(f"{path}: cannot be written: it is a folder")
+        places = [*([path] if self.folder else []), *path.absolute().parents]
+        above = next(each for each in places if os.path.lexists(each))
+        if not above.is_dir():
+            raise StoreError(f"{path}: cannot be written: {above} is a file, not a folder")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise StoreError(f"{path}: cannot be written: no permission to write in {above}")
+        return path
 
 
 class NameIn(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -21,8 +21,9 @@ from harness.system.files import open_new, replacing
 if TYPE_CHECKING:
     from harness.data.manifest import Manifest
 
-# found: the source files are here. missing: they are not, and no server can be asked.
-State: TypeAlias = Literal["prepared", "found", "download", "missing"]
+# found: the source files are here. missing: they are not, and no server can be asked. damaged: a file of the right name
+# has another size, or a prepared folder cannot be used and there is nothing to build it from.
+State: TypeAlias = Literal["prepared", "found", "damaged", "download", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,10 @@ def _find_state(request: Request, roots: Sequence[Path]) -> tuple[State, str]:
     downloads = list(dict.fromkeys(source.download_file for source, path in paths.items() if path is None))
     if not downloads:
         return "found", f"found in {', '.join(folders)}"
+    if damage := _find_wrong_sizes(dataset, paths, finder) or [
+        f"{target}: {line}" for line in (folder.find_damage(target) if target.exists() else [])
+    ]:
+        return "damaged", f"damaged: {damage[0]}; delete it, or `harness data import {dataset.name} PATH`"
     urls = [url for file in downloads for url in file.urls]
     if urls and not network_is_off():
         size = sum(file.size for file in downloads)
@@ -151,6 +156,16 @@ def _find_by_size(source: SourceFile, finder: SourceFinder) -> Path | None:
     # A list of all datasets must not hash gigabytes.
     files = filter(None, (source, source.archive))
     return next((path for file in files for path in finder.candidates(file) if path.stat().st_size == file.size), None)
+
+
+def _find_wrong_sizes(dataset: Dataset, paths: Mapping[SourceFile, Path | None], finder: SourceFinder) -> list[str]:
+    """Files with the name of a source file that was not found, or of its archive, and another size than it."""
+    files = [file for source, path in paths.items() if path is None for file in (source, source.archive) if file]
+    return [
+        f"{path} has {path.stat().st_size:,} bytes, {file.filename} of {dataset.name} has {file.size:,}"
+        for file in files
+        for path in finder.candidates(file)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

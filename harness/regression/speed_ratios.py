@@ -78,6 +78,7 @@ class Baseline:
 class _File:
     __pydantic_config__ = {"extra": "forbid"}
 
+    # First, so that the file of another gate is named by its version or by what it lacks.
     schema: Literal[1]
     fingerprint: str
     rows: tuple[Expected, ...]
@@ -235,18 +236,18 @@ def merge(old: Baseline | None, new: Baseline) -> Baseline:
 
 
 def read(path: Path) -> Baseline:
-    """Read a baseline. Raises NotComparableError if it is missing, StoreError if it cannot be read."""
+    """Read a baseline. Raises StoreError if it cannot be read, NotComparableError if it has no rows."""
     try:
-        content = parse_json(_File, read_bytes(path))
+        file = parse_json(_File, read_bytes(path))
     except FileNotFoundError as error:
-        raise NotComparableError(f"{path}: there is no baseline; make one with --update") from error
+        raise StoreError(f"{path}: there is no baseline; make one with --update") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
         raise StoreError(f"{path}: is not a baseline of kernels: {error}") from error
-    if not content.rows:
+    if not file.rows:
         raise NotComparableError(f"{path}: the baseline has no rows; fill it with --update")
-    return Baseline(content.fingerprint, content.rows)
+    return Baseline(file.fingerprint, file.rows)
 
 
 def write(path: Path, baseline: Baseline) -> None:

@@ -18,7 +18,13 @@ FINETUNE_EXCESS = 10
 
 
 def next_window(
-    row: int, num_rows: int, bptt: int, sampling: WindowSampling | None, rng: np.random.Generator, *, capped: bool = False
+    row: int,
+    num_rows: int,
+    bptt: int,
+    sampling: WindowSampling | None,
+    rng: np.random.Generator,
+    *,
+    capped: bool = False,
 ) -> tuple[int, float]:
     """Draw the length of the window that starts at `row`.
 

@@ -40,7 +40,7 @@ def test_windows_that_end_anywhere_in_a_group_of_steps(steps: int) -> None:
     assert_close(pool(backend.fo_pool, gates, c0, dh=dh), pool(reference, gates, c0, dh=dh))
 
 
-@pytest.mark.parametrize(("steps", "masked", "output_gate"), [(1, False, True), (5, True, True), (3, True, False)])
+@pytest.mark.parametrize(("steps", "masked", "output_gate"), [(1, False, True), (3, True, True), (2, True, False)])
 def test_chunked_scan_equals_the_sequential_one(steps: int, masked: bool, output_gate: bool) -> None:
     """Nine chunks, the last one short: more than one group of the scan over chunks."""
     num_steps, streams, hidden = 9 * steps - steps // 2, 2, 5

@@ -105,11 +105,14 @@ def main() -> None:
         tree = ProcessTree(job.pid)
     except psutil.NoSuchProcess:
         return
-    trace = TraceWriter(Path(job.trace))
-    panel = Panel(Target(tree, job.gpu_uuid))
-    Sampler(job, panel, tree, trace).run(Inbox(0))
-    trace.close()
-    panel.close()
+    try:
+        trace = TraceWriter(Path(job.trace))
+        panel = Panel(Target(tree, job.gpu_uuid))
+        Sampler(job, panel, tree, trace).run(Inbox(0))
+        trace.close()
+        panel.close()
+    except OSError as error:  # a full disk: the last line printed becomes the reason in the record
+        sys.exit(f"{job.trace}: cannot be written: {error.strerror or error}")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ Imports neither torch nor numpy: the sampler process pays for every import.
 
 from __future__ import annotations
 
-from harness.monitoring.sensors.base import ProcessTree, Quantity, SensorStatus, Target
-from harness.monitoring.sensors.panel import Panel, ProbeResult, probe
+from harness.monitoring.sensors.base import ProcessTree, Quantity, SensorStatus, SensorUnavailable, Target
+from harness.monitoring.sensors.panel import Panel, ProbeResult, find_gpu, probe
 from harness.monitoring.sensors.registry import QUANTITIES, SENSORS, install_hint
 
-__all__ = ["QUANTITIES", "SENSORS", "Panel", "ProbeResult", "ProcessTree", "Quantity", "SensorStatus", "Target",
-           "install_hint", "probe"]  # fmt: skip
+__all__ = ["QUANTITIES", "SENSORS", "Panel", "ProbeResult", "ProcessTree", "Quantity", "SensorStatus",
+           "SensorUnavailable", "Target", "find_gpu", "install_hint", "probe"]  # fmt: skip

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorLost, SensorUnavailable, Target
+from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorUnavailable, Target
 
 # Two samples closer together than this give no metric (NVML's documentation of nvmlGpmMetricsGet).
 MIN_SPAN_S = 0.1
@@ -49,9 +49,9 @@ class Gpm:
             for _ in range(2):
                 self._samples.append(pynvml.nvmlGpmSampleAlloc())
             pynvml.nvmlGpmSampleGet(self._handle, self._samples[0])
-        except (pynvml.NVMLError, SensorUnavailable) as error:
+        except Exception as error:
             self.close()
-            prefix = "GPM: " if isinstance(error, pynvml.NVMLError) else ""
+            prefix = "" if isinstance(error, SensorUnavailable) else "GPM: "
             raise SensorUnavailable(prefix + devices.reason_of(error)) from None
         self._sampled_at = time.monotonic()
         return {}
@@ -64,11 +64,8 @@ class Gpm:
             self._nvml.nvmlGpmSampleGet(self._handle, self._samples[1])
             self._sampled_at = time.monotonic()
             answer = self._nvml.nvmlGpmMetricsGet(self._request())
-        except self._nvml.NVMLError as error:
-            reason = self._devices.reason_of(error)
-            if self._devices.code_of(error) in self._devices.FATAL:
-                raise SensorLost(reason) from None
-            return Reading.failed(METRICS, f"GPM: {reason}")
+        except Exception as error:
+            return Reading.failed(METRICS, f"GPM: {self._devices.failed_reading(error)[0]}")
         self._samples.reverse()  # the newest sample is the first of the next reading
         reading = Reading()
         for quantity, metric in zip(METRICS, answer.metrics, strict=False):
@@ -78,7 +75,7 @@ class Gpm:
     def close(self) -> None:
         """Free the samples and NVML."""
         for sample in self._samples:
-            with suppress(self._nvml.NVMLError):
+            with suppress(Exception):
                 self._nvml.nvmlGpmSampleFree(sample)
         self._samples = []
         self._devices.shut_down()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorLost, SensorUnavailable, Target
+from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorUnavailable, Target
 
 # Listing the processes is the most expensive call, and they seldom change.
 PROCESSES_S = 1.0
@@ -43,11 +43,10 @@ UNLISTED = "the driver lists none of our processes"
 
 @dataclass(slots=True)
 class _Call:
-    """Alternative calls for some quantities, tried in order: the later ones are for other driver versions."""
+    """Alternative calls, tried in order: the later ones are for other driver versions. Quantity -> how to read it."""
 
-    quantities: tuple[str, ...]
+    quantities: Mapping[str, Callable[[Any], float]]
     alternatives: tuple[Callable[[], Any], ...]
-    convert: Callable[[Any], tuple[float, ...]]
     refused: str | None = None
 
 
@@ -105,14 +104,21 @@ class Nvml:
     def _answer(self, call: _Call) -> Reading:
         if call.refused is None:
             try:
-                values = call.convert(self._first(call.alternatives))
-                return Reading(dict(zip(call.quantities, values, strict=True)))
+                answer = self._first(call.alternatives)
             except Exception as error:
-                reason, permanent = self._reason(error)
+                reason, permanent = self._devices.failed_reading(error)
                 if not permanent:
                     return Reading.failed(call.quantities, reason)
                 call.refused = reason
-        return Reading.failed(call.quantities, call.refused)
+        if call.refused is not None:
+            return Reading.failed(call.quantities, call.refused)
+        reading = Reading()
+        for name, convert in call.quantities.items():
+            try:
+                reading.add(Reading({name: convert(answer)}))
+            except Exception as error:
+                reading.add(Reading.failed([name], self._devices.reason_of(error)))
+        return reading
 
     def _first(self, alternatives: tuple[Callable[[], Any], ...]) -> Any:
         """The answer of the first call that the driver's library has."""
@@ -127,23 +133,12 @@ class Nvml:
         try:
             processes = nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except Exception as error:
-            return Reading.failed((OWN_MEMORY, OTHER_PROCESSES), self._reason(error)[0])
+            return Reading.failed((OWN_MEMORY, OTHER_PROCESSES), self._devices.failed_reading(error)[0])
         # Not every board can draw. A GPU that was lost in between is reported by the next reading.
-        with suppress(nvml.NVMLError, nvml.NVMLLibraryMismatchError):
+        with suppress(Exception):
             processes = nvml.nvmlDeviceGetGraphicsRunningProcesses(self._handle) + processes
         listed: dict[int, int | None] = {process.pid: process.usedGpuMemory for process in processes}
         return memory_by_owner(listed, self._tree.pids, foreign_ids=self._foreign_ids)
-
-    def _reason(self, error: Exception) -> tuple[str, bool]:
-        """Why a call failed, and whether it always will. Raises SensorLost if no other call can succeed."""
-        if isinstance(error, AttributeError):
-            return "not in this version of nvidia-ml-py", True
-        if not isinstance(error, self._nvml.NVMLError | self._nvml.NVMLLibraryMismatchError):
-            raise error
-        code, reason = self._devices.code_of(error), self._devices.reason_of(error)
-        if code in self._devices.FATAL:
-            raise SensorLost(reason)
-        return reason, code in self._devices.PERMANENT
 
 
 def may_be_foreign_ids(namespace: Path = Path("/proc/self/ns/pid")) -> bool:
@@ -184,26 +179,33 @@ def memory_by_owner(listed: Mapping[int, int | None], ours: frozenset[int], *, f
 def _calls(handle: Any) -> list[_Call]:
     import pynvml as nvml
 
+    from harness.monitoring.sensors import devices
+
     def of(name: str, *arguments: Any) -> Callable[[], Any]:
         # Looked up when it is called: an older nvidia-ml-py lacks some functions.
         return lambda: getattr(nvml, name)(handle, *arguments)
 
-    def call(name: str, factor: float, *alternatives: Callable[[], Any]) -> _Call:
-        return _Call((name,), alternatives, lambda value: (value * factor,))
+    def call(name: str, factor: float, *alternatives: Callable[[], Any], unknown: int = devices.UNKNOWN_32) -> _Call:
+        return _Call({name: lambda value: devices.number(value, unknown) * factor}, alternatives)
 
     sensor = nvml.NVML_TEMPERATURE_GPU
     return [
         # NVML counts in milliwatts and millijoules.
         call("gpu_power_w", 1e-3, of("nvmlDeviceGetPowerUsage")),
-        call("gpu_energy_j", 1e-3, of("nvmlDeviceGetTotalEnergyConsumption")),
+        call("gpu_energy_j", 1e-3, of("nvmlDeviceGetTotalEnergyConsumption"), unknown=devices.UNKNOWN_64),
         _Call(
-            ("gpu_percent", "gpu_memory_controller_percent"),
+            {
+                "gpu_percent": lambda rates: devices.number(rates.gpu),
+                "gpu_memory_controller_percent": lambda rates: devices.number(rates.memory),
+            },
             (of("nvmlDeviceGetUtilizationRates"),),
-            lambda rates: (float(rates.gpu), float(rates.memory)),
         ),
-        _Call(("board_memory_bytes",), (of("nvmlDeviceGetMemoryInfo"),), lambda memory: (float(memory.used),)),
+        _Call(
+            {"board_memory_bytes": lambda memory: devices.number(memory.used, devices.UNKNOWN_64)},
+            (of("nvmlDeviceGetMemoryInfo"),),
+        ),
         call("sm_clock_mhz", 1.0, of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)),
         call("memory_clock_mhz", 1.0, of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)),
         call("temperature_c", 1.0, of("nvmlDeviceGetTemperatureV", sensor), of("nvmlDeviceGetTemperature", sensor)),
-        call("throttle_reasons", 1.0, *map(of, CLOCK_CALLS)),
+        call("throttle_reasons", 1.0, *map(of, CLOCK_CALLS), unknown=devices.UNKNOWN_64),
     ]

@@ -183,6 +183,17 @@ class Panel:
         return SensorStatus(status, reason, dict(guard.details), {each: self._reasons[each] for each in unread})
 
 
+def find_gpu(name: str) -> str:
+    """The UUID of a GPU given by its UUID or index. Raises SensorUnavailable, also for a driver that hangs."""
+    guard = GuardedSensor(sensor_class(SENSORS["nvml"])(), Target(ProcessTree(os.getpid()), name))
+    guard.answer(OPEN_S)
+    reason = guard.reason_now()
+    guard.close(CLOSE_S)
+    if reason is not None:
+        raise SensorUnavailable(reason)
+    return str(guard.details["uuid"] or name)
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
     """The status of a sensor after two readings, and the quantities that it read."""

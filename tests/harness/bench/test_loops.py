@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import asdict, replace
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from pydantic import TypeAdapter
 
 import models
+from harness.bench import pipes
 from harness.bench.loops import child, measure
 from harness.bench.loops.child import LOSS_STEPS, MIN_WINDOWS, random_corpus
 from harness.bench.loops.entries import LOOPS
@@ -115,17 +117,34 @@ def test_a_loop_that_does_not_answer_is_ended(monkeypatch: pytest.MonkeyPatch) -
     assert (row.status, row.error) == ("failed", "was ended after 0.005 s without an answer")
 
 
-def test_a_tiny_loop_runs_and_one_that_cannot_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = replace(TINY, name="broken", model={**TINY.model, "layers": -1})
+    answer = io.StringIO()
+    monkeypatch.setattr(answer, "close", lambda: None)
+    monkeypatch.setattr(pipes, "open_reply_channel", lambda: answer)
+    monkeypatch.setattr(model, "forbid_tf32", lambda: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO(pipes.encode(replace(JOB, entry=broken))))
+    assert child.main() == 0
+    result = pipes.decode(LoopResult, answer.getvalue())
+    assert "layers" in str(result.error)
+    monkeypatch.setattr(measure, "_run_child", lambda job: result)
+    [row] = measure.measure([broken], PLAIN, device="cpu", seconds=0.05)
+    assert (row.status, row.tokens_per_s, row.error) == ("failed", None, result.error)
+    text = loop_table([row])
+    assert "failed" in text
+    assert "broken all: " in text
+
+
+def test_a_tiny_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A module of the user's that has the name of one of ours must not be imported by the children.
     (tmp_path / "models.py").write_text("raise ImportError('not yours')")
     monkeypatch.chdir(tmp_path)
-    broken = replace(TINY, name="broken", model={**TINY.model, "layers": -1})
     reported: list[list[str]] = []
-    good, bad = measure.measure(
-        [TINY, broken], PLAIN, device="cpu", seconds=0.05, threads=1,
+    [good] = measure.measure(
+        [TINY], PLAIN, device="cpu", seconds=0.05, threads=1,
         on_row=lambda rows: reported.append([row.entry for row in rows]),
     )  # fmt: skip
-    assert reported == [["tiny-lstm-1x16"], ["tiny-lstm-1x16", "broken"]]
+    assert reported == [["tiny-lstm-1x16"]]
     assert (good.status, good.error) == ("ok", None)
     assert good.steps
     assert good.steps >= 2
@@ -136,11 +155,6 @@ def test_a_tiny_loop_runs_and_one_that_cannot_says_why(tmp_path: Path, monkeypat
     assert good.peak_rss_bytes > 50e6
     assert good.peak_device_bytes is good.peak_device_reserved_bytes is None
     assert good.window_multiple == 1
-    assert (bad.status, bad.tokens_per_s) == ("failed", None)
-    assert "layers" in str(bad.error)
-    text = loop_table([good, bad])
-    assert "failed" in text
-    assert "broken all: " in text
 
 
 def test_finished_rows_survive_an_interruption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +198,11 @@ def test_there_is_no_rate_if_too_many_steps_ran_without_a_graph(
         (["loop", "--entry", "tiny-lstm-1x16", "--speed", "grph"], "Did you mean 'graph'?"),
         (["loop", "--entry", "tiny-lstm-1x16", "--backend", "lstn=fused"], "Did you mean 'lstm'?"),
         (["loop", "--entry", "tiny-lstm-1x16", "--backend", "lstm=triton"], "auto, fused, padded, reference"),
+        (
+            ["loop", "--entry", "tiny-lstm-1x16", "--backend", "fo_pool=native"],
+            "none of tiny-lstm-1x16 uses",
+        ),
+        (["loop", "--entry", "tiny-lstm-1x16", *["--backend", "lstm=fused"] * 2], "--backend lstm is given twice"),
         (["loop", "lstm", "--entry", "tiny-lstm-1x16"], "bench loop cannot be combined with"),
         (["loop", "--entry", "tiny-lstm-1x16", "--dtype", "float64"], "float32, bfloat16 or float16"),
     ],

@@ -52,14 +52,13 @@ def test_real_processes_take_turns_and_one_that_fails_has_a_row(
     # A module of the user's that has the name of one of ours must not be imported by the children.
     (tmp_path / "models.py").write_text("raise ImportError('not yours')")
     monkeypatch.chdir(tmp_path)
-    names = [CHAIN, "nonesuch", GEMMS]
+    names = [CHAIN, "nonesuch"]
     row, broken = rows = measure_entry(QRNN, device="cpu", budget=BUDGET, threads=1, names=names)
     assert (row.status, row.error, len(row.samples_ms)) == ("ok", None, 2)
     assert row.step_ms
     assert row.tokens_per_s == pytest.approx(15 / row.step_ms * 1e3)
     assert row.peak_rss_bytes
     assert row.peak_rss_bytes > 50e6
-    assert row.share_of_gemm
     assert row.speedup_over_chain == 1
     assert (broken.status, broken.tokens_per_s) == ("failed", None)
     assert "fo_pool backend 'nonesuch' is unknown" in str(broken.error)
@@ -143,15 +142,19 @@ def test_lstm_backends_are_compared_with_each_other_and_not_with_layers_without_
     assert {row.status for row in similar.values()} == {"ok"}
 
 
-def test_a_child_computes_float32_without_tf32(registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = StepJob(entry=QRNN, participant=CHAIN, device="cpu", threads=None)
+@pytest.mark.parametrize(("participant", "has_loss"), [(CHAIN, True), (GEMMS, False)])
+def test_a_child_computes_float32_without_tf32(
+    participant: str, has_loss: bool, registry: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = StepJob(entry=QRNN, participant=participant, device="cpu", threads=None)
     calls: list[bool] = []
     monkeypatch.setattr(checkpoint_model, "forbid_tf32", lambda: calls.append(True))
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{pipes.encode(job)}end\n"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{pipes.encode(job)}step\nend\n"))
     replies: list[Any] = []
     child.serve(replies.append)
     assert replies[0].clock == "perf_counter_ns in each process"
-    assert isinstance(replies[1], PeakMemory)
+    assert (replies[0].num_parameters is not None, replies[1].loss is not None) == (has_loss, has_loss)
+    assert isinstance(replies[2], PeakMemory)
     assert calls == [True]
 
 

@@ -15,10 +15,13 @@ from typing import Any
 
 import psutil
 import pytest
+from click.testing import CliRunner
 from waiting import wait_for
 
 from harness.commands.command_costs import _forwarded_signals, _measure
-from harness.results.costs import AttemptCosts
+from harness.commands.costs_text import account_text
+from harness.commands.main import main
+from harness.results.costs import AttemptCosts, PhaseCosts, QuantityCosts
 from harness.system.source import ROOT
 
 # Works once its watch has read it, however late that was, and leaves its own account of its time.
@@ -170,7 +173,33 @@ def test_a_command_that_cannot_be_started_is_one_line(command: str, status: int)
     assert f"harness: {command}: cannot be started" in err
 
 
-def test_a_file_that_cannot_be_written_is_one_line_after_the_account(tmp_path: Path) -> None:
-    code, _, err = monitor("--json", str(tmp_path / "none" / "x.json"), "--", sys.executable, "-c", "pass")
-    assert code == 2
-    assert "cannot be written" in err.splitlines()[-1]
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--json", "file/x.json", "file/x.json: cannot be written: {0}/file is a file, not a folder"),
+        ("--trace", ".", ".: cannot be written: it is a folder"),
+        ("--gpu", "99", "--gpu 99: "),
+    ],
+)
+def test_bad_options_are_one_line_before_the_command_runs(
+    option: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(main, ["monitor", option, value, "--", "mkdir", "ran"])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("harness: " + message.format(tmp_path))
+    assert (result.stderr.count("\n"), (tmp_path / "ran").exists()) == (1, False)
+
+
+def test_nothing_seen_is_no_mean() -> None:
+    seen = QuantityCosts(unit="bytes", mean=2e9, median=2e9, p5=2e9, p95=2e9, peak=3e9, num_samples=1)
+    quantities = {"seen": seen, "unseen": seen.model_copy(update={"num_samples": 0})}
+    phase = PhaseCosts(seconds=1.0, num_spans=1, cpu_seconds=None, quantities=quantities, energy={}, unknown={})
+    text = account_text(AttemptCosts(phases={"command": phase}), None)
+    cells = {line.split("|")[1].strip(): line.split("|")[3:8] for line in text.splitlines() if "seen" in line}
+    assert [cell.strip() for cell in cells["seen"]] == ["2.00"] * 4 + ["3.00"]
+    assert {cell.strip() for cell in cells["unseen"]} == {"—"}
+    assert "Quantity" not in account_text(
+        AttemptCosts(phases={"command": phase.model_copy(update={"quantities": {}})}), None
+    )

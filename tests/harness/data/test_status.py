@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from tiny_datasets import BODY, Register, byte_dataset, own, refusal, sha256, word_dataset, write_splits, zip_file
 
 from harness import data
+from harness.commands import doctor
 from harness.commands.main import main
 from harness.suite import load
 from harness.suite.schema import schema
@@ -54,6 +55,12 @@ def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_OFFLINE", "1")
     assert where("text8")[1].startswith("missing, and the network is off; `harness data import text8")
     assert where("tiny", folder) == ("found", f"found in {folder}")
+    tiny.write_bytes(BODY[:-1])
+    state, phrase = where("tiny", folder)
+    assert (state, phrase.startswith(f"damaged: {tiny} has {len(BODY) - 1:,} bytes, ")) == ("damaged", True)
+    [check] = [check for check in doctor.examine([folder]) if check.name == "data tiny"]
+    assert (check.status, check.detail) == ("error", phrase)
+    tiny.write_bytes(BODY)
     prepared = data.prepare("tiny", roots=[folder])
     assert where("tiny") == ("prepared", f"prepared in {prepared}")
 

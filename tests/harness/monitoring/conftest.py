@@ -53,8 +53,8 @@ def compile_driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pa
 def driver_environment(compile_driver: Callable[..., Path], tmp_path: Path) -> Callable[..., dict[str, str]]:
     """Environment of a process that finds the scripted driver, with the script at NVML_STUB_SCRIPT."""
 
-    def make(absent: Sequence[str] = ()) -> dict[str, str]:
-        paths = {"LD_LIBRARY_PATH": compile_driver(absent), "NVML_STUB_SCRIPT": tmp_path / "script"}
+    def make(absent: Sequence[str] = (), library: Path | None = None) -> dict[str, str]:
+        paths = {"LD_LIBRARY_PATH": library or compile_driver(absent), "NVML_STUB_SCRIPT": tmp_path / "script"}
         return {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(path) for name, path in paths.items()}}
 
     return make
@@ -64,7 +64,7 @@ def driver_environment(compile_driver: Callable[..., Path], tmp_path: Path) -> C
 def play(driver_environment: Callable[..., dict[str, str]], tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
     """Read GPU ONE by scripts, one after the other in one process; a job is a script or {script, uuid, times}."""
 
-    def run(*jobs: str | dict[str, Any], times: Sequence[float] = (1.0,), absent: Sequence[str] = ()) -> list[Any]:
+    def run(*jobs: str | dict[str, Any], times: Sequence[float] = (1.0,), **driver: Any) -> list[Any]:
         clock = str(tmp_path / "clock")
         filled = []
         for each in jobs:
@@ -76,7 +76,7 @@ def play(driver_environment: Callable[..., dict[str, str]], tmp_path: Path) -> C
             }
             filled.append({**job, "script": f"clock {clock}\n{job['script']}"})
         done = subprocess.run([sys.executable, str(HERE / "nvml_play.py")], input=json.dumps(filled), timeout=60,
-                              capture_output=True, text=True, env=driver_environment(absent))  # fmt: skip
+                              capture_output=True, text=True, env=driver_environment(**driver))  # fmt: skip
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -9,6 +9,7 @@
      fail FUNCTION CODE [T]     from T on
      hang FUNCTION [T]          from T on, for ever
      gpm_fail CODE              each metric answers with this error
+     name BYTES
      process PID BYTES          BYTES -1: not known
      mig                        a slice
      mig_mode                   a board cut into slices
@@ -29,7 +30,7 @@ typedef struct { int num; double t[64], v[64]; } Curve;
 typedef struct { char function[64]; int code; double from; } Fault; /* code -1: hangs */
 typedef struct { uint32_t pid; uint64_t bytes; } Process;
 typedef struct {
-  char uuid[96];
+  char uuid[96], name[64];
   Curve curve[NUM_CURVES];
   int num_resets, num_faults, num_processes, mig, mig_mode, gpm_code;
   double reset[16];
@@ -112,7 +113,8 @@ static void parse(char *line, Device **d) {
   char *rest = line + used;
   sscanf(rest, "%4095[^\n]", text);
   if (!strcmp(word, "clock")) strcpy(clock_path, text);
-  else if (!strcmp(word, "gpu")) { *d = &device[num_devices++]; snprintf((*d)->uuid, sizeof (*d)->uuid, "%.95s", text); }
+  else if (!strcmp(word, "gpu")) { *d = &device[num_devices++]; snprintf((*d)->uuid, sizeof (*d)->uuid, "%.95s", text); strcpy((*d)->name, "Stub GPU"); }
+  else if (!strcmp(word, "name")) snprintf((*d)->name, sizeof (*d)->name, "%.63s", text);
   else if (!strcmp(word, "curve")) parse_curve(*d, rest);
   else if (!strcmp(word, "reset")) { sscanf(rest, "%lf", &number); (*d)->reset[(*d)->num_resets++] = number; }
   else if (!strcmp(word, "gpm_fail")) sscanf(rest, "%d", &(*d)->gpm_code);
@@ -190,7 +192,7 @@ int nvmlDeviceGetHandleByUUID(const char *uuid, Device **d) {
 }
 
 ANSWER(nvmlDeviceGetUUID, d, (Device *d, char *text, unsigned length), snprintf(text, length, "%s", d->uuid);)
-ANSWER(nvmlDeviceGetName, d, (Device *d, char *text, unsigned length), snprintf(text, length, "Stub GPU");)
+ANSWER(nvmlDeviceGetName, d, (Device *d, char *text, unsigned length), snprintf(text, length, "%s", d->name);)
 ANSWER(nvmlDeviceGetEnforcedPowerLimit, d, (Device *d, unsigned *milliwatts), *milliwatts = 700000;)
 ANSWER(nvmlDeviceIsMigDeviceHandle, d, (Device *d, unsigned *is), *is = (unsigned)d->mig;)
 ANSWER(nvmlDeviceGetMigMode, d, (Device *d, unsigned *current, unsigned *pending),

@@ -172,7 +172,7 @@ def test_an_update_keeps_other_cases_of_the_same_machine() -> None:
         ("{}", "schema is missing"),
         ('{"schema": 2, "rows": [], "fingerprint": "x"}', "schema must be 1, got 2"),
         ('{"schema": 1, "rows": [{"op": "x"}], "fingerprint": "x"}', "missing"),
-        ('{"schema": 1, "rows": [], "fingerprint": 3}', "fingerprint must be text"),
+        ('{"schema": 1, "rows": [], "fingerprint": 3}', "fingerprint must be text, got 3"),
         (
             '{"schema": 1, "fingerprint": "x", "rows": [{"op": "a", "case": "b", "dtype": "c", "direction": "d", '
             '"backend": "e", "ratio": 0}]}',
@@ -189,8 +189,8 @@ def test_a_damaged_baseline_is_one_line(text: str, said: str, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_or_empty_baseline_cannot_be_compared(tmp_path: Path) -> None:
-    with pytest.raises(NotComparableError, match="make one with --update"):
+def test_a_missing_baseline_is_bad_input_and_an_empty_one_cannot_be_compared(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="make one with --update"):
         speed_ratios.read(tmp_path / "none.json")
     (tmp_path / "empty.json").write_text('{"schema": 1, "rows": [], "fingerprint": "x"}')
     with pytest.raises(NotComparableError, match="has no rows"):

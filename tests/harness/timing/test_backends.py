@@ -18,6 +18,8 @@ from harness.timing.ops import BACKWARD, FORWARD, Work, disagreement, work
 from kernels.cases import Case, FoPoolCase, LstmCase, WeightDropCase
 from kernels.fo_pool import reference
 
+pytestmark = pytest.mark.usefixtures("small_cache")
+
 SMALL = FoPoolCase(4, 2, 3)
 SMALL_LSTM = LstmCase(3, 2, 4, 5)
 

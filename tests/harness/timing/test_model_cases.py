@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
+from jobs import make_job, run_here
 from record_factory import spec
 
 import models
@@ -17,7 +18,9 @@ from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
 from harness.results.record_file import plain
 from harness.results.store import Store
+from harness.timing import ceilings, model_cases
 from harness.timing.backends import Bench, KernelTiming
+from harness.timing.clocks import Budget
 from harness.timing.model_cases import cases_of, time_case
 from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 from models.awd_lstm.config import Config as LstmConfig
@@ -109,16 +112,20 @@ def test_timing_changes_no_run_id_and_travels_with_the_job() -> None:
     assert parse_value(RunSpec, older).kernels == ()
 
 
-def test_a_run_keeps_its_timings_and_the_leaderboard_shows_them(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SUITE)
-    results = tmp_path / "results"
-    arguments = ["run", str(tmp_path / "small.yaml"), "--device", "cpu", "--results", str(results), "--quiet"]
-    done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 0, done.output
-    [(record, _)] = Store(results).records()
+@pytest.mark.usefixtures("small_cache")
+def test_a_run_keeps_its_timings_and_the_leaderboard_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ceilings, "MIN_ARRAY_BYTES", {"cpu": 1 << 16})
+    monkeypatch.setattr(ceilings, "GEMM_SIZE", {"cpu": 8})
+    monkeypatch.setattr(model_cases, "BUDGET", Budget(seconds=0, minimum=3, maximum=3))
+    job = make_job(tmp_path, SUITE)
+    store = Store(job.results)
+    store.write(run_here(job))
+    [(record, _)] = store.records()
     rows: list[dict[str, Any]] = record.timings
     assert {row["case"] for row in rows} == {"T7-B4-H6", "T7-B4-H4"}
     assert {row["status"] for row in rows} == {"ok"}
     assert {"name", "samples_ms", "num_warmup", "clock", "bytes_moved", "flops"} <= set(rows[0])
-    assert "## Kernels" in done.stdout
-    assert "T7-B4-H6" in (results / "LEADERBOARD.md").read_text()
+    shown = CliRunner().invoke(main, ["table", str(job.results)])
+    assert (shown.exit_code, "## Kernels" in shown.stdout, "T7-B4-H6" in shown.stdout) == (0, True, True), shown.output

@@ -101,7 +101,8 @@ def test_the_probe_lists_each_sensor_or_why_not(driver_environment: Environment,
     assert "gpu_energy_j" in nvml["quantities"]
     assert len(results["gpm"]["quantities"]) == 4
     two = f"gpu {GPU}\ngpu {OTHER}\n"
-    assert probe(two)["nvml"]["status"]["reason"] == "the driver lists 2 GPUs and none was named by its UUID"
+    reason = f"the driver lists 2 GPUs and none was named: 0: {GPU} (Stub GPU), 1: {OTHER} (Stub GPU)"
+    assert probe(two)["nvml"]["status"]["reason"] == reason
     assert probe(two, uuid=OTHER)["nvml"]["status"]["details"]["uuid"] == OTHER
     hanging = probe(f"hang nvmlInitWithFlags\ngpu {GPU}\n", open_s=0.3)
     assert hanging["cpu"]["status"]["status"] == "available"

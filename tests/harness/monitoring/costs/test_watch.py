@@ -217,4 +217,5 @@ def test_a_sampler_that_cannot_write_gives_the_error_as_reason(sleeper: Sleeper)
     wait_for(lambda: has_ended(sampler))
     result = process.finish(60.0)
     assert result.status == "died"
-    assert result.reason == "it ended with status 1 during the run: OSError: [Errno 28] No space left on device"
+    reason = "/dev/full: cannot be written: No space left on device"
+    assert result.reason == f"it ended with status 1 during the run: {reason}"

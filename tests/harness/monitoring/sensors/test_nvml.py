@@ -97,7 +97,7 @@ def test_energy_is_that_of_the_curve_by_the_counter_and_by_power(play: Play, tmp
     assert "readings cover 2.5 s of 3.0 s" in energy.reason
 
 
-def test_a_board_is_found_by_uuid_in_any_order_and_spelling(play: Play) -> None:
+def test_a_board_is_found_by_uuid_in_any_order_and_spelling_and_by_index(play: Play) -> None:
     here, there = f"gpu {OTHER}\ncurve power 0:50\n", f"gpu {ONE}\ncurve power 0:300\n"
     spellings = (ONE, ONE.removeprefix("GPU-"), ONE.removeprefix("GPU-").upper(), ONE.lower())
     for answer in play(
@@ -105,9 +105,11 @@ def test_a_board_is_found_by_uuid_in_any_order_and_spelling(play: Play) -> None:
     ):
         assert answer["nvml"]["details"]["uuid"] == ONE
         assert answer["nvml"]["rows"][0]["values"]["gpu_power_w"] == 300.0
+    found = play(*({"script": here + there, "uuid": index} for index in ("0", "1")))
+    assert [answer["nvml"]["details"]["uuid"] for answer in found] == [OTHER, ONE]
 
 
-NO_UUID = "the driver lists 2 GPUs and none was named by its UUID"
+LISTED = f"0: {ONE} (Stub GPU), 1: {OTHER} (Stub GPU)"
 SLICE = "MIG-5a5a5a5a-0000-0000-0000-000000000000"
 NO_SLICE = "a MIG slice: the driver gives power, clocks and utilisation of whole boards only"
 FATAL = {1: "shut down", 9: "not loaded", 15: "fell off the bus", 16: "has to be reset", 18: "differ in version"}
@@ -120,8 +122,9 @@ def test_a_board_that_cannot_be_opened_is_a_reason(play: Play) -> None:
     two = f"gpu {ONE}\ngpu {OTHER}\n"
     cases = [
         ("", "auto", "the driver lists no GPU"),
-        (two, "auto", NO_UUID),
-        (two, "GPU-1", "the driver lists no GPU with UUID GPU-1"),
+        (two, "auto", f"the driver lists 2 GPUs and none was named: {LISTED}"),
+        (two, "GPU-1", f"the driver lists no GPU with UUID GPU-1; it lists {LISTED}"),
+        (two, "2", f"the driver lists no GPU 2; it lists {LISTED}"),
         (f"gpu {SLICE}\nmig\n", SLICE, NO_SLICE),
         (f"gpu {SLICE}\nmig\n", SLICE.removeprefix("MIG-"), NO_SLICE),
         (f"gpu {ONE}\nmig_mode\n", ONE, f"MIG is on, and the run uses {NO_SLICE}"),
@@ -149,6 +152,42 @@ def test_each_error_of_a_reading_is_a_null_with_its_reason_and_a_fatal_one_ends_
             assert {name for name, value in row["values"].items() if value is None} == failed == set(row["reasons"])
             assert reason in row["reasons"]["gpu_power_w"]
             assert row["values"]["gpu_energy_j"] >= 5e6
+
+
+def test_each_quantity_fails_for_itself_whatever_is_raised(play: Play) -> None:
+    """A function that raises stays broken in that process, so each job breaks one more: all but the last in the end."""
+    names = ("PowerUsage", "TotalEnergyConsumption", "MemoryInfo", "ClockInfo", "ComputeRunningProcesses")
+    functions = [f"nvmlDeviceGet{name}" for name in names]
+    jobs = ({"script": FULL, "broken": functions[:number]} for number in range(1, len(functions) + 1))
+    lost = [{"gpu_power_w"}, {"gpu_energy_j"}, {"board_memory_bytes"}, {"sm_clock_mhz", "memory_clock_mhz"},
+            {"gpu_memory_bytes", "other_gpu_processes"}]  # fmt: skip
+    for number, answer in enumerate(play(*jobs), start=1):
+        (row,) = answer["nvml"]["rows"]
+        assert row["reasons"] == dict.fromkeys(
+            set().union(*lost[:number]), "the driver's answer cannot be read: no such format"
+        )
+        assert row["values"]["gpu_percent"] == 93.0
+
+
+def test_a_name_that_is_no_text_and_a_reading_that_is_no_number_cost_nothing_else(play: Play) -> None:
+    strange = FULL.replace(CURVE, "curve power 0:4294967.295\nname NVIDIA \udcff")
+    strange = strange.replace("curve gpu 0:93", "curve gpu 0:4294967295")
+    (answer,) = play(strange)
+    assert answer["nvml"]["details"]["name"] == "NVIDIA \ufffd"
+    (row,) = answer["nvml"]["rows"]
+    assert set(row["reasons"]) == {"gpu_power_w", "gpu_percent"}
+    assert "4294967295 is no reading" in row["reasons"]["gpu_power_w"]
+    assert (row["values"]["gpu_power_w"], row["values"]["gpu_memory_controller_percent"]) == (None, 41.0)
+
+
+def test_a_library_that_is_there_and_cannot_be_loaded_is_not_missing(play: Play, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "libnvidia-ml.so.1").write_bytes(b"no library")
+    (answer,) = play(FULL, library=folder)
+    for name in ("nvml", "gpm"):
+        assert answer[name]["unavailable"].startswith("the NVIDIA driver's library cannot be loaded: ")
+        assert "libnvidia-ml.so.1" in answer[name]["unavailable"]
 
 
 def test_a_library_of_an_older_driver_gives_what_it_has(play: Play) -> None:
