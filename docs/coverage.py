@@ -1,7 +1,6 @@
-"""Measure the coverage of intervals and the power of tests: `python docs/coverage.py [TABLE...]`, from the checkout's root.
+"""Measure coverage and power: `OMP_NUM_THREADS=1 python docs/coverage.py [TABLE...]`, from the checkout's root.
 
-Writes its tables into docs/statistics.md. Seeded: every run gives the same figures. All tables take about 6 minutes on one
-core (`OMP_NUM_THREADS=1`).
+Writes its tables into docs/statistics.md. Seeded: every run gives the same figures. All tables take TIME on one core.
 """
 
 from __future__ import annotations
@@ -232,7 +231,7 @@ def recipes() -> tuple[list[str], list[list[str]]]:
 
 
 def planning() -> tuple[list[str], list[list[str]]]:
-    """Power with the text or the seeds that were planned for 0.8, and equivalence where it is true and at its margin."""
+    """Power of what was planned for 0.8, and how often runs are called equivalent."""
     rng, rows, size, tries = np.random.default_rng(5), [], 0.1, 4000
     known = seeds.Variances(text=1 / 512, seeds=math.nan, both=math.nan, text_df=19)
     factor = seeds.texts_needed(known, size)

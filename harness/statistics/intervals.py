@@ -62,7 +62,7 @@ def rate(nats: npt.ArrayLike, units: npt.ArrayLike) -> Estimate:
         units: what each block is divided by (targets, bytes, words), (n,); blocks may differ.
 
     Returns:
-        The quotient of the sums. A metric that grows with it maps the ends of the interval: for perplexity, `exp` of both.
+        The quotient of the sums. A metric that grows with it maps the ends of the interval: `exp` for perplexity.
 
     Raises:
         ValueError: fewer than three blocks, lengths that differ, or values that are not finite.
@@ -119,12 +119,13 @@ def variance_of_mean(influences: FloatArray) -> float:
     # Centred first: a projection of a large constant would leave only rounding.
     centred = influences - influences.mean(axis=-1, keepdims=True)
     num_blocks = influences.shape[-1]
-    return float(np.mean((centred @ smooth_functions(num_blocks)) ** 2)) / num_blocks
+    projections = centred @ smooth_functions(num_blocks)
+    return float(np.mean(projections**2) / num_blocks)
 
 
 def degrees_of_freedom(num_blocks: int) -> int:
     """Number of smooth functions for so many blocks."""
-    return min(num_blocks - 2, max(_MIN_DF, round(_DF_SCALE * num_blocks ** (2 / 3))))
+    return min(num_blocks - 2, max(_MIN_DF, round(_DF_SCALE * math.cbrt(num_blocks) ** 2)))
 
 
 @cache

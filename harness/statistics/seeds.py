@@ -1,7 +1,7 @@
 """The difference of two recipes over several seeds, its variance split into text and seeds, and planning.
 
-Two checkpoints differ on a text or they do not: only the text is random. Two recipes differ if other seeds would show it
-too: seeds and text are random.
+Between two checkpoints only the text is random. Two recipes differ if other seeds would show it too: seeds and text are
+random.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Variances:
 
     Attributes:
         text: of the text, the same for all seeds.
-        seeds: of the seeds, whatever the text; NaN if a side has one seed.
+        seeds: of the seeds on any text; NaN if a side has one seed.
         both: of what a seed adds on this text only; NaN likewise.
         text_df: degrees of freedom of the first.
     """

@@ -8,7 +8,14 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.statistics.intervals import Estimate, mean_of, rate, smooth_functions, values_and_influences, variance_of_mean
+from harness.statistics.intervals import (
+    Estimate,
+    mean_of,
+    rate,
+    smooth_functions,
+    values_and_influences,
+    variance_of_mean,
+)
 
 
 def autoregressive(phi: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -36,7 +43,9 @@ def test_the_interval_of_independent_blocks_is_that_of_scipys_bootstrap() -> Non
     halves = []
     for seed in range(20):
         values = rng.exponential(size=512)
-        low, high = scipy.stats.bootstrap((values,), np.mean, n_resamples=500, method="percentile", rng=seed).confidence_interval
+        low, high = scipy.stats.bootstrap(
+            (values,), np.mean, n_resamples=500, method="percentile", rng=seed
+        ).confidence_interval
         ours = rate(values, np.ones(512)).interval()
         halves.append((ours[1] - ours[0]) / (high - low))
     # The t quantile of 19 degrees of freedom is 7 % above the normal one.

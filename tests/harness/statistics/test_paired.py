@@ -65,10 +65,11 @@ def test_a_difference_of_perplexities_has_the_error_of_the_difference_of_exponen
 
 
 def test_sign_flips_count_the_patterns_of_batches() -> None:
-    sums = np.array([3.0, 1.0, 2.0, -0.5])  # 4 blocks give 3 batches of sums 3, 1, 1.5
-    batches = [3.0, 1.0, 1.5]
-    extreme = [abs(np.dot(signs, batches)) >= 5.5 for signs in itertools.product((-1, 1), repeat=3)]
-    assert sign_flip_p_value(sums.mean(), sums - sums.mean()) == pytest.approx(np.mean(extreme), abs=0.01)
+    batches = np.array([3.0, 1.0, 2.0, -0.5, 1.0, 0.5, 2.5, -1.0])
+    blocks = np.repeat(batches, 2) / 2  # 16 blocks are flipped in 8 batches
+    extreme = [abs(np.dot(signs, batches)) >= batches.sum() for signs in itertools.product((-1, 1), repeat=8)]
+    p_value = sign_flip_p_value(blocks.mean(), blocks - blocks.mean())
+    assert p_value == pytest.approx(np.mean(extreme), abs=0.01)
 
 
 @pytest.mark.parametrize("test", ["t", "flips"])
@@ -110,7 +111,10 @@ def test_stretches_do_not_overlap_and_the_best_comes_first() -> None:
     [
         (lambda a, b, units: (a[:-1], b, units), "199 blocks of nll do not fit 200 blocks of units"),
         (lambda a, b, units: (a, b * np.nan, units), "200 of 200 blocks have no finite nll"),
-        (lambda a, b, units: (a[:1], b[:1], units[:1]), "an error needs at least 3 blocks of text, got 1: score a longer"),
+        (
+            lambda a, b, units: (a[:1], b[:1], units[:1]),
+            "an error needs at least 3 blocks of text, got 1: score a longer",
+        ),
     ],
 )
 def test_runs_that_do_not_fit_are_refused(change, message: str) -> None:
