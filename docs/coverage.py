@@ -1,6 +1,6 @@
 """Measure coverage and power: `OMP_NUM_THREADS=1 python docs/coverage.py [TABLE...]`, from the checkout's root.
 
-Writes its tables into docs/statistics.md. Seeded: every run gives the same figures. All tables take 3 minutes on one core.
+Writes its tables into docs/statistics.md, in about 3 minutes of one core. Seeded: every run gives the same figures.
 """
 
 from __future__ import annotations

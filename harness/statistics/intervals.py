@@ -138,5 +138,5 @@ def smooth_functions(num_blocks: int) -> FloatArray:
     position = (np.arange(num_blocks) + 0.5) / num_blocks
     cosines = np.cos(np.pi * np.outer(position, np.arange(1, degrees_of_freedom(num_blocks) + 1)))
     basis = np.column_stack([np.ones(num_blocks), position - 0.5, cosines])
-    # The first odd cosine is nearly a line; what is left of it after the line is still the smoothest direction.
+    # The first odd cosine is nearly a line; its rest after the line is still the smoothest direction.
     return np.ascontiguousarray(np.linalg.qr(basis)[0][:, 2:])
