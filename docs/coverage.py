@@ -1,0 +1,267 @@
+"""Measure coverage and power: `OMP_NUM_THREADS=1 python docs/coverage.py [TABLE...]`, from the checkout's root.
+
+Writes its tables into docs/statistics.md, in about 3 minutes of one core. Seeded: every run gives the same figures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import lfilter
+from tabulate import tabulate
+
+from harness.core.scores import Tally
+from harness.evaluation.blocks import Blocks, Scored, rate_std_error
+from harness.statistics import bootstrap, intervals, paired, seeds
+from models.markov import source
+
+PAGE = Path("docs/statistics.md")
+TRIES = 4000
+RESAMPLES = 499
+Array = np.ndarray
+
+
+def main(names: list[str]) -> None:
+    for name in names or TABLES:
+        headers, rows = TABLES[name]()
+        table = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+        print(f"{name}\n{table}\n", flush=True)
+        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.S)
+        PAGE.write_text(marked.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", PAGE.read_text()))
+
+
+def percent(flags: list[bool] | Array) -> str:
+    return f"{100 * np.mean(flags):.1f}"
+
+
+# Coverage of one score
+
+
+def methods(nats: Array, units: Array) -> Iterator[tuple[float, float]]:
+    """Half-width in nats per unit of three intervals: independent blocks, the recorded error, this package."""
+    rates = nats / units
+    yield 1.96 * rates.std(ddof=1) / math.sqrt(len(rates)), nats.sum() / units.sum()
+    size, total = int(units[0]), int(units.sum())
+    scored = Scored(Tally(float(nats.sum()), total, total, 0), size, nats.tolist())
+    yield 1.96 * rate_std_error(scored), nats.sum() / units.sum()
+    estimate = intervals.rate(nats, units)
+    yield estimate.interval()[1] - estimate.value, estimate.value
+
+
+def coverage(texts: Array, units: Array, truth: float) -> list[str]:
+    hits = [[abs(value - truth) <= half for half, value in methods(nats, units)] for nats in texts]
+    return [percent(column) for column in np.array(hits).T]
+
+
+def markov() -> tuple[list[str], list[list[str]]]:
+    """The oracle on the source of suites/calibration.yaml: texts of its test split and of its quick profile's."""
+    shape, num_texts, rng = (2, 16), 2000, np.random.default_rng(1)
+    table = source.table(*shape, 0.2, 0)
+    truth = source.entropy_rate_bits(table, *shape) * math.log(2)
+    cumulative = np.cumsum(table, axis=1)
+    cumulative /= cumulative[:, -1:]
+    with np.errstate(divide="ignore"):
+        nll = -np.log(table)
+    contexts = rng.choice(len(table), num_texts, p=source.stationary(table, *shape))
+    lengths = {"20,000 symbols": 19_999, "200,000 symbols": 199_999}
+    sums = {name: np.zeros((len(Blocks(length).sums), num_texts)) for name, length in lengths.items()}
+    for start in range(0, max(lengths.values()), 1000):
+        uniforms = rng.random((1000, num_texts, 1))
+        for step in range(start, min(start + 1000, max(lengths.values()))):
+            symbols = (cumulative[contexts] <= uniforms[step - start]).sum(axis=1)
+            losses = nll[contexts, symbols]
+            for name, length in lengths.items():
+                if step < length:
+                    sums[name][step // Blocks(length).size] += losses
+            contexts = (contexts * shape[1] + symbols) % len(table)
+    rows = []
+    for name, length in lengths.items():
+        units = np.full(len(sums[name]), float(Blocks(length).size))
+        units[-1] = length - units[:-1].sum()
+        rows.append([name, str(len(units)), *coverage(sums[name].T, units, truth)])
+    return ["text", "blocks", "independent", "recorded error", "interval"], rows
+
+
+def correlated(rng: np.random.Generator, phi: float, shape: tuple[int, ...], draw: Callable[..., Array]) -> Array:
+    """AR(1) sequences after 200 steps that are dropped."""
+    return lfilter([1.0], [1.0, -phi], draw(rng, (*shape[:-1], shape[-1] + 200)))[..., 200:]
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.normal(size=shape)
+
+
+def heavy(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.standard_t(3, size=shape)
+
+
+def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return np.exp(rng.normal(size=shape)) - math.exp(0.5)
+
+
+def sequences() -> tuple[list[str], list[list[str]]]:
+    """AR(1) blocks with mean 0; a drift of 2 standard deviations of the noise over the text; a slow part."""
+    rows = []
+    for num in (512, 210, 64, 16):
+        rng = np.random.default_rng(num)
+        shape, line = (TRIES, num), 2 * ((np.arange(num) + 0.5) / num - 0.5)
+        cases = {
+            "AR 0.0": correlated(rng, 0.0, shape, normal),
+            "AR 0.3": correlated(rng, 0.3, shape, normal),
+            "AR 0.6": correlated(rng, 0.6, shape, normal),
+            "AR 0.3, t with 3 df": correlated(rng, 0.3, shape, heavy),
+            "AR 0.3, log-normal": correlated(rng, 0.3, shape, skewed),
+            "AR 0.3, drift": correlated(rng, 0.3, shape, normal) + line,
+            "AR 0.8": correlated(rng, 0.8, shape, normal),
+            "AR 0.3 + 0.3 x AR 0.98": correlated(rng, 0.3, shape, normal) + 0.3 * correlated(rng, 0.98, shape, normal),
+        }
+        rows += [[name, str(num), *coverage(texts, np.ones(num), 0.0)] for name, texts in cases.items()]
+    return ["blocks", "number", "independent", "recorded error", "interval"], rows
+
+
+# Tests of paired differences
+
+
+def real_pairs() -> Iterator[tuple[str, Array, Array, Array]]:
+    """LSTM and QRNN of the committed records: name, blocks of each, targets of each block."""
+    runs: dict[str, dict[str, tuple[Array, Array]]] = {}
+    for path in sorted(Path("results/runs").glob("*/record.json")):
+        corpus, kind = re.fullmatch(r"(.+?)-(awd-lstm|qrnn)-s\d+-\w+", path.parent.name).groups()
+        for score in json.loads(path.read_text(encoding="utf-8"))["scores"]:
+            if score["protocol"]["name"] == "exact":
+                nats, size = np.array(score["block_nll_nats"]), score["block_targets"]
+                units = np.minimum(size, score["tally"]["num_targets"] - size * np.arange(len(nats))).astype(float)
+                runs.setdefault(f"{corpus} {score['split']}", {})[kind] = nats, units
+    for name, by_kind in runs.items():
+        (lstm, units), (qrnn, _) = by_kind["awd-lstm"], by_kind["qrnn"]
+        yield name, lstm, qrnn, units
+
+
+def flipped(rng: np.random.Generator, nats_a: Array, nats_b: Array, units: Array, batch: int) -> Array:
+    """A's blocks under no difference: B's and the centred differences, whose signs change for whole batches."""
+    rate = (nats_a - nats_b).sum() / units.sum()
+    num = math.ceil(len(units) / batch) + 1
+    signs = np.repeat(rng.choice([-1.0, 1.0], num), batch)[rng.integers(batch) :][: len(units)]
+    return nats_b + signs * (nats_a - nats_b - rate * units)
+
+
+def p_values(nats_a: Array, nats_b: Array, units: Array) -> list[float]:
+    """Of the t test, the bootstrap, sign flips, independent blocks, and an unpaired test."""
+    (value_a,), (influence_a,) = intervals.values_and_influences(nats_a, units)
+    (value_b,), (influence_b,) = intervals.values_and_influences(nats_b, units)
+    value, influences = float(value_a - value_b), influence_a - influence_b
+    error = influences.std(ddof=1) / math.sqrt(len(units))
+    unpaired = math.hypot(intervals.rate(nats_a, units).std_error, intervals.rate(nats_b, units).std_error)
+    return [
+        intervals.mean_of(value, influences).p_value(),
+        bootstrap.p_value(value, influences, RESAMPLES),
+        paired.sign_flip_p_value(value, influences, 999),
+        math.erfc(abs(value) / error / math.sqrt(2)),
+        math.erfc(abs(value) / unpaired / math.sqrt(2)),
+    ]
+
+
+def null() -> tuple[list[str], list[list[str]]]:
+    """Share of p-values below 0.05 without a difference, in 2,000 tries."""
+    rows, tries = [], 2000
+    for num in (512, 210):
+        for name, phi, draw in (
+            ("AR 0.0", 0.0, normal),
+            ("AR 0.3", 0.3, normal),
+            ("AR 0.6", 0.6, normal),
+            ("AR 0.3, t with 3 df", 0.3, heavy),
+        ):
+            rng = np.random.default_rng(num)
+            text = 10 + 3 * correlated(rng, 0.5, (tries, num), normal)
+            other = text + correlated(rng, phi, (tries, num), draw)
+            rows.append([name, str(num), *rejections(other, text, np.ones(num))])
+    for name, lstm, qrnn, units in real_pairs():
+        for batch in (1, 16):
+            rng = np.random.default_rng(batch)
+            a = [flipped(rng, lstm, qrnn, units, batch) for _ in range(tries)]
+            rows.append([f"{name}, flips of {batch}", str(len(units)), *rejections(a, [qrnn] * tries, units)])
+    return ["differences", "blocks", "t", "bootstrap", "sign flips", "independent", "unpaired"], rows
+
+
+def rejections(texts_a: Array | list[Array], texts_b: Array | list[Array], units: Array) -> list[str]:
+    ps = [p_values(a, b, units) for a, b in zip(texts_a, texts_b, strict=True)]
+    return [percent(column < 0.05) for column in np.array(ps).T]
+
+
+def power() -> tuple[list[str], list[list[str]]]:
+    """ptb-char test, flips of 16 blocks, plus a true difference in BPC; 500 tries."""
+    _, lstm, qrnn, units = next(each for each in real_pairs() if each[0] == "ptb-char test")
+    rows = []
+    for bpc in (0.0, 0.002, 0.004, 0.006, 0.008, 0.01, 0.02, 0.03, 0.04):
+        rng = np.random.default_rng(3)
+        a = [flipped(rng, lstm, qrnn, units, 16) + bpc * math.log(2) * units for _ in range(500)]
+        shares = rejections(a, [qrnn] * 500, units)
+        rows.append([f"{bpc:.3f}", *shares[:3], shares[-1]])
+    return ["true difference (BPC)", "t", "bootstrap", "sign flips", "unpaired"], rows
+
+
+# Recipes over seeds and text; equivalence; planning
+
+
+def recipes() -> tuple[list[str], list[list[str]]]:
+    """512 blocks; standard deviations of a block, of a seed, and of a block of a seed, in units of sqrt(512)."""
+    num, rows = 512, []
+    for num_seeds in (2, 3, 5):
+        for text, seed, both in ((1.0, 0.0, 0.5), (1.0, 0.5, 0.5), (1.0, 1.0, 0.5), (0.5, 2.0, 0.5)):
+            rng = np.random.default_rng(num_seeds)
+            hits, alone = [], []
+            for _ in range(2000):
+                # What the text does to A and not to B is all that matters; what it does to both cancels.
+                own = correlated(rng, 0.3, (2, num_seeds, num), normal) * both * 0.7
+                lasting = rng.normal(size=(2, num_seeds, 1)) * seed / math.sqrt(num)
+                favour = correlated(rng, 0.3, (num,), normal) * text * 0.7
+                a, b = own + lasting
+                result = seeds.difference(10 + a + favour, 10 + b, np.ones(num))
+                hits.append(result.estimate.p_value() >= 0.05)
+                over_text = intervals.rate((a - b).mean(axis=0) + favour, np.ones(num))
+                alone.append(over_text.p_value() >= 0.05)
+            rows.append([str(num_seeds), str(text), str(seed), str(both), percent(hits), percent(alone)])
+    return ["seeds", "text", "seed", "seed on text", "seeds and text", "text alone"], rows
+
+
+def planning() -> tuple[list[str], list[list[str]]]:
+    """Power of what was planned for 0.8, and how often runs are called equivalent."""
+    rng, rows, size, tries = np.random.default_rng(5), [], 0.1, 4000
+    known = seeds.Variances(text=1 / 512, seeds=math.nan, both=math.nan, text_df=19)
+    factor = seeds.texts_needed(known, size)
+    texts = rng.normal(size=(tries, round(512 * factor))) + size
+    found = [intervals.rate(each, np.ones(len(each))).p_value() < 0.05 for each in texts]
+    rows.append([f"{factor:.2f} times 512 blocks", "finds the difference", percent(found)])
+    known = seeds.Variances(text=1 / 2048, seeds=4 / 512, both=0.5 / 512, text_df=19)
+    count = seeds.seeds_needed(known, size)
+    found = []
+    for _ in range(tries):
+        lasting = rng.normal(size=(2, count, 1)) * math.sqrt(2 / 512)
+        a, b = lasting + rng.normal(size=(2, count, 512)) * 0.5
+        result = seeds.difference(a + 0.5 * rng.normal(size=512) + size, b, np.ones(512))
+        found.append(result.estimate.p_value() < 0.05)
+    rows.append([f"{count} seeds a side", "finds the difference", percent(found)])
+    for true in (0.0, size, 2 * size):
+        texts = rng.normal(size=(tries, 512)) + true
+        same = [paired.equivalence_p_value(intervals.rate(each, np.ones(512)), 2 * size) < 0.05 for each in texts]
+        rows.append([f"true difference {true / (2 * size):.1f} of the margin", "calls it equivalent", percent(same)])
+    return ["case", "outcome", "share (%)"], rows
+
+
+TABLES = {
+    "markov": markov,
+    "sequences": sequences,
+    "null": null,
+    "power": power,
+    "recipes": recipes,
+    "planning": planning,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

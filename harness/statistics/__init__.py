@@ -1,0 +1,16 @@
+"""Intervals and tests for scores of correlated text.
+
+In: sums of nll over consecutive blocks of a text, one array per run, and what the rate divides by, per block. Out: an
+`Estimate` with a standard error and degrees of freedom, p-values, and how many seeds or how much text a question needs.
+
+`intervals` estimates one score, `paired` the difference of two scores of one text, `seeds` the difference of two
+recipes over seeds and text, `multiple` corrects several p-values. `bootstrap` has block bootstraps and their block
+length, `alignment` brings the blocks of two tokenisations to common byte ranges. docs/statistics.md shows measured
+coverage.
+
+Pure numpy and scipy.special; imports nothing of ours. Wrong input raises a ValueError of one line.
+"""
+
+from harness.statistics import alignment, bootstrap, intervals, multiple, paired, seeds
+
+__all__ = ["alignment", "bootstrap", "intervals", "multiple", "paired", "seeds"]

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.statistics.multiple import holm
+
+
+def test_the_example_of_the_literature() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_adjusted_values_are_those_of_statsmodels() -> None:
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    rng = np.random.default_rng(0)
+    for num in range(1, 13):
+        p_values = (rng.random(num) ** 3).round(2)  # with ties
+        assert holm(p_values.tolist()) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
+
+
+def test_true_hypotheses_are_rarely_rejected_together() -> None:
+    rng = np.random.default_rng(0)
+    assert np.mean([min(holm(rng.random(10).tolist())) < 0.05 for _ in range(2000)]) == pytest.approx(0.05, abs=0.015)
+
+
+def test_nothing_to_correct() -> None:
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+
+
+@pytest.mark.parametrize("value", [math.nan, -0.1, 1.1])
+def test_what_is_no_probability_is_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="p-values must be between 0 and 1"):
+        holm([0.1, value])

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.statistics import paired
+from harness.statistics.seeds import SEEDS_AND_TEXT, TEXT, Variances, difference, seeds_needed, texts_needed
+
+NUM = 200
+
+
+def runs(num_seeds: int, text: float, seed: float, both: float, at: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Blocks of two equal recipes; arguments are standard deviations of the mean over the text."""
+    rng = np.random.default_rng(at)
+    scale = math.sqrt(NUM)
+    lasting, own = rng.normal(size=(2, num_seeds, 1)) * seed, rng.normal(size=(2, num_seeds, NUM)) * both * scale
+    a, b = 10 + rng.normal(size=NUM) + lasting + own  # the text that both find equally hard cancels
+    return a + rng.normal(size=NUM) * text * scale, b, np.ones(NUM)
+
+
+def test_one_seed_a_side_is_the_paired_difference_over_the_text() -> None:
+    a, b, units = runs(1, 1.0, 1.0, 1.0, 0)
+    compared = difference(a, b, units, math.exp, math.exp)
+    assert compared.estimate == paired.difference(a[0], b[0], units, math.exp, math.exp).estimate
+    assert compared.question == TEXT
+    assert math.isnan(compared.variances.seeds)
+
+
+@pytest.mark.parametrize(("rows_a", "rows_b", "question"), [(1, 3, TEXT), (3, 1, TEXT), (2, 3, SEEDS_AND_TEXT)])
+def test_the_question_needs_seeds_on_both_sides(rows_a: int, rows_b: int, question: str) -> None:
+    a, b, units = runs(3, 1.0, 1.0, 1.0, 0)
+    assert difference(a[:rows_a], b[:rows_b], units).question == question
+
+
+def test_the_variance_is_split_into_what_it_was_made_of() -> None:
+    parts = [difference(*runs(5, 1.0, 2.0, 0.7, at)).variances for at in range(300)]
+    assert np.mean([each.text for each in parts]) == pytest.approx(1.0, rel=0.1)
+    # Two sides add.
+    assert np.mean([each.seeds for each in parts]) == pytest.approx(2 * 4.0, rel=0.1)
+    assert np.mean([each.both for each in parts]) == pytest.approx(2 * 0.49, rel=0.1)
+
+
+@pytest.mark.parametrize(("text", "seed"), [(1.0, 0.0), (0.5, 2.0)])
+def test_equal_recipes_are_rarely_called_different(text: float, seed: float) -> None:
+    rejected = [difference(*runs(3, text, seed, 0.5, at)).estimate.p_value() < 0.05 for at in range(500)]
+    assert np.mean(rejected) <= 0.08
+
+
+def test_the_text_alone_would_call_them_different() -> None:
+    rejected = [difference(*runs(1, 0.5, 2.0, 0.5, at)).estimate.p_value() < 0.05 for at in range(200)]
+    assert np.mean(rejected) > 0.3
+
+
+@pytest.mark.parametrize("size", [2.0, 3.0, 5.0])
+def test_planned_text_gives_the_power(size: float) -> None:
+    known = Variances(1.0, math.nan, math.nan, 1000)
+    # With many degrees of freedom: (z of 0.975 + z of 0.8) squared.
+    assert texts_needed(known, size) == pytest.approx((1.95996 + 0.84162) ** 2 / size**2, rel=0.03)
+
+
+def test_planned_seeds_give_the_power() -> None:
+    known = Variances(text=0.2, seeds=4.0, both=0.3, text_df=19)
+    count = seeds_needed(known, 2.0)
+    found = []
+    for at in range(400):
+        a, b, units = runs(count, math.sqrt(0.2), math.sqrt(2.0), math.sqrt(0.15), at)
+        found.append(difference(a + 2.0, b, units).estimate.p_value() < 0.05)
+    assert 0.73 <= np.mean(found) <= 0.87
+
+
+def test_no_seeds_help_against_the_text_and_no_text_against_the_seeds() -> None:
+    known = Variances(text=1.0, seeds=1.0, both=0.0, text_df=19)
+    assert seeds_needed(known, 2.0) is None
+    assert texts_needed(known, 1.0, num_seeds=3) is None
+    assert seeds_needed(Variances(1.0, math.nan, math.nan, 19), 100.0) is None
+    assert texts_needed(Variances(1.0, math.nan, math.nan, 19), 100.0, num_seeds=2) is None
