@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -42,9 +43,11 @@ class Answer:
 
     @property
     def numbers(self) -> list[str]:
-        """Every number of the output but times, which no fault is to blame for."""
-        text = re.sub(r"(?m)^seconds: .*$", "", self.stdout)
-        return re.findall(r"(?<![\w.])-?\d[\d,]*\.?\d*(?:e-?\d+)?(?!\w)", text)
+        """Every number of the output; not times, digits of names, nor lines that say which damage was found."""
+        with suppress(ValueError):
+            return list(_leaves(json.loads(self.stdout)))
+        text = re.sub(r"(?m)^(seconds|damage|prepared|data): .*$", "", self.stdout)
+        return re.findall(r"(?<![\w./-])-?\d[\d,]*\.?\d*(?:e-?\d+)?(?![\w-])", text)
 
     def fault(self, sound: Answer | None = None, *, by_hand: bool = False) -> str | None:
         """What is wrong with an answer after a fault, or None.
@@ -75,9 +78,9 @@ class Specimen:
     def __init__(self, root: Path) -> None:
         self.root, self.cache = root, root / "cache"
         with self.at_home():
-            job = make_job(root / "work", SUITE)
-            self.results, self.suite, self.run = job.results, root / "work/small.yaml", run_folder(job)
-            execute.write_record(run_here(job), Store(self.results))
+            self.job = make_job(root / "work", SUITE, sensors=False)
+            self.results, self.suite, self.run = self.job.results, root / "work/small.yaml", run_folder(self.job)
+            execute.write_record(run_here(self.job), Store(self.results))
             self.best, self.baseline = self.run / "checkpoints/best", root / "work/baseline.json"
             shutil.copy(Path(__file__).parents[2] / "results/published.yaml", self.results)
             assert call("check", self.results, "--baseline", self.baseline, "--update").exit_code == 0
@@ -132,14 +135,23 @@ class Specimen:
         """Run again from what the checkpoints hold, in this process."""
         Store(self.results).archive(self.run.name)
         try:
-            record = run_here(make_job(self.suite.parent, SUITE))  # prepares the data first, as the command does
+            record = run_here(make_job(self.suite.parent, SUITE, sensors=False))  # prepares the data first, as the command does
         except HarnessError as error:
             return Answer(2, "", str(error))
         except Exception as error:
             return Answer(1, "", "", error)
         if record.status != "finished":
             return Answer(2, "", record.error or "")
-        return Answer(0, " ".join(str(score.tally.nll_nats) for score in record.scores), "")
+        return Answer(0, f"{[score.tally for score in record.scores]} {record.data['limits']}", "")
+
+
+def _leaves(value: object) -> Iterator[str]:
+    """The numbers in a JSON value, with the keys they have."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from (f"{key}={leaf}" if isinstance(key, str) else leaf for leaf in _leaves(item))
+    elif isinstance(value, int | float):
+        yield str(value)
 
 
 def ask(*arguments: object) -> Answer:
