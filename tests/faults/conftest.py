@@ -10,7 +10,7 @@ import pytest
 # Appended: a folder `harness` under tests/ must never come before the package.
 sys.path += [str(Path(__file__).parents[1] / "harness" / part) for part in ("", "checkpoints")]
 
-from specimen import Specimen  # noqa: E402  # it imports from the folders above
+from specimen import Specimen  # it imports from the folders above
 
 
 @pytest.fixture(scope="session")

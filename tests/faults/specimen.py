@@ -135,7 +135,9 @@ class Specimen:
         """Run again from what the checkpoints hold, in this process."""
         Store(self.results).archive(self.run.name)
         try:
-            record = run_here(make_job(self.suite.parent, SUITE, sensors=False))  # prepares the data first, as the command does
+            record = run_here(
+                make_job(self.suite.parent, SUITE, sensors=False)
+            )  # prepares the data first, as the command does
         except HarnessError as error:
             return Answer(2, "", str(error))
         except Exception as error:

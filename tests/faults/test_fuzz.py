@@ -100,7 +100,13 @@ def test_much_content_is_read_or_refused(tree: Specimen, name: str) -> None:
 def test_content_that_follows_branches_is_read_or_refused(tmp_path: Path, name: str) -> None:
     pytest.importorskip("atheris", reason="atheris is not installed")
     folders = [ROOT, *(ROOT / "tests" / part for part in ("faults", "harness", "harness/checkpoints"))]
-    bounds = ["-runs=3000", "-timeout=20", "-rss_limit_mb=4096", f"-artifact_prefix={tmp_path}/crash-", "-max_len=40000"]
+    bounds = [
+        "-runs=3000",
+        "-timeout=20",
+        "-rss_limit_mb=4096",
+        f"-artifact_prefix={tmp_path}/crash-",
+        "-max_len=40000",
+    ]
     done = subprocess.run(
         [sys.executable, fuzz_targets.__file__, name, str(tmp_path / "tree"), *bounds],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"},
