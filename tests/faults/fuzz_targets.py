@@ -42,22 +42,24 @@ class Target:
     read: Callable[[], object]
 
     def __call__(self, content: bytes) -> HarnessError | None:
-        """Read other content within bounds of time and memory; returns how it was refused. Else the file is put back."""
+        """Read other content within bounds of time and memory; returns how it was refused. The seed is put back."""
         self.path.write_bytes(content)
         started, before = time.process_time(), _peak()
         try:
             self.read()
         except HarnessError as error:
-            assert "\n" not in str(error), f"more than a line: {error}"
-            assert len(str(error)) < 2000, f"a line of {len(str(error))} characters"
-            return error
+            refusal = error
+        else:
+            return None
         finally:
             used_s, more = time.process_time() - started, _peak() - before
             self.path.unlink(missing_ok=True)
             self.path.write_bytes(self.seed)
             assert used_s < MOST_CPU_S, f"{used_s} s"
             assert more < MOST_BYTES, f"{more} bytes"
-        return None
+        assert "\n" not in str(refusal), f"more than a line: {refusal}"
+        assert len(str(refusal)) < 2000, f"a line of {len(str(refusal))} characters"
+        return refusal
 
 
 def _peak() -> int:
