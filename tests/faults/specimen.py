@@ -34,7 +34,7 @@ entries:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command answered: its status, standard output, standard error, and the exception that it did not expect."""
+    """What a command answered: its status, what it printed, and an exception that nobody caught."""
 
     status: int
     stdout: str
@@ -135,9 +135,8 @@ class Specimen:
         """Run again from what the checkpoints hold, in this process."""
         Store(self.results).archive(self.run.name)
         try:
-            record = run_here(
-                make_job(self.suite.parent, SUITE, sensors=False)
-            )  # prepares the data first, as the command does
+            # A new job, which prepares the data first, as the command does.
+            record = run_here(make_job(self.suite.parent, SUITE, sensors=False))
         except HarnessError as error:
             return Answer(2, "", str(error))
         except Exception as error:
