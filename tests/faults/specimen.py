@@ -95,9 +95,11 @@ class Specimen:
 
     def restore(self) -> None:
         """Put every file back and remove what came in addition."""
-        for path in set(self.root.rglob("*")) - self.files.keys():
-            if path.is_symlink() or path.is_file():
+        for path in sorted(set(self.root.rglob("*")) - self.files.keys(), reverse=True):  # folders after their files
+            if not path.is_dir():
                 path.unlink()
+            elif not any(path.iterdir()):
+                path.rmdir()
         for path, content in self.files.items():
             if not path.is_file() or path.read_bytes() != content:
                 path.parent.mkdir(parents=True, exist_ok=True)
