@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -75,3 +76,6 @@ def test_beyond_the_limit_is_more_than_chance(
     limit: float | None, value: float | None, std_error: float | None, beyond: bool
 ) -> None:
     assert METRICS["bpc"].is_beyond(limit, value, std_error) is beyond
+    rising = replace(METRICS["bpc"], higher_is_better=True)
+    negated = [None if number is None else -number for number in (limit, value)]
+    assert rising.is_beyond(*negated, std_error) is beyond

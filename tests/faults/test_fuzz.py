@@ -1,0 +1,115 @@
+"""Any content in any file that is read back: read, or refused in one line, within bounds of time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fuzz_targets
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from specimen import Specimen
+
+from harness.suite.yaml_reader import parse_yaml, plain
+from harness.system.source import ROOT
+
+HOSTILE = [
+    None, True, -1, 0, 1e308, 10**400, 2**63, "", "x" * 5000, "../../x", "\x1b[2J\x07", "=1+1", "[/red]", "\ud800",
+    [], {}, [[]], {"": None}, [1] * 100,
+]  # fmt: skip
+SPLICES = [
+    b"9" * 5000, b"-", b"[" * 3000, b'{"a":' * 3000, b"null", b'"', b"\x00", b"\x1b[2J", b"../", b"1e999", b"NaN",
+    b"\xff\xfe", b"\xf0\x9f", b"&a [*a, *a]", b"\r\n", b"0x", b"!!python/name:os.system", b"\xc2\x85",
+]  # fmt: skip
+DEEP = json.loads("[" * 500 + "]" * 500)
+
+
+@st.composite
+def contents(draw: st.DrawFn, seed: bytes) -> bytes:
+    """The seed with some bytes cut and others put in, or with a value of its JSON exchanged for a hostile one."""
+    try:
+        value = json.loads(seed) if seed.lstrip()[:1] in (b"{", b"[") else plain(parse_yaml(seed.decode(), "seed"))
+    except Exception:
+        value = None
+    if value is not None and draw(st.booleans()):
+        return json.dumps(_exchanged(draw, value)).encode()
+    for _ in range(draw(st.integers(1, 3))):
+        place = draw(st.integers(0, len(seed)))
+        cut = draw(st.sampled_from([0, 0, 1, 4, 50, len(seed)]))
+        seed = seed[:place] + draw(st.sampled_from(SPLICES) | st.binary(max_size=8)) + seed[place + cut :]
+    return seed
+
+
+def _exchanged(draw: st.DrawFn, value: Any) -> Any:
+    """The value with one part, at any depth, replaced, removed or added."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    if not keys or draw(st.integers(0, 4)) == 0:
+        return draw(st.sampled_from([*HOSTILE, DEEP]))
+    key = draw(st.sampled_from(list(keys)))
+    copy = value.copy()
+    change = draw(st.integers(0, 9))
+    if change == 0:
+        del copy[key]
+    elif change == 1 and isinstance(copy, dict):
+        copy[draw(st.sampled_from(["", "x" * 5000, "\x1b[2J", "schema"]))] = draw(st.sampled_from(HOSTILE))
+    else:
+        copy[key] = _exchanged(draw, copy[key])
+    return copy
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Specimen:
+    """Apart from the specimen of other tests: what a target leaves is no fault of theirs."""
+    return Specimen(tmp_path_factory.mktemp("fuzzed"))
+
+
+def check(tree: Specimen, name: str, max_examples: int) -> None:
+    with tree.at_home():
+        tree.restore()
+        target = fuzz_targets.make(name, tree)
+        assert target(target.seed) is None or name == "speed-baseline"
+
+        @settings(max_examples=max_examples, suppress_health_check=list(HealthCheck), database=None)
+        @given(contents(target.seed))
+        def read(content: bytes) -> None:
+            target(content)
+
+        read()
+
+
+@pytest.mark.parametrize("name", fuzz_targets.NAMES)
+def test_any_content_is_read_or_refused(tree: Specimen, name: str) -> None:
+    check(tree, name, 12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", fuzz_targets.NAMES)
+def test_much_content_is_read_or_refused(tree: Specimen, name: str) -> None:
+    check(tree, name, 500)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", fuzz_targets.NAMES)
+def test_content_that_follows_branches_is_read_or_refused(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    folders = [ROOT, *(ROOT / "tests" / part for part in ("faults", "harness", "harness/checkpoints"))]
+    bounds = [
+        "-runs=3000",
+        "-timeout=20",
+        "-rss_limit_mb=4096",
+        f"-artifact_prefix={tmp_path}/crash-",
+        "-max_len=40000",
+    ]
+    done = subprocess.run(
+        [sys.executable, fuzz_targets.__file__, name, str(tmp_path / "tree"), *bounds],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
