@@ -13,6 +13,7 @@ import click
 from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
 from harness.commands.output import EXIT_FAILED, print_board, print_problems
 from harness.core.errors import BudgetError, HarnessError, StoreError
+from harness.core.messages import count
 
 if TYPE_CHECKING:
     from harness.core.specs import RunSpec, Suite
@@ -158,7 +159,10 @@ def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) ->
     path = board.save()
     print_board(board.of_suite(suite), context=False)
     print_problems(board.problems)
-    click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
+    click.echo(f"{count(len(records), 'run')} in {results / 'runs'}; every table in {path}", err=True)
+    done = [record for record in records if (results / "runs" / record.run_id / "checkpoints" / "best").is_dir()]
+    text = f", harness sample {results / 'runs' / done[0].run_id}" if done else ""
+    click.echo(f"next: harness table {results}, harness curves {results} --out curves.svg{text}", err=True)
 
 
 def _save_tables(results: Path) -> None:

@@ -31,7 +31,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     from harness.core import device
     from harness.results.store import Store
     from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
-    from harness.search import Request, check_vocabulary, gather, trials, trials_folder
+    from harness.search import Request, check_vocabulary, gather, in_words, trials, trials_folder
 
     path, roots = suite_path(suite), data.search_roots(data_path)
     request = Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
@@ -42,7 +42,11 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
         check_vocabulary(request, searched, data.read_manifest(prepared).alphabet_size)
-        records = run_suite(RunQueue(specs, prepared, Store(trials_folder(results))), reporter)
+        names = {
+            trial.spec.run_id: f"trial {number} of {len(searched)} ({in_words(trial.values)}, seed {trial.spec.seed})"
+            for number, trial in enumerate(searched, 1)
+        }
+        records = run_suite(RunQueue(specs, prepared, Store(trials_folder(results)), names=names), reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(f"harness: {interrupted}", err=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness import data
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
 from harness.core.specs import RunSpec
@@ -17,6 +18,7 @@ from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of, queue_sig
 from harness.runs.reporter import Reporter
 from harness.runs.rerun import Repeat
 from harness.runs.worker_process import Ending, run_worker
+from harness.suite import dry_run
 from harness.system import source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
 
@@ -35,6 +37,7 @@ class RunQueue:
         again: whether runs that have a record are repeated.
         sensors: whether the hardware is sampled.
         limit: time limit of this invocation.
+        names: of the runs for a person; empty for their entries and seeds.
     """
 
     specs: Sequence[RunSpec]
@@ -43,6 +46,7 @@ class RunQueue:
     again: bool = False
     sensors: bool = True
     limit: TimeLimit | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -85,7 +89,8 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
 
 
 def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Reporter) -> RunRecord:
-    name = spec.label.entry + (f" seed {spec.seed}" if len({other.seed for other in queue.specs}) > 1 else "")
+    seed = f" seed {spec.seed}" if len({other.seed for other in queue.specs}) > 1 else ""
+    name = queue.names.get(spec.run_id, spec.label.entry + seed)
     if repeat is None or not repeat.is_due(spec, queue.store):
         record = queue.store.find(spec.run_id)
         # Records of other code count as well: results are kept until the user asks for a repeat.
@@ -98,6 +103,9 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         raise SuiteInterrupted("time limit", f"{spec.run_id} was not running")
     if repeat is not None:
         repeat.begin(spec, queue.store)
+    manifest = data.read_manifest(queue.prepared)
+    for line in dry_run.outlook(spec, manifest.alphabet_size, manifest.num_tokens):
+        reporter.note(f"{name}: {line}")
     reporter.start(name, spec.label.metrics[0])
     return _in_worker(spec, queue, reporter)
 

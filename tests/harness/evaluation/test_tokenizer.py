@@ -82,6 +82,9 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
         (CHARS, "a é\n", [2, 1, 3, 0]),
         (BYTES, "a é\n", [2, 1, 3, 4, 0]),
         (PTB, "", [3]),  # a line begins after <eos>
+        (Tokens.of(["a", " ", "\n"], "char"), "", [2]),
+        (Tokens.of(["97", "32", "10"], "byte"), "", [2]),
+        (Tokens.of(["a", " "], "char"), "", [1]),
     ],
 )
 def test_prompts_are_plain_text(tokens: Tokens, prompt: str, ids: list[int]) -> None:
