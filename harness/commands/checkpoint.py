@@ -110,12 +110,16 @@ def evaluate(
                f"{score.seconds:.1f} s on {score.device}")  # fmt: skip
     if score.text is not None and score.text.num_unknown:
         click.echo(f"{score.text.num_unknown:,} unknown tokens read as {score.text.unknown}")
-    click.echo(f"checkpoint {score.checkpoint} ({score.checkpoint_sha256[:12]}); --json prints everything")
+    click.echo(f"checkpoint {score.checkpoint}, weights in {score.weights_dtype}; --json prints everything")
 
 
 @click.command()
 @checkpoint_argument
-@click.option("--prompt", default="", help="Text to continue; empty for the beginning of a line, or of a word where a text has no lines.")
+@click.option(
+    "--prompt",
+    default="",
+    help="Text to continue; empty for the beginning of a line, or of a word where a text has no lines.",
+)
 @click.option("--tokens", type=click.IntRange(1), default=200, show_default=True, help="How many tokens to generate.")
 @click.option("--temperature", type=FiniteRange(0, 100), default=1.0, show_default=True,
               help="0 takes the likeliest token.")  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,7 +125,7 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
     from harness.core import device
     from harness.results.store import Store
     from harness.runs import RunQueue, check_interruptible, measure_rate, plan_specs, run_suite
-    from harness.suite import check_vocabulary, load, resolve
+    from harness.suite import check_vocabulary, dry_run, load, resolve
 
     suite = load(suite_path(request.suite), profile=request.profile, overrides=request.overrides)
     roots = data.search_roots(request.data_path)
@@ -147,7 +148,8 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
         specs = plan_specs(
             specs, request.budget, manifest.num_tokens, store, measure, limit=request.limit, note=reporter.note
         )
-    queue = RunQueue(specs, prepared, store, request.again, request.sensors, request.limit)
+    outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+    queue = RunQueue(specs, prepared, store, request.again, request.sensors, request.limit, outlook=outlook)
     return suite, run_suite(queue, reporter)
 
 

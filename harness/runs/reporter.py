@@ -172,9 +172,11 @@ class Phrases:
 
     def live(self, event: Train | Scoring) -> str:
         """What is shown after a bar, the most important first, because a narrow window cuts its end."""
-        is_training = isinstance(event, Train)
-        what = ["train"] if is_training else [f"score {event.split} ({event.protocol})"]
-        return ", ".join([*what, *self._rate()[:1], *(self._losses(event) if is_training else []), *_hardware(event.now)])
+        if isinstance(event, Train):
+            parts = ["train", *self._rate()[:1], *self._losses(event)]
+        else:
+            parts = [f"score {event.split} ({event.protocol})", *self._rate()[:1]]
+        return ", ".join([*parts, *_hardware(event.now)])
 
     def _advance(self, part: str, done: int, total: int, seconds: float) -> None:
         if part != self.part:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from harness import data
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
 from harness.core.specs import RunSpec
@@ -18,7 +17,6 @@ from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of, queue_sig
 from harness.runs.reporter import Reporter
 from harness.runs.rerun import Repeat
 from harness.runs.worker_process import Ending, run_worker
-from harness.suite import dry_run
 from harness.system import source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
 
@@ -37,7 +35,8 @@ class RunQueue:
         again: whether runs that have a record are repeated.
         sensors: whether the hardware is sampled.
         limit: time limit of this invocation.
-        names: of the runs for a person; empty for their entries and seeds.
+        names: run id -> the run's name for a person; entry and seed by default.
+        outlook: lines to print before a run starts.
     """
 
     specs: Sequence[RunSpec]
@@ -47,6 +46,7 @@ class RunQueue:
     sensors: bool = True
     limit: TimeLimit | None = None
     names: Mapping[str, str] = field(default_factory=dict)
+    outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -103,8 +103,7 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         raise SuiteInterrupted("time limit", f"{spec.run_id} was not running")
     if repeat is not None:
         repeat.begin(spec, queue.store)
-    manifest = data.read_manifest(queue.prepared)
-    for line in dry_run.outlook(spec, manifest.alphabet_size, manifest.num_tokens):
+    for line in queue.outlook(spec):
         reporter.note(f"{name}: {line}")
     reporter.start(name, spec.label.metrics[0])
     return _in_worker(spec, queue, reporter)

@@ -371,16 +371,14 @@ def render(rows: Sequence[Estimate]) -> str:
     right = ("left", "left", *["right"] * 7, "left")
     lines = [tabulate(table, headers="keys", tablefmt="github", disable_numparse=True, colalign=right)]
     lines += [f"{row.entry}: {text}" for row in rows for text in (row.reason, row.note) if text]
-    scored = [[f"{each.split} {each.protocol} ({_count(each.targets)} targets)" for each in row.evaluation] for row in rows]
-    same = all(each == scored[0] for each in scored)
-    for row, protocols in list(zip(rows, scored, strict=True))[: 1 if same else None]:
-        lines.append(("" if same else f"{row.entry}: ") + f"evaluation: {', '.join(protocols)}")
     for row in rows:
-        parts = {f"{each.split} {each.protocol}": each.cpu_seconds for each in row.evaluation}
-        if row.training_tokens:
-            parts = {"training": row.training_cpu_seconds, **parts}
-        known = [f"{name} {_time(seconds)}" for name, seconds in parts.items() if seconds is not None]
-        lines += [f"{row.entry}: on this machine's CPU about {', '.join(known)} per seed (rough)"] if known else []
+        parts = [("training", None, row.training_cpu_seconds)] if row.training_tokens else []
+        parts += [(f"{each.split} {each.protocol}", each.targets, each.cpu_seconds) for each in row.evaluation]
+        shown = [
+            name + ("" if targets is None else f" ({targets:,} targets)") + (f" {_time(s)}" if s is not None else "")
+            for name, targets, s in parts
+        ]
+        lines.append(f"{row.entry}, time on this machine's CPU, roughly: {', '.join(shown)}")
     lines += [f"data: {row.data}" for row in rows[:1]]
     return "\n".join(lines)
 

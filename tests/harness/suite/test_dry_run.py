@@ -19,6 +19,7 @@ from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import SuiteError
 from harness.suite import load, suite_files
 from harness.suite.dry_run import Estimate, Targets, estimate, mean_window, render, training_length
+from harness.system import hardware
 from harness.system.source import ROOT
 from models.awd_lstm.config import Config
 
@@ -56,6 +57,37 @@ def test_it_needs_no_torch_and_no_data() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert "47,270,045" in done.stdout
+
+
+def test_the_estimated_times_are_those_of_measured_runs_within_a_factor_of_three(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """results/ has records of these two runs, made with two cores."""
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 2)
+    for path in (ROOT / "results" / "runs").glob("ptb-char-*/record.json"):
+        record = json.loads(path.read_text())
+        if record["spec"]["recipe"] is None:
+            continue
+        rows = {each.entry: each for each in estimate(load(PTB_CHAR, profile="quick"))}
+        found = rows[record["spec"]["label"]["entry"]]
+        train_s = record["training"]["train_seconds"] + record["training"]["validation_seconds"]
+        pairs = [(found.training_cpu_seconds, train_s)]
+        pairs += [
+            (each.cpu_seconds, score["seconds"]) for each, score in zip(found.evaluation, record["scores"], strict=True)
+        ]
+        assert all(1 / 3 < (estimated or 0) / measured < 3 for estimated, measured in pairs)
+
+
+def test_a_width_that_one_tied_layer_does_not_have_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    block = "{builder: awd-lstm, layers: 1, hidden: 16, embedding: 8}"
+    recipe = "{optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, epochs: 1}"
+    path.write_text(
+        f"suite: one\ndataset: ptb-char\nmetrics: [bpc]\nentries: {{a: {{model: {block}, recipe: {recipe}}}}}\n"
+    )
+    assert "a: model.hidden 16 is not used" in render(estimate(load(path)))
+    for override in ("layers=2", "tie=false", "hidden=8"):
+        assert row(path, "a", f"entries.a.model.{override}").note is None
 
 
 def recipe(**changes: object) -> Recipe:
