@@ -372,8 +372,9 @@ def render(rows: Sequence[Estimate]) -> str:
     lines = [tabulate(table, headers="keys", tablefmt="github", disable_numparse=True, colalign=right)]
     lines += [f"{row.entry}: {text}" for row in rows for text in (row.reason, row.note) if text]
     for row in rows:
-        parts = [("training", None, row.training_cpu_seconds)] if row.training_tokens else []
-        parts += [(f"{each.split} {each.protocol}", each.targets, each.cpu_seconds) for each in row.evaluation]
+        parts = [(f"{each.split} {each.protocol}", each.targets, each.cpu_seconds) for each in row.evaluation]
+        if row.training_tokens:
+            parts.insert(0, ("training", None, row.training_cpu_seconds))
         shown = [
             name + ("" if targets is None else f" ({targets:,} targets)") + (f" {_time(s)}" if s is not None else "")
             for name, targets, s in parts
