@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.core.metrics import metric_named
 from harness.worker.job import Event, KernelTiming, Problem, RecordWritten, Resumed, Scoring, Train, Validation
@@ -17,20 +17,8 @@ PLAIN_EVERY_S = 10.0
 HARDWARE = {"cpu_percent": "CPU {:.0f} %", "gpu_percent": "GPU {:.0f} %", "gpu_power_w": "{:.0f} W"}
 
 
-class Reporter(Protocol):
-    """Receives a worker's events, one run at a time."""
-
-    def note(self, text: str) -> None: ...
-
-    def start(self, name: str, metric: str) -> None: ...
-
-    def event(self, event: Event) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Quiet:
-    """Prints nothing."""
+class Reporter:
+    """Receives a worker's events, one run at a time. This one prints nothing."""
 
     def note(self, text: str) -> None:
         return
@@ -45,7 +33,7 @@ class Quiet:
         return
 
 
-class Plain:
+class Plain(Reporter):
     """One line every few seconds, for logs and CI."""
 
     def __init__(self) -> None:
@@ -65,11 +53,8 @@ class Plain:
         self.printed_at = now
         self.note(f"{self.name}: {text}")
 
-    def stop(self) -> None:
-        return
 
-
-class Bars:
+class Bars(Reporter):
     """A live bar per run and part of it (training, each scoring): share done, time left, rate, loss, hardware."""
 
     def __init__(self) -> None:
@@ -122,7 +107,7 @@ class Bars:
 def make_reporter(*, quiet: bool) -> Reporter:
     """The reporter for where standard error goes."""
     if quiet:
-        return Quiet()
+        return Reporter()
     return Bars() if sys.stderr.isatty() else Plain()
 
 
