@@ -130,6 +130,9 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, out, err = finish(start(folder / "small.yaml", folder / "results"))
     assert code == 0, err
     assert "AWD-LSTM" in out
+    assert "awd-lstm: training 23,976 tokens about " in err, "what is to come"
+    assert f"next: harness table {folder / 'results'}, harness curves " in err
+    assert "1 run in" in err
     return folder / "results"
 
 
@@ -261,14 +264,14 @@ def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(suite: Path,
 
 
 def test_the_best_model_of_a_run_is_scored_and_sampled(suite: Path, uninterrupted: Path) -> None:
-    [best] = uninterrupted.glob("runs/*/checkpoints/best")
+    [folder] = uninterrupted.glob("runs/*")
     options = ["--dataset", str(suite), "--split", "valid", "--device", "cpu", "--json"]
-    scored = CliRunner().invoke(main, ["evaluate", str(best), *options])
+    scored = CliRunner().invoke(main, ["evaluate", str(folder), *options])
     [path] = uninterrupted.glob("runs/*/record.json")
     expected = json.loads(path.read_text())["scores"][0]["tally"]
     tally = json.loads(scored.stdout)
     assert {key: tally[key] for key in expected} == expected
-    drawn = CliRunner().invoke(main, ["sample", str(best), "--prompt", "a", "--tokens", "20", "--device", "cpu"])
+    drawn = CliRunner().invoke(main, ["sample", str(folder), "--prompt", "a", "--tokens", "20", "--device", "cpu"])
     assert len(drawn.stdout.strip()) == 20
     assert set(drawn.stdout.strip()) <= set("abcdef")
 
