@@ -379,7 +379,8 @@ def render(rows: Sequence[Estimate]) -> str:
             name + ("" if targets is None else f" ({targets:,} targets)") + (f" {_time(s)}" if s is not None else "")
             for name, targets, s in parts
         ]
-        lines.append(f"{row.entry}, time on this machine's CPU, roughly: {', '.join(shown)}")
+        title = "parts" if all(s is None for *_, s in parts) else "time on this machine's CPU, roughly"
+        lines.append(f"{row.entry}, {title}: {', '.join(shown)}")
     lines += [f"data: {row.data}" for row in rows[:1]]
     return "\n".join(lines)
 
