@@ -108,7 +108,7 @@ def copy_code(target: Path) -> None:
         source = ROOT / name
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target / name)  # with the bytecode, which takes seconds to make
+            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target / name)
 
