@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from harness.commands.options import FiniteRange, data_option, dataset_block, device_option, json_option
-from harness.commands.output import print_fields
+from harness.commands.output import print_fields, print_json
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
@@ -79,29 +79,47 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score CHECKPOINT on a split of a dataset, or on a text file."""
+    """Score CHECKPOINT, or the best model of a run's folder, on a split of a dataset, or on a text file."""
     if (dataset is None) == (text is None):
         raise click.UsageError("give either --dataset or --text")
     if dataset is None and split is not None:
         raise click.UsageError("--split goes with --dataset")
     if text is None and options["unknown"] is not None:
         raise click.UsageError("--unknown goes with --text")
+    from harness.checkpoints import export as exporting
     from harness.checkpoints import format as checkpoint_format
     from harness.checkpoints import model
     from harness.core import device as devices
     from harness.evaluation import scoring
 
+    checkpoint = exporting.find(checkpoint)
     checkpoint_format.read_index(checkpoint)  # a wrong path is reported before any data is prepared
     chosen = devices.resolve(device)
     split = split or "test"
     target: Any = {"text": text} if dataset is None else _target(dataset, split, data_path)
     request = scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), split=split, **target, **options)
-    print_fields(scoring.score_checkpoint(request).to_json(), as_json)
+    score = scoring.score_checkpoint(request)
+    if as_json:
+        print_json(score.to_json())
+        return
+    on = str(text) if score.dataset is None else f"the {split} split of {score.dataset}"
+    for name, value in score.metrics.items():
+        error = score.std_errors[name]
+        click.echo(f"{name} {value:.4f}" + ("" if error is None else f" ± {error:.4f}") + f" on {on}")
+    click.echo(f"protocol {score.protocol}, {score.num_targets:,} targets, {score.nll_nats:,.2f} nats, "
+               f"{score.seconds:.1f} s on {score.device}")  # fmt: skip
+    if score.text is not None and score.text.num_unknown:
+        click.echo(f"{score.text.num_unknown:,} unknown tokens read as {score.text.unknown}")
+    click.echo(f"checkpoint {score.checkpoint}, weights in {score.weights_dtype}; --json prints everything")
 
 
 @click.command()
 @checkpoint_argument
-@click.option("--prompt", default="", help="Text to continue; empty for the beginning of a line.")
+@click.option(
+    "--prompt",
+    default="",
+    help="Text to continue; empty for the beginning of a line, or of a word where a text has no lines.",
+)
 @click.option("--tokens", type=click.IntRange(1), default=200, show_default=True, help="How many tokens to generate.")
 @click.option("--temperature", type=FiniteRange(0, 100), default=1.0, show_default=True,
               help="0 takes the likeliest token.")  # fmt: skip
@@ -111,14 +129,15 @@ def evaluate(
 def sample(
     checkpoint: Path, prompt: str, tokens: int, temperature: float, top_k: int | None, seed: int, device: str
 ) -> None:
-    """Print text that CHECKPOINT generates after --prompt, token by token, without the prompt."""
+    """Print text that CHECKPOINT, or the best model of a run's folder, generates after --prompt, without the prompt."""
+    from harness.checkpoints import export as exporting
     from harness.checkpoints import model
     from harness.core import device as devices
     from harness.core.messages import printable_lines
     from harness.evaluation.generate import Sampling, generate
     from harness.evaluation.tokenizer import Tokens
 
-    loaded = model.load(checkpoint, device=devices.resolve(device))
+    loaded = model.load(exporting.find(checkpoint), device=devices.resolve(device))
     tokenizer = Tokens.of(loaded.vocabulary, loaded.unit)
     start = tokenizer.encode_prompt(prompt)
     decode = tokenizer.decoder()

@@ -49,11 +49,12 @@ def curves(results: Path, run_ids: tuple[str, ...], along: str, out: Path) -> No
 
     A record that cannot be read is named on standard error and left out; then the exit status is 2.
     """
+    from harness.core.messages import count
     from harness.report.curves import draw_runs
     from harness.results.store import Store
 
     store = Store(results)
-    click.echo(f"{draw_runs(store, run_ids, out, along)} runs drawn in {out}")
+    click.echo(f"{count(draw_runs(store, run_ids, out, along), 'run')} drawn in {out}")
     print_problems(store.problems)
     if store.num_left_out:
         sys.exit(EXIT_BAD_INPUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import click
 from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
 from harness.commands.output import EXIT_FAILED, print_board, print_problems
 from harness.core.errors import BudgetError, HarnessError, StoreError
+from harness.core.messages import count
 
 if TYPE_CHECKING:
     from harness.core.specs import RunSpec, Suite
@@ -123,7 +125,7 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
     from harness.core import device
     from harness.results.store import Store
     from harness.runs import RunQueue, check_interruptible, measure_rate, plan_specs, run_suite
-    from harness.suite import check_vocabulary, load, resolve
+    from harness.suite import check_vocabulary, dry_run, load, resolve
 
     suite = load(suite_path(request.suite), profile=request.profile, overrides=request.overrides)
     roots = data.search_roots(request.data_path)
@@ -146,7 +148,8 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
         specs = plan_specs(
             specs, request.budget, manifest.num_tokens, store, measure, limit=request.limit, note=reporter.note
         )
-    queue = RunQueue(specs, prepared, store, request.again, request.sensors, request.limit)
+    outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+    queue = RunQueue(specs, prepared, store, request.again, request.sensors, request.limit, outlook=outlook)
     return suite, run_suite(queue, reporter)
 
 
@@ -158,7 +161,10 @@ def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) ->
     path = board.save()
     print_board(board.of_suite(suite), context=False)
     print_problems(board.problems)
-    click.echo(f"{len(records)} runs in {results / 'runs'}; every table in {path}", err=True)
+    click.echo(f"{count(len(records), 'run')} in {results / 'runs'}; every table in {path}", err=True)
+    done = [record for record in records if (results / "runs" / record.run_id / "checkpoints" / "best").is_dir()]
+    text = f", harness sample {results / 'runs' / done[0].run_id}" if done else ""
+    click.echo(f"next: harness table {results}, harness curves {results} --out curves.svg{text}", err=True)
 
 
 def _save_tables(results: Path) -> None:

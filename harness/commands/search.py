@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     from harness.core import device
     from harness.results.store import Store
     from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
-    from harness.search import Request, check_vocabulary, gather, trials, trials_folder
+    from harness.search import Request, check_vocabulary, gather, in_words, trials, trials_folder
+    from harness.suite import dry_run
 
     path, roots = suite_path(suite), data.search_roots(data_path)
     request = Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
@@ -41,8 +43,15 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     try:
         lines = data.download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
-        check_vocabulary(request, searched, data.read_manifest(prepared).alphabet_size)
-        records = run_suite(RunQueue(specs, prepared, Store(trials_folder(results))), reporter)
+        manifest = data.read_manifest(prepared)
+        check_vocabulary(request, searched, manifest.alphabet_size)
+        outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+        names = {
+            trial.spec.run_id: f"trial {number} of {len(searched)} ({in_words(trial.values)}, seed {trial.spec.seed})"
+            for number, trial in enumerate(searched, 1)
+        }
+        queue = RunQueue(specs, prepared, Store(trials_folder(results)), names=names, outlook=outlook)
+        records = run_suite(queue, reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         click.echo(f"harness: {interrupted}", err=True)

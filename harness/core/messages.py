@@ -93,6 +93,11 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun: `1 run`, `2 runs`."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def short(text: str) -> str:
     """A name from a file, safe to print, in at most 40 characters."""
     text = one_line(text)

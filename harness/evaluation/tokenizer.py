@@ -137,10 +137,10 @@ class Tokens:
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt as a person writes it, with plain spaces and newlines.
 
-        An empty prompt becomes `<eos>`, after which a line begins.
+        An empty prompt becomes the end of a line or, where the vocabulary has none, a space.
 
         Raises:
-            DataError: a token is unknown, or the prompt is empty and the vocabulary has no `<eos>`.
+            DataError: a token is unknown, or the prompt is empty and the vocabulary has neither.
         """
         tokens = self._prompt_tokens(text)
         for token in tokens:
@@ -148,9 +148,11 @@ class Tokens:
                 raise DataError(f"the prompt's {token[:40]!r} is not among the checkpoint's {len(self.ids):,} tokens")
         if tokens:
             return [self.ids[token] for token in tokens]
-        if EOS in self.ids:
-            return [self.ids[EOS]]
-        raise DataError(f"give a prompt of at least one token: the vocabulary has no {EOS} to begin from")
+        before = (EOS, "10", "32") if self.unit == BYTE else (EOS, "\n", " ")
+        start = next((self.ids[token] for token in before if token in self.ids), None)
+        if start is None:
+            raise DataError("give a --prompt of at least one token: this vocabulary has no line breaks and no spaces")
+        return [start]
 
     def decoder(self) -> Callable[[int], str]:
         """A function from the next id to the text it adds; incomplete UTF-8 gives nothing until it is complete."""

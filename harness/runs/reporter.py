@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from harness.core.messages import printable_lines
 from harness.core.metrics import metric_named
@@ -18,20 +18,8 @@ PLAIN_EVERY_S = 10.0
 HARDWARE = {"cpu_percent": "CPU {:.0f} %", "gpu_percent": "GPU {:.0f} %", "gpu_power_w": "{:.0f} W"}
 
 
-class Reporter(Protocol):
-    """Receives a worker's events, one run at a time."""
-
-    def note(self, text: str) -> None: ...
-
-    def start(self, name: str, metric: str) -> None: ...
-
-    def event(self, event: Event) -> None: ...
-
-    def stop(self) -> None: ...
-
-
-class Quiet:
-    """Prints nothing."""
+class Reporter:
+    """Receives a worker's events, one run at a time. This one prints nothing."""
 
     def note(self, text: str) -> None:
         return
@@ -46,7 +34,7 @@ class Quiet:
         return
 
 
-class Plain:
+class Plain(Reporter):
     """One line every few seconds, for logs and CI."""
 
     def __init__(self) -> None:
@@ -66,25 +54,27 @@ class Plain:
         self.printed_at = now
         self.note(f"{self.name}: {text}")
 
-    def stop(self) -> None:
-        return
 
-
-class Bars:
-    """A live bar per run: share done, loss in the suite's unit, best so far, tokens/s, time left."""
+class Bars(Reporter):
+    """A live bar per run and part of it (training, each scoring): share done, time left, rate, loss, hardware."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
+
+        def text(field: str, **how: Any) -> TextColumn:
+            return TextColumn(f"{{task.{field}}}", markup=False, table_column=Column(no_wrap=True, **how))
 
         self.console = Console(stderr=True)
+        # Only the last column gives way in a narrow window: bar, share and clock are always whole.
         self.bars = Progress(
-            TextColumn("{task.fields[name]:<24}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            text("fields[name]", max_width=16),
+            BarColumn(bar_width=12),
+            text("percentage:>3.0f}%{task.fields[left]", min_width=4),
+            text("description", ratio=1),
             console=self.console,
+            expand=True,
         )
         # Started at once, so that notes printed before the first run do not break the bars.
         self.bars.start()
@@ -96,18 +86,18 @@ class Bars:
 
     def start(self, name: str, metric: str) -> None:
         self.name, self.phrases = name, Phrases(metric)
-        self.task = self.bars.add_task("starting", total=None, name=name)
+        self.task = self.bars.add_task("starting", total=None, name=name, left="")
 
     def event(self, event: Event) -> None:
         text = self.phrases.phrase(event)
         if text is None or self.task is None:
             return
-        if isinstance(event, Train):
-            self.bars.update(self.task, description=text, completed=event.tokens, total=event.total_tokens)
-        elif isinstance(event, Scoring):
-            self.bars.update(self.task, description=text, completed=event.done, total=event.total)
+        if isinstance(event, Train | Scoring):
+            left = "" if self.phrases.left_s is None else f" {_clock(self.phrases.left_s)} left"
+            done, total = self.phrases.done, self.phrases.total
+            self.bars.update(self.task, description=self.phrases.live(event), completed=done, total=total, left=left)
         elif isinstance(event, RecordWritten):
-            self.bars.update(self.task, description=text, completed=1, total=1)
+            self.bars.update(self.task, description=text, completed=1, total=1, left="")
         else:
             self.note(f"{self.name}: {text}")
 
@@ -118,25 +108,34 @@ class Bars:
 def make_reporter(*, quiet: bool) -> Reporter:
     """The reporter for where standard error goes."""
     if quiet:
-        return Quiet()
+        return Reporter()
     return Bars() if sys.stderr.isatty() else Plain()
 
 
 class Phrases:
-    """Turns the events of one run into phrases; remembers the last ones for a rate."""
+    """Turns the events of one run into phrases; remembers the last ones for a rate and the time left of a part."""
 
     def __init__(self, metric: str) -> None:
         self.unit = metric_named(metric).short_unit
-        self.tokens, self.seconds, self.tokens_per_s = 0, 0.0, 0.0
+        self.part, self.done, self.total = "", 0, 1
+        self.seconds, self.per_s = 0.0, 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to the end of the part that is running; None until its rate is known."""
+        return (self.total - self.done) / self.per_s if self.per_s else None
 
     def phrase(self, event: Event) -> str | None:
         """One phrase per event; None for those that a person need not see."""
         match event:
             case Train():
-                return self._training(event)
+                self._advance("train", event.tokens, event.total_tokens, event.seconds)
+                shares = [f"{event.tokens / event.total_tokens:.0%} of {event.total_tokens:,} tokens"]
+                return ", ".join([*shares, *self._losses(event), *self._rate(), *_hardware(event.now)])
             case Scoring():
-                share = event.done / max(1, event.total)
-                return ", ".join([f"scoring {event.split} ({event.protocol}) {share:.0%}", *_hardware(event.now)])
+                self._advance(f"{event.split} {event.protocol}", event.done, event.total, time.monotonic())
+                share = f"scoring {event.split} ({event.protocol}) {event.done / max(1, event.total):.0%}"
+                return ", ".join([share, *self._rate(), *_hardware(event.now)])
             case Validation():
                 averaged = ", averaged weights" if event.averaged else ""
                 best = " (best so far)" if event.is_best else ""
@@ -157,22 +156,30 @@ class Phrases:
             case _:
                 return None
 
-    def _training(self, event: Train) -> str:
-        # Not from the start of the run: a resumed run did its first tokens in an earlier invocation.
-        if self.tokens and event.seconds > self.seconds:
-            latest = (event.tokens - self.tokens) / (event.seconds - self.seconds)
-            # Smoothed, so that one slow stretch does not make the time left jump.
-            self.tokens_per_s = 0.8 * self.tokens_per_s + 0.2 * latest if self.tokens_per_s else latest
-        self.tokens, self.seconds = event.tokens, event.seconds
-        parts = [
-            f"{event.tokens / event.total_tokens:.0%} of {event.total_tokens:,} tokens",
-            f"loss {_number(event.loss)} {self.unit}",
-            f"best {_number(event.best)}",
-        ]
-        if self.tokens_per_s:
-            left_s = (event.total_tokens - event.tokens) / self.tokens_per_s
-            parts += [f"{self.tokens_per_s:,.0f} tokens/s", f"{_clock(left_s)} left"]
+    def live(self, event: Train | Scoring) -> str:
+        """What is shown after a bar, the most important first, because a narrow window cuts its end."""
+        if isinstance(event, Train):
+            parts = ["train", *self._rate()[:1], *self._losses(event)]
+        else:
+            parts = [f"score {event.split} ({event.protocol})", *self._rate()[:1]]
         return ", ".join([*parts, *_hardware(event.now)])
+
+    def _advance(self, part: str, done: int, total: int, seconds: float) -> None:
+        if part != self.part:
+            self.part, self.per_s = part, 0.0
+        # Not from the start of the run: a resumed run did its first tokens in an earlier invocation.
+        elif self.done and seconds > self.seconds:
+            latest = (done - self.done) / (seconds - self.seconds)
+            # Smoothed, so that one slow stretch does not make the time left jump.
+            self.per_s = 0.8 * self.per_s + 0.2 * latest if self.per_s else latest
+        self.done, self.total, self.seconds = done, max(1, total), seconds
+
+    def _losses(self, event: Train) -> list[str]:
+        return [f"loss {_number(event.loss)} {self.unit}", f"best {_number(event.best)}"]
+
+    def _rate(self) -> list[str]:
+        left_s = self.left_s
+        return [] if left_s is None else [f"{self.per_s:,.0f} tokens/s", f"{_clock(left_s)} left"]
 
 
 def _hardware(now: dict[str, float]) -> list[str]:

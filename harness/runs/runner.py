@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class RunQueue:
         again: whether runs that have a record are repeated.
         sensors: whether the hardware is sampled.
         limit: time limit of this invocation.
+        names: run id -> the run's name for a person; entry and seed by default.
+        outlook: lines to print before a run starts.
     """
 
     specs: Sequence[RunSpec]
@@ -43,6 +45,8 @@ class RunQueue:
     again: bool = False
     sensors: bool = True
     limit: TimeLimit | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+    outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -92,7 +96,8 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
 
 
 def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Reporter) -> RunRecord:
-    name = spec.label.entry + (f" seed {spec.seed}" if len({other.seed for other in queue.specs}) > 1 else "")
+    seed = f" seed {spec.seed}" if len({other.seed for other in queue.specs}) > 1 else ""
+    name = queue.names.get(spec.run_id, spec.label.entry + seed)
     if repeat is None or not repeat.is_due(spec, queue.store):
         record = queue.store.find(spec.run_id)
         # Records of other code count as well: results are kept until the user asks for a repeat.
@@ -105,6 +110,8 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         raise SuiteInterrupted("time limit", f"{spec.run_id} was not running")
     if repeat is not None:
         repeat.begin(spec, queue.store)
+    for line in queue.outlook(spec):
+        reporter.note(f"{name}: {line}")
     reporter.start(name, spec.label.metrics[0])
     return _in_worker(spec, queue, reporter)
 

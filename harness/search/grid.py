@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.core.errors import SuiteError
 from harness.core.specs import RunSpec
-from harness.suite import check_model, load, resolve
+from harness.suite import check_model, load, resolve, unused_setting
 
 PROFILE = "search"
 MAX_TRIALS = 200
@@ -176,11 +176,17 @@ def _check_distinct(searched: Sequence[Trial]) -> None:
     """Refuse two spellings of one value, and a value that changes no number here: both are one run."""
     first: dict[str, Trial] = {}
     for trial in searched:
-        same = first.setdefault(trial.spec.run_id, trial)
+        same = first.setdefault(_as_used(trial.spec).run_id, trial)
         if same is not trial:
             names = [name for name, value in trial.values.items() if same.values[name] != value]
             one, other = (in_words({name: each.values[name] for name in names}) for each in (same, trial))
             raise SuiteError(f"--over: {one} and {other} are one and the same run; name one of them")
+
+
+def _as_used(spec: RunSpec) -> RunSpec:
+    """The run with the width that its layers have in place of a `hidden` that is not used."""
+    is_unused = unused_setting(spec.model) is not None
+    return replace(spec, model={**spec.model, "hidden": spec.model["embedding"]}) if is_unused else spec
 
 
 def _as_trial(spec: RunSpec, values: dict[str, str]) -> RunSpec:

@@ -8,7 +8,7 @@ suite would do; `python -m harness.suite.schema` writes the JSON Schema for edit
 from harness.suite import dry_run
 from harness.suite.loader import load, load_dataset, readable_suites, suite_files, suite_path
 from harness.suite.resolve import evaluation_of, resolve
-from harness.suite.rules import check_model, check_vocabulary
+from harness.suite.rules import check_model, check_vocabulary, unused_setting
 
 __all__ = [
     "check_model",
@@ -21,4 +21,5 @@ __all__ = [
     "resolve",
     "suite_files",
     "suite_path",
+    "unused_setting",
 ]

@@ -10,27 +10,40 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from harness import data
-from harness.config.evaluation import Evaluation
+from harness.config.evaluation import Evaluation, ProtocolName
 from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import DataError, SuiteError
-from harness.core.specs import Entry, Suite
+from harness.core.specs import Entry, RunSpec, Suite
 from harness.suite import rules
 from harness.suite.resolve import evaluation_of
+from harness.system import hardware
+from models import ModelConfig
+from models.awd_lstm.config import Config as LstmConfig
 from models.config import KEPT_LOGITS, PART_LOGITS, RecurrentConfig, softmax_columns
 
 OPTIMIZER_MOMENTS = {"adam": 2, "sgd": 0}
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-lstm-lm's main.py
 
 
+# Speeds of one core of a recent CPU, rough: large matrix products; products with one row, which read every weight for
+# each token; and what a layer takes for a token beside them. Measured runs differ by a factor of up to 3.
+PRODUCTS_FLOPS, ROW_FLOPS, LAYER_S = 5e10, 1.2e10, 1e-6
+
+
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """Targets that one protocol scores on one split; None if the data is not known yet."""
+    """Targets that one protocol scores on one split; None if the data is not known yet.
+
+    `cpu_seconds` is about what scoring them takes on this machine's CPU; None for adaptive protocols.
+    """
 
     split: str
     protocol: str
     targets: int | None
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +70,13 @@ class Estimate:
     optimizer_steps: int | None = None
     optimizer_steps_are_expected: bool | None = None
     training_flops: int | None = None
+    training_cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     training_flops_are_expected: bool = False
     evaluation: tuple[Targets, ...]
     data: str
     reason: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +131,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         evaluation=_targets(evaluation, text.num_tokens),
         data=source,
         reason=text.reason,
+        note=rules.unused_setting(entry.model),
     )
     if text.vocab_size is None or text.num_tokens is None:
         return row
@@ -125,7 +141,9 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         flops_per_token = config.forward_flops_per_token(text.vocab_size)
     except ValueError as error:
         raise SuiteError(f"{suite.path}: entries.{entry.name}.model: {error}") from None
-    row = replace(row, parameters=num_parameters)
+    speed = _Speed.of(config, text.vocab_size)
+    scored = tuple(replace(each, cpu_seconds=speed.scoring_s(each)) for each in row.evaluation)
+    row = replace(row, parameters=num_parameters, evaluation=scored)
     if entry.recipe is None:
         reason = "its weights come from a checkpoint" if entry.checkpoint else "it has nothing to learn"
         return replace(row, training_tokens=0, optimizer_steps=0, training_flops=0, reason=reason)
@@ -141,12 +159,69 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         optimizer_steps=length.num_steps,
         optimizer_steps_are_expected=length.is_expected,
         training_flops=3 * flops_per_token * length.num_tokens,  # the backward pass costs two forward passes
+        training_cpu_seconds=speed.training_s(recipe, length, text.num_tokens["valid"]),
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
         # The estimate counts what stacks of recurrent layers hold; other models have other keys.
         peak_memory_bytes=_peak_memory_bytes(entry, recipe, evaluation, num_parameters, text.vocab_size)
         if isinstance(config, RecurrentConfig)
         else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """How fast a model is on this machine's CPU, roughly."""
+
+    flops_per_token: int
+    row_flops: int  # of products that must wait for the token before, and so have one row in `exact` scoring
+    num_layers: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, vocab_size: int) -> _Speed:
+        flops = config.forward_flops_per_token(vocab_size)
+        if not isinstance(config, LstmConfig):
+            return cls(flops, 0, 0)
+        return cls(flops, sum(8 * width * width for _, width in config.widths), config.layers)
+
+    def scoring_s(self, scored: Targets) -> float | None:
+        if scored.targets is None or scored.protocol not in get_args(ProtocolName):
+            return None
+        # Only `exact` reads a text as one row; the other protocols share the products among their streams.
+        row = self.row_flops if scored.protocol == "exact" else 0
+        per_token = (self.flops_per_token - row) / PRODUCTS_FLOPS + row / ROW_FLOPS
+        return scored.targets * (per_token / hardware.usable_cores() + self.num_layers * LAYER_S)
+
+    def training_s(self, recipe: Recipe, length: TrainingLength, num_valid_tokens: int) -> float:
+        """Training with its validations; a step costs three forward passes."""
+        every = recipe.validation.every_tokens or recipe.validation.every_epochs * length.tokens_per_epoch
+        validated = max(1, length.num_tokens // every) * num_valid_tokens
+        flops = (3 * length.num_tokens + validated) * self.flops_per_token
+        steps = self.num_layers * length.num_tokens / recipe.batch
+        return flops / PRODUCTS_FLOPS / hardware.usable_cores() + 3 * steps * LAYER_S
+
+
+def outlook(spec: RunSpec, vocab_size: int, num_tokens: Mapping[str, int]) -> list[str]:
+    """Say before a run what it will do and, on a CPU, about how long each part takes.
+
+    Args:
+        spec: the run.
+        vocab_size: tokens in the vocabulary.
+        num_tokens: of each split.
+
+    Returns:
+        A line, and one more if a setting of the model is not used.
+    """
+    speed = _Speed.of(rules.config_of(spec.model), vocab_size)
+    length = None if spec.recipe is None else training_length(spec.recipe, num_tokens["train"])
+    parts = [(f"scoring {each.split} ({each.protocol}) {_count(each.targets)} targets", speed.scoring_s(each))
+             for each in _targets(spec.evaluation, num_tokens)]  # fmt: skip
+    if spec.recipe is not None and length is not None:
+        trained_s = speed.training_s(spec.recipe, length, num_tokens["valid"])
+        parts.insert(0, (f"training {_count(length.num_tokens)} tokens", trained_s))
+    is_cpu = spec.device == "cpu"
+    line = ", ".join(text + (f" about {_time(s)}" if is_cpu and s is not None else "") for text, s in parts)
+    note = rules.unused_setting(spec.model)
+    return [line, *([note] if note else [])]
 
 
 def _text_size(suite: Suite, roots: Sequence[Path]) -> _TextSize:
@@ -295,17 +370,31 @@ def render(rows: Sequence[Estimate]) -> str:
     ]
     right = ("left", "left", *["right"] * 7, "left")
     lines = [tabulate(table, headers="keys", tablefmt="github", disable_numparse=True, colalign=right)]
-    lines += [f"{row.entry}: {row.reason}" for row in rows if row.reason]
-    same = len({row.evaluation for row in rows}) == 1
-    for row in rows[:1] if same else rows:
-        protocols = (f"{each.split} {each.protocol} ({_count(each.targets)} targets)" for each in row.evaluation)
-        lines.append(("" if same else f"{row.entry}: ") + f"evaluation: {', '.join(protocols)}")
+    lines += [f"{row.entry}: {text}" for row in rows for text in (row.reason, row.note) if text]
+    for row in rows:
+        parts = [(f"{each.split} {each.protocol}", each.targets, each.cpu_seconds) for each in row.evaluation]
+        if row.training_tokens:
+            parts.insert(0, ("training", None, row.training_cpu_seconds))
+        shown = [
+            name + ("" if targets is None else f" ({targets:,} targets)") + (f" {_time(s)}" if s is not None else "")
+            for name, targets, s in parts
+        ]
+        title = "parts" if all(s is None for *_, s in parts) else "time on this machine's CPU, roughly"
+        lines.append(f"{row.entry}, {title}: {', '.join(shown)}")
     lines += [f"data: {row.data}" for row in rows[:1]]
     return "\n".join(lines)
 
 
 def _count(value: int | None, form: str = ",") -> str:
     return "-" if value is None else f"{value:{form}}"
+
+
+def _time(seconds: float) -> str:
+    """One significant digit more would say more than is known."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"
 
 
 def _bytes(value: int | None) -> str:

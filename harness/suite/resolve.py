@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.checkpoints import format
+from harness.checkpoints import export, format
 from harness.config.evaluation import Evaluation
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
@@ -105,9 +105,9 @@ def _find_checkpoint(text: str, suite: Suite, entry: str) -> Path:
     places = list(dict.fromkeys(((suite.path.parent / given).resolve(), given.resolve())))
     for place in places:
         if place.is_dir():
-            return place
+            return export.find(place)
     looked = ", ".join(str(place) for place in places)
     raise CheckpointError(
         f"{suite.path}: entries.{entry}.checkpoint '{text}': no such folder: looked at {looked}. "
-        f"A finished run has its model under checkpoints/best"
+        f"The folder of a finished run will do"
     )

@@ -5,7 +5,7 @@ Each function raises SuiteError with the position of the first mistake.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -25,6 +25,7 @@ from harness.suite.check import check, cite_field, dotted, locate, refusal, unkn
 from harness.suite.merge import entries_of, without
 from harness.suite.yaml_reader import Node, plain
 from models import ModelConfig
+from models.config import RecurrentConfig
 from models.markov.config import Config as OracleConfig
 
 # Large enough for any model's cutoffs, so that its parameters can be counted before the vocabulary is known.
@@ -62,7 +63,7 @@ def dataset_config(root: Node) -> DatasetConfig:
 
 def check_names(root: Node, dataset: DatasetConfig) -> None:
     """Check names that other packages' tables hold, and names of entries, which become parts of file names."""
-    rows = _published_names()
+    rows = _published_names(_published_rows())
     for key, known in (("metrics", METRICS), ("kernels", kernels.KERNELS), ("published", rows)):
         for index, item in enumerate(_items(root, key)):
             if item.value not in known:
@@ -78,8 +79,21 @@ def check_names(root: Node, dataset: DatasetConfig) -> None:
         if not is_name(name):
             raise refusal(where, f"entries {name_rule(name)}")
         row = entry.members.get("published")
-        if row is not None and row.node.value is not None and row.node.value not in rows:
-            raise unknown(row.node.where, f"entries.{name}.published", str(row.node.value), rows)
+        if row is not None and row.node.value is not None:
+            if row.node.value not in rows:
+                raise unknown(row.node.where, f"entries.{name}.published", str(row.node.value), rows)
+            _check_comparable(row.node, f"entries.{name}.published", root, dataset)
+    for index, item in enumerate(_items(root, "published")):
+        _check_comparable(item, f"published[{index}]", root, dataset)
+
+
+def _check_comparable(row: Node, path: str, root: Node, dataset: DatasetConfig) -> None:
+    """A published row must be of the suite's data and in one of its metrics: no table would show it otherwise."""
+    metrics = [str(item.value) for item in _items(root, "metrics")]
+    if row.value not in _published_names(matching_rows(dataset, metrics)):
+        [other, *_] = [each for each in _published_rows() if row.value in _names_of(each)]
+        ours = f"{data.facts(dataset).title} in {', '.join(metrics)}"
+        raise refusal(row.where, f"{path} '{row.value}' is a value of {other.dataset} in {other.metric}, not of {ours}")
 
 
 def _items(root: Node, key: str) -> tuple[Node, ...]:
@@ -162,6 +176,17 @@ def config_of(model: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
+def unused_setting(model: Mapping[str, Any]) -> str | None:
+    """Why a setting of a checked model changes nothing; None if each has an effect."""
+    config = config_of(model)
+    if not isinstance(config, RecurrentConfig) or config.layers > 1 or not config.tie:
+        return None
+    if config.hidden == config.embedding:
+        return None
+    width = config.embedding
+    return f"model.hidden {config.hidden} is not used: one tied layer is as wide as its embedding, {width}; set {width}"
+
+
 def check_vocabulary(suite: Suite, vocab_size: int) -> None:
     """Check every model against a vocabulary that became known when the data was prepared.
 
@@ -197,14 +222,17 @@ def _published_rows() -> tuple[published.PublishedRow, ...]:
     return published.load(published.find())
 
 
-def _published_names() -> list[str]:
-    """Ids of published rows, and the stems that name the rows of one model on several splits together."""
-    names = {row.id: None for row in _published_rows()}
-    return list(names | {row.id.removesuffix(f"-{row.split}"): None for row in _published_rows()})
+def _names_of(row: published.PublishedRow) -> tuple[str, str]:
+    """The row's id, and the stem that names the rows of one model on several splits together."""
+    return row.id, row.id.removesuffix(f"-{row.split}")
 
 
-def matching_rows(dataset: DatasetConfig, metrics: Sequence[str]) -> tuple[str, ...]:
-    """Ids of the published rows of the same data, under the suite's name for it, in one of the suite's metrics."""
+def _published_names(rows: Iterable[published.PublishedRow]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in _names_of(row)))
+
+
+def matching_rows(dataset: DatasetConfig, metrics: Sequence[str]) -> tuple[published.PublishedRow, ...]:
+    """The published rows of the same data, under the suite's name for it, in one of the suite's metrics."""
     # Own text may have no name, and cannot take a registered one; None equals the dataset of no row.
     name = getattr(dataset, "name", None)
-    return tuple(row.id for row in _published_rows() if row.dataset == name and row.metric in metrics)
+    return tuple(row for row in _published_rows() if row.dataset == name and row.metric in metrics)

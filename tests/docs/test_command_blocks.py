@@ -27,6 +27,14 @@ def test_a_block_that_is_not_run_has_a_reason() -> None:
             assert block.is_run or re.search(rf"{NOT_RUN}[:,] \S+ \S+", text), f"{page}:{block.line} gives no reason"
 
 
+def test_the_readme_writes_only_what_git_ignores() -> None:
+    assert "/out/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    text = "\n".join(block.text for block in blocks((ROOT / "README.md").read_text(encoding="utf-8")))
+    writes = re.findall(r"harness (?:run|search) .*|(?<=[^-]> )\S+", text)
+    assert len(writes) >= 5
+    assert all("--results out" in each or each.startswith("out/") for each in writes)
+
+
 def script_of(page: str) -> str:
     shown = blocks((ROOT / page).read_text(encoding="utf-8"))
     return "\n".join(block.text for block in shown if block.language == "sh" and block.is_run)

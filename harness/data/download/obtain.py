@@ -92,10 +92,15 @@ class SourceFinder:
                 except Unavailable as error:
                     reason = str(error)
         name = self.dataset.name
-        files = " and ".join(dict.fromkeys(source.download_file.summary for source in missing))
-        folders = " or ".join(str(folder) for folder in [*self.roots, self.raw_folder])
-        problem = f"{name} is not here and cannot be downloaded ({reason})"
-        raise DataError(f"{problem}: bring {files} into {folders}, or run `harness data import {name} PATH`")
+        lines = [
+            f"{name} is not here and cannot be downloaded:",
+            *(f"  {part}" for part in reason.split("; ")),
+            "A folder that has its files: give --data FOLDER, or set HARNESS_DATA=FOLDER",
+            f"A file that you have: harness data import {name} PATH",
+            *(f"Needed: {text}" for text in dict.fromkeys(source.download_file.summary for source in missing)),
+            *(f"Looked in: {folder}" for folder in [*self.roots, self.raw_folder]),
+        ]
+        raise DataError("\n".join(lines))
 
     def _find(self, file: SourceFile, wrong: list[str]) -> Path | None:
         """The first candidate with the right size and checksum. Without one, those in roots are added to `wrong`."""

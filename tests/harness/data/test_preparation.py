@@ -68,8 +68,11 @@ def test_the_refusal_says_what_to_bring_and_where(
     archive = SourceFile(filename="tiny.zip", size=123_456, md5="0" * 32, urls=(site.url("/none"),))
     register(replace(byte_dataset(BODY, archive=archive), alias_titles={"little": "Little"}))
     assert refusal(lambda: data.prepare("little", roots=[tmp_path])) == (
-        f"tiny is not here and cannot be downloaded ({reason}): bring tiny.zip (123,456 bytes, md5 {'0' * 32}) "
-        f"into {tmp_path} or {data.cache_folder() / 'raw' / 'tiny'}, or run `harness data import tiny PATH`"
+        f"tiny is not here and cannot be downloaded:\n  {reason}\n"
+        "A folder that has its files: give --data FOLDER, or set HARNESS_DATA=FOLDER\n"
+        "A file that you have: harness data import tiny PATH\n"
+        f"Needed: tiny.zip (123,456 bytes, md5 {'0' * 32})\n"
+        f"Looked in: {tmp_path}\nLooked in: {data.cache_folder() / 'raw' / 'tiny'}"
     )
     assert (site.requests == []) == (reason == OFF)
 

@@ -81,7 +81,11 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
         (WORDS, " the  cat\nthe", [0, 1, 2, 0]),
         (CHARS, "a é\n", [2, 1, 3, 0]),
         (BYTES, "a é\n", [2, 1, 3, 4, 0]),
+        (CHARS, "", [0]),
         (PTB, "", [3]),  # a line begins after <eos>
+        (Tokens.of(["a", " ", "\n"], "char"), "", [2]),
+        (Tokens.of(["97", "32", "10"], "byte"), "", [2]),
+        (Tokens.of(["a", " "], "char"), "", [1]),
     ],
 )
 def test_prompts_are_plain_text(tokens: Tokens, prompt: str, ids: list[int]) -> None:
@@ -90,7 +94,7 @@ def test_prompts_are_plain_text(tokens: Tokens, prompt: str, ids: list[int]) -> 
 
 @pytest.mark.parametrize(
     ("tokens", "prompt", "message"),
-    [(WORDS, "the dog", "prompt's 'dog' is not among"), (CHARS, "", "at least one token")],
+    [(WORDS, "the dog", "prompt's 'dog' is not among"), (Tokens.of(["a"], "char"), "", "at least one token")],
 )
 def test_a_prompt_that_cannot_be_encoded_is_refused(tokens: Tokens, prompt: str, message: str) -> None:
     with pytest.raises(DataError, match=message):

@@ -17,7 +17,7 @@ from harness.core.errors import BudgetError
 from harness.results.store import Store
 from harness.runs import runner, worker_process
 from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
-from harness.runs.reporter import Quiet
+from harness.runs.reporter import Reporter
 from harness.runs.runner import RunQueue, run_suite
 from harness.runs.worker_process import Ending, measure_rate
 from harness.worker.job import EXIT_RESUME, Rates, RunJob
@@ -104,9 +104,9 @@ def test_a_limit_that_allows_no_progress_is_an_error_and_not_a_request_to_run_ag
     queue = RunQueue([spec()], tmp_path, store)
     if step is not None:
         with pytest.raises(SuiteInterrupted, match=r"stopped \(time limit\): ptb-char-awd-lstm-s1-.* is saved"):
-            run_suite(replace(queue, limit=TimeLimit(600, now=clock)), Quiet())
+            run_suite(replace(queue, limit=TimeLimit(600, now=clock)), Reporter())
     with pytest.raises(BudgetError, match=r"--time-limit 600 is too short to get ptb-char-.* give at least 1200"):
-        run_suite(replace(queue, limit=TimeLimit(600, now=clock)), Quiet())
+        run_suite(replace(queue, limit=TimeLimit(600, now=clock)), Reporter())
 
 
 def test_a_limit_that_was_spent_on_something_else_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,9 +116,9 @@ def test_a_limit_that_was_spent_on_something_else_is_no_error(tmp_path: Path, mo
     limit = TimeLimit(600, now=clock)
     clock.now += 400
     with pytest.raises(SuiteInterrupted, match="time limit"):
-        run_suite(RunQueue([spec()], tmp_path, store, limit=limit), Quiet())
+        run_suite(RunQueue([spec()], tmp_path, store, limit=limit), Reporter())
     with pytest.raises(SuiteInterrupted, match="was not running"):
-        run_suite(RunQueue([spec(seed=2)], tmp_path, store, limit=limit), Quiet())
+        run_suite(RunQueue([spec(seed=2)], tmp_path, store, limit=limit), Reporter())
     assert len(worker.jobs) == 1, "nothing is started after the limit"
 
 
@@ -129,7 +129,7 @@ def test_a_worker_that_was_asked_to_save_by_somebody_else_is_a_request_to_run_ag
     store = Store(tmp_path)
     Worker(monkeypatch, store, Clock(), 7)
     with pytest.raises(SuiteInterrupted, match="signal to the worker") as caught:
-        run_suite(RunQueue([spec()], tmp_path, store), Quiet())
+        run_suite(RunQueue([spec()], tmp_path, store), Reporter())
     assert caught.value.exit_code == EXIT_RESUME
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -80,16 +81,31 @@ def test_plain_lines_are_few(plain: reporter.Plain, capsys: pytest.CaptureFixtur
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_bars_follow_a_run_to_its_end() -> None:
+@pytest.mark.parametrize("width", [80, 200])
+def test_bars_follow_a_run_to_its_end_in_any_window(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(reporter.time, "monotonic", iter(range(100, 200)).__next__)
     bars = reporter.Bars()
-    bars.start("x", "bpc")
-    bars.event(train(2500, 1.0))
-    assert bars.bars.tasks[0].percentage == 25
-    assert "tokens/s" not in bars.bars.tasks[0].description
-    bars.event(train(2600, 2.0))
-    assert "100 tokens/s" in bars.bars.tasks[0].description
-    bars.event(Scoring(split="test", protocol="exact", done=3, total=4))
-    assert bars.bars.tasks[0].percentage == 75
+    bars.start("a-very-long-name-of-an-entry", "bpc")
+
+    def line(event: Event) -> str:
+        bars.event(event)
+        with bars.console.capture() as captured:
+            bars.console.print(bars.bars.get_renderable())
+        [text, *_] = captured.get().splitlines()
+        assert len(text) == width
+        return text
+
+    assert " 25% train, loss 2.5000 bit/char" in line(train(2500, 1.0))
+    text = line(train(2600, 2.0, now={"cpu_percent": 97.0}))
+    assert " 26% 1:14 left train, 100 tokens/s, loss" in text
+    assert ("CPU 97 %" in text) == (width == 200)
+    assert text.count(":") == 1, "one clock"
+    bars.event(Scoring(split="test", protocol="exact", done=0, total=40))
+    bars.event(Scoring(split="test", protocol="exact", done=1, total=40))
+    assert re.search(r" 75% 0:0\d left score test \(exact\), \d+ tokens/s", line(
+        Scoring(split="test", protocol="exact", done=30, total=40)
+    ))  # fmt: skip
     bars.event(RecordWritten(status="finished", error=None))
     bars.stop()
     assert bars.bars.finished

@@ -26,7 +26,7 @@ from harness.system.source import ROOT
 SUITE = """
 suite: small
 task: Language Modelling
-dataset: {kind: markov, order: 1, symbols: 6, train: 20000, valid: 3000, test: 3000}
+dataset: {kind: markov, order: 1, symbols: 6, train: 8000, valid: 1000, test: 1000}
 metrics: [bpc]
 checkpoint_every_s: 0.1
 entries:
@@ -130,19 +130,21 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, out, err = finish(start(folder / "small.yaml", folder / "results"))
     assert code == 0, err
     assert "AWD-LSTM" in out
+    assert "awd-lstm: training 23,976 tokens about " in err, "what is to come"
+    assert f"next: harness table {folder / 'results'}, harness curves " in err
+    assert "1 run in" in err
     return folder / "results"
 
 
-def test_every_request_to_stop_saves_and_the_same_command_continues_to_the_same_bits(
+def test_every_end_of_a_run_saves_and_the_same_command_continues_to_the_same_bits(
     suite: Path, results: Path, uninterrupted: Path
 ) -> None:
+    """Signals, a killed run, and a killed parent whose worker goes on: one run suffers them all."""
     process, _ = start_held(suite, results)
     code, _, err = finish(start(suite, results))
     assert code == 2
     assert "another process is running" in err
     for name, status in (("SIGUSR1", 75), ("SIGTERM", 75), ("SIGINT", 130)):
-        if process.poll() is not None:
-            process, _ = start_held(suite, results)
         process.send_signal(getattr(signal, name))
         code, out, err = finish(process)
         assert (code, out) == (status, ""), err
@@ -150,39 +152,12 @@ def test_every_request_to_stop_saves_and_the_same_command_continues_to_the_same_
         assert f"harness: stopped ({cause}): markov-awd-lstm-s1-" in err
         assert err.strip().endswith("is saved; the same command continues")
         assert "Traceback" not in err
-    code, _, err = finish(start(suite, results))
-    assert code == 0, err
-    assert "resumed at step" in err
-    assert content(results) == content(uninterrupted)
-    assert attempts(results) == ["interrupted"] * 3 + ["finished"]
-
-
-def test_a_time_limit_saves_before_it_is_over(suite: Path, results: Path) -> None:
-    began = time.monotonic()
-    process, _ = start_held(suite, results, "--time-limit", "15")
-    code, out, err = finish(process)
-    assert time.monotonic() - began >= 12, "the reserve is a fifth of a short limit"
-    assert (code, out) == (75, ""), err
-    assert "harness: stopped (time limit): markov-awd-lstm-s1-" in err
-    assert attempts(results) == ["interrupted"]
-
-
-def test_a_killed_run_resumes_to_the_same_bits(suite: Path, results: Path, uninterrupted: Path) -> None:
-    process, worker = start_held(suite, results)
+        process, worker = start_held(suite, results)
     worker.suspend()  # or it would save and end once its parent is gone
     process.kill()
     worker.kill()
     finish(process)
     assert not list(results.glob("runs/*/record.json"))
-    code, _, err = finish(start(suite, results))
-    assert code == 0, err
-    assert "resumed at step" in err
-    assert content(results) == content(uninterrupted)
-
-
-def test_a_worker_without_a_parent_saves_and_the_next_command_waits_for_it(
-    suite: Path, results: Path, uninterrupted: Path
-) -> None:
     process, worker = start_held(suite, results)
     worker.suspend()
     process.kill()
@@ -194,8 +169,18 @@ def test_a_worker_without_a_parent_saves_and_the_next_command_waits_for_it(
     code, _, err = finish(second)
     assert code == 0, err
     assert "resumed at step" in err
-    assert attempts(results) == ["interrupted", "finished"]
     assert content(results) == content(uninterrupted)
+    assert attempts(results) == ["interrupted"] * 3 + ["killed", "interrupted", "finished"]
+
+
+def test_a_time_limit_saves_before_it_is_over(suite: Path, results: Path) -> None:
+    began = time.monotonic()
+    process, _ = start_held(suite, results, "--time-limit", "15")
+    code, out, err = finish(process)
+    assert time.monotonic() - began >= 12, "the reserve is a fifth of a short limit"
+    assert (code, out) == (75, ""), err
+    assert "harness: stopped (time limit): markov-awd-lstm-s1-" in err
+    assert attempts(results) == ["interrupted"]
 
 
 def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(suite: Path, results: Path) -> None:
@@ -213,19 +198,19 @@ def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(su
     assert record.traces
     [path] = results.glob("runs/*/record.json")
     assert json.loads(path.read_text())["attempts"][0]["status"] == "killed"
-    code, _, err = finish(start(suite, results))
+    code, _, err = finish(start(suite, results, "--no-sensors"))
     assert code == 0, err
     assert only_record(results).status == "finished"
     assert len(list(results.glob("runs/*/history/*.json"))) == 1
 
 
-def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(suite: Path, results: Path) -> None:
-    assert finish(start(suite, results, "--no-sensors"))[0] == 0
+def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(
+    suite: Path, results: Path, uninterrupted: Path
+) -> None:
+    shutil.copytree(uninterrupted, results)
     before = only_record(results)
-    assert before.costs.sampler.reason == "made with --no-sensors"
-    assert before.costs.rusage.user_s > 0
-    assert before.traces == []
-    process, _ = start_held(suite, results, "--again")
+    again = ("--again", "--no-sensors")
+    process, _ = start_held(suite, results, *again)
     process.send_signal(signal.SIGINT)
     assert finish(process)[0] == 130
     assert only_record(results).started_at == before.started_at
@@ -233,10 +218,14 @@ def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(suite: Pat
     assert code == 0
     assert f"finished already as {before.run_id}" in err
     assert "AWD-LSTM" in out
-    code, _, err = finish(start(suite, results, "--again"))
+    code, _, err = finish(start(suite, results, *again))
     assert code == 0, err
     assert "resumed at step" in err
-    assert only_record(results).started_at != before.started_at
+    after = only_record(results)
+    assert after.started_at != before.started_at
+    assert after.costs.sampler.reason == "made with --no-sensors"
+    assert after.costs.rusage.user_s > 0
+    assert after.traces == []
     assert attempts(results) == ["interrupted", "finished"]
     assert len(list(results.glob("runs/*/history/*.json"))) == 1
     assert not list(results.glob("repeats/*"))
@@ -291,14 +280,14 @@ def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(suite: Path,
 
 
 def test_the_best_model_of_a_run_is_scored_and_sampled(suite: Path, uninterrupted: Path) -> None:
-    [best] = uninterrupted.glob("runs/*/checkpoints/best")
+    [folder] = uninterrupted.glob("runs/*")
     options = ["--dataset", str(suite), "--split", "valid", "--device", "cpu", "--json"]
-    scored = CliRunner().invoke(main, ["evaluate", str(best), *options])
+    scored = CliRunner().invoke(main, ["evaluate", str(folder), *options])
     [path] = uninterrupted.glob("runs/*/record.json")
     expected = json.loads(path.read_text())["scores"][0]["tally"]
     tally = json.loads(scored.stdout)
     assert {key: tally[key] for key in expected} == expected
-    drawn = CliRunner().invoke(main, ["sample", str(best), "--prompt", "a", "--tokens", "20", "--device", "cpu"])
+    drawn = CliRunner().invoke(main, ["sample", str(folder), "--prompt", "a", "--tokens", "20", "--device", "cpu"])
     assert len(drawn.stdout.strip()) == 20
     assert set(drawn.stdout.strip()) <= set("abcdef")
 
@@ -308,7 +297,7 @@ def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> Non
     stored = json.loads(path.read_text())
     [valid, test] = stored["scores"]
     assert [score["split"] for score in stored["scores"]] == ["valid", "test"]
-    assert test["tally"]["num_targets"] == test["tally"]["num_units"] == 2999
+    assert test["tally"]["num_targets"] == test["tally"]["num_units"] == 999
     assert test["tally"]["num_dropped"] == 1
     assert test["protocol"]["name"] == "exact"
     assert valid["metrics"]["bpc"] > 0
@@ -316,7 +305,7 @@ def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> Non
     assert record.training["validation_protocol"]["streams"] == 4
     assert record.code["source_sha256"]
     assert record.machine["num_threads"] == 1
-    assert record.data["counts"]["test"] == {"tokens": 3000, "units": 3000}
+    assert record.data["counts"]["test"] == {"tokens": 1000, "units": 1000}
     assert record.model["kernels"]
     assert [row["epoch"] for row in record.curve] == [1, 2, 3]
     assert record.training["tokens"] == record.curve[-1]["tokens"]

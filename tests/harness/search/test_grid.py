@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from jobs import run_here
 
 from harness.commands.main import main
 from harness.core.errors import SuiteError
+from harness.results.store import Store
+from harness.runs import runner
+from harness.runs.worker_process import Ending
 from harness.search.grid import Request, check_vocabulary, split_values, trials
+from harness.worker import execute
+from harness.worker.job import Event, RunJob
 
 SUITE = """
 suite: small
@@ -23,9 +30,8 @@ entries:
     model: {builder: qrnn, layers: 2, hidden: 4, embedding: 4}
     recipe: &r {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, epochs: 9, decay_at: [5]}
   qrnn:
-    model: {builder: qrnn, layers: 1, hidden: 8, embedding: 6}
+    model: {builder: qrnn, layers: 2, hidden: 8, embedding: 6}
     recipe: *r
-    published: ptb-char/qrnn
 """
 
 
@@ -101,9 +107,14 @@ def test_a_grid_far_too_large_is_refused_at_once(suite: Path) -> None:
         trials(request(suite, *(f"recipe.{key}={many}" for key in ("batch", "bptt", "epochs"))))
 
 
+def test_widths_that_one_tied_layer_does_not_have_are_one_and_the_same_run(suite: Path) -> None:
+    with pytest.raises(SuiteError, match=r"model.hidden 16 and model.hidden 32 are one and the same run"):
+        trials(request(suite, "model.hidden=16,32", overrides=["entries.qrnn.model.layers=1"]))
+
+
 def test_a_point_that_cannot_have_the_texts_tokens_is_named(suite: Path) -> None:
     suite.write_text(
-        SUITE.replace("layers: 1, hidden: 8, embedding: 6", "layers: 1, hidden: 8, embedding: 6, cutoffs: [2]")
+        SUITE.replace("layers: 2, hidden: 8, embedding: 6", "layers: 2, hidden: 8, embedding: 6, cutoffs: [2]")
     )
     asked = request(suite, "model.cutoffs=[2],[4]")
     check_vocabulary(asked, trials(asked), 5)
@@ -111,11 +122,21 @@ def test_a_point_that_cannot_have_the_texts_tokens_is_named(suite: Path) -> None
         check_vocabulary(asked, trials(asked), 4)
 
 
-def test_the_command_runs_trials_and_writes_their_table(suite: Path, tmp_path: Path) -> None:
+def in_this_process(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> Ending:
+    """A worker's work without the seconds that its process takes to start."""
+    execute.write_record(run_here(job, on_event), Store(job.results))
+    return Ending(0, None, None)
+
+
+def test_the_command_runs_trials_and_writes_their_table(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "run_worker", in_this_process)
     command = ["search", str(suite), "--entry", "qrnn", "--over", "recipe.lr=1e-4,1e-2", "--tokens", "640",
-               "--device", "cpu", "--results", str(tmp_path / "results"), "--quiet"]  # fmt: skip
+               "--device", "cpu", "--results", str(tmp_path / "results")]  # fmt: skip
     done = CliRunner().invoke(main, command, catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
+    assert "trial 2 of 2 (recipe.lr 1e-2, seed 1): validation" in done.stderr
     assert "best on valid: recipe.lr 1e-2" in done.stdout
     [table] = (tmp_path / "results" / "search").glob("*.json")
     body = json.loads(table.read_text())

@@ -19,6 +19,7 @@ from harness.config.recipe import Recipe, WindowSampling
 from harness.core.errors import SuiteError
 from harness.suite import load, suite_files
 from harness.suite.dry_run import Estimate, Targets, estimate, mean_window, render, training_length
+from harness.system import hardware
 from harness.system.source import ROOT
 from models.awd_lstm.config import Config
 
@@ -56,6 +57,32 @@ def test_it_needs_no_torch_and_no_data() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert "47,270,045" in done.stdout
+
+
+@pytest.mark.parametrize("entry", ["awd-lstm", "qrnn"])
+def test_times_are_those_of_a_committed_record_within_a_factor_of_three(
+    monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    monkeypatch.setattr(hardware, "usable_cores", lambda: 2)
+    records = [json.loads(path.read_text()) for path in ROOT.glob(f"results/runs/ptb-char-{entry}-*/record.json")]
+    [record] = [each for each in records if each["spec"]["recipe"] is not None]
+    [found] = [each for each in estimate(load(PTB_CHAR, profile="quick")) if each.entry == entry]
+    measured = [record["training"]["tokens"] / record["training"]["tokens_per_s"]]
+    measured += [score["seconds"] for score in record["scores"]]
+    estimated = [found.training_cpu_seconds, *(each.cpu_seconds for each in found.evaluation)]
+    assert all(1 / 3 < (about or 0) / exactly < 3 for about, exactly in zip(estimated, measured, strict=True))
+
+
+def test_a_width_that_one_tied_layer_does_not_have_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "one.yaml"
+    block = "{builder: awd-lstm, layers: 1, hidden: 16, embedding: 8}"
+    recipe = "{optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, epochs: 1}"
+    path.write_text(
+        f"suite: one\ndataset: ptb-char\nmetrics: [bpc]\nentries: {{a: {{model: {block}, recipe: {recipe}}}}}\n"
+    )
+    assert "a: model.hidden 16 is not used" in render(estimate(load(path)))
+    for override in ("layers=2", "tie=false", "hidden=8"):
+        assert row(path, "a", f"entries.a.model.{override}").note is None
 
 
 def recipe(**changes: object) -> Recipe:

@@ -98,7 +98,7 @@ def test_an_entry_may_adapt_alone(tmp_path: Path) -> None:
     assert second.evaluation.adaptive is None
     rows = dry_run.estimate(suite)
     assert [each.protocol for each in rows[0].evaluation] == ["exact", "exact", "dynamic-sgd", "dynamic-sgd"]
-    assert "qrnn: evaluation: valid exact (" in dry_run.render(rows)
+    assert "qrnn, time on this machine's CPU, roughly: training " in dry_run.render(rows)
     assert "test dynamic-sgd (" in dry_run.render(rows)
 
 

@@ -19,7 +19,7 @@ from harness.results.store import Store
 from harness.runs import TimeBudget, plan_specs
 from harness.suite import load, resolve
 from harness.system import source
-from harness.timing import model_cases
+from harness.timing import ceilings, model_cases
 from harness.timing.clocks import Budget
 from harness.training.progress import Interrupted
 from harness.worker import execute
@@ -72,7 +72,10 @@ def test_a_record_names_the_backend_that_trained_also_when_a_later_invocation_on
 ) -> None:
     """`auto` may choose by the call: here for the recipe's streams, which `exact` scoring does not have."""
     monkeypatch.setattr(padded, "worth", lambda x_TBI, *_: x_TBI.shape[1] == 8)
-    monkeypatch.setattr(model_cases, "BUDGET", Budget(seconds=0, minimum=1, maximum=1))
+    monkeypatch.setattr(model_cases, "BUDGET", Budget(seconds=0, minimum=1, maximum=1, warmup=0))
+    # The real one may have hundreds of MiB, and every cold sample reads twice as much.
+    monkeypatch.setattr(ceilings, "cache_bytes", lambda _: 1 << 20)
+    monkeypatch.setattr(ceilings, "MIN_ARRAY_BYTES", {"cpu": 1 << 20})
     text = SUITE.replace("builder: qrnn", "builder: awd-lstm").replace("epochs: 2", "epochs: 1") + "kernels: [lstm]\n"
     job = make_job(tmp_path, text)
     for _ in range(2):

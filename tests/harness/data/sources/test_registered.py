@@ -132,7 +132,7 @@ def test_wikitext_103_without_its_training_text(wikitext_folder: Path) -> None:
         pytest.skip("the training text is here")
     roots = [wikitext_folder.parent]
     text = refusal(lambda: data.prepare("wikitext-103", roots=roots))
-    assert "bring wikitext-103-v1.zip (190,229,076 bytes, sha256 242ba0f2" in text
+    assert "Needed: wikitext-103-v1.zip (190,229,076 bytes, sha256 242ba0f2" in text
     for split in ("valid", "test"):
         file = data.find_split("wikitext-103", split, roots=roots)
         assert file is not None

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-AT_STEP = 100
+AT_STEP = 30
 
 
 def hold(folder: Path) -> None:
