@@ -40,7 +40,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     reporter = make_reporter(quiet=quiet)
     try:
         lines = data.download_lines(reporter.note)
-        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines)
+        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines, note=reporter.note)
         check_vocabulary(request, searched, data.read_manifest(prepared).alphabet_size)
         records = run_suite(RunQueue(specs, prepared, Store(trials_folder(results))), reporter)
     except SuiteInterrupted as interrupted:
