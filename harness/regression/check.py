@@ -1,9 +1,9 @@
 """The quality gate: compare records with a baseline, each row within its tolerance.
 
 Exit statuses: 0, every row passes. 1, a regression, even if other rows cannot be compared. 2, a baseline that is
-missing, or a baseline or record that cannot be read. 3, a row that cannot be compared: no run, other data, recipe or protocol, or a record made
-by other code than is installed. A better value passes, except for a score that is better than the data allows and for
-two-sided rows.
+missing, or a baseline or record that cannot be read. 3, a row that cannot be compared: no run, other data, recipe or
+protocol, or a record made by other code than is installed. A better value passes, except for a score that is better
+than the data allows and for two-sided rows.
 """
 
 from __future__ import annotations

@@ -114,13 +114,16 @@ DAMAGE: list[tuple[Callable[[Path], object], str | None]] = [
     (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
     (lambda folder: (folder / "manifest.json").write_text("[" * 99), "not valid JSON"),
     (lambda folder: (folder / "manifest.json").write_text('{"format": 1}'), "(name is missing)"),
-    (lambda folder: change_manifest(folder, format=2), "was prepared in another format"),
+    (lambda folder: restamp(folder, format=2), "was prepared in another format"),
     (lambda folder: change_manifest(folder, dtype="uint9"), "(dtype must be 'uint8', 'uint16'"),
-    (lambda folder: change_manifest(folder, limits={"bpc": float("inf")}), "(not valid JSON"),
+    (
+        lambda folder: change_manifest(folder, limits={"bpc": float("inf")}),
+        "(limits.bpc is not valid: Input should be a finite",
+    ),
     (lambda folder: change_manifest(folder, counts={"train": {"tokens": 1, "units": 1}}), "valid is missing"),
     (lambda folder: change_manifest(folder, limits={"bpc": 1.5}), "does not fit its digest"),
     (lambda folder: restamp(folder, dtype="uint16"), "ids of 7 tokens are not of uint16"),
-    (lambda folder: restamp(folder, alphabet_size=2**40), "alphabet_size must be"),
+    (lambda folder: restamp(folder, alphabet_size=2**40), "alphabet_size is not valid"),
     (lambda folder: change_manifest(folder, counts={"test": {"tokens": "1"}}), "counts.test.tokens must be"),
 ]
 
