@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,5 +160,6 @@ def _target(dataset: str, split: Any, data_path: str | None) -> dict[str, object
     file = data.find_split(spec, split, roots=roots)
     if file is not None:
         return {"file": file}
-    lines = data.download_lines(lambda text: click.echo(text, err=True))
-    return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines))}
+    note = partial(click.echo, err=True)
+    lines = data.download_lines(note)
+    return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines, note=note))}

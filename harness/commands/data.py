@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -36,14 +37,13 @@ def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     from harness import data
 
     spec, base = dataset_block(name_or_suite)
-    roots = data.search_roots(data_path)
+    roots, note = data.search_roots(data_path), partial(click.echo, err=True)
     # A download can take minutes; bars would fill a log with control characters.
     if sys.stderr.isatty():
         with data.download_bars() as bars:
-            folder = data.prepare(spec, roots=roots, base=base, progress=bars)
+            folder = data.prepare(spec, roots=roots, base=base, progress=bars, note=note)
     else:
-        lines = data.download_lines(lambda text: click.echo(text, err=True))
-        folder = data.prepare(spec, roots=roots, base=base, progress=lines)
+        folder = data.prepare(spec, roots=roots, base=base, progress=data.download_lines(note), note=note)
     print_fields({"folder": str(folder), **data.read_manifest(folder).as_json()}, as_json)
 
 

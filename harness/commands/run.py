@@ -135,7 +135,11 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
     if request.limit is not None or request.budget is not None:
         check_interruptible(specs)
     prepared = data.prepare(
-        suite.dataset, roots=roots, base=suite.path.parent, progress=data.download_lines(reporter.note)
+        suite.dataset,
+        roots=roots,
+        base=suite.path.parent,
+        progress=data.download_lines(reporter.note),
+        note=reporter.note,
     )
     manifest = data.read_manifest(prepared)
     check_vocabulary(suite, manifest.alphabet_size)

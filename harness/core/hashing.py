@@ -1,4 +1,4 @@
-"""Canonical JSON and its hash."""
+"""Canonical JSON, its hash, and the digest that a file carries of itself."""
 
 from __future__ import annotations
 
@@ -17,6 +17,21 @@ def canonical_json(value: Any) -> str:
 
 def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def with_digest(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body with a first key `digest`: the hash of all others."""
+    rest = {key: value for key, value in body.items() if key != "digest"}
+    return {"digest": content_hash(rest), **rest}
+
+
+def has_digest(body: Mapping[str, Any]) -> bool:
+    """Whether the body has a digest, as files of older versions do not. Raises ValueError if it does not fit."""
+    if "digest" not in body:
+        return False
+    if with_digest(body)["digest"] != body["digest"]:
+        raise ValueError("its content does not fit its digest: it was changed after it was written")
+    return True
 
 
 def finite_or_none(value: float) -> float | None:

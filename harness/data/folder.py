@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.core.errors import DataError
+from harness.core.hashing import with_digest
 from harness.core.interfaces import Corpus
 from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
 from harness.system.files import open_new, remove_tree, write_atomic
@@ -89,8 +90,9 @@ def write(
             **encoding.notes,
         }
     )  # fmt: skip
-    _write_json(folder / MANIFEST, manifest.as_json())
-    return manifest
+    body = with_digest(manifest.as_json())
+    _write_json(folder / MANIFEST, body)
+    return Manifest.model_validate(body)
 
 
 def read_manifest(folder: Path) -> Manifest:

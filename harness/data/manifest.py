@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from harness.core.errors import DataError
+from harness.core.hashing import has_digest
 from harness.core.json_values import parse_json
 from harness.data.registry import SPLITS
 from harness.system.reading import read_bytes, reason
 
 T = TypeVar("T")
+
+# dtype -> bytes of an id. Each holds all ids of an alphabet of 256 to that power.
+BYTES_PER_ID = {"uint8": 1, "uint16": 2, "uint32": 4}
 
 
 def _check_splits(value: dict[str, T]) -> dict[str, T]:
@@ -50,6 +55,7 @@ class Counts(_Part):
 class Manifest(_Part):
     """Everything that a prepared folder states about its data. Further keys are notes of the tokeniser."""
 
+    digest: str | None = None
     format: int
     name: str
     unit: str
@@ -57,12 +63,23 @@ class Manifest(_Part):
     identity: dict[str, object]
     sources: list[FileEntry]
     counts: PerSplit[Counts]
-    alphabet_size: int
+    alphabet_size: Annotated[int, Field(ge=0, le=2**32)]
     dtype: Literal["uint8", "uint16", "uint32"]
     byte_order: Literal["little"]
     ids: PerSplit[FileEntry]
     vocabulary_sha256: str
     limits: dict[str, float]
+
+    @model_validator(mode="after")
+    def _check_ids(self) -> Self:
+        size = BYTES_PER_ID[self.dtype]
+        smallest = next(each for each in BYTES_PER_ID.values() if self.alphabet_size <= 256**each)
+        if size != smallest:
+            raise ValueError(f"ids of {self.alphabet_size} tokens are not of {self.dtype}")
+        for split, counts in self.counts.items():
+            if counts.tokens * size != self.ids[split].bytes:
+                raise ValueError(f"{split} has {counts.tokens} ids of {size} bytes in {self.ids[split].bytes} bytes")
+        return self
 
     @property
     def num_tokens(self) -> dict[str, int]:
@@ -78,8 +95,12 @@ class Manifest(_Part):
 def read(path: Path) -> Manifest:
     """Read and check a manifest. Raises DataError that names the file and the key."""
     try:
-        return parse_json(Manifest, read_bytes(path))
+        text = read_bytes(path)
+        manifest = parse_json(Manifest, text)
+        if not has_digest(json.loads(text)):
+            raise ValueError("an older version wrote it, without a digest of itself")
+        return manifest
     except OSError as error:
         raise DataError(f"{path} cannot be read ({reason(error)}); run `harness data prepare` again") from None
     except ValueError as error:
-        raise DataError(f"{path} is not a manifest ({error}); run `harness data prepare` again") from None
+        raise DataError(f"{path} cannot be used ({error}); run `harness data prepare` again") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +77,12 @@ def identify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None
 
 
 def prepare(
-    spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None, progress: Progress | None = None
+    spec: DatasetSpec,
+    *,
+    roots: Sequence[Path] = (),
+    base: Path | None = None,
+    progress: Progress | None = None,
+    note: Callable[[str], object] = lambda text: None,
 ) -> Path:
     """Tokenise a dataset, unless that is done already and undamaged.
 
@@ -86,6 +91,7 @@ def prepare(
         roots: read-only folders to search for source files.
         base: where relative paths of the user's own files start.
         progress: called during downloads.
+        note: receives a line if a damaged folder was rebuilt, with the reason.
 
     Returns:
         The prepared folder, for `load`.
@@ -100,8 +106,11 @@ def prepare(
     if not folder.find_damage(target):
         return target
     with locked(request.name):
-        if folder.find_damage(target):  # another process may have prepared it meanwhile
+        existed = target.exists()
+        if damage := folder.find_damage(target):  # another process may have prepared it meanwhile
             build(request, roots, progress=progress)
+            if existed:
+                note(f"{target} was rebuilt: {damage[0]}")
     return target
 
 

@@ -135,11 +135,11 @@ def measure(records: Iterable[tuple[RunRecord, Sequence[Label]]]) -> list[Measur
 
 
 def read(path: Path) -> list[BaselineRow]:
-    """Rows of a baseline file, sorted. Raises NotComparableError if it is missing or empty, else StoreError."""
+    """Rows of a baseline file, sorted. Raises NotComparableError if it has none, StoreError if it cannot be read."""
     try:
         rows = parse_json(_File, read_bytes(path)).rows
     except FileNotFoundError as error:
-        raise NotComparableError(f"{path}: there is no baseline; make one with --update") from error
+        raise StoreError(f"{path}: there is no baseline; make one with --update") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:

@@ -1,9 +1,9 @@
 """The quality gate: compare records with a baseline, each row within its tolerance.
 
-Exit statuses: 0, every row passes. 1, a regression, even if other rows cannot be compared. 2, a baseline or record that
-cannot be read. 3, a row that cannot be compared: no baseline, no run, other data, recipe or protocol, or a record made
-by other code than is installed. A better value passes, except for a score that is better than the data allows and for
-two-sided rows.
+Exit statuses: 0, every row passes. 1, a regression, even if other rows cannot be compared. 2, a baseline that is
+missing, or a baseline or record that cannot be read. 3, a row that cannot be compared: no run, other data, recipe or
+protocol, or a record made by other code than is installed. A better value passes, except for a score that is better
+than the data allows and for two-sided rows.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
 
     Raises:
         StoreError: a record or the baseline cannot be read.
-        NotComparableError: the baseline is missing or empty.
+        NotComparableError: the baseline is empty.
     """
     measured = _measured(results)
     expected = baseline.read(baseline_path)
@@ -136,7 +136,7 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False) -> Update
     """
     measured = _measured(results)
     try:
-        old = {row.identity: row for row in baseline.read(baseline_path)}
+        old = {row.identity: row for row in baseline.read(baseline_path)} if baseline_path.exists() else {}
     except NotComparableError:
         old = {}
     latest: dict[Identity, Measured] = {}

@@ -130,7 +130,7 @@ def read_leaderboard(results: Path | Store) -> Leaderboard:
         records=records,
         published=published.load(published.find(store.root)),
         suites=suites,
-        problems=(*store.problems, *problems),
+        problems=(*store.problems, *store.remarks, *problems),
         num_unreadable=store.num_left_out,
     )
 

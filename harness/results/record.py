@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
 from harness.core.json_values import FILE_BLOCK, parse_value
+from harness.core.metrics import METRICS
 from harness.core.scores import Score
 from harness.core.specs import RunSpec
 from harness.results.costs import Attempt, Costs
@@ -160,3 +162,31 @@ class RunRecord:
     traces: list[dict[str, Any]] = field(default_factory=list)
     costs: Costs | None = None
     schema: int = RECORD_SCHEMA
+
+
+def check_sums(record: RunRecord) -> None:
+    """Hold a record against itself: metrics follow from the tally, blocks add up to it, counts fit the split.
+
+    Raises ValueError that names the first part that does not fit.
+    """
+    for index, score in enumerate(record.scores):
+        where, tally = f"scores.{index}", score.tally
+        for name, value in score.metrics.items():
+            if name in METRICS and not _equal(value, METRICS[name].compute(tally)):
+                raise ValueError(f"{where}.metrics.{name} does not follow from the tally")
+        if score.block_nll_nats:
+            size = score.block_targets
+            if size < 1 or len(score.block_nll_nats) != max(1, math.ceil(tally.num_targets / size)):
+                raise ValueError(f"{where}.block_targets does not fit the number of blocks")
+            if not _equal(math.fsum(score.block_nll_nats), tally.nll_nats):
+                raise ValueError(f"{where}.block_nll_nats do not add up to the tally")
+        counts = record.data.get("counts")
+        split = counts.get(score.split) if isinstance(counts, dict) else None
+        tokens = split.get("tokens") if isinstance(split, dict) else None
+        if tokens is not None and tally.num_targets + tally.num_dropped != tokens:
+            raise ValueError(f"{where}.tally does not count the {tokens} tokens of {score.split}")
+
+
+def _equal(one: float, other: float) -> bool:
+    # Sums in another order differ by rounding. What is not finite is null in the file, whichever it was.
+    return math.isclose(one, other, rel_tol=1e-9) or not (math.isfinite(one) or math.isfinite(other))

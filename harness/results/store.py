@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import BusyError, StoreError, writing
+from harness.core.hashing import has_digest, with_digest
 from harness.core.json_values import parse_json, parse_value, read_json
 from harness.core.messages import printable_value
 from harness.core.specs import Label
-from harness.results.record import RECORD_SCHEMA, RunRecord
+from harness.results.record import RECORD_SCHEMA, RunRecord, check_sums
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
 from harness.system.files import refuse_links, remove_tree, write_atomic
 from harness.system.paths import is_plain, under
@@ -38,6 +39,7 @@ class Store:
     Attributes:
         root: the folder, which need not exist yet.
         problems: one line for each file that the last call of `records`, or a `write` after it, could not read.
+        remarks: what the last call of `records` found that leaves no record out, one line each.
         num_left_out: records that the last call of `records` could not read.
     """
 
@@ -45,6 +47,7 @@ class Store:
         """Raises StoreError if `root` is a file."""
         self.root = Path(root)
         self.problems: list[str] = []
+        self.remarks: list[str] = []
         self.num_left_out = 0
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root}: is a file, not a results folder; name a folder")
@@ -61,26 +64,31 @@ class Store:
     def find(self, run_id: str) -> RunRecord | None:
         """The record of a run, or None. Raises StoreError if it exists and cannot be read."""
         folder = self.run_folder(run_id)
-        return _read(folder) if (folder / RECORD).exists() else None
+        return _read(folder, [])[0] if (folder / RECORD).exists() else None
 
     def records(self) -> list[tuple[RunRecord, list[Label]]]:
         """Every readable record with its labels, sorted by run id; `problems` names the others."""
-        self.problems, self.num_left_out = [], 0
+        self.problems, self.remarks, self.num_left_out = [], [], 0
         rows = []
+        num_without_digest = 0
         runs = self.root / "runs"
         for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
             try:
                 # An unfinished run: it has checkpoints and no record yet.
                 if not (folder / RECORD).exists():
                     continue
-                record = _read(folder)
+                record, is_stamped = _read(folder, self.remarks)
                 rows.append((record, self._labels(folder) or [record.spec.label]))
+                num_without_digest += not is_stamped
             except StoreError as problem:
                 self.problems.append(str(problem))
                 self.num_left_out += 1
             except OSError as error:
                 self.problems.append(f"{folder}: cannot be read: {reason(error)}")
                 self.num_left_out += 1
+        if num_without_digest:
+            records = "1 record has" if num_without_digest == 1 else f"{num_without_digest} records have"
+            self.remarks.append(f"{records} no digest, from before there was one: held against themselves only")
         return rows
 
     def write(self, record: RunRecord) -> None:
@@ -98,10 +106,10 @@ class Store:
             self._keep(folder)
             # First with its rows inside, then with the names of their files: a kill between the two leaves a whole
             # record, never one that names a file of another attempt.
-            write_atomic(folder / RECORD, json_text(body))
+            write_atomic(folder / RECORD, json_text(with_digest(body)))
             named = write_apart(body, folder)
             if named != body:
-                write_atomic(folder / RECORD, json_text(named))
+                write_atomic(folder / RECORD, json_text(with_digest(named)))
         try:
             self.label(record.run_id, record.spec.label)
         except StoreError as problem:
@@ -135,7 +143,7 @@ class Store:
         body["costs"] = {**(body.get("costs") or {}), **plain(costs, folder / RECORD, "costs")}
         self._refuse_links(folder)
         with writing(folder):
-            write_atomic(folder / RECORD, json_text(body))
+            write_atomic(folder / RECORD, json_text(with_digest(body)))
 
     def label(self, run_id: str, label: Label) -> None:
         """Give a run a place in a table, replacing a label of the same suite, entry and profile.
@@ -247,7 +255,7 @@ class Store:
             return
         history = folder / "history"
         try:
-            record = _read(folder)
+            record, _ = _read(folder, [])
         except StoreError:
             path.replace(_unused(history, "damaged"))
             return
@@ -260,19 +268,31 @@ class Store:
             # A trace has hundreds of rows, too many to read inside JSON.
             name = f"{path.stem}-{FILES['traces']}"
             body["traces"] = write_rows(path.with_name(name), body["traces"])
-        write_atomic(path, json_text(body))
+        write_atomic(path, json_text(with_digest(body)))
 
 
-def _read(folder: Path) -> RunRecord:
-    """The record of a folder with its rows. Raises StoreError naming the file and the problem."""
+def _read(folder: Path, remarks: list[str]) -> tuple[RunRecord, bool]:
+    """The record of a folder with its rows, and whether it has a digest; a missing file of rows becomes a remark.
+
+    Raises StoreError naming the file and the problem.
+    """
     path = folder / RECORD
     try:
         value = _from_json(path)
         _check_schema(value, path)
+        body = dict(value)
         for field, name in FILES.items():
-            value[field] = read_apart(value[field], folder, name)
+            try:
+                value[field] = read_apart(value[field], folder, name)
+            # The score does not depend on these rows, so it is kept without them.
+            except FileNotFoundError:
+                value[field] = []
+                remarks.append(f"{folder / name}: is missing; its rows are left out")
         # Texts of a record reach terminals, documents and pictures.
         record = parse_value(RunRecord, printable_value(value))
+        check_sums(record)
+        # Last, since the checks before it name the part that is wrong.
+        is_stamped = has_digest(body)
         if record.run_id != folder.name:
             raise ValueError(f"it is the record of {record.run_id}")
     except OSError as error:
@@ -280,7 +300,7 @@ def _read(folder: Path) -> RunRecord:
     # KeyError and TypeError come from missing keys.
     except (ValueError, TypeError, KeyError) as error:
         raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
-    return record
+    return record, is_stamped
 
 
 def _check_schema(value: Any, path: Path) -> None:

@@ -32,7 +32,7 @@ from harness.timing.gemm import gemm_rate
 from harness.timing.model_cases import cases_of, time_case
 from harness.training.progress import Diverged, Interrupted
 from harness.worker import partial_scores
-from harness.worker.job import Emit, Event, KernelTiming, RunJob, Scoring, Start, Stop, Train
+from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Start, Stop, Train
 from harness.worker.train import train
 
 
@@ -62,6 +62,8 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     )
     # Before the new attempt is noted: an attempt still marked as running was killed, and its trace says what it cost.
     attempts = Attempts(folder / "checkpoints")
+    if attempts.problem:
+        emit(Problem(text=attempts.problem))
     account.recover(attempts)
     attempts.begin(record.started_at, startup() if job.sensors else None)
     # Started before the load, so that the sampler covers it as a phase of its own.

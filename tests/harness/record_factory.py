@@ -78,7 +78,7 @@ def score(
         metrics={metric: math.nan if value is None else value},
         std_errors={metric: math.nan if value is None else 0.004},
         block_targets=256,
-        block_nll_nats=[nats * 256, nats * 3],
+        block_nll_nats=[nats * min(256, targets - first) for first in range(0, targets, 256)],
         seconds=1.5,
     )
 

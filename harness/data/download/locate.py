@@ -29,15 +29,13 @@ def cache_folder() -> Path:
 def search_roots(option: str | None = None) -> tuple[Path, ...]:
     """Folders to look for data in: `option` (--data), else HARNESS_DATA; several are joined as in PATH.
 
-    Raises DataError if --data names something that is not a folder.
+    Raises DataError if one of them is not a folder.
     """
-    text = option if option is not None else os.environ.get("HARNESS_DATA", "")
+    name, text = ("--data", option) if option is not None else ("HARNESS_DATA", os.environ.get("HARNESS_DATA", ""))
     roots = tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part)
-    # HARNESS_DATA is set once for many machines, some of which lack a folder; an option is meant for this one.
-    if option is not None:
-        for root in roots:
-            if not root.is_dir():
-                raise DataError(f"--data: {root} is not a folder")
+    for root in roots:
+        if not is_dir(root):
+            raise DataError(f"{name}: {root} is not a folder")
     return roots
 
 

@@ -27,8 +27,13 @@ class Attempts:
         self.folder = folder
         self.path = folder / "attempts.json"
         self.rows: list[Attempt] = []
-        with suppress(OSError, ValueError):  # a damaged history must not stop the run
+        self.problem: str | None = None  # what was wrong with the file, for people
+        try:
             self.rows = parse_json(list[Attempt], read_bytes(self.path))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:  # a damaged history must not stop the run
+            self._set_aside(str(error))
         for place, row in enumerate(self.rows):
             if row.status == RUNNING:
                 self._set(place, status=KILLED)
@@ -78,6 +83,18 @@ class Attempts:
         self.rows[place] = self.rows[place].model_copy(update=changes)
         if "costs" in changes:
             self.rows[place] = self.rows[place].without("startup")
+
+    def _set_aside(self, reason: str) -> None:
+        """Move the file and its traces away: attempts count from 1 again, and a new trace must not join an old one."""
+        number = 1
+        while (aside := self.folder / f"damaged-attempts-{number}").exists():
+            number += 1
+        with suppress(OSError):
+            aside.mkdir()
+            for path in (self.path, self.folder / "sensors"):
+                if path.exists():
+                    path.rename(aside / path.name)
+        self.problem = f"{self.path}: is damaged ({reason}); kept in {aside.name}, and a new history was started"
 
     def _write(self) -> None:
         with writing(self.path):

@@ -18,6 +18,7 @@ from tiny_datasets import BODY, Register, byte_dataset, bytes_of, own, refusal, 
 
 import harness
 from harness import data
+from harness.core.hashing import with_digest
 from harness.data import preparation
 from harness.data.registry import SourceFile
 
@@ -100,6 +101,11 @@ def change_manifest(folder: Path, **changes: Any) -> None:
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
+def restamp(folder: Path, **changes: Any) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(with_digest({**manifest, **changes})))
+
+
 # How a prepared folder is damaged, and what `load` says; None where only a checksum shows it.
 DAMAGE: list[tuple[Callable[[Path], object], str | None]] = [
     (lambda folder: (folder / "train.bin").write_bytes(b"x"), "train.bin has 1 bytes, expected 224"),
@@ -111,14 +117,17 @@ DAMAGE: list[tuple[Callable[[Path], object], str | None]] = [
     (lambda folder: (folder / "manifest.json").unlink(), "manifest.json cannot be read"),
     (lambda folder: (folder / "manifest.json").write_text("[" * 99), "not valid JSON"),
     (lambda folder: (folder / "manifest.json").write_text('{"format": 1}'), "(name is missing)"),
-    (lambda folder: change_manifest(folder, format=2), "was prepared in another format"),
+    (lambda folder: restamp(folder, format=2), "was prepared in another format"),
     (lambda folder: change_manifest(folder, dtype="uint9"), "(dtype must be 'uint8', 'uint16'"),
-    (lambda folder: change_manifest(folder, limits={"bpc": float("inf")}), "(Infinity is not a number"),
-    (lambda folder: change_manifest(folder, counts={"train": {"tokens": 1, "units": 1}}), "valid is missing"),
     (
-        lambda folder: change_manifest(folder, counts={"test": {"tokens": "1"}}),
-        "(counts.test.tokens must be a whole",
+        lambda folder: change_manifest(folder, limits={"bpc": float("inf")}),
+        "(Infinity is not a number",
     ),
+    (lambda folder: change_manifest(folder, counts={"train": {"tokens": 1, "units": 1}}), "valid is missing"),
+    (lambda folder: change_manifest(folder, limits={"bpc": 1.5}), "does not fit its digest"),
+    (lambda folder: restamp(folder, dtype="uint16"), "ids of 7 tokens are not of uint16"),
+    (lambda folder: restamp(folder, alphabet_size=2**40), "alphabet_size is not valid"),
+    (lambda folder: change_manifest(folder, counts={"test": {"tokens": "1"}}), "counts.test.tokens must be"),
 ]
 
 
@@ -132,15 +141,17 @@ def test_a_damaged_folder_is_refused_and_rebuilt(tiny: Path, damage: Callable[..
         text = refusal(lambda: data.load(folder))
         assert (message in text, "run `harness data prepare`" in text) == (True, True)
     (folder.parent / f".{folder.name}-new").mkdir()  # left by a killed process
-    assert data.prepare(spec) == folder
+    notes: list[str] = []
+    assert data.prepare(spec, note=notes.append) == folder
+    assert [note.partition(": ")[0] for note in notes] == [f"{folder} was rebuilt"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
 
 
 def test_keys_of_a_newer_version_are_kept(tiny: Path) -> None:
     folder = data.prepare(own(tiny.with_name("x.txt")))
-    counts = {split: {"tokens": 9, "units": 9, "lines": 1} for split in ("train", "valid", "test")}
-    change_manifest(folder, counts=counts, later={"a": [None]})
+    counts = {split: {**each, "lines": 1} for split, each in data.load(folder).manifest["counts"].items()}
+    restamp(folder, counts=counts, later={"a": [None]})
     assert data.load(folder).manifest == json.loads((folder / "manifest.json").read_text())
 
 

@@ -76,7 +76,9 @@ def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_search_path_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA", f"{tmp_path}:/not/there:")
-    assert data.search_roots() == (tmp_path, Path("/not/there"))
+    assert "HARNESS_DATA: /not/there is not a folder" in refusal(data.search_roots)
+    monkeypatch.setenv("HARNESS_DATA", f"{tmp_path}:")
+    assert data.search_roots() == (tmp_path,)
     assert data.search_roots("/") == (Path("/"),)
     assert "--data: /not/there is not a folder" in refusal(lambda: data.search_roots("/not/there"))
     monkeypatch.delenv("HARNESS_DATA")

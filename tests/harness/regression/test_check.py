@@ -68,10 +68,10 @@ def test_a_run_without_a_value_is_a_regression(tmp_path: Path, base: Path, run: 
     assert verdicts(report)["test", "quality"] == "regression"
 
 
-def test_no_baseline_is_not_comparable(tmp_path: Path) -> None:
-    with pytest.raises(NotComparableError, match="there is no baseline") as refused:
+def test_a_missing_baseline_is_bad_input_and_an_empty_one_is_not_comparable(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no baseline") as refused:
         check(stored(tmp_path / "now", record()), tmp_path / "none.json", code=CODE)
-    assert refused.value.exit_code == 3
+    assert refused.value.exit_code == 2
     (tmp_path / "empty.json").write_text('{"schema": 1, "rows": []}')
     with pytest.raises(NotComparableError, match="has no rows"):
         check(tmp_path / "now", tmp_path / "empty.json", code=CODE)

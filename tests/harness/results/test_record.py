@@ -122,3 +122,58 @@ def test_labels_of_another_shape_are_named(store: Store, text: str) -> None:
     (store.run_folder(record().run_id) / "labels.json").write_text(text)
     assert use(store) == 1
     assert "labels.json: is damaged" in store.problems[0]
+
+
+def written(folder: Path) -> tuple[Store, Path]:
+    store = Store(folder)
+    store.write(record())
+    return store, store.run_folder(record().run_id) / "record.json"
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(choice=st.integers(0, 10**6), digit=st.integers(0, 9))
+def test_no_changed_digit_changes_a_record_silently(tmp_path: Path, choice: int, digit: int) -> None:
+    store, path = written(tmp_path)
+    text = path.read_text()
+    places = [place for place, char in enumerate(text) if char.isascii() and char.isdigit()]
+    place = places[choice % len(places)]
+    changed = text[:place] + str(digit) + text[place + 1 :]
+    path.write_text(changed)
+    try:
+        same = json.loads(changed) == json.loads(text)
+    except ValueError:
+        same = False
+    assert len(store.records()) == int(same)
+    assert bool(store.problems) == (not same)
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    part=st.sampled_from(["metrics.bpc", "tally.nll_nats", "tally.num_units", "block_nll_nats.0", "block_targets"]),
+    index=st.integers(0, 1),
+    factor=st.integers(2, 9),
+)
+def test_a_record_without_a_digest_is_held_against_itself(tmp_path: Path, part: str, index: int, factor: int) -> None:
+    store, path = written(tmp_path)
+    body = json.loads(path.read_text())
+    del body["digest"]
+    path.write_text(json.dumps(body))
+    assert (len(store.records()), len(store.remarks)) == (1, 1)
+    block, _, key = part.partition(".")
+    score = body["scores"][index]
+    if not key:
+        score[block] *= factor
+    else:
+        place = int(key) if key.isdigit() else key
+        score[block][place] *= factor
+    path.write_text(json.dumps(body))
+    assert store.records() == []
+    assert len(store.problems) == 1
+
+
+def test_a_record_without_its_files_keeps_its_score_and_names_them(tmp_path: Path) -> None:
+    store, path = written(tmp_path)
+    path.with_name("curve.csv").unlink()
+    [(found, _)] = store.records()
+    assert (found.scores, found.curve, store.problems) == (record().scores, [], [])
+    assert store.remarks == [f"{path.with_name('curve.csv')}: is missing; its rows are left out"]
