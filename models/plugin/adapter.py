@@ -61,7 +61,9 @@ class Adapter(nn.Module):
         elif self.training:
             nll_TB, _ = self.model.nll(inputs_TB, targets_TB, ())
         else:
-            nll_TB, state = self._slide(lambda tokens, targets: self._nll(tokens, targets), inputs_TB, targets_TB, state)
+            nll_TB, state = self._slide(
+                lambda tokens, targets: self._nll(tokens, targets), inputs_TB, targets_TB, state
+            )
         return StepOutput(nll_TB, state, nll_TB.new_zeros(()))
 
     @torch.no_grad()
@@ -84,9 +86,7 @@ class Adapter(nn.Module):
     def _nll(self, tokens_TB: Tensor, targets_TB: Tensor | None) -> Tensor:
         return self.model.nll(tokens_TB, cast(Tensor, targets_TB), ())[0]
 
-    def _slide(
-        self, run: Pass, inputs_TB: Tensor, targets_TB: Tensor | None, state: State
-    ) -> tuple[Tensor, State]:
+    def _slide(self, run: Pass, inputs_TB: Tensor, targets_TB: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Results (T, B, ...) of a window and the state after it, over streams with an equal number of tokens each."""
         seen_1BC, count_1B1 = cast(tuple[Tensor, Tensor], state)
         counts = count_1B1[0, :, 0].tolist()
