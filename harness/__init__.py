@@ -1,20 +1,23 @@
 """A benchmark and evaluation harness for neural language models: suites in, records and tables out.
 
-`harness.leaderboard()` is the leaderboard of a results folder as a pandas data frame; the command line does the rest.
+`harness.leaderboard()` is the leaderboard of a results folder as a pandas data frame, `harness.Model` the base class of
+a model of your own; the command line does the rest.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from models.plugin.base import Model
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "leaderboard"]
+__all__ = ["Model", "__version__", "leaderboard"]
 
 
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:
@@ -22,3 +25,10 @@ def leaderboard(results: Path | str = "results") -> pd.DataFrame:
     # Imported when called, and by name: every module imports this one, so it must import none of them.
     frame: pd.DataFrame = import_module("harness.report").leaderboard_frame(results)
     return frame
+
+
+def __getattr__(name: str) -> Any:
+    """`Model` on first use: it is an nn.Module, and `import harness` loads no torch."""
+    if name == "Model":
+        return import_module("models.plugin.base").Model
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -5,7 +5,8 @@ one BPTT window per call and carries its state to the next; `models.step` define
 the op of `kernels` that a model runs on. Importing this package imports no torch.
 
 To add a model: a package with `config.py` (a dataclass `Config`, no torch) and `model.py` (a function `build`), and a
-line in BUILDERS.
+line in BUILDERS. A model outside of this package needs neither: its builder is an import path, `my_model:MyModel`, or
+the name of an entry point; see `models.plugin`.
 """
 
 from __future__ import annotations
@@ -13,11 +14,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from models.plugin import loader
+
 if TYPE_CHECKING:
     from torch import nn
 
 
-__all__ = ["BUILDERS", "KERNEL_OPS", "ModelConfig", "build", "config_class"]
+__all__ = [
+    "BUILDERS",
+    "KERNEL_OPS",
+    "ModelConfig",
+    "build",
+    "builders",
+    "config_class",
+    "is_known",
+    "plugin",
+    "source_of",
+]
 
 
 class ModelConfig(Protocol):
@@ -25,8 +38,8 @@ class ModelConfig(Protocol):
 
     def num_parameters(self, vocab_size: int) -> int: ...
 
-    def forward_flops_per_token(self, vocab_size: int) -> int:
-        """FLOPs of matrix products, two per multiply-add; a backward pass takes twice as many."""
+    def forward_flops_per_token(self, vocab_size: int) -> int | None:
+        """FLOPs of matrix products, two per multiply-add; a backward pass takes twice as many. None if unknown."""
         ...
 
 
@@ -41,8 +54,36 @@ BUILDERS = {
 KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool"}
 
 
+def builders() -> list[str]:
+    """Names of the package's own builders and of those that installed packages add."""
+    return [*BUILDERS, *(name for name in loader.entry_point_names() if name not in BUILDERS)]
+
+
+def is_known(builder: str) -> bool:
+    """Whether a builder is a name of `builders` or an import path, which need not exist."""
+    return builder in BUILDERS or loader.import_path(builder) is not None
+
+
+def source_of(builder: str) -> dict[str, str | None] | None:
+    """Module, version and checksum of a model from outside; None for the package's own. It must be importable."""
+    path = None if builder in BUILDERS else loader.import_path(builder)
+    if path is None:
+        return None
+    from models.plugin import source
+
+    return source.describe(loader.load(path).__module__)
+
+
 def config_class(builder: str) -> type[Any]:
-    """Config dataclass of a builder. Raises KeyError for an unknown name."""
+    """Config dataclass of a builder.
+
+    Raises:
+        KeyError: the name is unknown.
+        ValueError: a model from outside cannot be imported or used.
+    """
+    path = None if builder in BUILDERS else loader.import_path(builder)
+    if path is not None:
+        return loader.config_class(path)
     config: type[Any] = import_module(f"{BUILDERS[builder]}.config").Config
     return config
 
@@ -51,7 +92,7 @@ def build(builder: str, config: ModelConfig, *, vocab_size: int, kernel: str = "
     """Build a model.
 
     Args:
-        builder: a key of BUILDERS.
+        builder: a name or import path.
         config: an instance of `config_class(builder)`.
         vocab_size: number of symbols V.
         kernel: backend of the model's op.
@@ -62,5 +103,7 @@ def build(builder: str, config: ModelConfig, *, vocab_size: int, kernel: str = "
     Raises:
         ValueError: config, vocabulary and kernel do not fit.
     """
+    if builder not in BUILDERS:
+        return loader.build(config, vocab_size=vocab_size)
     module: nn.Module = import_module(f"{BUILDERS[builder]}.model").build(config, vocab_size=vocab_size, kernel=kernel)
     return module

@@ -109,8 +109,8 @@ def model_config(block: Mapping[str, Any]) -> Any:
     import models
 
     builder = block.get("builder")
-    if not isinstance(builder, str) or builder not in models.BUILDERS:
-        raise ValueError(f"builder {builder!r} is unknown; known: {', '.join(models.BUILDERS)}")
+    if not isinstance(builder, str) or not models.is_known(builder):
+        raise ValueError(f"builder {builder!r} is unknown; known: {', '.join(models.builders())}")
     values = {key: value for key, value in block.items() if key != "builder"}
     try:
         return TypeAdapter(models.config_class(builder)).validate_python(values)

@@ -203,10 +203,9 @@ class Recipe:
         # At 1, Adam's bias correction 1 - beta^t would be 0 and the step a division by it.
         if any(not 0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must be in [0, 1), got {self.betas}")
-        if self.clip < 0:
-            raise ValueError(f"clip must not be negative, got {self.clip}")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay}")
+        for name in ("clip", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if not 0 < self.decay_factor <= 1:
             raise ValueError(f"decay_factor must be in (0, 1], got {self.decay_factor}")
         if list(self.decay_at) != sorted(set(self.decay_at)) or any(epoch < 1 for epoch in self.decay_at):

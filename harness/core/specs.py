@@ -15,6 +15,7 @@ from harness.config.recipe import Recipe
 from harness.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
+from models.config import LATER
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class RunSpec:
         kernels: operations to time after scoring; they change no number.
         speed: switches that make the same training step faster.
         plan: how the recipe was fitted into a time budget. It is not part of the identity: the fitted recipe is.
+        model_source: module, version and checksum of a model from outside the package. Its checksum names the run: a
+            changed model must not find the record of the one before.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -85,6 +88,7 @@ class RunSpec:
     kernels: tuple[str, ...] = ()
     speed: Speed = field(default_factory=Speed)
     plan: dict[str, Any] | None = None
+    model_source: dict[str, Any] | None = field(default=None, metadata=LATER)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model.get("builder"), str):
@@ -100,6 +104,7 @@ class RunSpec:
         return {
             # No key at the defaults: runs from before the block existed keep their ids.
             **({"speed": switched_on} if switched_on else {}),
+            **({"model_sha256": self.model_source["sha256"]} if self.model_source is not None else {}),
             "dataset": self.dataset_identity,
             "model": self.model,
             "recipe": recipe_identity(self.recipe),
@@ -134,8 +139,10 @@ class RunSpec:
 
     def _named(self, seed: str, identity: Mapping[str, Any]) -> str:
         name = str(self.dataset_identity.get("name", "data"))
+        # The class of an import path: a colon is not allowed in the name of a folder everywhere.
+        builder = self.model["builder"].rpartition(":")[2]
         # 10 hex digits are 40 bits: among ten thousand runs, two share them with a probability of 5e-5.
-        return f"{name}-{self.model['builder']}{seed}-{content_hash(identity)[:10]}"
+        return f"{name}-{builder}{seed}-{content_hash(identity)[:10]}"
 
 
 @dataclass(frozen=True, slots=True)

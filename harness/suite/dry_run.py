@@ -158,7 +158,8 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         epochs=round(length.num_tokens / length.tokens_per_epoch, 4),
         optimizer_steps=length.num_steps,
         optimizer_steps_are_expected=length.is_expected,
-        training_flops=3 * flops_per_token * length.num_tokens,  # the backward pass costs two forward passes
+        # The backward pass costs two forward passes.
+        training_flops=None if flops_per_token is None else 3 * flops_per_token * length.num_tokens,
         training_cpu_seconds=speed.training_s(recipe, length, text.num_tokens["valid"]),
         training_flops_are_expected=bool(entry.model.get("cutoffs")),
         # The estimate counts what stacks of recurrent layers hold; other models have other keys.

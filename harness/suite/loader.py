@@ -19,6 +19,7 @@ from harness.suite.check import check
 from harness.suite.merge import apply_overrides, apply_profile
 from harness.suite.yaml_reader import Node, read_yaml
 from harness.system.source import ROOT
+from models.plugin import loader as plugin_loader
 
 SUITES = ROOT / "suites"
 
@@ -115,6 +116,8 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         block = check(root, SuiteBlock, ())
         dataset = rules.dataset_config(root)
         rules.check_names(root, dataset)
+        if any(":" in str(entry.model.get("builder")) for entry in block.entries.values()):
+            plugin_loader.add_folder(path.parent)
         configs = {name: rules.model_config(root, name) for name in block.entries}
         for name, config in configs.items():
             rules.check_weights(root, name, block.entries[name], config)

@@ -111,8 +111,8 @@ def model_config(root: Node, name: str) -> ModelConfig:
     builder = value.value
     if not isinstance(builder, str):
         raise refusal(value.where, f"{dotted(path)}.builder must be text, got {shown(plain(value))}")
-    if builder not in models.BUILDERS:
-        raise unknown(value.where, f"{dotted(path)}.builder", builder, models.BUILDERS)
+    if not models.is_known(builder):
+        raise unknown(value.where, f"{dotted(path)}.builder", builder, models.builders())
     if "kernel" in entry.members:
         kernel, op = entry.members["kernel"].node, models.KERNEL_OPS.get(builder)
         path_of_kernel, own = f"entries.{name}.kernel", ["auto", *(kernels.KERNELS[op] if op is not None else ())]
@@ -122,7 +122,11 @@ def model_config(root: Node, name: str) -> ModelConfig:
         if kernel.value not in own:
             text = f"{path_of_kernel} '{kernel.value}' is not a kernel of {builder}, which has {', '.join(own)}"
             raise refusal(kernel.where, text)
-    config: ModelConfig = check(without(model, "builder"), models.config_class(builder), path, where)
+    try:
+        config_class = models.config_class(builder)
+    except ValueError as error:  # a model from outside that cannot be imported
+        raise refusal(value.where, f"{dotted(path)}.builder: {error}") from None
+    config: ModelConfig = check(without(model, "builder"), config_class, path, where)
     return config
 
 
@@ -132,7 +136,10 @@ def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig)
     if entry.recipe is not None and entry.checkpoint is not None:
         raise refusal(where, f"{path} has both recipe and checkpoint: one trains the weights, the other loads them")
     has_weights = entry.recipe is not None or entry.checkpoint is not None
-    learns = config.num_parameters(_ANY_VOCABULARY) > 0
+    try:
+        learns = config.num_parameters(_ANY_VOCABULARY) > 0
+    except ValueError as error:  # raised by the constructor of a model from outside
+        raise refusal(where, f"{path}.model: {error}") from None
     if has_weights and not learns:
         builder = entry.model["builder"]
         raise refusal(where, f"{path}: a {builder} has nothing to learn; remove its recipe or checkpoint")

@@ -28,7 +28,9 @@ def schema() -> JsonSchemaValue:
     definitions: dict[str, JsonSchemaValue] = {}
     root = _take(SuiteBlock, definitions)
     entry = definitions["EntryBlock"]["properties"]
-    entry["model"] = {"anyOf": [_model(builder, definitions) for builder in models.BUILDERS]}
+    # The settings of a model from outside are known only where it can be imported.
+    outside = {"type": "object", "properties": {"builder": {"type": "string", "pattern": ":"}}, "required": ["builder"]}
+    entry["model"] = {"anyOf": [*(_model(builder, definitions) for builder in models.BUILDERS), outside]}
     backends = sorted({name for table in kernels.KERNELS.values() for name in table})
     entry["kernel"] = {**entry["kernel"], "enum": ["auto", *backends]}
     names = {"enum": list(data.DATASETS), "type": "string"}

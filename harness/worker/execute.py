@@ -34,6 +34,7 @@ from harness.training.progress import Diverged, Interrupted
 from harness.worker import partial_scores
 from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Start, Stop, Train
 from harness.worker.train import train
+from models.plugin import contract
 
 
 def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
@@ -160,6 +161,8 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     except ValueError as error:
         raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
     model = model.to(device=spec.device, dtype=dtype)
+    if spec.model_source is not None:
+        _check_model_from_outside(spec, model, corpus.vocab_size)
     record.model = {
         "builder": spec.model["builder"],
         "num_parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -167,9 +170,28 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
         "kernels": dict(getattr(model, "kernels", {})),
         "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
     }
+    if spec.model_source is not None:
+        # With a window that slides, targets have between `context - stride + 1` and `context` tokens before them.
+        record.model |= {"source": spec.model_source, "context": model.context}
+        record.model |= {"stride": model.stride} if model.context is not None else {}
     if spec.recipe is None and spec.checkpoint is not None:
         record.model["weights_dtype"] = checkpoint_model.load_for(spec, model, corpus)
     return model, corpus
+
+
+def _check_model_from_outside(spec: RunSpec, model: Any, vocab_size: int) -> None:
+    """Refuse other code than the run names, a window that the model cannot read, and a breach of its contract."""
+    where = f"{spec.label.suite}: entries.{spec.label.entry}"
+    if models.source_of(spec.model["builder"]) != spec.model_source:
+        raise SuiteError(f"{where}.model: its code changed after the command was given; give it again")
+    if model.context is not None and spec.recipe is not None and spec.recipe.bptt > model.context:
+        raise SuiteError(
+            f"{where}.recipe.bptt of {spec.recipe.bptt} is more than the model's context of {model.context}"
+        )
+    try:
+        contract.check(model.model, vocab_size=vocab_size)
+    except ValueError as error:
+        raise SuiteError(f"{where}.model: {spec.model['builder']}: {error}") from None
 
 
 def _scored_thing(record: RunRecord) -> str:
