@@ -20,11 +20,11 @@ EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 SUITE = """
 suite: tiny
 task: Language Modelling
-dataset: {kind: markov, order: 1, num_symbols: 4, seed: 1, lengths: [2000, 2000, 2000]}
+dataset: {kind: markov, order: 1, symbols: 4, concentration: 0.2, seed: 1, train: 2000, valid: 2000, test: 2000}
 metrics: [bpc]
 entries:
   oracle:
-    model: {builder: markov-oracle}
+    model: {builder: markov-oracle, order: 1, symbols: 4, concentration: 0.2, seed: 1}
 """
 
 
