@@ -210,6 +210,9 @@ class Recipe:
             raise ValueError(f"decay_factor must be in (0, 1], got {self.decay_factor}")
         if list(self.decay_at) != sorted(set(self.decay_at)) or any(epoch < 1 for epoch in self.decay_at):
             raise ValueError(f"decay_at must be rising epochs from 1, got {list(self.decay_at)}")
+        self._check_stages()
+
+    def _check_stages(self) -> None:
         for name in ("averaging", "finetune"):
             if getattr(self, name) is not None and self.optimizer != "sgd":
                 raise ValueError(f"{name} needs optimizer: sgd, got {self.optimizer}")
