@@ -1,4 +1,4 @@
-"""The composite action and the example workflows: valid by their published schemas, and their steps run in plain bash."""
+"""The composite action and the workflows: valid by their published schemas, and their steps run in plain bash."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from harness.checkpoints import format
 from harness.checkpoints.index import CheckpointIndex, Shards, StoredFile
 from harness.core.errors import CheckpointError, writing
 from harness.system.files import new_folder, write_atomic
+from harness.system.reading import read_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -126,6 +127,6 @@ def _copy_others(source: Path, out: Path, index: CheckpointIndex) -> dict[str, o
     others: dict[str, object] = {}
     for name, entry in index.files.items():
         if name != "model" and isinstance(entry, StoredFile) and not entry.file.endswith(".safetensors"):
-            write_atomic(out / entry.file, entry.verified(source).read_bytes())
+            write_atomic(out / entry.file, read_bytes(entry.verified(source), most=entry.size(source)))
             others[name] = entry.model_dump(exclude_unset=True)
     return others

@@ -17,6 +17,7 @@ from harness.data.download.obtain import SourceFinder, network_is_off
 from harness.data.preparation import Request, build, facts, make_request, prepare
 from harness.data.registry import DATASETS, Dataset, SourceFile, get_dataset
 from harness.system.files import open_new, replacing
+from harness.system.reading import open_regular
 
 if TYPE_CHECKING:
     from harness.data.manifest import Manifest
@@ -228,7 +229,7 @@ def _import(dataset: Dataset, path: Path, target_folder: Path) -> str:
             # `gather` hashes the copy again, so a change of the original meanwhile does no harm.
             with (
                 replacing(target_folder / file.filename) as partial,
-                path.open("rb") as opened,
+                open_regular(path) as opened,
                 open_new(partial) as copy,
             ):
                 shutil.copyfileobj(opened, copy)

@@ -24,7 +24,7 @@ from harness.core.messages import printable_value
 from harness.core.specs import Label
 from harness.results.record import RECORD_SCHEMA, RunRecord, check_sums
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
-from harness.system.files import refuse_links, remove_tree, write_atomic
+from harness.system.files import refuse_links, relocate, remove_tree, write_atomic
 from harness.system.paths import is_plain, under
 from harness.system.reading import read_bytes, reason
 
@@ -257,7 +257,7 @@ class Store:
         try:
             record, _ = _read(folder, [])
         except StoreError:
-            path.replace(_unused(history, "damaged"))
+            relocate(path, _unused(history, "damaged"))
             return
         # From the file's text: a newer version may have written keys for which RunRecord has no field.
         body = {**_from_json(path), "curve": record.curve, "traces": record.traces}

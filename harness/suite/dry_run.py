@@ -171,9 +171,9 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
 
 @dataclass(frozen=True, slots=True)
 class _Speed:
-    """How fast a model is on this machine's CPU, roughly."""
+    """How fast a model is on this machine's CPU, roughly; times are None if its FLOPs are not known."""
 
-    flops_per_token: int
+    flops_per_token: int | None
     row_flops: int  # of products that must wait for the token before, and so have one row in `exact` scoring
     num_layers: int
 
@@ -185,15 +185,17 @@ class _Speed:
         return cls(flops, sum(8 * width * width for _, width in config.widths), config.layers)
 
     def scoring_s(self, scored: Targets) -> float | None:
-        if scored.targets is None or scored.protocol not in get_args(ProtocolName):
+        if scored.targets is None or scored.protocol not in get_args(ProtocolName) or self.flops_per_token is None:
             return None
         # Only `exact` reads a text as one row; the other protocols share the products among their streams.
         row = self.row_flops if scored.protocol == "exact" else 0
         per_token = (self.flops_per_token - row) / PRODUCTS_FLOPS + row / ROW_FLOPS
         return scored.targets * (per_token / hardware.usable_cores() + self.num_layers * LAYER_S)
 
-    def training_s(self, recipe: Recipe, length: TrainingLength, num_valid_tokens: int) -> float:
+    def training_s(self, recipe: Recipe, length: TrainingLength, num_valid_tokens: int) -> float | None:
         """Training with its validations; a step costs three forward passes."""
+        if self.flops_per_token is None:
+            return None
         every = recipe.validation.every_tokens or recipe.validation.every_epochs * length.tokens_per_epoch
         validated = max(1, length.num_tokens // every) * num_valid_tokens
         flops = (3 * length.num_tokens + validated) * self.flops_per_token

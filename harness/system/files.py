@@ -119,6 +119,12 @@ def remove_tree(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def relocate(path: Path, target: Path) -> None:
+    """Rename a file or folder, into a folder that is made if need be. Raises OSError."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.replace(target)
+
+
 def refuse_link(path: Path, root: Path) -> None:
     """Raise OSError if links lead from `root`, itself perhaps a link, to a `path` outside of it."""
     if not path.resolve().is_relative_to(root.resolve()):

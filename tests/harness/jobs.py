@@ -55,7 +55,8 @@ def run_here(
 
 # Wall time alone: everything else must be the same after an interruption.
 TIMES = {
-    "seconds", "started_at", "attempts", "tokens_per_s", "train_seconds", "validation_seconds", "costs", "traces",
+    "digest", "seconds", "started_at", "attempts", "tokens_per_s", "train_seconds", "validation_seconds", "costs",
+    "traces",
 }  # fmt: skip
 
 

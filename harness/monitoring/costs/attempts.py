@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.core.errors import writing
 from harness.core.json_values import parse_json
 from harness.results.costs import Attempt, AttemptCosts, Startup
-from harness.system.files import write_atomic
+from harness.system.files import relocate, write_atomic
 from harness.system.reading import read_bytes
 
 RUNNING, KILLED = "running", "killed"
@@ -90,10 +90,9 @@ class Attempts:
         while (aside := self.folder / f"damaged-attempts-{number}").exists():
             number += 1
         with suppress(OSError):
-            aside.mkdir()
             for path in (self.path, self.folder / "sensors"):
                 if path.exists():
-                    path.rename(aside / path.name)
+                    relocate(path, aside / path.name)
         self.problem = f"{self.path}: is damaged ({reason}); kept in {aside.name}, and a new history was started"
 
     def _write(self) -> None:

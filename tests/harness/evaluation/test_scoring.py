@@ -201,7 +201,7 @@ def test_an_index_that_cannot_be_used_is_refused(tmp_path: Path, meta: dict[str,
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sample"])
-@pytest.mark.parametrize(("name", "message"), [("x" * 300, "File name too long"), ("", "nested too deeply")])
+@pytest.mark.parametrize(("name", "message"), [("x" * 300, "File name too long"), ("", "more than 64 levels deep")])
 def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, name: str, message: str) -> None:
     (tmp_path / format.INDEX).write_text("[" * 200_000)
     text = ("--text", written(tmp_path, "abab")) if command == "evaluate" else ()

@@ -20,7 +20,9 @@ def test_the_committed_schema_is_current() -> None:
 
 def test_every_builder_is_a_branch_of_the_model_union() -> None:
     definitions = schema()["$defs"]
-    references = [each["$ref"] for each in definitions["EntryBlock"]["properties"]["model"]["anyOf"]]
+    *ours, outside = definitions["EntryBlock"]["properties"]["model"]["anyOf"]
+    assert outside["properties"]["builder"]["pattern"] == ":", "the import path of a model from outside"
+    references = [each["$ref"] for each in ours]
     branches = [definitions[reference.removeprefix("#/$defs/")] for reference in references]
     assert [each["properties"]["builder"]["const"] for each in branches] == list(models.BUILDERS)
     assert all(each["additionalProperties"] is False for each in branches)
@@ -54,13 +56,15 @@ def test_the_schema_refuses_what_the_loader_refuses(change: dict[str, Any], flaw
 
 KEYWORDS = {
     *("$schema", "$defs", "$ref", "title", "description", "default"),
-    *("anyOf", "enum", "const", "type"),
+    *("anyOf", "enum", "const", "type", "pattern"),
     *("properties", "required", "additionalProperties"),
     *("items", "prefixItems", "minItems", "maxItems"),
 }
 
 
-def flaws(value: Any, rule: dict[str, Any], at: str = "$", root: dict[str, Any] | None = None) -> list[str]:
+def flaws(  # noqa: C901
+    value: Any, rule: dict[str, Any], at: str = "$", root: dict[str, Any] | None = None
+) -> list[str]:
     """A small validator of the keywords the schema uses, independent of the library that wrote it."""
     root = root or rule
     assert set(rule) <= KEYWORDS, f"a keyword this check does not know: {set(rule) - KEYWORDS}"
@@ -76,7 +80,9 @@ def flaws(value: Any, rule: dict[str, Any], at: str = "$", root: dict[str, Any] 
     kind = rule.get("type")
     if kind and (not isinstance(value, types[kind]) or (isinstance(value, bool) and kind != "boolean")):
         return [f"{at}: not {kind}"]
-    problems = []
+    if not re.search(rule.get("pattern", ""), str(value)):
+        return [f"{at}: not like {rule['pattern']}"]
+    problems: list[str] = []
     if isinstance(value, dict):
         problems += [f"{at}: no {key}" for key in rule.get("required", []) if key not in value]
         for key, item in value.items():

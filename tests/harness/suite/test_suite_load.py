@@ -163,7 +163,7 @@ MISTAKES = [
     ("dataset: ptb-char", "dataset: ptb-char\ncheckpoint_every_s: 0", "3: checkpoint_every_s must be positive seconds, got 0"),
     ("dataset: ptb-char", "dataset: ptb-char\nkernels: [fo_pol]", "3: kernels[0] 'fo_pol' is unknown. Did you mean 'fo_pool'?"),
     ("dataset: ptb-char", "dataset: ptb-char\nkernels: [lstm, lstm]", "3: kernels names one twice: ['lstm', 'lstm']"),
-    ("dataset: ptb-char", 'dataset: ptb-char\n"a\\nb": 1', "3: the key 'a b' is unknown."),
+    ("dataset: ptb-char", 'dataset: ptb-char\n"a\\nb": 1', "3: holds the control character U+000A; use plain text on one line"),
 ]  # fmt: skip
 
 
