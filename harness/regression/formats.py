@@ -1,0 +1,50 @@
+"""The verdicts of the quality gate for other programs: Markdown, JUnit XML and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+from harness.regression import verdict
+from harness.regression.check import CheckReport, CheckRow
+
+
+def github(report: CheckReport) -> str:
+    """Markdown for a comment or the summary of a job: the totals first, then the table."""
+    total = verdict.total(row.verdict for row in report.rows)
+    return f"### Gate: {total}\n\n{report.render()}\n"
+
+
+def junit(report: CheckReport) -> str:
+    """A test case per row; a row that cannot be compared is an error, a skipped one is skipped."""
+    suite = ElementTree.Element("testsuite", name="harness check", tests=str(len(report.rows)))
+    elements = {"regression": "failure", "not comparable": "error", "skipped": "skipped"}
+    for row in report.rows:
+        case = ElementTree.SubElement(suite, "testcase", classname=row.identity[0], name=_name(row))
+        if row.verdict in elements:
+            ElementTree.SubElement(case, elements[row.verdict], message=row.reason)
+    for element in dict.fromkeys(elements.values()):
+        plural = {"failure": "failures", "error": "errors", "skipped": "skipped"}[element]
+        suite.set(plural, str(len(suite.findall(f"testcase/{element}"))))
+    ElementTree.indent(suite)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(suite, encoding="unicode")}\n'
+
+
+def as_json(report: CheckReport) -> str:
+    """The exit status, and every row with its values and reason."""
+    keys = ("suite", "profile", "entry", "seed", "split", "metric", "kind")
+    rows = [
+        dict(zip(keys, row.identity, strict=True))
+        | {"baseline": row.expected, "now": row.found, "moved": row.moved, "tolerance": row.tolerance}
+        | {"verdict": row.verdict, "reason": row.reason, "run_id": row.run_id, "variant": row.variant}
+        for row in report.rows
+    ]
+    return json.dumps({"exit_code": report.exit_code, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[CheckReport], str]] = {"github": github, "junit": junit, "json": as_json}
+
+
+def _name(row: CheckRow) -> str:
+    return " ".join(str(part) for part in (*row.identity[1:], *row.variant))

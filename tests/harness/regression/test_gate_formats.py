@@ -1,0 +1,44 @@
+"""The gate's verdicts for other programs, read back by other parsers."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree
+
+from harness.regression import formats
+from harness.regression.check import CheckReport, CheckRow
+
+
+def report() -> CheckReport:
+    place = ("tiny", "full", "lstm", 1, "test", "bpc", "quality")
+    return CheckReport((
+        CheckRow(place, "regression", 'worse by more than the "tolerance" <&>', 1.5, 1.6, 0.01, "run-1"),
+        CheckRow(("tiny", "full", "lstm", 1, "valid", "bpc", "quality"), "pass", "", 1.5, 1.5, 0.01, "run-1"),
+        CheckRow(("tiny", "full", "qrnn", 1, "test", "bpc", "quality"), "not comparable", "no run", 1.5),
+        CheckRow(("tiny", "full", "qrnn", 1, "train", "tokens_per_s", "speed"), "skipped", "other hardware", 9.0),
+    ))  # fmt: skip
+
+
+def test_junit_has_a_case_per_row_with_its_reason() -> None:
+    suite = ElementTree.fromstring(formats.junit(report()))
+    assert {key: suite.get(key) for key in ("tests", "failures", "errors", "skipped")} == {
+        "tests": "4", "failures": "1", "errors": "1", "skipped": "1",
+    }  # fmt: skip
+    failure = suite.find("testcase/failure")
+    assert failure is not None
+    assert failure.get("message") == 'worse by more than the "tolerance" <&>'
+    assert [case.get("name") for case in suite if len(case) == 0] == ["full lstm 1 valid bpc quality"]
+
+
+def test_json_holds_every_value() -> None:
+    body = json.loads(formats.as_json(report()))
+    assert body["exit_code"] == 1
+    first = body["rows"][0]
+    assert (first["entry"], first["baseline"], first["now"], first["verdict"]) == ("lstm", 1.5, 1.6, "regression")
+    assert first["moved"] == 1.6 - 1.5
+
+
+def test_github_begins_with_the_totals_and_holds_a_table() -> None:
+    text = formats.github(report())
+    assert text.splitlines()[0] == "### Gate: 1 regression, 1 not comparable, 1 skipped, 1 pass"
+    assert sum(line.startswith("|") for line in text.splitlines()) == 2 + 4
