@@ -132,6 +132,12 @@ def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path |
     return folder.usable_manifest(make_request(spec, roots=roots, base=base).prepared_folder)
 
 
+def prepared_folder(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Path | None:
+    """The folder of a prepared dataset, or None. Arguments and errors as in `identify`."""
+    place = make_request(spec, roots=roots, base=base).prepared_folder
+    return place if folder.usable_manifest(place) is not None else None
+
+
 def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> SplitFile | None:
     """Find one split of a word dataset whose other files are missing, to score a model that has its own vocabulary.
 

@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "Table",
     "build",
+    "comparison",
     "curves",
     "grid",
     "kernel_table",

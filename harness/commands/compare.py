@@ -1,0 +1,63 @@
+"""`harness compare`: the difference of runs on one text, with its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.commands.options import FiniteRange, json_option, results_option
+from harness.commands.output import print_json, print_problems
+from harness.core.messages import printable_lines
+
+if TYPE_CHECKING:
+    from harness.report.comparison import Side
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True, metavar="A B [C...]")
+@results_option
+@click.option("--margin", type=FiniteRange(min=0, min_open=True), metavar="X",
+              help="A difference that does not matter, in the metric's unit.")  # fmt: skip
+@click.option("--format", "fmt", type=click.Choice(["github"]), help="Print the table alone, as Markdown.")
+@json_option
+def compare(names: tuple[str, ...], results: Path, margin: float | None, fmt: str | None, as_json: bool) -> None:
+    """Compare runs that scored the same text: the difference, its 95 % interval, and a verdict.
+
+    A and B are run ids, run folders, or entries such as `qrnn` or `ptb-char/quick/qrnn`, which stand for all of their
+    seeds. Two single runs are compared over the text alone; with several seeds on both sides, over seeds and text.
+    Exit 3 if texts, targets or protocols differ.
+    """
+    from harness.core.errors import StoreError
+    from harness.report import comparison
+    from harness.results.store import Store
+
+    if len(names) < 2:
+        raise StoreError("compare needs two runs or entries, such as: harness compare awd-lstm qrnn")
+    store = Store(results)
+    records = store.records()
+    sides = [comparison.find_side(name, store, records) for name in names]
+    rows = comparison.compare(sides, margin)
+    if as_json:
+        print_json(comparison.to_json(rows))
+    else:
+        click.echo(printable_lines(comparison.to_markdown(rows)))
+    if not as_json and fmt is None:
+        for row in rows:
+            click.echo(printable_lines(f"{row.split}: {row.a} against {row.b}: {row.verdict}"))
+        _print_stretches(sides[0], sides[1], rows[-1].split, rows[-1].metric)
+    if len({record.code.get("source_sha256") for side in sides for record in side.records}) > 1:
+        click.echo("note: the runs were made by different versions of the code", err=True)
+    print_problems(store.problems)
+
+
+def _print_stretches(a: Side, b: Side, split: str, metric: str) -> None:
+    from harness.report import comparison
+
+    found = comparison.find_stretches(a, b, split, metric)
+    click.echo(f"\nWhere {a.name} is furthest below {b.name} on {split}, A - B in {metric}:")
+    for stretch in found:
+        click.echo(f"{stretch.difference:+9.3f}  target {stretch.first_target:>11,}  {stretch.text or ''}".rstrip())
+    if found and found[0].text is None:
+        click.echo("The text is not shown: its prepared data is not in this cache; `harness data prepare` makes it.")
