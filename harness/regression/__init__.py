@@ -5,4 +5,4 @@ programs; `speed_ratios` compares rows of `harness bench`. Both gates give a `ve
 status: 0 pass, 1 regression, 2 bad input, 3 not comparable. Imports no torch.
 """
 
-__all__ = ["baseline", "check", "formats", "speed_ratios", "verdict"]
+__all__ = ["baseline", "calibrate", "check", "formats", "speed_ratios", "verdict"]

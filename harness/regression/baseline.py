@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -27,6 +28,9 @@ SCHEMA = 1
 Kind = Literal["quality", "limit", "speed"]
 KINDS: tuple[Kind, ...] = ("quality", "limit", "speed")
 
+# Fewer give an interval of the text that says too little.
+MIN_BLOCKS = 8
+
 SPEED_METRIC = "tokens_per_s"
 
 
@@ -47,6 +51,32 @@ class Protocol:
     denominator: str
 
 
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Loss in nats of each block of the text, and the targets of a block; the last may have fewer."""
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
+
+    targets: Annotated[int, Field(ge=1)]
+    nll_nats: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How a tolerance was set: from the spread of so many seeds, for a rate of false alarms over all `num_rows`.
+
+    power: chance of an alarm by how much worse a run is, relative to the value.
+    """
+
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
+
+    num_seeds: int
+    spread: float
+    false_alarms: float
+    num_rows: int
+    power: dict[str, float]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaselineRow:
     """One expected value.
@@ -60,6 +90,8 @@ class BaselineRow:
         protocol, num_targets, num_units: what was scored; None if nothing was.
         machine: fingerprint of the machine that measured it.
         two_sided: a better value is a regression too. It is set for models that were never trained.
+        blocks: of the score. With them a regression is a paired difference whose 95 % interval is beyond the tolerance.
+        calibration: how the tolerance was set; None for a default or a person's choice.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
@@ -79,6 +111,8 @@ class BaselineRow:
     num_units: Annotated[int, Field(ge=0)] | None
     machine: str | None
     two_sided: bool = False
+    blocks: Blocks | None = None
+    calibration: Calibration | None = None
 
     @property
     def identity(self) -> Identity:
@@ -107,6 +141,7 @@ class Measured:
         beyond_limit: the value is better than the data allows.
         untrained: neither recipe nor checkpoint, so the value is the same every time.
         variant: device kind, dtype, kernel and speed switches, in which runs of one identity and seed may differ.
+        blocks: of the score, if it has them.
     """
 
     identity: Identity
@@ -123,6 +158,7 @@ class Measured:
     beyond_limit: bool
     untrained: bool
     variant: tuple[str, ...]
+    blocks: Blocks | None = None
 
 
 def measure(records: Iterable[tuple[RunRecord, Sequence[Label]]]) -> list[Measured]:
@@ -153,7 +189,10 @@ def read(path: Path) -> list[BaselineRow]:
 
 def write(path: Path, rows: Iterable[BaselineRow]) -> None:
     """Replace the file in one step. Rows are sorted, so equal rows make equal files. Raises StoreError."""
-    ordered = [asdict(row) for row in sorted(rows, key=lambda row: row.identity)]
+    ordered = [
+        {key: value for key, value in asdict(row).items() if value is not None or key not in ("blocks", "calibration")}
+        for row in sorted(rows, key=lambda row: row.identity)
+    ]
     text = json.dumps({"schema": SCHEMA, "rows": ordered}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path):
         write_atomic(path, text)
@@ -187,6 +226,7 @@ def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Sc
         _measured(record, label, place, value, error="the score is not a finite number", score=score),
         beyond_limit=metric_named(metric).is_beyond(limit, value, std_error_of(score, metric)),
         untrained=record.spec.recipe is None and record.spec.checkpoint is None,
+        blocks=_blocks(score),
     )
 
 
@@ -216,6 +256,11 @@ def _measured(
         untrained=False,
         variant=_variant(record.spec),
     )
+
+
+def _blocks(score: Score) -> Blocks | None:
+    sums = tuple(score.block_nll_nats)
+    return Blocks(score.block_targets, sums) if len(sums) >= MIN_BLOCKS and all(map(math.isfinite, sums)) else None
 
 
 def _protocol(protocol: EvaluationProtocol) -> Protocol:

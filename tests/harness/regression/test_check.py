@@ -78,7 +78,7 @@ def test_a_missing_baseline_is_bad_input_and_an_empty_one_is_not_comparable(tmp_
 
 
 def test_no_run_is_not_comparable(tmp_path: Path, base: Path) -> None:
-    report = check(tmp_path / "nothing", base, code=CODE)
+    report = check(stored(tmp_path / "nothing"), base, code=CODE)
     assert report.exit_code == 3
     assert set(verdicts(report).values()) == {"not comparable"}
 
@@ -124,11 +124,14 @@ def test_a_regression_is_said_even_where_others_cannot_be_compared(tmp_path: Pat
     assert report.exit_code == 1
 
 
-def test_a_record_that_cannot_be_read_is_bad_input(tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_is_bad_input(tmp_path: Path, base: Path) -> None:
     results = stored(tmp_path / "now", record())
     (Store(results).run_folder(record().run_id) / "record.json").write_text("{")
+    report = check(results, base, code=CODE)
+    assert (report.exit_code, set(verdicts(report).values())) == (2, {"not comparable"})
+    assert "is damaged" in report.problems[0]
     with pytest.raises(StoreError, match="is damaged") as refused:
-        check(results, tmp_path / "none.json", code=CODE)
+        update(results, base)
     assert refused.value.exit_code == 2
 
 
@@ -342,7 +345,7 @@ def test_update_keeps_tolerances_and_rows_it_cannot_renew(tmp_path: Path, base: 
     assert rows["test", "quality"].value == 1.25
     assert rows["train", "speed"].value == 100.0
     assert "failed: out of memory at step 12" in str(report)
-    update(tmp_path / "nothing", base)
+    update(stored(tmp_path / "nothing"), base)
     assert {(row.split, row.kind) for row in baseline.read(base)} == set(rows)
 
 
