@@ -59,6 +59,21 @@ def std_error_text(row: Row) -> str:
     return f"± {row.std_error:.{decimals}f}"
 
 
+def interval_text(row: Row) -> str:
+    """The 95 % interval, and what it is over."""
+    if row.ci95_low is None or row.ci95_high is None:
+        return NOT_APPLICABLE
+    over = f"{row.seeds} seeds" if row.seeds != 1 else "text"
+    return f"{row.ci95_low:.{row.decimals}f} to {row.ci95_high:.{row.decimals}f} ({over})"
+
+
+def rank_text(row: Row) -> str:
+    """The rank; `=` marks a row of ours that a paired comparison cannot tell from the best of ours."""
+    if row.rank is None:
+        return NOT_APPLICABLE
+    return f"{row.rank} =" if row.ties_best else str(row.rank)
+
+
 def published_text(row: Row) -> str:
     # A published row has the decimals of its source; in a row of ours its value takes as many as ours.
     return NOT_APPLICABLE if row.published is None else f"{row.published:.{row.decimals}f}"
@@ -154,13 +169,14 @@ def _cost_text(column: CostColumn, row: Row) -> str:
 
 # In the order of the published tables, then what only we know. Files are complete; `order` is for terminals.
 COLUMNS = (
-    Column("#", lambda row: NOT_APPLICABLE if row.rank is None else str(row.rank), "right", "rank", 5),
+    Column("#", rank_text, "right", "rank", 5),
     Column("Task", lambda row: row.task, "left", "task"),
     Column("Dataset", lambda row: row.dataset_title, "left", "dataset_title"),
     Column("Metric", lambda row: row.metric_title, "left", "metric_title"),
     Column("Value", value_text, "right", "value", 2),
     Column("Model", lambda row: row.model, "left", "model", 1),
-    Column("Std. error", std_error_text, "right", "std_error", 7),
+    Column("95 %", interval_text, "right", "ci95_low", 7),
+    Column("Std. error", std_error_text, "right", "std_error", 14),
     Column("Published", published_text, "right", "published", 4),
     Column("Difference", difference_text, "right", "difference", 3),
     Column("Params", params_text, "right", "params", 8),

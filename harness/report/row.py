@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.metrics import Metric, metric_named
 from harness.monitoring.costs.columns import COST_KEYS
+
+if TYPE_CHECKING:
+    from harness.report.intervals import BlockSums
 
 FINISHED, PUBLISHED, LIMIT = "finished", "published", "limit"
 NO_PROTOCOL = (PUBLISHED, LIMIT)
@@ -47,9 +50,12 @@ class Row:
         recipe_id: hash of model and recipe.
         changed: whether they differ from the installed suite's; None if no installed suite has the entry.
         beyond_limit: better than the data allows, so something is wrong with the run.
+        ci95_low, ci95_high: 95 % interval of the value: of one run over its text, of several seeds over the seeds.
+        ties_best: whether a paired comparison cannot tell it from the best of ours; None where there is none.
         costs: the figures of `harness.monitoring.costs.columns`, each a key of its own in JSON.
         unknown: key -> reason, for each figure of cost that is None.
         decimals: digits after the point. This and the fields below are not in JSON.
+        blocks: loss by block of the text, for comparisons.
         own_text: whether the data is the user's own, which no published value is about.
         several_recipes: whether other rows have the same name and another recipe.
         adaptive: whether a published model learns from the text it is scored on.
@@ -96,10 +102,14 @@ class Row:
     recipe_id: str | None = None
     changed: bool | None = None
     beyond_limit: bool = False
+    ci95_low: float | None = None
+    ci95_high: float | None = None
+    ties_best: bool | None = None
     costs: Mapping[str, float | None] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     # The keys of JSON and CSV end here. Scripts of users read them, so none may be renamed.
     decimals: int = field(default=3, metadata=_HIDDEN)
+    blocks: BlockSums | None = field(default=None, metadata=_HIDDEN)
     own_text: bool = field(default=False, metadata=_HIDDEN)
     several_recipes: bool = field(default=False, metadata=_HIDDEN)
     adaptive: bool = field(default=False, metadata=_HIDDEN)

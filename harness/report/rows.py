@@ -13,6 +13,7 @@ from harness.core.hashing import content_hash
 from harness.core.metrics import metric_named, std_error_of, value_of
 from harness.core.specs import recipe_identity
 from harness.monitoring.costs.columns import COST_COLUMNS, COST_KEYS
+from harness.report import intervals
 from harness.report.row import FIGURE_KEYS, FINISHED, LIMIT, PUBLISHED, TRAINING_KEYS, Row
 from harness.results.published import TITLES, PublishedRow, dataset_key, dataset_title, match
 from harness.system import source
@@ -90,12 +91,15 @@ def mark_changed(rows: Sequence[Row], suites: Iterable[Suite]) -> list[Row]:
 
 
 def reasons(row: Row) -> dict[str, str]:
-    """A reason for each figure of cost that is None in a row."""
-    return {
+    """A reason for each figure of cost that is None in a row, and for an interval that is."""
+    missing = {
         key: row.unknown.get(key) or NO_RUN.get(row.status, "the record does not say")
         for key in FIGURE_KEYS
         if row.figure(key) is None
     }
+    if row.ci95_low is None and row.is_ours:
+        missing["ci95_low"] = row.error or intervals.TOO_FEW
+    return missing
 
 
 def _rows_of_label(record: RunRecord, label: Label, published: Sequence[PublishedRow]) -> Iterator[Row]:
@@ -175,7 +179,12 @@ def _with_score(row: Row, record: RunRecord, score: Score | None) -> Row:
         return replace(row, status="failed", error="the score is not a finite number")
     std_error = std_error_of(score, row.metric)
     beyond_limit = row.of_metric.is_beyond(row.limit, value, std_error)
-    return replace(row, seed_mean=value, std_error=std_error, beyond_limit=beyond_limit)
+    row = replace(row, seed_mean=value, std_error=std_error, beyond_limit=beyond_limit)
+    blocks = intervals.block_sums(score)
+    if blocks is None:
+        return row
+    low, high = intervals.of_text(row.metric, blocks)
+    return replace(row, blocks=blocks, ci95_low=low, ci95_high=high)
 
 
 def _compare(row: Row, published: PublishedRow | None) -> Row:
@@ -222,6 +231,7 @@ def _combine_seeds(rows: list[Row]) -> Row:
         return first
     values = [row.value for row in rows if row.value is not None]
     mean = statistics.fmean(values) if values else None
+    interval = intervals.of_seeds(values) if len(values) > 1 else (None, None)
     # A seed without a figure does not hide those of the others.
     costs: dict[str, float | None] = {}
     for key in FIGURE_KEYS:
@@ -233,6 +243,9 @@ def _combine_seeds(rows: list[Row]) -> Row:
         difference=None if mean is None or first.published is None else mean - first.published,
         # Of a single run; for several seeds their deviation says more.
         std_error=None,
+        blocks=intervals.joined(rows),
+        ci95_low=interval[0],
+        ci95_high=interval[1],
         seeds=len(rows),
         seed_mean=mean,
         seed_std=statistics.stdev(values) if len(values) > 1 else None,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.core.metrics import metric_named
+from harness.report.intervals import mark_ties
 from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row
 from harness.report.rows import mark_changed, primary_protocol, reasons, rows_of
 from harness.results.published import PublishedRow, dataset_title
@@ -88,7 +89,7 @@ def build(
     for row in (*ours, *_limits(ours), *_published(ours, published, every_published)):
         groups.setdefault(row.group, []).append(row)
     ordered = sorted(groups, key=lambda group: _group_order(groups[group][0]))
-    ranked = (row for group in ordered for row in _rank(groups[group], primary.get(group)))
+    ranked = (row for group in ordered for row in mark_ties(_rank(groups[group], primary.get(group))))
     return Table(tuple(replace(row, unknown=reasons(row)) for row in ranked))
 
 

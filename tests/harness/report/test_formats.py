@@ -158,7 +158,7 @@ def test_latex_lets_long_words_break_and_no_others() -> None:
 def test_github_has_a_cell_per_column(table: Table) -> None:
     lines = write(table, "github").splitlines()
     assert len(lines) == len(table.rows) + 2
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {19}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {20}
     assert any(re.search(r"\| +failed \|", line) and r"a b \| c" in line for line in lines)
 
 

@@ -1,0 +1,81 @@
+"""Intervals of the values in a table, and which rows cannot be told from the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from scipy.special import stdtrit
+
+from harness.core.metrics import metric_named
+from harness.core.scores import Score
+from harness.report.row import Row
+from harness.statistics.intervals import rate
+from harness.statistics.seeds import difference
+
+# Intervals of fewer blocks cover too seldom: docs/statistics.md.
+MIN_BLOCKS = 8
+LEVEL = 0.05
+TOO_FEW = f"the text has fewer than {MIN_BLOCKS} blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSums:
+    """Loss of each block of one text, a row per seed, and the units of each block."""
+
+    nats: tuple[tuple[float, ...], ...]
+    units: tuple[float, ...]
+
+
+def block_sums(score: Score) -> BlockSums | None:
+    """The blocks of a score; None if there are too few or one is not finite."""
+    sums = tuple(score.block_nll_nats)
+    if len(sums) < MIN_BLOCKS or not all(map(math.isfinite, sums)):
+        return None
+    targets = [float(score.block_targets)] * len(sums)
+    targets[-1] = score.tally.num_targets - score.block_targets * (len(sums) - 1)
+    per_target = score.tally.num_units / score.tally.num_targets
+    return BlockSums((sums,), tuple(each * per_target for each in targets))
+
+
+def of_text(metric: str, blocks: BlockSums) -> tuple[float, float]:
+    """95 % interval of one run's value over its text."""
+    low, high = rate(blocks.nats[0], blocks.units).interval()
+    ends = [metric_named(metric).of_rate(end) for end in (low, high)]
+    return min(ends), max(ends)
+
+
+def of_seeds(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean over at least two seeds, on this text."""
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    half = float(stdtrit(len(values) - 1, 0.975)) * math.sqrt(variance / len(values))
+    return mean - half, mean + half
+
+
+def joined(rows: Sequence[Row]) -> BlockSums | None:
+    """The blocks of several seeds of one recipe, if they are of one text."""
+    parts = [row.blocks for row in rows]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or len({part.units for part in known}) > 1:
+        return None
+    return BlockSums(tuple(sums for part in known for sums in part.nats), known[0].units)
+
+
+def mark_ties(rows: Sequence[Row]) -> list[Row]:
+    """Mark the ranked rows of ours that cannot be told from the best of ours, by paired differences on the same text.
+
+    The rows of one group in order of rank; others than ours pass unchanged.
+    """
+    best = next((row for row in rows if row.is_ours and row.rank is not None and row.blocks is not None), None)
+    return [row if best is None or row is best else replace(row, ties_best=_ties(row, best)) for row in rows]
+
+
+def _ties(row: Row, best: Row) -> bool | None:
+    ours, theirs = row.blocks, best.blocks
+    if row.rank is None or ours is None or theirs is None or ours.units != theirs.units:
+        return None
+    metric = metric_named(row.metric)
+    judged = difference(ours.nats, theirs.nats, ours.units, metric.of_rate, metric.slope)
+    return judged.estimate.p_value() >= LEVEL
