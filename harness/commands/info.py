@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import data_option, json_option, profile_option, set_option, suite_path
-from harness.commands.output import print_json, print_rows
+from harness.commands.options import (
+    FiniteRange,
+    data_option,
+    json_option,
+    profile_option,
+    results_option,
+    set_option,
+    suite_path,
+)
+from harness.commands.output import print_json, print_problems, print_rows
+
+if TYPE_CHECKING:
+    from harness.core.specs import Suite
 
 
 @click.command()
@@ -16,18 +29,46 @@ from harness.commands.output import print_json, print_rows
 @profile_option
 @set_option
 @data_option
+@results_option
+@click.option("--detect", type=FiniteRange(min=0, min_open=True), metavar="X",
+              help="Say instead how many seeds or how much text would show a difference of X, from the records in "
+              "--results.")  # fmt: skip
 @json_option
-def describe(suite: str, profile: str | None, overrides: tuple[str, ...], data_path: str | None, as_json: bool) -> None:
+def describe(
+    suite: str,
+    profile: str | None,
+    overrides: tuple[str, ...],
+    data_path: str | None,
+    results: Path,
+    detect: float | None,
+    as_json: bool,
+) -> None:
     """Estimate what SUITE would do, without training: parameters, tokens, steps, memory, FLOPs, data."""
     from harness import data
     from harness.suite import dry_run, load
 
     loaded = load(suite_path(suite), profile=profile, overrides=overrides)
+    if detect is not None:
+        _print_plans(loaded, results, detect, as_json)
+        return
     rows = dry_run.estimate(loaded, data.search_roots(data_path))
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
         click.echo(dry_run.render(rows))
+
+
+def _print_plans(suite: Suite, results: Path, size: float, as_json: bool) -> None:
+    from harness.report.comparison import planning
+    from harness.results.store import Store
+
+    store = Store(results)
+    plans = planning.plan(suite, store.records(), size)
+    if as_json:
+        print_json([asdict(each) for each in plans])
+    else:
+        click.echo(planning.to_text(plans))
+    print_problems(store.problems)
 
 
 @click.command()
