@@ -10,6 +10,7 @@ from harness.core.errors import NotComparableError
 from harness.core.metrics import Metric, metric_named
 from harness.core.scores import Score
 from harness.report.comparison.sides import Side, blocks, check_same_text
+from harness.report.intervals import block_sums, of_text
 from harness.statistics.intervals import Estimate, FloatArray, mean_of, values_and_influences
 from harness.statistics.multiple import holm
 from harness.statistics.paired import equivalence_p_value
@@ -101,8 +102,8 @@ def _judge(
         b=b.name,
         value_a=value_a.value,
         value_b=value_b.value,
-        ci95_a=value_a.interval(),
-        ci95_b=value_b.interval(),
+        ci95_a=_interval(value_a, scores_a, metric),
+        ci95_b=_interval(value_b, scores_b, metric),
         difference=judged.estimate.value,
         ci95=judged.estimate.interval(),
         p_value=judged.estimate.p_value(),
@@ -117,6 +118,12 @@ def _judge(
 def _value(sums: FloatArray, units: FloatArray, metric: Metric) -> Estimate:
     values, influences = values_and_influences(sums, units, metric.of_rate, metric.slope)
     return mean_of(float(values.mean()), influences.mean(axis=0))
+
+
+def _interval(value: Estimate, scores: Sequence[Score], metric: Metric) -> tuple[float, float]:
+    """Of one run as in tables, where a curved metric maps the ends; of several seeds to first order."""
+    blocks_of = block_sums(scores[0]) if len(scores) == 1 else None
+    return value.interval() if blocks_of is None else of_text(metric.name, blocks_of)
 
 
 def _verdict(row: Comparison, judged: RecipeDifference, margin: float | None) -> str:

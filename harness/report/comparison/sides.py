@@ -13,6 +13,7 @@ from harness.core.errors import NotComparableError, StoreError
 from harness.core.messages import near
 from harness.core.scores import Score
 from harness.core.specs import Label
+from harness.report.intervals import MIN_BLOCKS, block_sums
 from harness.report.rows import primary_protocol
 from harness.results.record import RunRecord
 from harness.results.store import RECORD, Store
@@ -99,17 +100,15 @@ def check_same_text(a: Side, b: Side, split: str, one: Score, other: Score) -> N
 
 def blocks(side: Side, split: str, scores: Sequence[Score]) -> tuple[FloatArray, FloatArray]:
     """Loss per block (seeds, n) and units per block (n,). Raises NotComparableError for too few blocks or NaN."""
-    first = scores[0]
-    sums = np.array([score.block_nll_nats for score in scores], np.float64)
-    if sums.shape[1] < 3:
-        raise NotComparableError(
-            f"{side.name}: {split} has {sums.shape[1]} blocks of text, and an interval needs 3; score a longer text"
-        )
-    if not np.isfinite(sums).all():
+    parts = [block_sums(score) for score in scores]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        num = len(scores[0].block_nll_nats)
+        if num < MIN_BLOCKS:
+            reason = f"{split} has {num} blocks of text, and an interval needs {MIN_BLOCKS}; score a longer text"
+            raise NotComparableError(f"{side.name}: {reason}")
         raise NotComparableError(f"{side.name}: a block of {split} has no finite loss")
-    targets = np.full(sums.shape[1], float(first.block_targets))
-    targets[-1] = first.tally.num_targets - first.block_targets * (sums.shape[1] - 1)
-    return sums, targets * (first.tally.num_units / first.tally.num_targets)
+    return np.array([part.nats[0] for part in known]), np.array(known[0].units)
 
 
 def _side(name: str, found: Sequence[tuple[RunRecord, Sequence[Label]]]) -> Side:

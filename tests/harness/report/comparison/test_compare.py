@@ -120,7 +120,7 @@ def test_what_cannot_be_compared_is_refused(other: Any, said: str) -> None:
 
 
 def test_one_block_is_refused() -> None:
-    with pytest.raises(NotComparableError, match="has 1 blocks of text, and an interval needs 3"):
+    with pytest.raises(NotComparableError, match="has 1 blocks of text, and an interval needs 8"):
         compare([side("a", np.full(1, 2.0)), side("b", np.full(1, 2.1))])
 
 
