@@ -95,15 +95,7 @@ WRITERS: dict[str, Callable[[Specimen], Answer]] = {
 REMOVED = {"train": "work/results/runs", "prepare": "cache/prepared"}
 
 
-OPEN = {
-    "train": "a full disk while the attempts are noted is not a line yet",
-    "curves": "a picture is not yet written in one step",
-}
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xfail(name in OPEN, reason=OPEN.get(name, ""))) for name in WRITERS]
-)
+@pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_at_any_write_is_one_line(specimen: Specimen, name: str) -> None:
     found, number, last = [], 0, False
     with specimen.at_home():

@@ -58,3 +58,28 @@ def test_the_machines_of_all_attempts_are_known_each_once(tmp_path: Path) -> Non
         if name is not None:
             attempts.set_machine(name)
     assert Attempts(tmp_path).machines() == ["a | 2 cores", "b | 4 cores"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '[{"seconds": 1.0}]', "[" * 100_000, '[{"status": 5}]', "\x00\xff"])
+def test_a_damaged_history_is_moved_aside_and_named(tmp_path: Path, text: str) -> None:
+    for number in (1, 2):
+        (tmp_path / "attempts.json").write_text(text, encoding="latin-1")
+        trace = tmp_path / "sensors" / "1" / "trace.csv"
+        trace.parent.mkdir(parents=True)
+        trace.write_text("old")
+
+        attempts = Attempts(tmp_path)
+        aside = tmp_path / f"damaged-attempts-{number}"
+        assert attempts.rows == []
+        assert attempts.problem is not None
+        assert str(tmp_path / "attempts.json") in attempts.problem
+        assert aside.name in attempts.problem
+        assert "\n" not in attempts.problem
+        assert "Error" not in attempts.problem
+        assert (aside / "attempts.json").read_text(encoding="latin-1") == text
+        assert (aside / "sensors" / "1" / "trace.csv").read_text() == "old"
+
+        attempts.begin("tuesday")
+        again = Attempts(tmp_path)
+        assert again.problem is None
+        assert [row.started_at for row in again.rows] == ["tuesday"]
