@@ -27,10 +27,12 @@ _FLOP_TOKENS = 64
 def add_folder(folder: Path) -> None:
     """Let this process and those that it starts import modules from a folder, which holds a suite."""
     text = str(folder.resolve())
+    # `python -m harness` has the current folder on its own path, and the processes that it starts do not.
+    others = os.environ.get("PYTHONPATH")
+    if text not in (others or "").split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join((text, others)) if others else text
     if text not in sys.path:
         sys.path.insert(0, text)
-        others = os.environ.get("PYTHONPATH")
-        os.environ["PYTHONPATH"] = text if not others else os.pathsep.join((text, others))
 
 
 def import_path(builder: str) -> str | None:
