@@ -1,7 +1,7 @@
 """A benchmark and evaluation harness for neural language models: suites in, records and tables out.
 
 `harness.leaderboard()` is the leaderboard of a results folder as a pandas data frame, `harness.Model` the base class of
-a model of your own; the command line does the rest.
+a model of your own, and `harness.check_model` tests one; the command line does the rest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from models.plugin.base import Model
+    from models.plugin.contract import check as check_model
 
 __version__ = "0.1.0"
 
-__all__ = ["Model", "__version__", "leaderboard"]
+__all__ = ["Model", "__version__", "check_model", "leaderboard"]
+
+# Imported on first use, as they need torch, which `import harness` does not load.
+_LAZY = {"Model": "models.plugin.base:Model", "check_model": "models.plugin.contract:check"}
 
 
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:
@@ -28,7 +32,7 @@ def leaderboard(results: Path | str = "results") -> pd.DataFrame:
 
 
 def __getattr__(name: str) -> Any:
-    """`Model` on first use: it is an nn.Module, and `import harness` loads no torch."""
-    if name == "Model":
-        return import_module("models.plugin.base").Model
-    raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    if name not in _LAZY:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}")
+    module, attribute = _LAZY[name].split(":")
+    return getattr(import_module(module), attribute)

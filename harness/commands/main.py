@@ -25,6 +25,7 @@ from harness.commands.compare import compare
 from harness.commands.data import data
 from harness.commands.info import describe, doctor, list_
 from harness.commands.monitor import monitor
+from harness.commands.new import new
 from harness.commands.output import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_BUG, EXIT_INTERRUPTED
 from harness.commands.results import check, curves, table
 from harness.commands.run import run
@@ -128,7 +129,7 @@ def main() -> None:
 
 
 for command in (run, describe, data, table, compare, curves, check, bench, search, export, import_, evaluate, sample,
-                monitor, list_, doctor):  # fmt: skip
+                monitor, new, list_, doctor):  # fmt: skip
     main.add_command(command)
 
 

@@ -40,7 +40,18 @@ def script_of(page: str) -> str:
     return "\n".join(block.text for block in shown if block.language == "sh" and block.is_run)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != APPLIED and script_of(page)])
+# It trains three models twice. What it shows is tested by parts: tests/models/plugin, tests/harness/commands/test_new.py.
+SLOW = ("docs/your-own-model.md",)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page in SLOW else ())
+        for page in PAGES
+        if page != APPLIED and script_of(page)
+    ],
+)
 def test_the_commands_of_a_page_run(page: str, tmp_path: Path) -> None:
     """In their order, in one folder with the checkout's suites, records and README."""
     for name in ("README.md", "suites", "results"):

@@ -1,0 +1,104 @@
+"""Models from outside: found, parsed and named by their source, or refused in one line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import models
+from harness.core.errors import SuiteError
+from harness.suite.loader import load
+from models.plugin import source
+
+MODEL = """
+import torch
+from torch import nn
+import harness
+from plugged_part import WIDTH
+
+
+class Small(harness.Model):
+    context = 4
+
+    def __init__(self, vocab_size: int, width: int = WIDTH, bias: bool = True):
+        super().__init__()
+        if width > 100:
+            raise RuntimeError("too wide")
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.out = nn.Linear(width, vocab_size, bias=bias)
+
+    def forward(self, tokens_TB, state):
+        return torch.log_softmax(self.out(self.embedding(tokens_TB)), dim=-1), state
+
+
+class NoModel:
+    pass
+"""
+SUITE = """
+suite: small
+task: Language Modelling
+dataset: ptb-char
+metrics: [bpc]
+entries:
+  small:
+    model: {builder: "plugged:Small", width: 3}
+    recipe: {optimizer: adam, lr: 1e-2, batch: 2, bptt: 4, epochs: 1}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("PYTHONPATH", "")
+    (tmp_path / "plugged.py").write_text(MODEL)
+    (tmp_path / "plugged_part.py").write_text("WIDTH = 8\n")
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    for name in ("plugged", "plugged_part"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    models.plugin.loader.load.cache_clear()
+    models.plugin.loader.config_class.cache_clear()
+    return tmp_path
+
+
+def test_a_suite_names_a_class_of_its_folder(folder: Path) -> None:
+    [entry] = load(folder / "suite.yaml").entries
+    assert entry.model == {"builder": "plugged:Small", "width": 3, "bias": True}
+    config = models.config_class("plugged:Small")(width=3)
+    assert config.num_parameters(50) == 50 * 3 + 3 * 50 + 50
+    assert config.forward_flops_per_token(50) == 2 * 3 * 50
+    adapter = models.build("plugged:Small", config, vocab_size=50)
+    assert (adapter.context, adapter.stride) == (4, 2)
+
+
+def test_the_checksum_covers_every_file_that_it_imports(folder: Path) -> None:
+    load(folder / "suite.yaml")
+    first = models.source_of("plugged:Small")
+    assert first is not None
+    assert (first["module"], first["version"]) == ("plugged", None)
+    (folder / "unrelated.py").write_text("x = 1\n")
+    assert source.checksum("plugged") == first["sha256"]
+    (folder / "plugged_part.py").write_text("WIDTH = 9\n")
+    assert source.checksum("plugged") != first["sha256"]
+    assert models.source_of("awd-lstm") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("plugged:Small", "pluged:Small", "there is no module pluged; put its file into the suite's folder"),
+        ("plugged:Small", "plugged:Smal", "module plugged has no Smal"),
+        ("plugged:Small", "plugged:NoModel", "plugged:NoModel is not a subclass of harness.Model"),
+        ("width: 3", "widht: 3", "'widht' is unknown. Did you mean 'width'?"),
+        ("width: 3", "width: wide", "width must be a whole number, got 'wide'"),
+        ("width: 3", "width: 101", "Small cannot be built: RuntimeError: too wide"),
+    ],
+)
+def test_what_is_wrong_is_one_line_with_its_place(folder: Path, old: str, new: str, said: str) -> None:
+    (folder / "suite.yaml").write_text(SUITE.replace(old, new))
+    with pytest.raises(SuiteError) as refused:
+        load(folder / "suite.yaml")
+    assert said in str(refused.value)
+    assert str(refused.value).startswith((f"{folder / 'suite.yaml'}:7: ", f"{folder / 'suite.yaml'}:8: "))
+    assert "\n" not in str(refused.value)
