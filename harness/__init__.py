@@ -14,14 +14,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from models.plugin.base import Model
-    from models.plugin.contract import check as check_model
 
 __version__ = "0.1.0"
 
 __all__ = ["Model", "__version__", "check_model", "leaderboard"]
-
-# Imported on first use, as they need torch, which `import harness` does not load.
-_LAZY = {"Model": "models.plugin.base:Model", "check_model": "models.plugin.contract:check"}
 
 
 def leaderboard(results: Path | str = "results") -> pd.DataFrame:
@@ -31,8 +27,21 @@ def leaderboard(results: Path | str = "results") -> pd.DataFrame:
     return frame
 
 
+def check_model(model: Model, *, vocab_size: int) -> None:
+    """Test what the harness relies on in a model of your own; ValueError says what to mend. See docs/your-own-model.md.
+
+    Args:
+        model: as built.
+        vocab_size: V.
+
+    Raises:
+        ValueError: the first test that fails.
+    """
+    import_module("models.plugin.contract").check(model, vocab_size=vocab_size)
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'harness' has no attribute {name!r}")
-    module, attribute = _LAZY[name].split(":")
-    return getattr(import_module(module), attribute)
+    """`Model` on first use: it is an nn.Module, and `import harness` loads no torch."""
+    if name == "Model":
+        return import_module("models.plugin.base").Model
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

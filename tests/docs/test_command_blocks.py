@@ -40,7 +40,7 @@ def script_of(page: str) -> str:
     return "\n".join(block.text for block in shown if block.language == "sh" and block.is_run)
 
 
-# It trains three models twice. What it shows is tested by parts: tests/models/plugin, tests/harness/commands/test_new.py.
+# It trains three models twice. tests/models/plugin and tests/harness/commands/test_new.py hold its parts.
 SLOW = ("docs/your-own-model.md",)
 
 
