@@ -49,6 +49,18 @@ class Target(click.Path):
         return path
 
 
+class ResultsFolder(click.Path):
+    """A folder of results; an empty text is refused, because it would mean the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not os.fspath(value):
+            raise StoreError("the folder of results is empty text; name a folder, such as results")
+        return Path(str(super().convert(value, param, ctx)))
+
+
 class NameIn(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
     """A key of a table of the harness, which is imported when the option is used: help must be instant."""
 
@@ -81,10 +93,10 @@ device_option = click.option(
     "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
 )
 results_option = click.option(
-    "--results", "results", type=click.Path(path_type=Path), default=Path("results"), show_default=True,
+    "--results", "results", type=ResultsFolder(), default="results", show_default=True,
     help="Folder of records and tables.",
 )  # fmt: skip
-results_argument = click.argument("results", type=click.Path(path_type=Path), default=Path("results"))
+results_argument = click.argument("results", type=ResultsFolder(), default="results")
 profile_option = click.option("--profile", default=None, help="A profile of the suite; the default is its full recipe.")
 set_option = click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",

@@ -15,9 +15,10 @@ from pathlib import Path
 from scipy.special import ndtr, stdtrit
 
 from harness.core.errors import StoreError
+from harness.core.hashing import canonical_json
 from harness.regression import baseline
 from harness.regression.baseline import BaselineRow, Calibration
-from harness.regression.check import name_of, read_measured
+from harness.regression.check import name_of, read_every_measured
 
 FALSE_ALARMS = 0.01
 WORSE = (0.005, 0.01, 0.02)
@@ -54,23 +55,26 @@ def calibrate(results: Path, baseline_path: Path, num_seeds: int) -> Calibration
     """
     if num_seeds < 3:
         raise StoreError(f"a spread needs at least 3 seeds, got {num_seeds}")
-    measured, _ = read_measured(results)
+    measured = read_every_measured(results)
     rows = baseline.read(baseline_path)
     chosen = [row for row in rows if row.kind == "quality" and not row.two_sided]
     if not chosen:
         raise StoreError(f"{baseline_path}: has no score of a trained model, whose margin could be set")
-    values: dict[tuple[object, ...], dict[int, float]] = {}
+    # By code and machine kind too: what another version scored is no repeat of these runs.
+    values: dict[tuple[object, ...], dict[tuple[object, ...], dict[int, float]]] = {}
     for found in measured:
         if found.value is not None:
-            values.setdefault((_seedless(found.identity), found.quality_identity), {})[found.identity[3]] = found.value
+            runs = values.setdefault((_seedless(found.identity), found.quality_identity), {})
+            runs.setdefault((canonical_json(found.code), found.variant), {})[found.identity[3]] = found.value
     changed = {}
     for row in chosen:
-        seeds = values.get((_seedless(row.identity), row.quality_identity), {})
+        runs = values.get((_seedless(row.identity), row.quality_identity), {})
+        seeds = max(runs.values(), key=len, default={})
         if len(seeds) < num_seeds:
             options = " ".join(f"--seed {seed}" for seed in range(1, num_seeds + 1))
             raise StoreError(
                 f"{results}: has {len(seeds)} of {num_seeds} seeds of {name_of(row.identity)} with the baseline's "
-                f"model and recipe; run the suite with {options}"
+                f"model and recipe, by one version of the code; run the suite with {options}"
             )
         spread = _spread(list(seeds.values()))
         margin = margin_for(spread, len(seeds), FALSE_ALARMS / len(chosen))

@@ -142,11 +142,7 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
         StoreError: a record or the baseline cannot be read or written, or there is no finished run. The old file then
             stays as it is.
     """
-    measured, store = read_measured(results)
-    # A baseline must not be made of what happens to be readable.
-    if store.problems:
-        more = f" (and {len(store.problems) - 1} more)" if len(store.problems) > 1 else ""
-        raise StoreError(store.problems[0] + more)
+    measured = read_every_measured(results)
     try:
         old = {row.identity: row for row in baseline.read(baseline_path)} if baseline_path.exists() else {}
     except NotComparableError:
@@ -162,8 +158,11 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
         elif row.beyond_limit:
             kept.append(f"{name_of(identity)}: {row.value:.6g} is {BEYOND_LIMIT}")
         else:
-            made = _baseline_row(row, row.value, old.get(identity))
-            rows[identity] = made if blocks else replace(made, blocks=None)
+            before = old.get(identity)
+            made = _baseline_row(row, row.value, before)
+            # A row that is compared pairwise stays so: without its blocks the gate would be another one, unsaid.
+            keep = blocks or (before is not None and before.blocks is not None)
+            rows[identity] = made if keep else replace(made, blocks=None)
     known = {row.identity for row in measured}
     kept += [f"{name_of(identity)}: no run among these records" for identity in old if identity not in known]
     if not rows:
@@ -178,6 +177,15 @@ def read_measured(results: Path) -> tuple[list[Measured], Store]:
         raise StoreError(f"{results}: there is no such folder of results")
     store = Store(results)
     return baseline.measure(store.records()), store
+
+
+def read_every_measured(results: Path) -> list[Measured]:
+    """As `read_measured`, but StoreError for an unreadable record: no baseline is made of what happens to be left."""
+    measured, store = read_measured(results)
+    if store.problems:
+        more = f" (and {len(store.problems) - 1} more)" if len(store.problems) > 1 else ""
+        raise StoreError(store.problems[0] + more)
+    return measured
 
 
 def _judge(expected: BaselineRow, found: Sequence[Measured], code: Mapping[str, Any]) -> list[CheckRow]:

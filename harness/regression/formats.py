@@ -13,17 +13,22 @@ from harness.regression.check import CheckReport, CheckRow
 def github(report: CheckReport) -> str:
     """Markdown for a comment or the summary of a job: the totals first, then the table."""
     total = verdict.total(row.verdict for row in report.rows)
-    return f"### Gate: {total}\n\n{report.render()}\n"
+    problems = "".join(f"\n- {problem}" for problem in report.problems)
+    return f"### Gate: {total}\n\n{report.render()}\n{problems}\n"
 
 
 def junit(report: CheckReport) -> str:
     """A test case per row; a row that cannot be compared is an error, a skipped one is skipped."""
-    suite = ElementTree.Element("testsuite", name="harness check", tests=str(len(report.rows)))
+    suite = ElementTree.Element("testsuite", name="harness check")
     elements = {"regression": "failure", "not comparable": "error", "skipped": "skipped"}
     for row in report.rows:
         case = ElementTree.SubElement(suite, "testcase", classname=row.identity[0], name=_name(row))
         if row.verdict in elements:
             ElementTree.SubElement(case, elements[row.verdict], message=row.reason)
+    for problem in report.problems:
+        case = ElementTree.SubElement(suite, "testcase", classname="results", name="every record can be read")
+        ElementTree.SubElement(case, "error", message=problem)
+    suite.set("tests", str(len(suite)))
     for element in dict.fromkeys(elements.values()):
         plural = {"failure": "failures", "error": "errors", "skipped": "skipped"}[element]
         suite.set(plural, str(len(suite.findall(f"testcase/{element}"))))
@@ -40,7 +45,12 @@ def as_json(report: CheckReport) -> str:
         | {"verdict": row.verdict, "reason": row.reason, "run_id": row.run_id, "variant": row.variant}
         for row in report.rows
     ]
-    return json.dumps({"exit_code": report.exit_code, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
+    return (
+        json.dumps(
+            {"exit_code": report.exit_code, "rows": rows, "problems": report.problems}, indent=1, ensure_ascii=False
+        )
+        + "\n"
+    )
 
 
 FORMATS: dict[str, Callable[[CheckReport], str]] = {"github": github, "junit": junit, "json": as_json}

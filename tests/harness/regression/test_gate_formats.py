@@ -38,6 +38,14 @@ def test_json_holds_every_value() -> None:
     assert first["moved"] == 1.6 - 1.5
 
 
+def test_every_format_names_a_record_that_cannot_be_read() -> None:
+    damaged = CheckReport(report().rows, ("runs/x/record.json: is damaged",))
+    assert damaged.exit_code == 1
+    for write in formats.FORMATS.values():
+        assert "runs/x/record.json: is damaged" in write(damaged)
+    assert ElementTree.fromstring(formats.junit(damaged)).get("errors") == "2"
+
+
 def test_github_begins_with_the_totals_and_holds_a_table() -> None:
     text = formats.github(report())
     assert text.splitlines()[0] == "### Gate: 1 regression, 1 not comparable, 1 skipped, 1 pass"

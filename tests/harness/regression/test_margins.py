@@ -69,6 +69,13 @@ def test_too_few_seeds_or_another_recipe_are_refused(tmp_path: Path) -> None:
         calibrate(seeds(tmp_path / "two", 1.5, 1.51), path, 3)
     with pytest.raises(StoreError, match="at least 3 seeds"):
         calibrate(tmp_path / "two", path, 2)
+    Store(tmp_path / "two").write(record(9.0, spec_=spec(seed=3), code={**CODE, "source_sha256": "cd" * 32}))
+    with pytest.raises(StoreError, match="has 2 of 3 seeds"):
+        calibrate(tmp_path / "two", path, 3)
+    (tmp_path / "two/runs/other").mkdir()
+    (tmp_path / "two/runs/other/record.json").write_text("{")
+    with pytest.raises(StoreError, match="is damaged"):
+        calibrate(tmp_path / "two", path, 3)
     assert path.read_bytes() == before
 
 
@@ -92,6 +99,7 @@ def test_with_blocks_a_regression_is_beyond_the_noise_of_the_text(tmp_path: Path
     path = tmp_path / "b.json"
     Store(tmp_path / "a").write(blocked(1.5))
     update(tmp_path / "a", path, blocks=True)
+    update(tmp_path / "a", path)  # keeps the blocks of rows that have them
     assert "blocks" in json.loads(path.read_text())["rows"][0]
     Store(tmp_path / "b").write(blocked(1.53, noise))
     row = next(row for row in check(tmp_path / "b", path, code=CODE).rows if row.identity[4] == "test")
