@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +65,10 @@ class EvaluationProtocol:
     denominator: str
 
 
+# Intervals of fewer blocks cover too seldom: docs/statistics.md.
+MIN_BLOCKS = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """One split scored under one protocol.
@@ -92,3 +97,13 @@ class Score:
     block_nll_nats: Sequence[NullableNumber] = ()
     seconds: NullableNumber = 0.0
     adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
+
+    def has_blocks(self) -> bool:
+        """Whether the blocks are enough for an interval, and finite."""
+        return len(self.block_nll_nats) >= MIN_BLOCKS and all(map(math.isfinite, self.block_nll_nats))
+
+    def block_units(self) -> tuple[float, ...]:
+        """What each block is divided by: its targets, in units of the metrics."""
+        targets = [float(self.block_targets)] * len(self.block_nll_nats)
+        targets[-1] = self.tally.num_targets - self.block_targets * (len(targets) - 1)
+        return tuple(each * (self.tally.num_units / self.tally.num_targets) for each in targets)

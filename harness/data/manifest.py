@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -10,7 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from harness.core.errors import DataError
 from harness.core.hashing import has_digest
-from harness.core.json_values import parse_json
+from harness.core.json_values import parse_value, read_json
+from harness.core.messages import printable_value
 from harness.data.registry import SPLITS
 from harness.system.reading import read_bytes, reason
 
@@ -95,9 +95,9 @@ class Manifest(_Part):
 def read(path: Path) -> Manifest:
     """Read and check a manifest. Raises DataError that names the file and the key."""
     try:
-        text = read_bytes(path)
-        manifest = parse_json(Manifest, text)
-        if not has_digest(json.loads(text)):
+        value = read_json(read_bytes(path))
+        manifest = parse_value(Manifest, printable_value(value))
+        if not has_digest(value):
             raise ValueError("an older version wrote it, without a digest of itself")
         return manifest
     except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -28,9 +27,6 @@ SCHEMA = 1
 Kind = Literal["quality", "limit", "speed"]
 KINDS: tuple[Kind, ...] = ("quality", "limit", "speed")
 
-# Fewer give an interval of the text that says too little.
-MIN_BLOCKS = 8
-
 SPEED_METRIC = "tokens_per_s"
 
 
@@ -53,12 +49,16 @@ class Protocol:
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Loss in nats of each block of the text, and the targets of a block; the last may have fewer."""
+    """Loss in nats of each block of the text, and what it is divided by; the last may be shorter."""
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
 
-    targets: Annotated[int, Field(ge=1)]
+    units: tuple[Annotated[float, Field(gt=0)], ...]
     nll_nats: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.units) != len(self.nll_nats):
+            raise ValueError(f"{len(self.nll_nats)} losses have {len(self.units)} units")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,8 +259,7 @@ def _measured(
 
 
 def _blocks(score: Score) -> Blocks | None:
-    sums = tuple(score.block_nll_nats)
-    return Blocks(score.block_targets, sums) if len(sums) >= MIN_BLOCKS and all(map(math.isfinite, sums)) else None
+    return Blocks(score.block_units(), tuple(score.block_nll_nats)) if score.has_blocks() else None
 
 
 def _protocol(protocol: EvaluationProtocol) -> Protocol:

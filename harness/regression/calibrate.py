@@ -8,7 +8,7 @@ quotient follows Student's t with N - 1 degrees of freedom. The rate is divided 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def calibrate(results: Path, baseline_path: Path, num_seeds: int) -> Calibration
                 f"{results}: has {len(seeds)} of {num_seeds} seeds of {name_of(row.identity)} with the baseline's "
                 f"model and recipe, by one version of the code; run the suite with {options}"
             )
-        spread = _spread(list(seeds.values()))
+        spread = statistics.stdev(seeds.values())
         margin = margin_for(spread, len(seeds), FALSE_ALARMS / len(chosen))
         power = {f"{worse:.1%}": power_of(worse * abs(row.value), margin, spread) for worse in WORSE}
         how = Calibration(len(seeds), spread, FALSE_ALARMS, len(chosen), power)
@@ -101,11 +101,6 @@ def power_of(worse: float, margin: float, spread: float) -> float:
     if spread == 0:
         return float(worse > margin)
     return float(ndtr((worse - margin) / (math.sqrt(2) * spread)))
-
-
-def _spread(values: Sequence[float]) -> float:
-    mean = math.fsum(values) / len(values)
-    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 def _seedless(identity: baseline.Identity) -> tuple[object, ...]:

@@ -275,15 +275,10 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
 def _nearest(expected: BaselineRow, found: Measured) -> float | None:
     """The end of the paired 95 % interval that is nearer to no difference, as a distance; None without blocks."""
     ours, theirs = found.blocks, expected.blocks
-    if ours is None or theirs is None or not expected.num_targets or not expected.num_units:
+    if ours is None or theirs is None or ours.units != theirs.units:
         return None
-    if (ours.targets, len(ours.nll_nats)) != (theirs.targets, len(theirs.nll_nats)):
-        return None
-    targets = [float(ours.targets)] * len(ours.nll_nats)
-    targets[-1] = expected.num_targets - ours.targets * (len(targets) - 1)
-    units = [each * expected.num_units / expected.num_targets for each in targets]
     metric = metric_named(expected.metric)
-    low, high = difference(ours.nll_nats, theirs.nll_nats, units, metric.of_rate, metric.slope).estimate.interval()
+    low, high = difference(ours.nll_nats, theirs.nll_nats, ours.units, metric.of_rate, metric.slope).estimate.interval()
     return 0.0 if low <= 0 <= high else min(abs(low), abs(high))
 
 

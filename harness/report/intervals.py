@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from scipy.special import stdtrit
 
 from harness.core.metrics import metric_named
-from harness.core.scores import Score
+from harness.core.scores import MIN_BLOCKS, Score
 from harness.report.row import Row
 from harness.statistics.intervals import rate
 from harness.statistics.seeds import difference
 
-# Intervals of fewer blocks cover too seldom: docs/statistics.md.
-MIN_BLOCKS = 8
 LEVEL = 0.05
 TOO_FEW = f"the text has fewer than {MIN_BLOCKS} blocks"
 
@@ -30,13 +29,7 @@ class BlockSums:
 
 def block_sums(score: Score) -> BlockSums | None:
     """The blocks of a score; None if there are too few or one is not finite."""
-    sums = tuple(score.block_nll_nats)
-    if len(sums) < MIN_BLOCKS or not all(map(math.isfinite, sums)):
-        return None
-    targets = [float(score.block_targets)] * len(sums)
-    targets[-1] = score.tally.num_targets - score.block_targets * (len(sums) - 1)
-    per_target = score.tally.num_units / score.tally.num_targets
-    return BlockSums((sums,), tuple(each * per_target for each in targets))
+    return BlockSums((tuple(score.block_nll_nats),), score.block_units()) if score.has_blocks() else None
 
 
 def of_text(metric: str, blocks: BlockSums) -> tuple[float, float]:
@@ -48,9 +41,8 @@ def of_text(metric: str, blocks: BlockSums) -> tuple[float, float]:
 
 def of_seeds(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean over at least two seeds, on this text."""
-    mean = math.fsum(values) / len(values)
-    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = float(stdtrit(len(values) - 1, 0.975)) * math.sqrt(variance / len(values))
+    mean = statistics.fmean(values)
+    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / math.sqrt(len(values))
     return mean - half, mean + half
 
 

@@ -61,9 +61,7 @@ class Adapter(nn.Module):
         elif self.training:
             nll_TB, _ = self.model.nll(inputs_TB, targets_TB, ())
         else:
-            nll_TB, state = self._slide(
-                lambda tokens, targets: self._nll(tokens, targets), inputs_TB, targets_TB, state
-            )
+            nll_TB, state = self._slide(self._nll, inputs_TB, targets_TB, state)
         return StepOutput(nll_TB, state, nll_TB.new_zeros(()))
 
     @torch.no_grad()
@@ -121,8 +119,7 @@ class Adapter(nn.Module):
             targets = None
             if targets_TB is not None:
                 # The rows before the block have known targets too; their losses were counted before.
-                known = torch.cat([rows[1 : first - begin + 1], targets_TB[first - count : last - count]])
-                targets = known if first > begin else targets_TB[first - count : last - count]
+                targets = torch.cat([rows[1 : first - begin + 1], targets_TB[first - count : last - count]])
             results.append(run(rows, targets)[first - begin :])
             first = last
         return torch.cat(results)

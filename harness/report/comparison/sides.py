@@ -11,9 +11,9 @@ import numpy as np
 
 from harness.core.errors import NotComparableError, StoreError
 from harness.core.messages import near
-from harness.core.scores import Score
+from harness.core.scores import MIN_BLOCKS, Score
 from harness.core.specs import Label
-from harness.report.intervals import MIN_BLOCKS, block_sums
+from harness.report.intervals import block_sums
 from harness.report.rows import primary_protocol
 from harness.results.record import RunRecord
 from harness.results.store import RECORD, Store

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import data
-from harness.core.errors import DataError, NotComparableError
+from harness.core.errors import DataError
+from harness.core.interfaces import Corpus
 from harness.core.messages import printable
 from harness.core.metrics import metric_named
 from harness.core.units import BYTE, CHAR
@@ -51,24 +53,29 @@ def find_stretches(a: Side, b: Side, split: str, metric: str, count: int = 10) -
     mean = float(values[0].mean() - values[1].mean())
     found = paired.stretches(influences[0].mean(axis=0) - influences[1].mean(axis=0), mean, count)
     size, total = scores_a[0].block_targets, scores_a[0].tally.num_targets
+    # The blocks of other protocols do not follow the text from end to end.
+    corpus = _corpus(a.records[0].spec.dataset) if scores_a[0].protocol.name in ("exact", "streams") else None
     return [
-        Stretch(1 + block * size, min(size, total - block * size), value, _text(a, split, 1 + block * size))
+        Stretch(
+            first_target=1 + block * size,
+            num_targets=min(size, total - block * size),
+            difference=value,
+            text=None if corpus is None else _text(corpus, split, 1 + block * size),
+        )
         for block, value in found
     ]
 
 
-def _text(side: Side, split: str, first: int) -> str | None:
-    """The beginning of a block, if the prepared data is here and the protocol scores the split from end to end."""
-    record = side.records[0]
-    if side.scores()[split][0].protocol.name not in ("exact", "streams"):
-        return None
+def _corpus(dataset: Mapping[str, Any]) -> Corpus | None:
+    """The prepared data, if it is here and sound."""
     try:
-        folder = data.prepared_folder(record.spec.dataset, base=Path())
-        if folder is None:
-            return None
-        corpus = data.load(folder)
-    except (DataError, NotComparableError):
+        folder = data.prepared_folder(dict(dataset), base=Path())
+        return None if folder is None else data.load(folder)
+    except DataError:
         return None
+
+
+def _text(corpus: Corpus, split: str, first: int) -> str:
     tokens = [corpus.vocabulary[int(each)] for each in corpus.splits[split][first : first + _SHOWN]]
     return printable(_decoded(tokens, corpus.unit))[:_SHOWN]
 
