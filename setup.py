@@ -1,19 +1,31 @@
-"""The optional C library behind ctypes. All other packaging is configured in pyproject.toml."""
+"""The folders of the packages, and the optional C library behind ctypes. All other packaging is in pyproject.toml."""
 
 from __future__ import annotations
 
 import runpy
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
-KERNELS = Path("kernels")
+KERNELS = Path("kernels/lm_kernels")
 sources = runpy.run_path(str(KERNELS / "compiled" / "sources.py"))
 
+# Import name -> folder. A person's own project often has folders called models, kernels, suites or results.
+folders = {
+    "harness": "harness",
+    "lm_models": "models/lm_models",
+    "lm_kernels": "kernels/lm_kernels",
+    "lm_suites": "suites",
+    "lm_results": "results",
+}
+inner = [f"{name}.{package}" for name, folder in folders.items() for package in find_packages(folder)]
+
 setup(
+    packages=[*folders, *inner],
+    package_dir=folders,
     ext_modules=[
         Extension(
-            "kernels.compiled._library",
+            "lm_kernels.compiled._library",
             sorted(map(str, KERNELS.glob("*/csrc/*.c"))),
             depends=sorted(map(str, KERNELS.glob("*/csrc/*.h"))),
             include_dirs=[str(KERNELS / "compiled" / "csrc")],
@@ -29,5 +41,5 @@ setup(
             ],
             optional=True,
         )
-    ]
+    ],
 )

@@ -19,7 +19,7 @@ from tabulate import tabulate
 from harness.core.scores import Tally
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
 from harness.statistics import bootstrap, intervals, paired, seeds
-from models.markov import source
+from lm_models.markov import source
 
 PAGE = Path("docs/statistics.md")
 TRIES = 4000

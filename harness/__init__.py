@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.plugin.base import Model
+    from lm_models.plugin.base import Model
 
 __version__ = "0.1.0"
 
@@ -37,11 +37,11 @@ def check_model(model: Model, *, vocab_size: int) -> None:
     Raises:
         ValueError: the first test that fails.
     """
-    import_module("models.plugin.contract").check(model, vocab_size=vocab_size)
+    import_module("lm_models.plugin.contract").check(model, vocab_size=vocab_size)
 
 
 def __getattr__(name: str) -> Any:
     """`Model` on first use: it is an nn.Module, and `import harness` loads no torch."""
     if name == "Model":
-        return import_module("models.plugin.base").Model
+        return import_module("lm_models.plugin.base").Model
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from harness.system.source import SEARCH_PATH
+
+# Processes that tests start run this code, not what may be installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SEARCH_PATH, os.environ.get("PYTHONPATH"))))
+
 # A shared machine may hold any example, and its drawing, up for seconds; the suite's own timeout ends what hangs.
 # The same commit draws the same examples. `--hypothesis-profile=search` draws others each time.
 settings.register_profile("search", deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow])

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from harness.system.source import SEARCH_PATH
+
 ROOT = Path(__file__).parents[1]
 ACTION = YAML(typ="safe").load(ROOT / "action.yml")
 EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
@@ -67,7 +69,7 @@ class Job:
         environment = {
             **os.environ,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": SEARCH_PATH,
             "RUNNER_TEMP": str(self.folder),
             "GITHUB_OUTPUT": str(output),
             "GITHUB_STEP_SUMMARY": str(self.folder / "summary.md"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("kernels", "models", "harness")
+PACKAGES = ("kernels/lm_kernels", "models/lm_models", "harness")
 NO_TORCH = (
     "harness.commands.main",
     "harness.data",
@@ -27,8 +27,8 @@ NO_TORCH = (
     "harness.suite",
     "harness.suite.dry_run",
     "harness.worker.job",
-    "models",
-    "kernels",
+    "lm_models",
+    "lm_kernels",
 )
 
 

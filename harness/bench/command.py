@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import kernels
-import models
+import lm_kernels
+import lm_models
 from harness.bench import record
 from harness.bench.loops.entries import LOOPS
 from harness.bench.steps.entries import ENTRIES
@@ -66,10 +66,10 @@ class Request:
     def kind(self) -> str:
         """KERNELS, TRAINING or LOOP. Raises DeviceError for an unknown name, HarnessError for an impossible mixture."""
         for name in self.names:
-            ops = [op for op, backends in kernels.KERNELS.items() if name in backends]
+            ops = [op for op, backends in lm_kernels.KERNELS.items() if name in backends]
             if ops:
                 raise DeviceError(f"'{name}' is a backend of {', '.join(ops)}, not a kernel; name one of these instead")
-            _check_known([name], (*kernels.KERNELS, TRAINING, LOOP), "kernel")
+            _check_known([name], (*lm_kernels.KERNELS, TRAINING, LOOP), "kernel")
         for kind in (TRAINING, LOOP):
             if kind in self.names:
                 if len(self.names) > 1:
@@ -108,7 +108,7 @@ class KernelBench:
         from harness.timing.backends import Bench
 
         self.request = request
-        self.ops = request.names or tuple(kernels.KERNELS)
+        self.ops = request.names or tuple(lm_kernels.KERNELS)
         self.cases = plan(self.ops, request.cases, quick=request.quick)
         device = check_device(request.device)
         model.forbid_tf32()
@@ -163,12 +163,12 @@ def plan(ops: Sequence[str], names: Sequence[str], *, quick: bool) -> list[tuple
         quick: leave out large cases, unless they are named.
 
     Returns:
-        (op, case), in the order of `kernels.cases.CASES`.
+        (op, case), in the order of `lm_kernels.cases.CASES`.
 
     Raises:
         DeviceError: no op has a case of that name.
     """
-    from kernels.cases import CASES
+    from lm_kernels.cases import CASES
 
     _check_known(names, [case.name for op in ops for case in CASES[op]], "case")
     if names:
@@ -233,7 +233,7 @@ def run_loop(request: Request) -> bool:
     entries = [LOOPS[name] for name in request.cases]
     seconds = request.seconds or (QUICK_LOOP_S if request.quick else LOOP_S)
     backends = parse_backends(request.backends)
-    if unused := backends.keys() - {models.KERNEL_OPS[entry.builder] for entry in entries}:
+    if unused := backends.keys() - {lm_models.KERNEL_OPS[entry.builder] for entry in entries}:
         raise DeviceError(f"--backend {min(unused)}: none of {', '.join(request.cases)} uses this kernel")
     rows = measure(
         entries,
@@ -256,8 +256,8 @@ def parse_backends(texts: Sequence[str]) -> dict[str, str]:
     backends = {}
     for text in texts:
         op, _, backend = text.partition("=")
-        _check_known([op], kernels.KERNELS, "kernel")
-        _check_known([backend], ("auto", *kernels.KERNELS[op]), f"backend of {op}")
+        _check_known([op], lm_kernels.KERNELS, "kernel")
+        _check_known([backend], ("auto", *lm_kernels.KERNELS[op]), f"backend of {op}")
         if op in backends:
             raise DeviceError(f"--backend {op} is given twice")
         backends[op] = backend

@@ -26,7 +26,7 @@ from harness.system.reading import open_regular, read_bytes, reason
 if TYPE_CHECKING:
     import torch
 
-    from models.step import State
+    from lm_models.step import State
 
 VOCABULARY = "vocabulary"
 

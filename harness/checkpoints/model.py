@@ -35,7 +35,7 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
     """
     import torch
 
-    import models
+    import lm_models
 
     index = format.read_index(folder)
     block = _model_block(folder, index)
@@ -52,7 +52,7 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
         # Checked before the model is allocated: the config may ask for more memory than any weights justify.
         expected = shapes_of(builder, config, len(words), format.num_bytes(folder, index, "model"))
         format.check_shapes(expected, format.shapes(folder, index, "model"), folder)
-        model = models.build(builder, config, vocab_size=len(words), kernel=kernel)
+        model = lm_models.build(builder, config, vocab_size=len(words), kernel=kernel)
     except ValueError as error:
         raise CheckpointError(f"{folder}: its model cannot be built: {' '.join(str(error).split())}") from None
     model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
@@ -106,14 +106,14 @@ def model_config(block: Mapping[str, Any]) -> Any:
     """Parse a model's block to the config of its builder. Raises ValueError, in one line, for a wrong value."""
     from pydantic import TypeAdapter, ValidationError
 
-    import models
+    import lm_models
 
     builder = block.get("builder")
-    if not isinstance(builder, str) or not models.is_known(builder):
-        raise ValueError(f"builder {builder!r} is unknown; known: {', '.join(models.builders())}")
+    if not isinstance(builder, str) or not lm_models.is_known(builder):
+        raise ValueError(f"builder {builder!r} is unknown; known: {', '.join(lm_models.builders())}")
     values = {key: value for key, value in block.items() if key != "builder"}
     try:
-        return TypeAdapter(models.config_class(builder)).validate_python(values)
+        return TypeAdapter(lm_models.config_class(builder)).validate_python(values)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from None
 
@@ -135,13 +135,13 @@ def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dic
     """
     import torch
 
-    import models
+    import lm_models
 
     needed = config.num_parameters(vocab_size)
     if BYTES_PER_PARAMETER * needed > num_bytes:
         raise ValueError(f"it needs {needed:,} parameters, more than {num_bytes:,} bytes of weights can hold")
     with torch.device("meta"):
-        state = models.build(builder, config, vocab_size=vocab_size).state_dict()
+        state = lm_models.build(builder, config, vocab_size=vocab_size).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
@@ -177,8 +177,8 @@ def check_device(device: str, *, builder: str, kernel: str) -> None:
     """
     import torch
 
-    import kernels
-    import models
+    import lm_kernels
+    import lm_models
 
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
@@ -186,10 +186,10 @@ def check_device(device: str, *, builder: str, kernel: str) -> None:
         index = torch.device(device).index or 0
         if index >= torch.cuda.device_count():
             raise DeviceError(f"device {device} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    op = models.KERNEL_OPS.get(builder)
+    op = lm_models.KERNEL_OPS.get(builder)
     if op is not None:
         try:
-            kernels.resolve(op, kernel, device)
+            lm_kernels.resolve(op, kernel, device)
         except ValueError as error:
             raise DeviceError(f"{error}; `kernel: auto` takes one that can") from error
 

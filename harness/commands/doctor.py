@@ -138,7 +138,7 @@ def _compiler() -> Check:
 
 def _native() -> Check:
     """Whether the compiled library can be used; without it training uses plain torch, which is slower."""
-    from kernels.compiled import library
+    from lm_kernels.compiled import library
 
     reason = library.unavailable("cpu")
     if reason is not None:
@@ -149,7 +149,7 @@ def _native() -> Check:
 
 def _triton() -> Check:
     """Whether the CUDA kernels can be used. On a CPU only their tests need them."""
-    from kernels.fo_pool import triton as backend
+    from lm_kernels.fo_pool import triton as backend
 
     if find_spec("triton") is None:
         return Check("triton", "missing", "not installed", "pip install triton to run the CUDA kernels")

@@ -110,11 +110,11 @@ def _suites() -> Rows:
 
 
 def _models() -> Rows:
-    import models
+    import lm_models
 
     rows: Rows = []
-    for name in models.BUILDERS:
-        config = models.config_class(name)
+    for name in lm_models.BUILDERS:
+        config = lm_models.config_class(name)
         summary = (config.__doc__ or "").strip().split("\n")[0]
         rows.append({"name": name, "what": summary, "keys": ", ".join(field.name for field in fields(config))})
     return rows

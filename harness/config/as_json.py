@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from models.config import LATER
+from lm_models.config import LATER
 
 
 def as_json(config: Any) -> dict[str, Any]:

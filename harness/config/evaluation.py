@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from models.config import LATER
+from lm_models.config import LATER
 
 ProtocolName = Literal["exact", "official", "streams"]
 SplitName = Literal["train", "valid", "test"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from models.config import LATER
+from lm_models.config import LATER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
-from models.config import LATER
+from lm_models.config import LATER
 
 # Only a CUDA device runs these, and none has yet: they are off by default, and a record that used them says so.
 UNVERIFIED = ("resident", "graph")

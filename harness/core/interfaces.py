@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from models.step import State, StepOutput
+    from lm_models.step import State, StepOutput
 
 
 class LanguageModel(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core.json_values import FILE_BLOCK, NullableNumber
-from models.config import LATER
+from lm_models.config import LATER
 
 
 @dataclass(frozen=True, slots=True)

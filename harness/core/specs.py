@@ -15,7 +15,7 @@ from harness.config.recipe import Recipe
 from harness.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
-from models.config import LATER
+from lm_models.config import LATER
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, cast, get_args
 from harness.core.errors import DataError
 from harness.core.messages import near, sentence
 from harness.data.registry import DATASETS, DEFAULT_ORDER, VocabularyOrder, get_dataset
-from models.config import LATER
+from lm_models.config import LATER
 
 # A dataset's name becomes part of run names and folder names.
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

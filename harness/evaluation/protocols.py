@@ -22,7 +22,7 @@ from harness.core.interfaces import LanguageModel
 from harness.core.metrics import METRICS
 from harness.core.scores import EvaluationProtocol, Score, Tally
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
-from models.step import State, reset_streams, step_over
+from lm_models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
     from harness.config.evaluation import Evaluation

@@ -14,7 +14,7 @@ from harness.core.errors import StoreError
 from harness.core.json_values import first_problem
 from harness.core.messages import printable_value
 from harness.system.reading import read_text, reason
-from harness.system.source import ROOT
+from harness.system.source import data_folder
 
 FILE_NAME = "published.yaml"
 # ruamel needs some hundred bytes of memory and a microsecond for each byte of a file; ours has 10,000.
@@ -105,7 +105,7 @@ def find(results: Path | None = None) -> Path:
 
     Raises StoreError if neither exists.
     """
-    installed = ROOT / "results" / FILE_NAME
+    installed = data_folder("results") / FILE_NAME
     for path in ([results / FILE_NAME] if results is not None else []) + [installed]:
         # `load` says what is wrong with one that is not a file.
         if path.exists():

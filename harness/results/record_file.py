@@ -17,7 +17,7 @@ from harness.results import csv_rows
 from harness.results.costs import CostModel
 from harness.system.files import remove_tree, write_atomic
 from harness.system.reading import read_text
-from models.config import LATER
+from lm_models.config import LATER
 
 # Fields of a record that are lists of rows -> the file that holds them.
 FILES = {"curve": "curve.csv", "traces": "trace.csv"}

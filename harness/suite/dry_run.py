@@ -20,9 +20,9 @@ from harness.core.specs import Entry, RunSpec, Suite
 from harness.suite import rules
 from harness.suite.resolve import evaluation_of
 from harness.system import hardware
-from models import ModelConfig
-from models.awd_lstm.config import Config as LstmConfig
-from models.config import KEPT_LOGITS, PART_LOGITS, RecurrentConfig, softmax_columns
+from lm_models import ModelConfig
+from lm_models.awd_lstm.config import Config as LstmConfig
+from lm_models.config import KEPT_LOGITS, PART_LOGITS, RecurrentConfig, softmax_columns
 
 OPTIMIZER_MOMENTS = {"adam": 2, "sgd": 0}
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-lstm-lm's main.py

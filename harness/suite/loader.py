@@ -18,10 +18,10 @@ from harness.suite.blocks import DEFAULT_PROFILE, EntryBlock, SuiteBlock, is_nam
 from harness.suite.check import check
 from harness.suite.merge import apply_overrides, apply_profile
 from harness.suite.yaml_reader import Node, read_yaml
-from harness.system.source import ROOT
-from models.plugin import loader as plugin_loader
+from harness.system.source import data_folder
+from lm_models.plugin import loader as plugin_loader
 
-SUITES = ROOT / "suites"
+SUITES = data_folder("suites")
 
 
 def suite_files() -> list[Path]:
@@ -34,10 +34,10 @@ def suite_path(name: str) -> Path:
     given = Path(name)
     if given.exists():
         return given
-    for path in (SUITES / f"{name}.yaml", ROOT / given):
-        # The second path lets `suites/NAME.yaml` work outside the checkout too. ROOT / an absolute path drops ROOT.
-        if not given.is_absolute() and path.is_file():
-            return path
+    # `suites/NAME.yaml` works outside the checkout too.
+    inside = given.name if given.parent == Path("suites") else f"{name}.yaml"
+    if not given.is_absolute() and (SUITES / inside).is_file():
+        return SUITES / inside
     known = [path.stem for path in suite_files()]
     matches = difflib.get_close_matches(given.stem, known, n=1)
     hint = f"Did you mean '{matches[0]}'?" if matches else f"Suites that come with the harness: {', '.join(known)}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import models
+import lm_models
 from harness.checkpoints import export, format
 from harness.config.evaluation import Evaluation
 from harness.core.errors import CheckpointError, SuiteError
@@ -76,7 +76,7 @@ def resolve(
             speed=entry.speed,
             checkpoint_every_s=suite.checkpoint_every_s,
             kernels=suite.kernels,
-            model_source=models.source_of(entry.model["builder"]),
+            model_source=lm_models.source_of(entry.model["builder"]),
         )
         specs += [replace(first, seed=seed) for seed in (chosen if entry.recipe is not None else chosen[:1])]
     return specs

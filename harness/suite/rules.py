@@ -10,8 +10,8 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-import kernels
-import models
+import lm_kernels
+import lm_models
 from harness import data
 from harness.core.errors import DataError, SuiteError
 from harness.core.json_values import parse_value
@@ -24,9 +24,9 @@ from harness.suite.blocks import EntryBlock, is_name, name_rule
 from harness.suite.check import check, cite_field, dotted, locate, refusal, unknown
 from harness.suite.merge import entries_of, without
 from harness.suite.yaml_reader import Node, plain
-from models import ModelConfig
-from models.config import RecurrentConfig
-from models.markov.config import Config as OracleConfig
+from lm_models import ModelConfig
+from lm_models.config import RecurrentConfig
+from lm_models.markov.config import Config as OracleConfig
 
 # Large enough for any model's cutoffs, so that its parameters can be counted before the vocabulary is known.
 _ANY_VOCABULARY = 1 << 64
@@ -64,7 +64,7 @@ def dataset_config(root: Node) -> DatasetConfig:
 def check_names(root: Node, dataset: DatasetConfig) -> None:
     """Check names that other packages' tables hold, and names of entries, which become parts of file names."""
     rows = _published_names(_published_rows())
-    for key, known in (("metrics", METRICS), ("kernels", kernels.KERNELS), ("published", rows)):
+    for key, known in (("metrics", METRICS), ("kernels", lm_kernels.KERNELS), ("published", rows)):
         for index, item in enumerate(_items(root, key)):
             if item.value not in known:
                 raise unknown(item.where, dotted((key, index)), str(item.value), known)
@@ -111,19 +111,19 @@ def model_config(root: Node, name: str) -> ModelConfig:
     builder = value.value
     if not isinstance(builder, str):
         raise refusal(value.where, f"{dotted(path)}.builder must be text, got {shown(plain(value))}")
-    if not models.is_known(builder):
-        raise unknown(value.where, f"{dotted(path)}.builder", builder, models.builders())
+    if not lm_models.is_known(builder):
+        raise unknown(value.where, f"{dotted(path)}.builder", builder, lm_models.builders())
     if "kernel" in entry.members:
-        kernel, op = entry.members["kernel"].node, models.KERNEL_OPS.get(builder)
-        path_of_kernel, own = f"entries.{name}.kernel", ["auto", *(kernels.KERNELS[op] if op is not None else ())]
-        every = ["auto", *dict.fromkeys(each for table in kernels.KERNELS.values() for each in table)]
+        kernel, op = entry.members["kernel"].node, lm_models.KERNEL_OPS.get(builder)
+        path_of_kernel, own = f"entries.{name}.kernel", ["auto", *(lm_kernels.KERNELS[op] if op is not None else ())]
+        every = ["auto", *dict.fromkeys(each for table in lm_kernels.KERNELS.values() for each in table)]
         if kernel.value not in every:
             raise unknown(kernel.where, path_of_kernel, str(kernel.value), every)
         if kernel.value not in own:
             text = f"{path_of_kernel} '{kernel.value}' is not a kernel of {builder}, which has {', '.join(own)}"
             raise refusal(kernel.where, text)
     try:
-        config_class = models.config_class(builder)
+        config_class = lm_models.config_class(builder)
     except ValueError as error:  # a model from outside that cannot be imported
         raise refusal(value.where, f"{dotted(path)}.builder: {error}") from None
     config: ModelConfig = check(without(model, "builder"), config_class, path, where)
@@ -179,7 +179,7 @@ def _misfit(config: ModelConfig, vocab_size: int) -> str | None:
 def config_of(model: Mapping[str, Any]) -> ModelConfig:
     """The config of a model block that was checked before: `builder` and the settings of its class."""
     settings = {key: value for key, value in model.items() if key != "builder"}
-    config: ModelConfig = parse_value(models.config_class(model["builder"]), settings)
+    config: ModelConfig = parse_value(lm_models.config_class(model["builder"]), settings)
     return config
 
 

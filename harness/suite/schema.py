@@ -8,16 +8,16 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaValue
 
-import kernels
-import models
+import lm_kernels
+import lm_models
 from harness import data
 from harness.core.metrics import METRICS
 from harness.suite.blocks import SuiteBlock
 from harness.suite.merge import NOT_IN_A_PROFILE
 from harness.system.files import write_atomic
-from harness.system.source import ROOT
+from harness.system.source import data_folder
 
-PATH = ROOT / "suites" / "suite.schema.json"
+PATH = data_folder("suites") / "suite.schema.json"
 
 
 def schema() -> JsonSchemaValue:
@@ -30,8 +30,8 @@ def schema() -> JsonSchemaValue:
     entry = definitions["EntryBlock"]["properties"]
     # The settings of a model from outside are known only where it can be imported.
     outside = {"type": "object", "properties": {"builder": {"type": "string", "pattern": ":"}}, "required": ["builder"]}
-    entry["model"] = {"anyOf": [*(_model(builder, definitions) for builder in models.BUILDERS), outside]}
-    backends = sorted({name for table in kernels.KERNELS.values() for name in table})
+    entry["model"] = {"anyOf": [*(_model(builder, definitions) for builder in lm_models.BUILDERS), outside]}
+    backends = sorted({name for table in lm_kernels.KERNELS.values() for name in table})
     entry["kernel"] = {**entry["kernel"], "enum": ["auto", *backends]}
     names = {"enum": list(data.DATASETS), "type": "string"}
     registered = _take(data.Registered, definitions)
@@ -39,7 +39,7 @@ def schema() -> JsonSchemaValue:
     blocks = {config.__name__: _take(config, definitions) for config in data.KINDS.values()}
     root["properties"]["dataset"] = {"anyOf": [names, registered, *blocks.values()]}
     root["properties"]["metrics"]["items"] = {"enum": list(METRICS), "type": "string"}
-    root["properties"]["kernels"]["items"] = {"enum": list(kernels.KERNELS), "type": "string"}
+    root["properties"]["kernels"]["items"] = {"enum": list(lm_kernels.KERNELS), "type": "string"}
     root["properties"]["profiles"] = {
         "description": "Named variants of this suite, merged into it; a null entry drops that entry.",
         "type": "object",
@@ -67,7 +67,7 @@ def _take(type_: Any, definitions: dict[str, JsonSchemaValue]) -> JsonSchemaValu
 
 
 def _model(builder: str, definitions: dict[str, JsonSchemaValue]) -> JsonSchemaValue:
-    model = _take(models.config_class(builder), definitions)
+    model = _take(lm_models.config_class(builder), definitions)
     model["properties"] = {"builder": {"const": builder, "type": "string"}, **model["properties"]}
     model["required"] = ["builder", *model.get("required", [])]
     name = f"model.{builder}"

@@ -45,7 +45,7 @@ def command(module: str) -> list[str]:
 def environment() -> dict[str, str]:
     """The caller's environment, with this process's code first on the path and short spinning at barriers."""
     variables = dict(os.environ)
-    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (str(source.ROOT), variables.get("PYTHONPATH"))))
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, (source.SEARCH_PATH, variables.get("PYTHONPATH"))))
     # libgomp lets GOMP_SPINCOUNT override the policy, so a user's own policy is left alone.
     if "OMP_WAIT_POLICY" not in variables:
         variables.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-# The checkout, or site-packages of an installation: the folder that holds the packages.
+# The checkout, or site-packages of an installation.
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("harness", "models", "kernels")
+IS_CHECKOUT = (ROOT / "models" / "lm_models").is_dir()
+# The folders that hold the packages, and the PYTHONPATH of a child process that runs this code.
+FOLDERS = (ROOT, ROOT / "models", ROOT / "kernels") if IS_CHECKOUT else (ROOT,)
+SEARCH_PATH = os.pathsep.join(map(str, FOLDERS))
+PACKAGES = ("harness", "lm_models", "lm_kernels")
 # No .so: the compiled library follows from these sources, but its bytes differ between compilers.
 SOURCE_SUFFIXES = {".py", ".c", ".cc", ".cpp", ".cu", ".h"}
 
@@ -39,17 +44,28 @@ def installed() -> SourceVersion:
 
     # Names and lengths are fixed by hashing each file on its own: moving bytes between files changes the sum.
     digest = hashlib.sha256()
-    for path in source_files():
-        digest.update(path.relative_to(ROOT).as_posix().encode())
+    for name, path in source_files().items():
+        digest.update(name.encode())
         digest.update(b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return SourceVersion(__version__, digest.hexdigest())
 
 
-def source_files() -> list[Path]:
-    """Every source file of the packages, in a stable order."""
-    paths = (path for name in PACKAGES for path in (ROOT / name).rglob("*") if path.suffix in SOURCE_SUFFIXES)
-    return sorted(path for path in paths if "__pycache__" not in path.parts)
+def source_files() -> dict[str, Path]:
+    """Every source file of the packages by its name, such as `lm_models/step.py`, in a stable order."""
+    files = {
+        path.relative_to(folder).as_posix(): path
+        for folder in FOLDERS
+        for name in PACKAGES
+        for path in (folder / name).rglob("*")
+        if path.suffix in SOURCE_SUFFIXES and "__pycache__" not in path.parts
+    }
+    return dict(sorted(files.items()))
+
+
+def data_folder(name: str) -> Path:
+    """Folder of files that come with the code: `suites` or `results` in a checkout, installed as `lm_suites`, ..."""
+    return ROOT / name if IS_CHECKOUT else ROOT / f"lm_{name}"
 
 
 def describe(code: Mapping[str, str]) -> str:

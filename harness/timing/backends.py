@@ -1,6 +1,6 @@
 """Check each backend of an op against the reference, then time it in the same rounds as the reference and the ceilings.
 
->>> from kernels.cases import LstmCase
+>>> from lm_kernels.cases import LstmCase
 >>> bench = Bench(budget=Budget(seconds=0, minimum=2, maximum=2), array_bytes=1 << 16, gemm=8)
 >>> rows = bench.case("lstm", LstmCase(3, 2, 4, 5))
 >>> {row.status for row in rows if row.backend == "reference"}
@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-import kernels
+import lm_kernels
 from harness.timing import clocks
 from harness.timing.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher, cache_bytes
 from harness.timing.clocks import Budget, Candidate, Clock, Samples
@@ -33,8 +33,8 @@ from harness.timing.ops import (
     work,
     working_set_bytes,
 )
-from kernels.cases import Case, Inputs
-from kernels.cases import inputs as draw_inputs
+from lm_kernels.cases import Case, Inputs
+from lm_kernels.cases import inputs as draw_inputs
 
 OK, FAILED, UNAVAILABLE = "ok", "failed", "unavailable"
 
@@ -166,17 +166,17 @@ class Bench:
             return self._case(op, case)
 
     def _case(self, op: str, case: Case) -> list[KernelTiming]:
-        names = [name for name in kernels.KERNELS[op] if self.backends is None or name in self.backends]
+        names = [name for name in lm_kernels.KERNELS[op] if self.backends is None or name in self.backends]
         try:
             inputs = draw_inputs(case, self.dtype, self.device)
-            expected = results(kernels.resolve(op, REFERENCE)[1], inputs)
+            expected = results(lm_kernels.resolve(op, REFERENCE)[1], inputs)
         except (RuntimeError, MemoryError) as error:
             return self._untimed(op, case, names, FAILED, f"the reference raised {_one_line(error)}")
         rows: list[KernelTiming] = []
         functions: dict[str, Kernel] = {}
         for name in names:
             try:
-                function = kernels.resolve(op, name, self.device)[1]
+                function = lm_kernels.resolve(op, name, self.device)[1]
             except ValueError as error:
                 rows += self._untimed(op, case, [name], UNAVAILABLE, _one_line(error))
                 continue
@@ -208,7 +208,7 @@ class Bench:
     def _measure(self, op: str, case: Case, functions: Mapping[str, Kernel], inputs: Inputs) -> _Measured:
         """Time every correct backend in the same rounds as the reference, the comparison and the ceilings."""
         compared, chain = comparison(op)
-        timed = {**functions, REFERENCE: kernels.resolve(op, REFERENCE)[1], compared: chain}
+        timed = {**functions, REFERENCE: lm_kernels.resolve(op, REFERENCE)[1], compared: chain}
         if self.twin:
             timed[TWIN] = timed[REFERENCE]
         clock = clocks.clock_for(self.device)

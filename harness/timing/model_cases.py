@@ -11,7 +11,7 @@ from harness.core.specs import RunSpec
 from harness.timing.backends import Bench, KernelTiming
 from harness.timing.clocks import Budget
 from harness.timing.ops import case_for
-from kernels.cases import Case, WeightDropCase
+from lm_kernels.cases import Case, WeightDropCase
 
 WEIGHT_DROP = "weight_drop"
 BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=2)

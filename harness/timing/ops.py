@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import kernels
+import lm_kernels
 from harness.timing.clocks import Candidate
-from kernels.cases import Case, FoPoolCase, Inputs, LstmCase, Tolerance, WeightDropCase, tolerance
-from kernels.fo_pool import chain as fo_pool_chain
-from kernels.weight_drop import chain as weight_drop_chain
+from lm_kernels.cases import Case, FoPoolCase, Inputs, LstmCase, Tolerance, WeightDropCase, tolerance
+from lm_kernels.fo_pool import chain as fo_pool_chain
+from lm_kernels.weight_drop import chain as weight_drop_chain
 
 # A backend; returns a tensor or a tuple of them.
 Kernel = Callable[..., Any]
@@ -83,7 +83,7 @@ def comparison(op: str) -> tuple[str, Kernel]:
     """Name and function that speed-ups are relative to: the chain, for the LSTM the reference's loop over steps."""
     if op in CHAINS:
         return CHAIN, CHAINS[op]
-    return REFERENCE, kernels.resolve(op, REFERENCE)[1]
+    return REFERENCE, lm_kernels.resolve(op, REFERENCE)[1]
 
 
 def case_for(op: str, *, steps: int, streams: int, inputs: int, hidden: int, keep: float = 1.0) -> Case:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.training.step import Step
-from models.step import State
+from lm_models.step import State
 
 # Graphs held at once. Sampling around BPTT 150 and 75 gives about 60 lengths; further lengths run without a graph.
 MAX_GRAPHS = 96

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.core.interfaces import LanguageModel
-from models.step import State, detach, step_over
+from lm_models.step import State, detach, step_over
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 

@@ -40,7 +40,7 @@ from harness.training.progress import (
 )
 from harness.training.step import Autocast, LossScale, Step
 from harness.training.windows import epoch_over, next_window
-from models.step import State, targets_are_split, to_device
+from lm_models.step import State, targets_are_split, to_device
 
 # Steps between two readings of the loss on the host. Each waits for the device, which is free on a CPU and cheap every
 # 500 steps on CUDA. Without any, the host would queue steps far ahead of the device, and a request to stop would take

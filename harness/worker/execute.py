@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-import models
+import lm_models
 from harness import data
 from harness.checkpoints import model as checkpoint_model
 from harness.core.errors import HarnessError, SuiteError, named_path
@@ -34,7 +34,7 @@ from harness.training.progress import Diverged, Interrupted
 from harness.worker import partial_scores
 from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Start, Stop, Train
 from harness.worker.train import train
-from models.plugin import contract
+from lm_models.plugin import contract
 
 
 def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
@@ -157,7 +157,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     config = checkpoint_model.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
     try:
-        model = models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
+        model = lm_models.build(spec.model["builder"], config, vocab_size=corpus.vocab_size, kernel=spec.kernel)
     except ValueError as error:
         raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
     model = model.to(device=spec.device, dtype=dtype)
@@ -182,7 +182,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
 def _check_model_from_outside(spec: RunSpec, model: Any, vocab_size: int) -> None:
     """Refuse other code than the run names, a window that the model cannot read, and a breach of its contract."""
     where = f"{spec.label.suite}: entries.{spec.label.entry}"
-    if models.source_of(spec.model["builder"]) != spec.model_source:
+    if lm_models.source_of(spec.model["builder"]) != spec.model_source:
         raise SuiteError(f"{where}.model: its code changed after the command was given; give it again")
     if model.context is not None and spec.recipe is not None and spec.recipe.bptt > model.context:
         raise SuiteError(

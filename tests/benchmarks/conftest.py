@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-import kernels
+import lm_kernels
 from harness.checkpoints import model
 from harness.timing import clocks
 from harness.timing.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher
 from harness.timing.ops import FORWARD, REFERENCE, candidate, comparison, disagreement, results, work
-from kernels.cases import Case, inputs
+from lm_kernels.cases import Case, inputs
 
 DTYPE = torch.float32
 
@@ -48,10 +48,10 @@ def run(benchmark: Any, device: str, flusher: Flusher, ceilings: Ceilings) -> Ru
 
     def timed(op: str, backend: str, case: Case, direction: str, cache: str) -> None:
         try:
-            function = comparison(op)[1] if backend == "chain" else kernels.resolve(op, backend, device)[1]
+            function = comparison(op)[1] if backend == "chain" else lm_kernels.resolve(op, backend, device)[1]
         except ValueError as error:
             pytest.skip(str(error))
-        reference = kernels.resolve(op, REFERENCE)[1]
+        reference = lm_kernels.resolve(op, REFERENCE)[1]
         given = inputs(case, DTYPE, device)
         if (op, backend) != ("weight_drop", "chain"):  # which draws different masks
             assert disagreement(results(function, given), results(reference, given)) is None

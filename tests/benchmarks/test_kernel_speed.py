@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-import kernels
+import lm_kernels
 from harness.timing.ops import CHAINS, DIRECTIONS
-from kernels.cases import CASES, Case
+from lm_kernels.cases import CASES, Case
 
 BACKENDS = [
     pytest.param(op, backend, case, id=f"{op}-{backend}-{case.name}", marks=[pytest.mark.slow] if case.slow else [])
-    for op, backends in kernels.KERNELS.items()
+    for op, backends in lm_kernels.KERNELS.items()
     for backend in (*(["chain"] if op in CHAINS else []), *backends)
     for case in CASES[op]
     if case.timed

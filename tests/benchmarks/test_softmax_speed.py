@@ -26,8 +26,8 @@ CHILD = """
 import json, sys, time
 import torch
 from harness.bench.memory import peak_rss_bytes
-from models.adaptive_softmax import AdaptiveSoftmax
-from models.softmax import Softmax
+from lm_models.adaptive_softmax import AdaptiveSoftmax
+from lm_models.softmax import Softmax
 
 vocab, rows, width, cutoffs, device = json.loads(sys.argv[1])
 torch.manual_seed(1)

@@ -60,7 +60,7 @@ def run_script(script: str, folder: Path, code: Path) -> str:
     environment = {
         **os.environ,
         "PATH": os.pathsep.join((str(commands), os.environ["PATH"])),
-        "PYTHONPATH": str(code),
+        "PYTHONPATH": os.pathsep.join(str(code / name) for name in ("", "models", "kernels")),
         "HARNESS_CACHE": str(folder / ".cache"),
         "OMP_NUM_THREADS": "1",
     }

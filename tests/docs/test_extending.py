@@ -45,7 +45,7 @@ ADDITIONS = {
     ),
     "A model": Addition(
         new=2,
-        lines={"models/__init__.py": 1},
+        lines={"models/lm_models/__init__.py": 1},
         output=(
             r"\| elman +\| One recurrent layer",
             r"Elman network .* 2376 .*exact",

@@ -8,10 +8,12 @@ import runpy
 
 from pages import FENCE, ROOT
 
+from harness.system import source
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)?(?:#([^)\s]+))?\)")
 # Paths of the repository in code style; a name in capitals is a placeholder.
-DOTTED = re.compile(r"`((?:harness|models|kernels)(?:\.\w+)+)(?:\(\))?`")
+DOTTED = re.compile(r"`((?:harness|lm_models|lm_kernels)(?:\.\w+)+)(?:\(\))?`")
 PATH = re.compile(r"`((?:harness|models|kernels|tests|suites|docs)/[a-z0-9_./-]+)`")
 
 
@@ -35,7 +37,8 @@ def test_named_paths_exist() -> None:
 def test_named_modules_and_their_parts_exist() -> None:
     for page in PAGES:
         for name in DOTTED.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
-            path, *parts = ROOT, *name.split(".")
+            first, *parts = name.split(".")
+            path = next(folder / first for folder in source.FOLDERS if (folder / first).is_dir())
             while parts and (path / parts[0]).is_dir():
                 path /= parts.pop(0)
             module = (

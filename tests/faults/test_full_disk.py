@@ -20,7 +20,7 @@ from specimen import SUITE, Answer, Specimen, ask
 
 from harness.core.errors import HarnessError
 from harness.results.store import Store
-from harness.system.source import ROOT
+from harness.system.source import SEARCH_PATH
 from harness.worker import execute
 
 FULL = Path("/dev/full")
@@ -160,7 +160,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_run_on_a_disk_that_fills_up_ends_in_lines_and_goes_on(small_disk: Path, tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(SUITE)
     command = [sys.executable, "-m", "harness", "run", "tiny.yaml", "--results", str(small_disk), "--device", "cpu"]
-    variables = {"HARNESS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    variables = {"HARNESS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1"}
     found = []
     for free_kib in (0, 4, 8, 16, 24, 32, 48, 64, 96, 128):
         for path in small_disk.iterdir():

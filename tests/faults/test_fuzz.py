@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from specimen import Specimen
 
 from harness.suite.yaml_reader import parse_yaml, plain
-from harness.system.source import ROOT
+from harness.system.source import FOLDERS, ROOT
 
 HOSTILE = [
     None, True, -1, 0, 1e308, 10**400, 2**63, "", "x" * 5000, "../../x", "\x1b[2J\x07", "=1+1", "[/red]", "\ud800",
@@ -99,7 +99,7 @@ def test_much_content_is_read_or_refused(tree: Specimen, name: str) -> None:
 @pytest.mark.parametrize("name", fuzz_targets.NAMES)
 def test_content_that_follows_branches_is_read_or_refused(tmp_path: Path, name: str) -> None:
     pytest.importorskip("atheris", reason="atheris is not installed")
-    folders = [ROOT, *(ROOT / "tests" / part for part in ("faults", "harness", "harness/checkpoints"))]
+    folders = [*FOLDERS, *(ROOT / "tests" / part for part in ("faults", "harness", "harness/checkpoints"))]
     bounds = [
         "-runs=3000",
         "-timeout=20",

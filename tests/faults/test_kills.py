@@ -26,7 +26,7 @@ from waiting import has_ended, wait_for
 
 from harness.core.errors import HarnessError
 from harness.results.store import Store
-from harness.system.source import ROOT
+from harness.system.source import ROOT, SEARCH_PATH
 
 NUM_KILLS = int(os.environ.get("HARNESS_FAULTS_KILLS", "100"))
 SEED = 21
@@ -49,7 +49,7 @@ while True:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs SIGKILL")
 def test_a_writer_killed_at_any_moment_leaves_a_whole_record(tmp_path: Path) -> None:
     rng = random.Random(SEED)
-    code = os.pathsep.join((str(ROOT), str(ROOT / "tests/harness")))
+    code = os.pathsep.join((SEARCH_PATH, str(ROOT / "tests/harness")))
     for _ in range(3):
         process = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(tmp_path)], env={**os.environ, "PYTHONPATH": code},
@@ -76,7 +76,7 @@ class Campaign:
         self.suite.write_text(LONG)
 
     def start(self, results: Path) -> subprocess.Popen[bytes]:
-        variables = {"HARNESS_CACHE": str(self.folder / "cache"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        variables = {"HARNESS_CACHE": str(self.folder / "cache"), "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1"}
         words = ["run", self.suite, "--results", results, "--device", "cpu", "--quiet"]
         with (self.folder / "stderr").open("ab") as errors:
             return subprocess.Popen(

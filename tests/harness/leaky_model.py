@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from harness.core.interfaces import Corpus
-from models.step import StepOutput
+from lm_models.step import StepOutput
 
 
 class Leaky(nn.Module):

@@ -12,9 +12,9 @@ import torch
 from kernel_support import assert_close, assert_equal, draw, pool
 from torch import Tensor
 
-from kernels.fo_pool import triton as backend
-from kernels.fo_pool import triton_ops
-from kernels.fo_pool.reference import fo_pool as reference
+from lm_kernels.fo_pool import triton as backend
+from lm_kernels.fo_pool import triton_ops
+from lm_kernels.fo_pool.reference import fo_pool as reference
 
 UNROLL = max(triton_ops._FORWARD_UNROLL, triton_ops._BACKWARD_UNROLL)
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import kernels
-from kernels.compiled import library
+import lm_kernels
+from lm_kernels.compiled import library
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ LEVELS = range(1, 1 + library.num_levels()) if library.unavailable("cpu") is Non
 
 def runs_here(op: str, name: str) -> bool:
     try:
-        return kernels.resolve(op, name)[0] == name
+        return lm_kernels.resolve(op, name)[0] == name
     except ValueError:
         return False
 
@@ -38,7 +38,7 @@ def runs_here(op: str, name: str) -> bool:
 def backend(op: str, name: str) -> Any:
     """The function of a backend; skips the test if it cannot run here."""
     try:
-        return kernels.resolve(op, name)[1]
+        return lm_kernels.resolve(op, name)[1]
     except ValueError as reason:
         pytest.skip(str(reason))
 

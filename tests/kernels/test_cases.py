@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-import kernels
+import lm_kernels
 from harness.timing.ops import disagreement, results
-from kernels import cases
-from kernels.cases import CASES, FoPoolCase, LstmCase
-from kernels.fo_pool import chain, reference
+from lm_kernels import cases
+from lm_kernels.cases import CASES, FoPoolCase, LstmCase
+from lm_kernels.fo_pool import chain, reference
 
 
 def test_cases_are_named_by_their_shape_and_unique() -> None:
@@ -24,7 +24,7 @@ def test_cases_are_named_by_their_shape_and_unique() -> None:
 
 def test_the_papers_shapes_are_timed() -> None:
     timed = {op: {case.name for case in listed if case.timed} for op, listed in CASES.items()}
-    assert set(timed) == set(kernels.KERNELS)
+    assert set(timed) == set(lm_kernels.KERNELS)
     assert {"T150-B128-H1024", "T140-B60-H2500", "T32768-B1-H1024", "T20-B4-H64"} <= timed["fo_pool"]
     assert {"T150-B128-H1000", "T200-B128-H1840"} <= timed["lstm"]
 
@@ -92,7 +92,7 @@ def test_the_chain_refuses_no_time_steps() -> None:
     ("op", "backend", "case"),
     [
         pytest.param(op, backend, case, id=f"{op}-{backend}-{case.name}")
-        for op, backends in kernels.KERNELS.items()
+        for op, backends in lm_kernels.KERNELS.items()
         for backend in backends
         if backend != "reference"
         for case in CASES[op]
@@ -101,8 +101,8 @@ def test_the_chain_refuses_no_time_steps() -> None:
 )
 def test_every_backend_at_full_size(op: str, backend: str, case: cases.Case) -> None:
     try:
-        function = kernels.resolve(op, backend)[1]
+        function = lm_kernels.resolve(op, backend)[1]
     except ValueError as error:
         pytest.skip(str(error))
     given = cases.inputs(case, torch.float32)
-    assert disagreement(results(function, given), results(kernels.resolve(op, "reference")[1], given)) is None
+    assert disagreement(results(function, given), results(lm_kernels.resolve(op, "reference")[1], given)) is None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels.compiled import library, sources
+from lm_kernels.compiled import library, sources
 
 ROOT = Path(__file__).resolve().parents[2]
 

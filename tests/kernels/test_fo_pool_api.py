@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from kernel_support import assert_close, backend, draw, pool
 from torch import Tensor
 
-import kernels
-from kernels import cases
-from kernels.fo_pool.reference import fo_pool as reference
+import lm_kernels
+from lm_kernels import cases
+from lm_kernels.fo_pool.reference import fo_pool as reference
 
-BACKENDS = list(kernels.KERNELS["fo_pool"])
+BACKENDS = list(lm_kernels.KERNELS["fo_pool"])
 FAST = [name for name in BACKENDS if name != "reference"]
 
 LAYOUTS = {

@@ -7,10 +7,10 @@ import torch
 from kernel_support import LEVELS, assert_close, assert_equal, draw, needs_library, pool
 from torch import Tensor
 
-import kernels
-from kernels.compiled import buffers, library
-from kernels.fo_pool import native
-from kernels.fo_pool.reference import fo_pool as reference
+import lm_kernels
+from lm_kernels.compiled import buffers, library
+from lm_kernels.fo_pool import native
+from lm_kernels.fo_pool.reference import fo_pool as reference
 
 KEEP = torch.tensor(0.9)
 
@@ -123,9 +123,9 @@ def test_without_the_library_auto_takes_the_next_backend(monkeypatch: pytest.Mon
         reason = native.unavailable("cpu")
         assert reason is not None
         assert "was not built: install a C compiler" in reason
-        assert kernels.resolve("fo_pool")[0] == "unrolled"
+        assert lm_kernels.resolve("fo_pool")[0] == "unrolled"
         with pytest.raises(ValueError, match="native: its library was not built"):
-            kernels.resolve("fo_pool", "native")
+            lm_kernels.resolve("fo_pool", "native")
     finally:
         library._library_or_reason.cache_clear()
 

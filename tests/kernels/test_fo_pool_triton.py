@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kernel_support import ROOT, compile_only, needs_triton, run_interpreted
 
-from kernels import triton_launch
-from kernels.fo_pool import triton as backend
-from kernels.fo_pool import triton_ops
+from lm_kernels import triton_launch
+from lm_kernels.fo_pool import triton as backend
+from lm_kernels.fo_pool import triton_ops
 
 MULTIPROCESSORS = 132  # of an H100 or H200
 
@@ -72,7 +72,7 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_resolving_on_a_cpu_imports_no_triton() -> None:
-    code = "import sys, kernels; print(kernels.resolve('fo_pool')[0], 'triton' in sys.modules)"
+    code = "import sys, lm_kernels; print(lm_kernels.resolve('fo_pool')[0], 'triton' in sys.modules)"
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     child = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment

@@ -6,10 +6,10 @@ import pytest
 import torch
 from kernel_support import needs_cuda, pool
 
-import kernels
-from kernels import cases
-from kernels.fo_pool import triton as backend
-from kernels.fo_pool.reference import fo_pool as reference
+import lm_kernels
+from lm_kernels import cases
+from lm_kernels.fo_pool import triton as backend
+from lm_kernels.fo_pool.reference import fo_pool as reference
 
 pytestmark = needs_cuda
 
@@ -39,7 +39,7 @@ def test_on_device_equals_the_reference(case: cases.FoPoolCase, dtype: torch.dty
 
 
 def test_on_device_the_same_bits_twice_and_compiled() -> None:
-    name, function = kernels.resolve("fo_pool", "auto", "cuda")
+    name, function = lm_kernels.resolve("fo_pool", "auto", "cuda")
     assert name == "triton"
     gates, c0 = torch.randn(150, 16, 3 * 130, device="cuda"), torch.randn(16, 130, device="cuda")
     first, second = (pool(function, gates, c0) for _ in range(2))

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import kernels
+import lm_kernels
 from harness.timing.ops import disagreement, results
-from kernels.cases import Inputs, LstmCase, inputs
-from kernels.lstm import fused, padded, reference
+from lm_kernels.cases import Inputs, LstmCase, inputs
+from lm_kernels.lstm import fused, padded, reference
 
 
 @settings(deadline=None, max_examples=15)
@@ -119,12 +119,12 @@ def test_auto_decides_by_the_dtype_of_the_products(
         before = torch.get_autocast_dtype("cuda")
         torch.set_autocast_dtype("cuda", autocast)
     try:
-        assert kernels.resolve("lstm", "auto", device, (x, h0))[0] == name
+        assert lm_kernels.resolve("lstm", "auto", device, (x, h0))[0] == name
     finally:
         if autocast is not None:
             torch.set_autocast_enabled("cuda", False)
             torch.set_autocast_dtype("cuda", before)
-    assert kernels.resolve("lstm", "auto", device)[0] == "fused"
+    assert lm_kernels.resolve("lstm", "auto", device)[0] == "fused"
 
 
 def test_without_cudnn_padding_never_pays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +153,6 @@ def test_lower_precision_is_close_to_float64(dtype: torch.dtype, share: float) -
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_device_in_half_precision_equals_the_reference() -> None:
     drawn = inputs(LstmCase(20, 8, 200, 1000), torch.float16, "cuda")
-    name, function = kernels.resolve("lstm", "auto", "cuda", (*drawn.leaves, *drawn.constants))
+    name, function = lm_kernels.resolve("lstm", "auto", "cuda", (*drawn.leaves, *drawn.constants))
     assert name == "padded"
     assert_close_to_float64(drawn, function, 2e-2)

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from kernel_support import LEVELS, backend, draw, needs_library
 from torch import Tensor
 
-import kernels
-from kernels.compiled import library
-from kernels.weight_drop import checks, native
-from kernels.weight_drop.reference import philox, words
-from kernels.weight_drop.reference import weight_drop as reference
+import lm_kernels
+from lm_kernels.compiled import library
+from lm_kernels.weight_drop import checks, native
+from lm_kernels.weight_drop.reference import philox, words
+from lm_kernels.weight_drop.reference import weight_drop as reference
 
-BACKENDS = list(kernels.KERNELS["weight_drop"])
+BACKENDS = list(lm_kernels.KERNELS["weight_drop"])
 FAST = [name for name in BACKENDS if name != "reference"]
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -139,7 +139,7 @@ def test_the_bound_is_p_to_a_half_of_two_to_the_minus_32_and_never_drops_all() -
 def test_the_share_dropped_is_p_and_the_mean_stays(p: float) -> None:
     """Most rates are not multiples of 1/256, so that a mask made from bytes would fail."""
     number = 4_000_000
-    _, function = kernels.resolve("weight_drop")
+    _, function = lm_kernels.resolve("weight_drop")
     dropped = function(torch.ones(number), p, seeded(2024))
     deviation = (p * (1 - p) / number) ** 0.5
     assert abs((dropped == 0).double().mean().item() - p) < 4.5 * deviation
@@ -156,14 +156,14 @@ def correlation(a: Tensor, b: Tensor) -> float:
 @pytest.mark.parametrize("p", [0.5, 0.2])
 def test_neighbours_are_uncorrelated(p: float) -> None:
     """At the distances of a SIMD vector, a word, a group of counters and a row of a matrix."""
-    _, function = kernels.resolve("weight_drop")
+    _, function = lm_kernels.resolve("weight_drop")
     mask = function(torch.ones(1 << 20), p, seeded(11)) != 0
     for distance in (1, 2, 4, 8, 16, 31, 32, 33, 64, 96, 127, 128, 129, 1000, 1024, 4096):
         assert abs(correlation(mask[:-distance], mask[distance:])) < 4.5, distance
 
 
 def test_masks_of_similar_seeds_are_uncorrelated() -> None:
-    _, function = kernels.resolve("weight_drop")
+    _, function = lm_kernels.resolve("weight_drop")
     ones = torch.ones(1 << 19)
     first = function(ones, 0.5, seeded(40)) != 0
     for other in (41, 42, 40 ^ 2**31, 40 + 2**32, -40, 40 ^ -(2**63)):

@@ -9,8 +9,8 @@ import torch
 from kernel_support import compile_only, needs_cuda, needs_triton, run_interpreted
 from test_weight_drop import python_words
 
-from kernels.weight_drop import triton as backend
-from kernels.weight_drop.reference import weight_drop as reference
+from lm_kernels.weight_drop import triton as backend
+from lm_kernels.weight_drop.reference import weight_drop as reference
 
 
 @needs_triton
@@ -56,7 +56,7 @@ class TestOnDevice:
         assert torch.equal(reference(raw.cuda(), 0.3, seed.cuda()).cpu(), dropped.cpu())
 
     def test_a_captured_graph_uses_a_new_mask_at_each_replay(self) -> None:
-        from models import dropout
+        from lm_models import dropout
 
         raw = torch.ones(4000, 1000, device="cuda")
         generator = torch.Generator("cuda").manual_seed(1)

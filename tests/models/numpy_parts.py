@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from models.step import detach
+from lm_models.step import detach
 
 
 def sigmoid(x):

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import models
-from models import clustered_nll
-from models.adaptive_softmax import AdaptiveSoftmax
-from models.qrnn.config import Config
+import lm_models
+from lm_models import clustered_nll
+from lm_models.adaptive_softmax import AdaptiveSoftmax
+from lm_models.qrnn.config import Config
 
 CUTOFFS = (7, 12, 30)
 VOCAB = 41
@@ -166,13 +166,13 @@ def test_bfloat16_autocast_leaves_gradients_in_float32() -> None:
 )
 def test_invalid_cutoffs_are_refused(cutoffs: list[int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        models.build("qrnn", Config(layers=1, hidden=2, embedding=2, cutoffs=tuple(cutoffs)), vocab_size=41)
+        lm_models.build("qrnn", Config(layers=1, hidden=2, embedding=2, cutoffs=tuple(cutoffs)), vocab_size=41)
 
 
 def test_a_model_with_cutoffs_scores_and_trains() -> None:
     """The loss agrees with `log_probs` of `features`; the shared gradient is the sum of autograd's two gradients."""
     torch.manual_seed(3)
-    model = models.build("qrnn", Config(layers=2, hidden=6, embedding=4, cutoffs=(4, 9)), vocab_size=20).double()
+    model = lm_models.build("qrnn", Config(layers=2, hidden=6, embedding=4, cutoffs=(4, 9)), vocab_size=20).double()
     x = torch.randint(20, (6, 3))
     state = model.initial_state(3)
     step = model(x[:-1], x[1:], state, model.split_targets(x[1:]))
@@ -187,4 +187,4 @@ def test_a_model_with_cutoffs_scores_and_trains() -> None:
     _, h, _ = model._encode(x[:-1], state, looked_up, training=True)
     model.softmax.nll(h, x[1:], model.embedding).mean().backward()
     torch.testing.assert_close(shared, model.embedding.grad, rtol=1e-13, atol=1e-15)
-    assert models.build("qrnn", Config(layers=1, hidden=2, embedding=2), vocab_size=20).split_targets(x) is None
+    assert lm_models.build("qrnn", Config(layers=1, hidden=2, embedding=2), vocab_size=20).split_targets(x) is None

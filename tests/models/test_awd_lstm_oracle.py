@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy_parts import activation_penalty, add, compare, embedding_gradient, sigmoid, softmax_nll
 
-from models.awd_lstm.config import Config
-from models.awd_lstm.model import build
+from lm_models.awd_lstm.config import Config
+from lm_models.awd_lstm.model import build
 
 
 def layer_forward(x_TBI, h, c, w_ih, w_hh, b_ih, b_hh):

@@ -8,11 +8,11 @@ import sys
 import pytest
 import torch
 
-import models
-from models.awd_lstm.config import Config as AwdLstm
-from models.config import Dropout
-from models.markov.config import Config as Markov
-from models.qrnn.config import Config as Qrnn
+import lm_models
+from lm_models.awd_lstm.config import Config as AwdLstm
+from lm_models.config import Dropout
+from lm_models.markov.config import Config as Markov
+from lm_models.qrnn.config import Config as Qrnn
 
 # Counts of the official code and the paper; the first QRNN is that of the paper's 13.8M row.
 PUBLISHED = [
@@ -27,10 +27,10 @@ PUBLISHED = [
 
 
 @pytest.mark.parametrize(("builder", "config", "vocab_size", "count"), PUBLISHED)
-def test_published_parameter_counts(builder: str, config: models.ModelConfig, vocab_size: int, count: int) -> None:
+def test_published_parameter_counts(builder: str, config: lm_models.ModelConfig, vocab_size: int, count: int) -> None:
     assert config.num_parameters(vocab_size) == count
     with torch.device("meta"):
-        model = models.build(builder, config, vocab_size=vocab_size)
+        model = lm_models.build(builder, config, vocab_size=vocab_size)
     assert sum(p.numel() for p in model.parameters()) == count
 
 
@@ -42,7 +42,7 @@ def test_formulas_agree_with_built_models(layers: int, tie: bool) -> None:
         "qrnn": Qrnn(layers=layers, hidden=7, embedding=5, tie=tie, first_window=1 + layers % 2),
     }
     for builder, config in configs.items():
-        model = models.build(builder, config, vocab_size=13)
+        model = lm_models.build(builder, config, vocab_size=13)
         assert sum(p.numel() for p in model.parameters()) == config.num_parameters(13)
         matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name != "embedding"]
         softmax = 13 * 5 if tie else 0
@@ -88,27 +88,27 @@ def test_invalid_values_are_refused(make, message: str) -> None:
 )
 def test_builders_refuse_arguments_that_do_not_fit(builder: str, config, options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        models.build(builder, config, **{"vocab_size": 3, **options})
+        lm_models.build(builder, config, **{"vocab_size": 3, **options})
 
 
 def test_configs_and_tables_import_no_torch() -> None:
     code = (
-        "import sys, models, kernels\n"
-        "for name in models.BUILDERS: models.config_class(name)\n"
-        "import models.markov.source\n"
+        "import sys, lm_models, lm_kernels\n"
+        "for name in lm_models.BUILDERS: lm_models.config_class(name)\n"
+        "import lm_models.markov.source\n"
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
-    for builder in models.BUILDERS:
+    for builder in lm_models.BUILDERS:
         config = {"markov-oracle": {"order": 1, "symbols": 4, "concentration": 0.5, "seed": 0}}.get(
             builder, {"layers": 1, "hidden": 4, "embedding": 4}
         )
-        model = models.build(builder, models.config_class(builder)(**config), vocab_size=4)
+        model = lm_models.build(builder, lm_models.config_class(builder)(**config), vocab_size=4)
         ops = set(getattr(model, "kernels", {}))
-        assert ops == ({models.KERNEL_OPS[builder]} if builder in models.KERNEL_OPS else set())
+        assert ops == ({lm_models.KERNEL_OPS[builder]} if builder in lm_models.KERNEL_OPS else set())
 
 
 @pytest.mark.parametrize("window", [1, 2])

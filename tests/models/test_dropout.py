@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models import dropout
+from lm_models import dropout
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -10,11 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import models
-from models.markov import source
-from models.markov.config import Config
-from models.markov.model import build
-from models.step import reset_streams
+import lm_models
+from lm_models.markov import source
+from lm_models.markov.config import Config
+from lm_models.markov.model import build
+from lm_models.step import reset_streams
 
 SMALL = [(1, 2, 0.5), (1, 5, 0.3), (2, 3, 0.5), (3, 2, 1.0), (2, 6, 0.2)]
 
@@ -168,7 +168,7 @@ def test_a_periodic_chain_has_a_stationary_distribution() -> None:
 def test_oracle_reads_the_table(order: int, symbols: int) -> None:
     """After `order - 1` targets the nll is the table's, for windows shorter and longer than the order."""
     config = Config(order=order, symbols=symbols, concentration=0.4, seed=4)
-    model = models.build("markov-oracle", config, vocab_size=symbols)
+    model = lm_models.build("markov-oracle", config, vocab_size=symbols)
     table = source.table(order, symbols, 0.4, 4)
     columns = [source.sample(table, order, symbols, 60, seed).astype(np.int64) for seed in (1, 2)]
     x = torch.from_numpy(np.stack(columns, axis=1))

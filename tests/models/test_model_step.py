@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.step import to_device
+from lm_models.step import to_device
 
 
 class HostTokens:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from numpy_parts import activation_penalty, add, compare, embedding_gradient, sigmoid, softmax_nll
 
-from models.qrnn.config import Config
-from models.qrnn.model import build
+from lm_models.qrnn.config import Config
+from lm_models.qrnn.model import build
 
 
 def layer_forward(x_TBI, previous, c, weight, bias, keep):

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kernels
-import models
-from kernels.lstm import padded
-from models import dropout
-from models.config import Dropout
-from models.recurrent import RecurrentModel
-from models.step import detach, reset_streams
+import lm_kernels
+import lm_models
+from lm_kernels.lstm import padded
+from lm_models import dropout
+from lm_models.config import Dropout
+from lm_models.recurrent import RecurrentModel
+from lm_models.step import detach, reset_streams
 
 BUILDERS = ["awd-lstm", "qrnn"]
 VOCAB = 13
@@ -26,8 +26,8 @@ def make(builder: str, **fields: Any) -> RecurrentModel:
     torch.manual_seed(0)
     sizes = {"layers": 2, "hidden": 7, "embedding": 5}
     kernel = fields.pop("kernel", "auto")
-    config = models.config_class(builder)(**{**sizes, **fields})
-    model = models.build(builder, config, vocab_size=VOCAB, kernel=kernel).double()
+    config = lm_models.config_class(builder)(**{**sizes, **fields})
+    model = lm_models.build(builder, config, vocab_size=VOCAB, kernel=kernel).double()
     assert isinstance(model, RecurrentModel)
     return model
 
@@ -101,7 +101,7 @@ def test_every_backend_of_weight_drop_trains_the_same_model(builder: str) -> Non
     x, gradients = ids(6, 3), []
     for kernel in ("reference", "auto"):
         model = make(builder, kernel=kernel, dropout=Dropout(weight=0.5))
-        assert model.kernels["weight_drop"] == kernels.resolve("weight_drop", kernel)[0]
+        assert model.kernels["weight_drop"] == lm_kernels.resolve("weight_drop", kernel)[0]
         nll(model, x, 3).sum().backward()
         gradients.append(model.get_parameter(weight_name(builder)).grad)
     torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-12)
@@ -271,7 +271,7 @@ def test_bfloat16_autocast_trains_float32_weights(builder: str) -> None:
 
 def test_a_model_names_the_kernels_it_runs() -> None:
     assert make("awd-lstm").kernels == {"lstm": "fused"}
-    assert make("qrnn").kernels == {"fo_pool": kernels.resolve("fo_pool")[0]}
+    assert make("qrnn").kernels == {"fo_pool": lm_kernels.resolve("fo_pool")[0]}
 
 
 def test_a_model_names_the_backend_of_each_layer_it_trained_with(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,8 +301,8 @@ def test_output_dropout_in_the_last_layer_gives_the_same_bits_as_after_it(builde
 def test_autocast_keeps_outputs_narrow_and_cells_in_float32(window: int) -> None:
     """A layer's output is the next one's input without a cast; rounding of the carried cell would accumulate."""
     torch.manual_seed(0)
-    config = models.config_class("qrnn")(layers=3, hidden=16, embedding=12, first_window=window)
-    model = models.build("qrnn", config, vocab_size=VOCAB)
+    config = lm_models.config_class("qrnn")(layers=3, hidden=16, embedding=12, first_window=window)
+    model = lm_models.build("qrnn", config, vocab_size=VOCAB)
     seen: list[tuple[torch.dtype, torch.dtype]] = []
     for layer in model.layers:
 
@@ -324,8 +324,8 @@ def test_autocast_keeps_outputs_narrow_and_cells_in_float32(window: int) -> None
 def test_a_qrnn_trains_as_well_under_autocast_as_without() -> None:
     def losses(*, narrow: bool) -> list[float]:
         torch.manual_seed(0)
-        config = models.config_class("qrnn")(layers=2, hidden=24, embedding=12)
-        model = models.build("qrnn", config, vocab_size=VOCAB)
+        config = lm_models.config_class("qrnn")(layers=2, hidden=24, embedding=12)
+        model = lm_models.build("qrnn", config, vocab_size=VOCAB)
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
         x, values = ids(13, 8), []
         for _ in range(120):

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from models import softmax
-from models.softmax import MIN_ROWS, Softmax
+from lm_models import softmax
+from lm_models.softmax import MIN_ROWS, Softmax
 
 WIDTH, WORDS = 12, 500
 

@@ -54,7 +54,7 @@ def time_loop(job: LoopJob) -> LoopResult:
     import torch
     from pydantic import TypeAdapter
 
-    import models
+    import lm_models
     from harness.checkpoints import model as checkpoint_model
     from harness.config.recipe import Recipe, WindowSampling
     from harness.training import throughput
@@ -66,8 +66,8 @@ def time_loop(job: LoopJob) -> LoopResult:
         torch.set_num_threads(job.threads)
     checkpoint_model.forbid_tf32()
     torch.manual_seed(1)
-    config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
-    model: Any = models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=job.kernel).to(device)
+    config = TypeAdapter(lm_models.config_class(entry.builder)).validate_python(dict(entry.model))
+    model: Any = lm_models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=job.kernel).to(device)
     recipe = Recipe(
         optimizer="adam", lr=entry.lr, batch=entry.batch, bptt=entry.bptt, epochs=1_000_000, clip=0.25,
         weight_decay=entry.weight_decay, windows=WindowSampling(multiple=GRAPH_MULTIPLE if job.speed.graph else 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-import models
+import lm_models
 from harness.bench.loops.entries import LoopEntry
 from harness.config.speed import Speed, applied
 
@@ -65,7 +65,7 @@ def supported(entry: LoopEntry, chosen: Sequence[Variant], backends: Mapping[str
         chosen: from `variants`.
         backends: op -> backend to use in place of `auto`.
     """
-    backend = backends.get(models.KERNEL_OPS[entry.builder], "auto")
+    backend = backends.get(lm_models.KERNEL_OPS[entry.builder], "auto")
     unique: dict[tuple[str, str, Speed], Variant] = {}
     for variant in chosen:
         if variant.kernel == "auto":

@@ -67,10 +67,10 @@ def serve(reply: Callable[[DataclassInstance], None]) -> None:
 
 def products_alone(entry: StepEntry, device: str) -> Callable[[], None]:
     """Return a function that computes the matrix products of one step, which are the same for every backend."""
-    import kernels
+    import lm_kernels
     from harness.bench.steps import products
 
-    kernels.KERNELS["lstm"][products.PLACEHOLDER] = "harness.bench.steps.products:placeholder_lstm"
+    lm_kernels.KERNELS["lstm"][products.PLACEHOLDER] = "harness.bench.steps.products:placeholder_lstm"
     model = build(entry, products.PLACEHOLDER if entry.op == "lstm" else "reference", device)
     return products.replay(products.record(training_step(model, entry, device)), device)
 
@@ -86,19 +86,19 @@ def build(entry: StepEntry, participant: str, device: str) -> Any:
     import torch
     from pydantic import TypeAdapter
 
-    import kernels
-    import models
+    import lm_kernels
+    import lm_models
     from harness.bench.steps.plain_lstm import PlainLstm
 
     torch.manual_seed(1)
-    config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
+    config = TypeAdapter(lm_models.config_class(entry.builder)).validate_python(dict(entry.model))
     if participant == NN_LSTM:
         model: Any = PlainLstm(config, vocab_size=entry.vocab_size)
     else:
         if participant == CHAIN:
             # Registered in this process only: users cannot choose the chain as a backend.
-            kernels.KERNELS["fo_pool"][CHAIN] = "kernels.fo_pool.chain:fo_pool"
-        model = models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=participant)
+            lm_kernels.KERNELS["fo_pool"][CHAIN] = "lm_kernels.fo_pool.chain:fo_pool"
+        model = lm_models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=participant)
     model = model.to(device)
     model.generator = torch.Generator(device).manual_seed(1)
     return model.train()
@@ -119,7 +119,7 @@ def training_step(model: Any, entry: StepEntry, device: str) -> Callable[[], Any
 
     from harness.config.recipe import Recipe
     from harness.training.optimizers import make_optimizer
-    from models.step import detach
+    from lm_models.step import detach
 
     recipe = Recipe(optimizer="adam", lr=1e-3, batch=entry.batch, bptt=entry.bptt, epochs=1, clip=CLIP)
     parameters = list(model.parameters())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import kernels
+import lm_kernels
 
 # Participants that are not backends: the matrix products of a step alone, the official code's chain of operations as
 # the QRNN's pooling, and torch's own LSTM layers without weight drop.
@@ -40,7 +40,7 @@ class StepEntry:
     @property
     def participants(self) -> list[str]:
         """The comparison, every backend but the reference, and the matrix products alone."""
-        backends = [name for name in kernels.KERNELS[self.op] if name != "reference"]
+        backends = [name for name in lm_kernels.KERNELS[self.op] if name != "reference"]
         return [COMPARISON[self.op], *backends, GEMMS]
 
 

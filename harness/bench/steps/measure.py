@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import kernels
+import lm_kernels
 from harness.bench import pipes
 from harness.bench.pipes import Failure
 from harness.bench.steps.entries import CHAIN, GEMMS, NN_LSTM, StepEntry
@@ -187,9 +187,9 @@ def _unavailable(entry: StepEntry, names: Sequence[str], device: str) -> dict[st
     """Backends that cannot run on the device -> the reason."""
     reasons = {}
     for name in names:
-        if name in kernels.KERNELS[entry.op]:
+        if name in lm_kernels.KERNELS[entry.op]:
             try:
-                kernels.resolve(entry.op, name, device)
+                lm_kernels.resolve(entry.op, name, device)
             except ValueError as error:
                 reasons[name] = str(error)
     return reasons
@@ -217,7 +217,7 @@ def _compare_losses(entry: StepEntry, running: Mapping[str, StepProcess], errors
     The simplest is the chain, or of LSTM layers the last backend of the table. torch.nn.LSTM is exempt: without weight
     drop its loss differs.
     """
-    simplest = next((name for name in (CHAIN, *reversed(kernels.KERNELS[entry.op])) if name in running), None)
+    simplest = next((name for name in (CHAIN, *reversed(lm_kernels.KERNELS[entry.op])) if name in running), None)
     if simplest is None:
         return
     expected = running[simplest].losses[0]

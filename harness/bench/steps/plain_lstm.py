@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.step import State, StepOutput
+from lm_models.step import State, StepOutput
 
 if TYPE_CHECKING:
-    from models.awd_lstm.config import Config
+    from lm_models.awd_lstm.config import Config
 
 
 class PlainLstm(nn.Module):

@@ -36,7 +36,7 @@ def encode(config: MarkovSource) -> Encoding:
 
     from harness.core.metrics import default_metric
     from harness.core.units import CHAR
-    from models.markov import source
+    from lm_models.markov import source
 
     shape = (config.order, config.symbols)
     try:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.core.interfaces import LanguageModel
 from harness.evaluation.protocols import device_of, module_of, num_targets_of
-from models.step import State, detach
+from lm_models.step import State, detach
 
 # Targets between two transfers of losses to the host, each of which waits for the device.
 TRANSFER_TARGETS = 1024

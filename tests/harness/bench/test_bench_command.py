@@ -10,7 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-import kernels
+import lm_kernels
 from harness.bench import command
 from harness.bench.steps import measure
 from harness.bench.steps.entries import CHAIN, StepEntry
@@ -20,8 +20,8 @@ from harness.commands.main import main
 from harness.regression import speed_ratios
 from harness.timing import backends
 from harness.timing.clocks import Budget, HostClock
-from kernels import cases
-from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
+from lm_kernels import cases
+from lm_kernels.cases import FoPoolCase, LstmCase, WeightDropCase
 
 pytestmark = pytest.mark.usefixtures("small_cache")
 
@@ -57,7 +57,7 @@ def test_rows_are_printed_and_written_with_a_record(bench: Any, tmp_path: Path) 
     assert "T4-B2-H3" in result.stdout
     assert "T10000" not in result.stdout
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert {row["op"] for row in rows} == set(kernels.KERNELS)
+    assert {row["op"] for row in rows} == set(lm_kernels.KERNELS)
     assert {row["case"] for row in rows} == {"T4-B2-H3", "T3-B2-H4", "R6-C5-P0.5"}
     [path] = (tmp_path / "results" / "bench").iterdir()
     record = json.loads(path.read_text())
@@ -114,9 +114,9 @@ def test_bad_input_is_one_line_and_exit_two(arguments: list[str], message: str, 
 def test_a_wrong_kernel_is_exit_one_with_its_reason(
     bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = {**kernels.KERNELS["fo_pool"], "broken": "kernels.fo_pool.nowhere:fo_pool"}
-    monkeypatch.setitem(kernels.KERNELS, "fo_pool", table)
-    monkeypatch.setattr(kernels, "resolve", _resolve_or_raise(kernels.resolve))
+    table = {**lm_kernels.KERNELS["fo_pool"], "broken": "lm_kernels.fo_pool.nowhere:fo_pool"}
+    monkeypatch.setitem(lm_kernels.KERNELS, "fo_pool", table)
+    monkeypatch.setattr(lm_kernels, "resolve", _resolve_or_raise(lm_kernels.resolve))
     result = bench("fo_pool", "--quick")
     assert result.exit_code == 1
     assert "fo_pool T4-B2-H3 broken: ZeroDivisionError: division by zero" in result.stdout
@@ -139,7 +139,7 @@ def test_every_verdict_of_the_gate(bench: Any, tmp_path: Path, monkeypatch: pyte
     assert bench("fo_pool", "--quick", "--check", path, "--update").exit_code == 0
     baseline = speed_ratios.read(path)
     assert "unrolled" in {row.backend for row in baseline.rows}
-    assert {row.backend for row in baseline.rows} <= set(kernels.KERNELS["fo_pool"]) - {"reference"}
+    assert {row.backend for row in baseline.rows} <= set(lm_kernels.KERNELS["fo_pool"]) - {"reference"}
 
     content = json.loads(path.read_text())
     for factor, status, verdict in ((1e3, 0, "improved"), (1e-3, 1, "regression")):

@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 from pydantic import TypeAdapter
 
-import models
+import lm_models
 from harness.bench import pipes
 from harness.bench.loops import child, measure
 from harness.bench.loops.child import LOSS_STEPS, MIN_WINDOWS, random_corpus
@@ -42,7 +42,7 @@ PARAMETERS = {"ptb-char-lstm-3x1000": 13_787_650, "ptb-char-qrnn-6x1024": 13_784
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_the_models_are_the_papers(name: str) -> None:
     entry = LOOPS[name]
-    config = TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
+    config = TypeAdapter(lm_models.config_class(entry.builder)).validate_python(dict(entry.model))
     assert config.num_parameters(entry.vocab_size) == PARAMETERS[name]
 
 
@@ -137,7 +137,7 @@ def test_a_loop_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_tiny_loop_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A module of the user's that has the name of one of ours must not be imported by the children.
-    (tmp_path / "models.py").write_text("raise ImportError('not yours')")
+    (tmp_path / "lm_models.py").write_text("raise ImportError('not yours')")
     monkeypatch.chdir(tmp_path)
     reported: list[list[str]] = []
     [good] = measure.measure(

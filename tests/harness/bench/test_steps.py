@@ -15,8 +15,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-import kernels
-import models
+import lm_kernels
+import lm_models
 from harness.bench import memory, pipes
 from harness.bench.steps import child, measure, products
 from harness.bench.steps.entries import CHAIN, ENTRIES, GEMMS, NN_LSTM, StepEntry
@@ -25,7 +25,7 @@ from harness.bench.steps.messages import PeakMemory, Ready, StepJob, StepTime
 from harness.bench.steps.rows import StepRow, step_table
 from harness.checkpoints import model as checkpoint_model
 from harness.timing.clocks import Budget
-from kernels.lstm import reference as lstm_reference
+from lm_kernels.lstm import reference as lstm_reference
 
 QRNN = StepEntry("tiny", "fo_pool", "qrnn", {"layers": 2, "hidden": 12, "embedding": 8}, batch=3, bptt=5, vocab_size=9)
 LSTM = StepEntry(
@@ -38,19 +38,19 @@ BUDGET = Budget(seconds=0, minimum=2, maximum=2)
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Undo the backends that a child registers in its own process."""
-    for op, backends in kernels.KERNELS.items():
-        monkeypatch.setitem(kernels.KERNELS, op, dict(backends))
+    for op, backends in lm_kernels.KERNELS.items():
+        monkeypatch.setitem(lm_kernels.KERNELS, op, dict(backends))
 
 
 def config_of(entry: StepEntry) -> Any:
-    return TypeAdapter(models.config_class(entry.builder)).validate_python(dict(entry.model))
+    return TypeAdapter(lm_models.config_class(entry.builder)).validate_python(dict(entry.model))
 
 
 def test_real_processes_take_turns_and_one_that_fails_has_a_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A module of the user's that has the name of one of ours must not be imported by the children.
-    (tmp_path / "models.py").write_text("raise ImportError('not yours')")
+    (tmp_path / "lm_models.py").write_text("raise ImportError('not yours')")
     monkeypatch.chdir(tmp_path)
     names = [CHAIN, "nonesuch"]
     row, broken = rows = measure_entry(QRNN, device="cpu", budget=BUDGET, threads=1, names=names)
@@ -118,8 +118,8 @@ def test_a_backend_that_cannot_run_here_is_not_started(run: Any, monkeypatch: py
     elsewhere = types.ModuleType("elsewhere_backend")
     elsewhere.unavailable = lambda device: "needs a GPU"  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "elsewhere_backend", elsewhere)
-    backends = {**kernels.KERNELS["fo_pool"], "elsewhere": "elsewhere_backend:fo_pool"}
-    monkeypatch.setitem(kernels.KERNELS, "fo_pool", backends)
+    backends = {**lm_kernels.KERNELS["fo_pool"], "elsewhere": "elsewhere_backend:fo_pool"}
+    monkeypatch.setitem(lm_kernels.KERNELS, "fo_pool", backends)
     rows = run({CHAIN: (30.0, 2.0), "elsewhere": (1.0, 2.0)})
     assert rows["elsewhere"].status == "unavailable"
     assert "needs a GPU" in rows["elsewhere"].error
@@ -161,7 +161,7 @@ def test_a_child_computes_float32_without_tf32(
 @pytest.mark.parametrize("entry", [QRNN, LSTM])
 def test_recorded_products_are_three_times_the_forward_flops(entry: StepEntry, registry: None) -> None:
     """Forward once and backward twice; the config's own count is independent of the recording."""
-    kernels.KERNELS["lstm"][products.PLACEHOLDER] = "harness.bench.steps.products:placeholder_lstm"
+    lm_kernels.KERNELS["lstm"][products.PLACEHOLDER] = "harness.bench.steps.products:placeholder_lstm"
     model = child.build(entry, products.PLACEHOLDER if entry.op == "lstm" else "reference", "cpu")
     recorded = products.record(child.training_step(model, entry, "cpu"))
     forward = config_of(entry).forward_flops_per_token(entry.vocab_size) * entry.tokens_per_step
@@ -199,8 +199,8 @@ def test_entries_are_the_four_sizes_and_run_every_backend_but_the_reference() ->
     for entry in ENTRIES.values():
         comparison, *backends, last = entry.participants
         assert (comparison in (CHAIN, NN_LSTM), last) == (True, GEMMS)
-        assert set(backends) == set(kernels.KERNELS[entry.op]) - {"reference"}
-    assert all(CHAIN not in backends for backends in kernels.KERNELS.values()), "the chain is no backend elsewhere"
+        assert set(backends) == set(lm_kernels.KERNELS[entry.op]) - {"reference"}
+    assert all(CHAIN not in backends for backends in lm_kernels.KERNELS.values()), "the chain is no backend elsewhere"
 
 
 def test_the_table_shows_tokens_per_second_and_the_reason_of_a_failure(run: Any) -> None:

@@ -22,7 +22,7 @@ from official_files import (
     qrnn,
 )
 
-import models
+import lm_models
 from harness.checkpoints.awd_lstm_lm.allow_list import MalformedError
 from harness.checkpoints.awd_lstm_lm.mapping import OfficialModel, extract
 from harness.checkpoints.awd_lstm_lm.torch_file import open_torch_file
@@ -40,7 +40,7 @@ def read(path: Path) -> tuple[OfficialModel, Weights]:
 
 def build(official: OfficialModel, arrays: Weights) -> Any:
     block = official.block
-    model = models.build(str(block["builder"]), model_config(block), vocab_size=official.vocab_size)
+    model = lm_models.build(str(block["builder"]), model_config(block), vocab_size=official.vocab_size)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     return model.eval()
 

@@ -11,7 +11,7 @@ from harness.commands import doctor
 from harness.monitoring import sensors
 from harness.monitoring.sensors import ProbeResult, SensorStatus
 from harness.system import hardware
-from kernels.fo_pool import triton as backend
+from lm_kernels.fo_pool import triton as backend
 
 
 def by_name() -> dict[str, doctor.Check]:

@@ -22,7 +22,7 @@ from harness.commands.command_costs import _forwarded_signals, _measure
 from harness.commands.costs_text import account_text
 from harness.commands.main import main
 from harness.results.costs import AttemptCosts, PhaseCosts, QuantityCosts
-from harness.system.source import ROOT
+from harness.system.source import SEARCH_PATH
 
 # Works once its watch has read it, however late that was, and leaves its own account of its time.
 BUSY = """
@@ -48,7 +48,7 @@ def start(*arguments: str, environment: Mapping[str, str] | None = None, **optio
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": SEARCH_PATH, **(environment or {})},
         **options,
     )
 

@@ -10,7 +10,7 @@ import pytest
 from invoking import call
 
 from harness.suite.loader import load
-from models.plugin import contract
+from lm_models.plugin import contract
 
 
 def test_the_files_work_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner, Result
 from tiny_datasets import Register, refusal, sha256, word_dataset, write_splits
 
-import models
+import lm_models
 from harness import data
 from harness.checkpoints import format
 from harness.checkpoints import model as checkpoint_model
@@ -32,7 +32,7 @@ def root(register: Register, tmp_path: Path) -> Path:
 def score(root: Path, vocabulary: list[str]) -> Result:
     """`harness evaluate` of a model with this vocabulary on the test split."""
     torch.manual_seed(1)
-    model = models.build("qrnn", checkpoint_model.model_config(BLOCK), vocab_size=len(vocabulary))
+    model = lm_models.build("qrnn", checkpoint_model.model_config(BLOCK), vocab_size=len(vocabulary))
     checkpoint = root.with_name("checkpoint")
     format.save(checkpoint, {"model": model.state_dict()}, {"model": BLOCK, "vocabulary": vocabulary, "unit": "word"})
     options = ["--dataset", "tiny-words", "--split", "test", "--device", "cpu", "--json"]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from leaky_model import Leaky
 from torch import nn
 
-import models
+import lm_models
 from harness.evaluation import protocols
 from harness.evaluation.adaptive import dynamic, statistics
-from models.step import StepOutput, detach
+from lm_models.step import StepOutput, detach
 
 MakeRule = Callable[[dynamic.Weights], dynamic.Rule]
 
@@ -122,8 +122,8 @@ def test_rms_is_the_loop_by_hand_with_its_pull_clipped(decay: float) -> None:
 def test_a_recurrent_model_carries_its_state_over_the_update(builder: str) -> None:
     """The oracle keeps the weights outside the module and calls it with the current ones."""
     torch.manual_seed(0)
-    config = models.config_class(builder)(layers=2, hidden=9, embedding=6)
-    model = models.build(builder, config, vocab_size=12).double().eval()
+    config = lm_models.config_class(builder)(layers=2, hidden=9, embedding=6)
+    model = lm_models.build(builder, config, vocab_size=12).double().eval()
     ids = np.random.default_rng(3).integers(0, 12, size=100)
     trained = {name: value.detach().clone() for name, value in model.named_parameters()}
     current, state, expected = trained, model.initial_state(1), []
@@ -174,8 +174,8 @@ def test_a_model_that_runs_away_is_given_up(leaky: Leaky) -> None:
 
 
 def test_a_model_without_weights_has_its_static_score() -> None:
-    from models.markov.config import Config
-    from models.markov.model import build
+    from lm_models.markov.config import Config
+    from lm_models.markov.model import build
 
     model = build(Config(order=1, symbols=4, concentration=1.0, seed=3), vocab_size=4)
     ids = np.random.default_rng(0).integers(0, 4, size=200)
@@ -196,10 +196,10 @@ def test_statistics_read_as_many_targets_as_they_say(num_tokens: int, streams: i
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_gives_the_cpus_scores() -> None:
-    from models.awd_lstm.config import Config
+    from lm_models.awd_lstm.config import Config
 
     torch.manual_seed(0)
-    model = models.build("awd-lstm", Config(layers=2, hidden=24, embedding=16), vocab_size=30)
+    model = lm_models.build("awd-lstm", Config(layers=2, hidden=24, embedding=16), vocab_size=30)
     ids = np.random.default_rng(0).integers(0, 30, size=600)
     here = collect(model, ids, sgd(0.3, 0.01), 20)
     assert collect(model.cuda(), ids, sgd(0.3, 0.01), 20) == pytest.approx(here, rel=1e-3)

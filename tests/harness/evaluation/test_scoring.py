@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import models
+import lm_models
 from harness import data
 from harness.checkpoints import format
 from harness.checkpoints import model as checkpoint_model
@@ -30,7 +30,7 @@ BLOCK = {"builder": "awd-lstm", "layers": 1, "hidden": 6, "embedding": 6}
 def save_model(folder: Path, tokens: list[str] = VOCABULARY, scale: float = 1.0, **index: Any) -> Any:
     """A checkpoint of a model over `tokens`; `index` replaces parts of its index."""
     torch.manual_seed(0)
-    model = models.build("awd-lstm", checkpoint_model.model_config(BLOCK), vocab_size=len(tokens)).eval()
+    model = lm_models.build("awd-lstm", checkpoint_model.model_config(BLOCK), vocab_size=len(tokens)).eval()
     weights = {name: value * scale for name, value in model.state_dict().items()}
     format.save(folder, {"model": weights}, {"model": BLOCK, "vocabulary": tokens, **index})
     return model

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.monitoring.sensors import ProcessTree, Target
-from harness.system.source import ROOT
+from harness.system.source import SEARCH_PATH
 
 HERE = Path(__file__).resolve().parent
 ONE = "GPU-0b1c2d3e-0000-1111-2222-333344445555"
@@ -55,7 +55,7 @@ def driver_environment(compile_driver: Callable[..., Path], tmp_path: Path) -> C
 
     def make(absent: Sequence[str] = (), library: Path | None = None) -> dict[str, str]:
         paths = {"LD_LIBRARY_PATH": library or compile_driver(absent), "NVML_STUB_SCRIPT": tmp_path / "script"}
-        return {**os.environ, "PYTHONPATH": str(ROOT), **{name: str(path) for name, path in paths.items()}}
+        return {**os.environ, "PYTHONPATH": SEARCH_PATH, **{name: str(path) for name, path in paths.items()}}
 
     return make
 

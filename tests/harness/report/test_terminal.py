@@ -16,7 +16,7 @@ from rich.console import Console
 
 from harness.report import print_leaderboard, read_leaderboard
 from harness.results.store import Store
-from harness.system.source import ROOT
+from harness.system.source import ROOT, SEARCH_PATH
 
 fcntl = pytest.importorskip("fcntl")
 termios = pytest.importorskip("termios")
@@ -37,7 +37,7 @@ def on_terminal(width: int, *arguments: object, **environment: str) -> str:
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     variables = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
-    variables |= {"TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **environment}
+    variables |= {"TERM": "xterm-256color", "PYTHONPATH": SEARCH_PATH, **environment}
     command = [sys.executable, "-m", "harness", *map(str, arguments)]
     written = b""
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=subprocess.PIPE, env=variables) as process:

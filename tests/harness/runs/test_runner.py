@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from waiting import has_ended, readings, wait_for
 
 from harness.commands.main import main
 from harness.results.store import Store
-from harness.system.source import ROOT
+from harness.system.source import SEARCH_PATH
 
 SUITE = """
 suite: small
@@ -59,7 +60,7 @@ def start(suite: Path, results: Path, *options: str, held_by: Path | None = None
     """held_by: the folder of files by which a test and the worker wait for each other; see holding/sitecustomize.py."""
     # -P is how an installed command starts: without the current folder on its path.
     command = [sys.executable, "-P", "-m", "harness", "run", str(suite), "--results", str(results), "--device", "cpu"]
-    path = [str(ROOT)] if held_by is None else [str(HOLDING), str(ROOT)]
+    path = [SEARCH_PATH] if held_by is None else [str(HOLDING), SEARCH_PATH]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HELD_BY": str(held_by), "PYTHONPATH": os.pathsep.join(path)}
     return subprocess.Popen(
         [*command, *options],
@@ -124,8 +125,6 @@ def attempts(results: Path) -> list[str]:
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
     (folder / "small.yaml").write_text(SUITE)
-    (folder / "models").mkdir()
-    (folder / "models" / "__init__.py").write_text("raise ImportError('not yours')")
     os.environ.setdefault("HARNESS_CACHE", str(folder / "cache"))
     code, out, err = finish(start(folder / "small.yaml", folder / "results"))
     assert code == 0, err
@@ -260,9 +259,44 @@ def test_a_lost_reader_of_the_progress_ends_no_run(suite: Path, results: Path) -
     assert attempts(results) == ["finished"]
 
 
-def test_a_folder_named_models_in_the_current_folder_is_not_taken_for_ours(uninterrupted: Path) -> None:
-    assert (uninterrupted.parent / "models").is_dir()
-    assert only_record(uninterrupted).status == "finished"
+OWN_MODEL = """
+import torch
+import harness
+from models.cells import Cell
+
+class Own(harness.Model):
+    def __init__(self, vocab_size: int, hidden: int = 8):
+        super().__init__()
+        self.cell = Cell(vocab_size, hidden)
+
+    def forward(self, tokens_TB, state):
+        return self.cell(tokens_TB).log_softmax(-1), state
+
+    def initial_state(self, batch_size):
+        return ()
+"""
+CELLS = """
+from torch import nn
+import kernels, results, suites
+
+class Cell(nn.Sequential):
+    def __init__(self, vocab_size, hidden):
+        super().__init__(nn.Embedding(vocab_size, hidden), nn.Linear(hidden, vocab_size))
+"""
+
+
+def test_a_project_keeps_its_own_models_kernels_suites_and_results(tmp_path: Path) -> None:
+    for name in ("models", "kernels", "suites", "results"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").touch()
+    (tmp_path / "models" / "cells.py").write_text(CELLS)
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    text = SUITE.replace("builder: awd-lstm", "builder: own:Own")
+    (tmp_path / "own.yaml").write_text(re.sub(r"(builder: own:Own).*", r"\1}", text))
+    code, _, err = finish(start(tmp_path / "own.yaml", tmp_path / "results"))
+    assert code == 0, err
+    record = only_record(tmp_path / "results")
+    assert (record.status, record.spec.model) == ("finished", {"builder": "own:Own", "hidden": 8})
 
 
 def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(suite: Path, results: Path) -> None:

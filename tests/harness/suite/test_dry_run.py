@@ -21,7 +21,7 @@ from harness.suite import load, suite_files
 from harness.suite.dry_run import Estimate, Targets, estimate, mean_window, render, training_length
 from harness.system import hardware
 from harness.system.source import ROOT
-from models.awd_lstm.config import Config
+from lm_models.awd_lstm.config import Config
 
 SUITES = ROOT / "suites"
 PTB_CHAR = SUITES / "ptb-char.yaml"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import models
+import lm_models
 from harness.suite.schema import PATH, schema, text
 from harness.suite.yaml_reader import plain, read_yaml
 
@@ -24,7 +24,7 @@ def test_every_builder_is_a_branch_of_the_model_union() -> None:
     assert outside["properties"]["builder"]["pattern"] == ":", "the import path of a model from outside"
     references = [each["$ref"] for each in ours]
     branches = [definitions[reference.removeprefix("#/$defs/")] for reference in references]
-    assert [each["properties"]["builder"]["const"] for each in branches] == list(models.BUILDERS)
+    assert [each["properties"]["builder"]["const"] for each in branches] == list(lm_models.BUILDERS)
     assert all(each["additionalProperties"] is False for each in branches)
 
 

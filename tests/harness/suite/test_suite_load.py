@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import kernels
-import models
+import lm_kernels
+import lm_models
 from harness.core.errors import SuiteError
 from harness.suite import load, load_dataset
 from harness.suite.yaml_reader import parse_yaml, plain
@@ -217,12 +217,12 @@ def test_an_oracle_needs_a_source(write: Write, dataset: str) -> None:
 
 
 def test_a_kernel_is_one_of_the_builders_own(write: Write) -> None:
-    for builder, op in models.KERNEL_OPS.items():
+    for builder, op in lm_models.KERNEL_OPS.items():
         text = SUITE.replace("awd-lstm", builder)
-        for name in ("auto", *kernels.KERNELS[op]):
+        for name in ("auto", *lm_kernels.KERNELS[op]):
             assert load(write(text), overrides=(f"entries.lstm.kernel={name}",)).entries[0].kernel == name
     fused = refusal(write(SUITE.replace("awd-lstm", "qrnn")), overrides=("entries.lstm.kernel=fused",))
-    known = ", ".join(("auto", *kernels.KERNELS["fo_pool"]))
+    known = ", ".join(("auto", *lm_kernels.KERNELS["fo_pool"]))
     assert f"entries.lstm.kernel 'fused' is not a kernel of qrnn, which has {known}" in fused
     oracle = refusal(write(ORACLE), overrides=("entries.oracle.kernel=reference",))
     assert "'reference' is not a kernel of markov-oracle, which has auto" in oracle

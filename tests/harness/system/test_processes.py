@@ -28,7 +28,7 @@ def test_the_callers_choices_for_barriers_and_paths_are_respected(monkeypatch: p
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)
-    assert processes.environment()["PYTHONPATH"] == os.pathsep.join((str(source.ROOT), "elsewhere"))
+    assert processes.environment()["PYTHONPATH"] == os.pathsep.join((source.SEARCH_PATH, "elsewhere"))
     assert processes.environment()["GOMP_SPINCOUNT"] == processes.SPIN_COUNT
     monkeypatch.setenv("GOMP_SPINCOUNT", "7")
     assert processes.environment()["GOMP_SPINCOUNT"] == "7"

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-import kernels
+import lm_kernels
 from harness.timing import clocks
 from harness.timing.backends import TWIN, Bench, KernelTiming
 from harness.timing.clocks import Budget
 from harness.timing.ops import BACKWARD, FORWARD, Work, disagreement, work
-from kernels.cases import Case, FoPoolCase, LstmCase, WeightDropCase
-from kernels.fo_pool import reference
+from lm_kernels.cases import Case, FoPoolCase, LstmCase, WeightDropCase
+from lm_kernels.fo_pool import reference
 
 pytestmark = pytest.mark.usefixtures("small_cache")
 
@@ -49,8 +49,8 @@ def add_backend(monkeypatch: pytest.MonkeyPatch, function: Any, **more: Any) -> 
     module = types.ModuleType("added_backend")
     module.__dict__.update({"fo_pool": counted, **more})
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    table = {**kernels.KERNELS["fo_pool"], "added": f"{module.__name__}:fo_pool"}
-    monkeypatch.setitem(kernels.KERNELS, "fo_pool", table)
+    table = {**lm_kernels.KERNELS["fo_pool"], "added": f"{module.__name__}:fo_pool"}
+    monkeypatch.setitem(lm_kernels.KERNELS, "fo_pool", table)
     return calls
 
 
@@ -59,7 +59,7 @@ def add_backend(monkeypatch: pytest.MonkeyPatch, function: Any, **more: Any) -> 
 )
 def test_every_backend_gets_a_row_per_direction(op: str, case: Case, bench: Bench) -> None:
     rows = bench.case(op, case)
-    for backend in kernels.KERNELS[op]:
+    for backend in lm_kernels.KERNELS[op]:
         assert [row.direction for row in rows if row.backend == backend] == [FORWARD, BACKWARD]
     for row in available(rows):
         assert row.status == "ok"

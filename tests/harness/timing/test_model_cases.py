@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from jobs import make_job, run_here
 from record_factory import spec
 
-import models
+import lm_models
 from harness.commands.main import main
 from harness.config.recipe import Recipe
 from harness.core.json_values import parse_value
@@ -22,10 +22,10 @@ from harness.timing import ceilings, model_cases
 from harness.timing.backends import Bench, KernelTiming
 from harness.timing.clocks import Budget
 from harness.timing.model_cases import cases_of, time_case
-from kernels.cases import FoPoolCase, LstmCase, WeightDropCase
-from models.awd_lstm.config import Config as LstmConfig
-from models.config import Dropout
-from models.qrnn.config import Config as QrnnConfig
+from lm_kernels.cases import FoPoolCase, LstmCase, WeightDropCase
+from lm_models.awd_lstm.config import Config as LstmConfig
+from lm_models.config import Dropout
+from lm_models.qrnn.config import Config as QrnnConfig
 
 SUITE = """
 suite: small
@@ -43,12 +43,12 @@ RECIPE = Recipe(optimizer="adam", lr=1e-3, batch=4, bptt=7, epochs=1)
 
 
 def test_each_distinct_width_once_at_the_recipes_window() -> None:
-    qrnn = models.build("qrnn", QrnnConfig(layers=4, hidden=6, embedding=3, zoneout=0.25), vocab_size=5)
+    qrnn = lm_models.build("qrnn", QrnnConfig(layers=4, hidden=6, embedding=3, zoneout=0.25), vocab_size=5)
     [wide, narrow] = cases_of(spec(recipe=RECIPE, kernels=("lstm", "fo_pool")), qrnn)
     backend = qrnn.kernels["fo_pool"]
     assert wide == ("fo_pool", backend, FoPoolCase(7, 4, 6, keep=0.75))
     assert narrow == ("fo_pool", backend, FoPoolCase(7, 4, 3, keep=0.75))
-    lstm = models.build("awd-lstm", LstmConfig(layers=3, hidden=6, embedding=3), vocab_size=5)
+    lstm = lm_models.build("awd-lstm", LstmConfig(layers=3, hidden=6, embedding=3), vocab_size=5)
     cases = [case for _, _, case in cases_of(spec(recipe=RECIPE, kernels=("lstm",)), lstm)]
     assert cases == [LstmCase(7, 4, 3, 6), LstmCase(7, 4, 6, 6), LstmCase(7, 4, 6, 3)]
 
@@ -56,18 +56,18 @@ def test_each_distinct_width_once_at_the_recipes_window() -> None:
 def test_a_dropped_weight_is_timed_at_its_size_and_only_if_it_is_dropped() -> None:
     asked = spec(recipe=RECIPE, kernels=("weight_drop",))
     sizes = {"layers": 3, "hidden": 6, "embedding": 3}
-    qrnn = models.build("qrnn", QrnnConfig(**sizes, dropout=Dropout(weight=0.1)), vocab_size=5)
+    qrnn = lm_models.build("qrnn", QrnnConfig(**sizes, dropout=Dropout(weight=0.1)), vocab_size=5)
     backend = qrnn.kernels["weight_drop"]
     shapes = [(18, 6), (18, 6), (9, 6)]
     expected = dict.fromkeys(("weight_drop", backend, WeightDropCase(*shape, 0.1)) for shape in shapes)
     assert cases_of(asked, qrnn) == list(expected)
-    lstm = models.build("awd-lstm", LstmConfig(**sizes, dropout=Dropout(weight=0.5)), vocab_size=5)
+    lstm = lm_models.build("awd-lstm", LstmConfig(**sizes, dropout=Dropout(weight=0.5)), vocab_size=5)
     assert [case for *_, case in cases_of(asked, lstm)] == [WeightDropCase(24, 6, 0.5), WeightDropCase(12, 3, 0.5)]
-    assert cases_of(asked, models.build("qrnn", QrnnConfig(**sizes), vocab_size=5)) == []
+    assert cases_of(asked, lm_models.build("qrnn", QrnnConfig(**sizes), vocab_size=5)) == []
 
 
 def test_a_model_that_is_only_scored_reads_one_stream() -> None:
-    qrnn = models.build("qrnn", QrnnConfig(layers=1, hidden=6, embedding=3), vocab_size=5)
+    qrnn = lm_models.build("qrnn", QrnnConfig(layers=1, hidden=6, embedding=3), vocab_size=5)
     [(_, _, case)] = cases_of(spec(recipe=None, kernels=("fo_pool",)), qrnn)
     assert case == FoPoolCase(512, 1, 3)
 

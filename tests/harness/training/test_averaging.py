@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trainer_factory import ASGD, best_nll_per_unit, make_recipe, make_trainer
 
-import models
+import lm_models
 from harness.config.recipe import Averaging, Finetune
 from harness.training.averaging import averaged_sgd, averaged_weights, non_monotone
 from harness.training.progress import AveragingSummary, summarize
@@ -45,8 +45,8 @@ def test_the_average_is_that_of_every_step_but_the_first_at_rates_one_step_late(
 
 @pytest.mark.parametrize("handover", [False, True])
 def test_only_the_official_handover_leaves_the_criterion_untrained(handover: bool) -> None:
-    config = models.config_class("awd-lstm")(layers=1, hidden=4, embedding=4, cutoffs=(3,))
-    model = models.build("awd-lstm", config, vocab_size=7)
+    config = lm_models.config_class("awd-lstm")(layers=1, hidden=4, embedding=4, cutoffs=(3,))
+    model = lm_models.build("awd-lstm", config, vocab_size=7)
     recipe = make_recipe(ASGD, averaging=Averaging(official_handover=handover))
     [group] = averaged_sgd(recipe, model, list(model.parameters())).param_groups
     left_out = {*model.parameters()} - {*group["params"]}

@@ -8,13 +8,13 @@ import torch
 from leaky_model import Leaky
 from trainer_factory import make_recipe
 
-import models
+import lm_models
 from harness.training import cuda_graph
 from harness.training.cuda_graph import GraphStep, copy_state
 from harness.training.optimizers import make_optimizer, set_learning_rate
 from harness.training.step import Step
-from models.config import Dropout
-from models.step import State
+from lm_models.config import Dropout
+from lm_models.step import State
 
 RECIPE = make_recipe(lr=0.05, weight_decay=1e-3, clip=0.25)
 LENGTHS = [5, 5, 7, 5, 5, 7, 7, 5, 3, 5, 7, 3, 3, 5]
@@ -89,8 +89,8 @@ def _cuda_losses(builder: str, weight_drop: float, *, graph: bool, lr: float = 1
         pytest.skip("needs a CUDA device")
     device = torch.device("cuda")
     torch.manual_seed(0)
-    config = models.config_class(builder)(layers=2, hidden=64, embedding=32, dropout=Dropout(weight=weight_drop))
-    model = models.build(builder, config, vocab_size=50).to(device)
+    config = lm_models.config_class(builder)(layers=2, hidden=64, embedding=32, dropout=Dropout(weight=weight_drop))
+    model = lm_models.build(builder, config, vocab_size=50).to(device)
     model.generator = torch.Generator(device)
     parameters = list(model.parameters())
     optimizer = make_optimizer(RECIPE, parameters, in_graph=True)

@@ -28,7 +28,7 @@ from harness.checkpoints.best import Best
 from harness.config.recipe import Averaging, Finetune, Schedule
 from harness.core.errors import CheckpointError
 from harness.training.progress import Hooks, Interrupted
-from models.step import StepOutput
+from lm_models.step import StepOutput
 
 
 class WithCriterion(Leaky):

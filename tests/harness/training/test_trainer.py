@@ -10,7 +10,7 @@ import torch
 from leaky_model import Leaky
 from trainer_factory import ASGD, best_nll_per_unit, make_recipe, make_trainer
 
-import models
+import lm_models
 from harness.config.recipe import Schedule, Validation
 from harness.config.speed import Speed
 from harness.training.progress import Diverged
@@ -128,8 +128,8 @@ def test_a_softmax_with_cutoffs_uses_no_resident_text_and_no_graph(
     tmp_path: Path, ids: np.ndarray, cutoffs: tuple[int, ...], asked: Speed, used: Speed | None
 ) -> None:
     """Its targets are split on the host, so a record must not say that a copy on the device was used."""
-    config = models.config_class("awd-lstm")(layers=1, hidden=8, embedding=8, cutoffs=cutoffs)
-    model = models.build("awd-lstm", config, vocab_size=7)
+    config = lm_models.config_class("awd-lstm")(layers=1, hidden=8, embedding=8, cutoffs=cutoffs)
+    model = lm_models.build("awd-lstm", config, vocab_size=7)
     if used is not None:
         assert make_trainer(tmp_path, make_recipe(), ids, model=model, speed=asked).speed == used
         return

@@ -20,15 +20,15 @@ from leaky_model import corpus_of
 from safetensors.numpy import load_file
 from torch.nn import functional
 
-import kernels
-import models
+import lm_kernels
+import lm_models
 from harness.checkpoints import format
 from harness.config.recipe import Averaging, Finetune, Recipe, Validation, WindowSampling
 from harness.evaluation import protocols
 from harness.training.averaging import averaged_weights
 from harness.training.progress import CurveRow, Hooks
 from harness.training.trainer import Trainer
-from models.config import Dropout
+from lm_models.config import Dropout
 
 HERE = Path(__file__).parent / "trajectories"
 # A learning rate of 15 multiplies rounding.
@@ -79,7 +79,7 @@ class Replay:
             "weight": "wdrop",
         }
         builder = "qrnn" if theirs["rnn"] == "QRNN" else "awd-lstm"
-        config = models.config_class(builder)(
+        config = lm_models.config_class(builder)(
             layers=theirs["layers"],
             hidden=theirs["hidden"],
             embedding=theirs["embedding"],
@@ -89,7 +89,7 @@ class Replay:
             cutoffs=tuple(theirs["splits"]),
             tail_order="reversed",
         )
-        model = models.build(builder, config, vocab_size=recorded["data"]["vocabulary"], kernel=kernel).double()
+        model = lm_models.build(builder, config, vocab_size=recorded["data"]["vocabulary"], kernel=kernel).double()
         model.load_state_dict(
             {our_name(key): torch.from_numpy(value) for key, value in arrays.items() if key.startswith("official.")}
         )
@@ -200,7 +200,7 @@ QUICK = {("syn-lstm-64", "reference"), *((name, "fused") for name in OPS)}
 CASES = [
     pytest.param(name, kernel, marks=() if op == "fo_pool" or (name, kernel) in QUICK else pytest.mark.slow)
     for name, op in OPS.items()
-    for kernel in kernels.KERNELS[op]
+    for kernel in lm_kernels.KERNELS[op]
 ]
 
 
@@ -209,7 +209,7 @@ def test_a_recorded_run_is_followed_step_by_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kernel: str
 ) -> None:
     try:
-        kernels.resolve(OPS[name], kernel)
+        lm_kernels.resolve(OPS[name], kernel)
     except ValueError as reason:
         pytest.skip(str(reason))
     follow(*committed(name), kernel, tmp_path, monkeypatch, TOLERANCES.get(name, 1e-9))
@@ -228,6 +228,6 @@ def test_a_recorded_run_on_penn_treebank_is_followed(
     if "drop" in name:
         # The official masks are those of torch's default generator; ours of `weight_drop` are of another by design.
         monkeypatch.setattr(
-            "models.dropout.weight", lambda raw, p, *, training, **_: functional.dropout(raw, p, training)
+            "lm_models.dropout.weight", lambda raw, p, *, training, **_: functional.dropout(raw, p, training)
         )
     follow(recorded, arrays, "auto", tmp_path, monkeypatch, 1e-9)

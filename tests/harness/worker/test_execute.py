@@ -10,8 +10,8 @@ import pytest
 import torch
 from jobs import SUITE, make_job, run_folder, run_here, without_times
 
-import kernels
-import models
+import lm_kernels
+import lm_models
 from harness import data
 from harness.checkpoints.export import export
 from harness.evaluation import protocols
@@ -24,7 +24,7 @@ from harness.timing.clocks import Budget
 from harness.training.progress import Interrupted
 from harness.worker import execute
 from harness.worker.job import Event, RunJob
-from kernels.lstm import padded
+from lm_kernels.lstm import padded
 
 EXACT = SUITE[: SUITE.index("evaluation:")] + SUITE[SUITE.index("entries:") :]
 
@@ -61,7 +61,7 @@ def test_a_run_scores_every_protocol_on_the_same_model(tmp_path: Path) -> None:
     exact, official = tallies["exact", "test"], tallies["official", "test"]
     assert exact["nll_nats"] == pytest.approx(official["nll_nats"], rel=1e-6)
     assert official["num_units"] == exact["num_units"] + 1, "the official divisor counts every token"
-    assert record["model"]["kernels"]["fo_pool"] in kernels.KERNELS["fo_pool"]
+    assert record["model"]["kernels"]["fo_pool"] in lm_kernels.KERNELS["fo_pool"]
     kinds = [event.event for event in events]
     assert kinds[0] == "start"
     assert kinds.count("validation") == 2
@@ -127,7 +127,7 @@ def test_a_bug_in_a_model_is_a_failed_record(tmp_path: Path, monkeypatch: pytest
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no such\nthing")
 
-    monkeypatch.setattr(models, "build", broken)
+    monkeypatch.setattr(lm_models, "build", broken)
     record = run_here(make_job(tmp_path))
     assert (record.status, record.error) == ("failed", "RuntimeError: no such thing")
 

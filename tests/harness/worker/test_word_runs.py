@@ -100,7 +100,7 @@ def test_the_dry_run_needs_no_data(write: Any) -> None:
 
 
 def test_a_model_that_does_not_fit_the_vocabulary_is_one_line(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.awd_lstm.config import Config
+    from lm_models.awd_lstm.config import Config
 
     def refuse(self: Config, vocab_size: int) -> int:
         if vocab_size < 20_000:

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models.plugin.adapter import Adapter
-from models.plugin.base import Model
-from models.step import reset_streams
+from lm_models.plugin.adapter import Adapter
+from lm_models.plugin.base import Model
+from lm_models.step import reset_streams
 
 V = 5
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.plugin import contract
-from models.plugin.base import Model
+from lm_models.plugin import contract
+from lm_models.plugin.base import Model
 
 V = 7
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-import models
+import lm_models
 from harness.core.errors import SuiteError
 from harness.suite.loader import load
-from models.plugin import source
+from lm_models.plugin import source
 
 MODEL = """
 import torch
@@ -57,31 +57,31 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "suite.yaml").write_text(SUITE)
     for name in ("plugged", "plugged_part"):
         monkeypatch.delitem(sys.modules, name, raising=False)
-    models.plugin.loader.load.cache_clear()
-    models.plugin.loader.config_class.cache_clear()
+    lm_models.plugin.loader.load.cache_clear()
+    lm_models.plugin.loader.config_class.cache_clear()
     return tmp_path
 
 
 def test_a_suite_names_a_class_of_its_folder(folder: Path) -> None:
     [entry] = load(folder / "suite.yaml").entries
     assert entry.model == {"builder": "plugged:Small", "width": 3, "bias": True}
-    config = models.config_class("plugged:Small")(width=3)
+    config = lm_models.config_class("plugged:Small")(width=3)
     assert config.num_parameters(50) == 50 * 3 + 3 * 50 + 50
     assert config.forward_flops_per_token(50) == 2 * 3 * 50
-    adapter = models.build("plugged:Small", config, vocab_size=50)
+    adapter = lm_models.build("plugged:Small", config, vocab_size=50)
     assert (adapter.context, adapter.stride) == (4, 2)
 
 
 def test_the_checksum_covers_every_file_that_it_imports(folder: Path) -> None:
     load(folder / "suite.yaml")
-    first = models.source_of("plugged:Small")
+    first = lm_models.source_of("plugged:Small")
     assert first is not None
     assert (first["module"], first["version"]) == ("plugged", None)
     (folder / "unrelated.py").write_text("x = 1\n")
     assert source.checksum("plugged") == first["sha256"]
     (folder / "plugged_part.py").write_text("WIDTH = 9\n")
     assert source.checksum("plugged") != first["sha256"]
-    assert models.source_of("awd-lstm") is None
+    assert lm_models.source_of("awd-lstm") is None
 
 
 @pytest.mark.parametrize(

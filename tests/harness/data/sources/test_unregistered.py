@@ -16,7 +16,7 @@ from harness import data
 from harness.core.interfaces import Corpus
 from harness.data.registry import SPLITS
 from harness.data.sources import own_text
-from models.markov import source
+from lm_models.markov import source
 
 
 def words(folder: Path | str, **more: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from harness.monitoring.sampler import SamplerJob, trace
 from harness.monitoring.sampler.process import SamplerProcess
 from harness.monitoring.sensors import QUANTITIES, SENSORS
 from harness.results.costs import AttemptCosts, EnergyCosts, SensorCosts
-from harness.system.source import ROOT
+from harness.system.source import ROOT, SEARCH_PATH
 
 Sleeper = subprocess.Popen[bytes]
 WATCHED = """
@@ -138,7 +138,7 @@ def test_a_worker_that_dies_ends_its_sampler_and_leaves_its_account(tmp_path: Pa
     attempts = Attempts(tmp_path)
     attempts.begin("monday")
     folder = attempts.sensors()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": SEARCH_PATH}
     worker = subprocess.Popen([sys.executable, "-c", WATCHED, str(folder)], stdout=subprocess.PIPE, env=environment)
     sampler = psutil.Process(int(worker.stdout.readline()))
     wait_for(lambda: len(readings(folder, "train")) > 1)

@@ -1,7 +1,0 @@
-"""One LSTM layer over a window. Backends: reference (the specification), fused (oneDNN, cuDNN) and padded.
-
-In: inputs (T, B, I), a state (B, H) twice, weights and biases. Out: h (T, B, H) and the last state. Choose a backend
-with `kernels.resolve("lstm", ...)`.
-"""
-
-__all__ = ["fused", "padded", "reference"]

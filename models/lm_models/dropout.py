@@ -1,0 +1,57 @@
+"""Locked, embedding and weight dropout. Merity et al. 2017, arXiv:1708.02182, sections 2 and 4.
+
+Functions draw a mask, or the seed of one, from `generator` (None: torch's default). With p = 0 or without training
+nothing is drawn. Letters: T time, B stream, H width, V vocabulary, E embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+import lm_kernels
+
+
+def locked(x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
+    """Multiply by one mask (1, B, H) / (1 - p), the same for all time steps."""
+    if p == 0 or not training:
+        return x_TBH
+    return x_TBH * scaled_mask(x_TBH, (1, *x_TBH.shape[1:]), p, generator)
+
+
+def embedding(
+    rows_TBE: Tensor, ids_TB: Tensor, vocab_size: int, p: float, *, training: bool, generator: torch.Generator | None
+) -> Tensor:
+    """Drop words with probability p: all of the embedding's rows of a dropped id are zero."""
+    if p == 0 or not training:
+        return rows_TBE
+    mask_V = scaled_mask(rows_TBE, (vocab_size,), p, generator)
+    return rows_TBE * mask_V[ids_TB].unsqueeze(-1)
+
+
+def weight(raw: Tensor, p: float, *, training: bool, generator: torch.Generator | None, kernel: str = "auto") -> Tensor:
+    """Drop single entries of a weight (DropConnect); the gradient flows to the raw weight.
+
+    Args:
+        raw: the weight.
+        p: probability that an entry is dropped.
+        training: False returns the weight unchanged.
+        generator: source of one seed, from which every backend computes the same mask.
+        kernel: backend of the op `weight_drop`.
+    """
+    if p == 0 or not training:
+        return raw
+    _, weight_drop = lm_kernels.resolve("weight_drop", kernel, raw.device)
+    dropped: Tensor = weight_drop(raw, p, draw_seed(raw.device, generator))
+    return dropped
+
+
+def draw_seed(device: torch.device, generator: torch.Generator | None) -> Tensor:
+    """Draw 64 random bits, int64 without dimensions. They stay on the device, so that nothing waits for them."""
+    return torch.empty((), dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
+
+
+def scaled_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: torch.Generator | None) -> Tensor:
+    """Draw a mask with the dtype and device of `like`: 0 with probability p, else 1 / (1 - p)."""
+    keep = torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p, generator=generator)
+    return keep.div_(1 - p)

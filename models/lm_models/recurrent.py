@@ -1,0 +1,262 @@
+"""Shared by the recurrent language models: embedding, dropout between layers, penalties, softmax, carried state.
+
+Letters: T time, B stream, E embedding, H width, V vocabulary, N rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+import lm_kernels
+from lm_models import dropout
+from lm_models.adaptive_softmax import AdaptiveSoftmax, Split
+from lm_models.config import reads_one_hot
+from lm_models.softmax import Softmax
+from lm_models.step import State, StepOutput
+from lm_models.tied_lookup import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from lm_models.config import RecurrentConfig
+
+
+class RecurrentLayer(nn.Module):
+    """One layer of a stack."""
+
+    op: str  # kernel op that the layer runs
+    kernel: str  # requested backend, or "auto"
+    weight_drop: float  # probability that an entry of `raw_weight` is dropped for a window
+    trained_by: str | None = None  # backend of the last training window
+
+    @property
+    def backend(self) -> str:
+        """Backend that training ran on; before any training, what "auto" selects without the arguments of a call."""
+        return self.trained_by or lm_kernels.resolve(self.op, self.kernel, self.raw_weight().device)[0]
+
+    def resolve(
+        self, device: torch.device, arguments: Sequence[Any] | None = None, *, training: bool
+    ) -> Callable[..., Any]:
+        """Return the kernel for one call.
+
+        Args:
+            device: where it runs.
+            arguments: of the call, for backends that are for some arguments only.
+            training: note the backend in `trained_by`.
+        """
+        name, function = lm_kernels.resolve(self.op, self.kernel, device, arguments)
+        if training:
+            self.trained_by = name
+        return function
+
+    def raw_weight(self) -> Tensor:
+        """The weight that DropConnect applies to."""
+        raise NotImplementedError
+
+    def dropped_weight(self, *, training: bool, generator: torch.Generator | None) -> Tensor:
+        """`raw_weight`, in training under the mask of this window."""
+        return dropout.weight(
+            self.raw_weight(), self.weight_drop, training=training, generator=generator, kernel=self.weight_drop_kernel
+        )
+
+    @property
+    def weight_drop_kernel(self) -> str:
+        """A layer on its reference drops weights with the reference as well; the mask is the same in all backends."""
+        return "reference" if self.kernel == "reference" else "auto"
+
+    def initial_state(self, batch: int) -> tuple[Tensor, ...]:
+        """Zeros for `batch` streams, each tensor (1, B, X)."""
+        raise NotImplementedError
+
+    def run(
+        self,
+        x_TBI: Tensor,
+        state: tuple[Tensor, ...],
+        table_VI: Tensor | None = None,
+        *,
+        training: bool,
+        generator: torch.Generator | None,
+        out_dropout: float,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run the layer over a window.
+
+        Args:
+            x_TBI: input; with `table_VI` one-hot symbols (T, B, V).
+            state: before the window.
+            table_VI: the input is x @ table. The layer multiplies its input weights by the table once instead of by
+                every row of x.
+            training: dropout is active.
+            generator: source of the masks.
+            out_dropout: rate of locked dropout on the output; its mask is drawn after all others of the layer.
+
+        Returns:
+            h_TBH and the state after the window.
+        """
+        raise NotImplementedError
+
+
+class RecurrentModel(nn.Module):
+    """A language model over a stack of layers; the state is a tuple with one tuple of (1, B, X) tensors per layer.
+
+    The attribute `generator` is the source of every mask, on the model's device; None is torch's default.
+
+    Args:
+        config: widths, dropout rates, penalties and softmax.
+        layers: the stack.
+        vocab_size: V.
+
+    Raises:
+        ValueError: an empty vocabulary.
+    """
+
+    def __init__(self, config: RecurrentConfig, layers: Sequence[RecurrentLayer], *, vocab_size: int) -> None:
+        super().__init__()
+        if vocab_size < 1:
+            raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
+        self.config = config
+        self.generator: torch.Generator | None = None
+        self.embedding = nn.Parameter(torch.empty(vocab_size, config.embedding).uniform_(-0.1, 0.1))
+        self.layers = nn.ModuleList(layers)
+        self.softmax = _softmax(config, vocab_size)
+
+    def initial_state(self, batch: int) -> State:
+        """Zeros for `batch` streams, in the model's dtype and on its device."""
+        return tuple(layer.initial_state(batch) for layer in self._layers())
+
+    def split_targets(self, targets_TB: Tensor) -> Split | None:
+        """Group targets by cluster for `forward`, best while they are on the host; None for a full softmax."""
+        return self.softmax.split(targets_TB) if isinstance(self.softmax, AdaptiveSoftmax) else None
+
+    def criterion_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the official code has in its loss instead of its model."""
+        if isinstance(self.softmax, AdaptiveSoftmax):
+            return [self.softmax.tail_vectors, self.softmax.tail_bias]
+        return []
+
+    def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State, split: Split | None = None) -> StepOutput:
+        """Score one window.
+
+        Args:
+            inputs_TB: symbols.
+            targets_TB: the symbol after each input.
+            state: before the window.
+            split: `split_targets` of these targets; without it the host may wait for the device.
+
+        Returns:
+            nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
+        """
+        if isinstance(self.softmax, AdaptiveSoftmax):
+            rows_TBE, table_VE = lookup(inputs_TB.long(), self.embedding)
+            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, rows_TBE, training=self.training)
+            nll_TB = self.softmax.nll(h_TBH, targets_TB, table_VE, split)
+        else:
+            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
+            nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
+        return StepOutput(nll_TB, state, self._penalty(raw_TBH, h_TBH))
+
+    @torch.no_grad()
+    def features(self, inputs_TB: Tensor, state: State) -> tuple[Tensor, State]:
+        """Run the layers without dropout. Returns the softmax's input h_TBH and the state after the window."""
+        _, h_TBH, state = self._encode(inputs_TB, state, training=False)
+        return h_TBH, state
+
+    @torch.no_grad()
+    def log_probs(self, h_NH: Tensor) -> Tensor:
+        """Log probabilities (N, V) of rows of `features`."""
+        return self.softmax.log_probs(h_NH, self.embedding)
+
+    @torch.no_grad()
+    def nll(self, h_NH: Tensor, targets_N: Tensor) -> Tensor:
+        """Score one target per row of `features`: nll_N in nats, without the probabilities of all words."""
+        return self.softmax.nll(h_NH, targets_N, self.embedding)
+
+    def _encode(
+        self, inputs_TB: Tensor, state: State, rows_TBE: Tensor | None = None, *, training: bool
+    ) -> tuple[Tensor, Tensor, State]:
+        """Return the last layer's output for TAR, its output under dropout, and the new state.
+
+        rows_TBE: the embedding's rows of the inputs, if they are looked up already.
+        Only TAR reads an output without dropout. Without TAR the last layer applies it, and both are the same tensor.
+        """
+        rates, generator = self.config.dropout, self.generator
+        layers = self._layers()
+        needs_raw = training and self.config.tar > 0
+        last = 0.0 if needs_raw else rates.output
+        x_TBX, table_VX = self._inputs(inputs_TB.long(), rows_TBE, training=training)
+        states: list[State] = []
+        for layer, layer_state, rate in zip(layers, state, [*[rates.hidden] * (len(layers) - 1), last], strict=True):
+            x_TBX, layer_state = layer.run(
+                x_TBX, tuple(layer_state), table_VX, training=training, generator=generator, out_dropout=rate
+            )
+            table_VX = None
+            states.append(layer_state)
+        dropped_TBX = x_TBX
+        if needs_raw:
+            dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
+        return x_TBX, dropped_TBX, tuple(states)
+
+    def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
+        """Return the first layer's input and, if it is one-hot (see `reads_one_hot`), the table to multiply it by."""
+        rates = self.config.dropout
+        num_symbols, width = self.embedding.shape
+        one_hot = reads_one_hot(vocab_size=num_symbols, embedding=width, dropout=rates, training=training)
+        if rows_TBE is None and one_hot:
+            one_hot_TBV = nn.functional.one_hot(inputs_TB, num_symbols).to(self.embedding.dtype)
+            return one_hot_TBV, self.embedding
+        if rows_TBE is None:
+            rows_TBE = nn.functional.embedding(inputs_TB, self.embedding)
+        x_TBE = dropout.embedding(
+            rows_TBE, inputs_TB, num_symbols, rates.embedding, training=training, generator=self.generator
+        )
+        return dropout.locked(x_TBE, rates.input, training=training, generator=self.generator), None
+
+    def _penalty(self, raw_TBH: Tensor, dropped_TBH: Tensor) -> Tensor:
+        """AR on the output under dropout, TAR on the raw output. Merity et al. 2017, arXiv:1708.01009.
+
+        AR is ar mean(h^2); TAR is tar mean((h_t - h_{t-1})^2), 0 for a window of one step.
+        """
+        penalty = raw_TBH.new_zeros(())
+        if self.training and self.config.ar:
+            penalty = penalty + self.config.ar * dropped_TBH.square().mean()
+        if self.training and self.config.tar and raw_TBH.shape[0] > 1:
+            penalty = penalty + self.config.tar * (raw_TBH[1:] - raw_TBH[:-1]).square().mean()
+        return penalty
+
+    @property
+    def kernels(self) -> dict[str, str]:
+        """Backends by op: {"lstm": "fused", "weight_drop": "native"}, or "padded, fused" if layers differ.
+
+        After training these are the backends it trained with.
+        """
+        backends: dict[str, dict[str, None]] = {}
+        for layer in self._layers():
+            backends.setdefault(layer.op, {})[layer.backend] = None
+            if layer.weight_drop > 0:
+                name = lm_kernels.resolve("weight_drop", layer.weight_drop_kernel, self.embedding.device)[0]
+                backends.setdefault("weight_drop", {})[name] = None
+        return {op: ", ".join(names) for op, names in backends.items()}
+
+    @property
+    def trained_by(self) -> list[str | None]:
+        """Backend that each layer last trained with. A checkpoint saves it, because a resumed run must report it."""
+        return [layer.trained_by for layer in self._layers()]
+
+    @trained_by.setter
+    def trained_by(self, names: Sequence[str | None]) -> None:
+        for layer, name in zip(self._layers(), names, strict=True):
+            layer.trained_by = name
+
+    def _layers(self) -> list[RecurrentLayer]:
+        return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]
+
+
+def _softmax(config: RecurrentConfig, vocab_size: int) -> Softmax | AdaptiveSoftmax:
+    width = config.widths[-1][1]
+    if not config.cutoffs:
+        return Softmax(vocab_size, width, tied=config.tie)
+    return AdaptiveSoftmax(vocab_size, width, config.cutoffs, reversed_tails=config.tail_order == "reversed")
