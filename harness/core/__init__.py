@@ -13,6 +13,7 @@ __all__ = [
     "json_values",
     "messages",
     "metrics",
+    "plugins",
     "scores",
     "specs",
     "units",

@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.core.errors import DataError
+from harness.core.plugins import load
 from harness.system.reading import open_regular, reason
+from lm_kernels.entry_points import added
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,9 @@ DATASETS: dict[str, str] = {
     "wikitext-103": "harness.data.sources.wikitext:WIKITEXT_103",
     "hutter-prize": "harness.data.sources.hutter:ENWIK8",
 }
+
+# What installed packages add, through entry points.
+DATASETS |= added("datasets", DATASETS)
 
 # How a word list is sorted: by count in the training split, ties by first appearance; or by first appearance over
 # train, valid and test, as awd-lstm-lm's `Dictionary` does.
@@ -159,6 +163,5 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 def get_dataset(name: str) -> Dataset:
     """The entry of a name or an alias. Raises KeyError for an unknown one."""
     # Imported on demand, as the list of names is needed by every command.
-    module, attribute = DATASETS[name].split(":")
-    dataset: Dataset = getattr(import_module(module), attribute)
+    dataset: Dataset = load(DATASETS[name])
     return dataset
