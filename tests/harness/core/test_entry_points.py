@@ -18,6 +18,8 @@ pair = added_model:Pair
 [lm_harness.datasets]
 letters = added_dataset:LETTERS
 ptb-char = added_dataset:REPLACED
+[lm_harness.metrics]
+nats = added_metric:NATS
 [lm_harness.sensors]
 load = added_sensor:Load
 [lm_harness.kernels]
@@ -34,6 +36,12 @@ LETTERS = replace(PTB_CHAR, title="Letters")
     "added_format": """
 def write(table, names=None):
     return f"{len(table.rows)} rows\\n"
+""",
+    "added_metric": """
+import harness
+NATS = harness.Metric(
+    name="nats", title="Nats", unit="nat/token", short_unit="nat", of_rate=float, slope=lambda rate: 1.0
+)
 """,
     "added_model": """
 import harness, torch
@@ -88,6 +96,8 @@ def test_every_table_has_what_the_package_adds_and_keeps_its_own(site: Path) -> 
     assert {"name": "pair", "what": "Two tokens.", "keys": ""} in models
     datasets = {row["name"]: row["title"] for row in json.loads(harness(site, "list", "datasets", "--json").stdout)}
     assert (datasets["letters"], datasets["ptb-char"]) == ("Letters", "Penn Treebank (Character Level)")
+    metrics = json.loads(harness(site, "list", "metrics", "--json").stdout)
+    assert {"name": "nats", "title": "Nats", "unit": "nat/token", "better": "lower"} in metrics
     checks = harness(site, "doctor").stdout
     assert "sensor load" in checks
     assert "pair = added_model:Pair (added)" in checks
