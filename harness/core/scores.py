@@ -65,6 +65,21 @@ class EvaluationProtocol:
     denominator: str
 
 
+@dataclass(frozen=True, slots=True)
+class TargetFile:
+    """A file in the run's folder with the loss and the bytes of each target: `harness.results.target_files`.
+
+    `first_byte` and `text_sha256` are those of `TargetLosses`.
+    """
+
+    __pydantic_config__ = FILE_BLOCK
+
+    file: str
+    sha256: str
+    first_byte: int
+    text_sha256: str
+
+
 # Intervals of fewer blocks cover too seldom: docs/statistics.md.
 MIN_BLOCKS = 8
 
@@ -84,6 +99,7 @@ class Score:
             raw samples behind `std_errors` and behind paired comparisons of two models.
         seconds: time it took.
         adaptation: how an adaptive protocol was tuned and what it gained; see `harness.evaluation.adaptive`.
+        target_file: the loss of each target, if the suite asked to keep it.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -97,6 +113,7 @@ class Score:
     block_nll_nats: Sequence[NullableNumber] = ()
     seconds: NullableNumber = 0.0
     adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
+    target_file: TargetFile | None = field(default=None, metadata=LATER)
 
     def has_blocks(self) -> bool:
         """Whether the blocks are enough for an interval, and finite."""

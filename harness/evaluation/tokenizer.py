@@ -21,10 +21,7 @@ from typing import Any
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.core.units import BYTE, CHAR, EOS
-
-# Written for a space in data of characters separated by spaces (Penn Treebank).
-SPACE = "_"
+from harness.core.units import BYTE, CHAR, EOS, SPACE
 
 CHUNK_BYTES = 1 << 20
 MAX_NAMED = 5  # unknown tokens named in a message
