@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -99,6 +100,29 @@ def run(
     finally:
         reporter.stop()
     sys.exit(status)
+
+
+def run_seeds(suite: str, profile: str | None, seeds: Iterable[int], results: Path) -> None:
+    """Run a suite under these seeds, for a command that needs the records alone. Ends the process if it is stopped."""
+    from harness.runs import QueueSignal, SuiteInterrupted, make_reporter, queue_signals
+    from harness.worker.job import EXIT_RESUME
+
+    request = _Request(
+        suite, profile, only=(), seeds=tuple(seeds), device="auto", overrides=(), results=results, data_path=None,
+        again=False, sensors=True, limit=None, budget=None,
+    )  # fmt: skip
+    reporter = make_reporter(quiet=False)
+    try:
+        with queue_signals():
+            _run(request, reporter)
+    except SuiteInterrupted as interrupted:
+        click.echo(f"harness: {interrupted}", err=True)
+        sys.exit(interrupted.exit_code)
+    except QueueSignal as name:
+        click.echo(f"harness: stopped ({name}); the same command continues", err=True)
+        sys.exit(EXIT_RESUME)
+    finally:
+        reporter.stop()
 
 
 def _run_to_status(request: _Request, reporter: Reporter) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,16 @@ class Store:
             records = "1 record has" if num_without_digest == 1 else f"{num_without_digest} records have"
             self.remarks.append(f"{records} no digest, from before there was one: held against themselves only")
         return rows
+
+    def earlier(self, run_id: str) -> list[RunRecord]:
+        """The readable records of a run in its history, without curves and traces, oldest first."""
+        found = []
+        for path in sorted((self.run_folder(run_id) / "history").glob("*.json")):
+            with suppress(OSError, ValueError, TypeError, StoreError):
+                value = _from_json(path)
+                _check_schema(value, path)
+                found.append(parse_value(RunRecord, printable_value({**value, "curve": [], "traces": []})))
+        return [record for record in found if record.run_id == run_id]
 
     def write(self, record: RunRecord) -> None:
         """Write a record whole or not at all, and its label; a record it replaces goes to history.
