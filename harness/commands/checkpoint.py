@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from harness.commands.options import FiniteRange, data_option, dataset_block, device_option, json_option
+from harness.commands.options import FiniteRange, device_option, json_option
 from harness.commands.output import print_fields, print_json
+from harness.commands.texts import text_named, text_options
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
@@ -56,37 +56,16 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 
 @click.command()
 @checkpoint_argument
-@click.option("--dataset", metavar="NAME", default=None, help="A registered dataset, or a suite file with a dataset.")
-@click.option("--split", type=click.Choice(["train", "valid", "test"]), default=None,
-              help="With --dataset: the split to score; the default is test.")  # fmt: skip
-@click.option("--text", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="A file of tokens separated by spaces, one <eos> per line.")  # fmt: skip
-@click.option("--unknown", metavar="TOKEN", default=None, help="With --text: the token that replaces unknown ones.")
-@click.option("--protocol", type=click.Choice(["exact", "official", "streams"]), default="exact", show_default=True,
-              help="A static one. For the neural cache or dynamic evaluation, give a suite's entry `checkpoint:` "
-                   "and the suite `evaluation: {adaptive: ...}`.")  # fmt: skip
-@click.option("--batch", type=click.IntRange(1), default=None, help="With --protocol official: its batch size.")
-@click.option("--window", type=click.IntRange(1), default=None, help="Tokens per forward pass; changes no sum.")
-@device_option
-@data_option
+@text_options
 @json_option
 def evaluate(
     checkpoint: Path,
-    dataset: str | None,
-    split: Any,
-    text: Path | None,
-    data_path: str | None,
     device: str,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Score CHECKPOINT, or the best model of a run's folder, on a split of a dataset, or on a text file."""
-    if (dataset is None) == (text is None):
-        raise click.UsageError("give either --dataset or --text")
-    if dataset is None and split is not None:
-        raise click.UsageError("--split goes with --dataset")
-    if text is None and options["unknown"] is not None:
-        raise click.UsageError("--unknown goes with --text")
+    named = text_named(options)
     from harness.checkpoints import export as exporting
     from harness.checkpoints import format as checkpoint_format
     from harness.checkpoints import model
@@ -96,14 +75,12 @@ def evaluate(
     checkpoint = exporting.find(checkpoint)
     checkpoint_format.read_index(checkpoint)  # a wrong path is reported before any data is prepared
     chosen = devices.resolve(device)
-    split = split or "test"
-    target: Any = {"text": text} if dataset is None else _target(dataset, split, data_path)
-    request = scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), split=split, **target, **options)
-    score = scoring.score_checkpoint(request)
+    target = named.find()
+    score = scoring.score_checkpoint(scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), **target))
     if as_json:
         print_json(score.to_json())
         return
-    on = str(text) if score.dataset is None else f"the {split} split of {score.dataset}"
+    on = str(named.text) if score.dataset is None else f"the {score.split} split of {score.dataset}"
     for name, value in score.metrics.items():
         error = score.std_errors[name]
         click.echo(f"{name} {value:.4f}" + ("" if error is None else f" ± {error:.4f}") + f" on {on}")
@@ -149,17 +126,3 @@ def sample(
         click.echo(shown(decode(token)), nl=False)
         sys.stdout.flush()  # a large model takes a second for each token
     click.echo()
-
-
-def _target(dataset: str, split: Any, data_path: str | None) -> dict[str, object]:
-    """The file of the split if that is enough to score it and found, else the complete dataset."""
-    from harness import data
-
-    spec, base = dataset_block(dataset)
-    roots = data.search_roots(data_path)
-    file = data.find_split(spec, split, roots=roots)
-    if file is not None:
-        return {"file": file}
-    note = partial(click.echo, err=True)
-    lines = data.download_lines(note)
-    return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines, note=note))}

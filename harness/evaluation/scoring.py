@@ -16,7 +16,7 @@ from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import Corpus, LoadedModel, SplitFile
 from harness.core.metrics import default_metric
-from harness.core.scores import EvaluationProtocol
+from harness.core.scores import EvaluationProtocol, Score
 from harness.core.units import EOS
 from harness.evaluation import protocols
 from harness.evaluation.token_text import TokenText
@@ -108,8 +108,8 @@ class CheckpointScore:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Token ids (N,) to score and where they come from."""
+class TextSource:
+    """Token ids (N,) in the checkpoint's numbers and where they come from."""
 
     ids: np.ndarray
     title: str
@@ -119,15 +119,27 @@ class _Source:
     identity: Mapping[str, object] | None = None
 
 
-def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] | None = None) -> CheckpointScore:
+@dataclass(frozen=True, slots=True)
+class ScoredText:
+    """A score with the text, and the loss of each target (N - 1,) if it was kept."""
+
+    score: Score
+    text: TextSource
+    target_nll: np.ndarray | None
+
+
+def score_text(
+    request: EvaluationRequest, *, tick: Callable[[int], None] | None = None, keep_nll: bool = False
+) -> ScoredText:
     """Score a checkpoint on a text.
 
     Args:
         request: model, text and protocol.
         tick: called with the number of targets scored since the last call.
+        keep_nll: also return the loss of each target, except under `official`.
 
     Returns:
-        The score: bits per character, or perplexity for a vocabulary of words.
+        The score, with the default metric of the model's unit.
 
     Raises:
         CheckpointError: the checkpoint lacks tokens of the dataset, or its loss is not finite.
@@ -140,7 +152,7 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
     protocol = _protocol(request)
     started = time.perf_counter()
     try:
-        scored = protocols.score(model.model, text.ids, protocol, tick=tick)
+        scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=keep_nll)
     except ValueError as error:
         raise DataError(f"{text.title}: {error}") from None
     metrics = [default_metric(model.unit).name]
@@ -149,6 +161,21 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
     score = protocols.to_score(scored, request.split, protocol, metrics, seconds, size)
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")
+    return ScoredText(score, text, scored.target_nll)
+
+
+def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] | None = None) -> CheckpointScore:
+    """Score a checkpoint on a text, as `score_text` does.
+
+    Args:
+        request: model, text and protocol.
+        tick: called with the number of targets scored since the last call.
+
+    Returns:
+        The score: bits per character, or perplexity for a vocabulary of words.
+    """
+    scored = score_text(request, tick=tick)
+    model, text, score = request.model, scored.text, scored.score
     return CheckpointScore(
         checkpoint=str(model.folder),
         checkpoint_sha256=model.sha256,
@@ -187,10 +214,10 @@ def _protocol(request: EvaluationRequest) -> EvaluationProtocol:
     return protocols.protocol_for(request.protocol, request.split, evaluation)
 
 
-def _source(request: EvaluationRequest) -> _Source:
+def _source(request: EvaluationRequest) -> TextSource:
     model, corpus, file = request.model, request.corpus, request.file
     if corpus is not None:
-        return _Source(
+        return TextSource(
             _translated(model, corpus, request.split),
             f"{corpus.name}'s {request.split} split",
             dataset=corpus.name,
@@ -205,10 +232,10 @@ def _source(request: EvaluationRequest) -> _Source:
             )
         ids, text = _read(model, file.path, None, "; score it on the dataset it was trained on")
         title = f"{file.dataset}'s {file.split} split"
-        return _Source(ids, title, file.dataset, file.split, text, dict(file.identity))
+        return TextSource(ids, title, file.dataset, file.split, text, dict(file.identity))
     assert request.text is not None
     ids, text = _read(model, request.text, request.unknown, "; --unknown TOKEN replaces them by one token")
-    return _Source(ids, str(request.text), text=text)
+    return TextSource(ids, str(request.text), text=text)
 
 
 def _translated(model: LoadedModel, corpus: Corpus, split: str) -> np.ndarray:
