@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILDERS",
     "KERNEL_OPS",
+    "PRETRAINED",
     "ModelConfig",
     "build",
     "builders",
     "config_class",
+    "huggingface",
     "is_known",
     "plugin",
     "source_of",
@@ -48,7 +50,11 @@ BUILDERS = {
     "awd-lstm": "lm_models.awd_lstm",
     "qrnn": "lm_models.qrnn",
     "markov-oracle": "lm_models.markov",
+    "hf": "lm_models.huggingface",
 }
+
+# Builders of models that have weights and a tokeniser of their own: they are scored on the text itself.
+PRETRAINED = ("hf",)
 
 # name -> op of `kernels.KERNELS` that its layers run on; other models need none
 KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool"}

@@ -48,6 +48,8 @@ SOURCES = tuple(
     for split, (size, md5, sha256) in _CHECKSUMS.items()
 )
 
+_FILES = {split: f"ptb.{split}.txt" for split in SPLITS}
+
 _LINE_ENDS = re.compile(rb"[ \t\r\f\v]*\n[ \t\r\f\v]*")
 _BLANKS = b" \t\r\f\v"
 
@@ -89,7 +91,8 @@ PTB_CHAR = Dataset(
     "`<eos>` stands for the newline at each line's end; `<unk>` in the text is five characters",
     vocab_size=50, num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
     sources=SOURCES,
-    encode=lambda files: encode_chars({split: read_bytes(files[f"ptb.{split}.txt"]) for split in SPLITS}),
+    encode=lambda files: encode_chars({split: read_bytes(files[name]) for split, name in _FILES.items()}),
+    texts=_FILES,
 )  # fmt: skip
 
 PTB_WORD = Dataset(
@@ -97,5 +100,5 @@ PTB_WORD = Dataset(
     event_space=WORDS_EVENT_SPACE,
     vocab_size=10_000, num_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
     sources=SOURCES,
-    words={split: f"ptb.{split}.txt" for split in SPLITS},
+    words=_FILES,
 )  # fmt: skip
