@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +20,9 @@ import torch
 
 from harness.core.interfaces import LanguageModel
 from harness.core.metrics import METRICS
-from harness.core.scores import EvaluationProtocol, Score, Tally
+from harness.core.scores import EvaluationProtocol, Score, Tally, TextSize
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
+from harness.evaluation.token_text import TokenText
 from lm_models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ if TYPE_CHECKING:
 
 # awd-lstm-lm, main.py: eval_batch_size 10, test_batch_size 1.
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class SplitText:
+    """Size of the text that was scored, and of the complete split."""
+
+    scored: TextSize
+    whole: TextSize
+
 
 # Called with the number of targets scored since the last call. It may raise to stop the evaluation.
 Tick = Callable[[int], None]
@@ -156,7 +166,32 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
         module.train(was_training)
 
 
-def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: Sequence[str], seconds: float) -> Score:
+def measure(ids: np.ndarray, protocol: EvaluationProtocol, tokens: TokenText | None) -> SplitText | None:
+    """Size of the text of a split.
+
+    Args:
+        ids: of the split (N,).
+        protocol: that it is scored under; it says which tokens are targets.
+        tokens: the vocabulary's text; None if its tokens stand for no text.
+    """
+    if tokens is None:
+        return None
+    whole = tokens.size(ids)
+    if protocol.name != "official":
+        return SplitText(tokens.size(ids, 1), whole)
+    rows = len(ids) // protocol.num_streams
+    starts = range(0, rows * protocol.num_streams, rows)
+    return SplitText(sum((tokens.size(ids, start + 1, start + rows) for start in starts), TextSize(0, 0, 0)), whole)
+
+
+def to_score(
+    scored: Scored,
+    split: str,
+    protocol: EvaluationProtocol,
+    metrics: Sequence[str],
+    seconds: float,
+    text: SplitText | None = None,
+) -> Score:
     """Compute metrics and standard errors.
 
     Args:
@@ -165,17 +200,20 @@ def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: 
         protocol: as asked for; the score holds what the split's length allowed.
         metrics: names in `METRICS`.
         seconds: how long it took.
+        text: size of the text; metrics that divide by it need it.
     """
     rate_error = rate_std_error(scored)
+    tally = scored.tally if text is None else scored.tally.with_text(text.scored)
     return Score(
         split=split,
         protocol=allowed_by(scored.tally.num_targets, protocol),
-        tally=scored.tally,
-        metrics={name: METRICS[name].compute(scored.tally) for name in metrics},
-        std_errors={name: METRICS[name].std_error(scored.tally, rate_error) for name in metrics},
+        tally=tally,
+        metrics={name: METRICS[name].compute(tally) for name in metrics},
+        std_errors={name: METRICS[name].std_error(tally, rate_error) for name in metrics},
         block_targets=scored.block_targets,
         block_nll_nats=scored.block_nll_nats,
         seconds=seconds,
+        text=None if text is None else text.whole,
     )
 
 
@@ -185,6 +223,7 @@ def score_splits(
     evaluation: Evaluation,
     metrics: Sequence[str],
     *,
+    tokens: TokenText | None = None,
     on_start: OnStart = ignore_start,
 ) -> list[Score]:
     """Score every split under every protocol of a suite.
@@ -194,6 +233,7 @@ def score_splits(
         splits: ids (N,) by name.
         evaluation: protocols and splits, in order.
         metrics: names in `METRICS`.
+        tokens: text of the vocabulary; None if its tokens stand for no text.
         on_start: called before each scoring.
 
     Returns:
@@ -206,7 +246,9 @@ def score_splits(
             tick = on_start(split, name, len(splits[split]) - 1)
             started = time.perf_counter()
             scored = score(model, splits[split], protocol, tick=tick)
-            scores.append(to_score(scored, split, protocol, metrics, time.perf_counter() - started))
+            seconds = time.perf_counter() - started
+            text = measure(splits[split], protocol, tokens)
+            scores.append(to_score(scored, split, protocol, metrics, seconds, text))
     return scores
 
 

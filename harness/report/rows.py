@@ -180,7 +180,7 @@ def _with_score(row: Row, record: RunRecord, score: Score | None) -> Row:
     std_error = std_error_of(score, row.metric)
     beyond_limit = row.of_metric.is_beyond(row.limit, value, std_error)
     row = replace(row, seed_mean=value, std_error=std_error, beyond_limit=beyond_limit)
-    blocks = intervals.block_sums(score)
+    blocks = intervals.block_sums(score, row.metric)
     if blocks is None:
         return row
     low, high = intervals.of_text(row.metric, blocks)

@@ -17,10 +17,12 @@ from harness import data
 from harness.checkpoints import model as checkpoint_model
 from harness.core.errors import HarnessError, SuiteError, named_path
 from harness.core.hashing import content_hash
+from harness.core.metrics import progress_metric
 from harness.core.scores import Score
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols
 from harness.evaluation.adaptive.score import score_adapted
+from harness.evaluation.token_text import TokenText
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.meter import Meter, startup
@@ -153,7 +155,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     # Memory-mapped: the ids are not read here.
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
-    emit(Start(num_threads=torch.get_num_threads(), metric=spec.label.metrics[0]))
+    emit(Start(num_threads=torch.get_num_threads(), metric=progress_metric(spec.label.metrics).name))
     config = checkpoint_model.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
     try:
@@ -222,6 +224,7 @@ def _score(
         return tick
 
     evaluation, metrics = spec.evaluation, spec.label.metrics
+    tokens = TokenText.of(corpus.vocabulary, corpus.unit)
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:
@@ -229,7 +232,7 @@ def _score(
             score = done.find(protocol, split) if evaluation.adaptive is None else None
             if score is None:
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,))
-                [score] = protocols.score_splits(model, corpus.splits, piece, metrics, on_start=on_start)
+                [score] = protocols.score_splits(model, corpus.splits, piece, metrics, tokens=tokens, on_start=on_start)
                 done.add(score)
             scores.append(score)
     if evaluation.adaptive is None:
@@ -242,6 +245,7 @@ def _score(
         score=evaluation.splits,
         window=evaluation.window,
         static=scores,
+        tokens=tokens,
         on_start=on_start,
     )
 

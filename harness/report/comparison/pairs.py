@@ -90,8 +90,8 @@ def compare(sides: Sequence[Side], margin: float | None = None) -> list[Comparis
 def _judge(
     a: Side, b: Side, split: str, metric: Metric, scores_a: Sequence[Score], scores_b: Sequence[Score]
 ) -> tuple[Comparison, RecipeDifference]:
-    sums_a, units = blocks(a, split, scores_a)
-    sums_b, _ = blocks(b, split, scores_b)
+    sums_a, units = blocks(a, split, scores_a, metric.name)
+    sums_b, _ = blocks(b, split, scores_b, metric.name)
     judged = difference(sums_a, sums_b, units, metric.of_rate, metric.slope)
     value_a, value_b = (_value(sums, units, metric) for sums in (sums_a, sums_b))
     row = Comparison(
@@ -122,7 +122,7 @@ def _value(sums: FloatArray, units: FloatArray, metric: Metric) -> Estimate:
 
 def _interval(value: Estimate, scores: Sequence[Score], metric: Metric) -> tuple[float, float]:
     """Of one run as in tables, where a curved metric maps the ends; of several seeds to first order."""
-    blocks_of = block_sums(scores[0]) if len(scores) == 1 else None
+    blocks_of = block_sums(scores[0], metric.name) if len(scores) == 1 else None
     return value.interval() if blocks_of is None else of_text(metric.name, blocks_of)
 
 

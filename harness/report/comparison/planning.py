@@ -107,7 +107,7 @@ def _variances(a: Side, b: Side, split: str, name: str) -> Variances:
         raise NotComparableError(f"{a.name} and {b.name} have no common score of {split}")
     for score in (*scores_a[1:], *scores_b):
         check_same_text(a, b, split, scores_a[0], score)
-    (sums_a, units), (sums_b, _) = blocks(a, split, scores_a), blocks(b, split, scores_b)
+    (sums_a, units), (sums_b, _) = blocks(a, split, scores_a, name), blocks(b, split, scores_b, name)
     metric = metric_named(name)
     return difference(sums_a, sums_b, units, metric.of_rate, metric.slope).variances
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.core.errors import NotComparableError, StoreError
 from harness.core.messages import near
+from harness.core.metrics import metric_named
 from harness.core.scores import MIN_BLOCKS, Score
 from harness.core.specs import Label
 from harness.report.intervals import block_sums
@@ -98,9 +99,14 @@ def check_same_text(a: Side, b: Side, split: str, one: Score, other: Score) -> N
         raise NotComparableError(f"{where}: their blocks differ; score both again with this version")
 
 
-def blocks(side: Side, split: str, scores: Sequence[Score]) -> tuple[FloatArray, FloatArray]:
-    """Loss per block (seeds, n) and units per block (n,). Raises NotComparableError for too few blocks or NaN."""
-    parts = [block_sums(score) for score in scores]
+def blocks(side: Side, split: str, scores: Sequence[Score], metric: str) -> tuple[FloatArray, FloatArray]:
+    """Loss per block (seeds, n) and units of the metric per block (n,).
+
+    Raises NotComparableError for too few blocks, NaN, or a record without the count that the metric divides by.
+    """
+    if any(metric_named(metric).count(score.tally) is None for score in scores):
+        raise NotComparableError(f"{side.name}: a record holds no {metric_named(metric).divides_by} for {metric}")
+    parts = [block_sums(score, metric) for score in scores]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         num = len(scores[0].block_nll_nats)

@@ -44,8 +44,8 @@ def find_stretches(a: Side, b: Side, split: str, metric: str, count: int = 10) -
         The lowest differences first.
     """
     scores_a, scores_b = a.scores()[split], b.scores()[split]
-    sums_a, units = blocks(a, split, scores_a)
-    sums_b, _ = blocks(b, split, scores_b)
+    sums_a, units = blocks(a, split, scores_a, metric)
+    sums_b, _ = blocks(b, split, scores_b, metric)
     chosen = metric_named(metric)
     values, influences = zip(
         *(values_and_influences(sums, units, chosen.of_rate, chosen.slope) for sums in (sums_a, sums_b)), strict=True
