@@ -18,7 +18,6 @@ from typing import Any
 
 import click
 
-from harness import __version__
 from harness.commands.bench import bench
 from harness.commands.checkpoint import evaluate, export, import_, sample
 from harness.commands.compare import compare
@@ -32,6 +31,7 @@ from harness.commands.run import run
 from harness.commands.search import search
 from harness.core.errors import HarnessError, named_path
 from harness.core.messages import printable_lines
+from harness.system.source import VERSION
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
@@ -123,7 +123,7 @@ def _discard_output() -> None:
 
 
 @click.group(cls=Group, context_settings=_CONTEXT)
-@click.version_option(__version__, prog_name="harness")
+@click.version_option(VERSION, prog_name="harness")
 def main() -> None:
     """Train, score and time neural language models, and compare the numbers with published ones."""
 

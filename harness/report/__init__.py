@@ -1,10 +1,9 @@
 """Tables of records and published rows.
 
 `read_leaderboard` reads a results folder, the published rows and the installed suites once. Its `Leaderboard` gives a
-`Table` of `Row`s, text in any of `FORMATS`, LEADERBOARD.md and, as `leaderboard_frame`, a pandas data frame;
-`print_leaderboard` shows what fits a terminal. `build` makes a table of records at hand, `kernel_table` one of timed
-kernels, `grid` one of any cells, and `curves` draws learning curves. `rows.py` turns records into rows, `columns.py`
-rows into text. Imports neither torch nor pandas.
+`Table` of `Row`s, text in any of `FORMATS`, and LEADERBOARD.md; `print_leaderboard` shows what fits a terminal. `build`
+makes a table of records at hand, `kernel_table` one of timed kernels, `grid` one of any cells, and `curves` draws
+learning curves. `rows.py` turns records into rows, `columns.py` rows into text. Imports neither torch nor pandas.
 """
 
 from harness.report import curves
@@ -12,7 +11,7 @@ from harness.report.columns import NOT_APPLICABLE, split_names, three_digits
 from harness.report.formats import FORMATS, write
 from harness.report.formats.github import grid
 from harness.report.kernels import kernel_table
-from harness.report.leaderboard import Leaderboard, leaderboard_frame, read_leaderboard
+from harness.report.leaderboard import Leaderboard, read_leaderboard
 from harness.report.row import Row
 from harness.report.rows import primary_protocol
 from harness.report.table import Table, build
@@ -29,7 +28,6 @@ __all__ = [
     "curves",
     "grid",
     "kernel_table",
-    "leaderboard_frame",
     "primary_protocol",
     "print_leaderboard",
     "read_leaderboard",

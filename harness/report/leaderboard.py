@@ -19,8 +19,6 @@ from harness.results.store import Store
 from harness.system.files import write_atomic
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from harness.core.specs import Label, Suite
     from harness.results.published import PublishedRow
     from harness.results.record import RunRecord
@@ -133,19 +131,3 @@ def read_leaderboard(results: Path | Store) -> Leaderboard:
         problems=(*store.problems, *store.remarks, *problems),
         num_unreadable=store.num_left_out,
     )
-
-
-def leaderboard_frame(results: Path | str = "results") -> pd.DataFrame:
-    """The leaderboard as a data frame: one row per setting, published row and limit; columns as in JSON.
-
-    `to_csv`, `to_parquet`, `to_html` and `to_markdown` of pandas write it.
-
-    Args:
-        results: the results folder.
-
-    Raises:
-        StoreError: the folder has no records, or is a file.
-    """
-    board = read_leaderboard(Path(results))
-    board.check_not_empty()
-    return board.table().frame()

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+# Here, because `harness` itself may be imported by no module of its own.
+VERSION = "0.1.0"
+
 # The checkout, or site-packages of an installation.
 ROOT = Path(__file__).resolve().parents[2]
 IS_CHECKOUT = (ROOT / "models" / "lm_models").is_dir()
@@ -40,15 +43,13 @@ def installed() -> SourceVersion:
 
     All sources count, not only those that seem to affect numbers: an unchanged checksum then needs no judgement.
     """
-    from harness import __version__
-
     # Names and lengths are fixed by hashing each file on its own: moving bytes between files changes the sum.
     digest = hashlib.sha256()
     for name, path in source_files().items():
         digest.update(name.encode())
         digest.update(b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return SourceVersion(__version__, digest.hexdigest())
+    return SourceVersion(VERSION, digest.hexdigest())
 
 
 def source_files() -> dict[str, Path]:

@@ -36,8 +36,10 @@ def test_the_readme_writes_only_what_git_ignores() -> None:
 
 
 def script_of(page: str) -> str:
-    shown = blocks((ROOT / page).read_text(encoding="utf-8"))
-    return "\n".join(block.text for block in shown if block.language == "sh" and block.is_run)
+    """The shell blocks of a page; its Python blocks follow as one program."""
+    shown = [block for block in blocks((ROOT / page).read_text(encoding="utf-8")) if block.is_run]
+    text = {name: "\n".join(each.text for each in shown if each.language == name) for name in ("sh", "python")}
+    return text["sh"] + (f"python - <<'PROGRAM'\n{text['python']}PROGRAM\n" if text["python"] else "")
 
 
 # It trains three models twice. tests/models/plugin and tests/harness/commands/test_new.py hold its parts.

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
-from harness import __version__
 from harness.data.registry import SourceFile
 from harness.system.files import open_new, remove_tree
+from harness.system.source import VERSION
 
 if TYPE_CHECKING:
     import httpx
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 # wikitext.smerity.com refuses the default User-Agent of Python's own client.
-USER_AGENT = f"lm-harness/{__version__} (+language model benchmark harness; one file, kept in a cache)"
+USER_AGENT = f"lm-harness/{VERSION} (+language model benchmark harness; one file, kept in a cache)"
 CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 30.0
 ATTEMPTS_PER_MIRROR = 4

@@ -265,15 +265,14 @@ import harness
 from models.cells import Cell
 
 class Own(harness.Model):
+    context = 12
+
     def __init__(self, vocab_size: int, hidden: int = 8):
         super().__init__()
         self.cell = Cell(vocab_size, hidden)
 
     def forward(self, tokens_TB, state):
         return self.cell(tokens_TB).log_softmax(-1), state
-
-    def initial_state(self, batch_size):
-        return ()
 """
 CELLS = """
 from torch import nn
@@ -291,8 +290,8 @@ def test_a_project_keeps_its_own_models_kernels_suites_and_results(tmp_path: Pat
         (tmp_path / name / "__init__.py").touch()
     (tmp_path / "models" / "cells.py").write_text(CELLS)
     (tmp_path / "own.py").write_text(OWN_MODEL)
-    text = SUITE.replace("builder: awd-lstm", "builder: own:Own")
-    (tmp_path / "own.yaml").write_text(re.sub(r"(builder: own:Own).*", r"\1}", text))
+    text = re.sub(r"\{builder.*?\}\}", '{builder: "own:Own"}', SUITE, flags=re.S)
+    (tmp_path / "own.yaml").write_text(text)
     code, _, err = finish(start(tmp_path / "own.yaml", tmp_path / "results"))
     assert code == 0, err
     record = only_record(tmp_path / "results")

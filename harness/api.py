@@ -1,0 +1,163 @@
+"""The Python API behind `import harness`; the command line uses it too. Imports nothing heavy until it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.core.specs import RunSpec, Suite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.results.record import RunRecord
+    from harness.runs import Reporter, TimeBudget
+    from lm_models.plugin.base import Model
+
+
+def load_suite(suite: str | Path, *, profile: str | None = None, overrides: Sequence[str] = ()) -> Suite:
+    """Read and check a suite, without its data.
+
+    Args:
+        suite: path of a YAML file, or the name of a suite that comes with the harness, such as `ptb-char`.
+        profile: name in the suite's `profiles:`; None for the first.
+        overrides: `key=value` texts as for `--set`, such as `recipe.epochs=1`.
+
+    Returns:
+        The suite.
+
+    Raises:
+        SuiteError: file, line and key of the first mistake.
+    """
+    from harness.suite import load, suite_path
+
+    return load(suite_path(str(suite)), profile=profile, overrides=overrides)
+
+
+def run(
+    suite: Suite | str | Path,
+    *,
+    results: Path | str = "results",
+    only: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    device: str = "auto",
+    data_path: Path | str | None = None,
+    again: bool = False,
+    sensors: bool = True,
+    time_limit_s: float | None = None,
+    budget: TimeBudget | None = None,
+    reporter: Reporter | None = None,
+) -> list[RunRecord]:
+    """Train or load each entry of a suite and score it; finished runs of the results folder are not repeated.
+
+    Args:
+        suite: as loaded, a path, or the name of a suite that comes with the harness.
+        results: folder of the records.
+        only: entries to run; empty for all.
+        seeds: instead of the suite's; empty for those.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        data_path: folder with the datasets' files; None for HARNESS_DATA and the cache.
+        again: whether runs that have a record are repeated; the old record moves to the run's history.
+        sensors: whether the hardware is sampled.
+        time_limit_s: save and stop before this many seconds are over.
+        budget: shorten the recipes to fit into it.
+        reporter: receives progress; None prints nothing.
+
+    Returns:
+        A record for each entry and seed. A run that failed has one too: see its `status`.
+
+    Raises:
+        HarnessError: bad input; one line that says what to mend.
+        SuiteInterrupted: the time limit, a signal or Ctrl-C ended it early; the same call continues.
+    """
+    from harness import data
+    from harness.core import device as devices
+    from harness.results.store import Store
+    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, plan_specs, run_suite
+    from harness.suite import check_vocabulary, dry_run, resolve
+
+    limit = None if time_limit_s is None else TimeLimit(time_limit_s)
+    suite = suite if isinstance(suite, Suite) else load_suite(suite)
+    reporter = reporter or Reporter()
+    roots = data.search_roots(None if data_path is None else str(data_path))
+    specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
+    if limit is not None or budget is not None:
+        check_interruptible(specs)
+    prepared = data.prepare(
+        suite.dataset,
+        roots=roots,
+        base=suite.path.parent,
+        progress=data.download_lines(reporter.note),
+        note=reporter.note,
+    )
+    manifest = data.read_manifest(prepared)
+    check_vocabulary(suite, manifest.alphabet_size)
+    store = Store(Path(results))
+    if budget is not None:
+
+        def measure(spec: RunSpec, seconds: float) -> float:
+            return measure_rate(spec, prepared, store, seconds, limit)
+
+        specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
+    outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+    queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook)
+    return run_suite(queue, reporter)
+
+
+def records(results: Path | str = "results") -> list[RunRecord]:
+    """The readable records of a results folder, sorted by run id.
+
+    Args:
+        results: folder of the records.
+
+    Returns:
+        Typed records: `scores`, `curve`, `costs`, `environment` and the rest of record.json.
+
+    Raises:
+        StoreError: the folder has no record, or one of them cannot be read.
+    """
+    from harness.core.errors import StoreError
+    from harness.results.store import Store
+
+    store = Store(Path(results))
+    found = [record for record, _ in store.records()]
+    if store.problems:
+        raise StoreError("; ".join(store.problems))
+    if not found:
+        raise StoreError(f"{results}: has no records; `harness run SUITE --results {results}` makes some")
+    return found
+
+
+def leaderboard(results: Path | str = "results") -> pd.DataFrame:
+    """The leaderboard of a results folder: one row per setting, published row and limit; columns as in JSON.
+
+    `to_csv`, `to_parquet`, `to_html` and `to_markdown` of pandas write it.
+
+    Args:
+        results: folder of the records.
+
+    Raises:
+        StoreError: the folder has no records, or is a file.
+    """
+    from harness.report import read_leaderboard
+
+    board = read_leaderboard(Path(results))
+    board.check_not_empty()
+    return board.table().frame()
+
+
+def check_model(model: Model, *, vocab_size: int) -> None:
+    """Test what the harness relies on in a model of your own. See docs/your-own-model.md.
+
+    Args:
+        model: as built.
+        vocab_size: V.
+
+    Raises:
+        ValueError: the first test that fails; it says what to mend.
+    """
+    from lm_models.plugin import contract
+
+    contract.check(model, vocab_size=vocab_size)
