@@ -188,7 +188,7 @@ def unused_setting(model: Mapping[str, Any]) -> str | None:
     config = config_of(model)
     if not isinstance(config, RecurrentConfig) or config.layers > 1 or not config.tie:
         return None
-    if config.hidden == config.embedding:
+    if any(config.hidden in widths for widths in config.widths):
         return None
     width = config.embedding
     return f"model.hidden {config.hidden} is not used: one tied layer is as wide as its embedding, {width}; set {width}"

@@ -163,6 +163,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     except ValueError as error:
         raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
     model = model.to(device=spec.device, dtype=dtype)
+    _check_window(spec, model)
     if spec.model_source is not None:
         _check_model_from_outside(spec, model, corpus.vocab_size)
     record.model = {
@@ -173,23 +174,28 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
         "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
     }
     if spec.model_source is not None:
-        # With a window that slides, targets have between `context - stride + 1` and `context` tokens before them.
-        record.model |= {"source": spec.model_source, "context": model.context}
-        record.model |= {"stride": model.stride} if model.context is not None else {}
+        record.model["source"] = spec.model_source
+    record.model |= getattr(model, "context_of_targets", {})
     if spec.recipe is None and spec.checkpoint is not None:
         record.model["weights_dtype"] = checkpoint_model.load_for(spec, model, corpus)
     return model, corpus
 
 
+def _check_window(spec: RunSpec, model: Any) -> None:
+    """Refuse to train on windows that are longer than the context that a model without state is scored with."""
+    context = getattr(model, "context", None)
+    if context is not None and spec.recipe is not None and spec.recipe.bptt > context:
+        raise SuiteError(
+            f"{spec.label.suite}: entries.{spec.label.entry}.recipe.bptt of {spec.recipe.bptt} is more than the "
+            f"model's context of {context}"
+        )
+
+
 def _check_model_from_outside(spec: RunSpec, model: Any, vocab_size: int) -> None:
-    """Refuse other code than the run names, a window that the model cannot read, and a breach of its contract."""
+    """Refuse other code than the run names, and a breach of the model's contract."""
     where = f"{spec.label.suite}: entries.{spec.label.entry}"
     if lm_models.source_of(spec.model["builder"]) != spec.model_source:
         raise SuiteError(f"{where}.model: its code changed after the command was given; give it again")
-    if model.context is not None and spec.recipe is not None and spec.recipe.bptt > model.context:
-        raise SuiteError(
-            f"{where}.recipe.bptt of {spec.recipe.bptt} is more than the model's context of {model.context}"
-        )
     try:
         contract.check(model.model, vocab_size=vocab_size)
     except ValueError as error:

@@ -49,6 +49,8 @@ class ModelConfig(Protocol):
 BUILDERS = {
     "awd-lstm": "lm_models.awd_lstm",
     "qrnn": "lm_models.qrnn",
+    "mingru": "lm_models.mingru",
+    "transformer": "lm_models.transformer",
     "markov-oracle": "lm_models.markov",
     "hf": "lm_models.huggingface",
 }
@@ -57,7 +59,7 @@ BUILDERS = {
 PRETRAINED = ("hf",)
 
 # name -> op of `kernels.KERNELS` that its layers run on; other models need none
-KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool"}
+KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool", "mingru": "fo_pool"}
 
 
 def builders() -> list[str]:
