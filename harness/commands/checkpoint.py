@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.commands.options import FiniteRange, data_option, dataset_block, device_option, json_option
 from harness.commands.output import print_fields, print_json
+
+if TYPE_CHECKING:
+    from harness.core.interfaces import LoadedModel
+
+PRETRAINED = "hf:"
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
@@ -56,6 +62,8 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 
 @click.command()
 @checkpoint_argument
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="With hf:PATH: a key of its model block, such as context=512.")  # fmt: skip
 @click.option("--dataset", metavar="NAME", default=None, help="A registered dataset, or a suite file with a dataset.")
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default=None,
               help="With --dataset: the split to score; the default is test.")  # fmt: skip
@@ -72,6 +80,7 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 @json_option
 def evaluate(
     checkpoint: Path,
+    overrides: tuple[str, ...],
     dataset: str | None,
     split: Any,
     text: Path | None,
@@ -80,25 +89,30 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score CHECKPOINT, or the best model of a run's folder, on a split of a dataset, or on a text file."""
+    """Score CHECKPOINT, or the best model of a run's folder, on a split of a dataset, or on a text file.
+
+    hf:PATH instead of CHECKPOINT is a pretrained model in a Hugging Face format: a folder, a GGUF file,
+    package:NAME/FILE, or a model's id on the hub with `--set revision=COMMIT`.
+    """
     if (dataset is None) == (text is None):
         raise click.UsageError("give either --dataset or --text")
     if dataset is None and split is not None:
         raise click.UsageError("--split goes with --dataset")
     if text is None and options["unknown"] is not None:
         raise click.UsageError("--unknown goes with --text")
-    from harness.checkpoints import export as exporting
-    from harness.checkpoints import format as checkpoint_format
-    from harness.checkpoints import model
+    if overrides and not str(checkpoint).startswith(PRETRAINED):
+        raise click.UsageError("--set goes with hf:PATH")
     from harness.core import device as devices
     from harness.evaluation import scoring
 
-    checkpoint = exporting.find(checkpoint)
-    checkpoint_format.read_index(checkpoint)  # a wrong path is reported before any data is prepared
     chosen = devices.resolve(device)
     split = split or "test"
-    target: Any = {"text": text} if dataset is None else _target(dataset, split, data_path)
-    request = scoring.EvaluationRequest(model=model.load(checkpoint, device=chosen), split=split, **target, **options)
+    if str(checkpoint).startswith(PRETRAINED):
+        model = _pretrained(str(checkpoint), overrides, chosen)
+        target: Any = {"text": text} if dataset is None else _text_of(dataset, split, data_path)
+    else:
+        model, target = _checkpoint(checkpoint, chosen, lambda: _target(text, dataset, split, data_path))
+    request = scoring.EvaluationRequest(model=model, split=split, **target, **options)
     score = scoring.score_checkpoint(request)
     if as_json:
         print_json(score.to_json())
@@ -106,7 +120,8 @@ def evaluate(
     on = str(text) if score.dataset is None else f"the {split} split of {score.dataset}"
     for name, value in score.metrics.items():
         error = score.std_errors[name]
-        click.echo(f"{name} {value:.4f}" + ("" if error is None else f" ± {error:.4f}") + f" on {on}")
+        shown = "is beyond float64" if value is None else f"{value:.4f}"
+        click.echo(f"{name} {shown}" + ("" if error is None else f" ± {error:.4f}") + f" on {on}")
     click.echo(f"protocol {score.protocol}, {score.num_targets:,} targets, {score.nll_nats:,.2f} nats, "
                f"{score.seconds:.1f} s on {score.device}")  # fmt: skip
     if score.text is not None and score.text.num_unknown:
@@ -151,10 +166,42 @@ def sample(
     click.echo()
 
 
-def _target(dataset: str, split: Any, data_path: str | None) -> dict[str, object]:
-    """The file of the split if that is enough to score it and found, else the complete dataset."""
+def _checkpoint(folder: Path, device: str, target: Callable[[], dict[str, object]]) -> tuple[LoadedModel, Any]:
+    """The model of a checkpoint, and the target: a wrong path is reported before any data is prepared."""
+    from harness.checkpoints import export as exporting
+    from harness.checkpoints import format as checkpoint_format
+    from harness.checkpoints import model
+
+    folder = exporting.find(folder)
+    checkpoint_format.read_index(folder)
+    found = target()
+    return model.load(folder, device=device), found
+
+
+def _pretrained(text: str, overrides: tuple[str, ...], device: str) -> LoadedModel:
+    """The model of `hf:PATH`, whose other keys `overrides` hold as KEY=VALUE."""
+    from harness import data
+    from harness.evaluation import pretrained
+    from harness.suite import pretrained_config
+
+    config = pretrained_config(text.removeprefix(PRETRAINED), overrides)
+    return pretrained.load(config, device=device, offline=data.network_is_off()).as_checkpoint()
+
+
+def _text_of(dataset: str, split: Any, data_path: str | None) -> dict[str, object]:
+    """The file of a split's text."""
     from harness import data
 
+    spec, base = dataset_block(dataset)
+    return {"file": data.find_text(spec, split, roots=data.search_roots(data_path), base=base)}
+
+
+def _target(text: Path | None, dataset: str | None, split: Any, data_path: str | None) -> dict[str, object]:
+    """The text, or the file of the split if that is enough to score it and found, else the complete dataset."""
+    from harness import data
+
+    if dataset is None:
+        return {"text": text}
     spec, base = dataset_block(dataset)
     roots = data.search_roots(data_path)
     file = data.find_split(spec, split, roots=roots)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 EOS = "<eos>"
 BYTE, CHAR, WORD = UNITS = ("byte", "char", "word")
+TOKEN = "token"  # of a pretrained model's own tokeniser
 _BYTES = frozenset(map(str, range(256)))
 
 

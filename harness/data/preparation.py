@@ -190,7 +190,9 @@ def find_text(spec: DatasetSpec, split: str, *, roots: Sequence[Path] = (), base
             path = finder.gather()[0].get(name)
         path = path or finder.obtain(offline=False)[name]
     if path is None:
-        raise DataError(f"{request.name}: its {split} split is no file of its own, which a model with a tokeniser reads")
+        raise DataError(
+            f"{request.name}: its {split} split is no file of its own, which a model with a tokeniser reads"
+        )
     return SplitFile(request.name, split, path, request.identity)
 
 

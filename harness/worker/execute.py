@@ -33,7 +33,7 @@ from harness.system import hardware, source
 from harness.timing.gemm import gemm_rate
 from harness.timing.model_cases import cases_of, time_case
 from harness.training.progress import Diverged, Interrupted
-from harness.worker import partial_scores
+from harness.worker import partial_scores, pretrained
 from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Start, Stop, Train
 from harness.worker.train import train
 from lm_models.plugin import contract
@@ -152,6 +152,9 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     checkpoint_model.forbid_tf32()
     torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
     record.machine = hardware.describe(spec.device).to_json()
+    if spec.is_pretrained:
+        return pretrained.load(record, job, emit)
+    assert job.prepared is not None
     # Memory-mapped: the ids are not read here.
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
@@ -230,7 +233,7 @@ def _score(
         return tick
 
     evaluation, metrics = spec.evaluation, spec.label.metrics
-    tokens = TokenText.of(corpus.vocabulary, corpus.unit)
+    tokens = None if corpus.sizes else TokenText.of(corpus.vocabulary, corpus.unit)
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:
@@ -238,7 +241,8 @@ def _score(
             score = done.find(protocol, split) if evaluation.adaptive is None else None
             if score is None:
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,))
-                [score] = protocols.score_splits(model, corpus.splits, piece, metrics, tokens=tokens, on_start=on_start)
+                sizes = corpus.sizes.get(split, tokens)
+                [score] = protocols.score_splits(model, corpus.splits, piece, metrics, tokens=sizes, on_start=on_start)
                 done.add(score)
             scores.append(score)
     if evaluation.adaptive is None:

@@ -31,10 +31,15 @@ class Files:
     folder: Path
     gguf: str | None = None
 
+    @property
+    def place(self) -> Path:
+        """The folder or the GGUF file."""
+        return self.folder if self.gguf is None else self.folder / self.gguf
+
     def paths(self) -> list[Path]:
         """Every file that is read."""
         if self.gguf is not None:
-            return [self.folder / self.gguf]
+            return [self.place]
         return sorted({path for pattern in _READ for path in self.folder.glob(pattern) if path.is_file()})
 
 
@@ -99,7 +104,9 @@ def _download(text: str, revision: str, offline: bool) -> Path:
     except Exception as error:
         # Its errors are of many classes, and those of a missing network are long.
         reason = "the network is off" if offline else " ".join(str(error).split())[:200]
-        raise ValueError(f"{text} at revision {revision[:10]} is not here, and cannot be downloaded: {reason}") from None
+        raise ValueError(
+            f"{text} at revision {revision[:10]} is not here, and cannot be downloaded: {reason}"
+        ) from None
 
 
 def _checked(text: str, files: Files) -> Files:
