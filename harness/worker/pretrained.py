@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib import metadata
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Corpus]:
         "num_parameters": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "dtype": loaded.config.dtype,
         "source": spec.model_source,
+        "packages": {name: metadata.version(name) for name in ("tokenizers", "transformers")},
         "kernels": {},
         **loaded.model.context_of_targets,
     }
