@@ -76,7 +76,7 @@ def run(
     from harness.core import device as devices
     from harness.results.store import Store
     from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, plan_specs, run_suite
-    from harness.suite import check_vocabulary, dry_run, resolve
+    from harness.suite import check_vocabulary, dry_run, resolve, texts_of
 
     limit = None if time_limit_s is None else TimeLimit(time_limit_s)
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
@@ -85,6 +85,10 @@ def run(
     specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
     if limit is not None or budget is not None:
         check_interruptible(specs)
+    texts = texts_of(suite, specs, roots)
+    store = Store(Path(results))
+    if all(spec.is_pretrained for spec in specs):
+        return run_suite(RunQueue(specs, None, store, again, sensors, limit, texts=texts), reporter)
     prepared = data.prepare(
         suite.dataset,
         roots=roots,
@@ -94,7 +98,6 @@ def run(
     )
     manifest = data.read_manifest(prepared)
     check_vocabulary(suite, manifest.alphabet_size)
-    store = Store(Path(results))
     if budget is not None:
 
         def measure(spec: RunSpec, seconds: float) -> float:
@@ -102,7 +105,7 @@ def run(
 
         specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
     outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
-    queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook)
+    queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook, texts=texts)
     return run_suite(queue, reporter)
 
 

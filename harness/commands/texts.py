@@ -67,6 +67,16 @@ class NamedText:
         target = {"text": self.text} if self.dataset is None else self._split(self.dataset)
         return {**self.settings, **target, "split": self.split}
 
+    def find_raw(self) -> dict[str, Any]:
+        """As `find`, with the dataset's own text file, for a model that reads text with its own tokeniser."""
+        from harness import data
+
+        if self.dataset is None:
+            return {**self.settings, "text": self.text, "split": self.split}
+        spec, base = dataset_block(self.dataset)
+        file = data.find_text(spec, self.split, roots=data.search_roots(self.data_path), base=base)
+        return {**self.settings, "file": file, "split": self.split}
+
     def _split(self, dataset: str) -> dict[str, Any]:
         """The file of the split if that is enough to score it and found, else the complete dataset."""
         from harness import data

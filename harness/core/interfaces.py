@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from harness.core.scores import TextSize
     from lm_models.step import State, StepOutput
 
 
@@ -47,6 +48,19 @@ class LanguageModel(Protocol):
         ...
 
 
+class TextSizes(Protocol):
+    """Measures the text that tokens stand for."""
+
+    @property
+    def num_added(self) -> int:
+        """Tokens before the text that are no part of it, such as one that marks its beginning."""
+        ...
+
+    def size(self, ids: np.ndarray, first: int = 0, stop: int | None = None) -> TextSize:
+        """Size of the text of the tokens [first, stop) of a split, whose complete ids (N,) are given."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Corpus:
     """A prepared dataset.
@@ -59,6 +73,7 @@ class Corpus:
         num_units: units per split that a metric may divide by.
         limits: best value that the data allows, by metric, where it is known.
         manifest: sources, checksums and counts, as the record holds them.
+        sizes: measures each split's text where the vocabulary cannot, for a pretrained model's own tokens.
     """
 
     name: str
@@ -68,10 +83,40 @@ class Corpus:
     num_units: Mapping[str, int]
     limits: Mapping[str, float]
     manifest: Mapping[str, Any]
+    sizes: Mapping[str, TextSizes] = field(default_factory=dict)
 
     @property
     def vocab_size(self) -> int:
         return len(self.vocabulary)
+
+
+class ReadText(TextSizes, Protocol):
+    """A text as a model's own tokeniser reads it: token ids (N,), and what `harness.evaluation.pretrained` says."""
+
+    @property
+    def ids(self) -> np.ndarray: ...
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def begin(self) -> str | None: ...
+
+    @property
+    def size_read(self) -> TextSize: ...
+
+
+class TextReader(Protocol):
+    """Reads a text file with a model's own tokeniser."""
+
+    @property
+    def reading(self) -> str:
+        """How, in words."""
+        ...
+
+    def read(self, path: Path) -> ReadText:
+        """The text. Raises DataError if it cannot be read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +124,8 @@ class LoadedModel:
     """A model ready to score and to generate text.
 
     block: the `model` of a suite's entry. dtype: of the computation. weights_dtype: of the stored weights. sha256: of
-    the weights. origin: the file that an imported checkpoint was made from.
+    the weights. origin: the file that an imported checkpoint was made from. reader: reads texts for a pretrained model,
+    whose tokens are not symbols, characters or words.
     """
 
     folder: Path
@@ -92,6 +138,7 @@ class LoadedModel:
     sha256: str
     device: str
     origin: Mapping[str, Any] | None = None
+    reader: TextReader | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from harness.config.recipe import Recipe
 from harness.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
+from lm_models import PRETRAINED
 from lm_models.config import LATER
 
 
@@ -66,8 +67,8 @@ class RunSpec:
         kernels: operations to time after scoring; they change no number.
         speed: switches that make the same training step faster.
         plan: how the recipe was fitted into a time budget. It is not part of the identity: the fitted recipe is.
-        model_source: module, version and checksum of a model from outside the package. Its checksum names the run: a
-            changed model must not find the record of the one before.
+        model_source: module, version and checksum of a model from outside the package, or path, revision and checksums
+            of a pretrained one. Its checksum names the run: a changed model must not find the record of the one before.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -95,6 +96,11 @@ class RunSpec:
             raise ValueError("model must name its builder")
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether the model has a tokeniser of its own and was trained on other data."""
+        return self.model["builder"] in PRETRAINED
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Everything that changes a number, and nothing else, as JSON.
 
@@ -106,7 +112,7 @@ class RunSpec:
             **({"speed": switched_on} if switched_on else {}),
             **({"model_sha256": self.model_source["sha256"]} if self.model_source is not None else {}),
             "dataset": self.dataset_identity,
-            "model": self.model,
+            "model": {key: value for key, value in self.model.items() if not (self.is_pretrained and key == "path")},
             "recipe": recipe_identity(self.recipe),
             "checkpoint": self.checkpoint_sha256,
             "evaluation": _without_window(as_json(self.evaluation)),

@@ -8,6 +8,7 @@ EOS = "<eos>"
 # Written for a space in data of characters separated by spaces (Penn Treebank).
 SPACE = "_"
 BYTE, CHAR, WORD = UNITS = ("byte", "char", "word")
+TOKEN = "token"  # of a pretrained model's own tokeniser
 _BYTES = frozenset(map(str, range(256)))
 
 

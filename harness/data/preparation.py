@@ -166,6 +166,36 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> Split
     return SplitFile(dataset.name, split, path, request.identity) if missing and path is not None else None
 
 
+def find_text(spec: DatasetSpec, split: str, *, roots: Sequence[Path] = (), base: Path | None = None) -> SplitFile:
+    """Find or download the file that holds the text of a split as it is, for a model with a tokeniser of its own.
+
+    Args:
+        spec: a name, a block or a config.
+        split: train, valid or test.
+        roots: read-only folders to search.
+        base: where relative paths of the user's own files start.
+
+    Returns:
+        The checked file. The dataset's other files may be missing.
+
+    Raises:
+        SpecError: the block is wrong.
+        DataError: the split has no file of its own, or it is missing.
+    """
+    request = make_request(spec, roots=roots, base=base)
+    path = request.own_files[split].path if split in request.own_files else None
+    if isinstance(request.config, Registered) and split in (dataset := get_dataset(request.config.name)).texts:
+        finder, name = SourceFinder(dataset, roots), dataset.texts[split]
+        with writing():
+            path = finder.gather()[0].get(name)
+        path = path or finder.obtain(offline=False)[name]
+    if path is None:
+        raise DataError(
+            f"{request.name}: its {split} split is no file of its own, which a model with a tokeniser reads"
+        )
+    return SplitFile(request.name, split, path, request.identity)
+
+
 def _encode(request: Request, paths: Mapping[str, Path], *, scratch: Path) -> Encoding:
     config = request.config
     if isinstance(config, OwnFiles):

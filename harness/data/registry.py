@@ -150,6 +150,7 @@ class Dataset:
     sources: tuple[SourceFile, ...]
     encode: Callable[[Mapping[str, Path]], Encoding] | None = None  # of the checked source files by filename
     words: Mapping[str, str] | None = None  # split -> the file whose words are the tokens
+    texts: Mapping[str, str] = field(default_factory=dict)  # split -> the file of its text, if it has one; as `words`
     version: int = 1  # raise it if the same files would give other ids
     alias_titles: Mapping[str, str] = field(default_factory=dict)  # where an alias has another title in tables
     text: KnownText | None = None  # None if it is not known without the files
@@ -157,6 +158,8 @@ class Dataset:
     def __post_init__(self) -> None:
         if (self.encode is None) == (self.words is None):
             raise ValueError(f"{self.name} needs either encode or words")
+        if self.words is not None:
+            object.__setattr__(self, "texts", self.words)
 
     @property
     def files(self) -> list[SourceFile]:

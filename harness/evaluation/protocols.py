@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from harness.core.interfaces import LanguageModel
+from harness.core.interfaces import LanguageModel, TextSizes
 from harness.core.metrics import METRICS
 from harness.core.scores import EvaluationProtocol, Score, Tally, TargetFile, TextSize
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
-from harness.evaluation.token_text import TokenText
 from lm_models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
@@ -34,10 +33,11 @@ OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}
 
 @dataclass(frozen=True, slots=True)
 class SplitText:
-    """Size of the text that was scored, and of the complete split."""
+    """Size of the text that was scored and of the complete split, and the number of tokens before it."""
 
     scored: TextSize
     whole: TextSize
+    num_added: int = 0
 
 
 # Called with the number of targets scored since the last call. It may raise to stop the evaluation.
@@ -167,6 +167,9 @@ def score(
     """
     module = module_of(model)
     was_training = module.training
+    if (sliding := getattr(model, "sliding", None)) is not None:
+        # A window that ends within a block of predictions would make the model read that block twice.
+        protocol = replace(protocol, window=math.ceil(protocol.window / sliding.stride) * sliding.stride)
     # Dropout would make the loss of a text random.
     module.eval()
     try:
@@ -177,7 +180,7 @@ def score(
         module.train(was_training)
 
 
-def measure(ids: np.ndarray, protocol: EvaluationProtocol, tokens: TokenText | None) -> SplitText | None:
+def measure(ids: np.ndarray, protocol: EvaluationProtocol, tokens: TextSizes | None) -> SplitText | None:
     """Size of the text of a split.
 
     Args:
@@ -189,7 +192,7 @@ def measure(ids: np.ndarray, protocol: EvaluationProtocol, tokens: TokenText | N
         return None
     whole = tokens.size(ids)
     if protocol.name != "official":
-        return SplitText(tokens.size(ids, 1), whole)
+        return SplitText(tokens.size(ids, 1), whole, tokens.num_added)
     rows = len(ids) // protocol.num_streams
     starts = range(0, rows * protocol.num_streams, rows)
     return SplitText(sum((tokens.size(ids, start + 1, start + rows) for start in starts), TextSize(0, 0, 0)), whole)
@@ -214,7 +217,9 @@ def to_score(
         text: size of the text; metrics that divide by it need it.
     """
     rate_error = rate_std_error(scored)
-    tally = scored.tally if text is None else scored.tally.with_text(text.scored)
+    tally = scored.tally
+    if text is not None:
+        tally = replace(tally.with_text(text.scored), num_dropped=tally.num_dropped - text.num_added)
     return Score(
         split=split,
         protocol=allowed_by(scored.tally.num_targets, protocol),
@@ -234,7 +239,7 @@ def score_splits(
     evaluation: Evaluation,
     metrics: Sequence[str],
     *,
-    tokens: TokenText | None = None,
+    tokens: TextSizes | None = None,
     on_start: OnStart = ignore_start,
     keep: Keep | None = None,
 ) -> list[Score]:

@@ -14,9 +14,9 @@ import numpy as np
 from harness.config.evaluation import Evaluation, SplitName
 from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
-from harness.core.interfaces import Corpus, LoadedModel, SplitFile
-from harness.core.metrics import default_metric
-from harness.core.scores import EvaluationProtocol, Score
+from harness.core.interfaces import Corpus, LoadedModel, SplitFile, TextSizes
+from harness.core.metrics import METRICS, default_metric
+from harness.core.scores import EvaluationProtocol, Score, TextSize
 from harness.core.units import EOS
 from harness.evaluation import protocols
 from harness.evaluation.token_text import TokenText
@@ -53,7 +53,10 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """How a text file was read: its path, sha256, number of tokens, and what replaced how many unknown ones."""
+    """How a text file was read: its path, sha256, number of tokens, and what replaced how many unknown ones.
+
+    begin: the token before the text, and size: of what was read from the file, both for a pretrained model.
+    """
 
     file: str
     sha256: str
@@ -61,6 +64,8 @@ class TextFile:
     reading: str
     unknown: str | None
     num_unknown: int
+    begin: str | None = None
+    size: TextSize | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class CheckpointScore:
     num_bytes: int | None
     num_chars: int | None
     num_words: int | None
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, float | None]
     std_errors: Mapping[str, float | None]
     device: str
     dtype: str
@@ -117,6 +122,7 @@ class TextSource:
     split: str | None = None
     text: TextFile | None = None
     identity: Mapping[str, object] | None = None
+    sizes: TextSizes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +161,9 @@ def score_text(
         scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=keep_nll)
     except ValueError as error:
         raise DataError(f"{text.title}: {error}") from None
-    metrics = [default_metric(model.unit).name]
+    metrics = _metrics(model)
     seconds = time.perf_counter() - started
-    size = protocols.measure(text.ids, protocol, TokenText.of(model.vocabulary, model.unit))
+    size = protocols.measure(text.ids, protocol, text.sizes or TokenText.of(model.vocabulary, model.unit))
     score = protocols.to_score(scored, request.split, protocol, metrics, seconds, size)
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")
@@ -196,7 +202,8 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
         num_bytes=score.tally.num_bytes,
         num_chars=score.tally.num_chars,
         num_words=score.tally.num_words,
-        metrics=dict(score.metrics),
+        # exp overflows for long words of a poor model.
+        metrics={name: finite_or_none(value) for name, value in score.metrics.items()},
         std_errors={name: finite_or_none(value) for name, value in score.std_errors.items()},
         device=model.device,
         dtype=model.dtype,
@@ -204,6 +211,13 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
         seconds=score.seconds,
         code=source.installed().to_json(),
     )
+
+
+def _metrics(model: LoadedModel) -> list[str]:
+    """The metric of the model's unit; a pretrained model's tokens are no unit, so the ones that divide by the text."""
+    if model.reader is None:
+        return [default_metric(model.unit).name]
+    return [name for name, each in METRICS.items() if each.divides_by != "num_units"]
 
 
 def _protocol(request: EvaluationRequest) -> EvaluationProtocol:
@@ -216,6 +230,8 @@ def _protocol(request: EvaluationRequest) -> EvaluationProtocol:
 
 def _source(request: EvaluationRequest) -> TextSource:
     model, corpus, file = request.model, request.corpus, request.file
+    if model.reader is not None:
+        return _own_tokens(request)
     if corpus is not None:
         return TextSource(
             _translated(model, corpus, request.split),
@@ -236,6 +252,23 @@ def _source(request: EvaluationRequest) -> TextSource:
     assert request.text is not None
     ids, text = _read(model, request.text, request.unknown, "; --unknown TOKEN replaces them by one token")
     return TextSource(ids, str(request.text), text=text)
+
+
+def _own_tokens(request: EvaluationRequest) -> TextSource:
+    """The text of a file as a pretrained model's own tokeniser reads it."""
+    model, file = request.model, request.file
+    path = request.text if file is None else file.path
+    assert path is not None
+    assert model.reader is not None
+    if request.unknown is not None or request.protocol == "official":
+        raise DataError(f"{model.folder}: --unknown and --protocol official are for vocabularies, not for a tokeniser")
+    read = model.reader.read(path)
+    tokens = len(read.ids) - read.num_added
+    text = TextFile(str(path), read.sha256, tokens, model.reader.reading, None, 0, read.begin, read.size_read)
+    if file is None:
+        return TextSource(read.ids, str(path), text=text, sizes=read)
+    title = f"{file.dataset}'s {file.split} split"
+    return TextSource(read.ids, title, file.dataset, file.split, text, dict(file.identity), read)
 
 
 def _translated(model: LoadedModel, corpus: Corpus, split: str) -> np.ndarray:

@@ -51,6 +51,11 @@ class TokenText:
     breaks_V: np.ndarray
     values_V: np.ndarray | None = None
 
+    @property
+    def num_added(self) -> int:
+        """Every token of a split is of its text."""
+        return 0
+
     @classmethod
     def of(cls, vocabulary: Sequence[str], unit: str) -> TokenText | None:
         """Measure a vocabulary: token i is vocabulary[i]. None if its tokens stand for no text.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Records = Iterable[tuple[RunRecord, Sequence[Label]]]
 
 NO_RUN = {PUBLISHED: "not published", LIMIT: "a limit, not a run"}
+OTHER_DATA = "trained on other data"
 _HIGHEST = tuple(column.key for column in COST_COLUMNS if column.over_seeds == "max")
 
 
@@ -146,7 +147,7 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
         split=split,
         protocol=protocol,
         value=None,
-        model=f"{label.title} + {ADAPTIVE_MARKS[protocol]}" if protocol in ADAPTIVE_MARKS else label.title,
+        model=_title(record, label, protocol),
         entry=label.entry,
         params=record.model.get("num_parameters"),
         status=record.status,
@@ -173,6 +174,12 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
         device_kind=spec.device.split(":")[0],
         recipe_id=recipe_id(spec.model, spec.recipe),
     )
+
+
+def _title(record: RunRecord, label: Label, protocol: str) -> str:
+    """The model's name, with what makes its value unlike those of models that only learned from the training text."""
+    title = f"{label.title} + {ADAPTIVE_MARKS[protocol]}" if protocol in ADAPTIVE_MARKS else label.title
+    return f"{title} ({OTHER_DATA})" if record.spec.is_pretrained else title
 
 
 def _dataset_key(record: RunRecord, label: Label, own_text: bool) -> str:

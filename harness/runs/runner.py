@@ -31,7 +31,8 @@ class RunQueue:
 
     Attributes:
         specs: the runs.
-        prepared: folder of the prepared data that they share.
+        prepared: folder of the prepared data that they share; None if none of them reads it.
+        texts: file of each split, for pretrained models.
         store: the results tree.
         again: whether runs that have a record are repeated.
         sensors: whether the hardware is sampled.
@@ -41,13 +42,14 @@ class RunQueue:
     """
 
     specs: Sequence[RunSpec]
-    prepared: Path
+    prepared: Path | None
     store: Store
     again: bool = False
     sensors: bool = True
     limit: TimeLimit | None = None
     names: Mapping[str, str] = field(default_factory=dict)
     outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
+    texts: Mapping[str, Path] = field(default_factory=dict)
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -132,6 +134,7 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
     job = RunJob(
         spec=spec,
         prepared=queue.prepared,
+        texts=dict(queue.texts),
         results=queue.store.root,
         code=source.installed(),
         sensors=queue.sensors,

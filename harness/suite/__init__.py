@@ -6,8 +6,8 @@ suite would do; `python -m harness.suite.schema` writes the JSON Schema for edit
 """
 
 from harness.suite import dry_run
-from harness.suite.loader import load, load_dataset, readable_suites, suite_files, suite_path
-from harness.suite.resolve import evaluation_of, resolve
+from harness.suite.loader import load, load_dataset, pretrained_config, readable_suites, suite_files, suite_path
+from harness.suite.resolve import evaluation_of, resolve, texts_of
 from harness.suite.rules import check_model, check_vocabulary, unused_setting
 
 __all__ = [
@@ -17,9 +17,11 @@ __all__ = [
     "evaluation_of",
     "load",
     "load_dataset",
+    "pretrained_config",
     "readable_suites",
     "resolve",
     "suite_files",
     "suite_path",
+    "texts_of",
     "unused_setting",
 ]

@@ -20,7 +20,7 @@ from harness.core.specs import Entry, RunSpec, Suite
 from harness.suite import rules
 from harness.suite.resolve import evaluation_of
 from harness.system import hardware
-from lm_models import ModelConfig
+from lm_models import PRETRAINED, ModelConfig
 from lm_models.awd_lstm.config import Config as LstmConfig
 from lm_models.config import KEPT_LOGITS, PART_LOGITS, RecurrentConfig, softmax_columns
 
@@ -133,6 +133,9 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         reason=text.reason,
         note=rules.unused_setting(entry.model),
     )
+    if entry.model["builder"] in PRETRAINED:
+        scored = _targets(evaluation, None)
+        return replace(row, vocab_size=None, evaluation=scored, reason="its size and its tokens are its own files'")
     if text.vocab_size is None or text.num_tokens is None:
         return row
     config = rules.config_of(entry.model)
@@ -214,6 +217,8 @@ def outlook(spec: RunSpec, vocab_size: int, num_tokens: Mapping[str, int]) -> li
     Returns:
         A line, and one more if a setting of the model is not used.
     """
+    if spec.is_pretrained:
+        return [f"scoring {' and '.join(spec.evaluation.splits)} in tokens of its own"]
     speed = _Speed.of(rules.config_of(spec.model), vocab_size)
     length = None if spec.recipe is None else training_length(spec.recipe, num_tokens["train"])
     parts = [(f"scoring {each.split} ({each.protocol}) {_count(each.targets)} targets", speed.scoring_s(each))

@@ -17,8 +17,9 @@ from harness.suite import rules
 from harness.suite.blocks import DEFAULT_PROFILE, EntryBlock, SuiteBlock, is_name, name_rule
 from harness.suite.check import check
 from harness.suite.merge import apply_overrides, apply_profile
-from harness.suite.yaml_reader import Node, read_yaml
+from harness.suite.yaml_reader import Member, Node, Where, read_yaml
 from harness.system.source import data_folder
+from lm_models.huggingface.config import Config as PretrainedConfig
 from lm_models.plugin import loader as plugin_loader
 
 SUITES = data_folder("suites")
@@ -98,6 +99,17 @@ def load_dataset(path: str | Path) -> tuple[dict[str, Any], Path]:
     return _block(rules.dataset_config(read_yaml(path))), path.parent
 
 
+def pretrained_config(path: str, overrides: Sequence[str]) -> PretrainedConfig:
+    """The model block of `builder: hf` without a suite: its path, and its other keys as `--set` options.
+
+    Raises:
+        SuiteError: a key or value is wrong.
+    """
+    where = Where(f"hf:{path}")
+    root = Node(where, {"path": Member(where, Node(where, path))})
+    return check(apply_overrides(root, overrides), PretrainedConfig, ("model",))
+
+
 def _profile_names(root: Node, path: Path) -> tuple[str, ...]:
     member = root.members.get("profiles")
     if member is None or member.node.value is None:
@@ -121,6 +133,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         configs = {name: rules.model_config(root, name) for name in block.entries}
         for name, config in configs.items():
             rules.check_weights(root, name, block.entries[name], config)
+            rules.check_pretrained(root, name, block.entries[name], block.evaluation)
             rules.check_model_and_data(root, name, config, dataset)
     except SuiteError as error:
         raise SuiteError(f"{error}{note}") from None

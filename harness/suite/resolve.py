@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lm_models
+from harness import data
 from harness.checkpoints import export, format
 from harness.config.evaluation import Evaluation
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Label, RunSpec, Suite
-from harness.data import identify
+from harness.suite import rules
 from harness.suite.blocks import check_seeds
+from lm_models.huggingface import files
+from lm_models.huggingface.config import Config as PretrainedConfig
 
 
 def resolve(
@@ -53,17 +57,19 @@ def resolve(
         if name not in names:
             raise SuiteError(f"{suite.path}: entry '{name}' is unknown in profile {suite.profile}.{near(name, names)}")
     # The user's own files are hashed here, once for all entries.
-    identity = identify(suite.dataset, roots=roots, base=suite.path.parent)
+    identity = data.identify(suite.dataset, roots=roots, base=suite.path.parent)
     specs = []
     for entry in suite.entries:
         if only and entry.name not in only:
             continue
         folder = _find_checkpoint(entry.checkpoint, suite, entry.name) if entry.checkpoint is not None else None
+        model, model_source = _model_of(suite, entry)
         first = RunSpec(
             label=_label(suite, entry),
             dataset=suite.dataset,
-            dataset_identity=identity,
-            model=entry.model,
+            # A stretch of a text is other data: a table must not compare its value with those of the whole.
+            dataset_identity={**identity, **_stretch_of(model)},
+            model=model,
             recipe=entry.recipe,
             checkpoint=str(folder) if folder is not None else None,
             # The content names the run: a moved checkpoint keeps its run id, a changed one gets another.
@@ -76,7 +82,7 @@ def resolve(
             speed=entry.speed,
             checkpoint_every_s=suite.checkpoint_every_s,
             kernels=suite.kernels,
-            model_source=lm_models.source_of(entry.model["builder"]),
+            model_source=model_source,
         )
         specs += [replace(first, seed=seed) for seed in (chosen if entry.recipe is not None else chosen[:1])]
     return specs
@@ -85,6 +91,35 @@ def resolve(
 def evaluation_of(suite: Suite, entry: Entry) -> Evaluation:
     """The suite's evaluation, with the entry's `adaptive` if it has one."""
     return suite.evaluation if entry.adaptive is None else replace(suite.evaluation, adaptive=entry.adaptive)
+
+
+def texts_of(suite: Suite, specs: Sequence[RunSpec], roots: Sequence[Path] = ()) -> dict[str, Path]:
+    """The file of each split that pretrained models among the runs of a suite read. DataError if one is missing."""
+    splits = {split for spec in specs if spec.is_pretrained for split in spec.evaluation.splits}
+    base = suite.path.parent
+    return {split: data.find_text(suite.dataset, split, roots=roots, base=base).path for split in sorted(splits)}
+
+
+def _stretch_of(model: Mapping[str, Any]) -> dict[str, int]:
+    """What a pretrained model's `first_bytes` adds to the identity of the data; empty for a whole text."""
+    first_bytes = model.get("first_bytes") if model["builder"] in lm_models.PRETRAINED else None
+    return {} if first_bytes is None else {"first_bytes": first_bytes}
+
+
+def _model_of(suite: Suite, entry: Entry) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The model's block, and which code or which files it is made of. A pretrained model must be here."""
+    if entry.model["builder"] not in lm_models.PRETRAINED:
+        return entry.model, lm_models.source_of(entry.model["builder"])
+    config = rules.config_of(entry.model)
+    assert isinstance(config, PretrainedConfig)
+    try:
+        found = files.find(config, places=(suite.path.parent.resolve(), Path.cwd()), offline=data.network_is_off())
+        source = files.describe(config, found)
+    except ValueError as error:
+        raise CheckpointError(f"{suite.path}: entries.{entry.name}.model.path {error}") from None
+    # The worker finds a relative path only from the suite's folder; `source` has it as the suite does.
+    is_file = config.revision is None and not config.path.startswith(files.PACKAGE)
+    return ({**entry.model, "path": str(found.place)} if is_file else entry.model), source
 
 
 def _label(suite: Suite, entry: Entry) -> Label:

@@ -13,6 +13,7 @@ from typing import Any
 import lm_kernels
 import lm_models
 from harness import data
+from harness.config.evaluation import Evaluation
 from harness.core.errors import DataError, SuiteError
 from harness.core.json_values import parse_value
 from harness.core.messages import near, shown
@@ -147,6 +148,19 @@ def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig)
         raise refusal(where, f"{path} needs a recipe to train by, or a checkpoint to load")
 
 
+def check_pretrained(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation) -> None:
+    """A pretrained model's own tokens have no streams of a fixed trim, and nothing adapts it to a text."""
+    if entry.model["builder"] not in lm_models.PRETRAINED:
+        return
+    path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
+    if "official" in evaluation.protocols:
+        raise refusal(where, f"{path}: a pretrained model is scored by exact or streams, not by official")
+    if entry.dtype != "float32":
+        raise refusal(where, f"{path}.dtype is of training; a pretrained model's is a key of its model block")
+    if evaluation.adaptive is not None or entry.adaptive is not None:
+        raise refusal(where, f"{path}: a pretrained model takes no adaptive protocol")
+
+
 def check_model_and_data(root: Node, name: str, config: ModelConfig, dataset: DatasetConfig) -> None:
     """An oracle must have the parameters of the data's source, and cutoffs must be below a known vocabulary."""
     path = ("entries", name, "model")
@@ -188,7 +202,7 @@ def unused_setting(model: Mapping[str, Any]) -> str | None:
     config = config_of(model)
     if not isinstance(config, RecurrentConfig) or config.layers > 1 or not config.tie:
         return None
-    if config.hidden == config.embedding:
+    if any(config.hidden in widths for widths in config.widths):
         return None
     width = config.embedding
     return f"model.hidden {config.hidden} is not used: one tied layer is as wide as its embedding, {width}; set {width}"

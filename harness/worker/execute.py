@@ -36,7 +36,7 @@ from harness.system import hardware, source
 from harness.timing.gemm import gemm_rate
 from harness.timing.model_cases import cases_of, time_case
 from harness.training.progress import Diverged, Interrupted
-from harness.worker import partial_scores
+from harness.worker import partial_scores, pretrained
 from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Start, Stop, Train
 from harness.worker.train import train
 from lm_models.plugin import contract
@@ -155,6 +155,9 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     checkpoint_model.forbid_tf32()
     torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
     record.machine = hardware.describe(spec.device).to_json()
+    if spec.is_pretrained:
+        return pretrained.load(record, job, emit)
+    assert job.prepared is not None
     # Memory-mapped: the ids are not read here.
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
@@ -166,6 +169,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     except ValueError as error:
         raise SuiteError(f"{spec.label.suite}: entries.{spec.label.entry}.model: {error}") from None
     model = model.to(device=spec.device, dtype=dtype)
+    _check_window(spec, model)
     if spec.model_source is not None:
         _check_model_from_outside(spec, model, corpus.vocab_size)
     record.model = {
@@ -176,23 +180,28 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
         "forward_flops_per_token": config.forward_flops_per_token(corpus.vocab_size),
     }
     if spec.model_source is not None:
-        # With a window that slides, targets have between `context - stride + 1` and `context` tokens before them.
-        record.model |= {"source": spec.model_source, "context": model.context}
-        record.model |= {"stride": model.stride} if model.context is not None else {}
+        record.model["source"] = spec.model_source
+    record.model |= getattr(model, "context_of_targets", {})
     if spec.recipe is None and spec.checkpoint is not None:
         record.model["weights_dtype"] = checkpoint_model.load_for(spec, model, corpus)
     return model, corpus
 
 
+def _check_window(spec: RunSpec, model: Any) -> None:
+    """Refuse to train on windows that are longer than the context that a model without state is scored with."""
+    context = getattr(model, "context", None)
+    if context is not None and spec.recipe is not None and spec.recipe.bptt > context:
+        raise SuiteError(
+            f"{spec.label.suite}: entries.{spec.label.entry}.recipe.bptt of {spec.recipe.bptt} is more than the "
+            f"model's context of {context}"
+        )
+
+
 def _check_model_from_outside(spec: RunSpec, model: Any, vocab_size: int) -> None:
-    """Refuse other code than the run names, a window that the model cannot read, and a breach of its contract."""
+    """Refuse other code than the run names, and a breach of the model's contract."""
     where = f"{spec.label.suite}: entries.{spec.label.entry}"
     if lm_models.source_of(spec.model["builder"]) != spec.model_source:
         raise SuiteError(f"{where}.model: its code changed after the command was given; give it again")
-    if model.context is not None and spec.recipe is not None and spec.recipe.bptt > model.context:
-        raise SuiteError(
-            f"{where}.recipe.bptt of {spec.recipe.bptt} is more than the model's context of {model.context}"
-        )
     try:
         contract.check(model.model, vocab_size=vocab_size)
     except ValueError as error:
@@ -243,7 +252,7 @@ def _score(
         return tick
 
     evaluation, metrics = spec.evaluation, spec.label.metrics
-    tokens = TokenText.of(corpus.vocabulary, corpus.unit)
+    tokens = None if corpus.sizes else TokenText.of(corpus.vocabulary, corpus.unit)
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:
@@ -257,7 +266,7 @@ def _score(
                     corpus.splits,
                     piece,
                     metrics,
-                    tokens=tokens,
+                    tokens=corpus.sizes.get(split, tokens),
                     on_start=on_start,
                     keep=keep if keeps else None,
                 )

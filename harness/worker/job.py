@@ -20,7 +20,8 @@ class RunJob(BaseModel):
 
     Attributes:
         spec: the run.
-        prepared: folder of the prepared data.
+        prepared: folder of the prepared data; None if no model of the queue reads it.
+        texts: file of each split, for a pretrained model.
         results: root of the results tree.
         code: version and checksum of the code that gave the job; a worker of other code refuses it.
         sensors: whether the hardware is sampled.
@@ -32,9 +33,10 @@ class RunJob(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     spec: RunSpec
-    prepared: Path
+    prepared: Path | None
     results: Path
     code: SourceVersion
+    texts: dict[str, Path] = {}
     sensors: bool = True
     left_s: float | None = None
     calibrate_s: float | None = None

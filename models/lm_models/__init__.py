@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILDERS",
     "KERNEL_OPS",
+    "PRETRAINED",
     "ModelConfig",
     "build",
     "builders",
     "config_class",
+    "huggingface",
     "is_known",
     "plugin",
     "source_of",
@@ -48,11 +50,17 @@ class ModelConfig(Protocol):
 BUILDERS = {
     "awd-lstm": "lm_models.awd_lstm",
     "qrnn": "lm_models.qrnn",
+    "mingru": "lm_models.mingru",
+    "transformer": "lm_models.transformer",
     "markov-oracle": "lm_models.markov",
+    "hf": "lm_models.huggingface",
 }
 
+# Builders of models that have weights and a tokeniser of their own: they are scored on the text itself.
+PRETRAINED = ("hf",)
+
 # name -> op of `kernels.KERNELS` that its layers run on; other models need none
-KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool"}
+KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool", "mingru": "fo_pool"}
 
 
 def builders() -> list[str]:

@@ -23,11 +23,10 @@ MAX_LAYERS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dropout:
-    """Probabilities in [0, 1) of the five dropouts of Merity et al. 2017, arXiv:1708.02182.
+class ActivationDropout:
+    """Probabilities in [0, 1) of the dropouts of activations of Merity et al. 2017, arXiv:1708.02182.
 
     embedding: whole words. input: embedded inputs. hidden: between layers. output: before the softmax.
-    weight: single entries of the recurrent matrix (LSTM) or of the entire linear map (QRNN).
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -36,11 +35,20 @@ class Dropout:
     input: float = 0.0
     hidden: float = 0.0
     output: float = 0.0
-    weight: float = 0.0
 
     def __post_init__(self) -> None:
         for each in fields(self):
             check_probability(f"dropout.{each.name}", getattr(self, each.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropout(ActivationDropout):
+    """All five dropouts of arXiv:1708.02182.
+
+    weight: single entries of the recurrent matrix (LSTM) or of the entire linear map to the gates (QRNN, minGRU).
+    """
+
+    weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +74,7 @@ class RecurrentConfig:
     tail_order: Literal["forward", "reversed"] = field(default="forward", metadata=LATER)
 
     def __post_init__(self) -> None:
-        check_size("layers", self.layers)
-        if self.layers > MAX_LAYERS:
-            raise ValueError(f"layers must be at most {MAX_LAYERS:,}, got {self.layers:,}")
+        check_layers(self.layers)
         check_size("hidden", self.hidden)
         check_size("embedding", self.embedding)
         for name, value in (("ar", self.ar), ("tar", self.tar)):
@@ -84,6 +90,11 @@ class RecurrentConfig:
         last = self.embedding if self.tie else self.hidden
         return list(pairwise([self.embedding, *[self.hidden] * (self.layers - 1), last]))
 
+    @property
+    def features(self) -> int:
+        """Width of the softmax's input."""
+        return self.widths[-1][1]
+
     def training_widths(self, vocab_size: int) -> list[tuple[int, int]]:
         """`widths`, with the number of columns that the first layer multiplies in training as its input width."""
         (inputs, outputs), *others = self.widths
@@ -94,16 +105,16 @@ class RecurrentConfig:
     def num_softmax_parameters(self, vocab_size: int) -> int:
         """Parameters of embedding and softmax; tied, they share a matrix. Raises ValueError for a cutoff beyond V."""
         check_cutoffs(self.cutoffs, vocab_size)
-        width = self.widths[-1][1]
+        width = self.features
         matrices = vocab_size * self.embedding + (0 if self.tie else vocab_size * width)
         return matrices + vocab_size + len(self.cutoffs) * (width + 1)  # a vector and a bias per tail
 
     def softmax_flops_per_token(self, vocab_size: int) -> int:
         """FLOPs of one target's softmax; with cutoffs an expectation, see `softmax_columns`."""
-        return round(2 * self.widths[-1][1] * softmax_columns(vocab_size, self.cutoffs))
+        return round(2 * self.features * softmax_columns(vocab_size, self.cutoffs))
 
 
-def reads_one_hot(*, vocab_size: int, embedding: int, dropout: Dropout, training: bool) -> bool:
+def reads_one_hot(*, vocab_size: int, embedding: int, dropout: ActivationDropout, training: bool) -> bool:
     """Whether the first layer reads one-hot symbols instead of rows of the embedding.
 
     Over a small alphabet these are narrower, which makes the layer's products smaller. A mask on the embedding's
@@ -129,6 +140,13 @@ def check_size(name: str, value: int) -> None:
     """Raise ValueError with the field's name unless the value is at least 1."""
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_layers(layers: int) -> None:
+    """Raise ValueError unless the number of layers is in 1..MAX_LAYERS."""
+    check_size("layers", layers)
+    if layers > MAX_LAYERS:
+        raise ValueError(f"layers must be at most {MAX_LAYERS:,}, got {layers:,}")
 
 
 def check_cutoffs(cutoffs: Sequence[int], vocab_size: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Shared by the recurrent language models: embedding, dropout between layers, penalties, softmax, carried state.
+"""Shared by the recurrent language models: layers, dropout between them, penalties, kernels, carried state.
 
 Letters: T time, B stream, E embedding, H width, V vocabulary, N rows.
 """
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 import lm_kernels
 from lm_models import dropout
-from lm_models.adaptive_softmax import AdaptiveSoftmax, Split
+from lm_models.adaptive_softmax import AdaptiveSoftmax
 from lm_models.config import reads_one_hot
 from lm_models.softmax import Softmax
-from lm_models.step import State, StepOutput
-from lm_models.tied_lookup import lookup
+from lm_models.step import State
+from lm_models.token_model import TokenModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,10 +100,8 @@ class RecurrentLayer(nn.Module):
         raise NotImplementedError
 
 
-class RecurrentModel(nn.Module):
+class RecurrentModel(TokenModel):
     """A language model over a stack of layers; the state is a tuple with one tuple of (1, B, X) tensors per layer.
-
-    The attribute `generator` is the source of every mask, on the model's device; None is torch's default.
 
     Args:
         config: widths, dropout rates, penalties and softmax.
@@ -115,12 +113,8 @@ class RecurrentModel(nn.Module):
     """
 
     def __init__(self, config: RecurrentConfig, layers: Sequence[RecurrentLayer], *, vocab_size: int) -> None:
-        super().__init__()
-        if vocab_size < 1:
-            raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
+        super().__init__(vocab_size=vocab_size, width=config.embedding, rates=config.dropout)
         self.config = config
-        self.generator: torch.Generator | None = None
-        self.embedding = nn.Parameter(torch.empty(vocab_size, config.embedding).uniform_(-0.1, 0.1))
         self.layers = nn.ModuleList(layers)
         self.softmax = _softmax(config, vocab_size)
 
@@ -128,59 +122,11 @@ class RecurrentModel(nn.Module):
         """Zeros for `batch` streams, in the model's dtype and on its device."""
         return tuple(layer.initial_state(batch) for layer in self._layers())
 
-    def split_targets(self, targets_TB: Tensor) -> Split | None:
-        """Group targets by cluster for `forward`, best while they are on the host; None for a full softmax."""
-        return self.softmax.split(targets_TB) if isinstance(self.softmax, AdaptiveSoftmax) else None
-
-    def criterion_parameters(self) -> list[nn.Parameter]:
-        """Parameters that the official code has in its loss instead of its model."""
-        if isinstance(self.softmax, AdaptiveSoftmax):
-            return [self.softmax.tail_vectors, self.softmax.tail_bias]
-        return []
-
-    def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State, split: Split | None = None) -> StepOutput:
-        """Score one window.
-
-        Args:
-            inputs_TB: symbols.
-            targets_TB: the symbol after each input.
-            state: before the window.
-            split: `split_targets` of these targets; without it the host may wait for the device.
-
-        Returns:
-            nll_TB in nats, the state after the window, and the activation penalty (zero in evaluation).
-        """
-        if isinstance(self.softmax, AdaptiveSoftmax):
-            rows_TBE, table_VE = lookup(inputs_TB.long(), self.embedding)
-            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, rows_TBE, training=self.training)
-            nll_TB = self.softmax.nll(h_TBH, targets_TB, table_VE, split)
-        else:
-            raw_TBH, h_TBH, state = self._encode(inputs_TB, state, training=self.training)
-            nll_TB = self.softmax.nll(h_TBH, targets_TB, self.embedding)
-        return StepOutput(nll_TB, state, self._penalty(raw_TBH, h_TBH))
-
-    @torch.no_grad()
-    def features(self, inputs_TB: Tensor, state: State) -> tuple[Tensor, State]:
-        """Run the layers without dropout. Returns the softmax's input h_TBH and the state after the window."""
-        _, h_TBH, state = self._encode(inputs_TB, state, training=False)
-        return h_TBH, state
-
-    @torch.no_grad()
-    def log_probs(self, h_NH: Tensor) -> Tensor:
-        """Log probabilities (N, V) of rows of `features`."""
-        return self.softmax.log_probs(h_NH, self.embedding)
-
-    @torch.no_grad()
-    def nll(self, h_NH: Tensor, targets_N: Tensor) -> Tensor:
-        """Score one target per row of `features`: nll_N in nats, without the probabilities of all words."""
-        return self.softmax.nll(h_NH, targets_N, self.embedding)
-
-    def _encode(
+    def encode(
         self, inputs_TB: Tensor, state: State, rows_TBE: Tensor | None = None, *, training: bool
-    ) -> tuple[Tensor, Tensor, State]:
-        """Return the last layer's output for TAR, its output under dropout, and the new state.
+    ) -> tuple[Tensor, State, Tensor]:
+        """As `TokenModel.encode`.
 
-        rows_TBE: the embedding's rows of the inputs, if they are looked up already.
         Only TAR reads an output without dropout. Without TAR the last layer applies it, and both are the same tensor.
         """
         rates, generator = self.config.dropout, self.generator
@@ -198,7 +144,7 @@ class RecurrentModel(nn.Module):
         dropped_TBX = x_TBX
         if needs_raw:
             dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
-        return x_TBX, dropped_TBX, tuple(states)
+        return dropped_TBX, tuple(states), self._penalty(x_TBX, dropped_TBX, training=training)
 
     def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
         """Return the first layer's input and, if it is one-hot (see `reads_one_hot`), the table to multiply it by."""
@@ -208,22 +154,17 @@ class RecurrentModel(nn.Module):
         if rows_TBE is None and one_hot:
             one_hot_TBV = nn.functional.one_hot(inputs_TB, num_symbols).to(self.embedding.dtype)
             return one_hot_TBV, self.embedding
-        if rows_TBE is None:
-            rows_TBE = nn.functional.embedding(inputs_TB, self.embedding)
-        x_TBE = dropout.embedding(
-            rows_TBE, inputs_TB, num_symbols, rates.embedding, training=training, generator=self.generator
-        )
-        return dropout.locked(x_TBE, rates.input, training=training, generator=self.generator), None
+        return self.embed(inputs_TB, rows_TBE, training=training), None
 
-    def _penalty(self, raw_TBH: Tensor, dropped_TBH: Tensor) -> Tensor:
+    def _penalty(self, raw_TBH: Tensor, dropped_TBH: Tensor, *, training: bool) -> Tensor:
         """AR on the output under dropout, TAR on the raw output. Merity et al. 2017, arXiv:1708.01009.
 
         AR is ar mean(h^2); TAR is tar mean((h_t - h_{t-1})^2), 0 for a window of one step.
         """
         penalty = raw_TBH.new_zeros(())
-        if self.training and self.config.ar:
+        if training and self.config.ar:
             penalty = penalty + self.config.ar * dropped_TBH.square().mean()
-        if self.training and self.config.tar and raw_TBH.shape[0] > 1:
+        if training and self.config.tar and raw_TBH.shape[0] > 1:
             penalty = penalty + self.config.tar * (raw_TBH[1:] - raw_TBH[:-1]).square().mean()
         return penalty
 
@@ -256,7 +197,7 @@ class RecurrentModel(nn.Module):
 
 
 def _softmax(config: RecurrentConfig, vocab_size: int) -> Softmax | AdaptiveSoftmax:
-    width = config.widths[-1][1]
+    width = config.features
     if not config.cutoffs:
         return Softmax(vocab_size, width, tied=config.tie)
     return AdaptiveSoftmax(vocab_size, width, config.cutoffs, reversed_tails=config.tail_order == "reversed")

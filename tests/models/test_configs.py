@@ -103,9 +103,10 @@ def test_configs_and_tables_import_no_torch() -> None:
 
 def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
     for builder in lm_models.BUILDERS:
-        config = {"markov-oracle": {"order": 1, "symbols": 4, "concentration": 0.5, "seed": 0}}.get(
-            builder, {"layers": 1, "hidden": 4, "embedding": 4}
-        )
+        config = {
+            "markov-oracle": {"order": 1, "symbols": 4, "concentration": 0.5, "seed": 0},
+            "transformer": {"layers": 1, "hidden": 4, "heads": 1, "feed_forward": 4, "memory": 2},
+        }.get(builder, {"layers": 1, "hidden": 4, "embedding": 4})
         model = lm_models.build(builder, lm_models.config_class(builder)(**config), vocab_size=4)
         ops = set(getattr(model, "kernels", {}))
         assert ops == ({lm_models.KERNEL_OPS[builder]} if builder in lm_models.KERNEL_OPS else set())

@@ -59,6 +59,7 @@ TEXT = KnownText(
     },
     first_words={"train": "aer", "valid": "consumers", "test": "no"},
 )  # fmt: skip
+_FILES = {split: f"ptb.{split}.txt" for split in SPLITS}
 
 _LINE_ENDS = re.compile(rb"[ \t\r\f\v]*\n[ \t\r\f\v]*")
 _BLANKS = b" \t\r\f\v"
@@ -102,7 +103,8 @@ PTB_CHAR = Dataset(
     vocab_size=50, num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
     sources=SOURCES,
     text=TEXT,
-    encode=lambda files: encode_chars({split: read_bytes(files[f"ptb.{split}.txt"]) for split in SPLITS}),
+    encode=lambda files: encode_chars({split: read_bytes(files[name]) for split, name in _FILES.items()}),
+    texts=_FILES,
 )  # fmt: skip
 
 PTB_WORD = Dataset(
@@ -111,5 +113,5 @@ PTB_WORD = Dataset(
     vocab_size=10_000, num_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
     sources=SOURCES,
     text=TEXT,
-    words={split: f"ptb.{split}.txt" for split in SPLITS},
+    words=_FILES,
 )  # fmt: skip

@@ -13,12 +13,11 @@ import numpy as np
 from harness.config.evaluation import TUNE_SPLIT, Adaptive
 from harness.core.errors import DataError
 from harness.core.hashing import finite_or_none
-from harness.core.interfaces import LanguageModel
+from harness.core.interfaces import LanguageModel, TextSizes
 from harness.core.scores import Score, Tally
 from harness.evaluation.adaptive.methods import Config, Method, Setting, method_for
 from harness.evaluation.blocks import Scored, rate_std_error
 from harness.evaluation.protocols import OnStart, ignore_start, measure, to_score
-from harness.evaluation.token_text import TokenText
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,7 @@ def score_adapted(
     score: Sequence[str] = ("valid", "test"),
     window: int = 512,
     static: Sequence[Score] = (),
-    tokens: TokenText | None = None,
+    tokens: TextSizes | None = None,
     on_start: OnStart = ignore_start,
 ) -> list[Score]:
     """Score splits under every adaptive protocol that is set.

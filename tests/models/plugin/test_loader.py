@@ -69,7 +69,7 @@ def test_a_suite_names_a_class_of_its_folder(folder: Path) -> None:
     assert config.num_parameters(50) == 50 * 3 + 3 * 50 + 50
     assert config.forward_flops_per_token(50) == 2 * 3 * 50
     adapter = lm_models.build("plugged:Small", config, vocab_size=50)
-    assert (adapter.context, adapter.stride) == (4, 2)
+    assert adapter.context_of_targets == {"context": 4, "stride": 2}
 
 
 def test_the_checksum_covers_every_file_that_it_imports(folder: Path) -> None:
