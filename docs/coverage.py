@@ -273,7 +273,7 @@ def like(template: RunRecord, seed: int, shifts: Mapping[str, Array]) -> RunReco
     """A run of another seed: the template with shifts in BPC for each block of the splits."""
     scores = []
     for score in template.scores:
-        units = np.array(score.block_units())
+        units = np.array(score.block_units(score.tally.num_units))
         nats = np.array(score.block_nll_nats) + math.log(2) * shifts[score.split] * units
         tally = replace(score.tally, nll_nats=math.fsum(nats))
         values = {name: metric_named(name).compute(tally) for name in score.metrics}

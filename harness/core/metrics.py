@@ -7,8 +7,9 @@ metrics` read everything that they need from it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from harness.core.scores import Score, Tally
 from harness.core.units import BYTE, CHAR, UNITS, WORD
@@ -17,6 +18,10 @@ from harness.core.units import BYTE, CHAR, UNITS, WORD
 # thirty thousand) and the rounding of sums explain.
 _LIMIT_STD_ERRORS = 4.0
 _LIMIT_ROUNDING = 1e-5
+
+
+# The counts of a Tally that a metric may divide by.
+Count: TypeAlias = Literal["num_units", "num_targets", "num_bytes", "num_chars", "num_words"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +37,11 @@ class Metric:
         higher_is_better: direction.
         decimals: digits after the point in tables.
         absolute_tolerance, relative_tolerance: what the regression gate allows a new row; their sum counts.
+        divides_by: count of the Tally that gives the mean loss: the dataset's own units, targets (tokens), or bytes,
+            characters or words of the scored text.
         dataset_units: units of datasets that the metric fits. Bits per word must not be called bits per character.
         log_axis: whether its learning curves fall by factors and are drawn on a logarithmic axis.
-        of_rate: nats per unit -> value.
+        of_rate: nats per counted unit -> value.
         slope: derivative of `of_rate`, which turns a standard error of the rate into one of the value.
     """
 
@@ -47,30 +54,41 @@ class Metric:
     decimals: int = 3
     absolute_tolerance: float = 0.0
     relative_tolerance: float = 0.0
+    divides_by: Count = "num_units"
     dataset_units: tuple[str, ...] = UNITS
     log_axis: bool = False
     of_rate: Callable[[float], float]
     slope: Callable[[float], float]
 
+    @property
+    def crosses_units(self) -> bool:
+        """Whether it divides by the text, so that models of bytes, characters and words can be compared in it."""
+        return self.divides_by in ("num_bytes", "num_chars", "num_words")
+
+    def count(self, tally: Tally) -> int | None:
+        """What the loss is divided by; None if the tally does not know it."""
+        number: int | None = getattr(tally, self.divides_by)
+        return number
+
     def compute(self, tally: Tally) -> float:
-        """Value of the metric; NaN if nothing was scored, because 0 would be a perfect score."""
-        if tally.num_units == 0:
-            return math.nan
-        return self.of_rate(tally.nll_nats / tally.num_units)
+        """Value of the metric; NaN if the count is unknown, or 0, which would make a perfect score."""
+        count = self.count(tally)
+        return self.of_rate(tally.nll_nats / count) if count else math.nan
 
     def std_error(self, tally: Tally, rate_std_error: float) -> float:
         """Standard error of the value, to first order.
 
         Args:
             tally: the sums that the value is made of.
-            rate_std_error: standard error of the rate, in nats per unit.
+            rate_std_error: standard error of the loss, in nats per `num_units`.
 
         Returns:
-            The standard error in the metric's unit; NaN if nothing was scored.
+            The standard error in the metric's unit; NaN as for `compute`.
         """
-        if tally.num_units == 0:
+        count = self.count(tally)
+        if not count:
             return math.nan
-        return abs(self.slope(tally.nll_nats / tally.num_units)) * rate_std_error
+        return abs(self.slope(tally.nll_nats / count)) * rate_std_error * tally.num_units / count
 
     def title_for(self, split: str) -> str:
         """Title of the metric on a split."""
@@ -97,6 +115,14 @@ class Metric:
         return excess > _LIMIT_STD_ERRORS * std_error + _LIMIT_ROUNDING
 
 
+def _bits(rate_nats: float) -> float:
+    return rate_nats / math.log(2)
+
+
+def _bits_slope(rate_nats: float) -> float:
+    return 1 / math.log(2)
+
+
 def _exp(rate_nats: float) -> float:
     try:
         # math.exp raises above 709.78, which the loss of a diverged model can exceed.
@@ -117,8 +143,8 @@ METRICS = {
             decimals=3,
             absolute_tolerance=0.01,
             dataset_units=(BYTE, CHAR),
-            of_rate=lambda rate: rate / math.log(2),
-            slope=lambda rate: 1 / math.log(2),
+            of_rate=_bits,
+            slope=_bits_slope,
         ),
         Metric(
             name="perplexity",
@@ -130,6 +156,63 @@ METRICS = {
             # Relative, because exp turns a difference of 0.005 nats into 0.5 % of any perplexity.
             relative_tolerance=0.005,
             log_axis=True,
+            of_rate=_exp,
+            slope=_exp,
+        ),
+        Metric(
+            name="bits_per_byte",
+            title="Bits per Byte",
+            unit="bit/byte",
+            short_unit="bit/byte",
+            decimals=4,
+            absolute_tolerance=0.01,
+            divides_by="num_bytes",
+            of_rate=_bits,
+            slope=_bits_slope,
+        ),
+        Metric(
+            name="bits_per_char",
+            title="Bits per Character of the text",
+            unit="bit/char",
+            short_unit="bit/char",
+            decimals=4,
+            absolute_tolerance=0.01,
+            divides_by="num_chars",
+            of_rate=_bits,
+            slope=_bits_slope,
+        ),
+        Metric(
+            name="byte_perplexity",
+            title="Byte perplexity",
+            unit="1/byte",
+            short_unit="ppl/byte",
+            decimals=4,
+            relative_tolerance=0.005,
+            divides_by="num_bytes",
+            of_rate=_exp,
+            slope=_exp,
+        ),
+        Metric(
+            name="word_perplexity",
+            title="Word perplexity",
+            unit="1/word",
+            short_unit="ppl/word",
+            decimals=2,
+            relative_tolerance=0.005,
+            log_axis=True,
+            divides_by="num_words",
+            of_rate=_exp,
+            slope=_exp,
+        ),
+        Metric(
+            name="token_perplexity",
+            title="Token perplexity",
+            unit="1/token",
+            short_unit="ppl/token",
+            decimals=2,
+            relative_tolerance=0.005,
+            log_axis=True,
+            divides_by="num_targets",
             of_rate=_exp,
             slope=_exp,
         ),
@@ -153,6 +236,12 @@ def metric_named(name: str) -> Metric:
 def default_metric(unit: str) -> Metric:
     """The metric of a dataset whose tokens are of this unit (`byte`, `char` or `word`)."""
     return next(each for each in METRICS.values() if unit in each.dataset_units)
+
+
+def progress_metric(names: Sequence[str]) -> Metric:
+    """The first metric that nats per token are enough for, as progress and learning curves have; else perplexity."""
+    known = (metric_named(name) for name in names)
+    return next((each for each in known if not each.crosses_units), METRICS["token_perplexity"])
 
 
 def value_of(score: Score, name: str) -> float | None:

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.core.json_values import FILE_BLOCK, NullableNumber
 from lm_models.config import LATER
+
+
+@dataclass(frozen=True, slots=True)
+class TextSize:
+    """Size of a piece of text. A character counts where its first byte is, a word where its first character is.
+
+    Attributes:
+        num_bytes: of UTF-8.
+        num_chars: Unicode code points; None if the bytes are not UTF-8.
+        num_words: pieces between white space, without `<eos>`; None if the bytes are not UTF-8.
+    """
+
+    __pydantic_config__ = FILE_BLOCK
+
+    num_bytes: int
+    num_chars: int | None
+    num_words: int | None
+
+    def __add__(self, other: TextSize) -> TextSize:
+        return TextSize(
+            self.num_bytes + other.num_bytes,
+            None if self.num_chars is None or other.num_chars is None else self.num_chars + other.num_chars,
+            None if self.num_words is None or other.num_words is None else self.num_words + other.num_words,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +42,10 @@ class Tally:
     Attributes:
         nll_nats: float64 sum of -ln p over the scored tokens; NaN if the model diverged.
         num_targets: tokens that were scored.
-        num_units: what a metric divides by.
+        num_units: what the metric of the dataset's unit divides by.
         num_dropped: tokens of the split that were never predicted, the first one included.
+        num_bytes, num_chars, num_words: of the text that the scored tokens stand for, as `TextSize` counts; None if
+            unknown.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
@@ -28,14 +54,13 @@ class Tally:
     num_targets: int
     num_units: int
     num_dropped: int
+    num_bytes: int | None = field(default=None, metadata=LATER)
+    num_chars: int | None = field(default=None, metadata=LATER)
+    num_words: int | None = field(default=None, metadata=LATER)
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.nll_nats + other.nll_nats,
-            self.num_targets + other.num_targets,
-            self.num_units + other.num_units,
-            self.num_dropped + other.num_dropped,
-        )
+    def with_text(self, size: TextSize) -> Tally:
+        """The tally with the size of its scored text."""
+        return replace(self, num_bytes=size.num_bytes, num_chars=size.num_chars, num_words=size.num_words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +125,7 @@ class Score:
         seconds: time it took.
         adaptation: how an adaptive protocol was tuned and what it gained; see `harness.evaluation.adaptive`.
         target_file: the loss of each target, if the suite asked to keep it.
+        text: size of the complete split, with what was not scored; None if unknown.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -114,13 +140,14 @@ class Score:
     seconds: NullableNumber = 0.0
     adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
     target_file: TargetFile | None = field(default=None, metadata=LATER)
+    text: TextSize | None = field(default=None, metadata=LATER)
 
     def has_blocks(self) -> bool:
         """Whether the blocks are enough for an interval, and finite."""
         return len(self.block_nll_nats) >= MIN_BLOCKS and all(map(math.isfinite, self.block_nll_nats))
 
-    def block_units(self) -> tuple[float, ...]:
-        """What each block is divided by: its targets, in units of the metrics."""
+    def block_units(self, count: int) -> tuple[float, ...]:
+        """What each block is divided by, if the whole score is divided by `count`: a share by its targets."""
         targets = [float(self.block_targets)] * len(self.block_nll_nats)
         targets[-1] = self.tally.num_targets - self.block_targets * (len(targets) - 1)
-        return tuple(each * (self.tally.num_units / self.tally.num_targets) for each in targets)
+        return tuple(each * (count / self.tally.num_targets) for each in targets)

@@ -13,12 +13,12 @@ from harness.data.download.http import download_bars, download_lines
 from harness.data.download.locate import cache_folder, search_roots
 from harness.data.folder import load, read_manifest
 from harness.data.preparation import facts, find_prepared, find_split, identify, prepare, prepared_folder
-from harness.data.registry import DATASETS, Dataset
+from harness.data.registry import DATASETS, Dataset, KnownText, get_dataset
 from harness.data.status import import_file, list_rows, verify, where
 
 __all__ = [
-    "DATASETS", "KINDS", "Dataset", "DatasetConfig", "MarkovSource", "Registered", "SpecError",
-    "cache_folder", "download_bars", "download_lines", "facts", "find_prepared", "find_split", "identify",
-    "import_file", "list_rows", "load", "parse", "prepare", "prepared_folder", "read_manifest", "search_roots",
-    "verify", "where",
+    "DATASETS", "KINDS", "Dataset", "DatasetConfig", "KnownText", "MarkovSource", "Registered", "SpecError",
+    "cache_folder", "download_bars", "download_lines", "facts", "find_prepared", "find_split", "get_dataset",
+    "identify", "import_file", "list_rows", "load", "parse", "prepare", "prepared_folder", "read_manifest",
+    "search_roots", "verify", "where",
 ]  # fmt: skip

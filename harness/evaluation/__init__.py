@@ -4,8 +4,18 @@ In: a model (`harness.core.interfaces.LanguageModel`) and token ids (N,). Out: a
 of negative log-likelihoods in nats, the number of targets, and the block sums behind its standard error.
 
 `protocols` scores splits, `adaptive` protocols under which the model learns from the text, `scoring` one checkpoint on
-one text (`harness evaluate`), `generate` samples text (`harness sample`). All but `streams` and `tokenizer` import
-torch; import the modules, since this package imports none of them.
+one text (`harness evaluate`), `generate` samples text (`harness sample`). All but `streams`, `target_bytes`,
+`token_text` and `tokenizer` import torch; import the modules, since this package imports none of them.
 """
 
-__all__ = ["adaptive", "blocks", "generate", "protocols", "scoring", "streams", "tokenizer"]
+__all__ = [
+    "adaptive",
+    "blocks",
+    "generate",
+    "protocols",
+    "scoring",
+    "streams",
+    "target_bytes",
+    "token_text",
+    "tokenizer",
+]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +20,9 @@ import torch
 
 from harness.core.interfaces import LanguageModel
 from harness.core.metrics import METRICS
-from harness.core.scores import EvaluationProtocol, Score, Tally, TargetFile
+from harness.core.scores import EvaluationProtocol, Score, Tally, TargetFile, TextSize
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
+from harness.evaluation.token_text import TokenText
 from lm_models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
@@ -30,11 +31,20 @@ if TYPE_CHECKING:
 # awd-lstm-lm, main.py: eval_batch_size 10, test_batch_size 1.
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}
 
+
+@dataclass(frozen=True, slots=True)
+class SplitText:
+    """Size of the text that was scored, and of the complete split."""
+
+    scored: TextSize
+    whole: TextSize
+
+
 # Called with the number of targets scored since the last call. It may raise to stop the evaluation.
 Tick = Callable[[int], None]
 
-# Called with a split and the loss of each of its targets (N,); stores them.
-Keep = Callable[[str, np.ndarray], TargetFile]
+# Called with a split and the loss of each of its targets (N,); stores them, if the tokens stand for text.
+Keep = Callable[[str, np.ndarray], TargetFile | None]
 
 # Called with a split, a protocol and the number of targets before each scoring; returns its Tick, if any.
 OnStart = Callable[[str, str, int], "Tick | None"]
@@ -167,7 +177,32 @@ def score(
         module.train(was_training)
 
 
-def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: Sequence[str], seconds: float) -> Score:
+def measure(ids: np.ndarray, protocol: EvaluationProtocol, tokens: TokenText | None) -> SplitText | None:
+    """Size of the text of a split.
+
+    Args:
+        ids: of the split (N,).
+        protocol: that it is scored under; it says which tokens are targets.
+        tokens: the vocabulary's text; None if its tokens stand for no text.
+    """
+    if tokens is None:
+        return None
+    whole = tokens.size(ids)
+    if protocol.name != "official":
+        return SplitText(tokens.size(ids, 1), whole)
+    rows = len(ids) // protocol.num_streams
+    starts = range(0, rows * protocol.num_streams, rows)
+    return SplitText(sum((tokens.size(ids, start + 1, start + rows) for start in starts), TextSize(0, 0, 0)), whole)
+
+
+def to_score(
+    scored: Scored,
+    split: str,
+    protocol: EvaluationProtocol,
+    metrics: Sequence[str],
+    seconds: float,
+    text: SplitText | None = None,
+) -> Score:
     """Compute metrics and standard errors.
 
     Args:
@@ -176,17 +211,20 @@ def to_score(scored: Scored, split: str, protocol: EvaluationProtocol, metrics: 
         protocol: as asked for; the score holds what the split's length allowed.
         metrics: names in `METRICS`.
         seconds: how long it took.
+        text: size of the text; metrics that divide by it need it.
     """
     rate_error = rate_std_error(scored)
+    tally = scored.tally if text is None else scored.tally.with_text(text.scored)
     return Score(
         split=split,
         protocol=allowed_by(scored.tally.num_targets, protocol),
-        tally=scored.tally,
-        metrics={name: METRICS[name].compute(scored.tally) for name in metrics},
-        std_errors={name: METRICS[name].std_error(scored.tally, rate_error) for name in metrics},
+        tally=tally,
+        metrics={name: METRICS[name].compute(tally) for name in metrics},
+        std_errors={name: METRICS[name].std_error(tally, rate_error) for name in metrics},
         block_targets=scored.block_targets,
         block_nll_nats=scored.block_nll_nats,
         seconds=seconds,
+        text=None if text is None else text.whole,
     )
 
 
@@ -196,6 +234,7 @@ def score_splits(
     evaluation: Evaluation,
     metrics: Sequence[str],
     *,
+    tokens: TokenText | None = None,
     on_start: OnStart = ignore_start,
     keep: Keep | None = None,
 ) -> list[Score]:
@@ -206,6 +245,7 @@ def score_splits(
         splits: ids (N,) by name.
         evaluation: protocols and splits, in order.
         metrics: names in `METRICS`.
+        tokens: text of the vocabulary; None if its tokens stand for no text.
         on_start: called before each scoring.
         keep: stores the losses of the first protocol.
 
@@ -220,7 +260,9 @@ def score_splits(
             started = time.perf_counter()
             kept = keep if name == evaluation.protocols[0] else None
             scored = score(model, splits[split], protocol, tick=tick, keep_nll=kept is not None)
-            made = to_score(scored, split, protocol, metrics, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            text = measure(splits[split], protocol, tokens)
+            made = to_score(scored, split, protocol, metrics, seconds, text)
             if kept is not None and scored.target_nll is not None:
                 made = replace(made, target_file=kept(split, scored.target_nll))
             scores.append(made)

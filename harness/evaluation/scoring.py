@@ -19,6 +19,7 @@ from harness.core.metrics import default_metric
 from harness.core.scores import EvaluationProtocol, Score
 from harness.core.units import EOS
 from harness.evaluation import protocols
+from harness.evaluation.token_text import TokenText
 from harness.evaluation.tokenizer import Tokens
 from harness.system import source
 
@@ -90,6 +91,9 @@ class CheckpointScore:
     num_targets: int
     num_units: int
     num_dropped: int
+    num_bytes: int | None
+    num_chars: int | None
+    num_words: int | None
     metrics: Mapping[str, float]
     std_errors: Mapping[str, float | None]
     device: str
@@ -152,7 +156,9 @@ def score_text(
     except ValueError as error:
         raise DataError(f"{text.title}: {error}") from None
     metrics = [default_metric(model.unit).name]
-    score = protocols.to_score(scored, request.split, protocol, metrics, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    size = protocols.measure(text.ids, protocol, TokenText.of(model.vocabulary, model.unit))
+    score = protocols.to_score(scored, request.split, protocol, metrics, seconds, size)
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")
     return ScoredText(score, text, scored.target_nll)
@@ -187,6 +193,9 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
         num_targets=score.tally.num_targets,
         num_units=score.tally.num_units,
         num_dropped=score.tally.num_dropped,
+        num_bytes=score.tally.num_bytes,
+        num_chars=score.tally.num_chars,
+        num_words=score.tally.num_words,
         metrics=dict(score.metrics),
         std_errors={name: finite_or_none(value) for name, value in score.std_errors.items()},
         device=model.device,

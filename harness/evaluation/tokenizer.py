@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.core.units import BYTE, CHAR, EOS, SPACE
+from harness.core.units import BYTE, CHAR, EOS
+from harness.evaluation.token_text import SPACE, token_texts
 
 CHUNK_BYTES = 1 << 20
 MAX_NAMED = 5  # unknown tokens named in a message
@@ -157,8 +158,7 @@ class Tokens:
             decode = codecs.getincrementaldecoder("utf-8")("replace").decode
             return lambda token: "\n" if self.vocabulary[token] == EOS else decode(bytes([int(self.vocabulary[token])]))
         if self.unit == CHAR:
-            shown = {EOS: "\n"} if " " in self.ids else {EOS: "\n", SPACE: " "}
-            return lambda token: shown.get(self.vocabulary[token], self.vocabulary[token])
+            return token_texts(self.vocabulary, self.unit).__getitem__
         at_line_start = True
 
         def word(token: int) -> str:

@@ -237,7 +237,7 @@ def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Sc
         _measured(record, label, place, value, error="the score is not a finite number", score=score),
         beyond_limit=metric_named(metric).is_beyond(limit, value, std_error_of(score, metric)),
         untrained=record.spec.recipe is None and record.spec.checkpoint is None,
-        blocks=_blocks(score),
+        blocks=_blocks(score, metric),
     )
 
 
@@ -269,8 +269,9 @@ def _measured(
     )
 
 
-def _blocks(score: Score) -> Blocks | None:
-    return Blocks(score.block_units(), tuple(score.block_nll_nats)) if score.has_blocks() else None
+def _blocks(score: Score, metric: str) -> Blocks | None:
+    count = metric_named(metric).count(score.tally)
+    return Blocks(score.block_units(count), tuple(score.block_nll_nats)) if score.has_blocks() and count else None
 
 
 def _protocol(protocol: EvaluationProtocol) -> Protocol:

@@ -112,7 +112,8 @@ def panels(
         ]
         if not validations:
             continue
-        for name in label.metrics:
+        # A curve has no bytes to divide by.
+        for name in (each for each in label.metrics if not metric_named(each).crosses_units):
             line = _line(record, label, validations, metric_named(name), rows, along)
             drawn.setdefault((dataset_title(label.dataset), name), []).append(line)
     return drawn

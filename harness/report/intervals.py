@@ -28,9 +28,10 @@ class BlockSums:
     units: tuple[float, ...]
 
 
-def block_sums(score: Score) -> BlockSums | None:
-    """The blocks of a score; None if there are too few or one is not finite."""
-    return BlockSums((tuple(score.block_nll_nats),), score.block_units()) if score.has_blocks() else None
+def block_sums(score: Score, metric: str) -> BlockSums | None:
+    """The blocks of a score in units of a metric; None if too few, not finite, or without the metric's count."""
+    count = metric_named(metric).count(score.tally)
+    return BlockSums((tuple(score.block_nll_nats),), score.block_units(count)) if score.has_blocks() and count else None
 
 
 def of_text(metric: str, blocks: BlockSums) -> tuple[float, float]:

@@ -174,6 +174,10 @@ def check_sums(record: RunRecord) -> None:
         for name, value in score.metrics.items():
             if name in METRICS and not _equal(value, METRICS[name].compute(tally)):
                 raise ValueError(f"{where}.metrics.{name} does not follow from the tally")
+        for name in ("num_bytes", "num_chars", "num_words"):
+            part, whole = getattr(tally, name), getattr(score.text, name, None)
+            if part is not None and (whole is None or not 0 <= part <= whole):
+                raise ValueError(f"{where}.tally.{name} is {part} of a text of {whole}")
         if score.block_nll_nats:
             size = score.block_targets
             if size < 1 or len(score.block_nll_nats) != max(1, math.ceil(tally.num_targets / size)):

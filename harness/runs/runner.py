@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
+from harness.core.metrics import progress_metric
 from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
 from harness.results.store import Store
@@ -112,7 +113,7 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         repeat.begin(spec, queue.store)
     for line in queue.outlook(spec):
         reporter.note(f"{name}: {line}")
-    reporter.start(name, spec.label.metrics[0])
+    reporter.start(name, progress_metric(spec.label.metrics).name)
     return _in_worker(spec, queue, reporter)
 
 

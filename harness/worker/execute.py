@@ -16,13 +16,14 @@ import torch
 import lm_models
 from harness import data
 from harness.checkpoints import model as checkpoint_model
-from harness.core import target_losses
 from harness.core.errors import HarnessError, SuiteError, named_path
 from harness.core.hashing import content_hash
+from harness.core.metrics import progress_metric
 from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
-from harness.evaluation import protocols
+from harness.evaluation import protocols, target_bytes
 from harness.evaluation.adaptive.score import score_adapted
+from harness.evaluation.token_text import TokenText
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.meter import Meter, startup
@@ -156,7 +157,7 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     # Memory-mapped: the ids are not read here.
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
-    emit(Start(num_threads=torch.get_num_threads(), metric=spec.label.metrics[0]))
+    emit(Start(num_threads=torch.get_num_threads(), metric=progress_metric(spec.label.metrics).name))
     config = checkpoint_model.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
     try:
@@ -206,9 +207,9 @@ def _scored_thing(record: RunRecord) -> str:
 def _keeper(corpus: Any, folder: Path) -> protocols.Keep:
     """Writes the loss of each target of a split, with its bytes, into the run's folder."""
 
-    def keep(split: str, nll: np.ndarray) -> TargetFile:
-        losses = target_losses.of_text(nll, corpus.splits[split], corpus.vocabulary, corpus.unit)
-        return target_files.write(folder, split, losses)
+    def keep(split: str, nll: np.ndarray) -> TargetFile | None:
+        losses = target_bytes.with_bytes(nll, corpus.splits[split], corpus.vocabulary, corpus.unit)
+        return None if losses is None else target_files.write(folder, split, losses)
 
     return keep
 
@@ -241,6 +242,7 @@ def _score(
         return tick
 
     evaluation, metrics = spec.evaluation, spec.label.metrics
+    tokens = TokenText.of(corpus.vocabulary, corpus.unit)
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:
@@ -250,7 +252,13 @@ def _score(
                 keeps = evaluation.keep_nll and protocol == evaluation.protocols[0]
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,), keep_nll=keeps)
                 [score] = protocols.score_splits(
-                    model, corpus.splits, piece, metrics, on_start=on_start, keep=keep if keeps else None
+                    model,
+                    corpus.splits,
+                    piece,
+                    metrics,
+                    tokens=tokens,
+                    on_start=on_start,
+                    keep=keep if keeps else None,
                 )
                 done.add(score)
             scores.append(score)
@@ -264,6 +272,7 @@ def _score(
         score=evaluation.splits,
         window=evaluation.window,
         static=scores,
+        tokens=tokens,
         on_start=on_start,
     )
 

@@ -12,7 +12,7 @@ import torch
 
 from harness.checkpoints import format
 from harness.config.speed import applied, unverified
-from harness.core.metrics import METRICS
+from harness.core.metrics import progress_metric
 from harness.core.scores import Tally
 from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
@@ -38,7 +38,7 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
         CheckpointError: the checkpoint belongs to another run or code.
     """
     spec = record.spec
-    metric = METRICS[spec.label.metrics[0]]
+    metric = progress_metric(spec.label.metrics)
 
     def value(nll_per_unit: float | None) -> float | None:
         return None if nll_per_unit is None else metric.compute(Tally(nll_per_unit, 1, 1, 0))

@@ -17,7 +17,8 @@ from harness.core.interfaces import LanguageModel
 from harness.core.scores import Score, Tally
 from harness.evaluation.adaptive.methods import Config, Method, Setting, method_for
 from harness.evaluation.blocks import Scored, rate_std_error
-from harness.evaluation.protocols import OnStart, ignore_start, to_score
+from harness.evaluation.protocols import OnStart, ignore_start, measure, to_score
+from harness.evaluation.token_text import TokenText
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def score_adapted(
     score: Sequence[str] = ("valid", "test"),
     window: int = 512,
     static: Sequence[Score] = (),
+    tokens: TokenText | None = None,
     on_start: OnStart = ignore_start,
 ) -> list[Score]:
     """Score splits under every adaptive protocol that is set.
@@ -88,6 +90,7 @@ def score_adapted(
         score: names of the splits to score.
         window: targets per forward pass of the cache; changes no number.
         static: scores of the same model to compare with.
+        tokens: text of the vocabulary; None if its tokens stand for no text.
         on_start: called before each pass over a split.
 
     Returns:
@@ -107,7 +110,8 @@ def score_adapted(
             tick = on_start(split, method.protocol.name, len(ids) - 1)
             started = time.perf_counter()
             scored = method.score(ids, tuned.chosen, tick)
-            plain = to_score(scored, split, method.protocol, metrics, time.perf_counter() - started)
+            seconds, text = time.perf_counter() - started, measure(ids, method.protocol, tokens)
+            plain = to_score(scored, split, method.protocol, metrics, seconds, text)
             adaptation = replace(tuned, beside_static=compare_with_static(scored, split, static))
             scores.append(replace(plain, adaptation=adaptation.to_json()))
     return scores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -19,14 +18,7 @@ from harness.statistics.seeds import RecipeDifference, difference, seeds_needed,
 LEVEL = 0.05
 
 # What models of different tokens are compared in.
-PER_BYTE = Metric(
-    name="bits per byte",
-    title="Bit per Byte",
-    unit="bit/byte",
-    short_unit="bit/byte",
-    of_rate=lambda rate: rate / math.log(2),
-    slope=lambda rate: 1 / math.log(2),
-)
+PER_BYTE = "bits_per_byte"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +76,7 @@ def compare(sides: Sequence[Side], margin: float | None = None) -> list[Comparis
     result = []
     for split in splits:
         per_byte = is_per_byte(sides, split)
-        for metric in [PER_BYTE] if per_byte else _common_metrics(sides):
+        for metric in [metric_named(PER_BYTE)] if per_byte else _common_metrics(sides):
             rows = [_judge(a, b, split, metric, per_byte) for a, b in combinations(sides, 2)]
             adjusted = holm([row.p_value for row, _ in rows])
             result += [
@@ -106,7 +98,7 @@ def _names(sides: Sequence[Side]) -> str:
 
 
 def _judge(a: Side, b: Side, split: str, metric: Metric, per_byte: bool) -> tuple[Comparison, RecipeDifference]:
-    blocks = shared_blocks(a, b, split, per_byte=per_byte)
+    blocks = shared_blocks(a, b, split, metric, per_byte=per_byte)
     judged = difference(blocks.nats_a, blocks.nats_b, blocks.units, metric.of_rate, metric.slope)
     (value_a, ci95_a), (value_b, ci95_b) = (
         _value(nats, blocks.units, metric) for nats in (blocks.nats_a, blocks.nats_b)
@@ -145,7 +137,7 @@ def _value(nats: FloatArray, units: FloatArray, metric: Metric) -> tuple[float, 
 
 def _verdict(row: Comparison, judged: RecipeDifference, margin: float | None) -> str:
     """The answer in words, from A's side."""
-    metric = metric_of(row.metric)
+    metric = metric_named(row.metric)
 
     def shown(value: float) -> str:
         return f"{value:.{metric.decimals}f}"
@@ -170,11 +162,6 @@ def _verdict(row: Comparison, judged: RecipeDifference, margin: float | None) ->
     return f"cannot tell: to see {wanted:.2g} {unit} would need about {needs}"
 
 
-def metric_of(name: str) -> Metric:
-    """The metric of a comparison."""
-    return PER_BYTE if name == PER_BYTE.name else metric_named(name)
-
-
 def to_json(rows: Sequence[Comparison]) -> list[dict[str, object]]:
     """The comparisons with their field names as keys."""
     return [{name: getattr(row, name) for name in Comparison.__slots__} for row in rows]
@@ -189,7 +176,7 @@ def to_markdown(rows: Sequence[Comparison]) -> str:
 
     table = []
     for row in rows:
-        decimals = metric_of(row.metric).decimals
+        decimals = metric_named(row.metric).decimals
         table.append(
             {
                 "Split": row.split,

@@ -105,7 +105,8 @@ def _plan(name: str, sides: dict[str, Runs | None], split: str, metric: str, siz
 def _variances(a: Runs, b: Runs, split: str, name: str) -> Variances:
     if not (a.scores().get(split) and b.scores().get(split)):
         raise NotComparableError(f"{a.name} and {b.name} have no common score of {split}")
-    blocks, metric = shared_blocks(a, b, split), metric_named(name)
+    metric = metric_named(name)
+    blocks = shared_blocks(a, b, split, metric)
     return difference(blocks.nats_a, blocks.nats_b, blocks.units, metric.of_rate, metric.slope).variances
 
 

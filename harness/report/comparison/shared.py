@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.core.errors import NotComparableError
+from harness.core.metrics import Metric
 from harness.core.scores import MIN_BLOCKS, Score
 from harness.report.comparison.sides import Side
 from harness.report.intervals import block_sums
@@ -40,13 +41,14 @@ def is_per_byte(sides: Sequence[Side], split: str) -> bool:
     return any(each != ids[0] for each in ids) and all(side.has_losses(split) for side in sides)
 
 
-def shared_blocks(a: Side, b: Side, split: str, *, per_byte: bool = False) -> Shared:
+def shared_blocks(a: Side, b: Side, split: str, metric: Metric, *, per_byte: bool = False) -> Shared:
     """Bring two sides to common blocks.
 
     Args:
         a: one side.
         b: the other.
         split: scored by both.
+        metric: says what the blocks are divided by.
         per_byte: compare over ranges of bytes, for different tokens of one text.
 
     Returns:
@@ -68,7 +70,7 @@ def shared_blocks(a: Side, b: Side, split: str, *, per_byte: bool = False) -> Sh
         )
     for score in (*scores_a[1:], *scores_b):
         _check_targets(scores_a[0], score, where)
-    (nats_a, units), (nats_b, _) = _blocks(a, split, scores_a), _blocks(b, split, scores_b)
+    (nats_a, units), (nats_b, _) = _blocks(a, split, scores_a, metric), _blocks(b, split, scores_b, metric)
     size, total = scores_a[0].block_targets, scores_a[0].tally.num_targets
     return Shared(nats_a, nats_b, units, np.append(np.arange(len(units)) * size, total))
 
@@ -89,9 +91,11 @@ def _check_targets(one: Score, other: Score, where: str) -> None:
         raise NotComparableError(f"{where}: their blocks differ; score both again with this version")
 
 
-def _blocks(side: Side, split: str, scores: Sequence[Score]) -> tuple[FloatArray, FloatArray]:
-    """Loss per block (seeds, n) and units per block (n,)."""
-    parts = [block_sums(score) for score in scores]
+def _blocks(side: Side, split: str, scores: Sequence[Score], metric: Metric) -> tuple[FloatArray, FloatArray]:
+    """Loss per block (seeds, n) and units of the metric per block (n,)."""
+    if any(metric.count(score.tally) is None for score in scores):
+        raise NotComparableError(f"{side.name}: a record holds no {metric.divides_by} for {metric.name}")
+    parts = [block_sums(score, metric.name) for score in scores]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
         raise _unusable(side, split, len(scores[0].block_nll_nats))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.core.messages import printable
+from harness.core.metrics import metric_named
 from harness.core.units import BYTE, CHAR
-from harness.report.comparison.pairs import PER_BYTE, metric_of
-from harness.report.comparison.shared import shared_blocks
+from harness.report.comparison.shared import is_per_byte, shared_blocks
 from harness.report.comparison.sides import Side, Text
 from harness.statistics import paired
 from harness.statistics.intervals import values_and_influences
@@ -39,8 +39,8 @@ def find_stretches(a: Side, b: Side, split: str, metric: str, count: int = 10) -
     Returns:
         The lowest differences first.
     """
-    chosen = metric_of(metric)
-    blocks = shared_blocks(a, b, split, per_byte=chosen is PER_BYTE)
+    chosen = metric_named(metric)
+    blocks = shared_blocks(a, b, split, chosen, per_byte=is_per_byte((a, b), split))
     values, influences = zip(
         *(
             values_and_influences(nats, blocks.units, chosen.of_rate, chosen.slope)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from record_factory import score
 
-from harness.core.metrics import METRICS, default_metric, metric_named, std_error_of, value_of
+from harness.core.metrics import METRICS, default_metric, metric_named, progress_metric, std_error_of, value_of
 from harness.core.scores import Tally
 
 
@@ -34,12 +34,47 @@ def test_a_hopeless_perplexity_is_infinite_rather_than_an_error() -> None:
     assert METRICS["perplexity"].compute(Tally(1e6, 1, 1, 0)) == math.inf
 
 
+def of_one(nats: float) -> Tally:
+    return Tally(nats, 1, 1, 0, num_bytes=1, num_chars=1, num_words=1)
+
+
 @given(rate=st.floats(0.01, 20), step=st.floats(1e-6, 1e-4))
 @pytest.mark.parametrize("name", METRICS)
 def test_std_error_is_the_slope_of_the_value(name: str, rate: float, step: float) -> None:
     metric = METRICS[name]
-    rise = metric.compute(Tally(rate + step, 1, 1, 0)) - metric.compute(Tally(rate - step, 1, 1, 0))
-    assert metric.std_error(Tally(rate, 1, 1, 0), step) == pytest.approx(rise / 2, rel=1e-4)
+    rise = metric.compute(of_one(rate + step)) - metric.compute(of_one(rate - step))
+    assert metric.std_error(of_one(rate), step) == pytest.approx(rise / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("bits_per_byte", 200 / 400 / math.log(2)), ("bits_per_char", 200 / 300 / math.log(2)),
+     ("byte_perplexity", math.exp(200 / 400)), ("word_perplexity", math.exp(200 / 50)),
+     ("token_perplexity", math.exp(200 / 100)), ("perplexity", math.exp(200 / 80))],
+)  # fmt: skip
+def test_each_metric_divides_by_the_count_it_names(name: str, value: float) -> None:
+    tally, rate_error = Tally(200.0, 100, 80, 1, num_bytes=400, num_chars=300, num_words=50), 0.01
+    metric = METRICS[name]
+    assert metric.compute(tally) == pytest.approx(value, rel=1e-14)
+    # An error of nats per unit is one of the total: move the total.
+    moved = metric.compute(replace(tally, nll_nats=200.0 + 1e-4)) - value
+    assert metric.std_error(tally, rate_error) == pytest.approx(moved / 1e-4 * rate_error * 80, rel=1e-4)
+
+
+def test_a_count_that_is_unknown_gives_no_value() -> None:
+    old = Tally(200.0, 100, 100, 1)
+    assert [name for name, metric in METRICS.items() if math.isnan(metric.compute(old))] == [
+        "bits_per_byte", "bits_per_char", "byte_perplexity", "word_perplexity",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [(("bpc", "bits_per_byte"), "bpc"), (("bits_per_byte", "perplexity"), "perplexity"),
+     (("bits_per_byte",), "token_perplexity")],
+)  # fmt: skip
+def test_progress_is_shown_in_a_metric_that_needs_no_text(names: tuple[str, ...], shown: str) -> None:
+    assert progress_metric(names).name == shown
 
 
 def test_the_paper_names_perplexity_by_split() -> None:
