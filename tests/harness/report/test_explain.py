@@ -23,7 +23,8 @@ from harness.results.record import RunRecord
 from harness.results.store import Store
 
 LM_EVAL = Path(__file__).with_name("lm_eval")
-FIGURES = json.loads((LM_EVAL / "figures.json").read_text(encoding="utf-8"))
+FIGURES = {name: json.loads((LM_EVAL / f"{name}.json").read_text(encoding="utf-8")) for name in ("tiny", "smollm2")}
+CASES = [(name, figure) for name, made in FIGURES.items() for figure in made["figures"]]
 SHARED = Path(os.environ.get("HARNESS_DATA", "nowhere").split(":")[0])
 LEGACY = Path(os.environ.get("HARNESS_FIXTURES", "nowhere")) / "legacy"
 
@@ -50,28 +51,36 @@ def reasons(explanation: Explanation, convention: str) -> dict[str, str | None]:
     return {each.metric: each.reason for each in explanation.values if each.convention == convention}
 
 
-def pretrained(figure: dict[str, Any], page: str) -> RunRecord:
-    """A record of the model that lm-evaluation-harness scored, which has one token per byte after a prefix."""
-    text = size(figure["detokenised"])
-    tally = Tally(-figure["log_likelihood"], text.num_bytes, text.num_bytes, 0).with_text(text)
-    read = {"sha256": "ab" * 32, "begin": "<|begin|>", "read": asdict(size(page))}
+def page_of(figure: dict[str, Any]) -> bytes:
+    """The text that lm-evaluation-harness read."""
+    path = (LM_EVAL if figure["text"] == "page.txt" else SHARED) / figure["text"]
+    if not path.is_file():
+        pytest.skip(f"needs {figure['text']} under HARNESS_DATA")
+    return path.read_bytes()[: figure["page_bytes"]]
+
+
+def pretrained(name: str, figure: dict[str, Any], page: bytes) -> RunRecord:
+    """A record of a model that lm-evaluation-harness scored on a page, which it detokenised."""
+    text = TextSize(figure["scored_bytes"], None, None)
+    tally = Tally(-figure["log_likelihood"], figure["num_tokens"], figure["num_tokens"], 0).with_text(text)
+    read = {"sha256": "ab" * 32, "begin": "<|begin|>", "read": asdict(size(page.decode()))}
     made = spec(
         dataset={"kind": "bytes", "name": "page"}, dataset_identity={"name": "page", "kind": "bytes"}, recipe=None,
-        model={"builder": "hf", "path": "tiny", "detokenizer": "wikitext"},
+        model={"builder": "hf", "path": name, "detokenizer": "wikitext"},
     )  # fmt: skip
+    context = FIGURES[name]["context"]
     return record(
         spec_=made,
         scores=[scored(tally, text=text)],
         data={"unit": "token", "texts": {"test": read}},
-        model={"builder": "hf", "context": FIGURES["context"], "stride": FIGURES["context"]},
+        model={"builder": "hf", "context": context, "stride": context},
     )
 
 
-@pytest.mark.parametrize("figure", FIGURES["figures"], ids=["page", "whole windows"])
-def test_the_three_metrics_of_lm_evaluation_harness(figure: dict[str, Any], tmp_path: Path) -> None:
-    page = (LM_EVAL / "page.txt").read_text(encoding="utf-8").encode()[: figure["page_bytes"]].decode()
-    (tmp_path / "page.txt").write_text(page, encoding="utf-8")
-    run = pretrained(figure, page)
+@pytest.mark.parametrize(("name", "figure"), CASES, ids=[f"{name}, {each['text']}" for name, each in CASES])
+def test_the_three_metrics_of_lm_evaluation_harness(name: str, figure: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "page.txt").write_bytes(page_of(figure))
+    run = pretrained(name, figure, page_of(figure))
     [each] = explain.explain(run, original=tmp_path / "page.txt")
     ours = values(each, "lm-evaluation-harness")
     assert ours == pytest.approx({name: figure[name] for name in ours}, rel=1e-9)
@@ -88,9 +97,9 @@ def test_the_three_metrics_of_lm_evaluation_harness(figure: dict[str, Any], tmp_
 
 def test_another_file_than_the_scored_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("another text", encoding="utf-8")
-    run = pretrained(FIGURES["figures"][0], (LM_EVAL / "page.txt").read_text(encoding="utf-8"))
+    name, figure = CASES[0]
     with pytest.raises(DataError, match="has 12 bytes, but 394 were scored"):
-        explain.explain(run, original=tmp_path / "other.txt")
+        explain.explain(pretrained(name, figure, page_of(figure)), original=tmp_path / "other.txt")
 
 
 @pytest.mark.parametrize("name", ["lstm_char", "qrnn_word_splits"])
