@@ -7,7 +7,7 @@ kernels, `grid` one of any cells, and `curves` draws learning curves. `rows.py` 
 rows into text. Imports neither torch nor pandas.
 """
 
-from harness.report import curves
+from harness.report import curves, explain
 from harness.report.columns import NOT_APPLICABLE, split_names, three_digits
 from harness.report.formats import FORMATS, write
 from harness.report.formats.github import grid
@@ -27,6 +27,7 @@ __all__ = [
     "build",
     "comparison",
     "curves",
+    "explain",
     "grid",
     "kernel_table",
     "leaderboard_frame",
