@@ -1,6 +1,6 @@
 """Measure coverage and power: `OMP_NUM_THREADS=1 python docs/coverage.py [TABLE...]`, from the checkout's root.
 
-Writes its tables into docs/statistics.md, in about 8 minutes of one core. Seeded: every run gives the same figures.
+Writes its tables into docs/statistics.md, in about 5 minutes of one core. Seeded: every run gives the same figures.
 """
 
 from __future__ import annotations
