@@ -64,7 +64,7 @@ def compare(
         _print_stretches(sides[0], sides[1], rows[-1].split, rows[-1].metric)
     if len(set().union(*(side.codes for side in sides))) > 1:
         click.echo("note: the runs were made by different versions of the code", err=True)
-    print_problems((*store.problems, *store.remarks))
+    print_problems(store.problems)
 
 
 def _refuse_settings(options: Mapping[str, Any]) -> None:

@@ -139,7 +139,7 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
     own_text = "kind" in spec.dataset
     metric = metric_named(name)
     # Models of characters and of words are in one group if their text is the same.
-    text = texts.text_of(record, label.dataset) if metric.crosses_units else None
+    text = texts.text_of(record, label.dataset, split) if metric.crosses_units else None
     return Row(
         task=label.task,
         dataset=text.name if text else _dataset_key(record, label, own_text),

@@ -36,21 +36,23 @@ class Text:
     note: str
 
 
-def text_of(record: RunRecord, title: str) -> Text:
+def text_of(record: RunRecord, title: str, split: str) -> Text:
     """The text that a run was scored on.
 
     Args:
         record: of the run.
         title: of its dataset, for a text that has no title of its own.
+        split: which part of it.
     """
     identity = record.spec.dataset_identity
-    name, kind = str(identity.get("name", title)), identity.get("kind")
-    known = _known(record)
+    name = str(identity.get("name", title))
+    known = known_text(record)
     if known is not None:
         return Text(known.name, known.title, _hash([known.name, identity.get("sources")]), known.note)
-    if kind in ("bytes", "chars") and not identity.get("fractions"):
-        # Files of their own for each split: their bytes are the same however a model cuts them.
-        return Text(name, dataset_title(title), _hash(identity.get("sha256")), "the bytes of the user's own files")
+    sha256 = _file_sha256(record, split)
+    if sha256 is not None:
+        # A file for each split: its bytes are the same however a model cuts them.
+        return Text(name, dataset_title(title), _hash(sha256), "the bytes of the file as they are")
     of_words = record.data.get("unit") == WORD
     note = "words joined by one space, a newline after each line" if of_words else "the bytes as they are"
     return Text(name, dataset_title(title), _hash(identity), note)
@@ -64,9 +66,10 @@ def with_size(record: RunRecord, score: Score) -> Score:
     """
     if score.tally.num_bytes is not None:
         return score
-    tally, unit, known = score.tally, record.data.get("unit"), _known(record)
+    tally, unit, known = score.tally, record.data.get("unit"), known_text(record)
     if unit == BYTE:
-        return replace(score, tally=tally.with_text(TextSize(tally.num_targets, None, None)))
+        whole = TextSize(tally.num_targets + tally.num_dropped, None, None)
+        return replace(score, tally=tally.with_text(replace(whole, num_bytes=tally.num_targets)), text=whole)
     if known is None or score.split not in known.sizes:
         raise ValueError("the record is older than counts of bytes, and its data does not tell them")
     if tally.num_dropped != 1:
@@ -101,16 +104,29 @@ def comparability(rows: Sequence[Row]) -> str | None:
     )
 
 
-def _known(record: RunRecord) -> KnownText | None:
+def known_text(record: RunRecord) -> KnownText | None:
     dataset = record.spec.dataset
     name = dataset.get("name")
     # Own text may have any name, and a registered dataset of an earlier preparation had other tokens.
-    if "kind" in dataset or name not in DATASETS:
+    # A pretrained model reads the file as it is.
+    if "kind" in dataset or "texts" in record.data or name not in DATASETS:
         return None
     entry = get_dataset(str(name))
     sources = {source.filename: ":".join(source.checksum) for source in entry.sources}
     identity = record.spec.dataset_identity
     return entry.text if (identity.get("preparation"), identity.get("sources")) == (entry.version, sources) else None
+
+
+def _file_sha256(record: RunRecord, split: str) -> object:
+    """Checksums of the file whose bytes were scored, if they were those of one file, and how it was changed."""
+    identity = record.spec.dataset_identity
+    read = (record.data.get("texts") or {}).get(split)
+    if read is not None:
+        detokenizer = record.spec.model.get("detokenizer", "none")
+        return read["sha256"] if detokenizer == "none" else [read["sha256"], detokenizer]
+    if identity.get("kind") in ("bytes", "chars") and not identity.get("fractions"):
+        return (identity.get("sha256") or {}).get(split)
+    return None
 
 
 def _hash(value: object) -> str:
