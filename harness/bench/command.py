@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +77,7 @@ class Request:
                 return kind
         return KERNELS
 
-    def save(self, kind: str, rows: Sequence[Any], settings: Any) -> None:
+    def save(self, kind: str, rows: Sequence[Any], **settings: object) -> None:
         """Write the rows to `--json` and a record to `--results`, as far as they are given. Raises StoreError."""
         from harness.system import hardware
 
@@ -124,14 +124,15 @@ class KernelBench:
 
         rows = [row for op, case in self.cases for row in self.measure(op, case.name)]
         self.request.show(kernel_table([row.to_json() for row in rows]))
-        settings = record.KernelSettings(
+        self.request.save(
+            KERNELS,
+            rows,
             names=self.ops,
             quick=self.request.quick,
             dtype=self.request.dtype,
             freed_memory_kept=self._keeps_memory,
-            budget={op: budget_of(op, quick=self.request.quick) for op in self.ops},
+            budget={op: asdict(budget_of(op, quick=self.request.quick)) for op in self.ops},
         )
-        self.request.save(KERNELS, rows, settings)
         return rows
 
     def measure(self, op: str, case_name: str) -> list[KernelTiming]:
@@ -187,8 +188,7 @@ def _is_quick(case: Any) -> bool:
 
 def run_training(request: Request) -> bool:
     """Time training steps, print the table and write the record. Returns whether every participant succeeded."""
-    from harness.bench.steps.measure import measure_entry
-    from harness.bench.steps.rows import step_table
+    from harness.bench.steps.measure import measure_entry, step_table
 
     _check_known(request.cases, ENTRIES, "entry")
     if request.dtype != "float32":
@@ -211,7 +211,8 @@ def run_training(request: Request) -> bool:
         import torch
 
         torch.set_num_threads(request.threads)
-    request.save(TRAINING, rows, record.StepSettings(entries, request.quick, budget))
+    how = {"entries": list(map(asdict, entries)), "quick": request.quick, "budget": asdict(budget)}
+    request.save(TRAINING, rows, **how)
     return not any_failed(rows)
 
 
@@ -247,7 +248,8 @@ def run_loop(request: Request) -> bool:
         on_row=partial(record.write_rows, request.json_file) if request.json_file else lambda rows: None,
     )
     request.show(loop_table(rows))
-    request.save(LOOP, rows, record.LoopSettings(entries, seconds, request.ablate, backends))
+    how = {"entries": list(map(asdict, entries)), "seconds": seconds, "ablate": request.ablate, "backends": backends}
+    request.save(LOOP, rows, **how)
     return not any_failed(rows)
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from harness.core.messages import error_line
 from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
 from harness.monitoring.costs.columns import COST_KEYS, Work, summarise
@@ -104,8 +105,7 @@ def add_to_record(
         record.traces = thinning.thinned([_trace(attempts, number) for number in range(1, len(attempts.rows) + 1)])
     except Exception as error:
         traceback.print_exc()  # to the log of the run
-        reason = f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"
-        record.costs = _without_account(reason[:200], "died")
+        record.costs = _without_account(f"the account failed: {error_line(error)}", "died")
 
 
 def record_costs(

@@ -14,7 +14,6 @@ import lm_kernels
 from harness.bench import command
 from harness.bench.steps import measure
 from harness.bench.steps.entries import CHAIN, StepEntry
-from harness.bench.steps.rows import StepRow, make_row
 from harness.checkpoints import model as checkpoint_model
 from harness.commands.main import main
 from harness.regression import speed_ratios
@@ -30,6 +29,9 @@ TINY = {
     "lstm": (LstmCase(3, 2, 4, 4, timed=True), LstmCase(10**4, 128, 10**3, 10**3, timed=True)),
     "weight_drop": (WeightDropCase(6, 5, timed=True),),
 }
+
+
+LOOP = ["loop", "--entry", "tiny-lstm-1x16"]
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +104,15 @@ def test_a_named_case_is_timed_even_if_not_by_default(bench: Any) -> None:
         (["training", "--dtype", "float64"], "measured in float32"),
         (["--update"], "--update writes a baseline"),
         (["--device", "gpu"], "device 'gpu' is unknown"),
+        (["loop"], "name one with --entry: ptb-char-lstm-3x1000"),
+        (["loop", "--entry", "enwik8-lstm"], "Did you mean 'enwik8-lstm-3x1840'?"),
+        ([*LOOP, "--speed", "grph"], "Did you mean 'graph'?"),
+        ([*LOOP, "--backend", "lstn=fused"], "Did you mean 'lstm'?"),
+        ([*LOOP, "--backend", "lstm=triton"], "auto, fused, padded, reference"),
+        ([*LOOP, "--backend", "fo_pool=native"], "none of tiny-lstm-1x16 uses"),
+        ([*LOOP, "--backend", "lstm=fused", "--backend", "lstm=fused"], "--backend lstm is given twice"),
+        ([*LOOP, "lstm"], "bench loop cannot be combined with"),
+        ([*LOOP, "--dtype", "float64"], "float32, bfloat16 or float16"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_two(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -160,10 +171,9 @@ def test_training_writes_a_record(bench: Any, tmp_path: Path, monkeypatch: pytes
     entry = StepEntry("tiny", "fo_pool", "qrnn", model, batch=2, bptt=3, vocab_size=5, quick=True)
     monkeypatch.setattr(command, "ENTRIES", {"tiny": entry})
 
-    def measured(entry: StepEntry, **options: Any) -> list[StepRow]:
+    def measured(entry: StepEntry, **options: Any) -> list[measure.StepRow]:
         assert options["threads"] == torch.get_num_threads()
-        return [make_row(entry, CHAIN, device="cpu", num_warmup=0, samples={CHAIN: [1.0, 3.0]}, ready=None, memory=None,
-                         error=None, is_unavailable=False)]  # fmt: skip
+        return [measure.timed_row(entry, CHAIN, "cpu", {CHAIN: [1.0, 3.0]}, 5, None)]
 
     monkeypatch.setattr(measure, "measure_entry", measured)
     result = bench("training", "--quick", "--threads", torch.get_num_threads(), "--json", tmp_path / "rows.json")
