@@ -84,7 +84,7 @@ class Request:
         if self.json_file is not None:
             record.write_rows(self.json_file, rows)
         if self.results is not None:
-            machine = hardware.describe(check_device(self.device))
+            machine = hardware.describe(_existing(self.device))
             self.progress(f"record {record.write(self.results, kind, machine, rows, settings)}")
 
 
@@ -110,7 +110,7 @@ class KernelBench:
         self.request = request
         self.ops = request.names or tuple(lm_kernels.KERNELS)
         self.cases = plan(self.ops, request.cases, quick=request.quick)
-        device = check_device(request.device)
+        device = _existing(request.device)
         model.forbid_tf32()
         if request.threads:
             torch.set_num_threads(request.threads)
@@ -193,7 +193,7 @@ def run_training(request: Request) -> bool:
     _check_known(request.cases, ENTRIES, "entry")
     if request.dtype != "float32":
         raise DeviceError(f"bench training is measured in float32, not {request.dtype}")
-    device = check_device(request.device)
+    device = _existing(request.device)
     entries = [ENTRIES[name] for name in request.cases] or [
         entry for entry in ENTRIES.values() if entry.quick or not request.quick
     ]
@@ -229,7 +229,7 @@ def run_loop(request: Request) -> bool:
     _check_known(request.speed, switches, "switch")
     if request.dtype == "float64":
         raise DeviceError("bench loop is measured in float32, bfloat16 or float16")
-    device = check_device(request.device)
+    device = _existing(request.device)
     speed = Speed(**{name: name in request.speed or getattr(Speed(), name) for name in switches})
     entries = [LOOPS[name] for name in request.cases]
     seconds = request.seconds or (QUICK_LOOP_S if request.quick else LOOP_S)
@@ -266,15 +266,12 @@ def parse_backends(texts: Sequence[str]) -> dict[str, str]:
     return backends
 
 
-def check_device(name: str) -> str:
+def _existing(name: str) -> str:
     """Resolve `auto|cpu|cuda[:i]` to a device of this machine. Raises DeviceError if it does not exist."""
-    import torch
+    from harness.checkpoints.model import check_exists
 
     device = devices.resolve(name)
-    if device.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (torch.device(device).index or 0) >= count:
-            raise DeviceError(f"device {device} does not exist: torch {torch.__version__} sees {count} CUDA devices")
+    check_exists(device)
     return device
 
 

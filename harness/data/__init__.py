@@ -8,7 +8,7 @@ Importing this package loads neither numpy nor torch, httpx or pydantic.
 
 from __future__ import annotations
 
-from harness.data.config import KINDS, DatasetConfig, MarkovSource, Registered, SpecError, parse
+from harness.data.config import KINDS, DatasetConfig, MarkovSource, Registered, parse
 from harness.data.download.http import download_bars, download_lines
 from harness.data.download.locate import cache_folder, search_roots
 from harness.data.folder import load, read_manifest
@@ -17,7 +17,7 @@ from harness.data.registry import DATASETS, Dataset
 from harness.data.status import import_file, list_rows, verify, where
 
 __all__ = [
-    "DATASETS", "KINDS", "Dataset", "DatasetConfig", "MarkovSource", "Registered", "SpecError",
+    "DATASETS", "KINDS", "Dataset", "DatasetConfig", "MarkovSource", "Registered",
     "cache_folder", "download_bars", "download_lines", "facts", "find_prepared", "find_split", "identify",
     "import_file", "list_rows", "load", "parse", "prepare", "prepared_folder", "read_manifest", "search_roots",
     "verify", "where",

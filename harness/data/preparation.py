@@ -43,7 +43,7 @@ class Request:
 
 
 def facts(spec: DatasetSpec) -> DatasetFacts:
-    """Facts known without data. Raises SpecError as `parse` does, and DataError if an own file's name is reserved."""
+    """Facts known without data. Raises DataError as `parse` does, and if an own file's name is reserved."""
     config = parse(spec)
     if isinstance(config, OwnFiles):
         return own_text.facts(config)
@@ -56,7 +56,7 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
     """Check a block, and find and hash the user's own files; arguments as in `prepare`.
 
     Raises:
-        DataError: a file of the user's is missing; or, as a SpecError, the block is wrong.
+        DataError: a file of the user's is missing, or the block is wrong.
     """
     config = parse(spec)
     if isinstance(config, OwnFiles):
@@ -97,8 +97,7 @@ def prepare(
         The prepared folder, for `load`.
 
     Raises:
-        SpecError: the block is wrong.
-        DataError: data is missing, wrong or cannot be written.
+        DataError: the block is wrong, or data is missing, wrong or cannot be written.
     """
     request = make_request(spec, roots=roots, base=base)
     target = request.prepared_folder
@@ -150,8 +149,7 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> Split
         The checked file; None if the dataset is prepared or complete, lacks this split too, or has no words.
 
     Raises:
-        SpecError: the block is wrong.
-        DataError: a file with the name of a source has other content.
+        DataError: the block is wrong, or a file with the name of a source has other content.
     """
     config = parse(spec)
     dataset = get_dataset(config.name) if isinstance(config, Registered) else None

@@ -191,7 +191,7 @@ def test_a_prepared_dataset_needs_no_sources_and_no_writing(tiny: Path, monkeypa
 
 
 # Imports, seconds and memory, measured in separate processes.
-NAMING = 'data.facts("enwik8"), data.identify("ptb-char"), data.parse({"name": "text8"})'
+NAMING = 'data.facts("enwik8"), data.identify("ptb-char"), data.parse("text8")'
 PREPARING = """
 from harness.evaluation import streams
 data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}))"""
