@@ -58,15 +58,13 @@ def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interv
         readings, unknown = trace.read(None), dict.fromkeys(QUANTITIES, reason)
         phases = _phases(readings, spans, interval_s, unknown)
     times = readings.times_s
-    file, end_s = (trace.NAME, float(times[-1])) if len(times) else (None, None)
-    units = {name: quantity.unit for name, quantity in QUANTITIES.items()}
     return AttemptCosts(
         sampler=_sampler(result, readings, interval_s),
         sensors=_sensors(result, sensors, readings),
         process=models.ProcessCosts(**{name: _last(readings, name) for name in ("cpu_seconds", "peak_rss_bytes")}),
         phases=phases,
         unknown=unknown,
-        trace=models.TraceSummary(file=file, num_rows=len(times), seconds=end_s, units=units),
+        trace=models.TraceSummary(seconds=float(times[-1]) if len(times) else None),
     )
 
 
@@ -198,7 +196,6 @@ def _sampler(result: SamplerResult, readings: Trace, interval_s: float) -> Sampl
         cpu_seconds=float(cost[-1]) if len(cost) else None,
         start_cpu_seconds=float(cost[0]) if len(cost) else None,
         share_of_core=share,
-        trace=trace.NAME if len(times) else None,
     )
 
 

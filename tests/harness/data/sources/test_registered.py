@@ -122,7 +122,6 @@ def test_wikitext_103s_smaller_splits(wikitext_folder: Path) -> None:
     files = {split: str(paths.get(split, paths["valid"])) for split in SPLITS}
     corpus = data.load(data.prepare({"kind": "words", "name": "wiki", **files}))
     assert {split: len(corpus.splits[split]) for split in paths} == {"valid": 217_646, "test": 245_569}
-    assert {split: corpus.manifest["num_lines"][split] for split in paths} == {"valid": 3_760, "test": 4_358}
     for split, path in paths.items():
         assert [corpus.vocabulary[token] for token in corpus.splits[split]] == official_tokens(path.read_bytes())
 

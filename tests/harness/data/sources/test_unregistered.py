@@ -90,7 +90,6 @@ def test_words_their_manifest_and_identity(tmp_path: Path) -> None:
     manifest = corpus.manifest
     assert manifest["vocabulary_order"] == manifest["identity"]["vocabulary"] == "frequency"
     assert manifest["not_in_train"] == {"valid": {"words": 1, "tokens": 1}, "test": {"words": 2, "tokens": 2}}
-    assert manifest["num_lines"] == {"train": 2, "valid": 1, "test": 1}
     assert "train, valid and test together" in manifest["event_space"]
     files = {split: str(folder / f"{split}.txt") for split in SPLITS}
     same = {"kind": "words", "name": "plays", "vocabulary": "frequency", **files}
@@ -107,7 +106,6 @@ def test_fractions_give_the_same_tokens_for_every_line_end(tmp_path: Path, end: 
     spec = own(tmp_path / "own.txt", "words")
     corpus = data.load(data.prepare(spec))
     assert [len(corpus.splits[split]) for split in SPLITS] == [240, 30, 30]
-    assert corpus.manifest["num_lines"] == {"train": 80, "valid": 10, "test": 10}
     assert ("line_ends" in data.identify(spec)) == (end == "\r"), "runs on other files keep their names"
 
 

@@ -60,9 +60,7 @@ def test_every_quantity_is_read_in_its_unit(play: Play) -> None:
     (row,) = answer["nvml"]["rows"]
     assert row == {"reasons": {}, "values": {
         "gpu_percent": 93.0,
-        "gpu_memory_controller_percent": 41.0,
         "gpu_memory_bytes": 2.0 * 2**30,
-        "board_memory_bytes": 3.0 * 2**30,
         "sm_clock_mhz": 1755.0,
         "memory_clock_mhz": 2619.0,
         "temperature_c": 62.0,
@@ -156,10 +154,10 @@ def test_each_error_of_a_reading_is_a_null_with_its_reason_and_a_fatal_one_ends_
 
 def test_each_quantity_fails_for_itself_whatever_is_raised(play: Play) -> None:
     """A function that raises stays broken in that process, so each job breaks one more: all but the last in the end."""
-    names = ("PowerUsage", "TotalEnergyConsumption", "MemoryInfo", "ClockInfo", "ComputeRunningProcesses")
+    names = ("PowerUsage", "TotalEnergyConsumption", "ClockInfo", "ComputeRunningProcesses")
     functions = [f"nvmlDeviceGet{name}" for name in names]
     jobs = ({"script": FULL, "broken": functions[:number]} for number in range(1, len(functions) + 1))
-    lost = [{"gpu_power_w"}, {"gpu_energy_j"}, {"board_memory_bytes"}, {"sm_clock_mhz", "memory_clock_mhz"},
+    lost = [{"gpu_power_w"}, {"gpu_energy_j"}, {"sm_clock_mhz", "memory_clock_mhz"},
             {"gpu_memory_bytes", "other_gpu_processes"}]  # fmt: skip
     for number, answer in enumerate(play(*jobs), start=1):
         (row,) = answer["nvml"]["rows"]
@@ -177,7 +175,7 @@ def test_a_name_that_is_no_text_and_a_reading_that_is_no_number_cost_nothing_els
     (row,) = answer["nvml"]["rows"]
     assert set(row["reasons"]) == {"gpu_power_w", "gpu_percent"}
     assert "4294967295 is no reading" in row["reasons"]["gpu_power_w"]
-    assert (row["values"]["gpu_power_w"], row["values"]["gpu_memory_controller_percent"]) == (None, 41.0)
+    assert (row["values"]["gpu_power_w"], row["values"]["temperature_c"]) == (None, 62.0)
 
 
 def test_a_library_that_is_there_and_cannot_be_loaded_is_not_missing(play: Play, tmp_path: Path) -> None:
