@@ -1,11 +1,4 @@
-"""Check each backend of an op against the reference, then time it in the same rounds as the reference and the ceilings.
-
->>> from lm_kernels.cases import LstmCase
->>> bench = Bench(budget=Budget(seconds=0, minimum=2, maximum=2), array_bytes=1 << 16, gemm=8)
->>> rows = bench.case("lstm", LstmCase(3, 2, 4, 5))
->>> {row.status for row in rows if row.backend == "reference"}
-{'ok'}
-"""
+"""Check each backend of an op against the reference, then time it in the same rounds as that and the ceilings."""
 
 from __future__ import annotations
 
@@ -46,25 +39,9 @@ TWIN = "reference, again"
 
 @dataclass(frozen=True, slots=True)
 class KernelTiming:
-    """One backend at one case in one direction; a row of `timings` in a record. All times are cold, in milliseconds.
+    """One backend at one case in one direction; a row of `timings` in a record. docs/benchmarks.md explains the fields.
 
-    Attributes:
-        op, backend, case, direction, dtype, device: what was timed and where.
-        status: `ok`, `failed` or `unavailable`; only `ok` has times.
-        error: why there are no times.
-        ms, ms_min, ms_p10, ms_p90: median and spread of the samples.
-        ms_warm: median with warm caches; None if the case does not fit or was not measured warm.
-        gb_per_s: necessary bytes over `ms`.
-        share_of_copy, share_of_triad, share_of_gemm: median over rounds of the rate over that round's ceiling.
-        share_of_best_triad: `gb_per_s` over the fastest triad of all rounds.
-        gflop_per_s: operations of matrix products over `ms`; None if the op has none.
-        speedup_over_chain: median over rounds of the comparison's time over this one's, in this direction.
-        speedup_over_chain_both: the same for forward and backward together.
-        ratio_to_reference, ratio_samples: this one's time over the reference's: inverse of the median, and by round.
-        samples_ms, bytes_moved, flops: raw samples and what they are of.
-        samples_warm_ms: raw samples behind `ms_warm`.
-        ms_with_launch, samples_with_launch_ms: with the host's launches, on CUDA.
-        share_exposed: share of `samples_ms` that contain launch gaps, on CUDA.
+    `status` is `ok`, `failed` or `unavailable`, with an `error`; only `ok` has times.
     """
 
     op: str
@@ -126,7 +103,6 @@ class Bench:
         warm: also measure with warm caches, if the case fits.
         twin: also time the reference a second time.
         autocast: dtype in which products are computed, if not `dtype`; also that of the ceiling's product.
-        array_bytes, gemm: sizes of the ceilings; see `Ceilings`.
     """
 
     device: torch.device | str = "cpu"
@@ -136,13 +112,11 @@ class Bench:
     warm: bool = True
     twin: bool = False
     autocast: torch.dtype | None = None
-    array_bytes: int | None = None
-    gemm: int | None = None
 
     @cached_property
     def ceilings(self) -> Ceilings:
         """Arrays and operands, allocated on first use."""
-        return Ceilings(self.device, self.autocast or self.dtype, array_bytes=self.array_bytes, gemm=self.gemm)
+        return Ceilings(self.device, self.autocast or self.dtype)
 
     @cached_property
     def flusher(self) -> Flusher:

@@ -69,18 +69,14 @@ class Ceilings:
     Args:
         device: where they run.
         dtype: of the product; copy and triad are in float32.
-        array_bytes: size of each array; None for at least four caches.
-        gemm: rows and columns of the product; None for `GEMM_SIZE`.
     """
 
-    def __init__(
-        self, device: torch.device | str, dtype: torch.dtype, *, array_bytes: int | None = None, gemm: int | None = None
-    ) -> None:
+    def __init__(self, device: torch.device | str, dtype: torch.dtype) -> None:
         device = torch.device(device)
-        size = array_bytes or max(4 * cache_bytes(device), MIN_ARRAY_BYTES[device.type])
+        size = max(4 * cache_bytes(device), MIN_ARRAY_BYTES[device.type])
         number = max(1, size // 4)
         self.a_N, self.b_N, self.c_N = (torch.ones(number, device=device) for _ in range(3))
-        self.gemm_size = gemm or GEMM_SIZE[device.type]
+        self.gemm_size = GEMM_SIZE[device.type]
         # Random operands: over equal ones a GPU draws less power, and clocks higher, than over real data. A separate
         # generator leaves the run's random numbers alone.
         shape, draw = (self.gemm_size, self.gemm_size), torch.Generator(device).manual_seed(0)

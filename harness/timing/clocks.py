@@ -98,7 +98,7 @@ class CudaClock:
         return result, start.elapsed_time(end)
 
 
-class QueuedCudaClock:
+class QueuedCudaClock(CudaClock):
     """Events around work that is queued before a CUDA device reaches it: the time of the kernels alone.
 
     The time of a kernel of microseconds would otherwise be that of Python's checks, dispatch and launch. So the device
@@ -112,7 +112,7 @@ class QueuedCudaClock:
     CALIBRATION_CYCLES = 10_000_000  # 5 to 10 ms at 1 to 2 GHz
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
+        super().__init__(device)
         self.exposed: dict[Phase, list[bool]] = {}
         self._host_ms: dict[Phase, float] = {}
         self._cycles_per_ms: float | None = None
@@ -142,14 +142,9 @@ class QueuedCudaClock:
 
     def _calibrate(self) -> float:
         """Cycles for which the device sleeps in a millisecond."""
-        with torch.cuda.device(self.device):
-            for _ in range(2):  # the first also loads the kernel
-                start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-                start.record()
-                torch.cuda._sleep(self.CALIBRATION_CYCLES)
-                end.record()
-                end.synchronize()
-            return self.CALIBRATION_CYCLES / max(float(start.elapsed_time(end)), 1e-3)
+        for _ in range(2):  # the first also loads the kernel
+            _, milliseconds = super().time(lambda _: torch.cuda._sleep(self.CALIBRATION_CYCLES), None)
+        return self.CALIBRATION_CYCLES / max(milliseconds, 1e-3)
 
 
 def clock_for(device: torch.device | str, *, launches: bool = False) -> Clock:

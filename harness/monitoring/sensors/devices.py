@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -11,13 +10,11 @@ import pynvml
 
 from harness.monitoring.sensors.base import Detail, SensorLost, SensorUnavailable
 
-LIBRARY = "libnvidia-ml.so.1"
-
 # After one of these, no call to the driver will succeed.
 FATAL = {
     pynvml.NVML_ERROR_UNINITIALIZED: "the driver's library was shut down",
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: f"no NVIDIA driver: {LIBRARY} is not installed",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver: libnvidia-ml.so.1 is not installed, or cannot be loaded",
     pynvml.NVML_ERROR_GPU_IS_LOST: "the GPU is lost: it fell off the bus",
     pynvml.NVML_ERROR_RESET_REQUIRED: "the GPU has to be reset",
     pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the driver and its library differ in version; restart the machine",
@@ -82,8 +79,7 @@ def find(uuid: str) -> Any:
     try:
         pynvml.nvmlInit()
     except Exception as error:
-        not_loaded = getattr(error, "value", None) == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND and _load_error()
-        raise SensorUnavailable(not_loaded or reason_of(error)) from None
+        raise SensorUnavailable(reason_of(error)) from None
     try:
         handle = _only() if uuid == "auto" else _named(uuid)
         _refuse_mig(handle)
@@ -137,16 +133,6 @@ def _listed() -> str:
     handles = (_optional(pynvml.nvmlDeviceGetHandleByIndex, index) for index in range(pynvml.nvmlDeviceGetCount()))
     facts = [describe(handle) for handle in handles]
     return ", ".join(f"{index}: {each['uuid']} ({each['name']})" for index, each in enumerate(facts)) or "none"
-
-
-def _load_error() -> str | None:
-    """Why the driver's library cannot be loaded; None if it is not there. nvidia-ml-py reports both alike."""
-    try:
-        ctypes.CDLL(LIBRARY)
-    except OSError as error:
-        absent = f"{LIBRARY}: cannot open shared object file: No such file"
-        return None if str(error).startswith(absent) else f"the NVIDIA driver's library cannot be loaded: {error}"
-    return None
 
 
 def _refuse_mig(handle: Any) -> None:

@@ -17,7 +17,6 @@ from harness.bench.steps.entries import CHAIN, StepEntry
 from harness.checkpoints import model as checkpoint_model
 from harness.commands.main import main
 from harness.regression import speed_ratios
-from harness.timing import backends
 from harness.timing.clocks import Budget, HostClock
 from lm_kernels import cases
 from lm_kernels.cases import FoPoolCase, LstmCase, WeightDropCase
@@ -38,10 +37,6 @@ LOOP = ["loop", "--entry", "tiny-lstm-1x16"]
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "CASES", TINY)
     monkeypatch.setattr(command, "QUICK_BUDGET", Budget(seconds=0, minimum=3, maximum=3))
-    small = backends.Ceilings
-    monkeypatch.setattr(
-        backends, "Ceilings", lambda device, dtype, **_: small(device, dtype, array_bytes=1 << 16, gemm=8)
-    )
 
 
 @pytest.fixture

@@ -53,8 +53,8 @@ def compile_driver(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pa
 def driver_environment(compile_driver: Callable[..., Path], tmp_path: Path) -> Callable[..., dict[str, str]]:
     """Environment of a process that finds the scripted driver, with the script at NVML_STUB_SCRIPT."""
 
-    def make(absent: Sequence[str] = (), library: Path | None = None) -> dict[str, str]:
-        paths = {"LD_LIBRARY_PATH": library or compile_driver(absent), "NVML_STUB_SCRIPT": tmp_path / "script"}
+    def make(absent: Sequence[str] = ()) -> dict[str, str]:
+        paths = {"LD_LIBRARY_PATH": compile_driver(absent), "NVML_STUB_SCRIPT": tmp_path / "script"}
         return {**os.environ, "PYTHONPATH": SEARCH_PATH, **{name: str(path) for name, path in paths.items()}}
 
     return make

@@ -26,7 +26,7 @@ SMALL_LSTM = LstmCase(3, 2, 4, 5)
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(budget=Budget(seconds=0, minimum=2, maximum=2), array_bytes=1 << 16, gemm=8)
+    return Bench(budget=Budget(seconds=0, minimum=2, maximum=2))
 
 
 def available(rows: list[KernelTiming]) -> list[KernelTiming]:
