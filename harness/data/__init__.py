@@ -12,13 +12,13 @@ from harness.data.config import KINDS, DatasetConfig, MarkovSource, Registered, 
 from harness.data.download.http import download_bars, download_lines
 from harness.data.download.locate import cache_folder, search_roots
 from harness.data.folder import load, read_manifest
-from harness.data.preparation import facts, find_prepared, find_split, identify, prepare, prepared_folder
+from harness.data.preparation import facts, find_prepared, find_split, identify, prepare
 from harness.data.registry import DATASETS, Dataset
 from harness.data.status import import_file, list_rows, verify, where
 
 __all__ = [
     "DATASETS", "KINDS", "Dataset", "DatasetConfig", "MarkovSource", "Registered",
     "cache_folder", "download_bars", "download_lines", "facts", "find_prepared", "find_split", "identify",
-    "import_file", "list_rows", "load", "parse", "prepare", "prepared_folder", "read_manifest", "search_roots",
+    "import_file", "list_rows", "load", "parse", "prepare", "read_manifest", "search_roots",
     "verify", "where",
 ]  # fmt: skip

@@ -64,7 +64,10 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
         return Request(config, own_text.identity(config, files), files)
     if isinstance(config, MarkovSource):
         return Request(config, markov.identity(config))
-    return Request(config, _registered_identity(config))
+    dataset = get_dataset(config.name)
+    sources = {source.filename: ":".join(source.checksum) for source in dataset.sources}
+    identity: dict[str, object] = {"name": dataset.name, "preparation": dataset.version, "sources": sources}
+    return Request(config, identity if config.order is None else {**identity, "vocabulary": config.order})
 
 
 def identify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> dict[str, object]:
@@ -126,13 +129,8 @@ def build(request: Request, roots: Sequence[Path], *, offline: bool = False, pro
         _check(request, manifest, known)
 
 
-def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Manifest | None:
-    """The manifest of a prepared dataset, or None; reads no ids. Arguments and errors as in `identify`."""
-    return folder.usable_manifest(make_request(spec, roots=roots, base=base).prepared_folder)
-
-
-def prepared_folder(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Path | None:
-    """The folder of a prepared dataset, or None. Arguments and errors as in `identify`."""
+def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Path | None:
+    """The folder of a prepared dataset, or None; reads no ids. Arguments and errors as in `identify`."""
     place = make_request(spec, roots=roots, base=base).prepared_folder
     return place if folder.usable_manifest(place) is not None else None
 
@@ -207,11 +205,3 @@ def _check(request: Request, manifest: Manifest, expected: DatasetFacts) -> None
             raise DataError(f"{request.name}: {num_tokens:,} tokens in {split}, expected {expected_tokens:,}")
     if expected.vocab_size not in (None, manifest.alphabet_size):
         raise DataError(f"{request.name}: {manifest.alphabet_size} different tokens, expected {expected.vocab_size}")
-
-
-def _registered_identity(config: Registered) -> dict[str, object]:
-    """Name, version and checksums, and the order of a word list if there is one."""
-    dataset = get_dataset(config.name)
-    sources = {source.filename: ":".join(source.checksum) for source in dataset.sources}
-    identity: dict[str, object] = {"name": dataset.name, "preparation": dataset.version, "sources": sources}
-    return identity if config.order is None else {**identity, "vocabulary": config.order}

@@ -233,8 +233,9 @@ def _text_size(suite: Suite, roots: Sequence[Path]) -> _TextSize:
     if facts.vocab_size is not None and facts.num_tokens is not None:
         return _TextSize(facts.vocab_size, facts.num_tokens)
     try:
-        manifest = data.find_prepared(suite.dataset, roots=roots, base=suite.path.parent)
-        if manifest is not None:
+        folder = data.find_prepared(suite.dataset, roots=roots, base=suite.path.parent)
+        if folder is not None:
+            manifest = data.read_manifest(folder)
             return _TextSize(manifest.alphabet_size, manifest.num_tokens)
     except DataError as error:
         return _TextSize(reason=str(error))

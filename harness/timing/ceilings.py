@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from harness.timing.clocks import Candidate
 
@@ -87,17 +86,11 @@ class Ceilings:
         """One candidate each, with one phase of the same name."""
         return [
             Candidate(COPY, {COPY: lambda _: self.a_N.copy_(self.b_N)}),
-            Candidate(TRIAD, {TRIAD: lambda _: self._triad()}),
-            Candidate(GEMM, {GEMM: lambda _: self._gemm()}),
+            Candidate(TRIAD, {TRIAD: lambda _: torch.add(self.b_N, self.c_N, alpha=0.5, out=self.a_N)}),
+            Candidate(GEMM, {GEMM: lambda _: torch.mm(self.left_NN, self.right_NN, out=self.product_NN)}),
         ]
 
     def work(self) -> dict[str, int]:
         """Bytes moved by copy and triad, floating point operations of the product."""
         array = self.a_N.numel() * self.a_N.element_size()
         return {COPY: 2 * array, TRIAD: 3 * array, GEMM: 2 * self.gemm_size**3}
-
-    def _triad(self) -> Tensor:
-        return torch.add(self.b_N, self.c_N, alpha=0.5, out=self.a_N)
-
-    def _gemm(self) -> Tensor:
-        return torch.mm(self.left_NN, self.right_NN, out=self.product_NN)

@@ -79,30 +79,20 @@ def placeholder_lstm(
     Returns:
         Tensors of the right shapes, with a gradient for every input.
     """
-    _placeholder_products.extend(lstm_products(x_TBI, weight_hh_GH))
-    parameters = sum(part.mean() for part in (weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G))
-    h_TBH = h0_BH + x_TBI.mean(dim=-1, keepdim=True) + parameters
-    return h_TBH, h_TBH[-1], c0_BH + parameters
-
-
-def lstm_products(x_TBI: Tensor, weight_hh_GH: Tensor) -> list[Product]:
-    """Products that any LSTM layer needs: those of the inputs over all steps at once, recurrent ones per step."""
     steps, streams, inputs = x_TBI.shape
     gates, hidden = weight_hh_GH.shape
     rows = steps * streams
-
-    def product(rows: int, inner: int, columns: int, count: int = 1) -> Product:
-        return Product(torch.empty(rows, inner, device="meta"), torch.empty(inner, columns, device="meta"), count)
-
-    return [
-        product(rows, inputs, gates),
-        product(streams, hidden, gates, steps),
-        # The backward pass.
-        product(streams, gates, hidden, steps),
-        product(gates, rows, hidden),
-        product(gates, rows, inputs),
-        *([product(rows, gates, inputs)] if x_TBI.requires_grad else []),
-    ]
+    # Those of the inputs are over all steps at once, recurrent ones per step; the last four are of the backward pass.
+    products = [(rows, inputs, gates, 1), (streams, hidden, gates, steps), (streams, gates, hidden, steps),
+                (gates, rows, hidden, 1), (gates, rows, inputs, 1)]  # fmt: skip
+    if x_TBI.requires_grad:
+        products.append((rows, gates, inputs, 1))
+    for size, inner, columns, count in products:
+        left, right = torch.empty(size, inner, device="meta"), torch.empty(inner, columns, device="meta")
+        _placeholder_products.append(Product(left, right, count))
+    parameters = sum(part.mean() for part in (weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G))
+    h_TBH = h0_BH + x_TBI.mean(dim=-1, keepdim=True) + parameters
+    return h_TBH, h_TBH[-1], c0_BH + parameters
 
 
 def replay(products: Sequence[Product], device: torch.device | str) -> Callable[[], None]:

@@ -113,8 +113,14 @@ def record_costs(
     known = [row.costs for row in attempts.rows if row.costs is not None]
     if not known:
         return _without_account(UNSEEN, "died") if sensors else _without_account(OFF, "off")
-    joined = _without_repeated_reasons(merge.joined(known))
-    costs = Costs(**joined.set_fields(), attempts_without_account=len(attempts.rows) - len(known), gemm=gemm)
+    joined = merge.joined(known)
+    # Reasons that every phase repeats, of quantities without any reading, are in `unknown` once.
+    phases = {
+        name: phase.model_copy(update={"unknown": dict(phase.unknown.items() - joined.unknown.items())})
+        for name, phase in joined.phases.items()
+    }
+    fields = {**joined.set_fields(), "phases": phases}
+    costs = Costs(**fields, attempts_without_account=len(attempts.rows) - len(known), gemm=gemm)
     training = record.training or {}
     work = Work(
         device_kind=record.spec.device.split(":")[0],
@@ -160,14 +166,6 @@ def _note_machines(record: RunRecord, attempts: Attempts) -> None:
     record.machine = {**record.machine, "several": machines, "device_name": " + ".join(devices)}
     if record.training is not None:
         record.training = {**record.training, "tokens_per_s": None}
-
-
-def _without_repeated_reasons(costs: AttemptCosts) -> AttemptCosts:
-    """Drop the reasons that every phase repeats: those of quantities without any reading are in `unknown` once."""
-    common = costs.unknown.items()
-    unknown = {name: dict(phase.unknown.items() - common) for name, phase in costs.phases.items()}
-    phases = {name: phase.model_copy(update={"unknown": unknown[name]}) for name, phase in costs.phases.items()}
-    return costs.model_copy(update={"phases": phases})
 
 
 def _phases(readings: Trace, spans: Spans, interval_s: float, unknown: Mapping[str, str]) -> dict[str, PhaseCosts]:

@@ -69,7 +69,7 @@ def find_stretches(a: Side, b: Side, split: str, metric: str, count: int = 10) -
 def _corpus(dataset: Mapping[str, Any]) -> Corpus | None:
     """The prepared data, if it is here and sound."""
     try:
-        folder = data.prepared_folder(dict(dataset), base=Path())
+        folder = data.find_prepared(dict(dataset), base=Path())
         return None if folder is None else data.load(folder)
     except DataError:
         return None

@@ -185,9 +185,8 @@ def test_a_prepared_dataset_needs_no_sources_and_no_writing(tiny: Path, monkeypa
     tiny.unlink()
     monkeypatch.setattr(preparation, "locked", None)  # a lock is a write
     assert data.prepare("tiny") == folder
-    manifest = data.find_prepared("tiny")
-    assert manifest is not None
-    assert manifest.num_tokens == {"train": 140, "valid": 70, "test": 70}
+    assert data.find_prepared("tiny") == folder
+    assert data.read_manifest(folder).num_tokens == {"train": 140, "valid": 70, "test": 70}
 
 
 # Imports, seconds and memory, measured in separate processes.
