@@ -194,13 +194,6 @@ def test_a_target_that_cannot_be_written_is_one_line_before_the_work(
     assert result.stderr == f"harness: {expected}\n"
 
 
-def test_the_baseline_of_another_gate_is_one_clear_line(bench: Any, tmp_path: Path) -> None:
-    path = tmp_path / "b.json"
-    path.write_text('{"schema": 1, "rows": [{"suite": "tiny", "value": 3.0}]}')
-    result = bench("fo_pool", "--quick", "--check", path)
-    assert result.stderr == f"harness: {path}: is not a baseline of kernels: fingerprint is missing\n"
-
-
 def test_nothing_is_written_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert CliRunner().invoke(main, ["bench", "weight_drop", "--quick", "--device", "cpu"]).exit_code == 0
