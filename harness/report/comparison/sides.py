@@ -46,7 +46,7 @@ def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequen
 
     Args:
         name: a run's folder or record, a run id, or an entry: `ENTRY` or `SUITE/ENTRY` or `SUITE/PROFILE/ENTRY`, which
-            stands for all of its seeds.
+            means all of its seeds.
         store: the results tree.
         records: its records with their labels.
 
