@@ -10,7 +10,7 @@ from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
-from tiny_datasets import BODY, bytes_of, official_tokens, own, refusal, tokens_of, write_splits
+from tiny_datasets import BODY, bytes_of, own, refusal, tokens_of, write_splits
 
 from harness import data
 from harness.core.interfaces import Corpus
@@ -131,16 +131,6 @@ def test_a_file_edited_while_it_is_read_is_not_prepared(tmp_path: Path, monkeypa
     monkeypatch.setattr(own_text, "encode", is_read)
     assert "changed while it was read" in refusal(lambda: data.prepare(own(path)))
     assert not list((data.cache_folder() / "prepared").iterdir())
-
-
-def test_the_official_codes_data_folder(official_folder: Path) -> None:
-    corpus = data.load(data.prepare(words(official_folder, vocabulary="first-appearance")))
-    ids: dict[str, int] = {}
-    for split in SPLITS:
-        tokens = official_tokens((official_folder / f"{split}.txt").read_bytes())
-        assert corpus.splits[split].tolist() == [ids.setdefault(token, len(ids)) for token in tokens]
-    assert list(corpus.vocabulary) == list(ids)
-    assert len(corpus.splits["test"]) == 1_243
 
 
 MARKOV = {"kind": "markov", "order": 2, "symbols": 4, "train": 60_000, "valid": 500, "test": 900}
