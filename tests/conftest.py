@@ -61,12 +61,6 @@ def wikitext_folder() -> Path:
     return _folder("HARNESS_DATA", "wikitext-103", "wiki.test.tokens", "WikiText-103")
 
 
-@pytest.fixture
-def official_folder() -> Path:
-    """A cut of Penn Treebank as the official code's own data folder: train.txt, valid.txt, test.txt."""
-    return _folder("HARNESS_FIXTURES", "legacy/ptb-word-cut", "train.txt", "the official code's data folder")
-
-
 def _folder(variable: str, name: str, file: str, what: str) -> Path:
     """The first root of a search path, or the folder `name` in it, that holds `file`."""
     for root in filter(None, os.environ.get(variable, "").split(os.pathsep)):

@@ -120,7 +120,7 @@ def test_commands_import_the_harness_inside_their_functions_only() -> None:
 
 # Files of this system or of the harness itself, a file just written, and a text that a person may give as a pipe.
 READ_DIRECTLY = {
-    "harness/bench/memory.py", "harness/commands/command_costs.py",
+    "harness/commands/command_costs.py",
     "harness/evaluation/tokenizer.py", "harness/monitoring/sensors/cpu.py", "harness/monitoring/sensors/rapl.py",
     "harness/system/files.py", "harness/system/hardware.py", "harness/system/processes.py", "harness/system/source.py",
     "harness/timing/ceilings.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,14 +77,14 @@ class Request:
                 return kind
         return KERNELS
 
-    def save(self, kind: str, rows: Sequence[Any], settings: Any) -> None:
+    def save(self, kind: str, rows: Sequence[Any], **settings: object) -> None:
         """Write the rows to `--json` and a record to `--results`, as far as they are given. Raises StoreError."""
         from harness.system import hardware
 
         if self.json_file is not None:
             record.write_rows(self.json_file, rows)
         if self.results is not None:
-            machine = hardware.describe(check_device(self.device))
+            machine = hardware.describe(_existing(self.device))
             self.progress(f"record {record.write(self.results, kind, machine, rows, settings)}")
 
 
@@ -110,7 +110,7 @@ class KernelBench:
         self.request = request
         self.ops = request.names or tuple(lm_kernels.KERNELS)
         self.cases = plan(self.ops, request.cases, quick=request.quick)
-        device = check_device(request.device)
+        device = _existing(request.device)
         model.forbid_tf32()
         if request.threads:
             torch.set_num_threads(request.threads)
@@ -124,14 +124,15 @@ class KernelBench:
 
         rows = [row for op, case in self.cases for row in self.measure(op, case.name)]
         self.request.show(kernel_table([row.to_json() for row in rows]))
-        settings = record.KernelSettings(
+        self.request.save(
+            KERNELS,
+            rows,
             names=self.ops,
             quick=self.request.quick,
             dtype=self.request.dtype,
             freed_memory_kept=self._keeps_memory,
-            budget={op: budget_of(op, quick=self.request.quick) for op in self.ops},
+            budget={op: asdict(budget_of(op, quick=self.request.quick)) for op in self.ops},
         )
-        self.request.save(KERNELS, rows, settings)
         return rows
 
     def measure(self, op: str, case_name: str) -> list[KernelTiming]:
@@ -187,13 +188,12 @@ def _is_quick(case: Any) -> bool:
 
 def run_training(request: Request) -> bool:
     """Time training steps, print the table and write the record. Returns whether every participant succeeded."""
-    from harness.bench.steps.measure import measure_entry
-    from harness.bench.steps.rows import step_table
+    from harness.bench.steps.measure import measure_entry, step_table
 
     _check_known(request.cases, ENTRIES, "entry")
     if request.dtype != "float32":
         raise DeviceError(f"bench training is measured in float32, not {request.dtype}")
-    device = check_device(request.device)
+    device = _existing(request.device)
     entries = [ENTRIES[name] for name in request.cases] or [
         entry for entry in ENTRIES.values() if entry.quick or not request.quick
     ]
@@ -211,7 +211,8 @@ def run_training(request: Request) -> bool:
         import torch
 
         torch.set_num_threads(request.threads)
-    request.save(TRAINING, rows, record.StepSettings(entries, request.quick, budget))
+    how = {"entries": list(map(asdict, entries)), "quick": request.quick, "budget": asdict(budget)}
+    request.save(TRAINING, rows, **how)
     return not any_failed(rows)
 
 
@@ -228,7 +229,7 @@ def run_loop(request: Request) -> bool:
     _check_known(request.speed, switches, "switch")
     if request.dtype == "float64":
         raise DeviceError("bench loop is measured in float32, bfloat16 or float16")
-    device = check_device(request.device)
+    device = _existing(request.device)
     speed = Speed(**{name: name in request.speed or getattr(Speed(), name) for name in switches})
     entries = [LOOPS[name] for name in request.cases]
     seconds = request.seconds or (QUICK_LOOP_S if request.quick else LOOP_S)
@@ -247,7 +248,8 @@ def run_loop(request: Request) -> bool:
         on_row=partial(record.write_rows, request.json_file) if request.json_file else lambda rows: None,
     )
     request.show(loop_table(rows))
-    request.save(LOOP, rows, record.LoopSettings(entries, seconds, request.ablate, backends))
+    how = {"entries": list(map(asdict, entries)), "seconds": seconds, "ablate": request.ablate, "backends": backends}
+    request.save(LOOP, rows, **how)
     return not any_failed(rows)
 
 
@@ -264,15 +266,12 @@ def parse_backends(texts: Sequence[str]) -> dict[str, str]:
     return backends
 
 
-def check_device(name: str) -> str:
+def _existing(name: str) -> str:
     """Resolve `auto|cpu|cuda[:i]` to a device of this machine. Raises DeviceError if it does not exist."""
-    import torch
+    from harness.checkpoints.model import check_exists
 
     device = devices.resolve(name)
-    if device.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (torch.device(device).index or 0) >= count:
-            raise DeviceError(f"device {device} does not exist: torch {torch.__version__} sees {count} CUDA devices")
+    check_exists(device)
     return device
 
 

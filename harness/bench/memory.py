@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import os
 import sys
-from pathlib import Path
+
+from harness.system import processes
 
 # mallopt parameters, from glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
@@ -30,12 +31,9 @@ def keep_freed_memory() -> bool:
 
 def peak_rss_bytes() -> int:
     """Largest resident set size of this process so far."""
-    # getrusage is wrong for a child on Linux: its peak starts at the size of the parent at the fork. /proc/self/status
-    # counts this process alone; other systems do not have it.
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    # getrusage is wrong for a child on Linux: its peak starts at the size of the parent at the fork.
+    if peak := processes.peak_rss_bytes(os.getpid()):
+        return peak
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,49 +1,12 @@
-"""Messages between a benchmark and its child processes: dataclasses as lines of JSON.
+"""The ends of the pipes between a benchmark and its child processes: lines of JSON, jobs in and results out.
 
-Requests arrive on the child's standard input, replies leave on its standard output. pydantic checks every line.
+Both ends run the same code, so nothing is checked. NaN stays NaN: a diverged loss is not read as no loss.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T")
-
-MAX_ERROR_CHARACTERS = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Reply of a child that cannot continue."""
-
-    __pydantic_config__ = {"extra": "forbid"}
-
-    error: str
-
-
-def encode(message: DataclassInstance) -> str:
-    """One line of JSON. NaN stays NaN (pydantic would write null), so that a diverged loss is not read as no loss."""
-    return json.dumps(asdict(message)) + "\n"
-
-
-def decode(kind: type[T], line: str) -> T:
-    """Parse a line as a dataclass. Raises pydantic.ValidationError for any other content."""
-    message: T = _adapter(kind).validate_json(line)  # type: ignore[arg-type]  # a class is hashable
-    return message
-
-
-@cache
-def _adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
+from typing import TextIO
 
 
 def open_reply_channel() -> TextIO:
@@ -51,11 +14,6 @@ def open_reply_channel() -> TextIO:
     channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)
     return channel
-
-
-def failure(error: BaseException) -> Failure:
-    """An exception as a one-line reply."""
-    return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_ERROR_CHARACTERS])
 
 
 def exit_reason(status: int, stderr: str) -> str:

@@ -175,10 +175,21 @@ def check_device(device: str, *, builder: str, kernel: str) -> None:
     Raises:
         DeviceError: this machine does not have one of them.
     """
-    import torch
-
     import lm_kernels
     import lm_models
+
+    check_exists(device)
+    op = lm_models.KERNEL_OPS.get(builder)
+    if op is not None:
+        try:
+            lm_kernels.resolve(op, kernel, device)
+        except ValueError as error:
+            raise DeviceError(f"{error}; `kernel: auto` takes one that can") from error
+
+
+def check_exists(device: str) -> None:
+    """Raise DeviceError if this machine does not have a device."""
+    import torch
 
     if device.startswith("cuda"):
         if not torch.cuda.is_available():
@@ -186,12 +197,6 @@ def check_device(device: str, *, builder: str, kernel: str) -> None:
         index = torch.device(device).index or 0
         if index >= torch.cuda.device_count():
             raise DeviceError(f"device {device} is not there: torch sees {torch.cuda.device_count()} CUDA devices")
-    op = lm_models.KERNEL_OPS.get(builder)
-    if op is not None:
-        try:
-            lm_kernels.resolve(op, kernel, device)
-        except ValueError as error:
-            raise DeviceError(f"{error}; `kernel: auto` takes one that can") from error
 
 
 def forbid_tf32() -> None:

@@ -93,6 +93,11 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
+def error_line(error: BaseException) -> str:
+    """An exception in one line of bounded length: its type and its message."""
+    return f"{type(error).__name__}: {one_line(str(error))}"[:300]
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 run`, `2 runs`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"

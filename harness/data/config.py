@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias, cast, get_args
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 from harness.core.errors import DataError
-from harness.core.messages import near, sentence
+from harness.core.messages import near
 from harness.data.registry import DATASETS, DEFAULT_ORDER, VocabularyOrder, get_dataset
 from lm_models.config import LATER
 
@@ -18,10 +17,6 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 # 2**16 contexts take a table of 128 MiB at 256 symbols, and keep the exact entropy rate affordable.
 MAX_MARKOV_CONTEXTS = 1 << 16
-
-
-class SpecError(DataError, ValueError):
-    """A dataset name or block that cannot be used: a ValueError for a caller, and one line for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,13 +154,13 @@ KINDS: dict[str, type[Unregistered]] = {"bytes": OwnText, "chars": OwnText, "wor
 
 
 def parse(spec: DatasetSpec) -> DatasetConfig:
-    """Check a name or a block such as {"kind": "bytes", ...}. Raises SpecError for anything unknown or impossible."""
+    """Check a name or a block such as {"kind": "bytes", ...}. Raises DataError for anything unknown or impossible."""
     if isinstance(spec, DatasetConfig):
         return spec
     try:
-        return Registered(name=spec) if isinstance(spec, str) else _parse_block(spec)
+        return Registered(name=spec) if isinstance(spec, str) else _parse_block(dict(spec))
     except ValueError as error:
-        raise SpecError(str(error)) from None
+        raise DataError(str(error)) from None
 
 
 def is_reserved(name: str) -> bool:
@@ -183,41 +178,14 @@ def _check_own_name(name: str) -> None:
         raise ValueError(f"name '{name}' is taken by a registered dataset; choose another for your own text")
 
 
-def _parse_block(spec: Mapping[str, object]) -> DatasetConfig:
-    if "kind" not in spec:
-        return _parse_registered(spec)
-    kind = str(spec["kind"])
+def _parse_block(block: dict[str, object]) -> DatasetConfig:
+    from harness.core.json_values import parse_value
+
+    if "kind" not in block:
+        if "name" not in block:
+            raise ValueError(f"a dataset block needs a name, or a kind out of {', '.join(KINDS)}")
+        return parse_value(Registered, block)
+    kind = str(block["kind"])
     if kind not in KINDS:
         raise ValueError(f"dataset kind '{kind}' is unknown.{near(kind, KINDS)}")
-    known = [field.name for field in fields(KINDS[kind])]
-    for key in spec:
-        if key not in known:
-            raise ValueError(f"dataset key '{key}' is unknown for kind {kind}.{near(str(key), known)}")
-    from pydantic import TypeAdapter, ValidationError
-
-    adapter: TypeAdapter[Unregistered] = TypeAdapter(KINDS[kind])
-    try:
-        # JSON mode is strict about types but takes a list for a tuple, as YAML and JSON have no tuples.
-        return adapter.validate_json(json.dumps(dict(spec), default=list), strict=True)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "value_error":
-            raise ValueError(f"dataset: {first['msg'].removeprefix('Value error, ')}") from None
-        raise ValueError(sentence({**first}, ".".join(str(part) for part in ("dataset", *first["loc"])))) from None
-
-
-def _parse_registered(spec: Mapping[str, object]) -> Registered:
-    # By hand rather than with pydantic, whose import would take longer than the rest of a short command.
-    kind_needed = f"a kind out of {', '.join(KINDS)}"
-    if "name" not in spec:
-        raise ValueError(f"a dataset block needs a name, or {kind_needed}")
-    for key in spec:
-        if key not in ("name", "vocabulary"):
-            raise ValueError(f"dataset key '{key}' does not go with a registered name; own data needs {kind_needed}")
-    name, order = spec["name"], spec.get("vocabulary")
-    orders = get_args(VocabularyOrder)
-    if not isinstance(name, str):
-        raise ValueError(f"a dataset's name must be text, got {name!r}")
-    if order is not None and order not in orders:
-        raise ValueError(f"dataset vocabulary {order!r} is unknown.{near(str(order), orders)}")
-    return Registered(name=name, vocabulary=cast("VocabularyOrder | None", order))
+    return parse_value(KINDS[kind], block)

@@ -43,7 +43,7 @@ class Request:
 
 
 def facts(spec: DatasetSpec) -> DatasetFacts:
-    """Facts known without data. Raises SpecError as `parse` does, and DataError if an own file's name is reserved."""
+    """Facts known without data. Raises DataError as `parse` does, and if an own file's name is reserved."""
     config = parse(spec)
     if isinstance(config, OwnFiles):
         return own_text.facts(config)
@@ -56,7 +56,7 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
     """Check a block, and find and hash the user's own files; arguments as in `prepare`.
 
     Raises:
-        DataError: a file of the user's is missing; or, as a SpecError, the block is wrong.
+        DataError: a file of the user's is missing, or the block is wrong.
     """
     config = parse(spec)
     if isinstance(config, OwnFiles):
@@ -64,7 +64,10 @@ def make_request(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | 
         return Request(config, own_text.identity(config, files), files)
     if isinstance(config, MarkovSource):
         return Request(config, markov.identity(config))
-    return Request(config, _registered_identity(config))
+    dataset = get_dataset(config.name)
+    sources = {source.filename: ":".join(source.checksum) for source in dataset.sources}
+    identity: dict[str, object] = {"name": dataset.name, "preparation": dataset.version, "sources": sources}
+    return Request(config, identity if config.order is None else {**identity, "vocabulary": config.order})
 
 
 def identify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> dict[str, object]:
@@ -97,8 +100,7 @@ def prepare(
         The prepared folder, for `load`.
 
     Raises:
-        SpecError: the block is wrong.
-        DataError: data is missing, wrong or cannot be written.
+        DataError: the block is wrong, or data is missing, wrong or cannot be written.
     """
     request = make_request(spec, roots=roots, base=base)
     target = request.prepared_folder
@@ -127,13 +129,8 @@ def build(request: Request, roots: Sequence[Path], *, offline: bool = False, pro
         _check(request, manifest, known)
 
 
-def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Manifest | None:
-    """The manifest of a prepared dataset, or None; reads no ids. Arguments and errors as in `identify`."""
-    return folder.usable_manifest(make_request(spec, roots=roots, base=base).prepared_folder)
-
-
-def prepared_folder(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Path | None:
-    """The folder of a prepared dataset, or None. Arguments and errors as in `identify`."""
+def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Path | None:
+    """The folder of a prepared dataset, or None; reads no ids. Arguments and errors as in `identify`."""
     place = make_request(spec, roots=roots, base=base).prepared_folder
     return place if folder.usable_manifest(place) is not None else None
 
@@ -150,8 +147,7 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> Split
         The checked file; None if the dataset is prepared or complete, lacks this split too, or has no words.
 
     Raises:
-        SpecError: the block is wrong.
-        DataError: a file with the name of a source has other content.
+        DataError: the block is wrong, or a file with the name of a source has other content.
     """
     config = parse(spec)
     dataset = get_dataset(config.name) if isinstance(config, Registered) else None
@@ -239,11 +235,3 @@ def _check(request: Request, manifest: Manifest, expected: DatasetFacts) -> None
             raise DataError(f"{request.name}: {num_tokens:,} tokens in {split}, expected {expected_tokens:,}")
     if expected.vocab_size not in (None, manifest.alphabet_size):
         raise DataError(f"{request.name}: {manifest.alphabet_size} different tokens, expected {expected.vocab_size}")
-
-
-def _registered_identity(config: Registered) -> dict[str, object]:
-    """Name, version and checksums, and the order of a word list if there is one."""
-    dataset = get_dataset(config.name)
-    sources = {source.filename: ":".join(source.checksum) for source in dataset.sources}
-    identity: dict[str, object] = {"name": dataset.name, "preparation": dataset.version, "sources": sources}
-    return identity if config.order is None else {**identity, "vocabulary": config.order}

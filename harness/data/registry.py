@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -138,15 +138,9 @@ class DatasetFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dataset:
+class Dataset(DatasetFacts):
     """An entry of DATASETS. Give either `encode` or `words`."""
 
-    name: str
-    title: str
-    unit: str
-    event_space: str
-    vocab_size: int
-    num_tokens: Mapping[str, int]
     sources: tuple[SourceFile, ...]
     encode: Callable[[Mapping[str, Path]], Encoding] | None = None  # of the checked source files by filename
     words: Mapping[str, str] | None = None  # split -> the file whose words are the tokens
@@ -169,8 +163,7 @@ class Dataset:
 
     def facts(self, name: str) -> DatasetFacts:
         """The facts under the canonical name or an alias."""
-        title = self.alias_titles.get(name, self.title)
-        return DatasetFacts(self.name, title, self.unit, self.event_space, self.vocab_size, self.num_tokens)
+        return replace(self, title=self.alias_titles.get(name, self.title))
 
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:

@@ -91,7 +91,7 @@ def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None =
         What was checked. A damaged folder is rebuilt from files that are here, never by download.
 
     Raises:
-        DataError: a file of the user's is missing; or, as a SpecError, the block is wrong.
+        DataError: a file of the user's is missing, or the block is wrong.
     """
     request = make_request(spec, roots=roots, base=base)
     target = request.prepared_folder
@@ -193,8 +193,7 @@ def import_file(name: str, path: Path) -> ImportReport:
         path: a source file or archive under any name, recognised by size and checksum; or a folder of them.
 
     Raises:
-        SpecError: the name is unknown.
-        DataError: the file is not the dataset's; the message states the expected and the actual checksum.
+        DataError: the name is unknown, or the file is not the dataset's; the message states both checksums.
     """
     config = parse(name)
     assert isinstance(config, Registered)

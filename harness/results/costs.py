@@ -56,7 +56,6 @@ class PhaseCosts(CostModel):
     """What one phase cost; `unknown` maps a quantity that was not read to the reason."""
 
     seconds: float
-    num_spans: int | None = None
     cpu_seconds: float | None = None
     quantities: dict[str, QuantityCosts] = Field(default_factory=dict)
     energy: dict[str, EnergyCosts] = Field(default_factory=dict)
@@ -77,7 +76,6 @@ class SamplerCosts(CostModel):
     cpu_seconds: float | None = None
     start_cpu_seconds: float | None = None
     share_of_core: float | None = None  # without its start, which is paid once
-    trace: str | None = None
 
 
 class SensorCosts(CostModel):
@@ -98,10 +96,7 @@ class ProcessCosts(CostModel):
 class TraceSummary(CostModel):
     """The full trace; `seconds` is the time of its last reading."""
 
-    file: str | None = None
-    num_rows: int | None = None
     seconds: float | None = None
-    units: dict[str, str] = Field(default_factory=dict)
 
 
 class Startup(CostModel):

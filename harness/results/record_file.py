@@ -113,7 +113,7 @@ def plain(value: Any, where: Path, name: str = "record") -> Any:
     raise StoreError(f"{where}: {name} is a {type(value).__name__}, which a record cannot hold")
 
 
-def json_text(body: Mapping[str, Any]) -> str:
+def json_text(body: object) -> str:
     """Indented JSON with each list of plain values on one line."""
     text = json.dumps(body, indent=1, allow_nan=False)
     # A JSON string holds no raw newline, so the pattern matches layout only.

@@ -29,7 +29,7 @@ OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-l
 
 
 # Speeds of one core of a recent CPU, rough: large matrix products; products with one row, which read every weight for
-# each token; and what a layer takes for a token beside them. Measured runs differ by a factor of up to 3.
+# each token; and what a layer takes for a token in addition. Measured runs differ by a factor of up to 3.
 PRODUCTS_FLOPS, ROW_FLOPS, LAYER_S = 5e10, 1.2e10, 1e-6
 
 
@@ -238,8 +238,9 @@ def _text_size(suite: Suite, roots: Sequence[Path]) -> _TextSize:
     if facts.vocab_size is not None and facts.num_tokens is not None:
         return _TextSize(facts.vocab_size, facts.num_tokens)
     try:
-        manifest = data.find_prepared(suite.dataset, roots=roots, base=suite.path.parent)
-        if manifest is not None:
+        folder = data.find_prepared(suite.dataset, roots=roots, base=suite.path.parent)
+        if folder is not None:
+            manifest = data.read_manifest(folder)
             return _TextSize(manifest.alphabet_size, manifest.num_tokens)
     except DataError as error:
         return _TextSize(reason=str(error))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -90,3 +91,12 @@ def age_s() -> float:
         import psutil
 
         return max(0.0, time.time() - psutil.Process().create_time())
+
+
+def peak_rss_bytes(pid: int) -> int:
+    """The kernel's own record (VmHWM) of the most bytes resident in a running process; 0 where it has none."""
+    with suppress(OSError), Path("/proc", str(pid), "status").open("rb") as file:
+        for line in file:
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0

@@ -1,23 +1,18 @@
-"""Check each backend of an op against the reference, then time it in the same rounds as the reference and the ceilings.
-
->>> from lm_kernels.cases import LstmCase
->>> bench = Bench(budget=Budget(seconds=0, minimum=2, maximum=2), array_bytes=1 << 16, gemm=8)
->>> rows = bench.case("lstm", LstmCase(3, 2, 4, 5))
->>> {row.status for row in rows if row.backend == "reference"}
-{'ok'}
-"""
+"""Check each backend of an op against the reference, then time it in the same rounds as that and the ceilings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from statistics import median
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import lm_kernels
+from harness.core.messages import error_line
 from harness.timing import clocks
 from harness.timing.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher, cache_bytes
 from harness.timing.clocks import Budget, Candidate, Clock, Samples
@@ -44,26 +39,9 @@ TWIN = "reference, again"
 
 @dataclass(frozen=True, slots=True)
 class KernelTiming:
-    """One backend at one case in one direction; a row of `timings` in a record. All times are cold, in milliseconds.
+    """One backend at one case in one direction; a row of `timings` in a record. docs/benchmarks.md explains the fields.
 
-    Attributes:
-        op, backend, case, direction, dtype, device: what was timed and where.
-        status: `ok`, `failed` or `unavailable`; only `ok` has times.
-        error: why there are no times.
-        ms, ms_min, ms_p10, ms_p90: median and spread of the samples.
-        ms_warm: median with warm caches; None if the case does not fit or was not measured warm.
-        gb_per_s: necessary bytes over `ms`.
-        share_of_copy, share_of_triad, share_of_gemm: median over rounds of the rate over that round's ceiling.
-        share_of_best_triad: `gb_per_s` over the fastest triad of all rounds.
-        gflop_per_s: operations of matrix products over `ms`; None if the op has none.
-        speedup_over_chain: median over rounds of the comparison's time over this one's, in this direction.
-        speedup_over_chain_both: the same for forward and backward together.
-        ratio_to_reference, ratio_samples: this one's time over the reference's: inverse of the median, and by round.
-        copy_gb_per_s, triad_gb_per_s, gemm_gflop_per_s: the best of each ceiling.
-        name, samples_ms, num_warmup, clock, bytes_moved, flops: raw samples and what they are of.
-        samples_warm_ms: raw samples behind `ms_warm`.
-        ms_with_launch, samples_with_launch_ms: with the host's launches, on CUDA.
-        share_exposed: share of `samples_ms` that contain launch gaps, on CUDA.
+    `status` is `ok`, `failed` or `unavailable`, with an `error`; only `ok` has times.
     """
 
     op: str
@@ -89,13 +67,7 @@ class KernelTiming:
     speedup_over_chain_both: float | None = None
     ratio_to_reference: float | None = None
     ratio_samples: list[float] | None = None
-    copy_gb_per_s: float | None = None
-    triad_gb_per_s: float | None = None
-    gemm_gflop_per_s: float | None = None
-    name: str | None = None
     samples_ms: list[float] | None = None
-    num_warmup: int | None = None
-    clock: str | None = None
     bytes_moved: int | None = None
     flops: int | None = None
     samples_warm_ms: list[float] | None = None
@@ -112,7 +84,6 @@ class KernelTiming:
 class _Measured:
     """All samples of one case. `exposed` is the share of cold samples with launch gaps."""
 
-    clock: str
     comparison: str
     cold: Samples
     warm: Samples
@@ -132,7 +103,6 @@ class Bench:
         warm: also measure with warm caches, if the case fits.
         twin: also time the reference a second time.
         autocast: dtype in which products are computed, if not `dtype`; also that of the ceiling's product.
-        array_bytes, gemm: sizes of the ceilings; see `Ceilings`.
     """
 
     device: torch.device | str = "cpu"
@@ -142,13 +112,11 @@ class Bench:
     warm: bool = True
     twin: bool = False
     autocast: torch.dtype | None = None
-    array_bytes: int | None = None
-    gemm: int | None = None
 
     @cached_property
     def ceilings(self) -> Ceilings:
         """Arrays and operands, allocated on first use."""
-        return Ceilings(self.device, self.autocast or self.dtype, array_bytes=self.array_bytes, gemm=self.gemm)
+        return Ceilings(self.device, self.autocast or self.dtype)
 
     @cached_property
     def flusher(self) -> Flusher:
@@ -162,7 +130,9 @@ class Bench:
             Two rows per backend, forward and backward. A backend that is wrong, raises or cannot run here has rows with
             an `error`; if the reference raises, all have.
         """
-        with self._context():
+        if self.autocast is None:
+            return self._case(op, case)
+        with torch.autocast(torch.device(self.device).type, dtype=self.autocast):
             return self._case(op, case)
 
     def _case(self, op: str, case: Case) -> list[KernelTiming]:
@@ -171,14 +141,14 @@ class Bench:
             inputs = draw_inputs(case, self.dtype, self.device)
             expected = results(lm_kernels.resolve(op, REFERENCE)[1], inputs)
         except (RuntimeError, MemoryError) as error:
-            return self._untimed(op, case, names, FAILED, f"the reference raised {_one_line(error)}")
+            return self._untimed(op, case, names, FAILED, f"the reference raised {error_line(error)}")
         rows: list[KernelTiming] = []
         functions: dict[str, Kernel] = {}
         for name in names:
             try:
                 function = lm_kernels.resolve(op, name, self.device)[1]
             except ValueError as error:
-                rows += self._untimed(op, case, [name], UNAVAILABLE, _one_line(error))
+                rows += self._untimed(op, case, [name], UNAVAILABLE, error_line(error))
                 continue
             problem = None if name == REFERENCE else self._problem(function, inputs, expected)
             if problem is None:
@@ -189,21 +159,16 @@ class Bench:
         try:
             measured = self._measure(op, case, functions, inputs)
         except (RuntimeError, MemoryError) as error:
-            return self._untimed(op, case, list(functions), FAILED, _one_line(error)) + rows
+            return self._untimed(op, case, list(functions), FAILED, error_line(error)) + rows
         shown = [*functions, *([CHAIN] if measured.comparison == CHAIN else []), *([TWIN] if self.twin else [])]
         return [self._row(op, case, name, direction, measured) for name in shown for direction in DIRECTIONS] + rows
-
-    def _context(self) -> AbstractContextManager[object]:
-        if self.autocast is None:
-            return nullcontext()
-        return torch.autocast(torch.device(self.device).type, dtype=self.autocast)
 
     def _problem(self, function: Kernel, inputs: Inputs, expected: Mapping[str, Tensor]) -> str | None:
         """How a backend's results differ from the reference's, or what it raised; None if they agree."""
         try:
             return disagreement(results(function, inputs), expected, autocast=self.autocast is not None)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
-            return _one_line(error)
+            return error_line(error)
 
     def _measure(self, op: str, case: Case, functions: Mapping[str, Kernel], inputs: Inputs) -> _Measured:
         """Time every correct backend in the same rounds as the reference, the comparison and the ceilings."""
@@ -218,7 +183,7 @@ class Bench:
         warm: Samples = {}
         if self.warm and working_set_bytes(case, self.dtype) <= cache_bytes(self.device):
             warm = clocks.measure(candidates, self.budget, clock)
-        return _Measured(clock.name, compared, cold, warm, launched, exposed)
+        return _Measured(compared, cold, warm, launched, exposed)
 
     def _launches(
         self, candidates: Sequence[Candidate], clock: Clock, cold: Samples
@@ -238,38 +203,32 @@ class Bench:
     def _row(self, op: str, case: Case, backend: str, direction: str, measured: _Measured) -> KernelTiming:
         cold, key = measured.cold, (backend, direction)
         samples, cost = cold[key], work(case, self.dtype)[direction]
-        ms = clocks.median(samples)
-        best = {name: self.ceilings.work()[name] / min(cold[name, name]) / 1e6 for name in (COPY, TRIAD, GEMM)}
+        ms = median(samples)
+        best_triad = self.ceilings.work()[TRIAD] / min(cold[TRIAD, TRIAD]) / 1e6
         gb_per_s = cost.bytes_moved / ms / 1e6
         warm, launched = measured.warm.get(key), measured.launched.get(key)
         return replace(
             self._untimed_row(op, case, backend, direction, OK, None),
             ms=ms,
             ms_min=min(samples),
-            ms_p10=clocks.percentile(samples, 10),
-            ms_p90=clocks.percentile(samples, 90),
-            ms_warm=clocks.median(warm) if warm else None,
+            ms_p10=float(np.percentile(samples, 10)),
+            ms_p90=float(np.percentile(samples, 90)),
+            ms_warm=median(warm) if warm else None,
             gb_per_s=gb_per_s,
             share_of_copy=self._share(COPY, cost.bytes_moved, samples, cold),
             share_of_triad=self._share(TRIAD, cost.bytes_moved, samples, cold),
-            share_of_best_triad=gb_per_s / best[TRIAD],
+            share_of_best_triad=gb_per_s / best_triad,
             gflop_per_s=None if cost.flops is None else cost.flops / ms / 1e6,
             share_of_gemm=None if cost.flops is None else self._share(GEMM, cost.flops, samples, cold),
             speedup_over_chain=_speedup(cold, measured.comparison, backend, (direction,)),
             speedup_over_chain_both=_speedup(cold, measured.comparison, backend, DIRECTIONS),
             ratio_to_reference=1 / _speedup(cold, REFERENCE, backend, (direction,)),
             ratio_samples=clocks.paired_ratios(samples, cold[REFERENCE, direction]),
-            copy_gb_per_s=best[COPY],
-            triad_gb_per_s=best[TRIAD],
-            gemm_gflop_per_s=best[GEMM],
-            name=f"{op}/{backend}/{case.name}/{direction}",
             samples_ms=samples,
-            num_warmup=self.budget.warmup,
-            clock=measured.clock,
             bytes_moved=cost.bytes_moved,
             flops=cost.flops,
             samples_warm_ms=warm,
-            ms_with_launch=clocks.median(launched) if launched else None,
+            ms_with_launch=median(launched) if launched else None,
             samples_with_launch_ms=launched,
             share_exposed=measured.exposed.get(key),
         )
@@ -277,7 +236,7 @@ class Bench:
     def _share(self, ceiling: str, amount: int, samples: Sequence[float], cold: Samples) -> float:
         """Median over rounds of the rate for `amount` bytes or operations, over that round's ceiling."""
         ratios = clocks.paired_ratios(cold[ceiling, ceiling], samples)
-        return amount / self.ceilings.work()[ceiling] * clocks.median(ratios)
+        return amount / self.ceilings.work()[ceiling] * median(ratios)
 
     def _untimed(self, op: str, case: Case, backends: Sequence[str], status: str, error: str) -> list[KernelTiming]:
         return [
@@ -297,8 +256,4 @@ def _speedup(samples: Samples, slow: str, fast: str, directions: Sequence[str]) 
     def total(name: str) -> list[float]:
         return [sum(parts) for parts in zip(*(samples[name, each] for each in directions), strict=True)]
 
-    return clocks.median(clocks.paired_ratios(total(slow), total(fast)))
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+    return median(clocks.paired_ratios(total(slow), total(fast)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from harness.timing.clocks import Candidate
 
@@ -69,18 +68,14 @@ class Ceilings:
     Args:
         device: where they run.
         dtype: of the product; copy and triad are in float32.
-        array_bytes: size of each array; None for at least four caches.
-        gemm: rows and columns of the product; None for `GEMM_SIZE`.
     """
 
-    def __init__(
-        self, device: torch.device | str, dtype: torch.dtype, *, array_bytes: int | None = None, gemm: int | None = None
-    ) -> None:
+    def __init__(self, device: torch.device | str, dtype: torch.dtype) -> None:
         device = torch.device(device)
-        size = array_bytes or max(4 * cache_bytes(device), MIN_ARRAY_BYTES[device.type])
+        size = max(4 * cache_bytes(device), MIN_ARRAY_BYTES[device.type])
         number = max(1, size // 4)
         self.a_N, self.b_N, self.c_N = (torch.ones(number, device=device) for _ in range(3))
-        self.gemm_size = gemm or GEMM_SIZE[device.type]
+        self.gemm_size = GEMM_SIZE[device.type]
         # Random operands: over equal ones a GPU draws less power, and clocks higher, than over real data. A separate
         # generator leaves the run's random numbers alone.
         shape, draw = (self.gemm_size, self.gemm_size), torch.Generator(device).manual_seed(0)
@@ -91,17 +86,11 @@ class Ceilings:
         """One candidate each, with one phase of the same name."""
         return [
             Candidate(COPY, {COPY: lambda _: self.a_N.copy_(self.b_N)}),
-            Candidate(TRIAD, {TRIAD: lambda _: self._triad()}),
-            Candidate(GEMM, {GEMM: lambda _: self._gemm()}),
+            Candidate(TRIAD, {TRIAD: lambda _: torch.add(self.b_N, self.c_N, alpha=0.5, out=self.a_N)}),
+            Candidate(GEMM, {GEMM: lambda _: torch.mm(self.left_NN, self.right_NN, out=self.product_NN)}),
         ]
 
     def work(self) -> dict[str, int]:
         """Bytes moved by copy and triad, floating point operations of the product."""
         array = self.a_N.numel() * self.a_N.element_size()
         return {COPY: 2 * array, TRIAD: 3 * array, GEMM: 2 * self.gemm_size**3}
-
-    def _triad(self) -> Tensor:
-        return torch.add(self.b_N, self.c_N, alpha=0.5, out=self.a_N)
-
-    def _gemm(self) -> Tensor:
-        return torch.mm(self.left_NN, self.right_NN, out=self.product_NN)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import torch
 
-from harness.timing.clocks import clock_for, median
+from harness.timing.clocks import clock_for
 
 # Rows and columns, each eight times the work of the one before; the largest that fits the budget is timed.
 SIZES = {"cpu": (256, 512, 1024), "cuda": (1024, 2048, 4096, 8192)}

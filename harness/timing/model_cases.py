@@ -10,8 +10,7 @@ import torch
 from harness.core.specs import RunSpec
 from harness.timing.backends import Bench, KernelTiming
 from harness.timing.clocks import Budget
-from harness.timing.ops import case_for
-from lm_kernels.cases import Case, WeightDropCase
+from lm_kernels.cases import Case, FoPoolCase, LstmCase, WeightDropCase
 
 WEIGHT_DROP = "weight_drop"
 BUDGET = Budget(seconds=2.0, minimum=3, maximum=20, warmup=2)
@@ -44,8 +43,9 @@ def cases_of(spec: RunSpec, model: Any) -> list[tuple[str, str, Case]]:
                 cases[op, backends[op], WeightDropCase(rows, columns, layer.weight_drop)] = None
             continue
         for layer, (inputs, hidden) in zip(model.layers, model.config.widths, strict=True):
-            keep = 1 - getattr(model.config, "zoneout", 0.0)
-            case = case_for(op, steps=steps, streams=streams, inputs=inputs, hidden=hidden, keep=keep)
+            case: Case = LstmCase(steps, streams, inputs, hidden)
+            if op == "fo_pool":
+                case = FoPoolCase(steps, streams, hidden, keep=1 - getattr(model.config, "zoneout", 0.0))
             cases[op, layer.backend, case] = None
     return list(cases)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 import lm_kernels
 from harness.timing.clocks import Candidate
-from lm_kernels.cases import Case, FoPoolCase, Inputs, LstmCase, Tolerance, WeightDropCase, tolerance
+from lm_kernels.cases import Case, FoPoolCase, Inputs, Tolerance, WeightDropCase, tolerance
 from lm_kernels.fo_pool import chain as fo_pool_chain
 from lm_kernels.weight_drop import chain as weight_drop_chain
 
@@ -84,13 +84,6 @@ def comparison(op: str) -> tuple[str, Kernel]:
     if op in CHAINS:
         return CHAIN, CHAINS[op]
     return REFERENCE, lm_kernels.resolve(op, REFERENCE)[1]
-
-
-def case_for(op: str, *, steps: int, streams: int, inputs: int, hidden: int, keep: float = 1.0) -> Case:
-    """The case of a recurrent layer. keep: probability that a gate is not zoned out, for fo_pool."""
-    if op == "fo_pool":
-        return FoPoolCase(steps, streams, hidden, keep=keep)
-    return LstmCase(steps, streams, inputs, hidden)
 
 
 def candidate(name: str, function: Kernel, inputs: Inputs) -> Candidate:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+import torch
 
 WIKITEXT_103 = (267_735, 2_100, 400, [2_800, 20_000, 76_000])
 CASES = [
@@ -76,8 +77,9 @@ def softmax_process(vocab: int, rows: int, width: int, cutoffs: list[int], devic
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("name", "case"), CASES)
-def test_adaptive_softmax(benchmark: Any, device: str, name: str, case: tuple[int, int, int, list[int]]) -> None:
+def test_adaptive_softmax(benchmark: Any, name: str, case: tuple[int, int, int, list[int]]) -> None:
     vocab, rows, width, cutoffs = case
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     with (
         softmax_process(vocab, rows, width, cutoffs, device) as adaptive,
         softmax_process(vocab, rows, width, [], device) as full,

@@ -40,7 +40,7 @@ def phase(
     **quantities: QuantityCosts,
 ) -> PhaseCosts:
     joules = {"gpu": energy("gpu", gpu_j), "package": energy("package", package_j)}
-    return PhaseCosts(seconds=seconds, num_spans=1, cpu_seconds=cpu_seconds, quantities=quantities, energy=joules,
+    return PhaseCosts(seconds=seconds, cpu_seconds=cpu_seconds, quantities=quantities, energy=joules,
                       unknown=unknown or {})  # fmt: skip
 
 
@@ -48,14 +48,14 @@ def account(phases: dict[str, PhaseCosts], **changes: Any) -> AttemptCosts:
     """One attempt's: by default the process used one of two cores for as long as the phases lasted, and 2 s before."""
     seconds = sum(each.seconds for each in phases.values())
     sampler = SamplerCosts(status="ok", reason=None, interval_s=0.5, num_samples=20, cpu_seconds=0.1,
-                           start_cpu_seconds=0.05, share_of_core=0.01, trace="trace.csv")  # fmt: skip
+                           start_cpu_seconds=0.05, share_of_core=0.01)  # fmt: skip
     parts = {
         "sampler": sampler,
         "sensors": {"cpu": models.SensorCosts(status="available", reason=None, details={"usable_cores": 2.0})},
         "process": models.ProcessCosts(cpu_seconds=seconds + 2.0, peak_rss_bytes=5e8),
         "phases": phases,
         "unknown": {"gpu_percent": "this run uses no GPU"},
-        "trace": models.TraceSummary(file="trace.csv", num_rows=20, seconds=seconds, units={}),
+        "trace": models.TraceSummary(seconds=seconds),
         "startup": models.Startup(seconds=2.0, cpu_seconds=2.0),
         "allocator": models.Allocator(peak_reserved_bytes=None),
     }

@@ -25,6 +25,8 @@ def ids() -> np.ndarray:
 
 @pytest.fixture
 def small_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with a small cache: emptying a real one before each sample takes most of a benchmark of a tiny case."""
+    """A machine with small caches and ceilings: real ones take most of the time of a benchmark of a tiny case."""
     monkeypatch.setattr(ceilings, "_CPU_CACHES", tmp_path / "no caches")
     monkeypatch.setattr(ceilings, "FALLBACK_CACHE_BYTES", 1 << 20)
+    monkeypatch.setattr(ceilings, "MIN_ARRAY_BYTES", {"cpu": 1 << 16})
+    monkeypatch.setattr(ceilings, "GEMM_SIZE", {"cpu": 8})

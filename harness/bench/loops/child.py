@@ -5,18 +5,21 @@ One line of JSON in, a LoopJob; one line out, a LoopResult.
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from contextlib import nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.bench import memory, pipes
-from harness.bench.loops.messages import LoopJob, LoopResult
+from harness.bench.loops.entries import LoopEntry, LoopJob, LoopResult
+from harness.core.messages import error_line
 
 if TYPE_CHECKING:
-    from harness.bench.loops.entries import LoopEntry
     from harness.core.interfaces import Corpus
+    from harness.training.progress import Hooks
     from harness.training.throughput import Throughput
     from harness.training.trainer import Trainer
 
@@ -31,22 +34,17 @@ GRAPH_MULTIPLE = 8
 # Largest share of timed steps that may run without a graph: lengths too rare to be captured.
 MAX_NOT_REPLAYED = 0.1
 
-# Steps whose mean loss is reported. Captured graphs and tuned kernels run in them, and the seed is the same for all
-# variants, so a variant whose loss differs trains wrongly.
-LOSS_STEPS = (30, 90)
 
+def main() -> None:
+    """Time one loop. Failures are part of the result."""
+    from harness.core.json_values import parse_json
 
-def main() -> int:
-    """Time one loop. Failures are part of the result; the exit status is 0."""
     channel = pipes.open_reply_channel()
-    job = pipes.decode(LoopJob, sys.stdin.readline())
     try:
-        result = time_loop(job)
+        result = time_loop(parse_json(LoopJob, sys.stdin.readline()))
     except Exception as error:  # the parent writes it into the row
-        result = LoopResult(error=pipes.failure(error).error)
-    channel.write(pipes.encode(result))
-    channel.close()
-    return 0
+        result = LoopResult(error=error_line(error))
+    channel.write(json.dumps(asdict(result)) + "\n")
 
 
 def time_loop(job: LoopJob) -> LoopResult:
@@ -57,8 +55,8 @@ def time_loop(job: LoopJob) -> LoopResult:
     import lm_models
     from harness.checkpoints import model as checkpoint_model
     from harness.config.recipe import Recipe, WindowSampling
+    from harness.config.speed import unverified
     from harness.training import throughput
-    from harness.training.progress import Hooks
     from harness.training.trainer import Trainer
 
     entry, device = job.entry, job.device
@@ -79,77 +77,37 @@ def time_loop(job: LoopJob) -> LoopResult:
             return nullcontext()
         return torch.autocast(device.split(":")[0], dtype=getattr(torch, job.dtype))
 
-    loss = EarlyLoss()
+    made: list[Trainer] = []
 
     def make_trainer(hooks: Hooks) -> Trainer:
-        loss.trainer = Trainer(
+        trainer = Trainer(
             model, corpus, recipe, seed=1, folder=Path(folder), identity={"model": entry.name}, autocast=autocast,
             speed=job.speed, loss_scale=job.dtype == "float16", checkpoint_every_s=float("inf"), hooks=hooks,
         )  # fmt: skip
-        return loss.trainer
+        made.append(trainer)
+        return trainer
 
     with tempfile.TemporaryDirectory() as folder:
-        speed = throughput.measure(make_trainer, job.seconds, loss)
-    return to_result(speed, loss, job)
-
-
-def to_result(speed: Throughput, loss: EarlyLoss, job: LoopJob) -> LoopResult:
-    """Describe a finished loop.
-
-    Args:
-        speed: measured tokens per second.
-        loss: the loss of the first steps, and the trainer.
-        job: device and dtype.
-
-    Returns:
-        The result; without a rate if too many steps ran without the graph that was asked for, because the rate of a
-        mixture would describe neither.
-    """
-    import torch
-
-    from harness.config.speed import unverified
-
-    trainer, on_cuda = loss.trainer, job.device.startswith("cuda")
-    assert trainer is not None
-    kernels = dict(getattr(trainer.model, "kernels", {}))
-    valid = speed.not_replayed <= MAX_NOT_REPLAYED * speed.steps
-    return LoopResult(
-        error=None if valid else f"{speed.not_replayed} of {speed.steps} timed steps were not replayed by a graph",
-        tokens_per_s=speed.tokens_per_s if valid else None,
-        steps=speed.steps,
-        step_ms=speed.seconds / speed.steps * 1e3 if valid else None,
-        nll_per_token=loss.nll_per_token,
-        window_multiple=trainer.recipe.windows.multiple if trainer.recipe.windows else None,
-        num_parameters=sum(parameter.numel() for parameter in trainer.module.parameters()),
-        kernels=kernels,
+        speed = throughput.measure(make_trainer, job.seconds, lambda: False)
+    [trainer] = made
+    kernels = dict(getattr(model, "kernels", {}))
+    return replace(
+        rates(speed),
         peak_rss_bytes=memory.peak_rss_bytes(),
-        peak_device_bytes=memory.peak_device_bytes(job.device),
-        peak_device_reserved_bytes=torch.cuda.max_memory_reserved(job.device) if on_cuda else None,
-        unverified=unverified(trainer.speed, kernels, job.dtype, job.device),
+        peak_device_bytes=memory.peak_device_bytes(device),
+        peak_device_reserved_bytes=torch.cuda.max_memory_reserved(device) if device.startswith("cuda") else None,
+        unverified=unverified(trainer.speed, kernels, job.dtype, device),
     )
 
 
-class EarlyLoss:
-    """Called after every step: records the mean nll in nats per token over LOSS_STEPS, None if they were not reached.
-
-    Reading the sum waits for the device, twice in all.
-    """
-
-    def __init__(self) -> None:
-        self.trainer: Trainer | None = None
-        self.nll_per_token: float | None = None
-        self._start: tuple[float, int] | None = None
-
-    def __call__(self) -> bool:
-        """Never requests a stop."""
-        assert self.trainer is not None
-        progress = self.trainer.progress
-        if progress.step == LOSS_STEPS[0] and self._start is None:
-            self._start = (float(self.trainer.nll_sum), progress.tokens_since_validation)
-        if progress.step == LOSS_STEPS[1] and self._start is not None and self.nll_per_token is None:
-            nll, tokens = self._start
-            self.nll_per_token = (float(self.trainer.nll_sum) - nll) / (progress.tokens_since_validation - tokens)
-        return False
+def rates(speed: Throughput) -> LoopResult:
+    """The rate of a finished loop; none, but an error, if too many steps ran without the graph that was asked for."""
+    # The rate of a mixture would describe neither.
+    if speed.not_replayed > MAX_NOT_REPLAYED * speed.steps:
+        reason = f"{speed.not_replayed} of {speed.steps} timed steps were not replayed by a graph"
+        return LoopResult(error=reason, steps=speed.steps)
+    step_ms = speed.seconds / speed.steps * 1e3
+    return LoopResult(error=None, tokens_per_s=speed.tokens_per_s, steps=speed.steps, step_ms=step_ms)
 
 
 def random_corpus(entry: LoopEntry) -> Corpus:
@@ -175,4 +133,4 @@ def random_corpus(entry: LoopEntry) -> Corpus:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,9 +5,11 @@ Recipes: salesforce/awd-lstm-lm, README. None was published for the 6-layer QRNN
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from harness.config.speed import Speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,36 @@ class LoopEntry:
     zipf: float
     epoch_tokens: int
     epochs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopJob:
+    """A training loop for a child process to time. dtype: of the products; threads: of torch, None for its default."""
+
+    entry: LoopEntry
+    dtype: str
+    kernel: str
+    speed: Speed
+    device: str
+    seconds: float
+    threads: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopResult:
+    """What a child measured: `error` is None exactly if there is a rate.
+
+    unverified: the settings in use that no device has verified.
+    """
+
+    error: str | None
+    tokens_per_s: float | None = None
+    steps: int | None = None
+    step_ms: float | None = None
+    peak_rss_bytes: int | None = None
+    peak_device_bytes: int | None = None
+    peak_device_reserved_bytes: int | None = None
+    unverified: Sequence[str] = ()
 
 
 def _dropout(hidden: float, output: float, weight: float) -> dict[str, float]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 
 from harness.bench import pipes
-from harness.bench.loops.entries import LoopEntry
-from harness.bench.loops.messages import LoopJob, LoopResult
+from harness.bench.loops.entries import LoopEntry, LoopJob, LoopResult
 from harness.bench.loops.variants import ALL, Variant, supported
 from harness.bench.tables import FAILED, OK, megabytes, number, table
 from harness.config.speed import Speed
+from harness.core.json_values import parse_json
 from harness.system import processes
 
 # Seconds a child may need to build its model, train the first steps and save: minutes a step for the largest on a CPU.
@@ -26,7 +27,7 @@ HEADINGS = ("Entry", "Variant", "dtype", "Kernel", "Tokens/s", "Of all", "ms/ste
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoopRow:
+class LoopRow(LoopResult):
     """One training loop, as it is saved. Figures are None if nothing was measured.
 
     epoch_s and recipe_hours: duration of an epoch and of the full recipe at this rate, without validation.
@@ -39,24 +40,8 @@ class LoopRow:
     speed: Speed
     device: str
     status: str
-    error: str | None
-    tokens_per_s: float | None
-    steps: int | None
-    step_ms: float | None
-    nll_per_token: float | None
-    window_multiple: int | None
     epoch_s: float | None
     recipe_hours: float | None
-    num_parameters: int | None
-    kernels: Mapping[str, str] | None
-    peak_rss_bytes: int | None
-    peak_device_bytes: int | None
-    peak_device_reserved_bytes: int | None
-    unverified: Sequence[str] | None
-    batch: int
-    bptt: int
-    vocab_size: int
-    zipf: float
 
 
 def measure(
@@ -98,32 +83,10 @@ def measure(
     return rows
 
 
-def _run_child(job: LoopJob) -> LoopResult:
-    limit_s = START_S[job.device.split(":")[0]] + TIMEOUT_FACTOR * job.seconds
-    try:
-        child = subprocess.run(
-            processes.command("harness.bench.loops.child"),
-            input=pipes.encode(job),
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-            env=processes.environment(),
-            check=False,
-            timeout=limit_s,
-        )
-    except subprocess.TimeoutExpired:
-        return LoopResult(error=f"was ended after {limit_s:g} s without an answer")
-    if child.stdout.strip():
-        return pipes.decode(LoopResult, child.stdout.strip().splitlines()[-1])
-    return LoopResult(error=pipes.exit_reason(child.returncode, child.stderr))
-
-
 def _row(job: LoopJob, variant: str, result: LoopResult) -> LoopRow:
     entry, rate = job.entry, result.tokens_per_s
-    measured = {field.name: getattr(result, field.name) for field in fields(result)}
     return LoopRow(
-        **measured,
+        **asdict(result),
         entry=entry.name,
         variant=variant,
         dtype=job.dtype,
@@ -133,11 +96,21 @@ def _row(job: LoopJob, variant: str, result: LoopResult) -> LoopRow:
         status=OK if rate else FAILED,
         epoch_s=entry.epoch_tokens / rate if rate else None,
         recipe_hours=entry.epochs * entry.epoch_tokens / rate / 3600 if rate else None,
-        batch=entry.batch,
-        bptt=entry.bptt,
-        vocab_size=entry.vocab_size,
-        zipf=entry.zipf,
     )
+
+
+def _run_child(job: LoopJob) -> LoopResult:
+    limit_s = START_S[job.device.split(":")[0]] + TIMEOUT_FACTOR * job.seconds
+    try:
+        child = subprocess.run(
+            processes.command("harness.bench.loops.child"), input=json.dumps(asdict(job)) + "\n", capture_output=True,
+            text=True, encoding="utf-8", errors="replace", env=processes.environment(), check=False, timeout=limit_s,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return LoopResult(error=f"was ended after {limit_s:g} s without an answer")
+    if child.stdout.strip():
+        return parse_json(LoopResult, child.stdout)
+    return LoopResult(error=pipes.exit_reason(child.returncode, child.stderr))
 
 
 def loop_table(rows: Sequence[LoopRow]) -> str:

@@ -1,68 +1,64 @@
 """Child process that trains one model step by step on request: `python -m harness.bench.steps.child`.
 
-The protocol is in `harness.bench.steps.messages`. The end of standard input ends the process.
+Lines of JSON: first a `StepJob`, answered by null once the model is built, then the requests of
+`harness.bench.steps.entries`. The end of standard input ends the process.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from harness.bench import memory, pipes
-from harness.bench.steps.entries import CHAIN, GEMMS, NN_LSTM, StepEntry
-from harness.bench.steps.messages import END, PeakMemory, Ready, StepJob, StepTime
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from harness.bench.steps.entries import CHAIN, END, GEMMS, NN_LSTM, StepEntry, StepJob
+from harness.core.messages import error_line
 
 NUM_WINDOWS = 4
 CLIP = 0.25
 
 
-def main() -> int:
-    """Serve one job. Exit status 1 if the model cannot be built or a step fails."""
+def main() -> None:
+    """Serve one job; a model that cannot be built or a step that fails is the last reply."""
     channel = pipes.open_reply_channel()
 
-    def reply(message: DataclassInstance) -> None:
-        channel.write(pipes.encode(message))
+    def reply(message: object) -> None:
+        channel.write(json.dumps(message) + "\n")
 
     try:
-        serve(reply)
+        serve(sys.stdin, reply)
     except BrokenPipeError:  # the parent has ended
-        return 0
+        return
     except Exception as error:  # the parent writes it into the row
-        reply(pipes.failure(error))
-        return 1
-    return 0
+        reply(error_line(error))
 
 
-def serve(reply: Callable[[DataclassInstance], None]) -> None:
-    """Read a job and requests from standard input and answer each by one `reply`."""
+def serve(lines: Iterable[str], reply: Callable[[object], None]) -> None:
+    """Read a job and requests from `lines` and answer each by one `reply`."""
     import torch
 
     from harness.checkpoints import model as checkpoint_model
+    from harness.core.json_values import parse_json
     from harness.timing import clocks
 
     checkpoint_model.forbid_tf32()
-    job = pipes.decode(StepJob, sys.stdin.readline())
+    requests = iter(lines)
+    job = parse_json(StepJob, next(requests))
     if job.threads:
         torch.set_num_threads(job.threads)
-    num_parameters = None
     if job.participant == GEMMS:
         step = products_alone(job.entry, job.device)
     else:
-        model = build(job.entry, job.participant, job.device)
-        num_parameters = sum(parameter.numel() for parameter in model.parameters())
-        step = training_step(model, job.entry, job.device)
+        step = training_step(build(job.entry, job.participant, job.device), job.entry, job.device)
     clock = clocks.clock_for(job.device, launches=True)
-    reply(Ready(f"{clock.name} in each process", num_parameters))
-    for line in sys.stdin:
+    reply(None)
+    for line in requests:
         if line.strip() == END:
-            reply(PeakMemory(memory.peak_rss_bytes(), memory.peak_device_bytes(job.device)))
+            reply([memory.peak_rss_bytes(), memory.peak_device_bytes(job.device)])
             return
         loss, milliseconds = clock.time(lambda _: step(), None)
-        reply(StepTime(milliseconds, None if loss is None else float(loss)))
+        reply([milliseconds, None if loss is None else float(loss)])
 
 
 def products_alone(entry: StepEntry, device: str) -> Callable[[], None]:
@@ -145,4 +141,4 @@ def training_step(model: Any, entry: StepEntry, device: str) -> Callable[[], Any
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

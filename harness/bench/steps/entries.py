@@ -12,6 +12,11 @@ import lm_kernels
 # the QRNN's pooling, and torch's own LSTM layers without weight drop.
 GEMMS, CHAIN, NN_LSTM = "gemms", "chain", "torch.nn.LSTM"
 
+# Requests to a child: `step` is answered by [milliseconds, loss in nats per token], `end` by [resident, device] bytes.
+# The loss of the products alone, and the bytes on a device that is no CUDA device, are null. A reply that is text is
+# the reason why the child cannot continue.
+STEP, END = "step", "end"
+
 # op -> the participant that speed-ups are relative to
 COMPARISON = {"fo_pool": CHAIN, "lstm": NN_LSTM}
 
@@ -44,20 +49,27 @@ class StepEntry:
         return [COMPARISON[self.op], *backends, GEMMS]
 
 
-def _qrnn(layers: int, hidden: int, embedding: int) -> Mapping[str, Any]:
-    return {"layers": layers, "hidden": hidden, "embedding": embedding}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepJob:
+    """What a child has to build; threads: of torch, None for its default."""
+
+    entry: StepEntry
+    participant: str
+    device: str
+    threads: int | None
 
 
-def _lstm(layers: int, hidden: int, embedding: int) -> Mapping[str, Any]:
-    return {"layers": layers, "hidden": hidden, "embedding": embedding, "dropout": {"weight": 0.5}}
+def _sizes(layers: int, hidden: int, embedding: int, **more: Any) -> Mapping[str, Any]:
+    return {"layers": layers, "hidden": hidden, "embedding": embedding, **more}
 
 
+_DROPPED = {"dropout": {"weight": 0.5}}
 ENTRIES = {
     entry.name: entry
     for entry in (
-        StepEntry("qrnn-4x256", "fo_pool", "qrnn", _qrnn(4, 256, 64), batch=32, bptt=100, quick=True),
-        StepEntry("qrnn-6x1024", "fo_pool", "qrnn", _qrnn(6, 1024, 128), batch=32, bptt=70),
-        StepEntry("lstm-2x256", "lstm", "awd-lstm", _lstm(2, 256, 64), batch=32, bptt=100, quick=True),
-        StepEntry("lstm-3x1000", "lstm", "awd-lstm", _lstm(3, 1000, 200), batch=32, bptt=70),
+        StepEntry("qrnn-4x256", "fo_pool", "qrnn", _sizes(4, 256, 64), batch=32, bptt=100, quick=True),
+        StepEntry("qrnn-6x1024", "fo_pool", "qrnn", _sizes(6, 1024, 128), batch=32, bptt=70),
+        StepEntry("lstm-2x256", "lstm", "awd-lstm", _sizes(2, 256, 64, **_DROPPED), batch=32, bptt=100, quick=True),
+        StepEntry("lstm-3x1000", "lstm", "awd-lstm", _sizes(3, 1000, 200, **_DROPPED), batch=32, bptt=70),
     )
 }

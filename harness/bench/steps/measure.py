@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from contextlib import ExitStack, closing, suppress
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
 
 import lm_kernels
 from harness.bench import pipes
-from harness.bench.pipes import Failure
-from harness.bench.steps.entries import CHAIN, GEMMS, NN_LSTM, StepEntry
-from harness.bench.steps.messages import END, STEP, PeakMemory, Ready, StepJob, StepTime
-from harness.bench.steps.rows import StepRow, make_row
+from harness.bench.steps.entries import CHAIN, COMPARISON, END, GEMMS, NN_LSTM, STEP, StepEntry, StepJob
+from harness.bench.tables import FAILED, OK, UNAVAILABLE, megabytes, number, table
 from harness.system import processes
 from harness.timing import clocks
-from harness.timing.clocks import Budget, Candidate, Phase, Samples
+from harness.timing.clocks import Budget, Candidate, Phase
 
 # Relative difference of the first step's loss between two backends of one model under the same seed.
 LOSS_TOLERANCE = 1e-3
 
-Reply = TypeVar("Reply", Ready, StepTime, PeakMemory)
+HEADINGS = ("Entry", "Backend", "Tokens/s", "Over chain", "GEMMs of step", "Peak RSS MB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """Training steps of one participant, as they are saved. Figures are None if nothing was measured.
+
+    speedup_over_chain: median over the rounds of the time of the entry's comparison over this one's. share_of_gemm: the
+    same for the step's matrix products alone. step_ms is a median.
+    """
+
+    entry: str
+    backend: str
+    device: str
+    status: str
+    error: str | None
+    tokens_per_s: float | None = None
+    speedup_over_chain: float | None = None
+    share_of_gemm: float | None = None
+    peak_rss_bytes: int | None = None
+    peak_device_bytes: int | None = None
+    step_ms: float | None = None
+    samples_ms: Sequence[float] = ()
 
 
 class ParticipantError(Exception):
@@ -51,23 +73,24 @@ class StepProcess:
             env=processes.environment(),
         )
         # Sent at once: the children build their models at the same time.
-        self._send(pipes.encode(job))
+        self._send(json.dumps(asdict(job)))
 
-    def ready(self) -> Ready:
+    def ready(self) -> None:
         """Wait until the model is built."""
-        return self._receive(Ready)
+        self._receive()
 
     def step(self) -> float:
         """Run one step and return its milliseconds."""
-        self._send(STEP + "\n")
-        reply = self._receive(StepTime)
-        self.losses.append(reply.loss)
-        return reply.ms
+        self._send(STEP)
+        milliseconds, loss = self._receive()
+        self.losses.append(loss)
+        return float(milliseconds)
 
-    def end(self) -> PeakMemory:
-        """End the process and return its peak memory."""
-        self._send(END + "\n")
-        return self._receive(PeakMemory)
+    def end(self) -> tuple[int, int | None]:
+        """End the process and return its peak memory in bytes: resident, and allocated on a CUDA device."""
+        self._send(END)
+        resident, on_device = self._receive()
+        return resident, on_device
 
     def close(self) -> None:
         """Kill the process if it still runs and close its pipes."""
@@ -84,10 +107,10 @@ class StepProcess:
         # A dead child is reported when its answer is read.
         # Unflushed lines would wait in the buffer while the child waits for them.
         with suppress(BrokenPipeError):
-            self._process.stdin.write(line)
+            self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
-    def _receive(self, kind: type[Reply]) -> Reply:
+    def _receive(self) -> Any:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -95,9 +118,9 @@ class StepProcess:
             status = self._process.wait()
             self._errors.seek(0)
             raise ParticipantError(self.participant, pipes.exit_reason(status, self._errors.read()))
-        reply: Reply | Failure = pipes.decode(kind | Failure, line)  # type: ignore[arg-type]
-        if isinstance(reply, Failure):
-            raise ParticipantError(self.participant, reply.error)
+        reply = json.loads(line)
+        if isinstance(reply, str):
+            raise ParticipantError(self.participant, reply)
         return reply
 
 
@@ -108,15 +131,6 @@ class _ReportedTime:
 
     def time(self, phase: Phase, given: Any) -> tuple[Any, float]:
         return None, phase(given)
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """Results of each participant; `errors` holds the reasons of those that failed."""
-
-    ready: dict[str, Ready]
-    memory: dict[str, PeakMemory]
-    errors: dict[str, str]
 
 
 def measure_entry(
@@ -143,44 +157,93 @@ def measure_entry(
     """
     names = entry.participants if names is None else names
     unavailable = _unavailable(entry, names, device)
-    outcome = _Outcome({}, {}, dict(unavailable))
+    errors = dict(unavailable)
+    memory: dict[str, tuple[int, int | None]] = {}
     with ExitStack() as stack:
         # All started before the first is timed: loading torch takes longer than a round.
         running: dict[str, StepProcess] = {}
         for name in names:
             if name not in unavailable:
                 job = StepJob(entry=entry, participant=name, device=device, threads=threads)
-                running[name] = StepProcess(job)
-                stack.callback(running[name].close)
-        for name in list(running):
+                running[name] = stack.enter_context(closing(StepProcess(job)))
+        for name, process in list(running.items()):
             try:
-                outcome.ready[name] = running[name].ready()
+                process.ready()
             except ParticipantError as error:
-                outcome.errors[name] = str(error)
+                errors[name] = str(error)
                 del running[name]
         progress(f"{entry.name}: timing {', '.join(running)}")
-        samples = _take_turns(running, budget, outcome.errors)
-        _compare_losses(entry, running, outcome.errors)
+        samples = _take_turns(running, budget, errors)
+        _compare_losses(entry, running, errors)
         for name, process in running.items():
             try:
-                outcome.memory[name] = process.end()
+                memory[name] = process.end()
             except ParticipantError as error:
-                outcome.errors.setdefault(name, str(error))
-    return [
-        make_row(
-            entry,
-            name,
-            device=device,
-            num_warmup=budget.warmup,
-            samples={participant: times for (participant, _), times in samples.items()},
-            ready=outcome.ready.get(name),
-            memory=outcome.memory.get(name),
-            error=outcome.errors.get(name),
-            is_unavailable=name in unavailable,
-        )
-        for name in names
-        if name != GEMMS
+                errors.setdefault(name, str(error))
+    rows = []
+    for name in names:
+        if name in errors or name not in samples:
+            status = UNAVAILABLE if name in unavailable else FAILED
+            reason = errors.get(name, "nothing was measured")
+            rows.append(StepRow(entry=entry.name, backend=name, device=device, status=status, error=reason))
+        else:
+            rows.append(timed_row(entry, name, device, samples, *memory[name]))
+    return [row for row in rows if row.backend != GEMMS]
+
+
+def timed_row(
+    entry: StepEntry,
+    name: str,
+    device: str,
+    samples: Mapping[str, Sequence[float]],
+    peak_rss_bytes: int,
+    peak_device_bytes: int | None,
+) -> StepRow:
+    """Compute the row of a participant.
+
+    Args:
+        entry: the model.
+        name: the participant.
+        device: where it trained.
+        samples: participant -> milliseconds, one per round; rounds are paired between participants.
+        peak_rss_bytes: of its process.
+        peak_device_bytes: allocated on CUDA; None on a CPU.
+    """
+
+    def relative_to(other: str) -> float | None:
+        return median(clocks.paired_ratios(samples[other], samples[name])) if other in samples else None
+
+    step_ms = median(samples[name])
+    return StepRow(
+        entry=entry.name,
+        backend=name,
+        device=device,
+        status=OK,
+        error=None,
+        tokens_per_s=entry.tokens_per_step / step_ms * 1e3,
+        speedup_over_chain=relative_to(COMPARISON[entry.op]),
+        share_of_gemm=relative_to(GEMMS),
+        peak_rss_bytes=peak_rss_bytes,
+        peak_device_bytes=peak_device_bytes,
+        step_ms=step_ms,
+        samples_ms=samples[name],
+    )
+
+
+def step_table(rows: Sequence[StepRow]) -> str:
+    """Markdown of the rows in the given order, followed by the reasons of failures."""
+    body = [
+        [
+            row.entry,
+            row.backend,
+            number(row.tokens_per_s, ",.0f") if row.status == OK else row.status,
+            number(row.speedup_over_chain, ".2f"),
+            number(row.share_of_gemm, ".0%"),
+            number(megabytes(row.peak_rss_bytes), ",.0f"),
+        ]
+        for row in rows
     ]
+    return table(body, HEADINGS, num_names=2, errors=[(f"{row.entry} {row.backend}", row.error) for row in rows])
 
 
 def _unavailable(entry: StepEntry, names: Sequence[str], device: str) -> dict[str, str]:
@@ -195,15 +258,17 @@ def _unavailable(entry: StepEntry, names: Sequence[str], device: str) -> dict[st
     return reasons
 
 
-def _take_turns(running: dict[str, StepProcess], budget: Budget, errors: dict[str, str]) -> Samples:
+def _take_turns(running: dict[str, StepProcess], budget: Budget, errors: dict[str, str]) -> dict[str, list[float]]:
     """Interleave the steps. A participant that fails is removed and the others start again, in equal conditions."""
     while running:
         candidates = [_candidate(process) for process in running.values()]
         try:
-            return clocks.measure(candidates, budget, _ReportedTime(), flush=lambda: None)
+            samples = clocks.measure(candidates, budget, _ReportedTime(), flush=lambda: None)
         except ParticipantError as error:
             errors[error.participant] = str(error)
             del running[error.participant]
+        else:
+            return {name: times for (name, _), times in samples.items()}
     return {}
 
 

@@ -24,26 +24,21 @@ class PlainLstm(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, config.embedding)
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        self._hidden = [hidden for _, hidden in config.widths]
         self.layers = nn.ModuleList(nn.LSTM(inputs, hidden) for inputs, hidden in config.widths)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
         self.generator: torch.Generator | None = None
 
     def initial_state(self, batch: int) -> State:
-        zeros = self.bias.new_zeros
-        return tuple(
-            (zeros(1, batch, layer.hidden_size), zeros(1, batch, layer.hidden_size)) for layer in self._lstms()
-        )
+        return tuple((self.bias.new_zeros(1, batch, hidden),) * 2 for hidden in self._hidden)
 
     def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> StepOutput:
         """Return nll_TB in nats, the state after the window, and a zero penalty."""
         h_TBH = self.embedding(inputs_TB)
         states: list[State] = []
-        for layer, layer_state in zip(self._lstms(), state, strict=True):
+        for layer, layer_state in zip(self.layers, state, strict=True):
             h_TBH, layer_state = layer(h_TBH, tuple(layer_state))
             states.append(layer_state)
         logits_NV = functional.linear(h_TBH.flatten(0, 1), self.embedding.weight, self.bias)
         nll_N = functional.cross_entropy(logits_NV, targets_TB.reshape(-1), reduction="none")
         return StepOutput(nll_N.view(targets_TB.shape), tuple(states), nll_N.new_zeros(()))
-
-    def _lstms(self) -> list[nn.LSTM]:
-        return [layer for layer in self.layers if isinstance(layer, nn.LSTM)]

@@ -22,30 +22,20 @@ _OPERANDS = {aten.mm.default: 0, aten.addmm.default: 1, aten.bmm.default: 0, ate
 
 
 @dataclass(frozen=True, slots=True)
-class Operand:
-    """Shape and strides, because a GEMM takes a different path for a transposed matrix."""
-
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @classmethod
-    def of(cls, tensor: Tensor) -> Operand:
-        return cls(tuple(tensor.shape), tuple(tensor.stride()))
-
-
-@dataclass(frozen=True, slots=True)
 class Product:
-    """One matrix product, computed `count` times over the same operands."""
+    """One matrix product, computed `count` times over the same operands.
 
-    left: Operand
-    right: Operand
+    The operands are on the device `meta`: shape and strides alone, because a GEMM takes a different path for a
+    transposed matrix.
+    """
+
+    left: Tensor
+    right: Tensor
     count: int = 1
 
     @property
     def flops(self) -> int:
-        *_, rows, inner = self.left.shape
-        batch = self.left.shape[0] if len(self.left.shape) == 3 else 1
-        return 2 * batch * rows * inner * self.right.shape[-1] * self.count
+        return 2 * self.left.numel() * self.right.shape[-1] * self.count
 
 
 def record(step: Callable[[], Any]) -> list[Product]:
@@ -67,7 +57,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         left = _OPERANDS.get(func)
         if left is not None:
-            self.products.append(Product(Operand.of(args[left]), Operand.of(args[left + 1])))
+            self.products.append(Product(_like(args[left], "meta"), _like(args[left + 1], "meta")))
         return func(*args, **(kwargs or {}))
 
 
@@ -89,38 +79,28 @@ def placeholder_lstm(
     Returns:
         Tensors of the right shapes, with a gradient for every input.
     """
-    _placeholder_products.extend(lstm_products(x_TBI, weight_hh_GH))
-    parameters = sum(part.mean() for part in (weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G))
-    h_TBH = h0_BH + x_TBI.mean(dim=-1, keepdim=True) + parameters
-    return h_TBH, h_TBH[-1], c0_BH + parameters
-
-
-def lstm_products(x_TBI: Tensor, weight_hh_GH: Tensor) -> list[Product]:
-    """Products that any LSTM layer needs: those of the inputs over all steps at once, recurrent ones per step."""
     steps, streams, inputs = x_TBI.shape
     gates, hidden = weight_hh_GH.shape
     rows = steps * streams
-
-    def product(rows: int, inner: int, columns: int, count: int = 1) -> Product:
-        return Product(Operand((rows, inner), (inner, 1)), Operand((inner, columns), (columns, 1)), count)
-
-    forward = [product(rows, inputs, gates), product(streams, hidden, gates, steps)]
-    backward = [
-        product(streams, gates, hidden, steps),
-        product(gates, rows, hidden),
-        product(gates, rows, inputs),
-    ]
-    to_inputs = [product(rows, gates, inputs)] if x_TBI.requires_grad else []
-    return forward + backward + to_inputs
+    # Those of the inputs are over all steps at once, recurrent ones per step; the last four are of the backward pass.
+    products = [(rows, inputs, gates, 1), (streams, hidden, gates, steps), (streams, gates, hidden, steps),
+                (gates, rows, hidden, 1), (gates, rows, inputs, 1)]  # fmt: skip
+    if x_TBI.requires_grad:
+        products.append((rows, gates, inputs, 1))
+    for size, inner, columns, count in products:
+        left, right = torch.empty(size, inner, device="meta"), torch.empty(inner, columns, device="meta")
+        _placeholder_products.append(Product(left, right, count))
+    parameters = sum(part.mean() for part in (weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G))
+    h_TBH = h0_BH + x_TBI.mean(dim=-1, keepdim=True) + parameters
+    return h_TBH, h_TBH[-1], c0_BH + parameters
 
 
 def replay(products: Sequence[Product], device: torch.device | str) -> Callable[[], None]:
     """Return a function that computes all products once, in float32. Operands and results are allocated here."""
     prepared = []
     for product in products:
-        left, right = (_filled(operand, device) for operand in (product.left, product.right))
-        shape = (*product.left.shape[:-1], product.right.shape[-1])
-        prepared.append((left, right, torch.empty(shape, device=device), product.count))
+        left, right = (_like(each, device).normal_(std=0.01) for each in (product.left, product.right))
+        prepared.append((left, right, torch.empty(*left.shape[:-1], right.shape[-1], device=device), product.count))
 
     def run() -> None:
         for left, right, out, count in prepared:
@@ -130,5 +110,5 @@ def replay(products: Sequence[Product], device: torch.device | str) -> Callable[
     return run
 
 
-def _filled(operand: Operand, device: torch.device | str) -> Tensor:
-    return torch.empty_strided(operand.shape, operand.strides, device=device).normal_(std=0.01)
+def _like(tensor: Tensor, device: torch.device | str) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), device=device)

@@ -46,9 +46,7 @@ def encode(texts: Mapping[str, Piece], *, order: VocabularyOrder, scratch: Path)
         DataError: a file is not UTF-8; the message names file, line and byte.
     """
     seen = _Words()
-    spooled, num_lines = {}, {}
-    for split in SPLITS:
-        spooled[split], num_lines[split] = _spool(texts[split], seen, scratch)
+    spooled = {split: _spool(texts[split], seen, scratch) for split in SPLITS}
     counts = {split: _counts(ids, len(seen.words)) for split, ids in spooled.items()}
     # Both are stable: words of equal count stay in order of first appearance.
     ranks = np.arange(len(seen.words)) if order == "first-appearance" else np.argsort(-counts["train"], kind="stable")
@@ -60,7 +58,6 @@ def encode(texts: Mapping[str, Piece], *, order: VocabularyOrder, scratch: Path)
         splits={split: (new_ids[chunk] for chunk in _chunks(ids)) for split, ids in spooled.items()},
         notes={
             "vocabulary_order": order,
-            "num_lines": num_lines,
             "not_in_train": {split: _not_in_train(counts, split) for split in ("valid", "test")},
         },
     )
@@ -93,9 +90,8 @@ def _open_lines(path: Path) -> TextIO:
     return io.TextIOWrapper(open_regular(path), encoding="latin-1", newline="")
 
 
-def _spool(piece: Piece, seen: _Words, scratch: Path) -> tuple[np.ndarray, int]:
-    """Ids by first appearance as int32, memory-mapped from a file without a name; and the number of lines."""
-    num_lines = 0
+def _spool(piece: Piece, seen: _Words, scratch: Path) -> np.ndarray:
+    """Ids by first appearance as int32, memory-mapped from a file without a name."""
     with tempfile.TemporaryFile(dir=scratch) as file:
         for block in _blocks(piece):
             try:
@@ -103,12 +99,11 @@ def _spool(piece: Piece, seen: _Words, scratch: Path) -> tuple[np.ndarray, int]:
             except UnicodeDecodeError:
                 count_chars(piece.path)  # reads the file again, and raises a DataError with the place
                 raise
-            num_lines += block.count(b"\n")
             file.write(ids.data)
         file.flush()
         if file.tell() == 0:  # an empty file cannot be mapped
-            return np.zeros(0, np.int32), 0
-        return np.memmap(file, dtype=np.int32, mode="r"), num_lines
+            return np.zeros(0, np.int32)
+        return np.memmap(file, dtype=np.int32, mode="r")
 
 
 def _blocks(piece: Piece) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from harness.core.messages import error_line
 from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
 from harness.monitoring.costs.columns import COST_KEYS, Work, summarise
@@ -57,15 +58,13 @@ def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interv
         readings, unknown = trace.read(None), dict.fromkeys(QUANTITIES, reason)
         phases = _phases(readings, spans, interval_s, unknown)
     times = readings.times_s
-    file, end_s = (trace.NAME, float(times[-1])) if len(times) else (None, None)
-    units = {name: quantity.unit for name, quantity in QUANTITIES.items()}
     return AttemptCosts(
         sampler=_sampler(result, readings, interval_s),
         sensors=_sensors(result, sensors, readings),
         process=models.ProcessCosts(**{name: _last(readings, name) for name in ("cpu_seconds", "peak_rss_bytes")}),
         phases=phases,
         unknown=unknown,
-        trace=models.TraceSummary(file=file, num_rows=len(times), seconds=end_s, units=units),
+        trace=models.TraceSummary(seconds=float(times[-1]) if len(times) else None),
     )
 
 
@@ -104,8 +103,7 @@ def add_to_record(
         record.traces = thinning.thinned([_trace(attempts, number) for number in range(1, len(attempts.rows) + 1)])
     except Exception as error:
         traceback.print_exc()  # to the log of the run
-        reason = f"the account failed: {type(error).__name__}: {' '.join(str(error).split())}"
-        record.costs = _without_account(reason[:200], "died")
+        record.costs = _without_account(f"the account failed: {error_line(error)}", "died")
 
 
 def record_costs(
@@ -115,8 +113,14 @@ def record_costs(
     known = [row.costs for row in attempts.rows if row.costs is not None]
     if not known:
         return _without_account(UNSEEN, "died") if sensors else _without_account(OFF, "off")
-    joined = _without_repeated_reasons(merge.joined(known))
-    costs = Costs(**joined.set_fields(), attempts_without_account=len(attempts.rows) - len(known), gemm=gemm)
+    joined = merge.joined(known)
+    # Reasons that every phase repeats, of quantities without any reading, are in `unknown` once.
+    phases = {
+        name: phase.model_copy(update={"unknown": dict(phase.unknown.items() - joined.unknown.items())})
+        for name, phase in joined.phases.items()
+    }
+    fields = {**joined.set_fields(), "phases": phases}
+    costs = Costs(**fields, attempts_without_account=len(attempts.rows) - len(known), gemm=gemm)
     training = record.training or {}
     work = Work(
         device_kind=record.spec.device.split(":")[0],
@@ -164,14 +168,6 @@ def _note_machines(record: RunRecord, attempts: Attempts) -> None:
         record.training = {**record.training, "tokens_per_s": None}
 
 
-def _without_repeated_reasons(costs: AttemptCosts) -> AttemptCosts:
-    """Drop the reasons that every phase repeats: those of quantities without any reading are in `unknown` once."""
-    common = costs.unknown.items()
-    unknown = {name: dict(phase.unknown.items() - common) for name, phase in costs.phases.items()}
-    phases = {name: phase.model_copy(update={"unknown": unknown[name]}) for name, phase in costs.phases.items()}
-    return costs.model_copy(update={"phases": phases})
-
-
 def _phases(readings: Trace, spans: Spans, interval_s: float, unknown: Mapping[str, str]) -> dict[str, PhaseCosts]:
     # Numpy is imported only here, so that a process that only starts a sampler does without.
     from harness.monitoring.costs.phases import phase_costs
@@ -198,7 +194,6 @@ def _sampler(result: SamplerResult, readings: Trace, interval_s: float) -> Sampl
         cpu_seconds=float(cost[-1]) if len(cost) else None,
         start_cpu_seconds=float(cost[0]) if len(cost) else None,
         share_of_core=share,
-        trace=trace.NAME if len(times) else None,
     )
 
 

@@ -45,7 +45,6 @@ def joined(accounts: Sequence[AttemptCosts]) -> AttemptCosts:
     last = accounts[-1]
     names = dict.fromkeys(name for each in accounts for name in each.phases)
     startups = [each.startup or models.Startup() for each in accounts]
-    totals = {field: _totals([each.trace for each in accounts], field) for field in ("num_rows", "seconds")}
     parts = {
         "sampler": _sampler(accounts),
         "phases": {name: _phase([each.phases[name] for each in accounts if name in each.phases]) for name in names},
@@ -55,7 +54,7 @@ def joined(accounts: Sequence[AttemptCosts]) -> AttemptCosts:
             cpu_seconds=total(each.process.cpu_seconds for each in accounts),
             peak_rss_bytes=highest(each.process.peak_rss_bytes for each in accounts),
         ),
-        "trace": last.trace.model_copy(update=totals),
+        "trace": models.TraceSummary(seconds=total(each.trace.seconds for each in accounts)),
         "startup": models.Startup(**{field: _totals(startups, field) for field in ("seconds", "cpu_seconds")}),
         "allocator": models.Allocator(
             peak_reserved_bytes=highest(each.allocator.peak_reserved_bytes for each in accounts if each.allocator)

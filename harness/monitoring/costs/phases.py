@@ -52,7 +52,6 @@ def phase_costs(
         _set_cpu_means(trace, quantities, cpu_seconds, total_s(spans))
     return PhaseCosts(
         seconds=total_s(spans),
-        num_spans=len(spans),
         cpu_seconds=cpu_seconds,
         quantities=quantities,
         energy={

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from harness.monitoring.costs.account import INTERVAL_S, attempt_costs
 from harness.monitoring.sampler import SamplerJob, SamplerResult, trace
+from harness.monitoring.sampler.process import SamplerProcess
 from harness.system.files import remove_tree
 
 if TYPE_CHECKING:
-    from harness.monitoring.sampler.process import SamplerProcess
     from harness.results.costs import AttemptCosts
 
 # How long the sampler may take to end: a last reading, a driver that does not answer, and above all its turn on a busy
@@ -42,8 +42,6 @@ class Watch:
         """Start the sampler and return at once. A failure is the reason that `stop` reports."""
         self._started = time.monotonic()
         try:
-            from harness.monitoring.sampler.process import SamplerProcess
-
             self._folder.mkdir(parents=True, exist_ok=True)
             for name in (trace.NAME, trace.STATUS):  # of an earlier watch, which this one must not report
                 remove_tree(self._folder / name)

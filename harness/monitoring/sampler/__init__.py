@@ -9,6 +9,6 @@ The process itself runs `harness.monitoring.sampler.sampler` and imports neither
 
 from __future__ import annotations
 
-from harness.monitoring.sampler.job import SamplerJob, SamplerResult
+from harness.monitoring.sampler.process import SamplerJob, SamplerResult
 
 __all__ = ["SamplerJob", "SamplerResult", "process", "thinning", "trace"]

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
 from contextlib import suppress
+from dataclasses import asdict, dataclass
 
-from harness.monitoring.sampler.job import SamplerJob, SamplerResult
 from harness.system.processes import command, environment, signal_name
 
 KILL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerJob:
+    """What to measure and where to write it."""
+
+    pid: int  # root of the process tree
+    gpu_uuid: str | None  # "auto" is the only GPU, None a run without
+    interval_s: float  # planned seconds between two readings
+    trace: str  # path
+    started: float  # monotonic clock at time 0 of the trace; all processes share that clock
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerResult:
+    """How a sampler ended: `status` is "ok", "died", "hung" or "not started", with the reason."""
+
+    status: str
+    reason: str | None = None
 
 
 class SamplerProcess:
@@ -22,7 +42,7 @@ class SamplerProcess:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by finish
         try:
             self._child = subprocess.Popen(
-                [*command("harness.monitoring.sampler.sampler"), job.to_line()],
+                [*command("harness.monitoring.sampler.sampler"), json.dumps(asdict(job))],
                 stdin=subprocess.PIPE,
                 stdout=self._output,
                 stderr=subprocess.STDOUT,

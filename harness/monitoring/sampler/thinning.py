@@ -62,10 +62,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _significant(value: float) -> float | int:
-    return _rounded(value, DIGITS - 1 - math.floor(math.log10(abs(value))) if value else 0)
+    return _whole(float(f"{value:.{DIGITS}g}"))
 
 
 def _rounded(value: float, decimals: int) -> float | int:
-    """Rounded; whole numbers become int, which is shorter as text."""
-    rounded = round(value, decimals)
-    return int(rounded) if rounded == int(rounded) else rounded
+    return _whole(round(value, decimals))
+
+
+def _whole(value: float) -> float | int:
+    """Whole numbers become int, which is shorter as text."""
+    return int(value) if value == int(value) else value

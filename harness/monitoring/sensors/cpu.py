@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from harness.monitoring.sensors.base import Detail, Quantity, Reading, SensorLost, SensorUnavailable, Target
+from harness.system.processes import peak_rss_bytes
 
 # The kernel counts CPU time in hundredths of a second: over a shorter span a rate would be mostly rounding.
 MIN_SPAN_S = 0.2
@@ -81,7 +81,7 @@ class Cpu:
                 times = process.cpu_times()
                 seconds += times.user + times.system + times.children_user + times.children_system
                 rss += process.memory_info().rss
-                peak = max(peak, _peak_resident_bytes(process.pid))
+                peak = max(peak, peak_rss_bytes(process.pid))
             except psutil.ZombieProcess:
                 continue
             except psutil.NoSuchProcess:
@@ -110,15 +110,6 @@ class Cpu:
         cores = [times._asdict() for core, times in enumerate(psutil.cpu_times(percpu=True)) if core in self._cores]
         busy = sum(float(seconds) for times in cores for field, seconds in times.items() if field not in IDLE)
         return busy - time.process_time()
-
-
-def _peak_resident_bytes(pid: int) -> int:
-    """The kernel's own record (VmHWM) of the most bytes resident; 0 where it has none."""
-    with suppress(OSError), (PROC / str(pid) / "status").open("rb") as file:
-        for line in file:
-            if line.startswith(b"VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def allowed_cores(pid: int) -> frozenset[int]:

@@ -43,9 +43,10 @@ UNLISTED = "the driver lists none of our processes"
 
 @dataclass(slots=True)
 class _Call:
-    """Alternative calls, tried in order: the later ones are for other driver versions. Quantity -> how to read it."""
+    """Alternative calls for a quantity, tried in order: the later ones are for other driver versions."""
 
-    quantities: Mapping[str, Callable[[Any], float]]
+    quantity: str
+    convert: Callable[[Any], float]
     alternatives: tuple[Callable[[], Any], ...]
     refused: str | None = None
 
@@ -55,9 +56,7 @@ class Nvml:
 
     quantities = {
         "gpu_percent": Quantity("%", "interval"),
-        "gpu_memory_controller_percent": Quantity("%", "interval"),
         OWN_MEMORY: Quantity("bytes", "level"),
-        "board_memory_bytes": Quantity("bytes", "level"),
         "sm_clock_mhz": Quantity("MHz", "level"),
         "memory_clock_mhz": Quantity("MHz", "level"),
         "temperature_c": Quantity("C", "level"),
@@ -108,17 +107,14 @@ class Nvml:
             except Exception as error:
                 reason, permanent = self._devices.failed_reading(error)
                 if not permanent:
-                    return Reading.failed(call.quantities, reason)
+                    return Reading.failed([call.quantity], reason)
                 call.refused = reason
         if call.refused is not None:
-            return Reading.failed(call.quantities, call.refused)
-        reading = Reading()
-        for name, convert in call.quantities.items():
-            try:
-                reading.add(Reading({name: convert(answer)}))
-            except Exception as error:
-                reading.add(Reading.failed([name], self._devices.reason_of(error)))
-        return reading
+            return Reading.failed([call.quantity], call.refused)
+        try:
+            return Reading({call.quantity: call.convert(answer)})
+        except Exception as error:
+            return Reading.failed([call.quantity], self._devices.reason_of(error))
 
     def _first(self, alternatives: tuple[Callable[[], Any], ...]) -> Any:
         """The answer of the first call that the driver's library has."""
@@ -186,24 +182,14 @@ def _calls(handle: Any) -> list[_Call]:
         return lambda: getattr(nvml, name)(handle, *arguments)
 
     def call(name: str, factor: float, *alternatives: Callable[[], Any], unknown: int = devices.UNKNOWN_32) -> _Call:
-        return _Call({name: lambda value: devices.number(value, unknown) * factor}, alternatives)
+        return _Call(name, lambda value: devices.number(value, unknown) * factor, alternatives)
 
     sensor = nvml.NVML_TEMPERATURE_GPU
     return [
         # NVML counts in milliwatts and millijoules.
         call("gpu_power_w", 1e-3, of("nvmlDeviceGetPowerUsage")),
         call("gpu_energy_j", 1e-3, of("nvmlDeviceGetTotalEnergyConsumption"), unknown=devices.UNKNOWN_64),
-        _Call(
-            {
-                "gpu_percent": lambda rates: devices.number(rates.gpu),
-                "gpu_memory_controller_percent": lambda rates: devices.number(rates.memory),
-            },
-            (of("nvmlDeviceGetUtilizationRates"),),
-        ),
-        _Call(
-            {"board_memory_bytes": lambda memory: devices.number(memory.used, devices.UNKNOWN_64)},
-            (of("nvmlDeviceGetMemoryInfo"),),
-        ),
+        _Call("gpu_percent", lambda rates: devices.number(rates.gpu), (of("nvmlDeviceGetUtilizationRates"),)),
         call("sm_clock_mhz", 1.0, of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM)),
         call("memory_clock_mhz", 1.0, of("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM)),
         call("temperature_c", 1.0, of("nvmlDeviceGetTemperatureV", sensor), of("nvmlDeviceGetTemperature", sensor)),

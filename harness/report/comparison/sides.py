@@ -101,7 +101,7 @@ class Runs(Side):
 
     def text(self, split: str) -> Text | None:
         try:
-            folder = data.prepared_folder(dict(self.records[0].spec.dataset), base=Path())
+            folder = data.find_prepared(dict(self.records[0].spec.dataset), base=Path())
             corpus = None if folder is None else data.load(folder)
         except DataError:
             return None
@@ -117,7 +117,7 @@ def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequen
 
     Args:
         name: a run's folder or record, a run id, or an entry: `ENTRY` or `SUITE/ENTRY` or `SUITE/PROFILE/ENTRY`, which
-            stands for all of its seeds.
+            means all of its seeds.
         store: the results tree.
         records: its records with their labels.
 

@@ -14,11 +14,9 @@ import lm_kernels
 from harness.bench import command
 from harness.bench.steps import measure
 from harness.bench.steps.entries import CHAIN, StepEntry
-from harness.bench.steps.rows import StepRow, make_row
 from harness.checkpoints import model as checkpoint_model
 from harness.commands.main import main
 from harness.regression import speed_ratios
-from harness.timing import backends
 from harness.timing.clocks import Budget, HostClock
 from lm_kernels import cases
 from lm_kernels.cases import FoPoolCase, LstmCase, WeightDropCase
@@ -32,14 +30,13 @@ TINY = {
 }
 
 
+LOOP = ["loop", "--entry", "tiny-lstm-1x16"]
+
+
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cases, "CASES", TINY)
     monkeypatch.setattr(command, "QUICK_BUDGET", Budget(seconds=0, minimum=3, maximum=3))
-    small = backends.Ceilings
-    monkeypatch.setattr(
-        backends, "Ceilings", lambda device, dtype, **_: small(device, dtype, array_bytes=1 << 16, gemm=8)
-    )
 
 
 @pytest.fixture
@@ -102,6 +99,15 @@ def test_a_named_case_is_timed_even_if_not_by_default(bench: Any) -> None:
         (["training", "--dtype", "float64"], "measured in float32"),
         (["--update"], "--update writes a baseline"),
         (["--device", "gpu"], "device 'gpu' is unknown"),
+        (["loop"], "name one with --entry: ptb-char-lstm-3x1000"),
+        (["loop", "--entry", "enwik8-lstm"], "Did you mean 'enwik8-lstm-3x1840'?"),
+        ([*LOOP, "--speed", "grph"], "Did you mean 'graph'?"),
+        ([*LOOP, "--backend", "lstn=fused"], "Did you mean 'lstm'?"),
+        ([*LOOP, "--backend", "lstm=triton"], "auto, fused, padded, reference"),
+        ([*LOOP, "--backend", "fo_pool=native"], "none of tiny-lstm-1x16 uses"),
+        ([*LOOP, "--backend", "lstm=fused", "--backend", "lstm=fused"], "--backend lstm is given twice"),
+        ([*LOOP, "lstm"], "bench loop cannot be combined with"),
+        ([*LOOP, "--dtype", "float64"], "float32, bfloat16 or float16"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_two(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -160,10 +166,9 @@ def test_training_writes_a_record(bench: Any, tmp_path: Path, monkeypatch: pytes
     entry = StepEntry("tiny", "fo_pool", "qrnn", model, batch=2, bptt=3, vocab_size=5, quick=True)
     monkeypatch.setattr(command, "ENTRIES", {"tiny": entry})
 
-    def measured(entry: StepEntry, **options: Any) -> list[StepRow]:
+    def measured(entry: StepEntry, **options: Any) -> list[measure.StepRow]:
         assert options["threads"] == torch.get_num_threads()
-        return [make_row(entry, CHAIN, device="cpu", num_warmup=0, samples={CHAIN: [1.0, 3.0]}, ready=None, memory=None,
-                         error=None, is_unavailable=False)]  # fmt: skip
+        return [measure.timed_row(entry, CHAIN, "cpu", {CHAIN: [1.0, 3.0]}, 5, None)]
 
     monkeypatch.setattr(measure, "measure_entry", measured)
     result = bench("training", "--quick", "--threads", torch.get_num_threads(), "--json", tmp_path / "rows.json")
@@ -187,13 +192,6 @@ def test_a_target_that_cannot_be_written_is_one_line_before_the_work(
     assert (result.exit_code, result.stdout) == (2, "")
     expected = f"{tmp_path}/file/below: cannot be written: {tmp_path}/file is a file, not a folder"
     assert result.stderr == f"harness: {expected}\n"
-
-
-def test_the_baseline_of_another_gate_is_one_clear_line(bench: Any, tmp_path: Path) -> None:
-    path = tmp_path / "b.json"
-    path.write_text('{"schema": 1, "rows": [{"suite": "tiny", "value": 3.0}]}')
-    result = bench("fo_pool", "--quick", "--check", path)
-    assert result.stderr == f"harness: {path}: is not a baseline of kernels: fingerprint is missing\n"
 
 
 def test_nothing_is_written_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def test_bad_options_are_one_line_before_the_command_runs(
 def test_nothing_seen_is_no_mean() -> None:
     seen = QuantityCosts(unit="bytes", mean=2e9, median=2e9, p5=2e9, p95=2e9, peak=3e9, num_samples=1)
     quantities = {"seen": seen, "unseen": seen.model_copy(update={"num_samples": 0})}
-    phase = PhaseCosts(seconds=1.0, num_spans=1, cpu_seconds=None, quantities=quantities, energy={}, unknown={})
+    phase = PhaseCosts(seconds=1.0, cpu_seconds=None, quantities=quantities, energy={}, unknown={})
     text = account_text(AttemptCosts(phases={"command": phase}), None)
     cells = {line.split("|")[1].strip(): line.split("|")[3:8] for line in text.splitlines() if "seen" in line}
     assert [cell.strip() for cell in cells["seen"]] == ["2.00"] * 4 + ["3.00"]

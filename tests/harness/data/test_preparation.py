@@ -185,13 +185,12 @@ def test_a_prepared_dataset_needs_no_sources_and_no_writing(tiny: Path, monkeypa
     tiny.unlink()
     monkeypatch.setattr(preparation, "locked", None)  # a lock is a write
     assert data.prepare("tiny") == folder
-    manifest = data.find_prepared("tiny")
-    assert manifest is not None
-    assert manifest.num_tokens == {"train": 140, "valid": 70, "test": 70}
+    assert data.find_prepared("tiny") == folder
+    assert data.read_manifest(folder).num_tokens == {"train": 140, "valid": 70, "test": 70}
 
 
 # Imports, seconds and memory, measured in separate processes.
-NAMING = 'data.facts("enwik8"), data.identify("ptb-char"), data.parse({"name": "text8"})'
+NAMING = 'data.facts("enwik8"), data.identify("ptb-char"), data.parse("text8")'
 PREPARING = """
 from harness.evaluation import streams
 data.load(data.prepare({"kind": "markov", "train": 9, "valid": 9, "test": 9}))"""

@@ -4,7 +4,7 @@
 
      clock PATH                 time is the number in this file; without it, some seconds that pass
      gpu UUID                   the lines below are of this GPU; those above, of the library
-     curve NAME T:V T:V ...     piecewise linear, flat outside: power gpu memory sm occupancy tensor dram
+     curve NAME T:V T:V ...     piecewise linear, flat outside: power gpu sm occupancy tensor dram
      reset T                    the energy counter goes back to 0
      fail FUNCTION CODE [T]     from T on
      hang FUNCTION [T]          from T on, for ever
@@ -23,8 +23,8 @@
 #include <unistd.h>
 
 enum { SUCCESS = 0, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7 };
-enum { POWER, GPU, MEMORY, SM, OCCUPANCY, TENSOR, DRAM, NUM_CURVES };
-static const char *const NAMES[NUM_CURVES] = {"power", "gpu", "memory", "sm", "occupancy", "tensor", "dram"};
+enum { POWER, GPU, SM, OCCUPANCY, TENSOR, DRAM, NUM_CURVES };
+static const char *const NAMES[NUM_CURVES] = {"power", "gpu", "sm", "occupancy", "tensor", "dram"};
 
 typedef struct { int num; double t[64], v[64]; } Curve;
 typedef struct { char function[64]; int code; double from; } Fault; /* code -1: hangs */
@@ -210,15 +210,7 @@ int nvmlDeviceGetTotalEnergyConsumption(Device *d, unsigned long long *millijoul
 }
 
 ANSWER(nvmlDeviceGetUtilizationRates, d, (Device *d, unsigned *rates),
-       rates[0] = (unsigned)at(&d->curve[GPU], now()); rates[1] = (unsigned)at(&d->curve[MEMORY], now());)
-
-int nvmlDeviceGetMemoryInfo(Device *d, unsigned long long *memory) {
-  CHECK(d);
-  memory[0] = 80ull << 30;
-  memory[2] = 3ull << 30;
-  memory[1] = memory[0] - memory[2];
-  return SUCCESS;
-}
+       rates[0] = (unsigned)at(&d->curve[GPU], now()); rates[1] = 0;)
 
 ANSWER(nvmlDeviceGetClockInfo, d, (Device *d, unsigned type, unsigned *mhz),
        *mhz = type == 1 ? 1755 : type == 2 ? 2619 : 0;)

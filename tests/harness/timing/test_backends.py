@@ -26,7 +26,7 @@ SMALL_LSTM = LstmCase(3, 2, 4, 5)
 
 @pytest.fixture
 def bench() -> Bench:
-    return Bench(budget=Budget(seconds=0, minimum=2, maximum=2), array_bytes=1 << 16, gemm=8)
+    return Bench(budget=Budget(seconds=0, minimum=2, maximum=2))
 
 
 def available(rows: list[KernelTiming]) -> list[KernelTiming]:
@@ -67,7 +67,6 @@ def test_every_backend_gets_a_row_per_direction(op: str, case: Case, bench: Benc
         assert row.bytes_moved is not None
         assert len(row.samples_ms or ()) == len(row.ratio_samples or ()) == 2
         assert row.gb_per_s == pytest.approx(row.bytes_moved / row.ms / 1e6)
-        assert row.share_of_best_triad == pytest.approx(row.gb_per_s / row.triad_gb_per_s)
         assert (row.flops is None) == (op != "lstm") == (row.share_of_gemm is None)
         assert row.ms_with_launch is row.share_exposed is row.samples_with_launch_ms is None
     json.dumps([row.to_json() for row in rows], allow_nan=False)
@@ -222,4 +221,3 @@ def test_on_cuda_launches_are_timed_separately(bench: Bench, monkeypatch: pytest
     for row in rows:
         assert (row.ms, row.ms_with_launch, row.share_exposed) == (1.0, 3.0, 0.5)
         assert row.samples_with_launch_ms == [3.0, 3.0]
-        assert row.clock == "cuda event, launched before"

@@ -10,7 +10,7 @@ from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
-from tiny_datasets import BODY, bytes_of, official_tokens, own, refusal, tokens_of, write_splits
+from tiny_datasets import BODY, bytes_of, own, refusal, tokens_of, write_splits
 
 from harness import data
 from harness.core.interfaces import Corpus
@@ -90,7 +90,6 @@ def test_words_their_manifest_and_identity(tmp_path: Path) -> None:
     manifest = corpus.manifest
     assert manifest["vocabulary_order"] == manifest["identity"]["vocabulary"] == "frequency"
     assert manifest["not_in_train"] == {"valid": {"words": 1, "tokens": 1}, "test": {"words": 2, "tokens": 2}}
-    assert manifest["num_lines"] == {"train": 2, "valid": 1, "test": 1}
     assert "train, valid and test together" in manifest["event_space"]
     files = {split: str(folder / f"{split}.txt") for split in SPLITS}
     same = {"kind": "words", "name": "plays", "vocabulary": "frequency", **files}
@@ -107,7 +106,6 @@ def test_fractions_give_the_same_tokens_for_every_line_end(tmp_path: Path, end: 
     spec = own(tmp_path / "own.txt", "words")
     corpus = data.load(data.prepare(spec))
     assert [len(corpus.splits[split]) for split in SPLITS] == [240, 30, 30]
-    assert corpus.manifest["num_lines"] == {"train": 80, "valid": 10, "test": 10}
     assert ("line_ends" in data.identify(spec)) == (end == "\r"), "runs on other files keep their names"
 
 
@@ -133,16 +131,6 @@ def test_a_file_edited_while_it_is_read_is_not_prepared(tmp_path: Path, monkeypa
     monkeypatch.setattr(own_text, "encode", is_read)
     assert "changed while it was read" in refusal(lambda: data.prepare(own(path)))
     assert not list((data.cache_folder() / "prepared").iterdir())
-
-
-def test_the_official_codes_data_folder(official_folder: Path) -> None:
-    corpus = data.load(data.prepare(words(official_folder, vocabulary="first-appearance")))
-    ids: dict[str, int] = {}
-    for split in SPLITS:
-        tokens = official_tokens((official_folder / f"{split}.txt").read_bytes())
-        assert corpus.splits[split].tolist() == [ids.setdefault(token, len(ids)) for token in tokens]
-    assert list(corpus.vocabulary) == list(ids)
-    assert len(corpus.splits["test"]) == 1_243
 
 
 MARKOV = {"kind": "markov", "order": 2, "symbols": 4, "train": 60_000, "valid": 500, "test": 900}

@@ -19,7 +19,7 @@ from harness.monitoring.sampler import trace
 from harness.monitoring.sensors import QUANTITIES, SENSORS
 
 GPU, OTHER = "GPU-0b1c2d3e-0000-1111-2222-333344445555", "GPU-f0e0d0c0-9999-8888-7777-666655554444"
-CURVES = {"power": 200, "gpu": 97, "memory": 35, "sm": 60, "occupancy": 25, "tensor": 10, "dram": 45}
+CURVES = {"power": 200, "gpu": 97, "sm": 60, "occupancy": 25, "tensor": 10, "dram": 45}
 READINGS = f"gpu {GPU}\n" + "".join(f"curve {name} 0:{value}\n" for name, value in CURVES.items())
 Environment = Callable[..., dict[str, str]]
 

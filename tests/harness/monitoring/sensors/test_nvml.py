@@ -21,7 +21,7 @@ Play = Callable[..., list[dict[str, Any]]]
 ONE, OTHER = "GPU-0b1c2d3e-0000-1111-2222-333344445555", "GPU-f0e0d0c0-9999-8888-7777-666655554444"
 POWER = [(0, 100.0), (7.3, 100.0), (9.1, 420.0), (21.7, 380.0), (22.4, 80.0), (40, 90.0)]
 CURVE = "curve power " + " ".join(f"{t}:{v}" for t, v in POWER)
-FULL = f"gpu {ONE}\n{CURVE}\ncurve gpu 0:93\ncurve memory 0:41\nprocess SELF 2147483648\n"
+FULL = f"gpu {ONE}\n{CURVE}\ncurve gpu 0:93\nprocess SELF 2147483648\n"
 GPM = FULL + "curve sm 0:0 10:80 20:20\ncurve occupancy 0:31.5\ncurve tensor 0:0 5:50\ncurve dram 0:12.25 40:12.25\n"
 TIMES = [0.5 * step for step in range(80)]
 SPANS = {"train": [(3.21, 17.87), (20.03, 23.9)], "evaluate": [(17.87, 20.03), (23.9, 33.333)], "short": [(9.0, 12.0)]}
@@ -60,9 +60,7 @@ def test_every_quantity_is_read_in_its_unit(play: Play) -> None:
     (row,) = answer["nvml"]["rows"]
     assert row == {"reasons": {}, "values": {
         "gpu_percent": 93.0,
-        "gpu_memory_controller_percent": 41.0,
         "gpu_memory_bytes": 2.0 * 2**30,
-        "board_memory_bytes": 3.0 * 2**30,
         "sm_clock_mhz": 1755.0,
         "memory_clock_mhz": 2619.0,
         "temperature_c": 62.0,
@@ -156,10 +154,10 @@ def test_each_error_of_a_reading_is_a_null_with_its_reason_and_a_fatal_one_ends_
 
 def test_each_quantity_fails_for_itself_whatever_is_raised(play: Play) -> None:
     """A function that raises stays broken in that process, so each job breaks one more: all but the last in the end."""
-    names = ("PowerUsage", "TotalEnergyConsumption", "MemoryInfo", "ClockInfo", "ComputeRunningProcesses")
+    names = ("PowerUsage", "TotalEnergyConsumption", "ClockInfo", "ComputeRunningProcesses")
     functions = [f"nvmlDeviceGet{name}" for name in names]
     jobs = ({"script": FULL, "broken": functions[:number]} for number in range(1, len(functions) + 1))
-    lost = [{"gpu_power_w"}, {"gpu_energy_j"}, {"board_memory_bytes"}, {"sm_clock_mhz", "memory_clock_mhz"},
+    lost = [{"gpu_power_w"}, {"gpu_energy_j"}, {"sm_clock_mhz", "memory_clock_mhz"},
             {"gpu_memory_bytes", "other_gpu_processes"}]  # fmt: skip
     for number, answer in enumerate(play(*jobs), start=1):
         (row,) = answer["nvml"]["rows"]
@@ -177,17 +175,7 @@ def test_a_name_that_is_no_text_and_a_reading_that_is_no_number_cost_nothing_els
     (row,) = answer["nvml"]["rows"]
     assert set(row["reasons"]) == {"gpu_power_w", "gpu_percent"}
     assert "4294967295 is no reading" in row["reasons"]["gpu_power_w"]
-    assert (row["values"]["gpu_power_w"], row["values"]["gpu_memory_controller_percent"]) == (None, 41.0)
-
-
-def test_a_library_that_is_there_and_cannot_be_loaded_is_not_missing(play: Play, tmp_path: Path) -> None:
-    folder = tmp_path / "broken"
-    folder.mkdir()
-    (folder / "libnvidia-ml.so.1").write_bytes(b"no library")
-    (answer,) = play(FULL, library=folder)
-    for name in ("nvml", "gpm"):
-        assert answer[name]["unavailable"].startswith("the NVIDIA driver's library cannot be loaded: ")
-        assert "libnvidia-ml.so.1" in answer[name]["unavailable"]
+    assert (row["values"]["gpu_power_w"], row["values"]["temperature_c"]) == (None, 62.0)
 
 
 def test_a_library_of_an_older_driver_gives_what_it_has(play: Play) -> None:
@@ -252,3 +240,13 @@ def test_a_gpm_that_is_refused_or_fails_is_a_reason(play: Play) -> None:
     assert call["rows"][1]["reasons"]["sm_percent"] == "GPM: the driver answered: Unknown Error (NVML error 999)"
     assert (len(lost["rows"]), "fell off the bus" in lost["lost"]) == (1, True)
     assert infinite["rows"][0]["reasons"] == {"sm_occupancy_percent": "GPM: the driver gave no finite number"}
+
+
+def test_a_library_that_is_there_and_cannot_be_loaded_is_not_missing(play: Play, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    (folder / "libnvidia-ml.so.1").write_bytes(b"no library")
+    (answer,) = play(FULL, library=folder)
+    for name in ("nvml", "gpm"):
+        assert answer[name]["unavailable"].startswith("the NVIDIA driver's library cannot be loaded: ")
+        assert "libnvidia-ml.so.1" in answer[name]["unavailable"]
