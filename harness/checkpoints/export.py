@@ -61,8 +61,7 @@ def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> Shards:
             "shards": _write_shards(rounded, out, shard_bytes),
         }
         files = {"model": weights, **_copy_others(source, out, index)}
-        exported = {**index.plain(), "files": files, "exported_from": index.group("model", source).sha256}
-        write_atomic(out / format.INDEX, json.dumps(exported, indent=1))
+        write_atomic(out / format.INDEX, json.dumps({**index.plain(), "files": files}, indent=1))
     return Shards.model_validate(weights)
 
 

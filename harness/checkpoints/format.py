@@ -14,12 +14,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from harness.checkpoints.index import INDEX as INDEX
-from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, unreadable
+from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, unreadable
 from harness.core.errors import CheckpointError, writing
-from harness.core.json_values import read_json
+from harness.core.json_values import first_problem, read_json
 from harness.system.files import remove_tree, write_atomic
 from harness.system.reading import open_regular, read_bytes, reason
 
@@ -97,7 +97,14 @@ def read_index(folder: Path) -> CheckpointIndex:
     """Read a checkpoint's index. Raises CheckpointError naming the file and the wrong key."""
     path = folder / INDEX
     try:
-        return parse(_read_json(path), path)
+        value = _read_json(path)
+        if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
+            raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
+        if value.get("schema") != SCHEMA:
+            raise CheckpointError(f"{path} has schema {value.get('schema')!r}; this version reads {SCHEMA}")
+        return CheckpointIndex.model_validate(value)
+    except ValidationError as error:
+        raise CheckpointError(f"{path} cannot be read: {first_problem(error)}") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise CheckpointError(
             f"{folder} is not a checkpoint: it holds no {INDEX}. A finished run keeps its model under checkpoints/best"
@@ -291,8 +298,6 @@ def _read_json(path: Path) -> JsonValue:
         value: JsonValue = read_json(read_bytes(path, MAX_JSON_BYTES), finite=False)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
     return value

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator
 
 from harness.core.errors import CheckpointError
 from harness.system.paths import is_plain
@@ -102,7 +102,7 @@ class CheckpointIndex(_Typed):
     model: the model's block of a suite, builder and config. dtype: of the stored weights, unless they are shards.
     vocabulary: the text of every token, if short enough to be inline. unit: byte, char or word.
     identity: the run and the code that wrote it. best: the best model so far, in a checkpoint to resume from.
-    origin: the file an imported checkpoint was made from. exported_from: sha256 of the weights before export.
+    origin: the file an imported checkpoint was made from.
     """
 
     schema_number: Literal[1] = Field(alias="schema")
@@ -114,7 +114,6 @@ class CheckpointIndex(_Typed):
     identity: dict[str, JsonValue] | None = None
     best: CheckpointIndex | None = None
     origin: dict[str, JsonValue] | None = None
-    exported_from: str | None = None
 
     @property
     def training(self) -> dict[str, Any]:
@@ -146,37 +145,6 @@ class CheckpointIndex(_Typed):
     def plain(self) -> dict[str, JsonValue]:
         """The index as JSON values."""
         return self.model_dump(by_alias=True, exclude_unset=True)
-
-
-def parse(value: JsonValue, path: Path) -> CheckpointIndex:
-    """Check the JSON of an index.
-
-    Args:
-        value: the content of the file.
-        path: the file, for messages.
-
-    Returns:
-        The typed index.
-
-    Raises:
-        CheckpointError: a key is missing or has a wrong value; the message names it.
-    """
-    if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
-        raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
-    if value.get("schema") != SCHEMA:
-        raise CheckpointError(f"{path} has schema {value.get('schema')!r}; this version reads {SCHEMA}")
-    try:
-        return CheckpointIndex.model_validate(value)
-    except ValidationError as error:
-        raise CheckpointError(f"{path} cannot be read: {first_problem(error)}") from None
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first of pydantic's complaints as `path.to.key: message`."""
-    first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{path}: {message}" if path else message
 
 
 def sha256_of(path: Path) -> str:

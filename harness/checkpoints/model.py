@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoints import format
-from harness.checkpoints.index import CheckpointIndex, first_problem
+from harness.checkpoints.index import CheckpointIndex
 from harness.core.errors import CheckpointError, DeviceError
 from harness.core.interfaces import Corpus, LoadedModel
+from harness.core.json_values import first_problem
 from harness.core.specs import RunSpec
 from harness.core.units import BYTE, first_non_byte, unit_of
 
@@ -42,7 +43,10 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
     words = format.vocabulary(folder, index)
     if not words:
         raise CheckpointError(f"{folder}: its index holds no vocabulary; it cannot be used without its run")
-    unit = _unit(folder, index, words)
+    unit = index.unit or unit_of(words)
+    token = first_non_byte(words) if unit == BYTE else None
+    if token is not None:
+        raise CheckpointError(f"{folder}: its unit is byte, but its token {token[:40]!r} is no byte's number")
     builder = str(block.get("builder"))
     check_device(device, builder=builder, kernel=kernel)
     forbid_tf32()
@@ -95,7 +99,7 @@ def load_for(spec: RunSpec, model: Any, corpus: Corpus) -> str:
             f"{folder}: its vocabulary ({len(words)} tokens) is not that of {corpus.name} ({corpus.vocab_size} "
             f"tokens{same}); score it on the dataset{', in the order,' if same else ''} it was trained on"
         )
-    difference = first_difference(_model_block(folder, index), spec.model, "model")
+    difference = _first_difference(_model_block(folder, index), spec.model, "model")
     if difference is not None:
         raise CheckpointError(f"{folder}: holds another model: {difference}; give the entry the one that was trained")
     format.load_into(model, format.load_group(folder, index, "model"), folder)
@@ -145,22 +149,13 @@ def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dic
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def first_difference(saved: Any, expected: Any, path: str) -> str | None:
-    """Compare two configs.
-
-    Args:
-        saved: config in the checkpoint.
-        expected: config of the suite's entry.
-        path: of both, for the message.
-
-    Returns:
-        The first key, in the entry's order, whose value differs, with both values; None if all agree.
-    """
+def _first_difference(saved: Any, expected: Any, path: str) -> str | None:
+    """The first key, in the order of `expected`, whose value differs, with both values; None if all agree."""
     if not (isinstance(saved, Mapping) and isinstance(expected, Mapping)):
         same = saved == expected
         return None if same else f"{path} is {json.dumps(saved)} there and {json.dumps(expected)} here"
     keys = dict.fromkeys((*expected, *saved))
-    differences = (first_difference(saved.get(key), expected.get(key), f"{path}.{key}") for key in keys)
+    differences = (_first_difference(saved.get(key), expected.get(key), f"{path}.{key}") for key in keys)
     return next(filter(None, differences), None)
 
 
@@ -212,12 +207,3 @@ def _model_block(folder: Path, index: CheckpointIndex) -> Mapping[str, Any]:
     if index.model is None:
         raise CheckpointError(f"{folder}: its index does not say what model it holds; train it again")
     return index.model
-
-
-def _unit(folder: Path, index: CheckpointIndex, words: Sequence[str]) -> str:
-    """The unit of the tokens that the index names, or the one they look like. Raises CheckpointError if wrong."""
-    unit = index.unit or unit_of(words)
-    token = first_non_byte(words) if unit == BYTE else None
-    if token is not None:
-        raise CheckpointError(f"{folder}: its unit is byte, but its token {token[:40]!r} is no byte's number")
-    return unit

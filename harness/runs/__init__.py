@@ -1,7 +1,7 @@
 """Run a suite's runs: each in a worker process, in order, within limits of time.
 
 In: `RunSpec`s, prepared data and a results folder, as a `RunQueue`. Out: a record per run, written by the workers.
-`run_suite` skips what is finished, resumes what was interrupted and raises `SuiteInterrupted` when a time limit, a
+`run_suite` skips finished runs, resumes interrupted ones and raises `SuiteInterrupted` when a time limit, a
 queue's signal or Ctrl-C ends it early. `plan_specs` fits recipes into a `TimeBudget` first. Imports no torch.
 """
 

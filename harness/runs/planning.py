@@ -23,7 +23,7 @@ from harness.system import source
 from harness.system.files import refuse_links, write_atomic
 from harness.system.reading import read_bytes, reason
 
-SCHEMA = 3
+SCHEMA: Literal[3] = 3
 
 # Another process may be measuring the same speed: it takes up to two minutes.
 WAIT_S = 300.0
@@ -62,21 +62,18 @@ class TimeBudget:
 class Rate(BaseModel):
     """The training speed that a plan assumes."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True)
 
     source: Literal["measured", "given"]
     train_tokens_per_s: float = Field(gt=0, allow_inf_nan=False)
 
 
 class TimePlan(BaseModel):
-    """How a recipe was fitted into a time budget: a plan file, and `plan` in a record.
+    """How a recipe was fitted into a time budget: a plan file, and `plan` in a record."""
 
-    Plans of schema 2 are read too; their further keys stay in the record.
-    """
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
-    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
-
-    schema_: int = Field(default=SCHEMA, alias="schema", ge=2, le=SCHEMA)
+    schema_: Literal[3] = Field(default=SCHEMA, alias="schema")
     of: str
     code: dict[str, str]
     asked_seconds: float
@@ -144,10 +141,8 @@ def plan_specs(
         plan = read(path)
         if plan.of != spec.seedless_id:
             raise BudgetError(f"{path}: is the plan of {plan.of}, not of {spec.seedless_id}; delete it to plan again")
-        recipe = plan.scaled.applied_to(spec.recipe)
-        # Plans of schema 2 held the recipe as well.
-        in_record = plan.model_dump(mode="json", by_alias=True, exclude={"recipe"})
-        planned.append(replace(spec, recipe=recipe, plan=in_record))
+        in_record = plan.model_dump(mode="json", by_alias=True)
+        planned.append(replace(spec, recipe=plan.scaled.applied_to(spec.recipe), plan=in_record))
         note(plan.describe(planned[-1]))
     return planned
 

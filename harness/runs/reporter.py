@@ -157,7 +157,7 @@ class Phrases:
                 return None
 
     def live(self, event: Train | Scoring) -> str:
-        """What is shown after a bar, the most important first, because a narrow window cuts its end."""
+        """The text after a bar, the most important first, because a narrow window cuts its end."""
         if isinstance(event, Train):
             parts = ["train", *self._rate()[:1], *self._losses(event)]
         else:

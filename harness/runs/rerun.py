@@ -43,32 +43,19 @@ _RUNS = TypeAdapter(dict[str, RepeatedRun])
 class Repeat:
     """A repeat of some runs, in a file until all are done."""
 
-    def __init__(self, path: Path, runs: dict[str, RepeatedRun]) -> None:
-        self.path, self.runs = path, runs
+    def __init__(self, path: Path, runs: dict[str, RepeatedRun], store: Store) -> None:
+        self.path, self.runs, self.store = path, runs, store
 
-    def is_due(self, spec: RunSpec, store: Store) -> bool:
-        """Whether the run still has the record it had, or none.
+    def is_due(self, spec: RunSpec) -> bool:
+        """Whether the run still has the record it had, or none."""
+        return _started_at(spec, self.store) in (None, DAMAGED, self.runs[spec.run_id].before)
 
-        Args:
-            spec: a run of this repeat.
-            store: the results tree.
-        """
-        started_at = _started_at(spec, store)
-        return started_at in (None, DAMAGED, self.runs[spec.run_id].before)
-
-    def begin(self, spec: RunSpec, store: Store) -> None:
-        """Delete the checkpoints that a repeat must not start from.
+    def begin(self, spec: RunSpec) -> None:
+        """Delete the checkpoints that a repeat must not start from. Raises StoreError if that fails.
 
         Those of a run with a record go, once. Those of a run that was never finished stay, if they can be resumed.
-
-        Args:
-            spec: a run of this repeat.
-            store: the results tree.
-
-        Raises:
-            StoreError: the folder cannot be written.
         """
-        run, folder = self.runs[spec.run_id], store.run_folder(spec.run_id) / "checkpoints"
+        run, folder = self.runs[spec.run_id], self.store.run_folder(spec.run_id) / "checkpoints"
         # Only now, not at the start of the repeat: until its turn, a run keeps the weights that its record speaks of.
         if (run.before is not None and not run.begun) or _is_foreign(folder / "resume", spec):
             with writing(folder):
@@ -103,8 +90,8 @@ def start(specs: Sequence[RunSpec], store: Store) -> Repeat:
     key = content_hash([sorted(spec.run_id for spec in specs), source.installed().source_sha256])
     path = store.root / "repeats" / f"{key[:16]}.json"
     with suppress(OSError, ValueError):
-        return Repeat(path, parse_json(dict[str, RepeatedRun], read_bytes(path)))
-    repeat = Repeat(path, {spec.run_id: RepeatedRun(before=_started_at(spec, store)) for spec in specs})
+        return Repeat(path, parse_json(dict[str, RepeatedRun], read_bytes(path)), store)
+    repeat = Repeat(path, {spec.run_id: RepeatedRun(before=_started_at(spec, store)) for spec in specs}, store)
     repeat._write()
     return repeat
 

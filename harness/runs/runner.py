@@ -53,7 +53,7 @@ class RunQueue:
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
-    """Run what is not finished yet. A run that fails, or is held by another process, does not stop the others.
+    """Run those that are not finished yet. A run that fails, or is held by another process, does not stop the others.
 
     Args:
         queue: the runs.
@@ -101,7 +101,7 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
 def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Reporter) -> RunRecord:
     seed = f" seed {spec.seed}" if len({other.seed for other in queue.specs}) > 1 else ""
     name = queue.names.get(spec.run_id, spec.label.entry + seed)
-    if repeat is None or not repeat.is_due(spec, queue.store):
+    if repeat is None or not repeat.is_due(spec):
         record = queue.store.find(spec.run_id)
         # Records of other code count as well: results are kept until the user asks for a repeat.
         if record is not None and record.status in FINAL:
@@ -112,7 +112,7 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
     if queue.limit is not None and queue.limit.left_s() <= 0:
         raise SuiteInterrupted("time limit", f"{spec.run_id} was not running")
     if repeat is not None:
-        repeat.begin(spec, queue.store)
+        repeat.begin(spec)
     for line in queue.outlook(spec):
         reporter.note(f"{name}: {line}")
     reporter.start(name, progress_metric(spec.label.metrics).name)

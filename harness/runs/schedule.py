@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -206,11 +207,9 @@ def _longest_in_tokens(recipe: Recipe, usable_s: float, cost_s: Cost) -> tuple[R
     """By bisection over whole windows: the cost rises with the tokens, as the number of validations stays."""
     assert recipe.tokens is not None
     window = recipe.batch * recipe.bptt
-    low, high = 0, math.ceil(recipe.tokens / window)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if cost_s(shortened(recipe, middle * window)) <= usable_s else (low, middle)
-    return shortened(recipe, low * window) if low else None, shortened(recipe, window)
+    shorter = range(1, math.ceil(recipe.tokens / window))
+    longest = bisect_right(shorter, usable_s, key=lambda number: cost_s(shortened(recipe, number * window)))
+    return shortened(recipe, longest * window) if longest else None, shortened(recipe, window)
 
 
 def _least(fewest: Recipe) -> str:
@@ -227,16 +226,9 @@ def _training_s(recipe: Recipe, per_epoch: int, speed: Speed) -> float:
         validations = math.ceil(tokens / recipe.validation.every_tokens)
     else:
         validations = math.ceil(tokens / per_epoch / recipe.validation.every_epochs)
-    return tokens / speed.tokens_per_s + validations * _validation_s(recipe, speed)
-
-
-def _validation_s(recipe: Recipe, speed: Speed) -> float:
-    """One validation at the rate of training, which is slow for forward passes.
-
-    On a GPU a row of a few streams takes as long as one of the whole batch, so there the rows count.
-    """
-    validation = recipe.validation
-    tokens = speed.num_valid + validation.streams * validation.warmup
+    # A validation goes at the rate of training, which is slow for forward passes.
+    validated = speed.num_valid + recipe.validation.streams * recipe.validation.warmup
     if speed.device == "cuda":
-        tokens = max(tokens, math.ceil(tokens / validation.streams) * recipe.batch)
-    return tokens / speed.tokens_per_s
+        # There a row of a few streams takes as long as one of the whole batch.
+        validated = max(validated, math.ceil(validated / recipe.validation.streams) * recipe.batch)
+    return tokens / speed.tokens_per_s + validations * (validated / speed.tokens_per_s)

@@ -72,13 +72,18 @@ def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> End
         env=processes.environment(),
         start_new_session=True,  # Ctrl-C reaches the parent alone, which then asks the worker to save
     )
+    assert process.stdin
     assert process.stdout
     assert process.stderr
     last_lines: deque[str] = deque(maxlen=40)
     reader = threading.Thread(target=_copy_stderr, args=(process.stderr, last_lines, log), daemon=True)
     reader.start()
     try:
-        _send(process, job)
+        # The pipe stays open: its end tells the worker that the parent is gone.
+        # A worker that failed at import has closed it; its exit status says why.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(job.model_dump_json() + "\n")
+            process.stdin.flush()
         for line in process.stdout:
             event = parse_event(line)
             if event is not None:
@@ -145,15 +150,6 @@ def measure_rate(spec: RunSpec, prepared: Path, store: Store, seconds: float, li
     if not rates:
         raise BudgetError(f"{entry}: its speed could not be measured: {ending.last_line or ending.describe()}"[:500])
     return rates[0]
-
-
-def _send(process: subprocess.Popen[str], job: RunJob) -> None:
-    """Hand over the job and leave the pipe open: its end tells the worker that the parent is gone."""
-    assert process.stdin
-    # A worker that failed at import has closed the pipe; its exit status says why.
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(job.model_dump_json() + "\n")
-        process.stdin.flush()
 
 
 def _stop(process: subprocess.Popen[str]) -> bool:

@@ -78,7 +78,7 @@ def axes(over: Sequence[str], entry: str) -> list[Axis]:
         One axis per text.
 
     Raises:
-        SuiteError: a text is not an axis, names a value or key twice, or changes what is scored.
+        SuiteError: a text is not an axis, names a value or key twice, or changes the scored text.
     """
     result = []
     for text in over:

@@ -210,33 +210,6 @@ def check_loss(nll_per_token: float, vocab_size: int, state: TrainingState) -> N
         raise Diverged(f"training loss rose to {nll_per_token:.3f} nats per token {where}, above {DIVERGED_AT:g} ln V")
 
 
-def curve_row(
-    state: TrainingState, recipe: Recipe, train_nll_nats: float, valid_nll_nats: float, *, is_best: bool
-) -> CurveRow:
-    """The row of a validation, made before the validation changes the state.
-
-    Args:
-        state: position, at the validation.
-        recipe: which stages there are.
-        train_nll_nats: mean training loss since the previous validation, nats per target.
-        valid_nll_nats: validation loss, nats per unit.
-        is_best: whether it is the lowest so far.
-    """
-    return CurveRow(
-        epoch=state.epoch,
-        step=state.step,
-        tokens=state.tokens,
-        lr=state.lr,
-        train_nll_nats=train_nll_nats,
-        valid_nll_nats=valid_nll_nats,
-        is_best=is_best,
-        train_seconds=state.seconds,
-        validation_seconds=state.validation_seconds,
-        averaged=state.is_averaging if recipe.averaging is not None or recipe.finetune is not None else None,
-        stage=state.stage if recipe.finetune is not None else None,
-    )
-
-
 def summarize(state: TrainingState, recipe: Recipe, *, checkpoint_sha256: str | None = None) -> TrainingSummary:
     """Summarise a run for its record.
 

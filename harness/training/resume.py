@@ -25,8 +25,6 @@ from harness.training.optimizers import load_state, state_to_tensors
 from harness.training.progress import TrainingState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from harness.training.trainer import Trainer
 
 FOLDER = "resume"
@@ -107,7 +105,11 @@ def _restore(trainer: Trainer, folder: Path) -> None:
     index = format.read_index(folder)
     if index.identity != trainer.identity:
         raise CheckpointError(f"{folder} belongs to another run or was written by other code")
-    parsed = _parse(index.training, folder)
+    values = {field.name: index.training[field.name] for field in fields(ResumeIndex) if field.name in index.training}
+    try:
+        parsed = parse_value(ResumeIndex, values)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / format.INDEX} cannot be resumed from: {error}") from None
     format.load_into(trainer.module, format.load_group(folder, index, "model"), folder)
     trainer.progress = parsed.progress
     trainer.best.restore(index.best)
@@ -129,11 +131,3 @@ def _restore(trainer: Trainer, folder: Path) -> None:
     trainer.nll_sum.fill_(parsed.progress.nll_since_validation)
     read = trainer.loss_read
     read.nll_nats, read.tokens, read.step = parsed.nll_looked_at, parsed.tokens_looked_at, parsed.progress.step
-
-
-def _parse(index: Mapping[str, object], folder: Path) -> ResumeIndex:
-    values = {field.name: index[field.name] for field in fields(ResumeIndex) if field.name in index}
-    try:
-        return parse_value(ResumeIndex, values)
-    except ValueError as error:
-        raise CheckpointError(f"{folder / format.INDEX} cannot be resumed from: {error}") from None

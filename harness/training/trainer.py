@@ -28,13 +28,13 @@ from harness.training.cuda_graph import GraphStep
 from harness.training.optimizers import decay_factor, make_optimizer, schedule_factor, set_learning_rate
 from harness.training.progress import (
     FINETUNE,
+    CurveRow,
     Diverged,
     Hooks,
     Interrupted,
     LossRead,
     TrainingState,
     check_loss,
-    curve_row,
     stage_over,
     validation_due,
 )
@@ -269,9 +269,22 @@ class Trainer:
                 state.next_validation_tokens += validation.every_tokens
         state.validation_seconds += time.perf_counter() - started
         train_nll_nats = float(self.nll_sum) / max(1, state.tokens_since_validation)
-        row = curve_row(state, self.recipe, train_nll_nats, nll_per_unit, is_best=is_best)
+        recipe = self.recipe
         # The row is made before this validation changes the optimiser, and appended after: the rules compare the new
         # loss with those before it.
+        row = CurveRow(
+            epoch=state.epoch,
+            step=state.step,
+            tokens=state.tokens,
+            lr=state.lr,
+            train_nll_nats=train_nll_nats,
+            valid_nll_nats=nll_per_unit,
+            is_best=is_best,
+            train_seconds=state.seconds,
+            validation_seconds=state.validation_seconds,
+            averaged=state.is_averaging if recipe.averaging is not None or recipe.finetune is not None else None,
+            stage=state.stage if recipe.finetune is not None else None,
+        )
         self._apply_stopping_rules(nll_per_unit)
         state.curve.append(row)
         state.validation_due = False

@@ -51,16 +51,13 @@ def next_window(
     base = bptt if rng.random() < 1 - sampling.half_probability else bptt / 2
     length = max(sampling.minimum, int(rng.normal(base, sampling.std)))
     if sampling.multiple > 1:
-        length = max(sampling.minimum, _round_at_random(length, sampling.multiple, rng))
+        # To a neighbouring multiple: the upper one with the probability that keeps the mean.
+        below, rest = length - length % sampling.multiple, length % sampling.multiple
+        is_upper = rng.random() < rest / sampling.multiple
+        length = max(sampling.minimum, below + sampling.multiple * is_upper)
     if capped:
         length = min(length, bptt + FINETUNE_EXCESS)
     return min(length, left), length / bptt if sampling.scale_lr else 1.0
-
-
-def _round_at_random(length: int, multiple: int, rng: np.random.Generator) -> int:
-    """A neighbouring multiple: the upper one with the probability that keeps the mean."""
-    below, rest = length - length % multiple, length % multiple
-    return below + multiple if rng.random() < rest / multiple else below
 
 
 def epoch_over(row: int, num_rows: int, sampling: WindowSampling | None) -> bool:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from harness.core.errors import writing
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.system.files import remove_tree
 from harness.training import throughput
-from harness.training.progress import Hooks, Interrupted
-from harness.training.trainer import Trainer
+from harness.training.progress import Interrupted
 from harness.worker import execute
-from harness.worker.job import Emit, Rates, RunJob, Stop
+from harness.worker.job import Rates, RunJob, Stop
 from harness.worker.train import make_trainer
 
 
-def measure(job: RunJob, emit: Emit, stop: Stop) -> Rates:
+def measure(job: RunJob, stop: Stop) -> Rates:
     """Time the training loop of a run. Its checkpoints go to a folder that is deleted afterwards.
 
     Args:
         job: the run; `calibrate_s` is about how long the loop is timed, after as long a warm-up at most.
-        emit: receives the start event.
         stop: asked after every step.
 
     Returns:
@@ -32,11 +32,9 @@ def measure(job: RunJob, emit: Emit, stop: Stop) -> Rates:
     """
     spec = job.spec
     folder = Store(job.results).run_folder(spec.seedless_id) / "calibration"
-    model, corpus = execute.load(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job, emit)
+    model, corpus = execute.load(RunRecord(run_id=spec.run_id, spec=spec, status="finished"), job)
 
-    def new_trainer(hooks: Hooks) -> Trainer:
-        return make_trainer(spec, model, corpus, folder, job.code.source_sha256, hooks)
-
+    new_trainer = partial(make_trainer, spec, model, corpus, folder, job.code.source_sha256)
     try:
         pace = throughput.measure(new_trainer, job.calibrate_s or 0.0, stop)
     except throughput.Stopped:

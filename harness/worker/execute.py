@@ -18,7 +18,6 @@ from harness import data
 from harness.checkpoints import model as checkpoint_model
 from harness.core.errors import HarnessError, SuiteError, named_path
 from harness.core.hashing import content_hash
-from harness.core.metrics import progress_metric
 from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols, target_bytes
@@ -36,7 +35,7 @@ from harness.timing.gemm import gemm_rate
 from harness.timing.model_cases import cases_of, time_case
 from harness.training.progress import Diverged, Interrupted
 from harness.worker import partial_scores, pretrained
-from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Start, Stop, Train
+from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Stop, Train
 from harness.worker.train import train
 from lm_models.plugin import contract
 
@@ -113,7 +112,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
     """Do the work of one run; each part enters the record as soon as it is known."""
     spec = job.spec
     with meter.phase("load"):
-        model, corpus = load(record, job, emit)
+        model, corpus = load(record, job)
         meter.attempts.set_machine(record.machine["fingerprint"])
     if spec.recipe is not None:
         with meter.phase("train"):
@@ -124,7 +123,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
         if spec.recipe is not None:
-            meter.add_gemm(lambda: _time_gemm(spec))
+            meter.add_gemm(lambda: GemmRecord(**asdict(gemm_rate(spec.device, getattr(torch, spec.dtype)))))
     # An adaptive protocol may diverge on sound weights: only its own row fails then.
     # Decided on all scores and not on the first: a record must not rank on one and fail on another.
     static = [score for score in record.scores if score.adaptation is None]
@@ -132,13 +131,12 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
         record.status, record.error = "diverged", "a score is not a finite number"
 
 
-def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
+def load(record: RunRecord, job: RunJob) -> tuple[Any, Any]:
     """Build the model, with a checkpoint's weights where the spec names one, and open the corpus.
 
     Args:
         record: receives machine, data and model.
         job: the run.
-        emit: receives the start event.
 
     Returns:
         The model on its device, and the corpus.
@@ -155,12 +153,11 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Any]:
     torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
     record.machine = hardware.describe(spec.device).to_json()
     if spec.is_pretrained:
-        return pretrained.load(record, job, emit)
+        return pretrained.load(record, job)
     assert job.prepared is not None
     # Memory-mapped: the ids are not read here.
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
-    emit(Start(num_threads=torch.get_num_threads(), metric=progress_metric(spec.label.metrics).name))
     config = checkpoint_model.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
     try:
@@ -295,11 +292,6 @@ def _time_kernels(spec: RunSpec, model: Any, emit: Emit, stop: Stop) -> list[dic
         emit(KernelTiming(op=op, backend=backend, case=case.name))
         rows += [row.to_json() for row in time_case(spec, op, backend, case)]
     return rows
-
-
-def _time_gemm(spec: RunSpec) -> GemmRecord:
-    """The rate of a matrix product in the run's dtype on its device."""
-    return GemmRecord(**asdict(gemm_rate(spec.device, getattr(torch, spec.dtype))))
 
 
 def _with_readings(emit: Emit, meter: Meter) -> Emit:

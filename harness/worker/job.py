@@ -46,14 +46,6 @@ class _Event(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Start(_Event):
-    """Model and data are about to be built."""
-
-    event: Literal["start"] = "start"
-    num_threads: int
-    metric: str
-
-
 class Resumed(_Event):
     """Training continues from a checkpoint; `thread_counts` lists torch's threads of all invocations, newest last."""
 
@@ -67,7 +59,6 @@ class Train(_Event):
     """Training progress: loss and best in the suite's first metric, `now` the newest sensor readings."""
 
     event: Literal["train"] = "train"
-    epoch: int
     tokens: int
     total_tokens: int
     loss: float | None  # not finite becomes null in JSON, and None here
@@ -114,13 +105,6 @@ class Problem(_Event):
     text: str
 
 
-class Interrupted(_Event):
-    """The worker was asked to stop and has saved."""
-
-    event: Literal["interrupted"] = "interrupted"
-    where: str
-
-
 class Rates(_Event):
     """The result of a calibration."""
 
@@ -137,7 +121,7 @@ class RecordWritten(_Event):
 
 
 Event: TypeAlias = Annotated[
-    Start | Resumed | Train | Validation | Scoring | KernelTiming | Problem | Interrupted | Rates | RecordWritten,
+    Resumed | Train | Validation | Scoring | KernelTiming | Problem | Rates | RecordWritten,
     Field(discriminator="event"),
 ]
 Emit: TypeAlias = Callable[[Event], None]

@@ -13,7 +13,6 @@ import threading
 import time
 
 from harness.worker.job import EXIT_RESUME, Emit, Event, Problem, RecordWritten, RunJob, Stop
-from harness.worker.job import Interrupted as InterruptedEvent
 
 # How long a worker without a parent may take to save. Nobody is left to kill one that hangs in a driver call, and it
 # would keep the device.
@@ -59,8 +58,7 @@ def _run(job: RunJob, emit: Emit, stop: Stop) -> int:
     files.remove_partial(folder)
     try:
         record = execute.run(job, folder, emit, stop)
-    except Interrupted as reason:
-        emit(InterruptedEvent(where=str(reason)))
+    except Interrupted:
         return EXIT_RESUME
     execute.write_record(record, store)
     for problem in store.problems:
@@ -76,7 +74,7 @@ def _calibrate(job: RunJob, emit: Emit, stop: Stop) -> int:
     from harness.worker import calibrate
 
     try:
-        emit(calibrate.measure(job, emit, stop))
+        emit(calibrate.measure(job, stop))
     except Interrupted:
         return EXIT_RESUME
     except (HarnessError, Diverged) as error:

@@ -6,26 +6,22 @@ from dataclasses import asdict
 from importlib import metadata
 from typing import Any
 
-import torch
-
 from harness import data
 from harness.checkpoints.model import model_config
 from harness.core.errors import SuiteError
 from harness.core.interfaces import Corpus
-from harness.core.metrics import progress_metric
 from harness.core.units import TOKEN
 from harness.evaluation import pretrained
 from harness.results.record import RunRecord
-from harness.worker.job import Emit, RunJob, Start
+from harness.worker.job import RunJob
 
 
-def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Corpus]:
+def load(record: RunRecord, job: RunJob) -> tuple[Any, Corpus]:
     """Load the model and read every split that is scored.
 
     Args:
         record: receives data and model.
         job: the run.
-        emit: receives the start event.
 
     Returns:
         The model on its device, and the texts as a corpus of its own tokens.
@@ -34,7 +30,6 @@ def load(record: RunRecord, job: RunJob, emit: Emit) -> tuple[Any, Corpus]:
         HarnessError: the files changed since the command was given, or model or text are unusable.
     """
     spec = job.spec
-    emit(Start(num_threads=torch.get_num_threads(), metric=progress_metric(spec.label.metrics).name))
     loaded = pretrained.load(model_config(spec.model), device=spec.device, offline=data.network_is_off())
     assert spec.model_source is not None
     if loaded.source["sha256"] != spec.model_source["sha256"]:

@@ -46,7 +46,6 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
     def on_step(progress: TrainingState, nll_per_token: float) -> None:
         emit(
             Train(
-                epoch=progress.epoch,
                 tokens=progress.tokens,
                 total_tokens=trainer.total_tokens,
                 loss=value(nll_per_token),

@@ -156,7 +156,11 @@ class _ClusteredNll(torch.autograd.Function):
                 d_logits.mul_(scale_N1[part.rows])
                 _write(d_tables[2:] if part.is_tails else d_tables[:2], d_logits, sorted_h, part)
                 if needs_h:
-                    _add_product(d_h[part.rows], d_logits.to(batch.dtype), tables.of(part)[0].to(batch.dtype))
+                    left, right = d_logits.to(batch.dtype), tables.of(part)[0].to(batch.dtype)
+                    if d_h.dtype == batch.dtype:
+                        d_h[part.rows].addmm_(left, right)
+                    else:
+                        d_h[part.rows] += torch.mm(left, right)
         d_h_NE = torch.empty_like(d_h).index_copy_(0, order_N, d_h) if needs_h else None
         return d_h_NE, *d_tables, None, None, None
 
@@ -239,10 +243,3 @@ def _write(d_tables: Sequence[Tensor | None], d_logits: Tensor, sorted_h: Tensor
         torch.mm(transposed, h, out=rows_CE)
     else:
         rows_CE.copy_(torch.mm(transposed, h))
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total += torch.mm(left, right)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,20 @@ def assert_close(actual: list[Tensor], expected: list[Tensor], tolerance: float 
 
 def assert_equal(actual: list[Tensor], expected: list[Tensor]) -> None:
     assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+
+
+def on_threads(run: Callable[[], list[Tensor]], monkeypatch: pytest.MonkeyPatch, team: str) -> list[list[Tensor]]:
+    """Results of a native kernel on 1, 2, 3 and again 2 threads, which are torch's or the library's own."""
+    if team == "own":
+        monkeypatch.setattr(library, "team", lambda: None)
+    threads, runs = torch.get_num_threads(), []
+    try:
+        for num_threads in (1, 2, 3, 2):
+            torch.set_num_threads(num_threads)
+            runs.append(run())
+    finally:
+        torch.set_num_threads(threads)
+    return runs
 
 
 def run_interpreted(selection: str, *files: str) -> str:

@@ -81,11 +81,6 @@ def test_the_chain_supports_f_pooling_and_an_output_mask() -> None:
     torch.testing.assert_close(last, c, atol=1e-14, rtol=0)
 
 
-def test_the_chain_refuses_no_time_steps() -> None:
-    with pytest.raises(ValueError, match="at least one time step"):
-        chain.fo_pool(torch.zeros(0, 2, 9), torch.zeros(2, 3))
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ LAYOUTS = {
 @given(data=st.data())
 def test_any_shape_layout_and_option_equals_the_reference(name: str, data: st.DataObject) -> None:
     function = backend("fo_pool", name)
-    steps, streams = data.draw(st.sampled_from([1, 2, 3, 7, 8, 9])), data.draw(st.integers(1, 5))
+    steps, streams = data.draw(st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9])), data.draw(st.integers(1, 5))
     hidden = data.draw(st.sampled_from([1, 3, 31, 32, 33, 64, 65, 1025]))
     output_gate, masked = data.draw(st.booleans()), data.draw(st.booleans())
     dtype = data.draw(st.sampled_from([torch.float32, torch.float64]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_support import LEVELS, assert_close, assert_equal, draw, needs_library, pool
+from kernel_support import LEVELS, assert_close, assert_equal, draw, needs_library, on_threads, pool
 from torch import Tensor
 
 import lm_kernels
@@ -62,19 +62,11 @@ def test_every_instruction_set_equals_the_reference(
 @needs_library
 @pytest.mark.parametrize("team", ["torch", "own"])
 def test_bits_depend_neither_on_threads_nor_on_the_run(team: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if team == "own":
-        monkeypatch.setattr(library, "team", lambda: None)
     monkeypatch.setattr(native, "_MIN_ELEMENTS_PER_THREAD", 1)
-    gates, c0, threads = single(9, 5, 3 * 1300), single(5, 1300), torch.get_num_threads()
-    runs = []
-    try:
-        for num_threads in (1, 2, 3, 2):
-            torch.set_num_threads(num_threads)
-            runs.append(pool(native.fo_pool, gates, c0, KEEP))
-    finally:
-        torch.set_num_threads(threads)
-    for other in runs[1:]:
-        assert_equal(runs[0], other)
+    gates, c0 = single(9, 5, 3 * 1300), single(5, 1300)
+    first, *others = on_threads(lambda: pool(native.fo_pool, gates, c0, KEEP), monkeypatch, team)
+    for other in others:
+        assert_equal(first, other)
 
 
 @needs_library

@@ -89,7 +89,7 @@ def test_a_tensor_of_another_device_is_refused() -> None:
 
 @needs_triton
 def test_interpreted_on_its_own_tests_and_the_shared_cases() -> None:
-    shared = "equals_reference or extreme or poisons or bad_argument or no_time_steps or compiles"
+    shared = "equals_reference or any_shape or extreme or poisons or bad_argument or compiles"
     files = "fo_pool_interpreted.py", "test_kernels.py", "test_fo_pool_api.py"
     run_interpreted(f"fo_pool_interpreted or (triton and not 150 and not weight_drop and ({shared}))", *files)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_support import LEVELS, backend, draw, needs_library
+from kernel_support import LEVELS, backend, draw, needs_library, on_threads
 from torch import Tensor
 
 import lm_kernels
@@ -147,43 +147,6 @@ def test_the_share_dropped_is_p_and_the_mean_stays(p: float) -> None:
     assert torch.equal(dropped.unique(), torch.tensor([0, 1 / (1 - p)]))
 
 
-def correlation(a: Tensor, b: Tensor) -> float:
-    """In standard deviations of the correlation of independent masks."""
-    a, b = (each.double() - each.double().mean() for each in (a, b))
-    return ((a * b).mean() / (a.square().mean() * b.square().mean()).sqrt()).item() * a.numel() ** 0.5
-
-
-@pytest.mark.parametrize("p", [0.5, 0.2])
-def test_neighbours_are_uncorrelated(p: float) -> None:
-    """At the distances of a SIMD vector, a word, a group of counters and a row of a matrix."""
-    _, function = lm_kernels.resolve("weight_drop")
-    mask = function(torch.ones(1 << 20), p, seeded(11)) != 0
-    for distance in (1, 2, 4, 8, 16, 31, 32, 33, 64, 96, 127, 128, 129, 1000, 1024, 4096):
-        assert abs(correlation(mask[:-distance], mask[distance:])) < 4.5, distance
-
-
-def test_masks_of_similar_seeds_are_uncorrelated() -> None:
-    _, function = lm_kernels.resolve("weight_drop")
-    ones = torch.ones(1 << 19)
-    first = function(ones, 0.5, seeded(40)) != 0
-    for other in (41, 42, 40 ^ 2**31, 40 + 2**32, -40, 40 ^ -(2**63)):
-        mask = function(ones, 0.5, seeded(other)) != 0
-        assert abs(correlation(first, mask)) < 4.5, other
-        assert abs(correlation(first[128:], mask[:-128])) < 4.5, other
-    per_seed = torch.stack([function(ones[:1024], 0.5, seeded(each)) != 0 for each in range(2000)])
-    # One element over many seeds is as random as many elements of one seed.
-    shares = per_seed.double().mean(dim=0)
-    assert abs(shares - 0.5).max() < 5.5 * (0.25 / 2000) ** 0.5
-    assert abs(correlation(per_seed[:-1], per_seed[1:])) < 4.5
-
-
-def test_all_32_bits_of_a_word_are_fair() -> None:
-    drawn = words(1 << 18, seeded(-9))
-    for bit in range(32):
-        share = ((drawn >> bit) & 1).double().mean().item()
-        assert abs(share - 0.5) < 4.5 * (0.25 / drawn.numel()) ** 0.5, bit
-
-
 RAW, SEED = torch.zeros(2, 3), torch.tensor(1)
 BAD = {
     "a list": (([0.0], 0.5, SEED), "raw must be a tensor, got list"),
@@ -221,17 +184,10 @@ def test_every_instruction_set_gives_the_same_bits(
 @needs_library
 @pytest.mark.parametrize("team", ["torch", "own"])
 def test_bits_do_not_depend_on_threads(team: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if team == "own":
-        monkeypatch.setattr(library, "team", lambda: None)
     monkeypatch.setattr(native, "_MIN_ELEMENTS_PER_THREAD", 1)
-    raw, threads, runs = draw(70_001, dtype=torch.float32), torch.get_num_threads(), []
-    try:
-        for num_threads in (1, 2, 3):
-            torch.set_num_threads(num_threads)
-            runs.append(native.weight_drop(raw, 0.5, seeded(1)))
-    finally:
-        torch.set_num_threads(threads)
-    assert all(torch.equal(runs[0], other) for other in runs[1:])
+    raw = draw(70_001, dtype=torch.float32)
+    [first], *others = on_threads(lambda: [native.weight_drop(raw, 0.5, seeded(1))], monkeypatch, team)
+    assert all(torch.equal(first, other) for [other] in others)
 
 
 @needs_library

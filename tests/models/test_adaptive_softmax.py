@@ -111,31 +111,6 @@ def test_only_tensors_that_require_a_gradient_get_one() -> None:
     torch.testing.assert_close(h.grad, alone)
 
 
-def test_tail_orders_differ_once_tails_do() -> None:
-    """Tail vectors start at zero, for which both orders agree."""
-    fresh = [AdaptiveSoftmax(VOCAB, 5, CUTOFFS, reversed_tails=official).double() for official in (False, True)]
-    assert all(parameter.abs().sum() == 0 for parameter in fresh[0].parameters())
-    h, targets = inputs(VOCAB, 30)
-    weight = torch.randn(VOCAB, 5, dtype=torch.float64)
-    assert torch.equal(*(softmax.nll(h, targets, weight) for softmax in fresh))
-    ours, theirs = make(), make(official=True)
-    assert not torch.allclose(ours[0].nll(h, targets, ours[1]), theirs[0].nll(h, targets, theirs[1]))
-    with torch.no_grad():
-        for name in ("tail_vectors", "tail_bias"):
-            getattr(theirs[0], name).copy_(getattr(ours[0], name).flip(0))
-    torch.testing.assert_close(ours[0].nll(h, targets, ours[1]), theirs[0].nll(h, targets, theirs[1]))
-
-
-def test_a_precomputed_split_gives_the_same_bits() -> None:
-    softmax, weight = make()
-    h, targets = inputs(VOCAB, 12)
-    h_TBE, targets_TB = h.view(4, 3, 5), targets.view(4, 3)
-    split = softmax.split(targets_TB)
-    assert sum(split.counts) == 12
-    assert split.counts[0] == int((targets < CUTOFFS[0]).sum())
-    assert torch.equal(softmax.nll(h_TBE, targets_TB, weight, split), softmax.nll(h_TBE, targets_TB, weight))
-
-
 def test_bfloat16_autocast_leaves_gradients_in_float32() -> None:
     softmax, weight = make()
     softmax, weight = softmax.float(), weight.detach().float().requires_grad_()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from harness.checkpoints import format
 from harness.checkpoints.awd_lstm_lm.allow_list import MalformedError
 from harness.checkpoints.awd_lstm_lm.mapping import OfficialModel, extract
 from harness.checkpoints.awd_lstm_lm.torch_file import open_torch_file
+from harness.checkpoints.index import sha256_of
 from harness.core.errors import CheckpointError, DataError
 from harness.core.units import EOS, unit_of
 from harness.system.reading import open_regular, reason
@@ -65,9 +65,9 @@ def import_checkpoint(file: Path, data: Path, out: Path) -> Imported:
     import torch
 
     tokens = read_vocabulary(data)
-    digest = _sha256(file)
-    _check_free(out, digest)
     try:
+        digest = sha256_of(file)
+        _check_free(out, digest)
         with open_torch_file(file) as source:
             official = extract(source)
             if official.vocab_size != len(tokens):
@@ -155,11 +155,3 @@ def _check_free(out: Path, digest: str) -> None:
     origin = format.read_index(out).origin
     if origin is None or origin.get("sha256") != digest:
         raise CheckpointError(f"{out} already holds another checkpoint; give another folder, or remove it first")
-
-
-def _sha256(file: Path) -> str:
-    try:
-        with open_regular(file) as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {reason(error)}") from error

@@ -19,8 +19,6 @@ def fo_pool(
     out_mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `lm_kernels.fo_pool.reference.fo_pool`, with a pass over memory per operation and autograd's backward pass."""
-    if gates_TBG.shape[0] == 0:
-        raise ValueError("fo_pool needs at least one time step")
     gates_TBG = gates_TBG.to(torch.promote_types(gates_TBG.dtype, c0_BH.dtype))
     parts = gates_TBG.chunk(3 if output_gate else 2, dim=-1)
     z_TBH, f_TBH = torch.tanh(parts[0]), torch.sigmoid(parts[1])

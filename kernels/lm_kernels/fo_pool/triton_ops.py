@@ -145,29 +145,13 @@ def backward(
 
 @forward.register_fake
 def _(
-    gates: Tensor,
-    c0: Tensor,
-    keep: Tensor | None,
-    out_mask: Tensor | None,
-    output_gate: bool,
-    save_cells: bool,
-    chunk_steps: int,
+    gates: Tensor, c0: Tensor, _keep: Any, out_mask: Tensor | None, output_gate: bool, save_cells: bool, _steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _outputs(gates, c0, out_mask, output_gate, save_cells)
 
 
 @backward.register_fake
-def _(
-    dh: Tensor,
-    dlast: Tensor,
-    gates: Tensor,
-    c0: Tensor,
-    cells: Tensor,
-    keep: Tensor | None,
-    out_mask: Tensor | None,
-    output_gate: bool,
-    chunk_steps: int,
-) -> tuple[Tensor, Tensor]:
+def _(_dh: Tensor, _dlast: Tensor, gates: Tensor, c0: Tensor, *_others: Any) -> tuple[Tensor, Tensor]:
     return _like(gates), _like(c0)
 
 
@@ -222,7 +206,10 @@ def _plan(gates: Tensor, c0: Tensor, chunk_steps: int) -> tuple[tuple[int, ...],
 
     num_steps, num_columns = gates.shape[0], c0.numel()
     if chunk_steps == 0:
-        chunk_steps = steps_per_chunk(num_steps, num_columns, _num_multiprocessors(gates.device))
+        # The interpreter on a CPU counts as one multiprocessor.
+        on_cuda = gates.device.type == "cuda"
+        num_sms = torch.cuda.get_device_properties(gates.device).multi_processor_count if on_cuda else 1
+        chunk_steps = steps_per_chunk(num_steps, num_columns, num_sms)
     block = _INTERPRETED_BLOCK if interpreted() else _BLOCK
     grid = -(-num_columns // block), -(-num_steps // chunk_steps)
     # Fused multiply-adds explicitly, because Triton's default may change.
@@ -233,11 +220,6 @@ def _plan(gates: Tensor, c0: Tensor, chunk_steps: int) -> tuple[tuple[int, ...],
         "enable_fp_fusion": True,
     }
     return (num_steps, c0.shape[1], num_columns, chunk_steps), grid, meta
-
-
-def _num_multiprocessors(device: torch.device) -> int:
-    """Multiprocessors of the device; the interpreter on a CPU counts as one."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
 def _operand(value: Tensor | None) -> Operand | None:

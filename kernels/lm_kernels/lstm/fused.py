@@ -11,41 +11,23 @@ import torch
 from torch import Tensor
 
 
-def lstm(
-    x_TBI: Tensor,
-    h0_BH: Tensor,
-    c0_BH: Tensor,
-    weight_ih_GI: Tensor,
-    weight_hh_GH: Tensor,
-    bias_ih_G: Tensor,
-    bias_hh_G: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, *weights_of_layer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `lm_kernels.lstm.reference.lstm`."""
     if x_TBI.shape[0] == 0:
         raise ValueError("lstm needs at least one time step")
-    given = [x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G]
     if x_TBI.is_cuda and torch.is_autocast_enabled("cuda"):
         # torch casts to float16 before cuDNN's LSTM, even if autocast was asked for bfloat16; so cast here.
         dtype = torch.get_autocast_dtype("cuda")
         with torch.autocast("cuda", enabled=False):
-            return _library(*(tensor.to(dtype) for tensor in given))
-    return _library(*given)
-
-
-def _library(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, *weights_of_layer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            return lstm(*(tensor.to(dtype) for tensor in (x_TBI, h0_BH, c0_BH, *weights_of_layer)))
     weights = list(weights_of_layer)
     if x_TBI.is_cuda:
-        weights = _one_buffer(weights)
+        # Views of one contiguous buffer, which cuDNN requires; otherwise torch copies and warns.
+        parts = torch.cat([weight.reshape(-1) for weight in weights]).split([weight.numel() for weight in weights])
+        weights = [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]
     # cuDNN saves tensors for the backward pass only in training mode. Its dropout is 0, so the flag changes no value.
     train = torch.is_grad_enabled()
     h_TBH, h_1BH, c_1BH = torch.lstm(
         x_TBI, (h0_BH.unsqueeze(0), c0_BH.unsqueeze(0)), weights, True, 1, 0.0, train, False, False
     )
     return h_TBH, h_1BH.squeeze(0), c_1BH.squeeze(0)
-
-
-def _one_buffer(weights: list[Tensor]) -> list[Tensor]:
-    """Return the weights as views of one contiguous buffer, which cuDNN requires; otherwise torch copies and warns."""
-    flat = torch.cat([weight.reshape(-1) for weight in weights])
-    parts = torch.split(flat, [weight.numel() for weight in weights])
-    return [part.view(weight.shape) for part, weight in zip(parts, weights, strict=True)]

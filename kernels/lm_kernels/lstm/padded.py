@@ -26,13 +26,7 @@ MAX_EXTRA_WORK = 2.0
 
 
 def lstm(
-    x_TBI: Tensor,
-    h0_BH: Tensor,
-    c0_BH: Tensor,
-    weight_ih_GI: Tensor,
-    weight_hh_GH: Tensor,
-    bias_ih_G: Tensor,
-    bias_hh_G: Tensor,
+    x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, *biases_G: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `lm_kernels.lstm.reference.lstm`, on any device, with I and H padded to multiples of 128."""
     num_hidden = h0_BH.shape[1]
@@ -43,8 +37,7 @@ def lstm(
         _pad(c0_BH, hidden),
         _pad_gates(weight_ih_GI, inputs, hidden),
         _pad_gates(weight_hh_GH, hidden, hidden),
-        _pad_gates(bias_ih_G.unsqueeze(1), 0, hidden).squeeze(1),
-        _pad_gates(bias_hh_G.unsqueeze(1), 0, hidden).squeeze(1),
+        *(_pad_gates(bias_G.unsqueeze(1), 0, hidden).squeeze(1) for bias_G in biases_G),
     )
     return h_TBH[..., :num_hidden], h_BH[:, :num_hidden], c_BH[:, :num_hidden]
 

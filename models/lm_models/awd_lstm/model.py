@@ -71,16 +71,7 @@ class LstmLayer(RecurrentLayer):
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
-    """Build an AWD-LSTM.
-
-    Args:
-        config: sizes and dropout.
-        vocab_size: V.
-        kernel: backend of `lstm`.
-
-    Raises:
-        ValueError: an unknown kernel or an empty vocabulary.
-    """
+    """As `lm_models.build`; kernel: backend of `lstm`."""
     layers = [
         LstmLayer(num_inputs, num_hidden, weight_drop=config.dropout.weight, kernel=kernel)
         for num_inputs, num_hidden in config.widths

@@ -79,16 +79,7 @@ class MarkovOracle(nn.Module):
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> MarkovOracle:
-    """Build the oracle.
-
-    Args:
-        config: the source.
-        vocab_size: must be the number of symbols of the source.
-        kernel: ignored; the oracle runs none.
-
-    Raises:
-        ValueError: a different vocabulary.
-    """
+    """As `lm_models.build`; the vocabulary must be the source's, and the oracle runs no kernel."""
     if vocab_size != config.symbols:
         raise ValueError(f"the oracle of {config.symbols} symbols cannot score a vocabulary of {vocab_size}")
     return MarkovOracle(config)

@@ -25,23 +25,14 @@ def table(order: int, symbols: int, concentration: float, seed: int) -> Table:
     """Draw the source's table, each row from a symmetric Dirichlet distribution.
 
     Args:
-        order: symbols in a context, at least 1.
-        symbols: S, at least 2.
-        concentration: of the Dirichlet distribution, positive; small values give predictable text.
+        order: symbols in a context; this and the other arguments are in the range of `config.Config`.
+        symbols: S.
+        concentration: of the Dirichlet distribution; small values give predictable text.
         seed: of the draw.
 
     Returns:
         Next-symbol probabilities, float64 (C, S).
-
-    Raises:
-        ValueError: an argument is out of range.
     """
-    if order < 1:
-        raise ValueError(f"order must be at least 1, got {order}")
-    if symbols < 2:
-        raise ValueError(f"symbols must be at least 2, got {symbols}")
-    if not 0 < concentration < float("inf"):
-        raise ValueError(f"concentration must be positive, got {concentration}")
     rng = np.random.Generator(np.random.PCG64(seed))
     rows: Table = rng.dirichlet(np.full(symbols, concentration), size=symbols**order)
     return rows
@@ -65,7 +56,8 @@ def stationary(table: Table, order: int, symbols: int) -> npt.NDArray[np.float64
     Raises:
         ValueError: the chain mixes too slowly, or the shape does not fit.
     """
-    _check_shape(table, order, symbols)
+    if table.shape != (symbols**order, symbols):
+        raise ValueError(f"table must be {(symbols**order, symbols)} for order {order}, got {table.shape}")
     # Removing the oldest symbol d and appending x keeps the symbols r between them: one (d, x) product for each r.
     flow_rdx = table.reshape(symbols, -1, symbols).transpose(1, 0, 2)
     num_contexts = symbols**order
@@ -122,7 +114,7 @@ def shorter_conditionals(
     return rows, weights
 
 
-def sample(table: Table, order: int, symbols: int, num_tokens: int, seed: int) -> npt.NDArray[np.unsignedinteger]:
+def sample(table: Table, order: int, symbols: int, num_tokens: int, seed: int) -> npt.NDArray[np.uint8]:
     """Generate text: one stationary chain, whose first `order` tokens are drawn from the stationary distribution.
 
     Args:
@@ -133,13 +125,11 @@ def sample(table: Table, order: int, symbols: int, num_tokens: int, seed: int) -
         seed: of the text, independent of the table's.
 
     Returns:
-        Ids (num_tokens,), uint8, or uint16 above 256 symbols.
+        Ids (num_tokens,).
 
     Raises:
-        ValueError: a negative count, or as `stationary`.
+        ValueError: as `stationary`.
     """
-    if num_tokens < 0:
-        raise ValueError(f"num_tokens must not be negative, got {num_tokens}")
     pi = stationary(table, order, symbols)
     # The spawn key makes this stream independent of the one that drew the table, even for equal seeds.
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(1,))))
@@ -147,8 +137,7 @@ def sample(table: Table, order: int, symbols: int, num_tokens: int, seed: int) -
     first = [context // symbols**age % symbols for age in range(order - 1, -1, -1)]
     uniforms = rng.random(max(0, num_tokens - order)).tolist()
     cells = _walk(_cumulative(table), context, uniforms)
-    dtype = np.uint8 if symbols <= 1 << 8 else np.uint16
-    return np.concatenate([np.array(first), cells % symbols])[:num_tokens].astype(dtype)
+    return np.concatenate([np.array(first), cells % symbols])[:num_tokens].astype(np.uint8)
 
 
 def _walk(cumulative: Table, context: int, uniforms: list[float]) -> npt.NDArray[np.int64]:
@@ -176,8 +165,3 @@ def _row_entropies_bits(probabilities: Table) -> npt.NDArray[np.float64]:
     logs = np.log2(probabilities, out=np.zeros_like(probabilities), where=probabilities > 0)
     entropies: npt.NDArray[np.float64] = -(probabilities * logs).sum(axis=1)
     return entropies
-
-
-def _check_shape(table: Table, order: int, symbols: int) -> None:
-    if table.shape != (symbols**order, symbols):
-        raise ValueError(f"table must be {(symbols**order, symbols)} for order {order}, got {table.shape}")

@@ -117,16 +117,7 @@ class QrnnLayer(RecurrentLayer):
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
-    """Build a QRNN.
-
-    Args:
-        config: sizes, dropout and zoneout.
-        vocab_size: V.
-        kernel: backend of `fo_pool`.
-
-    Raises:
-        ValueError: an unknown kernel or an empty vocabulary.
-    """
+    """As `lm_models.build`; kernel: backend of `fo_pool`."""
     layers = [
         QrnnLayer(
             num_inputs,

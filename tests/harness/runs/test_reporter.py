@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from harness.runs import reporter
-from harness.worker.job import Event, RecordWritten, Resumed, Scoring, Start, Train, Validation
+from harness.worker.job import Event, RecordWritten, Resumed, Scoring, Train, Validation
 
 
 def train(tokens: int, seconds: float, **changes: Any) -> Train:
-    return Train(epoch=0, tokens=tokens, total_tokens=10_000, loss=2.5, best=None, seconds=seconds, **changes)
+    return Train(tokens=tokens, total_tokens=10_000, loss=2.5, best=None, seconds=seconds, **changes)
 
 
 @pytest.fixture
@@ -51,7 +51,6 @@ def test_known_sensor_readings_are_shown(
 @pytest.mark.parametrize(
     ("event", "said"),
     [
-        (Start(num_threads=1, metric="bpc"), ""),
         (
             Scoring(split="test", protocol="exact", done=1, total=4, now={"gpu_power_w": 90.0}),
             "x: scoring test (exact) 25%, 90 W",

@@ -44,44 +44,44 @@ def has_checkpoint(store: Store, of: RunSpec) -> bool:
     return (folder / "resume").exists() and (folder / "attempts.json").exists()
 
 
-def due(repeat: Repeat, store: Store) -> str:
-    return "".join(name for name, of in (("A", A), ("B", B), ("C", C)) if repeat.is_due(of, store))
+def due(repeat: Repeat) -> str:
+    return "".join(name for name, of in (("A", A), ("B", B), ("C", C)) if repeat.is_due(of))
 
 
-def run(repeat: Repeat, store: Store, of: RunSpec) -> None:
-    repeat.begin(of, store)
-    put_checkpoint(store, of)
-    store.write(record(spec_=of, started_at=TUESDAY))
+def run(repeat: Repeat, of: RunSpec) -> None:
+    repeat.begin(of)
+    put_checkpoint(repeat.store, of)
+    repeat.store.write(record(spec_=of, started_at=TUESDAY))
 
 
 def test_a_run_with_a_record_starts_from_nothing_and_one_without_continues(store: Store) -> None:
     repeat = rerun.start([A, B, C], store)
-    assert due(repeat, store) == "ABC"
+    assert due(repeat) == "ABC"
     assert has_checkpoint(store, A), "deleted only when its turn has come"
     for each in (A, B, C):
-        repeat.begin(each, store)
+        repeat.begin(each)
     assert [has_checkpoint(store, each) for each in (A, B, C)] == [False, False, True]
 
 
 def test_a_repeat_that_was_stopped_continues_and_ends(store: Store) -> None:
     repeat = rerun.start([A, B, C], store)
-    run(repeat, store, A)
-    repeat.begin(B, store)
+    run(repeat, A)
+    repeat.begin(B)
     put_checkpoint(store, B)
     # The same command once more; the order of its runs does not matter.
     repeat = rerun.start([C, B, A], store)
-    assert due(repeat, store) == "BC"
-    repeat.begin(B, store)
+    assert due(repeat) == "BC"
+    repeat.begin(B)
     assert has_checkpoint(store, B)
-    run(repeat, store, B)
+    run(repeat, B)
     repeat = rerun.start([A, B, C], store)
-    assert due(repeat, store) == "C"
-    run(repeat, store, C)
-    assert due(repeat, store) == ""
+    assert due(repeat) == "C"
+    run(repeat, C)
+    assert due(repeat) == ""
     repeat.finish()
     repeat = rerun.start([A, B, C], store)
-    assert due(repeat, store) == "ABC", "a new repeat"
-    repeat.begin(A, store)
+    assert due(repeat) == "ABC", "a new repeat"
+    repeat.begin(A)
     assert not has_checkpoint(store, A)
 
 
@@ -90,14 +90,14 @@ def test_a_stopped_repeat_excuses_no_run_from_another_one(
     store: Store, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     repeat = rerun.start([A, B], store)
-    run(repeat, store, A)
+    run(repeat, A)
     specs = [A, B, C] if change == "other runs" else [A, B]
     if change == "other code":
         monkeypatch.setattr(source, "installed", lambda: SourceVersion("9", "9" * 64))
     elif change == "a damaged note":
         repeat.path.write_text("{")
     repeat = rerun.start(specs, store)
-    assert [repeat.is_due(each, store) for each in specs] == [True] * len(specs)
+    assert [repeat.is_due(each) for each in specs] == [True] * len(specs)
 
 
 @pytest.mark.parametrize("damage", ["other code", "no JSON"])
@@ -105,16 +105,16 @@ def test_a_checkpoint_that_cannot_be_resumed_is_deleted(store: Store, damage: st
     index = put_checkpoint(store, C, code_sha256="0" * 64)
     if damage == "no JSON":
         index.write_text("{")
-    rerun.start([C], store).begin(C, store)
+    rerun.start([C], store).begin(C)
     assert not has_checkpoint(store, C)
 
 
 def test_a_damaged_record_is_repeated(store: Store) -> None:
     (store.run_folder(A.run_id) / "record.json").write_text("{")
     repeat = rerun.start([A], store)
-    assert repeat.is_due(A, store)
-    repeat.begin(A, store)
+    assert repeat.is_due(A)
+    repeat.begin(A)
     assert not has_checkpoint(store, A)
     put_checkpoint(store, A)
-    repeat.begin(A, store)
+    repeat.begin(A)
     assert has_checkpoint(store, A)

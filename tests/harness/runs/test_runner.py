@@ -16,11 +16,9 @@ from typing import Any
 
 import psutil
 import pytest
-from click.testing import CliRunner
 from jobs import without_times
-from waiting import has_ended, readings, wait_for
+from waiting import readings, wait_for
 
-from harness.commands.main import main
 from harness.results.store import Store
 from harness.system.source import SEARCH_PATH
 
@@ -41,7 +39,6 @@ entries:
        validation: {streams: 4}}
 """
 HOLDING = Path(__file__).parent / "holding"
-SHORT = ("--set", "recipe.epochs=1", "--set", "recipe.decay_at=[]")
 
 
 @pytest.fixture
@@ -296,33 +293,6 @@ def test_a_project_keeps_its_own_models_kernels_suites_and_results(tmp_path: Pat
     assert code == 0, err
     record = only_record(tmp_path / "results")
     assert (record.status, record.spec.model) == ("finished", {"builder": "own:Own", "hidden": 8})
-
-
-def test_a_dead_sampler_costs_the_run_its_readings_and_nothing_else(suite: Path, results: Path) -> None:
-    process, _ = start_held(suite, results, *SHORT)
-    [sampler] = wait_for(lambda: samplers(results), "the sampler")
-    sampler.kill()
-    wait_for(lambda: has_ended(sampler), "its end")
-    (suite.parent / "released").touch()
-    code, _, err = finish(process)
-    assert code == 0, err
-    record = only_record(results)
-    assert record.status == "finished"
-    assert record.costs.sampler.status == "died"
-    assert "SIGKILL" in record.costs.sampler.reason
-
-
-def test_the_best_model_of_a_run_is_scored_and_sampled(suite: Path, uninterrupted: Path) -> None:
-    [folder] = uninterrupted.glob("runs/*")
-    options = ["--dataset", str(suite), "--split", "valid", "--device", "cpu", "--json"]
-    scored = CliRunner().invoke(main, ["evaluate", str(folder), *options])
-    [path] = uninterrupted.glob("runs/*/record.json")
-    expected = json.loads(path.read_text())["scores"][0]["tally"]
-    tally = json.loads(scored.stdout)
-    assert {key: tally[key] for key in expected} == expected
-    drawn = CliRunner().invoke(main, ["sample", str(folder), "--prompt", "a", "--tokens", "20", "--device", "cpu"])
-    assert len(drawn.stdout.strip()) == 20
-    assert set(drawn.stdout.strip()) <= set("abcdef")
 
 
 def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> None:

@@ -127,9 +127,3 @@ def test_a_schedule_holds_all_that_a_plan_changes(long: Recipe) -> None:
     assert short != long
     again = Schedule.model_validate_json(Schedule.of(short).model_dump_json())
     assert again.applied_to(long) == short
-
-
-def test_no_recipe_is_made_longer() -> None:
-    assert shortened(recipe(), 500) == recipe()
-    tokens = recipe(epochs=None, tokens=1000, decay_at=())
-    assert shortened(tokens, 2000) == tokens

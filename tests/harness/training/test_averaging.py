@@ -75,6 +75,7 @@ def test_curve_and_summary_say_when_averaging_began_and_which_stage_it_was(tmp_p
     best = min(curve, key=lambda row: row.valid_nll_nats)
     assert best.averaged, "the best model holds averaged weights"
     assert best_nll_per_unit(tmp_path, ids) == best.valid_nll_nats == progress.best_nll_per_unit
+    assert (progress.best_epoch, progress.best_step) == (best.epoch, best.step)
 
 
 def test_a_summary_is_silent_on_stages_the_recipe_does_not_have(tmp_path: Path, ids: np.ndarray) -> None:

@@ -93,3 +93,33 @@ def test_captures_are_left_out_of_the_time_and_plain_steps_are_counted(measure: 
     settled = measure(400.0, std=1.0, graph=True)
     assert settled.not_replayed < 0.01 * settled.steps
     assert settled.tokens_per_s == pytest.approx(1 / TOKEN_S, rel=0.01)
+
+
+def test_validations_are_left_out_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: np.ndarray) -> None:
+    """Against a clock that gives every step one second and every validation a thousand."""
+    now = 0.0
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
+
+    class Timed(Trainer):
+        def _step(self) -> None:
+            nonlocal now
+            super()._step()
+            now += 1.0
+
+        def _validate(self) -> None:
+            nonlocal now
+            super()._validate()
+            now += 1000.0
+            self.progress.validation_seconds += 1000.0
+
+    recipe = make_recipe(windows=None, epochs=1000)
+    made: list[Trainer] = []
+
+    def make(hooks: Hooks) -> Trainer:
+        made.append(make_trainer(tmp_path, recipe, ids, hooks, cls=Timed))
+        return made[-1]
+
+    pace = throughput.measure(make, 1500.0, lambda: False)
+    targets = (made[0].num_rows - 1) * recipe.batch
+    assert pace.tokens_per_s == pytest.approx(targets / -(-(made[0].num_rows - 1) // recipe.bptt), rel=0.05)
+    assert pace.steps < 1500

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from leaky_model import Leaky
-from trainer_factory import ASGD, best_nll_per_unit, make_recipe, make_trainer
+from trainer_factory import ASGD, make_recipe, make_trainer
 
 import lm_models
 from harness.config.recipe import Schedule, Validation
@@ -47,14 +47,6 @@ def test_the_loop_is_the_official_one(tmp_path: Path, ids: np.ndarray, reset_sta
     trainer.fit()
     for name, weight in twin.state_dict().items():
         torch.testing.assert_close(trainer.module.state_dict()[name], weight, rtol=1e-9, atol=1e-12)
-
-
-def test_the_best_model_is_saved_and_scores_what_the_curve_says(tmp_path: Path, ids: np.ndarray) -> None:
-    progress = make_trainer(tmp_path, make_recipe(lr=0.3, epochs=6), ids).fit()
-    values = [row.valid_nll_nats for row in progress.curve]
-    assert [row.epoch for row in progress.curve] == [1, 2, 3, 4, 5, 6]
-    assert progress.best_epoch == values.index(min(values)) + 1
-    assert progress.best_nll_per_unit == min(values) == best_nll_per_unit(tmp_path, ids, window=16)
 
 
 def test_the_curve_holds_the_rate_of_the_steps_before_it(tmp_path: Path, ids: np.ndarray) -> None:

@@ -65,7 +65,6 @@ def test_a_run_scores_every_protocol_on_the_same_model(tmp_path: Path) -> None:
     assert official["num_units"] == exact["num_units"] + 1, "the official divisor counts every token"
     assert record["model"]["kernels"]["fo_pool"] in lm_kernels.KERNELS["fo_pool"]
     kinds = [event.event for event in events]
-    assert kinds[0] == "start"
     assert kinds.count("validation") == 2
 
 

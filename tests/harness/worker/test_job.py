@@ -11,7 +11,7 @@ from harness.system.source import SourceVersion
 from harness.worker import job
 from harness.worker.job import RunJob, Train, parse_event
 
-TRAIN = Train(epoch=1, tokens=5, total_tokens=9, loss=2.5, best=None, seconds=0.5, now={"cpu_percent": 3.0})
+TRAIN = Train(tokens=5, total_tokens=9, loss=2.5, best=None, seconds=0.5, now={"cpu_percent": 3.0})
 
 
 def test_a_job_survives_its_line() -> None:
@@ -21,23 +21,8 @@ def test_a_job_survives_its_line() -> None:
     assert RunJob.model_validate_json(line) == made
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        job.Start(num_threads=2, metric="bpc"),
-        job.Resumed(tokens=3, step=1, thread_counts=(1, 2)),
-        TRAIN,
-        job.Validation(epoch=1, step=2, value=None, is_best=True),
-        job.Scoring(split="test", protocol="exact", done=1, total=2),
-        job.KernelTiming(op="lstm", backend="native", case="x"),
-        job.Problem(text="a"),
-        job.Interrupted(where="step 3"),
-        job.Rates(train_tokens_per_s=1.5),
-        job.RecordWritten(status="failed", error="b"),
-    ],
-    ids=lambda event: event.event,
-)
-def test_every_event_survives_its_line(event: Any) -> None:
+@pytest.mark.parametrize("event", [TRAIN, job.Resumed(tokens=3, step=1, thread_counts=(1, 2))])
+def test_an_event_survives_its_line(event: Any) -> None:
     assert parse_event(event.model_dump_json() + "\n") == event
 
 

@@ -17,7 +17,7 @@ from harness.commands.main import main
 from harness.core.errors import SuiteError
 from harness.evaluation.protocols import exact, official, score, streams
 from harness.results.record import RunRecord
-from harness.suite import check_vocabulary, dry_run, load, resolve
+from harness.suite import check_vocabulary, load, resolve
 
 SUITE = """
 suite: words
@@ -89,14 +89,6 @@ def test_bits_per_character_of_words_are_refused_where_they_stand(write: Any) ->
     with pytest.raises(SuiteError) as caught:
         load(write(SUITE.replace("[perplexity]", "[perplexity, bpc]")))
     assert "words.yaml:4: metrics[1] 'bpc' is in bit/char, but a unit of this dataset is a word" in str(caught.value)
-
-
-def test_the_dry_run_needs_no_data(write: Any) -> None:
-    [row] = dry_run.estimate(load(write(SUITE.replace("{kind: words, folder: plays}", "wikitext-103"))))
-    assert row.vocab_size == 267_735
-    assert row.tokens_per_epoch == 4 * (103_227_021 // 4 - 1)
-    assert [each.targets for each in row.evaluation] == [217_645, 245_568]
-    assert row.parameters is not None
 
 
 def test_a_model_that_does_not_fit_the_vocabulary_is_one_line(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
