@@ -40,21 +40,21 @@ def table(results: Path, fmt: str | None, columns: str | None, save: bool) -> No
 
 @click.command()
 @results_argument
-@click.option("--run", "run_ids", multiple=True, metavar="RUN_ID", help="Draw this run only; may be repeated.")
-@click.option("--along", type=NameIn("harness.report.curves", "AXES"), default="tokens", show_default=True,
-              help="What the x axis shows.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
-def curves(results: Path, run_ids: tuple[str, ...], along: str, out: Path) -> None:
+def curves(results: Path, out: Path) -> None:
     """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib.
 
     A record that cannot be read is named on standard error and left out; then the exit status is 2.
     """
     from harness.core.messages import count
-    from harness.report.curves import draw_runs
+    from harness.report.curves import draw, panels
+    from harness.results import published
     from harness.results.store import Store
 
     store = Store(results)
-    click.echo(f"{count(draw_runs(store, run_ids, out, along), 'run')} drawn in {out}")
+    drawn = panels(store.records(), published.load(published.find(results)))
+    draw(drawn, out)
+    click.echo(f"{count(len({line.run_id for lines in drawn.values() for line in lines}), 'run')} drawn in {out}")
     print_problems(store.problems)
     if store.num_left_out:
         sys.exit(EXIT_BAD_INPUT)

@@ -123,7 +123,7 @@ def load(path: Path) -> tuple[PublishedRow, ...]:
         content = YAML(typ="base", pure=True).load(read_text(path, MAX_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or set(content) != {"rows"} or not isinstance(content["rows"], list):
         raise StoreError(f"{path}: must hold one key, `rows`, with a list of rows")
