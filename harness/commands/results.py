@@ -64,15 +64,12 @@ def curves(results: Path, out: Path) -> None:
 @results_argument
 @click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to compare with.")
 @click.option("--update", is_flag=True, help="Write the baseline from RESULTS instead; tolerances stay.")
-@click.option("--speed", is_flag=True, help="With --update: include rows of training speed.")
 @click.option("--blocks", is_flag=True, help="With --update: keep the blocks of each score, for paired comparisons.")
 @click.option("--calibrate", type=click.IntRange(min=3), metavar="N",
               help="Set the baseline's margins from the runs of N seeds in RESULTS, for 1 % false alarms.")  # fmt: skip
 @click.option("--format", "fmt", type=NameIn("harness.regression.formats", "FORMATS"), default=None,
               help="Print the verdicts for another program instead of for a terminal.")  # fmt: skip
-def check(
-    results: Path, baseline: Path, update: bool, speed: bool, blocks: bool, calibrate: int | None, fmt: str | None
-) -> None:
+def check(results: Path, baseline: Path, update: bool, blocks: bool, calibrate: int | None, fmt: str | None) -> None:
     """Compare RESULTS with a baseline. Exit 0 pass, 1 regression, 2 bad input, 3 not comparable."""
     from harness.regression import calibrate as calibration
     from harness.regression import check as gate
@@ -80,7 +77,7 @@ def check(
     from harness.system import source
 
     if update:
-        click.echo(gate.update(results, baseline, speed=speed, blocks=blocks))
+        click.echo(gate.update(results, baseline, blocks=blocks))
     if calibrate is not None:
         click.echo(calibration.calibrate(results, baseline, calibrate))
     if update or calibrate is not None:

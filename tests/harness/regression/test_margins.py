@@ -105,17 +105,3 @@ def test_with_blocks_a_regression_is_beyond_the_noise_of_the_text(tmp_path: Path
     row = next(row for row in check(tmp_path / "b", path, code=CODE).rows if row.identity[4] == "test")
     assert row.verdict == verdict
     assert ("cannot tell" in row.reason) == (verdict == "pass")
-
-
-def test_a_damaged_record_is_named_and_the_rest_is_checked(tmp_path: Path) -> None:
-    path = tmp_path / "b.json"
-    update(seeds(tmp_path / "one", 1.5), path)
-    folder = tmp_path / "one/runs/other"
-    folder.mkdir()
-    (folder / "record.json").write_text("{")
-    report = check(tmp_path / "one", path, code=CODE)
-    assert {row.verdict for row in report.rows} == {"pass"}
-    assert report.exit_code == 2
-    assert "other/record.json" in report.problems[0]
-    with pytest.raises(StoreError, match="no such folder of results"):
-        check(tmp_path / "typo", path, code=CODE)
