@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_factory import CODE, failed, label, num_calls, recipe, record, score, spec
+from record_factory import CODE, failed, label, recipe, record, score, spec
 
 from harness.config.speed import Speed
 from harness.core.errors import NotComparableError, StoreError
@@ -291,15 +291,6 @@ def test_a_single_run_needs_no_word_on_which_it_was(tmp_path: Path, base: Path) 
     report = check(stored(tmp_path / "now", record(1.5, spec_=spec(speed=Speed(folded_clip=True)))), base, code=CODE)
     assert report.exit_code == 0
     assert "folded_clip" not in report.render()
-
-
-def test_the_work_grows_with_the_number_of_records_and_no_faster() -> None:
-    def calls(number: int) -> int:
-        limits = [{"limits": {"bpc": 1.4 + n / 1e6}} for n in range(number)]
-        runs = [record(1.5, spec_=spec(seed=n), data=data) for n, data in enumerate(limits)]
-        return num_calls(lambda: baseline.measure([(run, [run.spec.label]) for run in runs]))
-
-    assert calls(400) < 2.5 * calls(200)
 
 
 def test_the_limit_of_the_latest_run_counts(tmp_path: Path) -> None:

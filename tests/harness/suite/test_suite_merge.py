@@ -90,18 +90,16 @@ def test_set_reaches_one_entry_or_all(path: Path) -> None:
     suite = load(path, overrides=["model.hidden=32", "seeds=[4, 5]"])
     assert [entry.model["hidden"] for entry in suite.entries] == [32, 32]
     assert suite.seeds == (4, 5)
+    # Entries without the block are skipped.
+    oracle = "  o: {model: {builder: markov-oracle, order: 2, symbols: 8, concentration: 0.2, seed: 0}}\nprofiles:"
+    path.write_text(SUITE[: SUITE.index("  own:")].replace("profiles:", oracle), encoding="utf-8")
+    assert load(path, overrides=["recipe.batch=2"]).entries[2].recipe is None
 
 
 def test_set_comes_after_the_profile_and_the_last_one_wins(path: Path) -> None:
     suite = load(path, profile="quick", overrides=["entries.lstm.model.hidden=5", "entries.lstm.model.hidden=6"])
     assert suite.entries[0].model["hidden"] == 6
     assert recipes(path, "recipe.epochs=null", "recipe.tokens=12_000")[0].tokens == 12_000
-
-
-def test_set_skips_entries_without_the_block(path: Path) -> None:
-    oracle = "  o: {model: {builder: markov-oracle, order: 2, symbols: 8, concentration: 0.2, seed: 0}}\nprofiles:"
-    path.write_text(SUITE[: SUITE.index("  own:")].replace("profiles:", oracle), encoding="utf-8")
-    assert load(path, overrides=["recipe.batch=2"]).entries[2].recipe is None
 
 
 @pytest.mark.parametrize(
@@ -120,15 +118,14 @@ def test_set_skips_entries_without_the_block(path: Path) -> None:
         ("recipe..lr=1", "--set recipe..lr=1: is not KEY=VALUE"),
         ("recipe.lr=[", "--set recipe.lr: is not valid YAML"),
         ("recipe.lr=.inf", "--set recipe.lr: .inf is not a finite number"),
+        (
+            "recipe.tokens=5",
+            "epochs and tokens must be given (and 1 more) (after --set recipe.tokens=5)",
+        ),
     ],
 )
 def test_set_mistakes_cite_the_option(path: Path, override: str, message: str) -> None:
     with pytest.raises(SuiteError) as caught:
         load(path, overrides=[override])
-    assert str(caught.value).startswith(message)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_a_block_broken_by_set_says_so(path: Path) -> None:
-    with pytest.raises(SuiteError, match=r"exactly one of epochs and tokens .*\(after --set recipe\.tokens=5\)"):
-        load(path, overrides=["recipe.tokens=5"])
