@@ -47,7 +47,6 @@ def suite(**changes: Any) -> Suite:
         "evaluation": Evaluation(),
         "seeds": (1,),
         "entries": (entry,),
-        "published": (),
         "checkpoint_every_s": 60.0,
     }
     return Suite(**{**values, **changes})

@@ -95,7 +95,6 @@ def test_what_changes_a_number_changes_the_id(tmp_path: Path, override: str) -> 
         "task=Another",
         "dataset_title=Another",
         "entries.lstm.title=Another",
-        "published=[]",
         "checkpoint_every_s=5",
         "metrics=[bpc, perplexity]",
         # speed alone
