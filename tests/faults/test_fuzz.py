@@ -11,17 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from official_files import Writer, criterion, language_model, lstm, lstm_weights, optimizer
 from record_factory import recipe, score
 from specimen import Specimen
 
 from harness.checkpoints import format as checkpoint_format
 from harness.checkpoints import model
-from harness.checkpoints.awd_lstm_lm import importer
 from harness.core.errors import HarnessError
 from harness.core.hashing import with_digest
 from harness.data import folder as data_folder
@@ -46,14 +43,15 @@ SPLICES = [
     b"9" * 5000, b"-", b"[" * 3000, b'{"a":' * 3000, b"null", b'"', b"\x00", b"\x1b[2J", b"../", b"1e999", b"NaN",
     b"\xff\xfe", b"\xf0\x9f", b"&a [*a, *a]", b"\r\n", b"0x", b"!!python/name:os.system", b"\xc2\x85",
 ]  # fmt: skip
-PUBLISHED = """rows:
-  - {id: markov/a, task: Language Modelling, dataset: markov, metric: bpc, split: test, value: 2.1, model: A,
-     params: 1_000, source: "arXiv:1803.08240", paper: true}
-"""
+ROW = {
+    "id": "markov/a", "task": "Language Modelling", "dataset": "markov", "metric": "bpc", "split": "test", "value": 2.1,
+    "model": "A", "params": 1000, "source": "arXiv:1803.08240", "paper": True,
+}  # fmt: skip
 RATIO = {"op": "a", "case": "b", "dtype": "c", "direction": "d", "backend": "e", "ratio": 0.5}
 SCHEDULE = Schedule.of(recipe()).model_dump(mode="json", by_alias=True)
 # Files that the specimen has not.
 WRITTEN: dict[str, Any] = {
+    "published": {"rows": [ROW]},
     "speed-baseline": {"schema": 1, "fingerprint": "cpu", "rows": [RATIO]},
     "plan": {
         "schema": 3, "of": "a", "code": {"version": "0"}, "asked_seconds": 9.0, "expected_seconds": 8.0, "margin": 0.1,
@@ -63,10 +61,7 @@ WRITTEN: dict[str, Any] = {
     "sensors": {"nvml": {"status": "off", "reason": "no GPU", "quantities": {}, "details": {}}},
     "scores.json": {"of": "x", "rows": [as_json(score(1.5), Path("x"))]},
 }  # fmt: skip
-NAMES = (
-    "suite", "record", "labels", "baseline", "published", "manifest", "vocabulary", "checkpoint", "weights",
-    "official-zip", "official-legacy", "attempts", *WRITTEN,
-)  # fmt: skip
+NAMES = ("suite", "record", "labels", "baseline", "manifest", "vocabulary", "checkpoint", "weights", "attempts")
 
 
 def target(name: str, tree: Specimen) -> tuple[Path, Callable[[], object]]:
@@ -83,13 +78,6 @@ def target(name: str, tree: Specimen) -> tuple[Path, Callable[[], object]]:
         curves.panels(read.records, read.published)
         baseline.measure(read.records)
 
-    def official() -> None:
-        data = tree.root / "data"
-        data.mkdir(exist_ok=True)
-        for split in ("train", "valid", "test"):
-            (data / f"{split}.txt").write_text("the cat sat\nthe dog ran")
-        importer.import_checkpoint(own, data, tree.root / f"imported-{time.monotonic_ns()}")
-
     readers: dict[str, tuple[Path, Callable[[], object]]] = {
         "suite": (tree.suite, lambda: load(tree.suite)),
         "record": (tree.run / "record.json", board),
@@ -102,21 +90,14 @@ def target(name: str, tree: Specimen) -> tuple[Path, Callable[[], object]]:
         "vocabulary": (prepared / "vocabulary.json", lambda: data_folder.load(prepared)),
         "checkpoint": (tree.best / checkpoint_format.INDEX, lambda: model.load(tree.best, device="cpu")),
         "weights": (weights, lambda: model.load(tree.best, device="cpu")),
-        "official-zip": (own, official),
-        "official-legacy": (own, official),
         "attempts": (attempts, lambda: Attempts(attempts.parent).for_record()),
         "sensors": (own, lambda: trace.read_status(own)),
         "scores.json": (own, lambda: PartialScores(own.parent, "x").find("exact", "test")),
     }
-    if name.startswith("official"):
-        writer, rng, width, num_words = Writer(), np.random.default_rng(0), 4, 6
-        layers = [lstm(writer, lstm_weights(rng, width, width), drop=0.5)]
-        embedding = rng.normal(size=(num_words, width)).astype(np.float32)
-        network = language_model(writer, layers, embedding, np.zeros(num_words, np.float32))
-        writer.write(own, [network, criterion(writer, []), optimizer()], legacy=name.endswith("legacy"))
-    elif name in WRITTEN or name == "published":
-        own.write_text(PUBLISHED if name == "published" else json.dumps(WRITTEN[name]))
-    (tree.results / "published.yaml").write_text(PUBLISHED)  # the real one takes longer to read
+    if name in WRITTEN:
+        own.write_text(json.dumps(WRITTEN[name]))
+    # The real one takes longer to read.
+    (tree.results / "published.yaml").write_text(json.dumps(WRITTEN["published"]))
     return readers[name]
 
 
@@ -180,20 +161,13 @@ def _exchanged(draw: st.DrawFn, value: Any) -> Any:
     return copy
 
 
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Specimen:
-    """Apart from the specimen of other tests: what a target leaves is no fault of theirs."""
-    return Specimen(tmp_path_factory.mktemp("fuzzed"))
-
-
 @pytest.mark.parametrize(
     "num", [20, pytest.param(500, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])], ids=["quick", "slow"]
 )
-@pytest.mark.parametrize("name", NAMES)
-def test_any_content_is_read_or_refused(tree: Specimen, name: str, num: int) -> None:
-    with tree.at_home():
-        tree.restore()
-        path, read = target(name, tree)
+@pytest.mark.parametrize("name", [*NAMES, *WRITTEN])
+def test_any_content_is_read_or_refused(specimen: Specimen, name: str, num: int) -> None:
+    with specimen.at_home():
+        path, read = target(name, specimen)
         sound = path.read_bytes()
         read()
 
@@ -206,3 +180,4 @@ def test_any_content_is_read_or_refused(tree: Specimen, name: str, num: int) -> 
                 path.write_bytes(sound)
 
         try_one()
+        specimen.restore()
