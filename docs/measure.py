@@ -1,17 +1,10 @@
-"""Measure the layout and the language of the code: `python docs/measure.py [--run]`, from the checkout's root.
-
-`--run` also counts the modules that one `harness run` imports, in all of its processes; it takes some seconds.
-"""
+"""Measure the layout and the language of the code: `python docs/measure.py`, from the checkout's root."""
 
 from __future__ import annotations
 
 import ast
 import io
-import os
 import re
-import subprocess
-import sys
-import tempfile
 import tokenize
 from collections import defaultdict
 from functools import cache
@@ -22,14 +15,6 @@ DATED = re.compile(
     r"\b(stands?|lies?|anew|beside|told|whatever|wherever|what is|no more|in any case|gone on|such as cannot)\b", re.I
 )
 SECTION = re.compile(r"^\s*(Args|Arguments|Parameters|Attributes|Returns|Raises):", re.M)
-# Written to a temporary folder on PYTHONPATH: every Python process lists the modules of ours that it has imported.
-RECORDER = """
-import atexit, os, sys, uuid
-def record():
-    names = [name for name, module in list(sys.modules.items()) if name.split(".")[0] == "harness"]
-    open(os.path.join(os.environ["MEASURED"], uuid.uuid4().hex), "w").write("\\n".join(names))
-atexit.register(record)
-"""
 
 
 def package_of(module: str) -> str:
@@ -67,23 +52,6 @@ def num_lines(folder: str) -> int:
     return sum(len(path.read_text().splitlines()) for path in paths)
 
 
-def imported_by_a_run() -> int:
-    with tempfile.TemporaryDirectory() as name:
-        Path(name, "sitecustomize.py").write_text(RECORDER)
-        listed = Path(name, "listed")
-        listed.mkdir()
-        path = os.pathsep.join((name, str(Path.cwd())))
-        command = [sys.executable, "-m", "harness", "run", "suites/calibration.yaml", "--profile", "quick", "--results"]
-        subprocess.run(
-            [*command, f"{name}/results", "--quiet"],
-            env={**os.environ, "PYTHONPATH": path, "MEASURED": str(listed)},
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return len({line for file in listed.iterdir() for line in file.read_text().split()})
-
-
 def main() -> None:
     paths = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in ROOT.rglob("*.py")}
     edges: dict[str, set[str]] = defaultdict(set)
@@ -118,8 +86,6 @@ def main() -> None:
     print(f"dated turns of phrase per 10,000 lines                {10_000 * dated / lines:.0f}")
     for folders in (("harness", "models", "kernels"), ("tests",)):
         print(f"lines of {' and '.join(folders):<44} {sum(map(num_lines, folders)):,}")
-    if "--run" in sys.argv:
-        print(f"modules that one `harness run` imports                {imported_by_a_run()}")
 
 
 if __name__ == "__main__":

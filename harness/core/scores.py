@@ -29,14 +29,6 @@ class Tally:
     num_units: int
     num_dropped: int
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.nll_nats + other.nll_nats,
-            self.num_targets + other.num_targets,
-            self.num_units + other.num_units,
-            self.num_dropped + other.num_dropped,
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class EvaluationProtocol:

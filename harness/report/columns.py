@@ -230,7 +230,7 @@ def _known(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
 
 
 def named(names: Iterable[str]) -> tuple[Column, ...]:
-    """Columns by heading or JSON key, in any case. HarnessError with the nearest name if one is unknown."""
+    """Columns by heading or JSON key, in upper or lower case. HarnessError with the nearest name if one is unknown."""
     return tuple(_column(name) for name in names)
 
 

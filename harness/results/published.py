@@ -107,7 +107,7 @@ def find(results: Path | None = None) -> Path:
     """
     installed = data_folder("results") / FILE_NAME
     for path in ([results / FILE_NAME] if results is not None else []) + [installed]:
-        # `load` says what is wrong with one that is not a file.
+        # `load` refuses one that is not a file.
         if path.exists():
             return path
     raise StoreError(f"{installed}: the table of published rows is missing; reinstall, or put one into {results}")

@@ -29,7 +29,7 @@ OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-l
 
 
 # Speeds of one core of a recent CPU, rough: large matrix products; products with one row, which read every weight for
-# each token; and what a layer takes for a token beside them. Measured runs differ by a factor of up to 3.
+# each token; and what a layer takes for a token in addition. Measured runs differ by a factor of up to 3.
 PRODUCTS_FLOPS, ROW_FLOPS, LAYER_S = 5e10, 1.2e10, 1e-6
 
 
