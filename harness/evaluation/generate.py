@@ -14,13 +14,7 @@ from harness.evaluation.protocols import device_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn.
-
-    Attributes:
-        num_tokens: tokens to draw.
-        temperature: divides the log-probabilities; 0 takes the likeliest token.
-        seed: of the draws.
-    """
+    """How tokens are drawn: `temperature` divides the log-probabilities; 0 takes the likeliest token."""
 
     num_tokens: int
     temperature: float = 1.0

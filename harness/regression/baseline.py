@@ -127,18 +127,11 @@ class _File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The same value as one record has it.
+    """The same value as one record has it; None if there is no finite one, and `error` says why.
 
-    Attributes:
-        identity: which row of a baseline it answers.
-        value: None if there is no finite one; `error` says why.
-        quality_identity, protocol, num_targets, num_units, machine: as in `BaselineRow`.
-        code: version and checksum of the code that made it.
-        started_at, run_id: of the run.
-        beyond_limit: the value is better than the data allows.
-        untrained: neither recipe nor checkpoint, so the value is the same every time.
-        variant: device kind, dtype, kernel and speed switches, in which runs of one identity and seed may differ.
-        blocks: of the score, if it has them.
+    `code` is what made it; `beyond_limit`: better than the data allows; `untrained`: neither recipe nor checkpoint, so
+    the value is the same every time; `variant`: device kind, dtype, kernel and speed switches, in which runs of one
+    identity and seed may differ. The others are as in `BaselineRow`.
     """
 
     identity: Identity

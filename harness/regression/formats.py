@@ -38,8 +38,8 @@ def junit(report: CheckReport) -> str:
 def as_json(report: CheckReport) -> str:
     """The exit status, and every row with its values and reason."""
     keys = ("suite", "profile", "entry", "seed", "split", "metric", "kind")
-    rows = [
-        dict(zip(keys, row.identity, strict=True))
+    rows: list[dict[str, object]] = [
+        dict[str, object](zip(keys, row.identity, strict=True))
         | {"baseline": row.expected, "now": row.found, "moved": row.moved, "tolerance": row.tolerance}
         | {"verdict": row.verdict, "reason": row.reason, "run_id": row.run_id, "variant": row.variant}
         for row in report.rows

@@ -27,15 +27,10 @@ _PANEL_SIZE_IN = (8.0, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One run in one panel.
+    """One run in one panel: x in millions of tokens, valid and train in the panel's metric, shape (n,); NaN is unknown.
 
-    Attributes:
-        run_id, name: which run, and its text in the legend.
-        x, valid, train: shape (n,): millions of tokens, then the panel's metric; train is NaN where unknown.
-        best: index of the validation whose weights were kept.
-        averaged: index of the first validation of averaged weights.
-        test: exact score of the test split.
-        published: the row that the run is compared with. Each of these four is None if there is none.
+    `best` is the index of the validation whose weights were kept, `averaged` of the first one of averaged weights;
+    `test` is the exact score, `published` the row that the run is compared with.
     """
 
     run_id: str

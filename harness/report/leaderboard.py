@@ -30,15 +30,10 @@ FILE_NAME = "LEADERBOARD.md"
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """Records of a results folder with what they are compared with.
+    """Records of a results folder, each with its labels, and what they are compared with.
 
-    Attributes:
-        root: the results folder.
-        records: each with its labels, by run id.
-        published: published rows.
-        suites: the installed suites, each once per profile.
-        problems: a line for each record or suite that could not be read.
-        num_unreadable: records among them.
+    `suites` holds each installed suite once per profile; `problems` has a line for each record or suite that could not
+    be read, `num_unreadable` of them records.
     """
 
     root: Path

@@ -60,18 +60,11 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """One published value.
+    """One published value, as printed, with `decimals` digits after the point.
 
-    Attributes:
-        id: name that a suite's entry may give under `published`.
-        task, dataset, metric, split: what was measured; `dataset` is a key of `TITLES`.
-        value: as printed.
-        model: as the source names it.
-        params: number of parameters; None if the source gives none.
-        source: arXiv id or the like.
-        paper: whether it is one of the six rows of arXiv:1803.08240.
-        decimals: digits the source prints after the point.
-        adaptive: whether the model learns from the text it is scored on; tables do not rank it with the others.
+    A suite's entry may give `id` under `published`. `dataset` is a key of `TITLES`, `source` an arXiv id or the like,
+    `paper` marks the six rows of arXiv:1803.08240, and `adaptive` a model that learns from the text it is scored on:
+    tables do not rank it with the others.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

@@ -126,21 +126,10 @@ class RunRecord:
     Only `seconds`, `started_at`, `attempts`, `timings`, `costs`, `traces` and names ending in `_s`, `_per_s` or
     `seconds` vary with wall time.
 
-    Attributes:
-        run_id: name of the run's folder.
-        spec: what was run.
-        status: `finished`, `failed` or `diverged`.
-        error: why it did not finish.
-        started_at: ISO 8601, of the last attempt.
-        seconds: of the last attempt.
-        attempts: history of attempts, including killed ones.
-        code, machine, data, model, training: see their types.
-        scores: one per split and protocol.
-        curve: rows of the learning curve.
-        timings: rows of `harness.timing.backends`.
-        traces: thinned sensor readings.
-        costs: what the hardware did; None in records made before there were sensors.
-        schema: version of this form.
+    `status` is `finished`, `failed` or `diverged`, and `error` says why it did not finish; `started_at` (ISO 8601) and
+    `seconds` are those of the last of the `attempts`; `scores` has one per split and protocol, `curve` the rows of the
+    learning curve, `timings` those of `harness.timing.backends`, `traces` thinned sensor readings. `costs` is None in
+    records made before there were sensors.
     """
 
     __pydantic_config__ = FILE_BLOCK
