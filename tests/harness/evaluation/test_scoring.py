@@ -145,7 +145,6 @@ def test_weights_that_are_not_finite_give_no_score(tmp_path: Path) -> None:
     [
         ({"model": None}, "does not say what model it holds"),
         ({"model": {**BLOCK, "builder": "gru"}}, "its model cannot be built"),
-        ({"model": {**BLOCK, "hidden": 0}}, "its model cannot be built"),
         ({"model": {**BLOCK, "layers": 2}}, r"lacks 'layers\.1"),
         ({"model": {**BLOCK, "embedding": 5}}, r"'embedding' has shape \(5, 6\), the model's is \(5, 5\)"),
         (
@@ -159,14 +158,11 @@ def test_weights_that_are_not_finite_give_no_score(tmp_path: Path) -> None:
         ),
         ({"model": {"builder": "awd-lstm"}}, "its model cannot be built: layers: Field required$"),
         ({"model": {**BLOCK, "depth": 3}}, "its model cannot be built: depth: Unexpected keyword argument$"),
-        ({"model": {**BLOCK, "hidden": "many"}}, "hidden: Input should be a valid integer"),
         ({"model": {**BLOCK, "builder": ["gru"]}}, r"builder \['gru'\] is unknown; known: awd-lstm, qrnn"),
         ({"model": {**BLOCK, "cutoffs": [9]}}, "cutoffs must be below the vocabulary of 5"),
         ({"vocabulary": []}, "holds no vocabulary"),
         ({"vocabulary": ["a", "b", "a", "c", "d"]}, "holds no vocabulary: it contains 'a' twice"),
-        ({"vocabulary": ["a", "b", 3, "c", "d"]}, r"vocabulary\.2: Input should be a valid string"),
         ({"dtype": "int8"}, "dtype: Input should be 'float32', 'float64', 'float16' or 'bfloat16'"),
-        ({"dtype": ["float32"]}, "dtype: Input should be 'float32'"),
         ({"unit": "byte"}, r"its unit is byte, but its token '\\n' is no byte's number"),
         ({"unit": "letter"}, "unit: Input should be 'byte', 'char' or 'word'"),
     ],
