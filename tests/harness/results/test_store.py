@@ -21,7 +21,7 @@ from harness.core.errors import StoreError
 from harness.core.hashing import with_digest
 from harness.core.json_values import MAX_NUMBER
 from harness.core.messages import printable_value
-from harness.results import csv_rows
+from harness.results import record_file
 from harness.results.costs import Costs
 from harness.results.record import RunRecord
 from harness.results.store import Store
@@ -46,7 +46,7 @@ def as_json(found: Any) -> Any:
 @settings(max_examples=300, deadline=None)
 @given(rows=st.lists(st.dictionaries(st.text(max_size=4), SCALARS, max_size=4), max_size=4))
 def test_a_curve_reads_back_with_its_types(rows: Any) -> None:
-    assert repr(as_json(csv_rows.from_csv(csv_rows.to_csv(rows)))) == repr(as_json(rows))
+    assert repr(as_json(record_file.from_csv(record_file.to_csv(rows)))) == repr(as_json(rows))
 
 
 @settings(
