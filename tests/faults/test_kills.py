@@ -19,14 +19,13 @@ import psutil
 import pytest
 from jobs import without_times
 from specimen import SUITE
-from waiting import has_ended, wait_for
+from waiting import PATIENCE_S, wait_for
 
 from harness.core.errors import HarnessError
 from harness.results.store import Store
 from harness.system.source import SEARCH_PATH
 
 NUM_KILLS = int(os.environ.get("HARNESS_FAULTS_KILLS", "100"))
-MARK = f"faults-{os.getpid()}"  # in the environment of every process of a run, by which they are found
 # A second or two of training with many checkpoints, so that kills fall into every part of a run.
 LONG = SUITE.replace("epochs: 2", "epochs: 40").replace("metrics:", "checkpoint_every_s: 0.05\nmetrics:")
 
@@ -37,36 +36,27 @@ def start(folder: Path, results: Path) -> subprocess.Popen[bytes]:
     words = ["run", "tiny.yaml", "--results", str(results), "--device", "cpu", "--quiet"]
     return subprocess.Popen(
         [sys.executable, "-m", "harness", *words], start_new_session=True, cwd=folder,
-        env={**os.environ, **variables, "FAULTS": MARK}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def processes() -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.environ().get("FAULTS") == MARK and not has_ended(process):
-                found.append(process)
-    return found
-
-
-def kill(target: str, parent: subprocess.Popen[bytes]) -> None:
+def kill(target: str, parent: subprocess.Popen[bytes], results: Path) -> None:
     """Kill everything, the command alone, or its worker alone (the command if there is no worker yet)."""
-    children = [each for each in processes() if each.pid != parent.pid]
     with suppress(psutil.Error):
+        command = psutil.Process(parent.pid)
+        children = command.children(recursive=True)
         workers = [each for each in children if "harness.worker.main" in each.cmdline()]
-        for each in {"group": [*children, parent], "parent": [parent], "worker": workers or [parent]}[target]:
+        for each in {"group": [*children, command], "parent": [command], "worker": workers or [command]}[target]:
             each.kill()
-    parent.wait()
+        parent.wait()
+        assert not psutil.wait_procs(children, PATIENCE_S)[1], "processes are left"
+    # A process that was just being started is not among them, but holds a lock.
+    wait_for(lambda: all(map(is_free, results.rglob("*.lock"))), f"locks left by a kill of the {target} to be free")
 
 
-def is_quiet(results: Path) -> bool:
-    """Whether no process is left and no lock held: one that is just being started has no environment to be known by."""
-    with suppress(filelock.Timeout):
-        for path in results.rglob("*.lock"):
-            with filelock.FileLock(path, timeout=0):
-                pass
-        return not processes()
+def is_free(path: Path) -> bool:
+    with suppress(filelock.Timeout), filelock.FileLock(path, timeout=0):
+        return True
     return False
 
 
@@ -104,9 +94,8 @@ def test_kills_at_random_moments_change_no_bit(tmp_path: Path, capsys: pytest.Ca
                 # A machine that was busy at first would let later runs end before their kill.
                 length_s = min(length_s, time.monotonic() - started)
                 break
-            kill(target, process)
+            kill(target, process, results)
             kills[target] += 1
-            wait_for(lambda results=results: is_quiet(results), f"what a kill of the {target} left to end")
             (store := Store(results)).records()
             found += [f"unreadable: {problem}" for problem in store.problems]
         try:
