@@ -97,21 +97,16 @@ def markov() -> tuple[list[str], list[list[str]]]:
     return ["text", "blocks", "independent", "recorded error", "interval"], rows
 
 
-def correlated(rng: np.random.Generator, phi: float, shape: tuple[int, ...], draw: Callable[..., Array]) -> Array:
+NOISE: dict[str, Callable[[np.random.Generator, tuple[int, ...]], Array]] = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "t with 3 df": lambda rng, shape: rng.standard_t(3, size=shape),
+    "log-normal": lambda rng, shape: np.exp(rng.normal(size=shape)) - math.exp(0.5),
+}
+
+
+def correlated(rng: np.random.Generator, phi: float, shape: tuple[int, ...], noise: str = "normal") -> Array:
     """AR(1) sequences after 200 steps that are dropped."""
-    return lfilter([1.0], [1.0, -phi], draw(rng, (*shape[:-1], shape[-1] + 200)))[..., 200:]
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return rng.normal(size=shape)
-
-
-def heavy(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return rng.standard_t(3, size=shape)
-
-
-def skewed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    return np.exp(rng.normal(size=shape)) - math.exp(0.5)
+    return lfilter([1.0], [1.0, -phi], NOISE[noise](rng, (*shape[:-1], shape[-1] + 200)))[..., 200:]
 
 
 def sequences() -> tuple[list[str], list[list[str]]]:
@@ -120,16 +115,11 @@ def sequences() -> tuple[list[str], list[list[str]]]:
     for num in (512, 210, 64, 16):
         rng = np.random.default_rng(num)
         shape, line = (TRIES, num), 2 * ((np.arange(num) + 0.5) / num - 0.5)
-        cases = {
-            "AR 0.0": correlated(rng, 0.0, shape, normal),
-            "AR 0.3": correlated(rng, 0.3, shape, normal),
-            "AR 0.6": correlated(rng, 0.6, shape, normal),
-            "AR 0.3, t with 3 df": correlated(rng, 0.3, shape, heavy),
-            "AR 0.3, log-normal": correlated(rng, 0.3, shape, skewed),
-            "AR 0.3, drift": correlated(rng, 0.3, shape, normal) + line,
-            "AR 0.8": correlated(rng, 0.8, shape, normal),
-            "AR 0.3 + 0.3 x AR 0.98": correlated(rng, 0.3, shape, normal) + 0.3 * correlated(rng, 0.98, shape, normal),
-        }
+        cases = {f"AR {phi}": correlated(rng, phi, shape) for phi in (0.0, 0.3, 0.6)}
+        cases |= {f"AR 0.3, {noise}": correlated(rng, 0.3, shape, noise) for noise in ("t with 3 df", "log-normal")}
+        cases["AR 0.3, drift"] = correlated(rng, 0.3, shape) + line
+        cases["AR 0.8"] = correlated(rng, 0.8, shape)
+        cases["AR 0.3 + 0.3 x AR 0.98"] = correlated(rng, 0.3, shape) + 0.3 * correlated(rng, 0.98, shape)
         rows += [[name, str(num), *coverage(texts, np.ones(num), 0.0)] for name, texts in cases.items()]
     return ["blocks", "number", "independent", "recorded error", "interval"], rows
 
@@ -180,15 +170,11 @@ def null() -> tuple[list[str], list[list[str]]]:
     """Share of p-values below 0.05 without a difference, in 2,000 tries."""
     rows, tries = [], 2000
     for num in (512, 210):
-        for name, phi, draw in (
-            ("AR 0.0", 0.0, normal),
-            ("AR 0.3", 0.3, normal),
-            ("AR 0.6", 0.6, normal),
-            ("AR 0.3, t with 3 df", 0.3, heavy),
-        ):
+        for phi, noise in ((0.0, "normal"), (0.3, "normal"), (0.6, "normal"), (0.3, "t with 3 df")):
+            name = f"AR {phi}" if noise == "normal" else f"AR {phi}, {noise}"
             rng = np.random.default_rng(num)
-            text = 10 + 3 * correlated(rng, 0.5, (tries, num), normal)
-            other = text + correlated(rng, phi, (tries, num), draw)
+            text = 10 + 3 * correlated(rng, 0.5, (tries, num))
+            other = text + correlated(rng, phi, (tries, num), noise)
             rows.append([name, str(num), *rejections(other, text, np.ones(num))])
     for name, lstm, qrnn, units in real_pairs():
         for batch in (1, 16):
@@ -227,9 +213,9 @@ def recipes() -> tuple[list[str], list[list[str]]]:
             hits, alone = [], []
             for _ in range(2000):
                 # What the text does to A and not to B is all that matters; what it does to both cancels.
-                own = correlated(rng, 0.3, (2, num_seeds, num), normal) * both * 0.7
+                own = correlated(rng, 0.3, (2, num_seeds, num)) * both * 0.7
                 lasting = rng.normal(size=(2, num_seeds, 1)) * seed / math.sqrt(num)
-                favour = correlated(rng, 0.3, (num,), normal) * text * 0.7
+                favour = correlated(rng, 0.3, (num,)) * text * 0.7
                 a, b = own + lasting
                 result = seeds.difference(10 + a + favour, 10 + b, np.ones(num))
                 hits.append(result.estimate.p_value() >= 0.05)

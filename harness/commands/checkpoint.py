@@ -103,12 +103,9 @@ def evaluate_(
 @click.option("--tokens", type=click.IntRange(1), default=200, show_default=True, help="How many tokens to generate.")
 @click.option("--temperature", type=FiniteRange(0, 100), default=1.0, show_default=True,
               help="0 takes the likeliest token.")  # fmt: skip
-@click.option("--top-k", type=click.IntRange(1), default=None, help="Draw from the K likeliest tokens only.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the draws.")
 @device_option
-def sample(
-    checkpoint: Path, prompt: str, tokens: int, temperature: float, top_k: int | None, seed: int, device: str
-) -> None:
+def sample(checkpoint: Path, prompt: str, tokens: int, temperature: float, seed: int, device: str) -> None:
     """Print text that CHECKPOINT, or the best model of a run's folder, generates after --prompt, without the prompt."""
     from harness.checkpoints import export as exporting
     from harness.checkpoints import model
@@ -121,7 +118,7 @@ def sample(
     tokenizer = Tokens.of(loaded.vocabulary, loaded.unit)
     start = tokenizer.encode_prompt(prompt)
     decode = tokenizer.decoder()
-    sampling = Sampling(num_tokens=tokens, temperature=temperature, top_k=top_k, seed=seed)
+    sampling = Sampling(num_tokens=tokens, temperature=temperature, seed=seed)
     # A vocabulary from elsewhere may hold escape sequences; files and pipes get its tokens as they are.
     shown = printable_lines if sys.stdout.isatty() else str
     for token in generate(loaded.model, start, sampling):

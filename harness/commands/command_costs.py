@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 
 from harness.core.errors import writing
-from harness.monitoring.costs.account import INTERVAL_S
 from harness.monitoring.costs.watch import Watch
 from harness.results.costs import AttemptCosts
 from harness.results.record_file import json_text
@@ -43,7 +42,6 @@ def run(
     command: Sequence[str],
     *,
     gpu: str | None = "auto",
-    interval_s: float = INTERVAL_S,
     json_file: Path | None = None,
     trace_file: Path | None = None,
     say: Callable[[str], None],
@@ -53,7 +51,6 @@ def run(
     Args:
         command: program and arguments.
         gpu: a GPU's UUID, "auto" for the only one, None for none.
-        interval_s: planned seconds between two readings.
         json_file: receives the account.
         trace_file: receives the readings as CSV.
         say: prints a line for a person.
@@ -70,7 +67,7 @@ def run(
             with _forwarded_signals() as follow:
                 child = subprocess.Popen(list(command))
                 follow(child)
-                measured = _measure(child, Watch(folder, pid=child.pid, gpu_uuid=gpu, interval_s=interval_s))
+                measured = _measure(child, Watch(folder, pid=child.pid, gpu_uuid=gpu))
         except OSError as error:
             say(f"harness: {command[0]}: cannot be started: {error.strerror or error}")
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
@@ -78,7 +75,9 @@ def run(
         # Printed before the files are written: a full disk must not cost the answer.
         say(_text(command[0], returncode, measured))
         if json_file is not None:
-            _write(json_file, _json(command, returncode, measured))
+            usage = measured.usage.to_json() if measured.usage is not None else None
+            account = {"command": list(command), "returncode": returncode, "seconds": measured.seconds}
+            _write(json_file, json_text({**account, **measured.costs.to_json(), "rusage": usage}))
         if trace_file is not None:
             trace = folder / "trace.csv"
             _write(trace_file, trace.read_text(encoding="utf-8") if trace.exists() else "")
@@ -91,12 +90,6 @@ def _text(program: str, status: int, measured: Measured) -> str:
 
     how = f"was ended by {processes.signal_name(-status)}" if status < 0 else f"ended with status {status}"
     return f"{program} {how} after {measured.seconds:.2f} s\n\n{account_text(measured.costs, measured.usage)}"
-
-
-def _json(command: Sequence[str], returncode: int, measured: Measured) -> str:
-    usage = measured.usage.to_json() if measured.usage is not None else None
-    account = {"command": list(command), "returncode": returncode, "seconds": measured.seconds}
-    return json_text({**account, **measured.costs.to_json(), "rusage": usage})
 
 
 def _write(path: Path, text: str) -> None:

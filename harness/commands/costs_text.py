@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from harness.report import NOT_APPLICABLE, grid, three_digits
@@ -30,13 +29,17 @@ def account_text(costs: AttemptCosts, usage: Usage | None) -> str:
         body = [_cells(quantity, statistics) for quantity, statistics in phase.quantities.items()]
         lines += [grid(body, HEADINGS, ("left", "left", *["right"] * 6))] if body else []
         lines += [_energy(kind, energy) for kind, energy in phase.energy.items() if energy.joules is not None]
-    lines += _usage(usage)
+    if usage is not None:
+        cpu_s, peak = usage.user_s + usage.system_s, three_digits(usage.max_rss_bytes / 1e9)
+        lines.append(f"by the kernel's account: CPU {_time(cpu_s)}, peak RSS {peak} GB")
     sampler = costs.sampler
     if sampler.status != "ok":
         lines.append(f"sampler: {sampler.status}: {sampler.reason}")
     elif sampler.share_of_core is not None:
         lines.append(f"sampler: {sampler.num_samples} samples, {sampler.share_of_core:.2%} of a core")
-    lines += [f"unknown: {', '.join(names)}: {reason}" for reason, names in _by_reason(costs.unknown).items()]
+    for reason in dict.fromkeys(costs.unknown.values()):
+        names = [name for name, why in costs.unknown.items() if why == reason]
+        lines.append(f"unknown: {', '.join(names)}: {reason}")
     return "\n".join(lines)
 
 
@@ -56,19 +59,6 @@ def _energy(kind: str, energy: EnergyCosts) -> str:
     joules = energy.joules or 0.0
     note = f"; {energy.reason}" if energy.reason else ""
     return f"{kind} energy: {three_digits(joules)} J, {three_digits(joules / 3600)} Wh (by {energy.source}{note})"
-
-
-def _usage(usage: Usage | None) -> Iterator[str]:
-    if usage is not None:
-        cpu_s = usage.user_s + usage.system_s
-        yield f"by the kernel's account: CPU {_time(cpu_s)}, peak RSS {three_digits(usage.max_rss_bytes / 1e9)} GB"
-
-
-def _by_reason(unknown: Mapping[str, str]) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for name, reason in unknown.items():
-        names.setdefault(reason, []).append(name)
-    return names
 
 
 def _time(seconds: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,6 @@ from harness import data
 from harness.system import hardware, source
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
-COMPILERS = ("cc", "gcc", "clang")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,18 @@ class Check:
 
 def examine(roots: Sequence[Path]) -> list[Check]:
     """Run every check. `roots` are folders to search for data."""
+    system = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     questions: dict[str, Callable[[], Check | list[Check]]] = {
-        "harness": _code,
-        "python": _python,
+        "harness": lambda: Check("harness", "ok", f"{source.installed()} in {source.ROOT}"),
+        "python": lambda: Check("python", "ok", system),
         "torch": _torch,
-        "cpu": _threads,
+        "cpu": lambda: Check("cpu", "ok", f"{hardware.cpu_name()}, {hardware.usable_cores()} usable cores"),
         "cuda": _gpu,
         "sensors": _sensors,
         "compiler": _compiler,
         "native kernel": _native,
         "triton": _triton,
-        "memory": _memory,
+        "memory": lambda: Check("memory", "ok", f"{hardware.memory_bytes() / 2**30:.1f} GiB"),
         "cache": _cache,
         "packages": _packages,
         "data": lambda: _data(roots),
@@ -67,10 +68,6 @@ def render(checks: Sequence[Check]) -> str:
     return "\n".join(lines)
 
 
-def _code() -> Check:
-    return Check("harness", "ok", f"{source.installed()} in {source.ROOT}")
-
-
 def _packages() -> list[Check]:
     """What installed packages add to the tables of the harness."""
     from lm_kernels import entry_points
@@ -82,12 +79,6 @@ def _packages() -> list[Check]:
     ]
 
 
-def _python() -> Check:
-    import platform
-
-    return Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-
-
 def _torch() -> Check:
     try:
         import torch
@@ -95,10 +86,6 @@ def _torch() -> Check:
         return Check("torch", "error", f"cannot be imported: {' '.join(str(error).split())}", GET_TORCH)
     onednn = ", oneDNN" if torch.backends.mkldnn.is_available() else ""
     return Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads{onednn}")
-
-
-def _threads() -> Check:
-    return Check("cpu", "ok", f"{hardware.cpu_name()}, {hardware.usable_cores()} usable cores")
 
 
 def _gpu() -> list[Check]:
@@ -141,10 +128,9 @@ def _short(value: Any) -> str:
 
 
 def _compiler() -> Check:
-    for name in COMPILERS:
-        path = shutil.which(name)
-        if path is not None:
-            return Check("compiler", "ok", path)
+    path = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if path is not None:
+        return Check("compiler", "ok", path)
     return Check("compiler", "missing", "no cc, gcc or clang on PATH", "install gcc or clang for compiled kernels")
 
 
@@ -172,10 +158,6 @@ def _triton() -> Check:
             "triton", "missing", f"{installed}, but its kernels cannot run: {reason}", "they need an NVIDIA GPU"
         )
     return Check("triton", "ok", f"{installed}, for backends named triton")
-
-
-def _memory() -> Check:
-    return Check("memory", "ok", f"{hardware.memory_bytes() / 2**30:.1f} GiB")
 
 
 def _cache() -> Check:

@@ -7,21 +7,17 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import FiniteRange, Target
+from harness.commands.options import Target
 from harness.core.errors import HarnessError
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--interval", "interval_s", type=FiniteRange(0.05, 60), default=0.5, show_default=True,
-              metavar="S", help="Seconds between samples.")  # fmt: skip
 @click.option("--gpu", default="auto", show_default=True, metavar="INDEX|UUID|auto|none",
               help="The GPU to measure, by UUID or by index as nvidia-smi counts; auto: the only one.")  # fmt: skip
 @click.option("--json", "json_file", type=Target(), help="Write the complete account to this file.")
 @click.option("--trace", "trace_file", type=Target(), help="Write every sample to this file, as CSV.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- COMMAND...")
-def monitor(
-    interval_s: float, gpu: str, json_file: Path | None, trace_file: Path | None, command: tuple[str, ...]
-) -> None:
+def monitor(gpu: str, json_file: Path | None, trace_file: Path | None, command: tuple[str, ...]) -> None:
     """Run COMMAND, sample the hardware, and print what it cost on standard error.
 
     The exit status is that of COMMAND; 128 + N if signal N ended it.
@@ -37,7 +33,6 @@ def monitor(
     status = command_costs.run(
         command,
         gpu=None if gpu == "none" else gpu,
-        interval_s=interval_s,
         json_file=json_file,
         trace_file=trace_file,
         say=lambda text: click.echo(text, err=True),

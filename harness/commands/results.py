@@ -45,21 +45,21 @@ def table(results: Path, fmt: str | None, columns: str | None, metric: str | Non
 
 @click.command()
 @results_argument
-@click.option("--run", "run_ids", multiple=True, metavar="RUN_ID", help="Draw this run only; may be repeated.")
-@click.option("--along", type=NameIn("harness.report.curves", "AXES"), default="tokens", show_default=True,
-              help="What the x axis shows.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
-def curves(results: Path, run_ids: tuple[str, ...], along: str, out: Path) -> None:
+def curves(results: Path, out: Path) -> None:
     """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib.
 
     A record that cannot be read is named on standard error and left out; then the exit status is 2.
     """
     from harness.core.messages import count
-    from harness.report.curves import draw_runs
+    from harness.report.curves import draw, panels
+    from harness.results import published
     from harness.results.store import Store
 
     store = Store(results)
-    click.echo(f"{count(draw_runs(store, run_ids, out, along), 'run')} drawn in {out}")
+    drawn = panels(store.records(), published.load(published.find(results)))
+    draw(drawn, out)
+    click.echo(f"{count(len({line.run_id for lines in drawn.values() for line in lines}), 'run')} drawn in {out}")
     print_problems(store.problems)
     if store.num_left_out:
         sys.exit(EXIT_BAD_INPUT)
@@ -69,7 +69,6 @@ def curves(results: Path, run_ids: tuple[str, ...], along: str, out: Path) -> No
 @results_argument
 @click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to compare with.")
 @click.option("--update", is_flag=True, help="Write the baseline from RESULTS instead; tolerances stay.")
-@click.option("--speed", is_flag=True, help="With --update: include rows of training speed.")
 @click.option("--blocks", is_flag=True, help="With --update: keep the blocks of each score, for paired comparisons.")
 @click.option("--calibrate", type=click.IntRange(min=3), metavar="N",
               help="Set the baseline's margins from the runs of N seeds in RESULTS, for 1 % false alarms.")  # fmt: skip
@@ -83,7 +82,6 @@ def check(
     results: Path,
     baseline: Path,
     update: bool,
-    speed: bool,
     blocks: bool,
     calibrate: int | None,
     suite: str | None,
@@ -101,7 +99,7 @@ def check(
     from harness.system import source
 
     if update:
-        click.echo(gate.update(results, baseline, speed=speed, blocks=blocks))
+        click.echo(gate.update(results, baseline, blocks=blocks))
     if calibrate is not None:
         if suite is not None:
             run_seeds(suite, profile, range(1, calibrate + 1), results)

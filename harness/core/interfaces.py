@@ -63,17 +63,12 @@ class TextSizes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A prepared dataset.
+    """A prepared dataset, its unit `byte`, `char` or `word`.
 
-    Attributes:
-        name: of the dataset.
-        unit: `byte`, `char` or `word`.
-        splits: memory-mapped token ids by split, each of shape (N,).
-        vocabulary: text of each token id; for bytes, the number as text.
-        num_units: units per split that a metric may divide by.
-        limits: best value that the data allows, by metric, where it is known.
-        manifest: sources, checksums and counts, as the record holds them.
-        sizes: measures each split's text where the vocabulary cannot, for a pretrained model's own tokens.
+    `splits` are memory-mapped token ids, each of shape (N,); `vocabulary` has the text of each id, for bytes the
+    number; `num_units` per split is what a metric may divide by; `limits` are the best values that the data allows, by
+    metric, where they are known; `manifest` has sources, checksums and counts, as the record holds them. `sizes`
+    measure each split's text where the vocabulary cannot, for a pretrained model's own tokens.
     """
 
     name: str

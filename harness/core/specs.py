@@ -182,7 +182,6 @@ class Suite:
     evaluation: Evaluation
     seeds: tuple[int, ...]
     entries: tuple[Entry, ...]
-    published: tuple[str, ...]
     checkpoint_every_s: float
     kernels: tuple[str, ...] = ()
 

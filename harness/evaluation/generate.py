@@ -14,18 +14,10 @@ from harness.evaluation.protocols import device_of
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is drawn.
-
-    Attributes:
-        num_tokens: tokens to draw.
-        temperature: divides the log-probabilities; 0 takes the likeliest token.
-        top_k: draw from the K likeliest tokens only; None for all.
-        seed: of the draws.
-    """
+    """How tokens are drawn: `temperature` divides the log-probabilities; 0 takes the likeliest token."""
 
     num_tokens: int
     temperature: float = 1.0
-    top_k: int | None = None
     seed: int = 0
 
 
@@ -64,11 +56,10 @@ def _draw(log_probs_V: torch.Tensor, sampling: Sampling, generator: torch.Genera
     order_V = torch.argsort(log_probs_V, descending=True, stable=True)
     if sampling.temperature == 0:
         return int(order_V[0])
-    choices_K = order_V[: sampling.top_k] if sampling.top_k is not None else order_V
     # Relative to the likeliest token. At a tiny temperature the other weights underflow to 0, as they should.
-    weights_K = torch.exp((log_probs_V[choices_K] - log_probs_V[order_V[0]]) / sampling.temperature)
-    cumulative_K = weights_K.cumsum(0)
-    point = torch.rand((), generator=generator, dtype=torch.float64) * cumulative_K[-1]
-    position = int(torch.searchsorted(cumulative_K, point, right=True))
+    weights_V = torch.exp((log_probs_V[order_V] - log_probs_V[order_V[0]]) / sampling.temperature)
+    cumulative_V = weights_V.cumsum(0)
+    point = torch.rand((), generator=generator, dtype=torch.float64) * cumulative_V[-1]
+    position = int(torch.searchsorted(cumulative_V, point, right=True))
     # Rounding may put the point at the very end.
-    return int(choices_K[min(position, len(choices_K) - 1)])
+    return int(order_V[min(position, len(order_V) - 1)])

@@ -28,16 +28,8 @@ from harness.system import source
 class EvaluationRequest:
     """What to score and how. Give one of `corpus` with `split`, `file` and `text`.
 
-    Attributes:
-        model: a loaded checkpoint.
-        corpus: a prepared dataset.
-        split: split of the corpus; a text counts as `test`.
-        file: the file of one split, for a dataset that is not prepared.
-        text: path of a text file or a pipe.
-        unknown: token that replaces those outside the vocabulary, for `text`.
-        protocol: `exact`, `streams` or `official`.
-        batch: streams of `official`; None for the split's usual number.
-        window: tokens per forward pass; None for the default of a suite.
+    `file` is that of one split of a dataset that is not prepared; `text` may be a pipe, counts as the split `test`, and
+    has its `unknown` tokens replaced. `batch` is the number of streams of `official`, None for the split's usual one.
     """
 
     model: LoadedModel

@@ -24,13 +24,10 @@ from harness.system.reading import read_bytes, reason
 
 SCHEMA = 1
 
-Kind = Literal["quality", "limit", "speed"]
-KINDS: tuple[Kind, ...] = ("quality", "limit", "speed")
-
-SPEED_METRIC = "tokens_per_s"
+Kind = Literal["quality", "limit"]
 
 
-Identity = tuple[str, str, str, int, str, str, str]
+Identity = tuple[str, str, str, int, str, str, Kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ class BaselineRow:
 
     Attributes:
         suite, entry, profile, seed, split, metric, kind: which value. `quality` is a score, `limit` the best value that
-            the data allows, `speed` training's tokens per second.
+            the data allows.
         value: expected, in the metric's unit.
         tolerance: absolute, in the metric's unit.
         quality_identity: hash of the model, recipe, data and evaluation.
@@ -142,18 +139,11 @@ class _File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """The same value as one record has it.
+    """The same value as one record has it; None if there is no finite one, and `error` says why.
 
-    Attributes:
-        identity: which row of a baseline it answers.
-        value: None if there is no finite one; `error` says why.
-        quality_identity, protocol, num_targets, num_units, machine: as in `BaselineRow`.
-        code: version and checksum of the code that made it.
-        started_at, run_id: of the run.
-        beyond_limit: the value is better than the data allows.
-        untrained: neither recipe nor checkpoint, so the value is the same every time.
-        variant: device kind, dtype, kernel and speed switches, in which runs of one identity and seed may differ.
-        blocks: of the score, if it has them.
+    `code` is what made it; `beyond_limit`: better than the data allows; `untrained`: neither recipe nor checkpoint, so
+    the value is the same every time; `variant`: device kind, dtype, kernel and speed switches, in which runs of one
+    identity and seed may differ. The others are as in `BaselineRow`.
     """
 
     identity: Identity
@@ -174,10 +164,7 @@ class Measured:
 
 
 def measure(records: Iterable[tuple[RunRecord, Sequence[Label]]]) -> list[Measured]:
-    """Every value that a gate can check, in the order the runs were started.
-
-    These are the scores under the ranking protocol, the data's limits and the speed of training.
-    """
+    """Every value that a gate can check, in the order the runs were started: ranking scores and the data's limits."""
     rows = [row for record, labels in records for label in labels for row in _of_label(record, label)]
     return _limits_once(sorted(rows, key=lambda row: (row.started_at, row.run_id)))
 
@@ -220,14 +207,10 @@ def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
             data = content_hash(record.spec.dataset_identity)
             row = _measured(record, label, ("limit", 0, "data", metric, "limit"), limit, identity=data)
             yield replace(row, variant=())
-    if record.training is not None or record.spec.recipe is not None:
-        speed = (record.training or {}).get("tokens_per_s")
-        place = (label.entry, record.spec.seed, "train", SPEED_METRIC, "speed")
-        yield _measured(record, label, place, speed, error=record.error or "the record holds no speed")
 
 
 def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Score | None) -> Measured:
-    place = (label.entry, record.spec.seed, split, metric, "quality")
+    place: tuple[str, int, str, str, Kind] = (label.entry, record.spec.seed, split, metric, "quality")
     if record.status != "finished":
         return _measured(record, label, place, None, error=f"{record.status}: {record.error}", score=score)
     if score is None:
@@ -244,7 +227,7 @@ def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Sc
 def _measured(
     record: RunRecord,
     label: Label,
-    place: tuple[str, int, str, str, str],
+    place: tuple[str, int, str, str, Kind],
     value: float | None,
     *,
     error: str | None = None,

@@ -17,14 +17,13 @@ from typing import Any
 from harness.core.errors import NotComparableError, StoreError
 from harness.core.metrics import metric_named
 from harness.regression import baseline, verdict
-from harness.regression.baseline import SPEED_METRIC, BaselineRow, Identity, Measured
+from harness.regression.baseline import BaselineRow, Identity, Measured
 from harness.regression.verdict import Verdict
 from harness.results.store import Store
 from harness.statistics.intervals import Estimate
 from harness.statistics.seeds import difference
 from harness.system.source import describe
 
-SPEED_RELATIVE_TOLERANCE = 0.5
 # Absolute. A model that was never trained scores the same every time, up to the rounding of sums.
 UNTRAINED_TOLERANCE = 1e-5
 
@@ -117,17 +116,16 @@ def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> Che
         by_identity.setdefault(row.identity, []).append(row)
     rows = [judged for row in expected for judged in _judge(row, by_identity.pop(row.identity, []), code)]
     new = [
-        _impossible(row, code)
-        or CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
+        CheckRow(row.identity, "regression", BEYOND_LIMIT, found=row.value, run_id=row.run_id)
+        if row.beyond_limit and row.code == code
+        else CheckRow(row.identity, "new", row.error or "not in the baseline", found=row.value, run_id=row.run_id)
         for identity in sorted(by_identity)
         for row in by_identity[identity]
-        # A speed that no baseline holds is no news: every machine has its own.
-        if row.identity[-1] != "speed"
     ]
     return CheckReport((*rows, *new), tuple(store.problems), tuple(store.remarks))
 
 
-def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: bool = False) -> UpdateReport:
+def update(results: Path, baseline_path: Path, *, blocks: bool = False) -> UpdateReport:
     """Set the values of a baseline to those of the records and keep its tolerances.
 
     Of several records for one row, the last started counts. A row keeps its value if there is no finite new one or if
@@ -137,7 +135,6 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
     Args:
         results: the folder of records.
         baseline_path: the file to write; it need not exist.
-        speed: also write rows of training speed.
         blocks: keep the blocks of each score, so that the gate can compare them pairwise.
 
     Returns:
@@ -152,10 +149,7 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
         old = {row.identity: row for row in baseline.read(baseline_path)} if baseline_path.exists() else {}
     except NotComparableError:
         old = {}
-    latest: dict[Identity, Measured] = {}
-    for row in measured:
-        if row.identity[-1] != "speed" or speed:
-            latest[row.identity] = row
+    latest = {row.identity: row for row in measured}
     rows, kept, dropped = dict(old), list[str](), list[str]()
     for identity, row in latest.items():
         if row.value is None:
@@ -171,8 +165,7 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
             # A row that is compared pairwise stays so: without its blocks the gate would be another one, unsaid.
             keep = blocks or (before is not None and before.blocks is not None)
             rows[identity] = made if keep else replace(made, blocks=None)
-    known = {row.identity for row in measured}
-    kept += [f"{name_of(identity)}: no run among these records" for identity in old if identity not in known]
+    kept += [f"{name_of(identity)}: no run among these records" for identity in old if identity not in latest]
     if not rows:
         raise StoreError(f"{results}: holds no finished run to make a baseline of; run a suite first")
     baseline.write(baseline_path, rows.values())
@@ -233,13 +226,6 @@ def _held(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
     return _compare(replace(row, found=found.value), expected, found)
 
 
-def _impossible(found: Measured, code: Mapping[str, Any]) -> CheckRow | None:
-    """The failure of a value that the baseline lacks but the data does not allow."""
-    if not found.beyond_limit or found.code != code:
-        return None
-    return CheckRow(found.identity, "regression", BEYOND_LIMIT, found=found.value, run_id=found.run_id)
-
-
 def _difference(expected: BaselineRow, found: Measured) -> str | None:
     """Why two values cannot be compared, or None. A failed run has no protocol."""
     if expected.protocol is not None and found.protocol is not None:
@@ -256,8 +242,6 @@ def _difference(expected: BaselineRow, found: Measured) -> str | None:
 
 
 def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
-    if expected.kind == "speed" and expected.machine != found.machine:
-        return replace(row, verdict="skipped", reason=f"other hardware: {found.machine}, was {expected.machine}")
     if found.value is None:
         return replace(row, verdict="regression", reason=found.error or "no value")
     worse = toward_worse(expected, found.value - expected.value)
@@ -280,7 +264,7 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
 
 def toward_worse(row: BaselineRow, difference: float) -> float:
     """A difference of a row's values, positive if it is for the worse."""
-    return -difference if row.kind == "speed" or metric_named(row.metric).higher_is_better else difference
+    return -difference if metric_named(row.metric).higher_is_better else difference
 
 
 def paired_difference(expected: BaselineRow, found: Measured) -> Estimate | None:
@@ -303,7 +287,7 @@ def _nearest(expected: BaselineRow, found: Measured) -> float | None:
 
 def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> BaselineRow:
     suite, profile, entry, seed, split, metric, kind = row.identity
-    tolerance = UNTRAINED_TOLERANCE if row.untrained else default_tolerance(metric, value)
+    tolerance = UNTRAINED_TOLERANCE if row.untrained else metric_named(metric).tolerance(value)
     # A one-sided tolerance was chosen for a trained model and is too wide for one that is not.
     if old is not None and (old.two_sided or not row.untrained) and old.calibration is None:
         tolerance = old.tolerance
@@ -314,7 +298,7 @@ def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> Basel
         seed=seed,
         split=split,
         metric=metric,
-        kind=next(known for known in baseline.KINDS if known == kind),
+        kind=kind,
         value=value,
         tolerance=tolerance,
         quality_identity=row.quality_identity,
@@ -333,22 +317,14 @@ def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> Basel
     return replace(made, tolerance=how.margin - moved, calibration=how)
 
 
-def default_tolerance(metric: str, value: float) -> float:
-    """Absolute tolerance of a new row for this metric and value, in the metric's unit."""
-    if metric == SPEED_METRIC:
-        return abs(value) * SPEED_RELATIVE_TOLERANCE
-    return metric_named(metric).tolerance(value)
-
-
 def name_of(identity: Identity) -> str:
     """One row's identity as a person reads it."""
     return " ".join(str(part) for part in identity)
 
 
 def _cells(row: CheckRow) -> list[str]:
-    kind, metric = row.identity[-1], row.identity[-2]
-    decimals = 0 if kind == "speed" else metric_named(metric).decimals + 1
-    if kind != "speed" and row.tolerance:
+    decimals = metric_named(row.identity[-2]).decimals + 1
+    if row.tolerance:
         decimals = max(decimals, math.ceil(-math.log10(row.tolerance)) + 1)
 
     def number(value: float | None, sign: str = "") -> str:

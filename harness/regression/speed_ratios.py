@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -26,7 +26,7 @@ from harness.system.reading import read_bytes, reason
 if TYPE_CHECKING:
     from harness.timing.backends import KernelTiming
 
-SCHEMA = 1
+SCHEMA: Literal[1] = 1
 
 # A ratio may always grow by this factor, even on a quiet machine.
 FLOOR = 1.05
@@ -66,16 +66,10 @@ class Expected:
         return (self.op, self.case, self.dtype, self.direction, self.backend)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
     """Ratios of one machine, named by its fingerprint."""
 
-    fingerprint: str
-    rows: tuple[Expected, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
     __pydantic_config__ = {"extra": "forbid"}
 
     # First, so that the file of another gate is named by its version or by what it lacks.
@@ -111,8 +105,10 @@ class GateReport:
 
         headings = ("Kernel", "Case", "Dtype", "Direction", "Backend", "Baseline", "Allowed", "Now", "Verdict", "Why")
         aligns = ("left",) * 5 + ("right",) * 3 + ("left",) * 2
-        body = [[*row.identity, _show(row.expected), _show(row.allowed), _all(row.found), row.verdict, row.reason]
-                for row in self.rows]  # fmt: skip
+        body = []
+        for row in self.rows:
+            found = ", ".join(map(_show, row.found)) or "—"
+            body.append([*row.identity, _show(row.expected), _show(row.allowed), found, row.verdict, row.reason])
         total = verdict.total(row.verdict for row in self.rows)
         return f"{grid(body, headings, aligns)}\n{total or 'nothing to compare'}"
 
@@ -134,16 +130,15 @@ def judge(baseline: Baseline, first: Rows, again: Callable[[str, str], Rows]) ->
     Rows of the baseline whose case was not measured at all are left out: they were not asked for.
     """
     measured = {(row.op, row.case, row.dtype) for row in first}
-    runs: dict[tuple[str, str], list[Rows]] = {case: [rows] for case, rows in _by_case(first).items()}
+    runs = {(op, case): [[row for row in first if (row.op, row.case) == (op, case)]] for op, case, _ in measured}
     expected = [row for row in baseline.rows if row.identity[:3] in measured]
 
-    def measurements(op: str, case: str, number: int) -> list[Rows]:
-        known = runs.setdefault((op, case), [])
-        while len(known) < number:
-            known.append(again(op, case))
-        return known[:number]
+    def measurement(op: str, case: str, number: int) -> Rows:
+        while len(runs[op, case]) < number:
+            runs[op, case].append(list(again(op, case)))
+        return runs[op, case][number - 1]
 
-    judged = [_judge(row, measurements) for row in expected]
+    judged = [_judge(row, measurement) for row in expected]
     known = {row.identity for row in expected}
     return GateReport((*judged, *_unexpected(first, known)))
 
@@ -155,12 +150,12 @@ def skipped(baseline: Baseline, fingerprint: str) -> GateReport:
     return GateReport(tuple(rows))
 
 
-def _judge(row: Expected, measurements: Callable[[str, str, int], list[Rows]]) -> Judged:
+def _judge(row: Expected, measurement: Callable[[str, str, int], Rows]) -> Judged:
     found: list[float] = []
     restless: list[float] = []
     too_slow = 0
     for attempt in range(1, ATTEMPTS + 1):
-        rows = measurements(row.op, row.case, attempt)[-1]
+        rows = measurement(row.op, row.case, attempt)
         mine = _find(rows, row.identity)
         if mine is None or mine.status == "unavailable":
             reason = "no such backend any more" if mine is None else mine.error or ""
@@ -224,7 +219,7 @@ def make(fingerprint: str, rows: Rows) -> Baseline:
     ]
     if not kept:
         raise NotComparableError("no backend was measured, so there is nothing to make a baseline of")
-    return Baseline(fingerprint, tuple(sorted(kept, key=lambda row: row.identity)))
+    return Baseline(schema=SCHEMA, fingerprint=fingerprint, rows=tuple(sorted(kept, key=lambda row: row.identity)))
 
 
 def merge(old: Baseline | None, new: Baseline) -> Baseline:
@@ -232,36 +227,29 @@ def merge(old: Baseline | None, new: Baseline) -> Baseline:
     if old is None or old.fingerprint != new.fingerprint:
         return new
     rows = {row.identity: row for row in (*old.rows, *new.rows)}
-    return Baseline(new.fingerprint, tuple(rows[identity] for identity in sorted(rows)))
+    return replace(new, rows=tuple(rows[identity] for identity in sorted(rows)))
 
 
 def read(path: Path) -> Baseline:
     """Read a baseline. Raises StoreError if it cannot be read, NotComparableError if it has no rows."""
     try:
-        file = parse_json(_File, read_bytes(path))
+        baseline = parse_json(Baseline, read_bytes(path))
     except FileNotFoundError as error:
         raise StoreError(f"{path}: there is no baseline; make one with --update") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
         raise StoreError(f"{path}: is not a baseline of kernels: {error}") from error
-    if not file.rows:
+    if not baseline.rows:
         raise NotComparableError(f"{path}: the baseline has no rows; fill it with --update")
-    return Baseline(file.fingerprint, file.rows)
+    return baseline
 
 
 def write(path: Path, baseline: Baseline) -> None:
     """Replace the file in one step. Raises StoreError."""
-    body = {"schema": SCHEMA, "fingerprint": baseline.fingerprint, "rows": [asdict(row) for row in baseline.rows]}
+    text = json.dumps(asdict(baseline), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path):
-        write_atomic(path, json.dumps(body, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _by_case(rows: Rows) -> dict[tuple[str, str], list[KernelTiming]]:
-    found: dict[tuple[str, str], list[KernelTiming]] = {}
-    for row in rows:
-        found.setdefault((row.op, row.case), []).append(row)
-    return found
+        write_atomic(path, text)
 
 
 def _identity(row: KernelTiming) -> Identity:
@@ -274,7 +262,3 @@ def _find(rows: Rows, identity: Identity) -> KernelTiming | None:
 
 def _show(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
-
-
-def _all(values: Sequence[float]) -> str:
-    return ", ".join(_show(value) for value in values) or "—"

@@ -24,14 +24,9 @@ LAST = 100
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table.
+    """A column of a table: its heading, the text of a row's cell, and the key of the value in JSON and CSV.
 
-    Attributes:
-        heading: as tables show it.
-        text: the cell of a row.
-        align: `left` or `right`.
-        key: of the value in JSON and CSV.
-        order: position among the columns that a narrow terminal shows; the lowest first.
+    A narrow terminal shows the columns of the lowest `order`.
     """
 
     heading: str
@@ -230,7 +225,7 @@ def _known(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
 
 
 def named(names: Iterable[str]) -> tuple[Column, ...]:
-    """Columns by heading or JSON key, in any case. HarnessError with the nearest name if one is unknown."""
+    """Columns by heading or JSON key, in upper or lower case. HarnessError with the nearest name if one is unknown."""
     return tuple(_column(name) for name in names)
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from harness.core.errors import HarnessError, StoreError, writing
+from harness.core.errors import HarnessError, writing
 from harness.core.metrics import Metric, metric_named
-from harness.results import published
 from harness.results.published import PublishedRow, dataset_title, match
 from harness.system.files import replacing
 
@@ -19,16 +18,8 @@ if TYPE_CHECKING:
 
     from harness.core.specs import Label
     from harness.results.record import RunRecord
-    from harness.results.store import Store
 
 ENDINGS = (".svg", ".png", ".pdf")
-
-# Name of an x axis -> column of the curve, factor, and label.
-AXES = {
-    "tokens": ("tokens", 1e-6, "tokens trained on, in millions"),
-    "minutes": ("train_seconds", 1 / 60, "minutes of training, without validations"),
-    "updates": ("step", 1.0, "updates of the weights"),
-}
 
 # Inches; a page is about 8 wide.
 _PANEL_SIZE_IN = (8.0, 4.0)
@@ -36,15 +27,10 @@ _PANEL_SIZE_IN = (8.0, 4.0)
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One run in one panel.
+    """One run in one panel: x in millions of tokens, valid and train in the panel's metric, shape (n,); NaN is unknown.
 
-    Attributes:
-        run_id, name: which run, and its text in the legend.
-        x, valid, train: shape (n,), the last two in the panel's metric; train is NaN where unknown.
-        best: index of the validation whose weights were kept.
-        averaged: index of the first validation of averaged weights.
-        test: exact score of the test split.
-        published: the row that the run is compared with. Each of these four is None if there is none.
+    `best` is the index of the validation whose weights were kept, `averaged` of the first one of averaged weights;
+    `test` is the exact score, `published` the row that the run is compared with.
     """
 
     run_id: str
@@ -58,74 +44,40 @@ class Line:
     published: PublishedRow | None
 
 
-Panels = Mapping[tuple[str, str], Sequence[Line]]
-
-
-def draw_runs(store: Store, run_ids: Sequence[str], out: Path, along: str) -> int:
-    """Draw the learning curves of a results folder.
-
-    Args:
-        store: the results folder; its `problems` name records that cannot be read.
-        run_ids: runs to draw; all of them if empty.
-        out: file to write.
-        along: a key of AXES.
-
-    Returns:
-        Number of runs in the picture.
-
-    Raises:
-        StoreError: the folder has no record of a run.
-        HarnessError: see `draw`.
-    """
-    records = store.records()
-    known = {record.run_id for record, _ in records}
-    for run_id in run_ids:
-        if run_id not in known:
-            raise StoreError(
-                f"{store.root}: holds no record of {run_id}; `harness table --columns model,run_ids` lists them"
-            )
-    chosen = [item for item in records if not run_ids or item[0].run_id in run_ids]
-    drawn = panels(chosen, published.load(published.find(store.root)), along)
-    draw(drawn, out, along)
-    return len({line.run_id for lines in drawn.values() for line in lines})
-
-
 def panels(
-    records: Sequence[tuple[RunRecord, Sequence[Label]]], rows: Sequence[PublishedRow], along: str
+    records: Sequence[tuple[RunRecord, Sequence[Label]]], rows: Sequence[PublishedRow]
 ) -> dict[tuple[str, str], list[Line]]:
     """Assign the curves of records to panels.
 
     Args:
         records: each with its labels; the first label names dataset and metrics.
         rows: published rows.
-        along: a key of AXES.
 
     Returns:
-        Title of the dataset and name of the metric -> lines. Only validations with a position on the axis are drawn.
+        Title of the dataset and name of the metric -> lines. Only validations with a number of tokens are drawn.
         Curves hold nats per scored target, so a metric is that of those targets.
     """
     drawn: dict[tuple[str, str], list[Line]] = {}
     for record, labels in records:
         label = labels[0]
         validations = [
-            row for row in record.curve if all(_is_number(row.get(key)) for key in ("valid_nll_nats", AXES[along][0]))
+            row for row in record.curve if all(_is_number(row.get(key)) for key in ("valid_nll_nats", "tokens"))
         ]
         if not validations:
             continue
         # A curve has no bytes to divide by.
         for name in (each for each in label.metrics if not metric_named(each).crosses_units):
-            line = _line(record, label, validations, metric_named(name), rows, along)
+            line = _line(record, label, validations, metric_named(name), rows)
             drawn.setdefault((dataset_title(label.dataset), name), []).append(line)
     return drawn
 
 
-def draw(drawn: Panels, out: Path, along: str) -> None:
+def draw(drawn: Mapping[tuple[str, str], Sequence[Line]], out: Path) -> None:
     """Write the picture. The same records give the same bytes.
 
     Args:
         drawn: lines by panel.
         out: file to write; its ending is one of ENDINGS.
-        along: a key of AXES.
 
     Raises:
         HarnessError: no curve, unknown ending, or matplotlib is missing.
@@ -147,7 +99,7 @@ def draw(drawn: Panels, out: Path, along: str) -> None:
         # Without pyplot there is no global state and no window.
         FigureCanvasAgg(figure)
         for axes, (title, lines) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn.items(), strict=True):
-            _panel(axes, title, lines, along)
+            _panel(axes, title, lines)
         with writing(out), replacing(out) as partial:
             # The metadata holds a date under a different name in each format; without it the bytes are repeatable.
             dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
@@ -160,16 +112,14 @@ def _line(
     validations: Sequence[Mapping[str, Any]],
     metric: Metric,
     rows: Sequence[PublishedRow],
-    along: str,
 ) -> Line:
-    column, scale, _ = AXES[along]
     exact = (score for score in record.scores if (score.split, score.protocol.name) == ("test", "exact"))
     score = next(exact, None)
     return Line(
         run_id=record.run_id,
         # The hash of the run distinguishes seeds and settings of one title.
         name=f"{label.title} ({record.run_id.rpartition('-')[2]})",
-        x=[scale * float(row[column]) for row in validations],
+        x=[float(row["tokens"]) / 1e6 for row in validations],
         valid=[metric.of_rate(row["valid_nll_nats"]) for row in validations],
         train=[
             metric.of_rate(rate) if _is_number(rate := row.get("train_nll_nats")) else math.nan for row in validations
@@ -185,7 +135,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str) -> None:
+def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line]) -> None:
     for place, line in enumerate(lines):
         # matplotlib's cycle has ten colours.
         colour = f"C{place % 10}"
@@ -206,11 +156,10 @@ def _panel(axes: Axes, title: tuple[str, str], lines: Sequence[Line], along: str
         side = "top" if place == 0 and len(rows) > 1 else "bottom"
         x, transform = 0.01 + 0.5 * (place % 2), axes.get_yaxis_transform()
         axes.text(x, row.value, words, fontsize=7, color="0.4", va=side, transform=transform, parse_math=False)
-    _, _, words = AXES[along]
     metric = metric_named(title[1])
     # Names come from files: no dollar sign in them starts a formula.
     axes.set_title(title[0], loc="left", parse_math=False)
-    axes.set_xlabel(words)
+    axes.set_xlabel("tokens trained on, in millions")
     if metric.log_axis:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from harness.report.columns import NOT_APPLICABLE
 from harness.report.formats.github import escape, grid
@@ -12,40 +12,32 @@ if TYPE_CHECKING:
     from harness.results.record import RunRecord
 
 Timed = Mapping[str, Any]
-Align = Literal["left", "right"]
 
 HEADINGS = ("Kernel", "Case", "Direction", "Backend", "ms", "ms warm", "GB/s", "Of copy", "Of triad", "GFLOP/s",
             "Of GEMM", "Over chain")  # fmt: skip
-ALIGNS: tuple[Align, ...] = ("left",) * 4 + ("right",) * 8
+ALIGNS = ("left",) * 4 + ("right",) * 8
 
 
 def kernel_table(rows: Sequence[Timed]) -> str:
-    """Markdown of timed kernels in the order given, and the reason of each failure."""
-    headings, aligns, body = kernel_cells(rows)
-    return grid(body, headings, aligns) + "".join(f"\n{escape(line)}\n" for line in kernel_problems(rows))
+    """Markdown of timed kernels in the order given, and the reason of each failure.
 
-
-def kernel_cells(rows: Sequence[Timed]) -> tuple[list[str], list[Align], list[list[str]]]:
-    """Headings, alignments and cells of timed kernels. On a CUDA device a last column has times with the launch."""
+    On a CUDA device a last column has times with the launch.
+    """
     headings, aligns, body = list(HEADINGS), list(ALIGNS), [_cells(row) for row in rows]
     if any(row.get("ms_with_launch") is not None for row in rows):
         headings.append("ms with launch")
         aligns.append("right")
         body = [[*cells, _milliseconds(row.get("ms_with_launch"))] for cells, row in zip(body, rows, strict=True)]
-    return headings, aligns, body
+    failed = [row for row in rows if row["error"] is not None]
+    problems = dict.fromkeys(f"{row['op']} {row['case']} {row['backend']}: {row['error']}" for row in failed)
+    return grid(body, headings, aligns) + "".join(f"\n{escape(line)}\n" for line in problems)
 
 
-def kernel_problems(rows: Sequence[Timed]) -> list[str]:
-    """One line per failure, each once."""
-    lines: dict[str, None] = {}
-    for row in rows:
-        if row["error"] is not None:
-            lines[f"{row['op']} {row['case']} {row['backend']}: {row['error']}"] = None
-    return list(lines)
+def kernel_section(records: Iterable[RunRecord]) -> str | None:
+    """The leaderboard's section of kernels, one table per device; None if no run timed any.
 
-
-def kernels_by_device(records: Iterable[RunRecord]) -> dict[str, list[Timed]]:
-    """Kernels that runs timed, by device. If several runs timed the same, the one that started last counts."""
+    If several runs timed the same kernel, the one that started last counts.
+    """
     by_device: dict[str, dict[tuple[str, ...], Timed]] = {}
     for record in sorted(records, key=lambda each: (each.started_at, each.run_id)):
         # Times of different hardware are not comparable, so each device has its own table.
@@ -53,17 +45,11 @@ def kernels_by_device(records: Iterable[RunRecord]) -> dict[str, list[Timed]]:
         for row in record.timings:
             if "op" in row:
                 by_device.setdefault(device, {})[_identity(row)] = row
-    return {device: [row for _, row in sorted(by_device[device].items())] for device in sorted(by_device)}
-
-
-def kernel_section(records: Iterable[RunRecord]) -> str | None:
-    """The leaderboard's section of kernels, one table per device; None if no run timed any."""
-    by_device = kernels_by_device(records)
     if not by_device:
         return None
     lines = ["## Kernels", "", "Timed by runs at their own models' shapes, each checked against its reference.", ""]
-    for device, rows in by_device.items():
-        lines += [f"### {escape(device)}", "", kernel_table(rows)]
+    for device, rows in sorted(by_device.items()):
+        lines += [f"### {escape(device)}", "", kernel_table([row for _, row in sorted(rows.items())])]
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ FILE_NAME = "LEADERBOARD.md"
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """Records of a results folder with what they are compared with.
+    """Records of a results folder, each with its labels, and what they are compared with.
 
     Attributes:
         root: the results folder.

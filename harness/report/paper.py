@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.metrics import metric_named
 from harness.report.columns import NOT_APPLICABLE, difference_text, params_text, seeds_text, value_text
 from harness.report.formats.github import grid
 from harness.report.row import FINISHED, PUBLISHED, Row
-from harness.report.rows import recipe_id
 from harness.results.published import PublishedRow, dataset_title, match, paper_rows
 
 if TYPE_CHECKING:
@@ -30,78 +28,44 @@ def paper_section(table: Table, published: Sequence[PublishedRow], suites: Seque
     Args:
         table: rows of every record.
         published: rows of the paper and others.
-        suites: the installed ones, each once per profile.
+        suites: the installed ones, each once per profile; their full profiles have the recipes that reproduce a row.
     """
-    recipes = _FullRecipes(published, [suite for suite in suites if suite.profile == FULL_PROFILE])
+    full = [suite for suite in suites if suite.profile == FULL_PROFILE]
+    rows_of = {(suite.name, entry.name): entry.published for suite in full for entry in suite.entries}
+
+    def is_full(ours: Row, row: PublishedRow) -> bool:
+        # `changed` compares the recipe; names alone prove nothing, since any suite may use them.
+        compared = rows_of.get((ours.suite or "", ours.entry))
+        same = match([row], compared, metric=row.metric, split=row.split) is not None
+        return ours.profile == FULL_PROFILE and ours.changed is False and same
+
     body = []
     for row in paper_rows(published):
         ours = [each for each in table.rows if each.published_id == row.id and each.status != PUBLISHED]
-        body.append(_line(row, ours, recipes))
+        body.append(_line(row, ours, [each for each in ours if is_full(each, row)]))
     return grid(body, _HEADINGS, _ALIGNS)
 
 
-@dataclass(frozen=True, slots=True)
-class _FullRecipes:
-    """The installed suites under the full profile: they decide which runs reproduce a row of the paper."""
-
-    published: Sequence[PublishedRow]
-    suites: Sequence[Suite]
-
-    def remark(self, row: PublishedRow, ours: Sequence[Row]) -> str:
-        """Why a row of the paper has no value of the full recipe; `ours`: every run compared with it."""
-        full = [each for each in ours if self.is_full(each)]
-        if any(each.status == FINISHED for each in full):
-            return "full recipe"
-        if full:
-            return _failure(full[0])
-        finished = any(each.status == FINISHED for each in ours)
-        if ours and not finished:
-            return _failure(ours[0])
-        names = sorted({suite.name for suite in self.suites if self._recipe_ids(row, [suite])})
-        if not names and not finished:
-            of_dataset = any(suite.dataset.get("name") == row.dataset for suite in self.suites)
-            missing = "suite with an entry for this row" if of_dataset else f"suite for {dataset_title(row.dataset)}"
-            return f"no {missing} is installed"
-        where = f"; suite {', '.join(names)} has it" if names else ""
-        return f"no finished run of the full recipe among these records{where}"
-
-    def is_full(self, row: Row) -> bool:
-        """Whether a run has the full recipe of an installed suite for the published row that it is compared with.
-
-        The recipe decides, not names: a recipe changed on the command line keeps them, and any suite may use them.
-        """
-        if row.profile != FULL_PROFILE:
-            return False
-        named = [known for known in self.published if known.id == row.published_id]
-        return any(row.recipe_id in self._recipe_ids(known, self.suites) for known in named)
-
-    def profile(self, row: Row) -> str:
-        changed = row.profile == FULL_PROFILE and not self.is_full(row)
-        return f"{row.profile}, changed" if changed else row.profile or NOT_APPLICABLE
-
-    def _recipe_ids(self, row: PublishedRow, suites: Sequence[Suite]) -> set[str]:
-        return {
-            recipe_id(entry.model, entry.recipe)
-            for suite in suites
-            for entry in suite.entries
-            if match([row], entry.published, metric=row.metric, split=row.split)
-        }
-
-
-def _line(row: PublishedRow, ours: Sequence[Row], recipes: _FullRecipes) -> list[str]:
-    ranked = [each for each in ours if each.rank is not None]
-    # Rows are in order of rank, so the first one is the best.
-    best = next(iter([each for each in ranked if recipes.is_full(each)] or ranked), None)
+def _line(row: PublishedRow, ours: Sequence[Row], full: Sequence[Row]) -> list[str]:
     title = metric_named(row.metric).title_for(row.split)
     start = [row.task, dataset_title(row.dataset), title, f"{row.value:.{row.decimals}f}", row.model]
-    remark = recipes.remark(row, ours)
+    # Rows are in order of rank, so the first one is the best.
+    best = next((each for each in (*full, *ours) if each.rank is not None), None)
+    remark = _remark(ours, full)
     if best is None:
         status = next((each.status for each in ours if each.value is None), "none yet")
         return [*start, status, *[NOT_APPLICABLE] * 4, remark]
-    cells = [value_text(best), difference_text(best), params_text(best), seeds_text(best), recipes.profile(best)]
+    profile = f"{best.profile}{', changed' if best.profile == FULL_PROFILE and best not in full else ''}"
+    cells = [value_text(best), difference_text(best), params_text(best), seeds_text(best), profile]
     return [*start, *cells, remark]
 
 
-def _failure(row: Row) -> str:
-    verb = "was interrupted" if row.status == "interrupted" else row.status
-    return f"the run of profile {row.profile} {verb}: {row.error}"
+def _remark(ours: Sequence[Row], full: Sequence[Row]) -> str:
+    """Why a row of the paper has no value of the full recipe; `ours`: every run compared with it."""
+    if any(each.status == FINISHED for each in full):
+        return "full recipe"
+    if full or (ours and all(each.status != FINISHED for each in ours)):
+        [row, *_] = full or ours
+        verb = "was interrupted" if row.status == "interrupted" else row.status
+        return f"the run of profile {row.profile} {verb}: {row.error}"
+    return "no finished run of the full recipe among these records"

@@ -29,33 +29,25 @@ class Row:
     A row of ours combines all seeds that differ in nothing else. JSON and CSV have the fields as keys, in this order.
 
     Attributes:
-        task, dataset, metric, split, protocol: what was measured.
         value: mean over the seeds; None if there is no value, and `error` says why.
-        model, entry, params: what was scored; params is its number of parameters.
-        published, published_id: the published row to compare with.
+        params: number of parameters of the model.
+        published, published_id: the published row to compare with; `difference` is value - published.
         status: `published`, `limit`, or the status of our runs, such as `finished` and `failed`.
-        difference: value - published.
-        std_error: standard error of a single run over its text; None for several seeds.
-        seeds, seed_mean, seed_std, seed_list: number of seeds, mean, deviation (n - 1), and the seeds.
+        std_error: of a single run over its text; None for several seeds, of which `seed_std` is the deviation (n - 1).
         tokens_per_s, seconds: of training.
-        device, device_kind, dtype, kernel, speed: where and how it ran; speed names the speed-ups that were on.
-        suite, profile: which suite made it.
-        source: of a published value or a limit.
-        run_ids, code: which runs and which source code.
-        num_targets, denominator: scored tokens, and what the loss is divided by.
-        dataset_title, metric_title: as tables show them.
+        speed: the speed-ups that were on.
+        source: of a published value or a limit; `code` is that of a run.
+        denominator: what the loss is divided by.
         data: hash of the dataset's identity.
-        limit: best value that the data allows.
+        limit: best value that the data allows; `beyond_limit`: ours is better, so something is wrong with the run.
         rank: among the values of one protocol; None if not ranked.
         recipe_id: hash of model and recipe.
         changed: whether they differ from the installed suite's; None if no installed suite has the entry.
-        beyond_limit: better than the data allows, so something is wrong with the run.
         ci95_low, ci95_high: 95 % interval of the value: of one run over its text, of several seeds over the seeds.
         ties_best: whether a paired comparison cannot tell it from the best of ours; None where there is none.
         costs: the figures of `harness.monitoring.costs.columns`, each a key of its own in JSON.
         unknown: key -> reason, for each figure of cost that is None.
-        decimals: digits after the point. This and the fields below are not in JSON.
-        blocks: loss by block of the text, for comparisons.
+        blocks: loss by block of the text, for comparisons; not in JSON, as all fields from `decimals` on.
         own_text: whether the data is the user's own, which no published value is about.
         several_recipes: whether other rows have the same name and another recipe.
         adaptive: whether a published model learns from the text it is scored on.

@@ -5,19 +5,17 @@ Files and pipes get complete tables from `formats`; here a table must be readabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from harness.report.columns import NOT_APPLICABLE, SECTION_COLUMNS, cells, usual
-from harness.report.kernels import kernel_cells, kernel_problems, kernels_by_device
+from harness.report.columns import NOT_APPLICABLE, SECTION_COLUMNS, Column, cells, usual
 from harness.report.row import LIMIT, Row
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.report.leaderboard import Leaderboard
-    from harness.report.table import Table
 
 _GAP = 2  # blanks between two columns
 _MIN_TEXT = 24  # a text column is wrapped down to this width before other columns are left out
@@ -25,48 +23,9 @@ _MIN_TEXT = 24  # a text column is wrapped down to this width before other colum
 _OURS, _LIMIT, _COMPARED, _CONTEXT = range(4)
 _STYLES = {_OURS: "bold", _LIMIT: "italic", _COMPARED: "cyan", _CONTEXT: "dim"}
 
-# Columns of a kernel table, the most important first.
-_KERNEL_ORDER = ("Kernel", "Case", "Backend", "ms", "Over chain", "Direction", "Of copy", "Of GEMM", "Of triad", "GB/s")
-
-
-@dataclass(frozen=True, slots=True)
-class _Grid:
-    """Lines that share their columns: headings, alignments, importance (lowest first), and sections of lines."""
-
-    headings: Sequence[str]
-    aligns: Sequence[Literal["left", "right"]]
-    order: Sequence[int]
-    sections: Sequence[tuple[str, Sequence[tuple[list[str], str]]]]  # heading, then cells and style of each line
-
-    def widths(self) -> list[int]:
-        """Width of each column's longest cell."""
-        from rich.cells import cell_len
-
-        bodies = [line for _, lines in self.sections for line, _ in lines]
-        return [max(map(cell_len, column)) for column in zip(self.headings, *bodies, strict=True)]
-
-    def fit(self, width: int) -> dict[int, int]:
-        """Columns that fit: index -> width, in order of importance. Text is wrapped if it must be."""
-        full = self.widths()
-        least = [min(n, _MIN_TEXT) if align == "left" else n for n, align in zip(full, self.aligns, strict=True)]
-        fitted: dict[int, int] = {}
-        left = width + _GAP
-        by_importance = sorted(range(len(full)), key=lambda index: self.order[index])
-        for index in by_importance:
-            # The most important column is shown in any window, however narrow.
-            if not fitted or least[index] + _GAP <= left:
-                fitted[index] = min(least[index], width)
-                left -= fitted[index] + _GAP
-        # Remaining width unwraps text, the most important column first.
-        for index in fitted:
-            more = min(full[index] - fitted[index], max(left, 0))
-            fitted[index] += more
-            left -= more
-        return fitted
-
 
 def print_leaderboard(board: Leaderboard, console: Console, *, context: bool) -> None:
-    """Print the rankings of a leaderboard and the kernels that its runs timed.
+    """Print the rankings of a leaderboard.
 
     Args:
         board: what to print.
@@ -84,22 +43,26 @@ def print_leaderboard(board: Leaderboard, console: Console, *, context: bool) ->
         return _COMPARED if (row.group, row.published_id) in compared else _CONTEXT
 
     rows = [row for row in table.rows if context or role(row) != _CONTEXT]
-    hidden = _print_grid(_rankings(table, rows, role), console)
+    columns = [each for each in usual(rows, SECTION_COLUMNS) if any(each.text(row) != NOT_APPLICABLE for row in rows)]
+    # A line begins with what it is about; files keep the order of the published tables, value first.
+    columns.sort(key=lambda column: ("#", "Model").index(column.heading) if column.heading in ("#", "Model") else 2)
+    # Widths are those of all sections together: columns of one table line up down the page.
+    widths = _fit(columns, cells(rows, columns), console.width)
+    for group in replace(table, rows=tuple(rows)).groups():
+        ordered = sorted(group, key=role)
+        styles = ["bold red" if row.value is None or row.beyond_limit else _STYLES[role(row)] for row in ordered]
+        _print_section(table.heading(group), ordered, styles, widths, console)
+    hidden = [column.heading for column in columns if column not in widths]
     _print_lines([f"{heading}. {note}" for heading, note in table.notes()], "dim", console)
     if "Source" in hidden:
         # That column says why a run has no value.
         lost = [row for row in rows if row.is_ours and row.value is None]
         _print_lines([f"{row.model}, {row.split}: {row.status}: {row.error}" for row in lost], "red", console)
-    hidden_of_kernels: list[str] = []
-    for device, timed in kernels_by_device(record for record, _ in board.records).items():
-        headings, aligns, body = kernel_cells(timed)
-        order = [_KERNEL_ORDER.index(name) if name in _KERNEL_ORDER else len(_KERNEL_ORDER) for name in headings]
-        lines = [(line, "" if row["status"] == "ok" else "red") for line, row in zip(body, timed, strict=True)]
-        hidden_of_kernels = _print_grid(_Grid(headings, aligns, order, [(f"Kernels on {device}", lines)]), console)
-        _print_lines(kernel_problems(timed), "red", console)
     notes = [f"columns {', '.join(hidden)}"] if hidden else []
-    notes += [f"of kernels {', '.join(hidden_of_kernels)}"] if hidden_of_kernels else []
     notes += [f"{len(table.rows) - len(rows)} other published rows"] if len(rows) < len(table.rows) else []
+    notes += (
+        ["the kernels that runs timed"] if any("op" in row for each, _ in board.records for row in each.timings) else []
+    )
     if notes:
         options = "--format github" + (" or --columns NAME,..." if hidden else "")
         _print_lines(
@@ -107,40 +70,42 @@ def print_leaderboard(board: Leaderboard, console: Console, *, context: bool) ->
         )
 
 
-def _rankings(table: Table, rows: Sequence[Row], role: Callable[[Row], int]) -> _Grid:
-    """The rows by group; in a group ours come first, then the limit, the compared rows, and the context."""
-    columns = [each for each in usual(rows, SECTION_COLUMNS) if any(each.text(row) != NOT_APPLICABLE for row in rows)]
-    # A line begins with what it is about; files keep the order of the published tables, value first.
-    columns.sort(key=lambda column: ("#", "Model").index(column.heading) if column.heading in ("#", "Model") else 2)
-    sections = []
-    for group in replace(table, rows=tuple(rows)).groups():
-        ordered = sorted(group, key=role)
-        styles = ["bold red" if row.value is None or row.beyond_limit else _STYLES[role(row)] for row in ordered]
-        sections.append((table.heading(group), list(zip(cells(ordered, columns), styles, strict=True))))
-    headings, aligns = [each.heading for each in columns], [each.align for each in columns]
-    return _Grid(headings, aligns, [each.order for each in columns], sections)
+def _fit(columns: Sequence[Column], body: Sequence[Sequence[str]], width: int) -> dict[Column, int]:
+    """Columns that fit, with their widths, in order of importance. Text is wrapped if it must be."""
+    from rich.cells import cell_len
+
+    full = {column: max(map(cell_len, (column.heading, *texts))) for column, *texts in zip(columns, *body, strict=True)}
+    least = {column: min(size, _MIN_TEXT) if column.align == "left" else size for column, size in full.items()}
+    fitted: dict[Column, int] = {}
+    left = width + _GAP
+    for column in sorted(columns, key=lambda column: column.order):
+        # The most important column is shown in any window, however narrow.
+        if not fitted or least[column] + _GAP <= left:
+            fitted[column] = min(least[column], width)
+            left -= fitted[column] + _GAP
+    # Remaining width unwraps text, the most important column first.
+    for column in fitted:
+        more = min(full[column] - fitted[column], max(left, 0))
+        fitted[column] += more
+        left -= more
+    return {column: fitted[column] for column in columns if column in fitted}
 
 
-def _print_grid(grid: _Grid, console: Console) -> list[str]:
-    """Print the columns that fit; return the headings of the others."""
+def _print_section(
+    heading: str, rows: Sequence[Row], styles: Sequence[str], widths: dict[Column, int], console: Console
+) -> None:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    widths = grid.fit(console.width)
-    indexes = sorted(widths)
-    # Widths are those of all sections together: columns of one table line up down the page.
-    for heading, lines in grid.sections:
-        # Text objects, never strings: rich would read [red] in a title as markup.
-        console.print(Text(heading, style="bold underline"))
-        table = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
-        for index in indexes:
-            align = grid.aligns[index]
-            table.add_column(Text(grid.headings[index]), justify=align, width=widths[index], overflow="fold")
-        for line, style in lines:
-            table.add_row(*(Text(line[index]) for index in indexes), style=style)
-        console.print(table)
-        console.print()
-    return [name for index, name in enumerate(grid.headings) if index not in widths]
+    # Text objects, never strings: rich would read [red] in a title as markup.
+    console.print(Text(heading, style="bold underline"))
+    shown = RichTable(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    for column, width in widths.items():
+        shown.add_column(Text(column.heading), justify=column.align, width=width, overflow="fold")
+    for line, style in zip(cells(rows, tuple(widths)), styles, strict=True):
+        shown.add_row(*map(Text, line), style=style)
+    console.print(shown)
+    console.print()
 
 
 def _print_lines(lines: Sequence[str], style: str, console: Console) -> None:

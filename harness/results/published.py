@@ -60,18 +60,11 @@ Flag = Annotated[bool, BeforeValidator(_flag)]
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """One published value.
+    """One published value, as printed, with `decimals` digits after the point.
 
-    Attributes:
-        id: name that a suite's entry may give under `published`.
-        task, dataset, metric, split: what was measured; `dataset` is a key of `TITLES`.
-        value: as printed.
-        model: as the source names it.
-        params: number of parameters; None if the source gives none.
-        source: arXiv id or the like.
-        paper: whether it is one of the six rows of arXiv:1803.08240.
-        decimals: digits the source prints after the point.
-        adaptive: whether the model learns from the text it is scored on; tables do not rank it with the others.
+    A suite's entry may give `id` under `published`. `dataset` is a key of `TITLES`, `source` an arXiv id or the like,
+    `paper` marks the six rows of arXiv:1803.08240, and `adaptive` a model that learns from the text it is scored on:
+    tables do not rank it with the others.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -107,7 +100,7 @@ def find(results: Path | None = None) -> Path:
     """
     installed = data_folder("results") / FILE_NAME
     for path in ([results / FILE_NAME] if results is not None else []) + [installed]:
-        # `load` says what is wrong with one that is not a file.
+        # `load` refuses one that is not a file.
         if path.exists():
             return path
     raise StoreError(f"{installed}: the table of published rows is missing; reinstall, or put one into {results}")
@@ -123,7 +116,7 @@ def load(path: Path) -> tuple[PublishedRow, ...]:
         content = YAML(typ="base", pure=True).load(read_text(path, MAX_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or set(content) != {"rows"} or not isinstance(content["rows"], list):
         raise StoreError(f"{path}: must hold one key, `rows`, with a list of rows")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
-from pydantic import AfterValidator, ConfigDict, Field, with_config
+from pydantic import AfterValidator, ConfigDict, with_config
 from typing_extensions import TypedDict
 
 from harness.core.json_values import FILE_BLOCK, parse_value
@@ -71,40 +71,41 @@ class Training(TypedDict, total=False):
 
 
 @with_config(OPEN)
-class KernelRow(TypedDict, total=False):
+class KernelRow(TypedDict):
     """One timed kernel. Without the status `ok`, `error` says why and there are no times."""
 
-    ms_with_launch: float | None
+    op: str
+    backend: str
+    case: str
+    direction: str
+    dtype: str
+    status: str
+    error: str | None
+    ms_with_launch: NotRequired[float | None]
 
 
-_TEXT_OF_A_KERNEL = ("op", "backend", "case", "direction", "dtype", "status")
-_FIGURES_OF_A_KERNEL = (
-    *("ms", "ms_warm", "gb_per_s", "share_of_copy", "share_of_triad"),
-    *("gflop_per_s", "share_of_gemm", "speedup_over_chain"),
-)
+@with_config(OPEN)
+class TimedRow(KernelRow):
+    """A kernel that was timed."""
 
-
-_Figure = Annotated[float, Field(allow_inf_nan=False)]
+    ms: float | None
+    ms_warm: float | None
+    gb_per_s: float | None
+    share_of_copy: float | None
+    share_of_triad: float | None
+    gflop_per_s: float | None
+    share_of_gemm: float | None
+    speedup_over_chain: float | None
 
 
 def _check_kernel_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows that name an operation are shown as timed kernels, so they must be whole."""
     for index, row in enumerate(rows):
-        if "op" not in row:
-            continue
-        figures = _FIGURES_OF_A_KERNEL if row.get("status") == "ok" else ()
-        for key in (*_TEXT_OF_A_KERNEL, "error", *figures):
-            if key not in row:
-                raise ValueError(f"{index}.{key} is missing")
-        try:
-            parse_value(KernelRow, {key: row[key] for key in ("ms_with_launch",) if key in row})
-            parse_value(dict[str, str], {key: row[key] for key in _TEXT_OF_A_KERNEL})
-            parse_value(dict[str, str | None], {"error": row["error"]})
-            parse_value(
-                dict[str, Annotated[float, Field(allow_inf_nan=False)] | None], {key: row[key] for key in figures}
-            )
-        except ValueError as error:
-            raise ValueError(f"{index}.{error}") from None
+        if "op" in row:
+            try:
+                parse_value(TimedRow if row.get("status") == "ok" else KernelRow, row)
+            except ValueError as error:
+                raise ValueError(f"{index}.{error}") from None
     return rows
 
 
@@ -125,21 +126,10 @@ class RunRecord:
     Only `seconds`, `started_at`, `attempts`, `timings`, `costs`, `traces` and names ending in `_s`, `_per_s` or
     `seconds` vary with wall time.
 
-    Attributes:
-        run_id: name of the run's folder.
-        spec: what was run.
-        status: `finished`, `failed` or `diverged`.
-        error: why it did not finish.
-        started_at: ISO 8601, of the last attempt.
-        seconds: of the last attempt.
-        attempts: history of attempts, including killed ones.
-        code, machine, data, model, training: see their types.
-        scores: one per split and protocol.
-        curve: rows of the learning curve.
-        timings: rows of `harness.timing.backends`.
-        traces: thinned sensor readings.
-        costs: what the hardware did; None in records made before there were sensors.
-        schema: version of this form.
+    `status` is `finished`, `failed` or `diverged`, and `error` says why it did not finish; `started_at` (ISO 8601) and
+    `seconds` are those of the last of the `attempts`; `scores` has one per split and protocol, `curve` the rows of the
+    learning curve, `timings` those of `harness.timing.backends`, `traces` thinned sensor readings. `costs` is None in
+    records made before there were sensors.
     """
 
     __pydantic_config__ = FILE_BLOCK

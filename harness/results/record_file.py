@@ -1,9 +1,14 @@
-"""A record as JSON text, with its long lists of rows in CSV files."""
+"""A record as JSON text, with its long lists of rows in CSV files that read back exactly.
+
+Every cell is a JSON value, or text that cannot be mistaken for one. An empty cell is a missing key; `null` is None.
+"""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
+import io
 import json
 import numbers
 import re
@@ -12,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import StoreError
-from harness.core.json_values import MAX_NUMBER
-from harness.results import csv_rows
+from harness.core.json_values import MAX_NUMBER, read_json
 from harness.results.costs import CostModel
 from harness.system.files import remove_tree, write_atomic
 from harness.system.reading import read_text
@@ -46,7 +50,7 @@ def write_apart(body: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Write rows as CSV; returns the `file` and `sha256` that a record holds in their place. Raises OSError."""
-    text = csv_rows.to_csv(rows)
+    text = to_csv(rows)
     write_atomic(path, text)
     return {"file": path.name, "sha256": _sha256(text)}
 
@@ -73,7 +77,7 @@ def read_apart(value: Any, folder: Path, name: str) -> list[dict[str, Any]]:
     text = read_text(folder / name)
     if _sha256(text) != value["sha256"]:
         raise ValueError(f"{name} is not the {name.removesuffix('.csv')} that was written with it")
-    return csv_rows.from_csv(text)
+    return from_csv(text)
 
 
 def plain(value: Any, where: Path, name: str = "record") -> Any:
@@ -122,3 +126,48 @@ def json_text(body: object) -> str:
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV text, one column per key in order of first appearance.
+
+    Raises ValueError for NaN or infinity, TypeError for a value that JSON does not have.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    buffer = io.StringIO()
+    # The csv module ends lines with \r\n by default, which git may convert and so break the record's checksum.
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([_encode(column) for column in columns])
+    writer.writerows([_encode(row[column]) if column in row else "" for column in columns] for row in rows)
+    return buffer.getvalue()
+
+
+def from_csv(text: str) -> list[dict[str, Any]]:
+    """Rows from the text of `to_csv`. Raises ValueError if a line is not as wide as the header."""
+    lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    if not lines:
+        return []
+    columns = [str(_decode(cell)) for cell in lines[0]]
+    rows = []
+    for number, cells in enumerate(lines[1:], start=2):
+        if len(cells) != len(columns):
+            raise ValueError(f"line {number} has {len(cells)} cells under {len(columns)} columns")
+        rows.append({column: _decode(cell) for column, cell in zip(columns, cells, strict=True) if cell != ""})
+    return rows
+
+
+def _encode(value: Any) -> str:
+    # Other text becomes JSON: escapes keep line breaks and lone surrogates out of the file, and quotes keep a
+    # spreadsheet from reading a formula.
+    plain = isinstance(value, str) and value.isascii() and value.isprintable() and value[:1] not in ("", *"=+-@")
+    if plain and _decode(value) == value:
+        return str(value)
+    return json.dumps(value, allow_nan=False)
+
+
+def _decode(cell: str) -> Any:
+    try:
+        # NaN, or a number out of range, is text: `_encode` refuses such numbers.
+        return read_json(cell)
+    except ValueError:
+        return cell

@@ -61,9 +61,8 @@ class EntryBlock:
 class SuiteBlock:
     """A dataset, its metrics, and the models to train or load; profiles define smaller or larger variants.
 
-    `dataset_title` is the name of the data in tables. `published` lists published rows to compare with; if absent,
-    all rows of the same data and metrics. `kernels` names ops to check and time at the models' shapes after scoring.
-    `checkpoint_every_s` is the time between two checkpoints of a run, in seconds.
+    `dataset_title` is the name of the data in tables. `kernels` names ops to check and time at the models' shapes after
+    scoring. `checkpoint_every_s` is the time between two checkpoints of a run, in seconds.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -76,7 +75,6 @@ class SuiteBlock:
     dataset_title: str | None = None
     seeds: tuple[int, ...] = (1,)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    published: tuple[str, ...] | None = None
     kernels: tuple[str, ...] = ()
     checkpoint_every_s: float = 60.0
 

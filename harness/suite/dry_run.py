@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import get_args
 
 from harness import data
@@ -296,12 +297,10 @@ def _mean_length(base: float, sampling: WindowSampling) -> float:
     """minimum + sum of P(length >= k) over k > minimum."""
     if sampling.std == 0:
         return max(sampling.minimum, int(base))
-    scale = sampling.std * math.sqrt(2)
+    length = NormalDist(base, sampling.std)
     last = math.ceil(base + 9 * sampling.std)  # beyond 9 standard deviations the terms are below 1e-18
-    # For a whole k > 0, int(x) >= k means x >= k, and erfc(z / sqrt(2)) / 2 is the probability above z deviations.
-    return sampling.minimum + sum(
-        math.erfc((k - base) / scale) / 2 for k in range(sampling.minimum + 1, max(sampling.minimum, last) + 1)
-    )
+    # For a whole k > 0, int(x) >= k means x >= k.
+    return sampling.minimum + sum(1 - length.cdf(k) for k in range(sampling.minimum + 1, last + 1))
 
 
 def _peak_memory_bytes(

@@ -157,9 +157,6 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         evaluation=block.evaluation,
         seeds=block.seeds,
         entries=tuple(_entry(name, entry, configs[name]) for name, entry in block.entries.items()),
-        published=block.published
-        if block.published is not None
-        else tuple(row.id for row in rules.matching_rows(dataset, block.metrics)),
         checkpoint_every_s=block.checkpoint_every_s,
         kernels=block.kernels,
     )

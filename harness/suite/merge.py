@@ -20,16 +20,13 @@ def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
 
     Args:
         base: the tree to change; it is not modified.
-        over: the tree that wins. A null entry drops that entry; a dataset of another kind replaces the block.
+        over: the tree that wins. A null entry drops that entry.
         path: keys from the top of the suite to both trees.
 
     Returns:
         The merged tree, whose nodes keep the positions of the tree they come from.
     """
     if not (isinstance(base.value, dict) and isinstance(over.value, dict)):
-        return over
-    # Merged, keys of the old kind would remain and be refused as unknown to the new one.
-    if path == ("dataset",) and _kind(over) not in (None, _kind(base)):
         return over
     merged = dict(base.value)
     for key, member in over.value.items():
@@ -43,11 +40,6 @@ def merge(base: Node, over: Node, path: tuple[str, ...] = ()) -> Node:
         else:
             merged[key] = member
     return replace(base, value=merged)
-
-
-def _kind(dataset: Node) -> object:
-    member = dataset.members.get("kind")
-    return member.node.value if member else None
 
 
 def without(root: Node, *keys: str) -> Node:

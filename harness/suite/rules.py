@@ -5,7 +5,7 @@ Each function raises SuiteError with the position of the first mistake.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from typing import Any
@@ -64,8 +64,7 @@ def dataset_config(root: Node) -> DatasetConfig:
 
 def check_names(root: Node, dataset: DatasetConfig) -> None:
     """Check names that other packages' tables hold, and names of entries, which become parts of file names."""
-    rows = _published_names(_published_rows())
-    for key, known in (("metrics", METRICS), ("kernels", lm_kernels.KERNELS), ("published", rows)):
+    for key, known in (("metrics", METRICS), ("kernels", lm_kernels.KERNELS)):
         for index, item in enumerate(_items(root, key)):
             if item.value not in known:
                 raise unknown(item.where, dotted((key, index)), str(item.value), known)
@@ -81,20 +80,22 @@ def check_names(root: Node, dataset: DatasetConfig) -> None:
             raise refusal(where, f"entries {name_rule(name)}")
         row = entry.members.get("published")
         if row is not None and row.node.value is not None:
-            if row.node.value not in rows:
-                raise unknown(row.node.where, f"entries.{name}.published", str(row.node.value), rows)
             _check_comparable(row.node, f"entries.{name}.published", root, dataset)
-    for index, item in enumerate(_items(root, "published")):
-        _check_comparable(item, f"published[{index}]", root, dataset)
 
 
 def _check_comparable(row: Node, path: str, root: Node, dataset: DatasetConfig) -> None:
     """A published row must be of the suite's data and in one of its metrics: no table would show it otherwise."""
     metrics = [str(item.value) for item in _items(root, "metrics")]
-    if row.value not in _published_names(matching_rows(dataset, metrics)):
-        [other, *_] = [each for each in _published_rows() if row.value in _names_of(each)]
+    # Own text may have no name, and cannot take a registered one; None equals the dataset of no row.
+    own = getattr(dataset, "name", None)
+    named = [each for each in _published_rows() if row.value in _names_of(each)]
+    if not named:
+        known = dict.fromkeys(name for each in _published_rows() for name in _names_of(each))
+        raise unknown(row.where, path, str(row.value), known)
+    if not any(each.dataset == own and each.metric in metrics for each in named):
         ours = f"{data.facts(dataset).title} in {', '.join(metrics)}"
-        raise refusal(row.where, f"{path} '{row.value}' is a value of {other.dataset} in {other.metric}, not of {ours}")
+        theirs = f"{named[0].dataset} in {named[0].metric}"
+        raise refusal(row.where, f"{path} '{row.value}' is a value of {theirs}, not of {ours}")
 
 
 def _items(root: Node, key: str) -> tuple[Node, ...]:
@@ -246,14 +247,3 @@ def _published_rows() -> tuple[published.PublishedRow, ...]:
 def _names_of(row: published.PublishedRow) -> tuple[str, str]:
     """The row's id, and the stem that names the rows of one model on several splits together."""
     return row.id, row.id.removesuffix(f"-{row.split}")
-
-
-def _published_names(rows: Iterable[published.PublishedRow]) -> list[str]:
-    return list(dict.fromkeys(name for row in rows for name in _names_of(row)))
-
-
-def matching_rows(dataset: DatasetConfig, metrics: Sequence[str]) -> tuple[published.PublishedRow, ...]:
-    """The published rows of the same data, under the suite's name for it, in one of the suite's metrics."""
-    # Own text may have no name, and cannot take a registered one; None equals the dataset of no row.
-    name = getattr(dataset, "name", None)
-    return tuple(row for row in _published_rows() if row.dataset == name and row.metric in metrics)

@@ -16,6 +16,7 @@ from invoking import call
 from jobs import make_job, run_folder, run_here
 
 from harness.core.errors import HarnessError
+from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.worker import execute
 
@@ -52,19 +53,17 @@ class Answer:
     def fault(self, sound: Answer | None = None, *, by_hand: bool = False) -> str | None:
         """What is wrong with an answer after a fault, or None.
 
-        Args:
-            sound: the answer before the fault; None where any answer but a crash will do.
-            by_hand: whether the damaged file is one that people write, where another number is another request.
+        `sound` is the answer before it; `by_hand`: people write the damaged file, so another number is another request.
         """
+        lines = self.stderr.strip().splitlines()
         if self.crash is not None:
             return f"traceback: {type(self.crash).__name__}: {self.crash}"[:200]
-        lines = self.stderr.strip().splitlines()
         if re.search(r"Traceback|\w+Error\b|\w+Exception\b", self.stderr):
             return f"names a class: {lines[-1][:200]}"
         if self.status not in (0, 2, 3) and not by_hand:
-            return f"status {self.status}: {lines[-1][:200] if lines else ''}"
-        if self.status and not lines and self.status != 3 and not self.stdout:
-            return f"status {self.status} without a word"
+            return f"status {self.status}: {self.stderr[:200]}"
+        if self.status == 2 and not lines and not self.stdout:
+            return "status 2 without a word"
         if len(lines) > 4 or any(len(line) > 1000 for line in lines):
             return f"{len(lines)} lines, the longest of {max(map(len, lines))} characters"
         if sound and not by_hand and self.status == 0 and not lines and self.numbers != sound.numbers:
@@ -111,41 +110,45 @@ class Specimen:
 
     def readers(self, path: Path) -> dict[str, Callable[[], Answer]]:
         """The commands that read a file, by name."""
-        new = self.root / "new"
         table = {
             "table": lambda: ask("table", self.results, "--format", "json"),
             "check": lambda: ask("check", self.results, "--baseline", self.baseline),
         }
+        evaluate = {"evaluate": lambda: ask("evaluate", self.best, "--dataset", self.suite, "--device", "cpu")}
         model = {
-            "evaluate": lambda: ask("evaluate", self.best, "--dataset", self.suite, "--device", "cpu"),
             "sample": lambda: ask("sample", self.best, "--prompt", "a", "--tokens", 20, "--device", "cpu"),
-            "export": lambda: ask("export", self.best, "--out", new / "export"),
+            "export": lambda: ask("export", self.best, "--out", self.root / "new/export"),
         }
         data = {
             "verify": lambda: ask("data", "verify", self.suite),
             "describe": lambda: ask("describe", self.suite),
         }
         if path.is_relative_to(self.cache):
-            return {**data, "evaluate": model["evaluate"], "resume": self.resume}
+            return {**data, **evaluate, "resume": self.resume}
         if path == self.suite:
-            return {**data, "evaluate": model["evaluate"]}
+            return {**data, **evaluate}
         if path.is_relative_to(self.run / "checkpoints"):
-            return {**model, "resume": self.resume}
+            return {**evaluate, **model, "resume": self.resume}
         return table
 
     def resume(self) -> Answer:
         """Run again from what the checkpoints hold, in this process."""
         Store(self.results).archive(self.run.name)
-        try:
-            # A new job, which prepares the data first, as the command does.
-            record = run_here(make_job(self.suite.parent, SUITE, sensors=False))
-        except HarnessError as error:
-            return Answer(2, "", str(error))
-        except Exception as error:
-            return Answer(1, "", "", error)
-        if record.status != "finished":
-            return Answer(2, "", record.error or "")
-        return Answer(0, f"{[score.tally for score in record.scores]} {record.data['limits']}", "")
+        # A new job, which prepares the data first, as the command does.
+        return run_answer(lambda: run_here(make_job(self.suite.parent, SUITE, sensors=False)))
+
+
+def run_answer(run: Callable[[], RunRecord]) -> Answer:
+    """What the command would say of a run in this process."""
+    try:
+        record = run()
+    except HarnessError as error:
+        return Answer(2, "", str(error))
+    except Exception as error:
+        return Answer(1, "", "", error)
+    if record.status != "finished":
+        return Answer(2, "", record.error or "")
+    return Answer(0, f"{[score.tally for score in record.scores]} {record.data['limits']}", "")
 
 
 def _leaves(value: object) -> Iterator[str]:

@@ -55,6 +55,11 @@ def test_a_missing_dataset_is_short_lines_that_say_what_to_do(monkeypatch: pytes
             "an oracle needs the same",
         ),
         (["export", "/nowhere", "--out", "/tmp/nothing"], "is not a checkpoint"),
+        (["table", ""], "empty text; name a folder"),
+        (["check", "", "--baseline", "b.json"], "empty text; name a folder"),
+        (["curves", "", "--out", "x.svg"], "empty text; name a folder"),
+        (["compare", "a", "b", "--results", ""], "empty text; name a folder"),
+        (["run", "calibration", "--results", ""], "empty text; name a folder"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_two(arguments: list[str], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -169,13 +170,7 @@ def test_the_spread_common_to_both_scores_is_not_in_the_error_of_their_differenc
     compared = compare_with_static(adapted, "test", [static])
     assert compared.difference_nats == pytest.approx(extra.mean() / 256)
     assert compared.std_error_nats == pytest.approx(extra.std(ddof=1) / math.sqrt(80) / 256, rel=0.2)
+    assert compare_with_static(adapted, "test", [replace(static, block_targets=128), static]) == compared
     assert compare_with_static(adapted, "valid", [static]) == StaticComparison(
         reason="no static score of valid has the same targets and blocks"
     )
-
-
-def test_scores_of_other_targets_are_not_paired(leaky: Leaky, splits: dict[str, np.ndarray]) -> None:
-    static = protocols.score_splits(leaky, splits, Evaluation(protocols=("official",), window=64), ("bpc",))
-    adaptive = Adaptive(dynamic_sgd=DynamicSgd(lr=(0.1,)))
-    scores = score_adapted(leaky, splits, adaptive, ("bpc",), static=static)
-    assert [adaptation_of(score)["beside_static"]["protocol"] for score in scores] == [None, "official"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_factory import CODE, failed, label, num_calls, recipe, record, score, spec
+from record_factory import CODE, failed, label, recipe, record, score, spec
 
 from harness.config.speed import Speed
 from harness.core.errors import NotComparableError, StoreError
@@ -22,9 +22,9 @@ OTHER_CODE = {**CODE, "source_sha256": "cd" * 32}
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
-    """A baseline of one run: test 1.5, valid 1.6, tolerance 0.01, and its speed."""
+    """A baseline of one run: test 1.5, valid 1.6, tolerance 0.01."""
     path = tmp_path / "baseline.json"
-    update(stored(tmp_path / "first", record(1.5)), path, speed=True)
+    update(stored(tmp_path / "first", record(1.5)), path)
     return path
 
 
@@ -43,13 +43,29 @@ def words() -> Any:
     return spec(label=label(metrics=("perplexity",), published=None))
 
 
+SCORES = [score(1.6, split="valid"), score(1.5)]
+
+
 @pytest.mark.parametrize(
-    ("value", "code", "verdict"),
-    [(1.5, 0, "pass"), (1.51, 0, "pass"), (1.5101, 1, "regression"), (1.49, 0, "pass"), (1.4, 0, "improved")],
+    ("run", "verdict"),
+    [
+        (record(1.5), "pass"),
+        (record(1.51), "pass"),
+        (record(1.5101), "regression"),
+        (record(1.49), "pass"),
+        (record(1.4), "improved"),
+        # The window is no other protocol.
+        (record(scores=[SCORES[0], score(1.5, window=64)]), "pass"),
+        (failed(), "regression"),
+        (failed("diverged"), "regression"),
+        (record(None), "regression"),
+    ],
 )
-def test_tolerance_decides(tmp_path: Path, base: Path, value: float, code: int, verdict: str) -> None:
-    report = check(stored(tmp_path / "now", record(value)), base, code=CODE)
-    assert report.exit_code == code
+def test_tolerance_decides_and_a_run_without_a_value_is_a_regression(
+    tmp_path: Path, base: Path, run: RunRecord, verdict: str
+) -> None:
+    report = check(stored(tmp_path / "now", run), base, code=CODE)
+    assert report.exit_code == (verdict == "regression")
     assert verdicts(report)["test", "quality"] == verdict
     assert verdict in report.render()
 
@@ -61,13 +77,6 @@ def test_perplexity_has_a_relative_default(tmp_path: Path) -> None:
     assert check(stored(tmp_path / "bad", record(201.2, spec_=words())), base, code=CODE).exit_code == 1
 
 
-@pytest.mark.parametrize("run", [failed(), failed("diverged"), record(None)])
-def test_a_run_without_a_value_is_a_regression(tmp_path: Path, base: Path, run: RunRecord) -> None:
-    report = check(stored(tmp_path / "now", run), base, code=CODE)
-    assert report.exit_code == 1
-    assert verdicts(report)["test", "quality"] == "regression"
-
-
 def test_a_missing_baseline_is_bad_input_and_an_empty_one_is_not_comparable(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no baseline") as refused:
         check(stored(tmp_path / "now", record()), tmp_path / "none.json", code=CODE)
@@ -77,44 +86,29 @@ def test_a_missing_baseline_is_bad_input_and_an_empty_one_is_not_comparable(tmp_
         check(tmp_path / "now", tmp_path / "empty.json", code=CODE)
 
 
-def test_no_run_is_not_comparable(tmp_path: Path, base: Path) -> None:
-    report = check(stored(tmp_path / "nothing"), base, code=CODE)
-    assert report.exit_code == 3
-    assert set(verdicts(report).values()) == {"not comparable"}
-
-
-def test_other_code_is_not_comparable(tmp_path: Path, base: Path) -> None:
-    report = check(stored(tmp_path / "now", record(1.5)), base, code=OTHER_CODE)
-    assert report.exit_code == 3
-    assert "made by code 0.1.0+ababababab" in report.render()
-
-
 def test_an_old_record_never_stands_in_for_a_failed_new_one(tmp_path: Path, base: Path) -> None:
     old = record(1.5, code=OTHER_CODE, spec_=spec(device="cuda"))
     assert check(stored(tmp_path / "now", old, failed()), base, code=CODE).exit_code == 1
 
 
-SCORES = [score(1.6, split="valid"), score(1.5)]
-
-
 @pytest.mark.parametrize(
     ("run", "reason"),
     [
+        (None, "no run among these records"),
+        (record(1.5, code=OTHER_CODE), "made by code 0.1.0+cdcdcdcdcd"),
         (record(scores=[SCORES[0], score(1.5, warmup=7)]), "another protocol: warmup is 7, was 0"),
         (record(scores=[SCORES[0], score(1.5, denominator="words")]), "another protocol: denominator"),
         (record(scores=[SCORES[0], score(1.5, targets=999)]), "another text: num_targets is 999, was 1000"),
         (record(spec_=spec(recipe=recipe(optimizer="sgd"))), "another model, recipe, data or evaluation"),
     ],
 )
-def test_a_score_of_something_else_is_not_comparable(tmp_path: Path, base: Path, run: RunRecord, reason: str) -> None:
-    report = check(stored(tmp_path / "now", run), base, code=CODE)
+def test_no_score_or_one_of_something_else_is_not_comparable(
+    tmp_path: Path, base: Path, run: RunRecord | None, reason: str
+) -> None:
+    report = check(stored(tmp_path / "now", *([run] if run else [])), base, code=CODE)
     assert report.exit_code == 3
+    assert "not comparable" in verdicts(report).values()
     assert reason in report.render()
-
-
-def test_the_window_is_no_other_protocol(tmp_path: Path, base: Path) -> None:
-    run = record(scores=[SCORES[0], score(1.5, window=64)])
-    assert check(stored(tmp_path / "now", run), base, code=CODE).exit_code == 0
 
 
 def test_a_regression_is_said_even_where_others_cannot_be_compared(tmp_path: Path, base: Path) -> None:
@@ -125,11 +119,13 @@ def test_a_regression_is_said_even_where_others_cannot_be_compared(tmp_path: Pat
 
 
 def test_a_record_that_cannot_be_read_is_bad_input(tmp_path: Path, base: Path) -> None:
-    results = stored(tmp_path / "now", record())
-    (Store(results).run_folder(record().run_id) / "record.json").write_text("{")
+    results = stored(tmp_path / "now", record(), record(spec_=spec(seed=2)))
+    (Store(results).run_folder(spec(seed=2).run_id) / "record.json").write_text("{")
     report = check(results, base, code=CODE)
-    assert (report.exit_code, set(verdicts(report).values())) == (2, {"not comparable"})
+    assert (report.exit_code, set(verdicts(report).values())) == (2, {"pass"})
     assert "is damaged" in report.problems[0]
+    with pytest.raises(StoreError, match="no such folder of results"):
+        check(tmp_path / "typo", base, code=CODE)
     with pytest.raises(StoreError, match="is damaged") as refused:
         update(results, base)
     assert refused.value.exit_code == 2
@@ -140,15 +136,10 @@ def test_a_record_that_cannot_be_read_is_bad_input(tmp_path: Path, base: Path) -
     [
         lambda body: body.update(schema=2),
         lambda body: body.update(more=1),
-        lambda body: body.update(rows={}),
         lambda body: body["rows"].append(body["rows"][0]),
-        lambda body: body["rows"].append(1),
-        lambda body: body["rows"][0].update(value="1.5"),
-        lambda body: body["rows"][0].update(value=True),
         lambda body: body["rows"][0].update(value=float("nan")),
         lambda body: body["rows"][0].update(tolerance=-1),
         lambda body: body["rows"][0].update(kind="mood"),
-        lambda body: body["rows"][0].update(kind=[]),
         lambda body: body["rows"][0].update(protocol={"name": "exact"}),
         lambda body: body["rows"][0].update(extra=1),
         lambda body: body["rows"][0].pop("seed"),
@@ -168,18 +159,6 @@ def test_what_is_no_baseline_is_bad_input_and_is_not_overwritten(tmp_path: Path,
     base.write_text("{")
     with pytest.raises(StoreError, match="is not a baseline"):
         check(results, base, code=CODE)
-
-
-def test_speed_counts_on_the_same_machine_only(tmp_path: Path, base: Path) -> None:
-    slow = record(1.5, training={"tokens_per_s": 49.0, "seconds": 20.0})
-    assert check(stored(tmp_path / "same", slow), base, code=CODE).exit_code == 1
-    elsewhere = replace(slow, machine={"fingerprint": "Another CPU"})
-    report = check(stored(tmp_path / "other", elsewhere), base, code=CODE)
-    assert report.exit_code == 0
-    assert verdicts(report)["train", "speed"] == "skipped"
-    assert "other hardware: Another CPU" in report.render()
-    fast = record(1.5, training={"tokens_per_s": 151.0, "seconds": 5.0})
-    assert verdicts(check(stored(tmp_path / "fast", fast), base, code=CODE))["train", "speed"] == "improved"
 
 
 def test_the_limit_is_held_in_both_directions_and_once(tmp_path: Path) -> None:
@@ -288,34 +267,23 @@ def test_an_older_run_never_answers_for_a_changed_recipe(tmp_path: Path, base: P
                  code=CODE).exit_code == 0  # fmt: skip
 
 
-def test_a_later_run_on_another_device_hides_no_failure(tmp_path: Path, base: Path) -> None:
-    elsewhere = later(record(1.5, spec_=spec(device="cuda")))
-    report = check(stored(tmp_path / "now", record(1.7), elsewhere), base, code=CODE)
-    assert report.exit_code == 1
-
-
-def test_a_later_run_under_a_switch_of_speed_hides_no_failure(tmp_path: Path, base: Path) -> None:
-    switched = later(record(1.5, spec_=spec(speed=Speed(folded_clip=True))))
-    report = check(stored(tmp_path / "now", record(1.7), switched), base, code=CODE)
+@pytest.mark.parametrize(
+    ("change", "said"), [({"device": "cuda"}, "cuda"), ({"speed": Speed(folded_clip=True)}, "folded_clip")]
+)
+def test_a_later_run_of_another_variant_hides_no_failure(
+    tmp_path: Path, base: Path, change: dict[str, Any], said: str
+) -> None:
+    other = later(record(1.5, spec_=spec(**change)))
+    report = check(stored(tmp_path / "now", record(1.7), other), base, code=CODE)
     assert report.exit_code == 1
     shown = [line for line in report.render().splitlines() if " test " in line]
-    assert sorted(("regression" in line, "folded_clip" in line) for line in shown) == [(False, True), (True, False)]
-    assert all("cpu, float32, kernel auto" in line for line in shown)
+    assert sorted(("regression" in line, said in line) for line in shown) == [(False, True), (True, False)]
 
 
 def test_a_single_run_needs_no_word_on_which_it_was(tmp_path: Path, base: Path) -> None:
     report = check(stored(tmp_path / "now", record(1.5, spec_=spec(speed=Speed(folded_clip=True)))), base, code=CODE)
     assert report.exit_code == 0
     assert "folded_clip" not in report.render()
-
-
-def test_the_work_grows_with_the_number_of_records_and_no_faster() -> None:
-    def calls(number: int) -> int:
-        limits = [{"limits": {"bpc": 1.4 + n / 1e6}} for n in range(number)]
-        runs = [record(1.5, spec_=spec(seed=n), data=data) for n, data in enumerate(limits)]
-        return num_calls(lambda: baseline.measure([(run, [run.spec.label]) for run in runs]))
-
-    assert calls(400) < 2.5 * calls(200)
 
 
 def test_the_limit_of_the_latest_run_counts(tmp_path: Path) -> None:
@@ -343,7 +311,6 @@ def test_update_keeps_tolerances_and_rows_it_cannot_renew(tmp_path: Path, base: 
     rows = {(row.split, row.kind): row for row in baseline.read(base)}
     assert {row.tolerance for row in rows.values()} == {0.125}
     assert rows["test", "quality"].value == 1.25
-    assert rows["train", "speed"].value == 100.0
     assert "failed: out of memory at step 12" in str(report)
     update(stored(tmp_path / "nothing"), base)
     assert {(row.split, row.kind) for row in baseline.read(base)} == set(rows)
@@ -351,24 +318,12 @@ def test_update_keeps_tolerances_and_rows_it_cannot_renew(tmp_path: Path, base: 
 
 def test_equal_records_make_an_equal_file(tmp_path: Path) -> None:
     runs = [record(1.5, spec_=spec(seed=seed)) for seed in range(4)]
-    update(stored(tmp_path / "a", *runs), tmp_path / "a.json", speed=True)
-    update(stored(tmp_path / "b", *reversed(runs)), tmp_path / "b.json", speed=True)
+    update(stored(tmp_path / "a", *runs), tmp_path / "a.json")
+    update(stored(tmp_path / "b", *reversed(runs)), tmp_path / "b.json")
     text = (tmp_path / "a.json").read_text()
     assert text == (tmp_path / "b.json").read_text()
-    update(tmp_path / "a", tmp_path / "a.json", speed=True)
+    update(tmp_path / "a", tmp_path / "a.json")
     assert text == (tmp_path / "a.json").read_text()
-
-
-def test_an_interrupted_update_loses_nothing(tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    results, before = stored(tmp_path / "now", record(1.25)), base.read_bytes()
-
-    def crash(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "replace", crash)
-    with pytest.raises(StoreError, match="No space left on device"):
-        update(results, base)
-    assert base.read_bytes() == before
 
 
 def test_nothing_makes_no_baseline(tmp_path: Path) -> None:
@@ -384,4 +339,4 @@ def test_the_table_shows_what_moved(tmp_path: Path, base: Path) -> None:
         *("ptb-char", "quick", "awd-lstm", "1", "test", "bpc", "quality"),
         *("1.5000", "1.7000", "+0.2000", "0.0100", "regression", "worse by more than the tolerance"),
     ]
-    assert text.splitlines()[-1] == "2 regression, 1 pass"
+    assert text.splitlines()[-1] == "2 regression"

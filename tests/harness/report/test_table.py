@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from record_factory import failed, label, labelled, num_calls, record, score, sp
 
 from harness.config.evaluation import Evaluation
 from harness.core import metrics
+from harness.regression import baseline
 from harness.report import Row, Table, build
 from harness.report.columns import protocol_text, value_text
 from harness.results import published
@@ -76,10 +78,12 @@ def test_equal_values_share_a_rank_and_the_next_counts_them_all() -> None:
     ]  # fmt: skip
 
 
-def test_the_work_grows_with_the_number_of_records_and_no_faster() -> None:
+@pytest.mark.parametrize("work", [lambda runs: build(runs, PUBLISHED), baseline.measure], ids=["table", "gate"])
+def test_the_work_grows_with_the_number_of_records_and_no_faster(work: Callable[[Any], object]) -> None:
     def calls(number: int) -> int:
-        runs = labelled(*(entry(1 + n / 1e6, n) for n in range(number)))
-        return num_calls(lambda: build(runs, PUBLISHED))
+        limits = [{"limits": {"bpc": 0.9 + n / 1e6}} for n in range(number)]
+        runs = labelled(*(entry(1 + n / 1e6, n, data=data) for n, data in enumerate(limits)))
+        return num_calls(lambda: work(runs))
 
     assert calls(400) < 2.5 * calls(200)
 

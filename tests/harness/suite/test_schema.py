@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import jsonschema
 import pytest
 
 import lm_models
@@ -36,7 +37,7 @@ def test_every_reference_is_defined() -> None:
 
 @pytest.mark.parametrize("path", SUITES, ids=lambda path: path.stem)
 def test_the_committed_suites_fit_the_schema(path: Any) -> None:
-    assert flaws(plain(read_yaml(path)), schema()) == []
+    jsonschema.validate(plain(read_yaml(path)), schema())
 
 
 @pytest.mark.parametrize(
@@ -51,50 +52,6 @@ def test_the_committed_suites_fit_the_schema(path: Any) -> None:
 )
 def test_the_schema_refuses_what_the_loader_refuses(change: dict[str, Any], flaw: str) -> None:
     good = plain(read_yaml(PATH.parent / "enwik8.yaml"))
-    assert any(flaw in each for each in flaws({**good, **change}, schema()))
-
-
-KEYWORDS = {
-    *("$schema", "$defs", "$ref", "title", "description", "default"),
-    *("anyOf", "enum", "const", "type", "pattern"),
-    *("properties", "required", "additionalProperties"),
-    *("items", "prefixItems", "minItems", "maxItems"),
-}
-
-
-def flaws(  # noqa: C901
-    value: Any, rule: dict[str, Any], at: str = "$", root: dict[str, Any] | None = None
-) -> list[str]:
-    """A small validator of the keywords the schema uses, independent of the library that wrote it."""
-    root = root or rule
-    assert set(rule) <= KEYWORDS, f"a keyword this check does not know: {set(rule) - KEYWORDS}"
-    if "$ref" in rule:
-        return flaws(value, root["$defs"][rule["$ref"].removeprefix("#/$defs/")], at, root)
-    if "anyOf" in rule:
-        tried = [flaws(value, each, at, root) for each in rule["anyOf"]]
-        return [] if [] in tried else min(tried, key=len)
-    if ("enum" in rule and value not in rule["enum"]) or ("const" in rule and value != rule["const"]):
-        return [f"{at}: {value!r}"]
-    types = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "boolean": bool,
-             "null": type(None)}  # fmt: skip
-    kind = rule.get("type")
-    if kind and (not isinstance(value, types[kind]) or (isinstance(value, bool) and kind != "boolean")):
-        return [f"{at}: not {kind}"]
-    if not re.search(rule.get("pattern", ""), str(value)):
-        return [f"{at}: not like {rule['pattern']}"]
-    problems: list[str] = []
-    if isinstance(value, dict):
-        problems += [f"{at}: no {key}" for key in rule.get("required", []) if key not in value]
-        for key, item in value.items():
-            inner = rule.get("properties", {}).get(key, rule.get("additionalProperties", True))
-            if inner is False:
-                problems.append(f"{at}.{key}: unknown")
-            elif inner is not True:
-                problems += flaws(item, inner, f"{at}.{key}", root)
-    if isinstance(value, list):
-        if not rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", len(value)):
-            problems.append(f"{at}: {len(value)} items")
-        rules = [*rule.get("prefixItems", []), *[rule.get("items", {})] * len(value)]
-        for index, (item, inner) in enumerate(zip(value, rules, strict=False)):
-            problems += flaws(item, inner, f"{at}[{index}]", root)
-    return problems
+    with pytest.raises(jsonschema.ValidationError) as refused:
+        jsonschema.validate({**good, **change}, schema())
+    assert flaw in f"{refused.value.json_path} {refused.value.message}"

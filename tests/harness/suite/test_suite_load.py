@@ -3,20 +3,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import lm_kernels
 import lm_models
 from harness.core.errors import SuiteError
 from harness.suite import load
 from harness.suite.loader import load_dataset
-from harness.suite.yaml_reader import parse_yaml, plain
 
 SUITE = """\
 suite: tiny
@@ -81,14 +77,9 @@ def test_a_suite_is_read_with_every_default_written_out(write: Write) -> None:
     assert entry.model["tie"] is True
     assert entry.recipe is not None
     assert (entry.recipe.lr, entry.recipe.betas, entry.recipe.windows) == (0.002, (0.9, 0.999), None)
-    assert "ptb-char/awd-lstm" in suite.published
-    assert all(name.startswith("ptb-char/") for name in suite.published)
-
-
-def test_a_whole_number_is_accepted_for_a_float(write: Write) -> None:
     (entry,) = load(write(SUITE.replace("lr: 2e-3", "lr: 1"))).entries
     assert entry.recipe is not None
-    assert isinstance(entry.recipe.lr, float)
+    assert isinstance(entry.recipe.lr, float), "a whole number is accepted for a float"
 
 
 MISTAKES = [
@@ -155,8 +146,6 @@ MISTAKES = [
     ("  lstm:\n    model", "  l stm:\n    model", "5: entries 'l stm' must be at most 64 letters"),
     ("    recipe:\n", "    notes:\n", "12: entries.lstm 'notes' is unknown."),
     ("  lstm:\n    model", "  lstm:\n    published: enwik8/awd-lstm\n    model", "6: entries.lstm.published 'enwik8/awd-lstm' is a value of enwik8 in bpc, not of Penn Treebank (Character Level) in bpc"),
-    ("dataset: ptb-char", "dataset: ptb-char\npublished: [ptb-word/awd-lstm]", "3: published[0] 'ptb-word/awd-lstm' is a value of ptb-word in perplexity, not of Penn"),
-    ("dataset: ptb-char", "dataset: ptb-char\npublished: [ptb-char/qrn]", "3: published[0] 'ptb-char/qrn' is unknown. Did you mean 'ptb-char/qrnn'?"),
     ("dataset: ptb-char", "dataset: ptb-char\nseeds: [1, -1]", "3: seeds must be in 0..4294967295, got -1"),
     ("dataset: ptb-char", "dataset: ptb-char\nseeds: [1, '2']", "3: seeds[1] must be a whole number, got the text '2'"),
     ("dataset: ptb-char", "dataset: ptb-char\nseeds: [1, 1]", "3: seeds names one twice: [1, 1]"),
@@ -239,38 +228,3 @@ def test_a_file_with_only_a_dataset_can_be_prepared_but_not_run(write: Write) ->
     assert refusal(write("suite: x\ndataset: enwik8\nmetrics: [bpc]\n")) == "1: entries is missing"
     with pytest.raises(SuiteError, match=r"tiny\.yaml:1: dataset is missing"):
         load_dataset(write("suite: x\n"))
-
-
-KEYS = ["lr", "epochs", "builder", "model", "recipe", "entries", "kind", "name", "x", "seeds", "metrics", "suite"]
-VALUES = st.recursive(
-    st.sampled_from([None, True, 0, -1, 1, 0.5, 1e300, 2**62, "", "bpc", "qrnn", "enwik8", "markov", "a\nb", "full"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=80, deadline=None)
-@given(data=st.data())
-def test_any_value_anywhere_is_taken_or_refused_in_one_line(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    root = parse_yaml(SUITE, "x")
-    assert root is not None
-    suite = plain(root)
-    place = suite
-    while True:
-        key = data.draw(st.sampled_from([*place, "extra"]))
-        if isinstance(place.get(key), dict) and data.draw(st.booleans()):
-            place = place[key]
-            continue
-        place[key] = data.draw(VALUES)
-        break
-    path = tmp_path_factory.getbasetemp() / "any.yaml"
-    path.write_text(json.dumps(suite), encoding="utf-8")
-    message = str(path)
-    try:
-        load(path)
-    except SuiteError as error:
-        message = str(error)
-    assert "\n" not in message
-    assert message.startswith(str(path))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.monitoring.sampler import thinning, trace
-from harness.results import csv_rows
+from harness.results import record_file
 
 
 def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -93,6 +93,6 @@ def test_a_merged_row_has_the_mean_the_last_count_and_every_bit() -> None:
 
 
 def test_thinned_rows_are_small_enough_for_git() -> None:
-    text = csv_rows.to_csv(thinning.thinned([samples(100_000, "train")]))
+    text = record_file.to_csv(thinning.thinned([samples(100_000, "train")]))
     assert len(text) < 10_000
-    assert csv_rows.from_csv(text)[0]["phase"] == "train"
+    assert record_file.from_csv(text)[0]["phase"] == "train"
