@@ -56,7 +56,7 @@ def page_of(figure: dict[str, Any]) -> bytes:
     path = (LM_EVAL if figure["text"] == "page.txt" else SHARED) / figure["text"]
     if not path.is_file():
         pytest.skip(f"needs {figure['text']} under HARNESS_DATA")
-    return path.read_bytes()[: figure["page_bytes"]]
+    return path.read_bytes()[figure["first_byte"] :][: figure["page_bytes"]]
 
 
 def pretrained(name: str, figure: dict[str, Any], page: bytes) -> RunRecord:

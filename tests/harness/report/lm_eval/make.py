@@ -8,7 +8,7 @@ Run it in an environment of its own:
 
 The tiny model is a Llama of 2 layers with weights from a fixed generator; its tokens are bytes after a prefix token.
 lm-evaluation-harness runs its own task wikitext on the local text as one page: its detokeniser, its windows with one
-token of context, and its three metrics.
+token of context, and its three metrics. Both models compute in float64.
 """
 
 from __future__ import annotations
@@ -60,14 +60,17 @@ def model(context: int) -> Any:
     return made
 
 
-def figures(causal: Any, tokens: Any, context: int, places: Sequence[tuple[str, Path, int]]) -> list[dict[str, Any]]:
-    """What lm-evaluation-harness says of a model on the beginning of each text.
+def figures(
+    causal: Any, tokens: Any, context: int, places: Sequence[tuple[str, Path, int, int]]
+) -> list[dict[str, Any]]:
+    """What lm-evaluation-harness says of a model on a page of each text.
 
     Args:
         causal: the model.
         tokens: its tokeniser.
         context: tokens of a window.
-        places: name in the figures, file, and windows that the detokenised beginning fills; 0 for the whole text.
+        places: name in the figures, file, first byte of the page, and windows that it fills once it is detokenised; 0
+            for the rest of the text.
     """
     from lm_eval import evaluator
     from lm_eval.api.task import ConfigurableTask
@@ -75,16 +78,16 @@ def figures(causal: Any, tokens: Any, context: int, places: Sequence[tuple[str, 
     from lm_eval.tasks.wikitext import preprocess_wikitext
 
     harness = HFLM(pretrained=causal, tokenizer=tokens, max_length=context, batch_size=1, device="cpu")
+    detokenise = preprocess_wikitext.wikitext_detokenizer
+
+    def count(page: str) -> int:
+        return len(harness.tok_encode(detokenise({"page": page})))
+
     rows = []
-    for name, path, windows in places:
-        page = path.read_bytes()[:MOST_BYTES].decode(errors="ignore")
-        detokenise = preprocess_wikitext.wikitext_detokenizer
-
-        def count(end: int, page: str = page, detokenise: Any = detokenise) -> int:
-            return len(harness.tok_encode(detokenise({"page": page[:end]})))
-
+    for name, path, first, windows in places:
+        page = path.read_bytes()[first : first + MOST_BYTES].decode(errors="ignore")
         if windows:
-            page = page[: next(end for end in range(len(page)) if count(end) == windows * context)]
+            page = page[: next(end for end in range(len(page)) if count(page[:end]) == windows * context)]
         with NamedTemporaryFile("w", suffix=".json") as file:
             json.dump({"page": page}, file)
             file.flush()
@@ -107,9 +110,10 @@ def figures(causal: Any, tokens: Any, context: int, places: Sequence[tuple[str, 
         rows.append(
             {
                 "text": name,
+                "first_byte": first,
                 "page_bytes": len(page.encode()),
                 "scored_bytes": len(sample["target"].encode()),
-                "num_tokens": count(len(page)),
+                "num_tokens": count(page),
                 "log_likelihood": sample["filtered_resps"][0],
                 **{each: results[f"{each},none"] for each in METRICS},
             }
@@ -122,17 +126,19 @@ def main(gguf: Path | None, shared: Path | None) -> None:
     import transformers
 
     if gguf is None or shared is None:
-        # The second beginning ends with a window, so that the last one is whole.
-        places = [("page.txt", HERE / "page.txt", windows) for windows in (0, 4)]
+        # The second page ends with a window, so that the last one is whole.
+        places = [("page.txt", HERE / "page.txt", 0, windows) for windows in (0, 4)]
         name, context = "tiny.json", 64
-        rows = figures(model(context), tokenizer(), context, places)
+        rows = figures(model(context).double(), tokenizer(), context, places)
     else:
-        files = ("ptb/ptb.test.txt", "wikitext-103/wiki.valid.tokens")
+        # WikiText's first page begins after a blank line.
+        files = (("ptb/ptb.test.txt", 0), ("wikitext-103/wiki.valid.tokens", 2))
         name, context = "smollm2.json", 256
-        options = {"gguf_file": gguf.name, "local_files_only": True}
+        options: Any = {"gguf_file": gguf.name, "local_files_only": True}
         causal = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, **options).eval()
         tokens = transformers.AutoTokenizer.from_pretrained(gguf.parent, **options)
-        rows = figures(causal, tokens, context, [(each, shared / each, 4) for each in files])
+        places = [(file, shared / file, first, 4) for file, first in files]
+        rows = figures(causal.double(), tokens, context, places)
     made_by = {"lm_eval": lm_eval.__version__, "transformers": transformers.__version__}
     text = json.dumps({"made_by": made_by, "context": context, "figures": rows}, indent=1)
     (HERE / name).write_text(text + "\n", encoding="utf-8")
