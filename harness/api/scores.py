@@ -74,7 +74,7 @@ def compare(
     """Compare runs that scored the same text, or score checkpoints on one and compare them.
 
     Args:
-        names: at least two run ids, run folders, or entries, which stand for all of their seeds. With `text`:
+        names: at least two run ids, run folders, or entries, with all of their seeds each. With `text`:
             checkpoints, or runs with a best model.
         results: folder of the records.
         margin: a difference that does not matter, in the metric's unit.

@@ -1,4 +1,4 @@
-"""One account of costs as text: every phase's quantities and energy, the kernel's count, and what is unknown."""
+"""One account of costs as text: every phase's quantities and energy, the kernel's count, and unknown quantities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks of `harness doctor`: what this machine can do, what is missing, and how to get it."""
+"""The checks of `harness doctor`: abilities of this machine, missing parts, and how to get them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GET_TORCH = "pip install 'torch>=2.11,<2.14'"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of the report; `hint` says how to get what is missing, None if nothing is."""
+    """One line of the report; `hint` says how to get the missing part, None if nothing is missing."""
 
     name: str
     status: Literal["ok", "missing", "error"]

@@ -76,7 +76,7 @@ def _print_plans(suite: Suite, results: Path, size: float, as_json: bool) -> Non
 @data_option
 @json_option
 def doctor(data_path: str | None, as_json: bool) -> None:
-    """Report what this machine can do, what is missing, and how to get it."""
+    """Report what this machine can do, which parts are missing, and how to get them."""
     from harness import data
     from harness.commands.doctor import examine, render
     from harness.core.messages import printable_lines

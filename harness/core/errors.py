@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class HarnessError(Exception):
-    """Base class. The message says what is wrong, where, and what to do."""
+    """Base class. The message names the fault, its place, and a remedy."""
 
     exit_code = 2
 

@@ -49,7 +49,7 @@ class LanguageModel(Protocol):
 
 
 class TextSizes(Protocol):
-    """Measures the text that tokens stand for."""
+    """Measures the text of tokens."""
 
     @property
     def num_added(self) -> int:

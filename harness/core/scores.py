@@ -44,7 +44,7 @@ class Tally:
         num_targets: tokens that were scored.
         num_units: what the metric of the dataset's unit divides by.
         num_dropped: tokens of the split that were never predicted, the first one included.
-        num_bytes, num_chars, num_words: of the text that the scored tokens stand for, as `TextSize` counts; None if
+        num_bytes, num_chars, num_words: of the text of the scored tokens, as `TextSize` counts; None if
             unknown.
     """
 

@@ -43,7 +43,7 @@ class SplitText:
 # Called with the number of targets scored since the last call. It may raise to stop the evaluation.
 Tick = Callable[[int], None]
 
-# Called with a split and the loss of each of its targets (N,); stores them, if the tokens stand for text.
+# Called with a split and the loss of each of its targets (N,); stores them, if the tokens have a text.
 Keep = Callable[[str, np.ndarray], TargetFile | None]
 
 # Called with a split, a protocol and the number of targets before each scoring; returns its Tick, if any.
@@ -186,7 +186,7 @@ def measure(ids: np.ndarray, protocol: EvaluationProtocol, tokens: TextSizes | N
     Args:
         ids: of the split (N,).
         protocol: that it is scored under; it says which tokens are targets.
-        tokens: the vocabulary's text; None if its tokens stand for no text.
+        tokens: the vocabulary's text; None if its tokens have no text.
     """
     if tokens is None:
         return None
@@ -250,7 +250,7 @@ def score_splits(
         splits: ids (N,) by name.
         evaluation: protocols and splits, in order.
         metrics: names in `METRICS`.
-        tokens: text of the vocabulary; None if its tokens stand for no text.
+        tokens: text of the vocabulary; None if its tokens have no text.
         on_start: called before each scoring.
         keep: stores the losses of the first protocol.
 

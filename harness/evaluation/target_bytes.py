@@ -1,4 +1,4 @@
-"""The losses of the targets of a text with the bytes that each target stands for. Imports no torch."""
+"""The losses of the targets of a text with the bytes of each target. Imports no torch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def with_bytes(nll: np.ndarray, ids: np.ndarray, vocabulary: Sequence[str], unit
         unit: of the tokens.
 
     Returns:
-        The losses, in float32 if that loses nothing; None if the tokens stand for no text.
+        The losses, in float32 if that loses nothing; None if the tokens have no text.
     """
     tokens = TokenText.of(vocabulary, unit)
     if tokens is None:
@@ -39,7 +39,7 @@ def with_bytes(nll: np.ndarray, ids: np.ndarray, vocabulary: Sequence[str], unit
 
 
 def text_sha256(ids: np.ndarray, vocabulary: Sequence[str], unit: str) -> str:
-    """sha256 of the normalised text of `TokenText`; of the tokens end to end if they stand for no text."""
+    """sha256 of the normalised text of `TokenText`; of the tokens end to end if they have no text."""
     tokens, digest = TokenText.of(vocabulary, unit), hashlib.sha256()
     if tokens is not None and tokens.values_V is not None:
         for start in range(0, len(ids), _CHUNK):

@@ -1,4 +1,4 @@
-"""The text that the tokens of a vocabulary stand for: bytes, characters and words of every token.
+"""The text of the tokens of a vocabulary: bytes, characters and words of every token.
 
 The text of a split is normalised as its tokens are: words are joined by one space, `<eos>` is a newline, `_` is a space
 where `<eos>` ends the lines of a vocabulary of characters, and `<unk>` counts as written. A word begins with the space
@@ -61,7 +61,7 @@ class TokenText:
 
     @classmethod
     def of(cls, vocabulary: Sequence[str], unit: str) -> TokenText | None:
-        """Measure a vocabulary: token i is vocabulary[i]. None if its tokens stand for no text.
+        """Measure a vocabulary: token i is vocabulary[i]. None if its tokens have no text.
 
         Symbols of a synthetic source that are numbers are no characters.
         """

@@ -4,7 +4,7 @@ A change of the code that means no harm changes the rounding of a training, and 
 seed does. Honest runs then exceed mean + factor x spread of the seeds at a rate that depends on the seeds seen. The
 factor is the one-sided tolerance factor for a normal distribution (Hahn and Meeker 1991, Statistical Intervals, section
 4.6; a quantile of the noncentral t): it keeps the rate in the stated share of calibrations. Rate and doubt are divided
-among the rows (Bonferroni), so the promise holds for the whole table, whatever the rows have in common.
+among the rows (Bonferroni), so the promise holds for the whole table, even if the rows are correlated.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def value_text(row: Row) -> str:
 
 
 def std_error_text(row: Row) -> str:
-    """At least two digits of the standard error, however small: it decides what is beyond a limit."""
+    """At least two digits of the standard error, however small: it decides whether a value is beyond a limit."""
     if row.std_error is None:
         return NOT_APPLICABLE
     decimals = row.decimals + 1

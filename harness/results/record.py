@@ -182,5 +182,5 @@ def check_sums(record: RunRecord) -> None:
 
 
 def _equal(one: float, other: float) -> bool:
-    # Sums in another order differ by rounding. What is not finite is null in the file, whichever it was.
+    # Sums in another order differ by rounding. Infinities and NaN are null in the file.
     return math.isclose(one, other, rel_tol=1e-9) or not (math.isfinite(one) or math.isfinite(other))

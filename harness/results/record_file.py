@@ -40,7 +40,7 @@ def write_apart(body: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     named = dict(body)
     for field, name in FILES.items():
         path = folder / name
-        # What is no file is not ours, and must not cost the record of a long training.
+        # A folder of this name is not ours, and must not cost the record of a long training.
         if not body[field] or (path.exists() and not path.is_file()):
             remove_tree(path)
         if body[field]:

@@ -89,7 +89,7 @@ def score_adapted(
         score: names of the splits to score.
         window: targets per forward pass of the cache; changes no number.
         static: scores of the same model to compare with.
-        tokens: text of the vocabulary; None if its tokens stand for no text.
+        tokens: text of the vocabulary; None if its tokens have no text.
         on_start: called before each pass over a split.
 
     Returns:

@@ -23,7 +23,7 @@ class Checkpoint(Side):
         name, metrics: as of `Side`.
         score, tokens: of the text.
         text_sha256: of the text's bytes.
-        kept: the loss of each target; None under `official`, or if the tokens stand for no text.
+        kept: the loss of each target; None under `official`, or if the tokens have no text.
         code: checksum of the code.
     """
 
@@ -39,7 +39,7 @@ class Checkpoint(Side):
         return {self.score.split: [self.score]}
 
     def tokens_id(self, split: str) -> object:
-        # Tokens of one unit of the same bytes are the same tokens, whatever their numbers.
+        # Tokens of one unit of the same bytes are the same tokens under any numbers.
         return self.text_sha256, self.tokens.unit, len(self.tokens.ids)
 
     def has_losses(self, split: str) -> bool:
