@@ -1,7 +1,7 @@
 """Undo the spaces of WikiText's tokens, by the rules of lm-evaluation-harness's task wikitext.
 
 >>> wikitext(" = Rain = \\n It fell 1 @,@ 200 mm ( or more ) , he said . \\n")
-' = Rain = \\nIt fell 1,200 mm (or more), he said.\\n'
+' = Rain =\\nIt fell 1,200 mm (or more), he said.\\n'
 """
 
 from __future__ import annotations
