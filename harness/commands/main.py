@@ -22,6 +22,7 @@ from harness.commands.bench import bench
 from harness.commands.checkpoint import evaluate, export, import_, sample
 from harness.commands.compare import compare
 from harness.commands.data import data
+from harness.commands.explain import explain
 from harness.commands.info import describe, doctor, list_
 from harness.commands.monitor import monitor
 from harness.commands.new import new
@@ -128,8 +129,8 @@ def main() -> None:
     """Train, score and time neural language models, and compare the numbers with published ones."""
 
 
-for command in (run, describe, data, table, compare, curves, check, bench, search, export, import_, evaluate, sample,
-                monitor, new, list_, doctor):  # fmt: skip
+for command in (run, describe, data, table, compare, explain, curves, check, bench, search, export, import_, evaluate,
+                sample, monitor, new, list_, doctor):  # fmt: skip
     main.add_command(command)
 
 

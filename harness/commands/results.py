@@ -16,16 +16,20 @@ from harness.commands.output import EXIT_BAD_INPUT, print_board, print_problems
 @click.option("--format", "fmt", type=NameIn("harness.report", "FORMATS"), default=None,
               help="Format of the output; the default is github, and on a terminal what fits its width.")  # fmt: skip
 @click.option("--columns", metavar="NAME,NAME...", help="Show these columns, in this order, by heading or JSON key.")
+@click.option("--metric", type=NameIn("harness.core.metrics", "METRICS"), default=None,
+              help="Show this metric of every record that it fits, such as bits_per_byte.")  # fmt: skip
 @click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md as well.")
-def table(results: Path, fmt: str | None, columns: str | None, save: bool) -> None:
+def table(results: Path, fmt: str | None, columns: str | None, metric: str | None, save: bool) -> None:
     """Print the leaderboard of every record in RESULTS with the published rows.
 
     A record that cannot be read is named on standard error and left out. Exit 0 if every record is in the table, 2 if
     one is not.
     """
+    if metric is not None and save:
+        raise click.UsageError("--save writes the metrics of the suites; leave out --metric")
     from harness.report import read_leaderboard, split_names
 
-    board = read_leaderboard(results)
+    board = read_leaderboard(results, metric)
     board.check_not_empty()
     if fmt is None and columns is None:
         print_board(board, context=True)

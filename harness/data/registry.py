@@ -93,6 +93,25 @@ class SourceFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KnownText:
+    """The normalised text that the tokens of several datasets are of: lines of words, one space between two words.
+
+    Attributes:
+        name: of the text; datasets with the same one can be compared per byte.
+        title: its name in tables.
+        note: what a reader must know to compare values per byte.
+        sizes: split -> bytes of UTF-8, characters and words.
+        first_words: split -> the first word, or a newline if the first line is blank.
+    """
+
+    name: str
+    title: str
+    note: str
+    sizes: Mapping[str, tuple[int, int, int]]
+    first_words: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
     """Tokenised text."""
 
@@ -127,15 +146,16 @@ class Dataset:
     sources: tuple[SourceFile, ...]
     encode: Callable[[Mapping[str, Path]], Encoding] | None = None  # of the checked source files by filename
     words: Mapping[str, str] | None = None  # split -> the file whose words are the tokens
-    texts: Mapping[str, str] = field(default_factory=dict)  # split -> the file of its text, if it has one; as `words`
+    text_files: Mapping[str, str] = field(default_factory=dict)  # split -> the file of its text, if it has one; as `words`
     version: int = 1  # raise it if the same files would give other ids
     alias_titles: Mapping[str, str] = field(default_factory=dict)  # where an alias has another title in tables
+    text: KnownText | None = None  # None if it is not known without the files
 
     def __post_init__(self) -> None:
         if (self.encode is None) == (self.words is None):
             raise ValueError(f"{self.name} needs either encode or words")
         if self.words is not None:
-            object.__setattr__(self, "texts", self.words)
+            object.__setattr__(self, "text_files", self.words)
 
     @property
     def files(self) -> list[SourceFile]:

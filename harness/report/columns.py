@@ -44,7 +44,7 @@ class Column:
 def value_text(row: Row) -> str:
     """The value, or the status that says why there is none. A value better than the data allows is marked."""
     if row.value is None:
-        return row.status
+        return NOT_APPLICABLE if row.status == FINISHED else row.status
     return f"{row.value:.{row.decimals}f}" + (" (beyond the limit)" if row.beyond_limit else "")
 
 
@@ -131,7 +131,7 @@ def source_text(row: Row) -> str:
     """Source of a published value or limit, code of a run of ours, or why it failed."""
     if not row.is_ours:
         return row.source or NOT_APPLICABLE
-    if row.status != FINISHED:
+    if row.value is None:
         return row.error or row.status
     return f"code {row.code}" if row.code else NOT_APPLICABLE
 

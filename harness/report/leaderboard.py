@@ -14,6 +14,7 @@ from harness.report.formats.github import escape, section
 from harness.report.kernels import kernel_section
 from harness.report.paper import paper_section
 from harness.report.table import Table, build
+from harness.report.texts import comparability
 from harness.results import published
 from harness.results.store import Store
 from harness.system.files import write_atomic
@@ -37,6 +38,7 @@ class Leaderboard:
         suites: the installed suites, each once per profile.
         problems: a line for each record or suite that could not be read.
         num_unreadable: records among them.
+        metric: the only metric to show, of every record that it fits; None for those of the suites.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class Leaderboard:
     suites: Sequence[Suite] = ()
     problems: tuple[str, ...] = ()
     num_unreadable: int = 0
+    metric: str | None = None
 
     def of_suite(self, suite: Suite) -> Leaderboard:
         """The records that have a label of this suite and profile, whichever seeds, and only those labels."""
@@ -62,7 +65,7 @@ class Leaderboard:
 
     def table(self) -> Table:
         """Our rows with the published rows of their datasets."""
-        return build(self.records, self.published, suites=self.suites)
+        return build(self.records, self.published, suites=self.suites, metric=self.metric)
 
     def text(self, fmt: str, columns: Sequence[str] | None = None) -> str:
         """The table in one of `FORMATS`.
@@ -98,6 +101,8 @@ class Leaderboard:
         ]
         for rows in table.groups():
             lines += [f"## {escape(table.heading(rows))}", "", section(rows, usual(rows, SECTION_COLUMNS))]
+            note = comparability(rows)
+            lines += [] if note is None else [escape(note), ""]
         return "\n".join([*lines, *self._kernels()])
 
     def save(self) -> Path:
@@ -112,8 +117,12 @@ class Leaderboard:
         return [section] if section else []
 
 
-def read_leaderboard(results: Path | Store) -> Leaderboard:
+def read_leaderboard(results: Path | Store, metric: str | None = None) -> Leaderboard:
     """Read a results folder, the published rows and the installed suites, each file once.
+
+    Args:
+        results: the folder.
+        metric: as in `Leaderboard`.
 
     Records and suites that cannot be read are named in `problems`. StoreError if `results` is a file.
     """
@@ -130,4 +139,5 @@ def read_leaderboard(results: Path | Store) -> Leaderboard:
         suites=suites,
         problems=(*store.problems, *store.remarks, *problems),
         num_unreadable=store.num_left_out,
+        metric=metric,
     )

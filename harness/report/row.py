@@ -59,6 +59,7 @@ class Row:
         own_text: whether the data is the user's own, which no published value is about.
         several_recipes: whether other rows have the same name and another recipe.
         adaptive: whether a published model learns from the text it is scored on.
+        text_note, text_count: of a metric that divides by the text: what the text is, and the count.
     """
 
     task: str
@@ -113,6 +114,8 @@ class Row:
     own_text: bool = field(default=False, metadata=_HIDDEN)
     several_recipes: bool = field(default=False, metadata=_HIDDEN)
     adaptive: bool = field(default=False, metadata=_HIDDEN)
+    text_note: str | None = field(default=None, metadata=_HIDDEN)
+    text_count: int | None = field(default=None, metadata=_HIDDEN)
 
     def to_json(self) -> dict[str, Any]:
         """The row under `JSON_KEYS`, tuples as lists."""

@@ -13,7 +13,7 @@ from harness.core.hashing import content_hash
 from harness.core.metrics import metric_named, std_error_of, value_of
 from harness.core.specs import recipe_identity
 from harness.monitoring.costs.columns import COST_COLUMNS, COST_KEYS
-from harness.report import intervals
+from harness.report import intervals, texts
 from harness.report.row import FIGURE_KEYS, FINISHED, LIMIT, PUBLISHED, TRAINING_KEYS, Row
 from harness.results.published import TITLES, PublishedRow, dataset_key, dataset_title, match
 from harness.system import source
@@ -31,12 +31,13 @@ OTHER_DATA = "trained on other data"
 _HIGHEST = tuple(column.key for column in COST_COLUMNS if column.over_seeds == "max")
 
 
-def rows_of(records: Records, published: Sequence[PublishedRow]) -> list[Row]:
+def rows_of(records: Records, published: Sequence[PublishedRow], metric: str | None = None) -> list[Row]:
     """Rows of all records in a stable order.
 
     Args:
         records: each with its labels.
         published: rows to compare with.
+        metric: the only metric to show, of every record that it fits; None for those of the suites.
 
     Returns:
         One row per label, metric, split, protocol and setting; seeds are combined.
@@ -45,7 +46,7 @@ def rows_of(records: Records, published: Sequence[PublishedRow]) -> list[Row]:
     settings: dict[object, list[Row]] = {}
     for record, labels in records:
         for label in labels:
-            for row in _rows_of_label(record, label, published):
+            for row in _rows_of_label(record, label, published, _names(record, label, metric)):
                 settings.setdefault(_all_but_seed(record, row), []).append(row)
     return [_combine_seeds(sorted(rows, key=lambda row: (row.seed_list, row.run_ids))) for rows in settings.values()]
 
@@ -103,7 +104,19 @@ def reasons(row: Row) -> dict[str, str]:
     return missing
 
 
-def _rows_of_label(record: RunRecord, label: Label, published: Sequence[PublishedRow]) -> Iterator[Row]:
+def _names(record: RunRecord, label: Label, metric: str | None) -> Sequence[str]:
+    """The metrics to show of a record."""
+    if metric is None:
+        return label.metrics
+    # Records of no known unit have the metrics that they were made for.
+    unit = record.data.get("unit")
+    fits = metric in label.metrics if unit is None else unit in metric_named(metric).dataset_units
+    return (metric,) if fits else ()
+
+
+def _rows_of_label(
+    record: RunRecord, label: Label, published: Sequence[PublishedRow], names: Sequence[str]
+) -> Iterator[Row]:
     # By split and protocol: a record holds each pair once.
     scores = {(score.split, score.protocol.name): score for score in record.scores}
     evaluation = record.spec.evaluation
@@ -111,7 +124,7 @@ def _rows_of_label(record: RunRecord, label: Label, published: Sequence[Publishe
     # Requested scores first: one that a failed run lacks still gets a row, which says so.
     requested = [(split, name) for name in protocols for split in evaluation.splits]
     for split, protocol in dict.fromkeys([*requested, *scores]):
-        for name in label.metrics:
+        for name in names:
             row = _with_costs(_without_value(record, label, name, split, protocol), record)
             row = _with_score(row, record, scores.get((split, protocol)))
             # The models of published rows do not learn from the test text, unless their name says so.
@@ -125,9 +138,11 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
     # A registered dataset has a name and no kind; no published value is about any other, even under an equal name.
     own_text = "kind" in spec.dataset
     metric = metric_named(name)
+    # Models of characters and of words are in one group if their text is the same.
+    text = texts.text_of(record, label.dataset, split) if metric.crosses_units else None
     return Row(
         task=label.task,
-        dataset=_dataset_key(record, label, own_text),
+        dataset=text.name if text else _dataset_key(record, label, own_text),
         metric=name,
         split=split,
         protocol=protocol,
@@ -143,15 +158,16 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
         run_ids=(record.run_id,),
         code=source.describe(record.code) if record.code else None,
         error=record.error,
-        dataset_title=dataset_title(label.dataset),
+        dataset_title=text.title if text else dataset_title(label.dataset),
         metric_title=metric.title_for(split),
         seed_list=(spec.seed,),
         # Ten digits of 16 tell apart all datasets that one table will ever hold.
-        data=content_hash(spec.dataset_identity)[:10],
+        data=text.data if text else content_hash(spec.dataset_identity)[:10],
         # Null in records of data without a known limit, absent in the oldest ones.
         limit=(record.data.get("limits") or {}).get(name),
         decimals=metric.decimals,
         own_text=own_text,
+        text_note=text.note if text else None,
         dtype=spec.dtype,
         kernel=spec.kernel,
         speed=speed.names(spec.speed, spec.device),
@@ -180,8 +196,18 @@ def _with_score(row: Row, record: RunRecord, score: Score | None) -> Row:
         return replace(row, error=row.error or "the record gives no reason")
     if score is None:
         return replace(row, status="failed", error=f"the record holds no score of {row.split} under {row.protocol}")
+    row = replace(row, num_targets=score.tally.num_targets, denominator=score.protocol.denominator)
+    if row.of_metric.crosses_units:
+        try:
+            score = texts.with_size(record, score)
+        except ValueError as error:
+            return replace(row, error=str(error))
+        count = row.of_metric.count(score.tally)
+        row = replace(row, denominator=row.of_metric.divides_by.replace("num_", "the text's "), text_count=count)
+        if count is None:
+            return replace(row, error=f"the record does not hold {row.denominator}")
     value = value_of(score, row.metric)
-    row = replace(row, num_targets=score.tally.num_targets, denominator=score.protocol.denominator, value=value)
+    row = replace(row, value=value)
     if value is None:
         return replace(row, status="failed", error="the score is not a finite number")
     std_error = std_error_of(score, row.metric)

@@ -12,6 +12,7 @@ from harness.core.metrics import metric_named
 from harness.report.intervals import mark_ties
 from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row
 from harness.report.rows import mark_changed, primary_protocol, reasons, rows_of
+from harness.report.texts import comparability
 from harness.results.published import PublishedRow, dataset_title
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class Table:
         data = f" (data {first.data})" if len(same_name) > 1 and first.data else ""
         return f"{first.dataset_title}{data}: {first.metric_title}, {first.split}"
 
+    def notes(self) -> list[tuple[str, str]]:
+        """Heading and line of each group whose metric compares models of different units."""
+        groups = [(self.heading(group), comparability(group)) for group in self.groups()]
+        return [(heading, note) for heading, note in groups if note is not None]
+
     def records(self) -> list[dict[str, object]]:
         """Rows of single values under `JSON_KEYS`: lists as text with spaces, reasons as JSON."""
         rows = []
@@ -70,6 +76,7 @@ def build(
     *,
     every_published: bool = False,
     suites: Sequence[Suite] = (),
+    metric: str | None = None,
 ) -> Table:
     """Build the table of these records.
 
@@ -78,12 +85,13 @@ def build(
         published: published rows; those of the records' datasets, metrics and splits are shown.
         every_published: show those without a record too.
         suites: the installed ones, each once per profile; rows with another model or recipe are marked.
+        metric: the only one to show, as `rows_of` does.
 
     Returns:
         The ranked table. It depends on the arguments only, not on the order of the records.
     """
     records = list(records)
-    ours = mark_changed(rows_of(records, published), suites)
+    ours = mark_changed(rows_of(records, published, metric), suites)
     primary = _primary_protocols(records, ours)
     groups: dict[Group, list[Row]] = {}
     for row in (*ours, *_limits(ours), *_published(ours, published, every_published)):

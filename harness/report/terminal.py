@@ -85,6 +85,7 @@ def print_leaderboard(board: Leaderboard, console: Console, *, context: bool) ->
 
     rows = [row for row in table.rows if context or role(row) != _CONTEXT]
     hidden = _print_grid(_rankings(table, rows, role), console)
+    _print_lines([f"{heading}. {note}" for heading, note in table.notes()], "dim", console)
     if "Source" in hidden:
         # That column says why a run has no value.
         lost = [row for row in rows if row.is_ours and row.value is None]

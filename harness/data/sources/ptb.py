@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from harness.data.registry import SPLITS, Dataset, Encoding, SourceFile
+from harness.data.registry import SPLITS, Dataset, Encoding, KnownText, SourceFile
 from harness.data.text import EOS, WORDS_EVENT_SPACE
 from harness.system.reading import read_bytes
 
@@ -47,6 +47,18 @@ SOURCES = tuple(
     )
     for split, (size, md5, sha256) in _CHECKSUMS.items()
 )
+
+# The characters and the words are the same bytes: a test compares them.
+TEXT = KnownText(
+    name="ptb", title="Penn Treebank",
+    note="Mikolov's Penn Treebank, words joined by one space, a newline after each line; rare words are the five "
+    "characters `<unk>`, numbers are N; a model of words has no probability for other words",
+    sizes={
+        "train": (5_017_482, 5_017_482, 887_521), "valid": (393_042, 393_042, 70_390),
+        "test": (442_423, 442_423, 78_669),
+    },
+    first_words={"train": "aer", "valid": "consumers", "test": "no"},
+)  # fmt: skip
 
 _FILES = {split: f"ptb.{split}.txt" for split in SPLITS}
 
@@ -91,8 +103,9 @@ PTB_CHAR = Dataset(
     "`<eos>` stands for the newline at each line's end; `<unk>` in the text is five characters",
     vocab_size=50, num_tokens={"train": 5_017_482, "valid": 393_042, "test": 442_423},
     sources=SOURCES,
+    text=TEXT,
     encode=lambda files: encode_chars({split: read_bytes(files[name]) for split, name in _FILES.items()}),
-    texts=_FILES,
+    text_files=_FILES,
 )  # fmt: skip
 
 PTB_WORD = Dataset(
@@ -100,5 +113,6 @@ PTB_WORD = Dataset(
     event_space=WORDS_EVENT_SPACE,
     vocab_size=10_000, num_tokens={"train": 929_589, "valid": 73_760, "test": 82_430},
     sources=SOURCES,
+    text=TEXT,
     words=_FILES,
 )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.data.registry import SPLITS, Dataset, SourceFile
+from harness.data.registry import SPLITS, Dataset, KnownText, SourceFile
 from harness.data.text import WORDS_EVENT_SPACE
 
 _FILES = {split: f"wiki.{split}.tokens" for split in SPLITS}
@@ -46,6 +46,14 @@ WIKITEXT_2 = Dataset(
     words=_FILES,
 )  # fmt: skip
 
+_TEXT_103 = KnownText(
+    name="wikitext-103", title="WikiText-103",
+    note="WikiText-103's tokens joined by one space, a newline after each line; rare words are `<unk>`, hyphens and "
+    "separators are tokens such as @-@; a model of words has no probability for other words",
+    sizes={"valid": (1_136_088, 1_134_457, 213_886), "test": (1_273_828, 1_272_084, 241_211)},
+    first_words={"valid": "\n", "test": "\n"},
+)  # fmt: skip
+
 WIKITEXT_103 = Dataset(
     name="wikitext-103", title="WikiText-103", unit="word",
     event_space=WORDS_EVENT_SPACE,
@@ -56,5 +64,6 @@ WIKITEXT_103 = Dataset(
         _source(_ZIP103, "valid", 1_142_309, sha256="9aee9f52d6e77de6c7751fc5e7c44287db3ec0eaf15477098acc6b93c1c4250b"),
         _source(_ZIP103, "test", 1_281_077, sha256="56db52eb157b1ab5c89646eef70510c1eca6e12a3bfdb99f0d6b05b4eacb75b9"),
     ),
+    text=_TEXT_103,
     words=_FILES,
 )  # fmt: skip

@@ -12,7 +12,8 @@ from harness.report.table import Table
 
 def write(table: Table, names: Sequence[str] | None = None) -> str:
     columns = usual(table.rows) if names is None else named(names)
-    return section(table.rows, columns)
+    notes = "".join(f"\n{escape(heading)}. {escape(note)}\n" for heading, note in table.notes())
+    return section(table.rows, columns) + notes
 
 
 def section(rows: Sequence[Row], columns: Sequence[Column]) -> str:
