@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.api import check_model, leaderboard, load_suite, records, run
     from harness.core.errors import HarnessError
+    from harness.core.metrics import Metric
     from harness.system.source import VERSION as __version__  # noqa: N811
     from lm_models.plugin.base import Model
 
 __all__ = [
     "HarnessError",
+    "Metric",
     "Model",
     "__version__",
     "check_model",
@@ -33,6 +35,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
     elsewhere = {
         "HarnessError": ("harness.core.errors", "HarnessError"),
+        "Metric": ("harness.core.metrics", "Metric"),
         "Model": ("lm_models.plugin.base", "Model"),
         "__version__": ("harness.system.source", "VERSION"),
     }

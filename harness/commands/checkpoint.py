@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.options import FiniteRange, data_option, dataset_block, device_option, json_option
+from harness.commands.options import FiniteRange, device_option, json_option
 from harness.commands.output import print_fields, print_json
+from harness.commands.texts import NamedText, text_named, text_options
 
 if TYPE_CHECKING:
     from harness.core.interfaces import LoadedModel
@@ -64,27 +63,11 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 @checkpoint_argument
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="With hf:PATH: a key of its model block, such as context=512.")  # fmt: skip
-@click.option("--dataset", metavar="NAME", default=None, help="A registered dataset, or a suite file with a dataset.")
-@click.option("--split", type=click.Choice(["train", "valid", "test"]), default=None,
-              help="With --dataset: the split to score; the default is test.")  # fmt: skip
-@click.option("--text", type=click.Path(path_type=Path), default=None, metavar="FILE",
-              help="A file of tokens separated by spaces, one <eos> per line.")  # fmt: skip
-@click.option("--unknown", metavar="TOKEN", default=None, help="With --text: the token that replaces unknown ones.")
-@click.option("--protocol", type=click.Choice(["exact", "official", "streams"]), default="exact", show_default=True,
-              help="A static one. For the neural cache or dynamic evaluation, give a suite's entry `checkpoint:` "
-                   "and the suite `evaluation: {adaptive: ...}`.")  # fmt: skip
-@click.option("--batch", type=click.IntRange(1), default=None, help="With --protocol official: its batch size.")
-@click.option("--window", type=click.IntRange(1), default=None, help="Tokens per forward pass; changes no sum.")
-@device_option
-@data_option
+@text_options
 @json_option
 def evaluate(
     checkpoint: Path,
     overrides: tuple[str, ...],
-    dataset: str | None,
-    split: Any,
-    text: Path | None,
-    data_path: str | None,
     device: str,
     as_json: bool,
     **options: Any,
@@ -94,30 +77,23 @@ def evaluate(
     hf:PATH instead of CHECKPOINT is a pretrained model in a Hugging Face format: a folder, a GGUF file,
     package:NAME/FILE, or a model's id on the hub with `--set revision=COMMIT`.
     """
-    if (dataset is None) == (text is None):
-        raise click.UsageError("give either --dataset or --text")
-    if dataset is None and split is not None:
-        raise click.UsageError("--split goes with --dataset")
-    if text is None and options["unknown"] is not None:
-        raise click.UsageError("--unknown goes with --text")
+    named = text_named(options)
     if overrides and not str(checkpoint).startswith(PRETRAINED):
         raise click.UsageError("--set goes with hf:PATH")
     from harness.core import device as devices
     from harness.evaluation import scoring
 
     chosen = devices.resolve(device)
-    split = split or "test"
     if str(checkpoint).startswith(PRETRAINED):
         model = _pretrained(str(checkpoint), overrides, chosen)
-        target: Any = {"text": text} if dataset is None else _text_of(dataset, split, data_path)
+        target = named.find_raw()
     else:
-        model, target = _checkpoint(checkpoint, chosen, lambda: _target(text, dataset, split, data_path))
-    request = scoring.EvaluationRequest(model=model, split=split, **target, **options)
-    score = scoring.score_checkpoint(request)
+        model, target = _checkpoint(checkpoint, chosen, named)
+    score = scoring.score_checkpoint(scoring.EvaluationRequest(model=model, **target))
     if as_json:
         print_json(score.to_json())
         return
-    on = str(text) if score.dataset is None else f"the {split} split of {score.dataset}"
+    on = str(named.text) if score.dataset is None else f"the {score.split} split of {score.dataset}"
     for name, value in score.metrics.items():
         error = score.std_errors[name]
         shown = "is beyond float64" if value is None else f"{value:.4f}"
@@ -166,15 +142,15 @@ def sample(
     click.echo()
 
 
-def _checkpoint(folder: Path, device: str, target: Callable[[], dict[str, object]]) -> tuple[LoadedModel, Any]:
-    """The model of a checkpoint, and the target: a wrong path is reported before any data is prepared."""
+def _checkpoint(folder: Path, device: str, text: NamedText) -> tuple[LoadedModel, dict[str, Any]]:
+    """The model of a checkpoint, and the text: a wrong path is reported before any data is prepared."""
     from harness.checkpoints import export as exporting
     from harness.checkpoints import format as checkpoint_format
     from harness.checkpoints import model
 
     folder = exporting.find(folder)
     checkpoint_format.read_index(folder)
-    found = target()
+    found = text.find()
     return model.load(folder, device=device), found
 
 
@@ -186,27 +162,3 @@ def _pretrained(text: str, overrides: tuple[str, ...], device: str) -> LoadedMod
 
     config = pretrained_config(text.removeprefix(PRETRAINED), overrides)
     return pretrained.load(config, device=device, offline=data.network_is_off()).as_checkpoint()
-
-
-def _text_of(dataset: str, split: Any, data_path: str | None) -> dict[str, object]:
-    """The file of a split's text."""
-    from harness import data
-
-    spec, base = dataset_block(dataset)
-    return {"file": data.find_text(spec, split, roots=data.search_roots(data_path), base=base)}
-
-
-def _target(text: Path | None, dataset: str | None, split: Any, data_path: str | None) -> dict[str, object]:
-    """The text, or the file of the split if that is enough to score it and found, else the complete dataset."""
-    from harness import data
-
-    if dataset is None:
-        return {"text": text}
-    spec, base = dataset_block(dataset)
-    roots = data.search_roots(data_path)
-    file = data.find_split(spec, split, roots=roots)
-    if file is not None:
-        return {"file": file}
-    note = partial(click.echo, err=True)
-    lines = data.download_lines(note)
-    return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines, note=note))}

@@ -1,18 +1,21 @@
-"""`harness compare`: the difference of runs on one text, with its interval."""
+"""`harness compare`: the difference of runs or checkpoints on one text, with its interval."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from harness.commands.options import FiniteRange, json_option, results_option
 from harness.commands.output import print_json, print_problems
+from harness.commands.texts import NamedText, text_named, text_options
 from harness.core.messages import printable_lines
 
 if TYPE_CHECKING:
-    from harness.report.comparison import Side
+    from harness.report.comparison import Checkpoint, Side
+    from harness.results.store import Store
 
 
 @click.command()
@@ -21,13 +24,26 @@ if TYPE_CHECKING:
 @click.option("--margin", type=FiniteRange(min=0, min_open=True), metavar="X",
               help="A difference that does not matter, in the metric's unit.")  # fmt: skip
 @click.option("--format", "fmt", type=click.Choice(["github"]), help="Print the table alone, as Markdown.")
+@text_options
 @json_option
-def compare(names: tuple[str, ...], results: Path, margin: float | None, fmt: str | None, as_json: bool) -> None:
-    """Compare runs that scored the same text: the difference, its 95 % interval, and a verdict.
+def compare(
+    names: tuple[str, ...],
+    results: Path,
+    margin: float | None,
+    fmt: str | None,
+    device: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare runs or checkpoints on one text: the difference, its 95 % interval, and a verdict.
 
     A and B are run ids, run folders, or entries such as `qrnn` or `ptb-char/quick/qrnn`, which stand for all of their
     seeds. Two single runs are compared over the text alone; with several seeds on both sides, over seeds and text.
-    Exit 3 if texts, targets or protocols differ.
+
+    With --text or --dataset, A and B are checkpoints, or runs with a best model. All are scored on that text.
+
+    Models whose tokens differ are compared per byte. Runs need `evaluation: {keep_nll: true}` for that. Exit 3 if
+    texts, targets or protocols differ.
     """
     from harness.core.errors import StoreError
     from harness.report import comparison
@@ -36,8 +52,13 @@ def compare(names: tuple[str, ...], results: Path, margin: float | None, fmt: st
     if len(names) < 2:
         raise StoreError("compare needs two runs or entries, such as: harness compare awd-lstm qrnn")
     store = Store(results)
-    records = store.records()
-    sides = [comparison.find_side(name, store, records) for name in names]
+    sides: list[Side] = []
+    if options["text"] is None and options["dataset"] is None:
+        _refuse_settings(options)
+        records = store.records()
+        sides += [comparison.find_side(name, store, records) for name in names]
+    else:
+        sides += _scored(names, store, device, text_named(options))
     rows = comparison.compare(sides, margin)
     if as_json:
         print_json(comparison.to_json(rows))
@@ -47,9 +68,27 @@ def compare(names: tuple[str, ...], results: Path, margin: float | None, fmt: st
         for row in rows:
             click.echo(printable_lines(f"{row.split}: {row.a} against {row.b}: {row.verdict}"))
         _print_stretches(sides[0], sides[1], rows[-1].split, rows[-1].metric)
-    if len({record.code.get("source_sha256") for side in sides for record in side.records}) > 1:
+    if len(set().union(*(side.codes for side in sides))) > 1:
         click.echo("note: the runs were made by different versions of the code", err=True)
-    print_problems(store.problems)
+    print_problems((*store.problems, *store.remarks))
+
+
+def _scored(names: Sequence[str], store: Store, device: str, text: NamedText) -> list[Checkpoint]:
+    from harness.core import device as devices
+    from harness.report import comparison
+
+    # Every name is checked before data is prepared and the first model scored.
+    folders = [comparison.find_checkpoint(name, store) for name in names]
+    chosen, found = devices.resolve(device), text.find()
+    return [
+        comparison.score_checkpoint(name, folder, chosen, found) for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _refuse_settings(options: Mapping[str, Any]) -> None:
+    for name in ("split", "unknown", "batch", "window"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} goes with --dataset or --text")
 
 
 def _print_stretches(a: Side, b: Side, split: str, metric: str) -> None:

@@ -41,6 +41,7 @@ def examine(roots: Sequence[Path]) -> list[Check]:
         "triton": _triton,
         "memory": _memory,
         "cache": _cache,
+        "packages": _packages,
         "data": lambda: _data(roots),
     }
     return [check for name, question in questions.items() for check in _answer(name, question)]
@@ -68,6 +69,17 @@ def render(checks: Sequence[Check]) -> str:
 
 def _code() -> Check:
     return Check("harness", "ok", f"{source.installed()} in {source.ROOT}")
+
+
+def _packages() -> list[Check]:
+    """What installed packages add to the tables of the harness."""
+    from lm_kernels import entry_points
+
+    return [
+        Check(f"added {table}", "ok", f"{name} = {point.value} ({point.dist.name if point.dist else 'unknown'})")
+        for table in entry_points.TABLES
+        for name, point in entry_points.every(table).items()
+    ]
 
 
 def _python() -> Check:

@@ -19,6 +19,7 @@ from harness.commands.options import (
     suite_path,
 )
 from harness.commands.output import print_json, print_problems, print_rows
+from harness.core.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.core.specs import Suite
@@ -113,8 +114,11 @@ def _models() -> Rows:
     import lm_models
 
     rows: Rows = []
-    for name in lm_models.BUILDERS:
-        config = lm_models.config_class(name)
+    for name in lm_models.builders():
+        try:
+            config = lm_models.config_class(name)
+        except ValueError as problem:
+            raise HarnessError(f"{name}: {problem}") from None
         summary = (config.__doc__ or "").strip().split("\n")[0]
         rows.append({"name": name, "what": summary, "keys": ", ".join(field.name for field in fields(config))})
     return rows

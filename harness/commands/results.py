@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import NameIn, results_argument
+from harness.commands.options import NameIn, profile_option, results_argument
 from harness.commands.output import EXIT_BAD_INPUT, print_board, print_problems
+from harness.commands.run import run_seeds
 
 
 @click.command()
@@ -72,12 +73,28 @@ def curves(results: Path, run_ids: tuple[str, ...], along: str, out: Path) -> No
 @click.option("--blocks", is_flag=True, help="With --update: keep the blocks of each score, for paired comparisons.")
 @click.option("--calibrate", type=click.IntRange(min=3), metavar="N",
               help="Set the baseline's margins from the runs of N seeds in RESULTS, for 1 % false alarms.")  # fmt: skip
+@click.option(
+    "--suite", metavar="SUITE", help="With --calibrate: run what RESULTS lacks of seeds 1 to N of this suite."
+)
+@profile_option
 @click.option("--format", "fmt", type=NameIn("harness.regression.formats", "FORMATS"), default=None,
               help="Print the verdicts for another program instead of for a terminal.")  # fmt: skip
 def check(
-    results: Path, baseline: Path, update: bool, speed: bool, blocks: bool, calibrate: int | None, fmt: str | None
+    results: Path,
+    baseline: Path,
+    update: bool,
+    speed: bool,
+    blocks: bool,
+    calibrate: int | None,
+    suite: str | None,
+    profile: str | None,
+    fmt: str | None,
 ) -> None:
     """Compare RESULTS with a baseline. Exit 0 pass, 1 regression, 2 bad input, 3 not comparable."""
+    if suite is not None and calibrate is None:
+        raise click.UsageError("--suite goes with --calibrate")
+    if profile is not None and suite is None:
+        raise click.UsageError("--profile goes with --suite")
     from harness.regression import calibrate as calibration
     from harness.regression import check as gate
     from harness.regression import formats
@@ -86,6 +103,8 @@ def check(
     if update:
         click.echo(gate.update(results, baseline, speed=speed, blocks=blocks))
     if calibrate is not None:
+        if suite is not None:
+            run_seeds(suite, profile, range(1, calibrate + 1), results)
         click.echo(calibration.calibrate(results, baseline, calibrate))
     if update or calibrate is not None:
         return

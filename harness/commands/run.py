@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,28 @@ def run(
     finally:
         reporter.stop()
     sys.exit(status)
+
+
+def run_seeds(suite: str, profile: str | None, seeds: Iterable[int], results: Path) -> None:
+    """Run a suite under these seeds, for a command that needs the records alone. Ends the process if it is stopped."""
+    import harness
+    from harness.runs import QueueSignal, SuiteInterrupted, make_reporter, queue_signals
+    from harness.worker.job import EXIT_RESUME
+
+    reporter = make_reporter(quiet=False)
+    try:
+        with queue_signals():
+            harness.run(
+                harness.load_suite(suite, profile=profile), seeds=tuple(seeds), results=results, reporter=reporter
+            )
+    except SuiteInterrupted as interrupted:
+        click.echo(f"harness: {interrupted}", err=True)
+        sys.exit(interrupted.exit_code)
+    except QueueSignal as name:
+        click.echo(f"harness: stopped ({name}); the same command continues", err=True)
+        sys.exit(EXIT_RESUME)
+    finally:
+        reporter.stop()
 
 
 def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) -> None:

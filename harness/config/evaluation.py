@@ -167,6 +167,8 @@ class Evaluation:
         warmup: unscored tokens that each of those columns but the first reads first.
         window: tokens per forward pass. It changes the speed, not the sum.
         adaptive: protocols scored after these.
+        keep_nll: keep the loss of each target under the first protocol in a file of the run, for comparisons per byte
+            with models of other tokens.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -177,6 +179,7 @@ class Evaluation:
     warmup: int = 512
     window: int = 512
     adaptive: Adaptive | None = field(default=None, metadata=LATER)
+    keep_nll: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         for name in ("protocols", "splits"):
@@ -189,6 +192,8 @@ class Evaluation:
             raise ValueError("streams and window must be at least 1")
         if self.warmup < 0:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
+        if self.keep_nll and self.protocols[0] == "official":
+            raise ValueError("keep_nll needs exact or streams as the first protocol: official leaves out targets")
 
     @property
     def adaptive_protocols(self) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """Types, errors and small functions that every package shares.
 
 `specs` holds a suite, its entries and the runs they resolve to; `scores` a score and its sums; `metrics` the one
-place where sums are divided; `interfaces` what the harness asks of a model and a corpus. Import the modules by name:
-the command line loads no more of them than it needs.
+place where sums are divided; `target_losses` the loss of each target with its bytes; `interfaces` what the harness asks
+of a model and a corpus. Import the modules by name: the command line loads no more of them than it needs.
 """
 
 __all__ = [
@@ -13,7 +13,9 @@ __all__ = [
     "json_values",
     "messages",
     "metrics",
+    "plugins",
     "scores",
     "specs",
+    "target_losses",
     "units",
 ]

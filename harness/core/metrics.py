@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from harness.core.plugins import load
 from harness.core.scores import Score, Tally
 from harness.core.units import BYTE, CHAR, UNITS, WORD
+from lm_kernels.entry_points import added
 
 # A value beats the limit of its data only if it is farther below than chance (four standard errors: one text in
 # thirty thousand) and the rounding of sums explain.
@@ -218,6 +220,9 @@ METRICS = {
         ),
     )
 }
+
+# What installed packages add, through entry points.
+METRICS |= {name: load(address) for name, address in added("metrics", METRICS).items()}
 
 
 def metric_named(name: str) -> Metric:

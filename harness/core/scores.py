@@ -90,6 +90,21 @@ class EvaluationProtocol:
     denominator: str
 
 
+@dataclass(frozen=True, slots=True)
+class TargetFile:
+    """A file in the run's folder with the loss and the bytes of each target: `harness.results.target_files`.
+
+    `first_byte` and `text_sha256` are those of `TargetLosses`.
+    """
+
+    __pydantic_config__ = FILE_BLOCK
+
+    file: str
+    sha256: str
+    first_byte: int
+    text_sha256: str
+
+
 # Intervals of fewer blocks cover too seldom: docs/statistics.md.
 MIN_BLOCKS = 8
 
@@ -110,6 +125,7 @@ class Score:
         seconds: time it took.
         adaptation: how an adaptive protocol was tuned and what it gained; see `harness.evaluation.adaptive`.
         text: size of the complete split, with what was not scored; None if unknown.
+        target_file: the loss of each target, if the suite asked to keep it.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -124,6 +140,7 @@ class Score:
     seconds: NullableNumber = 0.0
     adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
     text: TextSize | None = field(default=None, metadata=LATER)
+    target_file: TargetFile | None = field(default=None, metadata=LATER)
 
     def has_blocks(self) -> bool:
         """Whether the blocks are enough for an interval, and finite."""

@@ -184,8 +184,8 @@ def find_text(spec: DatasetSpec, split: str, *, roots: Sequence[Path] = (), base
     """
     request = make_request(spec, roots=roots, base=base)
     path = request.own_files[split].path if split in request.own_files else None
-    if isinstance(request.config, Registered) and split in (dataset := get_dataset(request.config.name)).text_files:
-        finder, name = SourceFinder(dataset, roots), dataset.text_files[split]
+    if isinstance(request.config, Registered) and split in (dataset := get_dataset(request.config.name)).texts:
+        finder, name = SourceFinder(dataset, roots), dataset.texts[split]
         with writing():
             path = finder.gather()[0].get(name)
         path = path or finder.obtain(offline=False)[name]

@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.core.errors import DataError
+from harness.core.plugins import load
 from harness.system.reading import open_regular, reason
+from lm_kernels.entry_points import added
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,9 @@ DATASETS: dict[str, str] = {
     "wikitext-103": "harness.data.sources.wikitext:WIKITEXT_103",
     "hutter-prize": "harness.data.sources.hutter:ENWIK8",
 }
+
+# What installed packages add, through entry points.
+DATASETS |= added("datasets", DATASETS)
 
 # How a word list is sorted: by count in the training split, ties by first appearance; or by first appearance over
 # train, valid and test, as awd-lstm-lm's `Dictionary` does.
@@ -146,7 +150,7 @@ class Dataset:
     sources: tuple[SourceFile, ...]
     encode: Callable[[Mapping[str, Path]], Encoding] | None = None  # of the checked source files by filename
     words: Mapping[str, str] | None = None  # split -> the file whose words are the tokens
-    text_files: Mapping[str, str] = field(default_factory=dict)  # split -> the file of its text, if it has one; as `words`
+    texts: Mapping[str, str] = field(default_factory=dict)  # split -> the file of its text, if it has one; as `words`
     version: int = 1  # raise it if the same files would give other ids
     alias_titles: Mapping[str, str] = field(default_factory=dict)  # where an alias has another title in tables
     text: KnownText | None = None  # None if it is not known without the files
@@ -155,7 +159,7 @@ class Dataset:
         if (self.encode is None) == (self.words is None):
             raise ValueError(f"{self.name} needs either encode or words")
         if self.words is not None:
-            object.__setattr__(self, "text_files", self.words)
+            object.__setattr__(self, "texts", self.words)
 
     @property
     def files(self) -> list[SourceFile]:
@@ -182,6 +186,5 @@ def file_digest(path: Path, algorithm: str = "sha256") -> str:
 def get_dataset(name: str) -> Dataset:
     """The entry of a name or an alias. Raises KeyError for an unknown one."""
     # Imported on demand, as the list of names is needed by every command.
-    module, attribute = DATASETS[name].split(":")
-    dataset: Dataset = getattr(import_module(module), attribute)
+    dataset: Dataset = load(DATASETS[name])
     return dataset

@@ -23,29 +23,36 @@ MIN_BLOCK_TARGETS = 256  # keeps the correlation between blocks small
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A tally with its sums over blocks of `block_targets` consecutive targets, in nats and text order."""
+    """A tally with its sums over blocks of `block_targets` consecutive targets, in nats and text order.
+
+    target_nll: the loss of each target (N,) in text order, if it was kept.
+    """
 
     tally: Tally
     block_targets: int
     block_nll_nats: list[float]
+    target_nll: np.ndarray | None = None
 
 
 class Blocks:
-    """Sums of nll over blocks of consecutive targets, filled in any order."""
+    """Sums of nll over blocks of consecutive targets, filled in any order; with `keep_nll` also each target's."""
 
-    def __init__(self, num_targets: int) -> None:
+    def __init__(self, num_targets: int, *, keep_nll: bool = False) -> None:
         self.size = max(MIN_BLOCK_TARGETS, math.ceil(num_targets / MAX_BLOCKS))
         self.sums = np.zeros(max(1, math.ceil(num_targets / self.size)))
+        self.target_nll = np.zeros(num_targets) if keep_nll else None
 
     def add(self, first: int, nll: np.ndarray) -> None:
         """Add the nll (N,) of consecutive targets, the first at position `first` of the text, to their blocks."""
         # By position in the text and not by time: parallel streams fill many blocks at once.
         block = (first + np.arange(len(nll))) // self.size
         self.sums += np.bincount(block, weights=nll, minlength=len(self.sums))
+        if self.target_nll is not None:
+            self.target_nll[first : first + len(nll)] = nll
 
     def with_tally(self, tally: Tally) -> Scored:
         """The filled blocks and the tally of the same targets."""
-        return Scored(tally, self.size, self.sums.tolist())
+        return Scored(tally, self.size, self.sums.tolist(), self.target_nll)
 
 
 def rate_std_error(scored: Scored) -> float:

@@ -20,7 +20,7 @@ import torch
 
 from harness.core.interfaces import LanguageModel, TextSizes
 from harness.core.metrics import METRICS
-from harness.core.scores import EvaluationProtocol, Score, Tally, TextSize
+from harness.core.scores import EvaluationProtocol, Score, Tally, TargetFile, TextSize
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
 from lm_models.step import State, reset_streams, step_over
 
@@ -42,6 +42,9 @@ class SplitText:
 
 # Called with the number of targets scored since the last call. It may raise to stop the evaluation.
 Tick = Callable[[int], None]
+
+# Called with a split and the loss of each of its targets (N,); stores them.
+Keep = Callable[[str, np.ndarray], TargetFile]
 
 # Called with a split, a protocol and the number of targets before each scoring; returns its Tick, if any.
 OnStart = Callable[[str, str, int], "Tick | None"]
@@ -139,7 +142,14 @@ def allowed_by(num_targets: int, protocol: EvaluationProtocol) -> EvaluationProt
 
 
 @torch.no_grad()
-def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *, tick: Tick | None = None) -> Scored:
+def score(
+    model: LanguageModel,
+    ids: np.ndarray,
+    protocol: EvaluationProtocol,
+    *,
+    tick: Tick | None = None,
+    keep_nll: bool = False,
+) -> Scored:
     """Score a split under a protocol.
 
     Args:
@@ -147,6 +157,7 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
         ids: token ids, shape (N,).
         protocol: `exact`, `streams` or `official`.
         tick: called after each window.
+        keep_nll: also return the loss of each target; not of `official`, which leaves out targets within the text.
 
     Returns:
         Sums in nats over the targets and over blocks of them.
@@ -164,7 +175,7 @@ def score(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, *
     try:
         if protocol.name == "official":
             return _trimmed_streams(model, ids, protocol, tick)
-        return _all_targets(model, ids, protocol, tick)
+        return _all_targets(model, ids, protocol, tick, keep_nll)
     finally:
         module.train(was_training)
 
@@ -230,6 +241,7 @@ def score_splits(
     *,
     tokens: TextSizes | None = None,
     on_start: OnStart = ignore_start,
+    keep: Keep | None = None,
 ) -> list[Score]:
     """Score every split under every protocol of a suite.
 
@@ -240,6 +252,7 @@ def score_splits(
         metrics: names in `METRICS`.
         tokens: text of the vocabulary; None if its tokens stand for no text.
         on_start: called before each scoring.
+        keep: stores the losses of the first protocol.
 
     Returns:
         One score for each pair, protocols outermost.
@@ -250,10 +263,14 @@ def score_splits(
             protocol = protocol_for(name, split, evaluation)
             tick = on_start(split, name, len(splits[split]) - 1)
             started = time.perf_counter()
-            scored = score(model, splits[split], protocol, tick=tick)
+            kept = keep if name == evaluation.protocols[0] else None
+            scored = score(model, splits[split], protocol, tick=tick, keep_nll=kept is not None)
             seconds = time.perf_counter() - started
             text = measure(splits[split], protocol, tokens)
-            scores.append(to_score(scored, split, protocol, metrics, seconds, text))
+            made = to_score(scored, split, protocol, metrics, seconds, text)
+            if kept is not None and scored.target_nll is not None:
+                made = replace(made, target_file=kept(split, scored.target_nll))
+            scores.append(made)
     return scores
 
 
@@ -279,13 +296,15 @@ def device_of(model: LanguageModel) -> torch.device:
     return torch.device("cpu")
 
 
-def _all_targets(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, tick: Tick | None) -> Scored:
+def _all_targets(
+    model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, tick: Tick | None, keep_nll: bool
+) -> Scored:
     """`exact` and `streams`: N - 1 targets, each scored once; stream s scores targets 1 + s L ... (s + 1) L."""
     num_targets = num_targets_of(ids)
     allowed = allowed_by(num_targets, protocol)
     per_stream = math.ceil(num_targets / allowed.num_streams)
     starts_B = np.arange(allowed.num_streams) * per_stream
-    blocks = Blocks(num_targets)
+    blocks = Blocks(num_targets, keep_nll=keep_nll)
     total = 0.0
     state = _warm_state(model, ids, starts_B, allowed)
     for first in range(0, per_stream, protocol.window):

@@ -16,7 +16,7 @@ from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import Corpus, LoadedModel, SplitFile, TextSizes
 from harness.core.metrics import METRICS, default_metric
-from harness.core.scores import EvaluationProtocol, TextSize
+from harness.core.scores import EvaluationProtocol, Score, TextSize
 from harness.core.units import EOS
 from harness.evaluation import protocols
 from harness.evaluation.token_text import TokenText
@@ -113,8 +113,8 @@ class CheckpointScore:
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
-    """Token ids (N,) to score and where they come from."""
+class TextSource:
+    """Token ids (N,) in the checkpoint's numbers and where they come from."""
 
     ids: np.ndarray
     title: str
@@ -125,15 +125,27 @@ class _Source:
     sizes: TextSizes | None = None
 
 
-def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] | None = None) -> CheckpointScore:
+@dataclass(frozen=True, slots=True)
+class ScoredText:
+    """A score with the text, and the loss of each target (N - 1,) if it was kept."""
+
+    score: Score
+    text: TextSource
+    target_nll: np.ndarray | None
+
+
+def score_text(
+    request: EvaluationRequest, *, tick: Callable[[int], None] | None = None, keep_nll: bool = False
+) -> ScoredText:
     """Score a checkpoint on a text.
 
     Args:
         request: model, text and protocol.
         tick: called with the number of targets scored since the last call.
+        keep_nll: also return the loss of each target, except under `official`.
 
     Returns:
-        The score: bits per character, or perplexity for a vocabulary of words.
+        The score, with the default metric of the model's unit.
 
     Raises:
         CheckpointError: the checkpoint lacks tokens of the dataset, or its loss is not finite.
@@ -146,7 +158,7 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
     protocol = _protocol(request)
     started = time.perf_counter()
     try:
-        scored = protocols.score(model.model, text.ids, protocol, tick=tick)
+        scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=keep_nll)
     except ValueError as error:
         raise DataError(f"{text.title}: {error}") from None
     metrics = _metrics(model)
@@ -155,6 +167,21 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
     score = protocols.to_score(scored, request.split, protocol, metrics, seconds, size)
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")
+    return ScoredText(score, text, scored.target_nll)
+
+
+def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] | None = None) -> CheckpointScore:
+    """Score a checkpoint on a text, as `score_text` does.
+
+    Args:
+        request: model, text and protocol.
+        tick: called with the number of targets scored since the last call.
+
+    Returns:
+        The score: bits per character, or perplexity for a vocabulary of words.
+    """
+    scored = score_text(request, tick=tick)
+    model, text, score = request.model, scored.text, scored.score
     return CheckpointScore(
         checkpoint=str(model.folder),
         checkpoint_sha256=model.sha256,
@@ -201,12 +228,12 @@ def _protocol(request: EvaluationRequest) -> EvaluationProtocol:
     return protocols.protocol_for(request.protocol, request.split, evaluation)
 
 
-def _source(request: EvaluationRequest) -> _Source:
+def _source(request: EvaluationRequest) -> TextSource:
     model, corpus, file = request.model, request.corpus, request.file
     if model.reader is not None:
         return _own_tokens(request)
     if corpus is not None:
-        return _Source(
+        return TextSource(
             _translated(model, corpus, request.split),
             f"{corpus.name}'s {request.split} split",
             dataset=corpus.name,
@@ -221,13 +248,13 @@ def _source(request: EvaluationRequest) -> _Source:
             )
         ids, text = _read(model, file.path, None, "; score it on the dataset it was trained on")
         title = f"{file.dataset}'s {file.split} split"
-        return _Source(ids, title, file.dataset, file.split, text, dict(file.identity))
+        return TextSource(ids, title, file.dataset, file.split, text, dict(file.identity))
     assert request.text is not None
     ids, text = _read(model, request.text, request.unknown, "; --unknown TOKEN replaces them by one token")
-    return _Source(ids, str(request.text), text=text)
+    return TextSource(ids, str(request.text), text=text)
 
 
-def _own_tokens(request: EvaluationRequest) -> _Source:
+def _own_tokens(request: EvaluationRequest) -> TextSource:
     """The text of a file as a pretrained model's own tokeniser reads it."""
     model, file = request.model, request.file
     path = request.text if file is None else file.path
@@ -239,9 +266,9 @@ def _own_tokens(request: EvaluationRequest) -> _Source:
     tokens = len(read.ids) - read.num_added
     text = TextFile(str(path), read.sha256, tokens, model.reader.reading, None, 0, read.begin, read.size_read)
     if file is None:
-        return _Source(read.ids, str(path), text=text, sizes=read)
+        return TextSource(read.ids, str(path), text=text, sizes=read)
     title = f"{file.dataset}'s {file.split} split"
-    return _Source(read.ids, title, file.dataset, file.split, text, dict(file.identity), read)
+    return TextSource(read.ids, title, file.dataset, file.split, text, dict(file.identity), read)
 
 
 def _translated(model: LoadedModel, corpus: Corpus, split: str) -> np.ndarray:

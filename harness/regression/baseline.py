@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from harness.core.scores import EvaluationProtocol, Score
 from harness.core.specs import Label, RunSpec
 from harness.report import primary_protocol
 from harness.results.record import RunRecord
+from harness.results.record_file import json_text
 from harness.system.files import write_atomic
 from harness.system.reading import read_bytes, reason
 
@@ -63,18 +63,28 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How a tolerance was set: from the spread of so many seeds, for a rate of false alarms over all `num_rows`.
+    """How a tolerance was set.
 
-    power: chance of an alarm by how much worse a run is, relative to the value.
+    Attributes:
+        num_seeds, mean, spread: runs that it was set from, with the mean and the standard deviation of their values.
+        margin: how much worse than the mean a run may be; the tolerance counts from the row's value instead.
+        false_alarms, confidence, num_rows: honest runs raise an alarm in any of so many rows at no more than this rate,
+            in this share of calibrations.
+        power: chance of an alarm by how much worse a run is, relative to the value.
+        repeat_spread: standard deviation over repeats of one seed; None without any.
     """
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}
 
     num_seeds: int
+    mean: float
     spread: float
+    margin: float
     false_alarms: float
+    confidence: float
     num_rows: int
     power: dict[str, float]
+    repeat_spread: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,9 +203,8 @@ def write(path: Path, rows: Iterable[BaselineRow]) -> None:
         {key: value for key, value in asdict(row).items() if value is not None or key not in ("blocks", "calibration")}
         for row in sorted(rows, key=lambda row: row.identity)
     ]
-    text = json.dumps({"schema": SCHEMA, "rows": ordered}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with writing(path):
-        write_atomic(path, text)
+        write_atomic(path, json_text({"schema": SCHEMA, "rows": ordered}))
 
 
 def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:

@@ -20,6 +20,7 @@ from harness.regression import baseline, verdict
 from harness.regression.baseline import SPEED_METRIC, BaselineRow, Identity, Measured
 from harness.regression.verdict import Verdict
 from harness.results.store import Store
+from harness.statistics.intervals import Estimate
 from harness.statistics.seeds import difference
 from harness.system.source import describe
 
@@ -81,13 +82,16 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True)
 class UpdateReport:
-    """The number of rows `update` wrote, and why others were left unchanged."""
+    """The number of rows `update` wrote, why others were left unchanged, and which margins no longer apply."""
 
     num_rows: int
     kept: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n".join([*(f"kept as it was: {line}" for line in self.kept), f"{self.num_rows} rows in the baseline"])
+        lines = [f"kept as it was: {line}" for line in self.kept]
+        lines += [f"margin dropped: {line}; --calibrate sets a new one" for line in self.dropped]
+        return "\n".join([*lines, f"{self.num_rows} rows in the baseline"])
 
 
 def check(results: Path, baseline_path: Path, *, code: Mapping[str, Any]) -> CheckReport:
@@ -127,7 +131,8 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
     """Set the values of a baseline to those of the records and keep its tolerances.
 
     Of several records for one row, the last started counts. A row keeps its value if there is no finite new one or if
-    that is better than the data allows. Scores of models that were never trained become two-sided.
+    that is better than the data allows. Scores of models that were never trained become two-sided. A calibrated margin
+    is dropped if the model or recipe changed, or if the new value is further than the margin from the seeds'.
 
     Args:
         results: the folder of records.
@@ -151,7 +156,7 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
     for row in measured:
         if row.identity[-1] != "speed" or speed:
             latest[row.identity] = row
-    rows, kept = dict(old), []
+    rows, kept, dropped = dict(old), list[str](), list[str]()
     for identity, row in latest.items():
         if row.value is None:
             kept.append(f"{name_of(identity)}: {row.error}")
@@ -160,6 +165,9 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
         else:
             before = old.get(identity)
             made = _baseline_row(row, row.value, before)
+            if before is not None and before.calibration is not None and made.calibration is None:
+                same = before.quality_identity == made.quality_identity
+                dropped.append(f"{name_of(identity)}: " + ("its value moved beyond it" if same else "another model"))
             # A row that is compared pairwise stays so: without its blocks the gate would be another one, unsaid.
             keep = blocks or (before is not None and before.blocks is not None)
             rows[identity] = made if keep else replace(made, blocks=None)
@@ -168,7 +176,7 @@ def update(results: Path, baseline_path: Path, *, speed: bool = False, blocks: b
     if not rows:
         raise StoreError(f"{results}: holds no finished run to make a baseline of; run a suite first")
     baseline.write(baseline_path, rows.values())
-    return UpdateReport(len(rows), tuple(sorted(kept)))
+    return UpdateReport(len(rows), tuple(sorted(kept)), tuple(sorted(dropped)))
 
 
 def read_measured(results: Path) -> tuple[list[Measured], Store]:
@@ -252,9 +260,7 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
         return replace(row, verdict="skipped", reason=f"other hardware: {found.machine}, was {expected.machine}")
     if found.value is None:
         return replace(row, verdict="regression", reason=found.error or "no value")
-    worse = found.value - expected.value
-    if expected.kind == "speed" or metric_named(expected.metric).higher_is_better:
-        worse = -worse
+    worse = toward_worse(expected, found.value - expected.value)
     both_sides = expected.kind == "limit" or expected.two_sided
     if both_sides:
         worse = abs(worse)
@@ -272,13 +278,26 @@ def _compare(row: CheckRow, expected: BaselineRow, found: Measured) -> CheckRow:
     return replace(row, verdict="pass")
 
 
-def _nearest(expected: BaselineRow, found: Measured) -> float | None:
-    """The end of the paired 95 % interval that is nearer to no difference, as a distance; None without blocks."""
+def toward_worse(row: BaselineRow, difference: float) -> float:
+    """A difference of a row's values, positive if it is for the worse."""
+    return -difference if row.kind == "speed" or metric_named(row.metric).higher_is_better else difference
+
+
+def paired_difference(expected: BaselineRow, found: Measured) -> Estimate | None:
+    """Difference of a run from a row over their text, block by block; None without blocks."""
     ours, theirs = found.blocks, expected.blocks
     if ours is None or theirs is None or ours.units != theirs.units:
         return None
     metric = metric_named(expected.metric)
-    low, high = difference(ours.nll_nats, theirs.nll_nats, ours.units, metric.of_rate, metric.slope).estimate.interval()
+    return difference(ours.nll_nats, theirs.nll_nats, ours.units, metric.of_rate, metric.slope).estimate
+
+
+def _nearest(expected: BaselineRow, found: Measured) -> float | None:
+    """The end of the paired 95 % interval that is nearer to no difference, as a distance; None without blocks."""
+    estimate = paired_difference(expected, found)
+    if estimate is None:
+        return None
+    low, high = estimate.interval()
     return 0.0 if low <= 0 <= high else min(abs(low), abs(high))
 
 
@@ -286,9 +305,9 @@ def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> Basel
     suite, profile, entry, seed, split, metric, kind = row.identity
     tolerance = UNTRAINED_TOLERANCE if row.untrained else default_tolerance(metric, value)
     # A one-sided tolerance was chosen for a trained model and is too wide for one that is not.
-    if old is not None and (old.two_sided or not row.untrained):
+    if old is not None and (old.two_sided or not row.untrained) and old.calibration is None:
         tolerance = old.tolerance
-    return BaselineRow(
+    made = BaselineRow(
         suite=suite,
         entry=entry,
         profile=profile,
@@ -305,9 +324,13 @@ def _baseline_row(row: Measured, value: float, old: BaselineRow | None) -> Basel
         machine=row.machine,
         two_sided=row.untrained or (old is not None and old.two_sided),
         blocks=row.blocks,
-        # The margin stays that of the calibration, whose words would be wrong about another model.
-        calibration=old.calibration if old is not None and old.quality_identity == row.quality_identity else None,
     )
+    how = old.calibration if old is not None and old.quality_identity == row.quality_identity else None
+    moved = math.inf if how is None else toward_worse(made, value - how.mean)
+    if how is None or abs(moved) > how.margin:
+        return made
+    # The margin counts from the mean of the seeds, which is another distance from this value.
+    return replace(made, tolerance=how.margin - moved, calibration=how)
 
 
 def default_tolerance(metric: str, value: float) -> float:

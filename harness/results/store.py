@@ -3,6 +3,7 @@
 RESULTS/runs/<run_id>/record.json    everything but the curve and the trace, which it names with their checksums
                       curve.csv      the learning curve
                       trace.csv      thinned sensor readings
+                      nll-SPLIT.safetensors  the loss of each target, if the suite asks to keep it
                       labels.json    the run's places in tables
                       checkpoints/   written by the training loop
                       history/       records that later ones replaced, named by their start
@@ -13,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness.core.hashing import has_digest, with_digest
 from harness.core.json_values import parse_json, parse_value, read_json
 from harness.core.messages import printable_value
 from harness.core.specs import Label
+from harness.results import target_files
 from harness.results.record import RECORD_SCHEMA, RunRecord, check_sums
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
 from harness.system.files import refuse_links, relocate, remove_tree, write_atomic
@@ -91,6 +93,16 @@ class Store:
             self.remarks.append(f"{records} no digest, from before there was one: held against themselves only")
         return rows
 
+    def earlier(self, run_id: str) -> list[RunRecord]:
+        """The readable records of a run in its history, without curves and traces, oldest first."""
+        found = []
+        for path in sorted((self.run_folder(run_id) / "history").glob("*.json")):
+            with suppress(OSError, ValueError, TypeError, StoreError):
+                value = _from_json(path)
+                _check_schema(value, path)
+                found.append(parse_value(RunRecord, printable_value({**value, "curve": [], "traces": []})))
+        return [record for record in found if record.run_id == run_id]
+
     def write(self, record: RunRecord) -> None:
         """Write a record whole or not at all, and its label; a record it replaces goes to history.
 
@@ -122,8 +134,8 @@ class Store:
         with writing(folder):
             self._keep(folder)
             # The record first: a kill in between leaves rows without a record, never a record without its rows.
-            for name in (RECORD, *FILES.values()):
-                remove_tree(folder / name)
+            for path in (folder / RECORD, *map(folder.joinpath, FILES.values()), *folder.glob(target_files.PATTERN)):
+                remove_tree(path)
 
     def amend(self, run_id: str, **costs: Any) -> None:
         """Add costs that are known only after the worker ended. No-op without a record.
@@ -290,6 +302,9 @@ def _read(folder: Path, remarks: list[str]) -> tuple[RunRecord, bool]:
                 remarks.append(f"{folder / name}: is missing; its rows are left out")
         # Texts of a record reach terminals, documents and pictures.
         record = parse_value(RunRecord, printable_value(value))
+        # Not read here: only comparisons per byte need them, and they are as large as the text.
+        kept = [under(folder, score.target_file.file) for score in record.scores if score.target_file is not None]
+        remarks += [f"{path}: is missing; nothing is compared per byte" for path in kept if not path.is_file()]
         check_sums(record)
         # Last, since the checks before it name the part that is wrong.
         is_stamped = has_digest(body)

@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import lm_models
 from harness import data
 from harness.checkpoints import model as checkpoint_model
+from harness.core import target_losses
 from harness.core.errors import HarnessError, SuiteError, named_path
 from harness.core.hashing import content_hash
 from harness.core.metrics import progress_metric
-from harness.core.scores import Score
+from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols
 from harness.evaluation.adaptive.score import score_adapted
@@ -26,6 +28,7 @@ from harness.evaluation.token_text import TokenText
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.meter import Meter, startup
+from harness.results import target_files
 from harness.results.costs import GemmRecord
 from harness.results.record import RunRecord
 from harness.results.store import Store
@@ -118,7 +121,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
             train(record, model, corpus, folder / "checkpoints", emit, stop)
     with meter.phase("evaluate"):
         done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
-        record.scores = _score(spec, model, corpus, done, emit, stop)
+        record.scores = _score(spec, model, corpus, done, emit, stop, _keeper(corpus, folder))
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
         if spec.recipe is not None:
@@ -211,8 +214,24 @@ def _scored_thing(record: RunRecord) -> str:
     return content_hash([record.spec.identity, record.code["source_sha256"], weights])
 
 
+def _keeper(corpus: Any, folder: Path) -> protocols.Keep:
+    """Writes the loss of each target of a split, with its bytes, into the run's folder."""
+
+    def keep(split: str, nll: np.ndarray) -> TargetFile:
+        losses = target_losses.of_text(nll, corpus.splits[split], corpus.vocabulary, corpus.unit)
+        return target_files.write(folder, split, losses)
+
+    return keep
+
+
 def _score(
-    spec: RunSpec, model: Any, corpus: Any, done: partial_scores.PartialScores, emit: Emit, stop: Stop
+    spec: RunSpec,
+    model: Any,
+    corpus: Any,
+    done: partial_scores.PartialScores,
+    emit: Emit,
+    stop: Stop,
+    keep: protocols.Keep,
 ) -> list[Score]:
     """Scores of every split under every protocol; those of an earlier invocation are not taken again.
 
@@ -240,9 +259,17 @@ def _score(
             # One split at a time, each stored at once: an interruption costs at most one split.
             score = done.find(protocol, split) if evaluation.adaptive is None else None
             if score is None:
-                piece = replace(evaluation, protocols=(protocol,), splits=(split,))
-                sizes = corpus.sizes.get(split, tokens)
-                [score] = protocols.score_splits(model, corpus.splits, piece, metrics, tokens=sizes, on_start=on_start)
+                keeps = evaluation.keep_nll and protocol == evaluation.protocols[0]
+                piece = replace(evaluation, protocols=(protocol,), splits=(split,), keep_nll=keeps)
+                [score] = protocols.score_splits(
+                    model,
+                    corpus.splits,
+                    piece,
+                    metrics,
+                    tokens=corpus.sizes.get(split, tokens),
+                    on_start=on_start,
+                    keep=keep if keeps else None,
+                )
                 done.add(score)
             scores.append(score)
     if evaluation.adaptive is None:

@@ -5,12 +5,15 @@ fo_pool pools a QRNN layer, lstm runs an LSTM layer over a window, weight_drop a
 benchmarks. Importing this package imports no torch.
 
 To add a backend: write a module with the op's function and register it in KERNELS; tests and benchmarks then cover it.
+An installed package adds one as the entry point `OP.NAME`.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from lm_kernels.entry_points import added
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +43,10 @@ KERNELS = {
         "reference": "lm_kernels.weight_drop.reference:weight_drop",
     },
 }
+for _name, _address in added("kernels").items():
+    _op, _, _backend = _name.partition(".")
+    # After ours: "auto" takes another package's backend only where none of these runs.
+    KERNELS.get(_op, {}).setdefault(_backend, _address)
 
 
 def check_name(op: str, backend: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+from lm_kernels.entry_points import added
 from lm_models.plugin import loader
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool", "mingru": "fo_pool"}
 
 def builders() -> list[str]:
     """Names of the package's own builders and of those that installed packages add."""
-    return [*BUILDERS, *(name for name in loader.entry_point_names() if name not in BUILDERS)]
+    return [*BUILDERS, *added("models", BUILDERS)]
 
 
 def is_known(builder: str) -> bool:

@@ -45,7 +45,9 @@ def test_named_modules_and_their_parts_exist() -> None:
                 path / f"{parts.pop(0)}.py" if parts and (path / f"{parts[0]}.py").exists() else path / "__init__.py"
             )
             text = module.read_text(encoding="utf-8")
-            assert not parts or re.search(rf"^(def |class )?{parts[0]}\b|\"{parts[0]}\"", text, re.M), f"{page.name}: {name}"
+            assert not parts or re.search(rf"^(def |class )?{parts[0]}\b|\"{parts[0]}\"", text, re.M), (
+                f"{page.name}: {name}"
+            )
 
 
 def test_the_picture_shows_the_committed_records() -> None:

@@ -59,7 +59,6 @@ TEXT = KnownText(
     },
     first_words={"train": "aer", "valid": "consumers", "test": "no"},
 )  # fmt: skip
-
 _FILES = {split: f"ptb.{split}.txt" for split in SPLITS}
 
 _LINE_ENDS = re.compile(rb"[ \t\r\f\v]*\n[ \t\r\f\v]*")
@@ -105,7 +104,7 @@ PTB_CHAR = Dataset(
     sources=SOURCES,
     text=TEXT,
     encode=lambda files: encode_chars({split: read_bytes(files[name]) for split, name in _FILES.items()}),
-    text_files=_FILES,
+    texts=_FILES,
 )  # fmt: skip
 
 PTB_WORD = Dataset(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 
+from harness.core.plugins import load
 from harness.monitoring.sensors.base import Quantity, Sensor
+from lm_kernels.entry_points import added
 
 # Name -> class that implements `Sensor`. The order is that of the columns of a trace.
 SENSORS = {
@@ -16,10 +17,13 @@ SENSORS = {
 }
 
 
+# What installed packages add, through entry points.
+SENSORS |= added("sensors", SENSORS)
+
+
 def sensor_class(address: str) -> type[Sensor]:
-    """The class at `module:Class`."""
-    module, _, name = address.partition(":")
-    loaded: type[Sensor] = getattr(import_module(module), name)
+    """The class at `module:Class`. Raises HarnessError if it cannot be imported."""
+    loaded: type[Sensor] = load(address)
     return loaded
 
 

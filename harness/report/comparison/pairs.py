@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from harness.core.errors import NotComparableError
-from harness.core.metrics import Metric, metric_named
-from harness.core.scores import Score
-from harness.report.comparison.sides import Side, blocks, check_same_text
-from harness.report.intervals import block_sums, of_text
-from harness.statistics.intervals import Estimate, FloatArray, mean_of, values_and_influences
+from harness.core.metrics import METRICS, Metric, metric_named
+from harness.report.comparison.shared import is_per_byte, shared_blocks
+from harness.report.comparison.sides import Side
+from harness.statistics.intervals import FloatArray, mean_of, rate, values_and_influences
 from harness.statistics.multiple import holm
 from harness.statistics.paired import equivalence_p_value
 from harness.statistics.seeds import RecipeDifference, difference, seeds_needed, texts_needed
 
 LEVEL = 0.05
+
+# What models of different tokens are compared in.
+PER_BYTE = METRICS["bits_per_byte"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,25 +62,21 @@ def compare(sides: Sequence[Side], margin: float | None = None) -> list[Comparis
         margin: a difference that does not matter, in the metric's unit; without one nothing is called equivalent.
 
     Returns:
-        One comparison per split, metric and pair, in that order.
+        One comparison per split, metric and pair, in that order. If tokens differ and the losses of single targets
+        were kept, all are compared per byte on that split.
 
     Raises:
         NotComparableError: texts, targets, protocols or blocks differ, or the sides share no split or metric.
+        StoreError: a file of losses cannot be read.
     """
     scored = [side.scores() for side in sides]
     splits = [split for split in scored[0] if all(split in each for each in scored)]
-    metrics = [name for name in sides[0].metrics if all(name in side.metrics for side in sides)]
-    if not splits or not metrics:
-        what = "split that all of them scored" if not splits else "metric"
-        raise NotComparableError(f"{', '.join(side.name for side in sides)}: have no common {what}")
+    if not splits:
+        raise NotComparableError(f"{_names(sides)}: have no common split that all of them scored")
     result = []
     for split in splits:
-        for name in metrics:
-            rows = []
-            for (a, scores_a), (b, scores_b) in combinations(zip(sides, scored, strict=True), 2):
-                for score in (*scores_a[split][1:], *scores_b[split]):
-                    check_same_text(a, b, split, scores_a[split][0], score)
-                rows.append(_judge(a, b, split, metric_named(name), scores_a[split], scores_b[split]))
+        for metric in [PER_BYTE] if is_per_byte(sides, split) else _common_metrics(sides):
+            rows = [_judge(a, b, split, metric) for a, b in combinations(sides, 2)]
             adjusted = holm([row.p_value for row, _ in rows])
             result += [
                 replace(row, p_holm=p, verdict=_verdict(replace(row, p_holm=p), judged, margin))
@@ -87,43 +85,53 @@ def compare(sides: Sequence[Side], margin: float | None = None) -> list[Comparis
     return result
 
 
-def _judge(
-    a: Side, b: Side, split: str, metric: Metric, scores_a: Sequence[Score], scores_b: Sequence[Score]
-) -> tuple[Comparison, RecipeDifference]:
-    sums_a, units = blocks(a, split, scores_a, metric.name)
-    sums_b, _ = blocks(b, split, scores_b, metric.name)
-    judged = difference(sums_a, sums_b, units, metric.of_rate, metric.slope)
-    value_a, value_b = (_value(sums, units, metric) for sums in (sums_a, sums_b))
+def _common_metrics(sides: Sequence[Side]) -> list[Metric]:
+    names = [name for name in sides[0].metrics if all(name in side.metrics for side in sides)]
+    if not names:
+        raise NotComparableError(f"{_names(sides)}: have no common metric")
+    return [metric_named(name) for name in names]
+
+
+def _names(sides: Sequence[Side]) -> str:
+    return ", ".join(side.name for side in sides)
+
+
+def _judge(a: Side, b: Side, split: str, metric: Metric) -> tuple[Comparison, RecipeDifference]:
+    blocks = shared_blocks(a, b, split, metric)
+    judged = difference(blocks.nats_a, blocks.nats_b, blocks.units, metric.of_rate, metric.slope)
+    (value_a, ci95_a), (value_b, ci95_b) = (
+        _value(nats, blocks.units, metric) for nats in (blocks.nats_a, blocks.nats_b)
+    )
     row = Comparison(
         split=split,
         metric=metric.name,
-        protocol=scores_a[0].protocol.name,
+        protocol=a.scores()[split][0].protocol.name,
         a=a.name,
         b=b.name,
-        value_a=value_a.value,
-        value_b=value_b.value,
-        ci95_a=_interval(value_a, scores_a, metric),
-        ci95_b=_interval(value_b, scores_b, metric),
+        value_a=value_a,
+        value_b=value_b,
+        ci95_a=ci95_a,
+        ci95_b=ci95_b,
         difference=judged.estimate.value,
         ci95=judged.estimate.interval(),
         p_value=judged.estimate.p_value(),
         p_holm=1.0,
         question=judged.question,
         verdict="",
-        num_seeds=(len(sums_a), len(sums_b)),
+        num_seeds=(len(blocks.nats_a), len(blocks.nats_b)),
     )
     return row, judged
 
 
-def _value(sums: FloatArray, units: FloatArray, metric: Metric) -> Estimate:
-    values, influences = values_and_influences(sums, units, metric.of_rate, metric.slope)
-    return mean_of(float(values.mean()), influences.mean(axis=0))
-
-
-def _interval(value: Estimate, scores: Sequence[Score], metric: Metric) -> tuple[float, float]:
-    """Of one run as in tables, where a curved metric maps the ends; of several seeds to first order."""
-    blocks_of = block_sums(scores[0], metric.name) if len(scores) == 1 else None
-    return value.interval() if blocks_of is None else of_text(metric.name, blocks_of)
+def _value(nats: FloatArray, units: FloatArray, metric: Metric) -> tuple[float, tuple[float, float]]:
+    """A value and its interval: of one run with its ends mapped as in tables, of seeds to first order."""
+    if len(nats) == 1:
+        estimate = rate(nats[0], units)
+        low, high = sorted(metric.of_rate(end) for end in estimate.interval())
+        return metric.of_rate(estimate.value), (low, high)
+    values, influences = values_and_influences(nats, units, metric.of_rate, metric.slope)
+    mean = mean_of(float(values.mean()), influences.mean(axis=0))
+    return mean.value, mean.interval()
 
 
 def _verdict(row: Comparison, judged: RecipeDifference, margin: float | None) -> str:

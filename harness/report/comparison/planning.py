@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from harness.core.errors import NotComparableError
 from harness.core.metrics import metric_named
 from harness.core.specs import Label, Suite
-from harness.report.comparison.sides import Side, blocks, check_same_text
+from harness.report.comparison.shared import shared_blocks
+from harness.report.comparison.sides import Runs
 from harness.results.record import RunRecord
 from harness.statistics.seeds import Variances, difference, seeds_needed, texts_needed
 
@@ -71,7 +72,7 @@ def _line(each: Plan) -> str:
     return f"{start} against {each.against}: {with_seeds} need {texts}; recipes on this text: {seeds}"
 
 
-def _plan(name: str, sides: dict[str, Side | None], split: str, metric: str, size: float) -> Plan:
+def _plan(name: str, sides: dict[str, Runs | None], split: str, metric: str, size: float) -> Plan:
     none = Plan(entry=name, split=split, metric=metric, size=size)
     side = sides[name]
     if side is None:
@@ -101,18 +102,15 @@ def _plan(name: str, sides: dict[str, Side | None], split: str, metric: str, siz
     )
 
 
-def _variances(a: Side, b: Side, split: str, name: str) -> Variances:
-    scores_a, scores_b = a.scores().get(split), b.scores().get(split)
-    if not scores_a or not scores_b:
+def _variances(a: Runs, b: Runs, split: str, name: str) -> Variances:
+    if not (a.scores().get(split) and b.scores().get(split)):
         raise NotComparableError(f"{a.name} and {b.name} have no common score of {split}")
-    for score in (*scores_a[1:], *scores_b):
-        check_same_text(a, b, split, scores_a[0], score)
-    (sums_a, units), (sums_b, _) = blocks(a, split, scores_a, name), blocks(b, split, scores_b, name)
     metric = metric_named(name)
-    return difference(sums_a, sums_b, units, metric.of_rate, metric.slope).variances
+    blocks = shared_blocks(a, b, split, metric)
+    return difference(blocks.nats_a, blocks.nats_b, blocks.units, metric.of_rate, metric.slope).variances
 
 
-def _side(suite: Suite, entry: str, records: Records) -> Side | None:
+def _side(suite: Suite, entry: str, records: Records) -> Runs | None:
     """The finished runs of an entry; of several recipes the one with most seeds."""
     wanted = (suite.name, suite.profile, entry)
     recipes: dict[str, list[RunRecord]] = {}
@@ -122,4 +120,4 @@ def _side(suite: Suite, entry: str, records: Records) -> Side | None:
     if not recipes:
         return None
     most = max(recipes.values(), key=len)
-    return Side(entry, tuple(most), suite.metrics)
+    return Runs(entry, tuple(most), suite.metrics)

@@ -1,7 +1,8 @@
-"""What a comparison compares: the runs of one recipe under several seeds, or one run."""
+"""What a comparison compares: the runs of one recipe under several seeds, one run, or a checkpoint."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,31 +10,75 @@ from typing import Any
 
 import numpy as np
 
-from harness.core.errors import NotComparableError, StoreError
+from harness import data
+from harness.checkpoints.format import INDEX
+from harness.core.errors import DataError, NotComparableError, StoreError
 from harness.core.messages import near
-from harness.core.metrics import metric_named
-from harness.core.scores import MIN_BLOCKS, Score
+from harness.core.scores import Score
 from harness.core.specs import Label
-from harness.report.intervals import block_sums
+from harness.core.target_losses import TargetLosses
 from harness.report.rows import primary_protocol
+from harness.results import target_files
 from harness.results.record import RunRecord
 from harness.results.store import RECORD, Store
-from harness.statistics.intervals import FloatArray
-
-# The window of a protocol changes the speed only.
-_SAME = ("name", "num_streams", "warmup", "carried_state", "targets", "denominator")
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """Runs that differ in their seed only, under the name that they were asked for by."""
+class Text:
+    """The tokens of a split: ids (N,), the text of each id, and their unit."""
+
+    ids: np.ndarray
+    vocabulary: Sequence[str]
+    unit: str
+
+
+class Side(ABC):
+    """Scores of one model or recipe, under the name that it was asked for by.
+
+    Attributes:
+        name: as given.
+        metrics: names of the metrics to compare.
+    """
+
+    name: str
+    metrics: tuple[str, ...]
+
+    @abstractmethod
+    def scores(self) -> dict[str, list[Score]]:
+        """The scores of each split, one per seed; splits that a seed lacks are left out."""
+
+    @abstractmethod
+    def tokens_id(self, split: str) -> object:
+        """What two sides share whose scores are of the same tokens."""
+
+    @abstractmethod
+    def has_losses(self, split: str) -> bool:
+        """Whether the loss of each target was kept, for every seed."""
+
+    @abstractmethod
+    def losses(self, split: str) -> list[TargetLosses]:
+        """The loss of each target, one per seed. Raises StoreError if a file cannot be read."""
+
+    @abstractmethod
+    def text(self, split: str) -> Text | None:
+        """The tokens, if they are here and sound."""
+
+    @property
+    @abstractmethod
+    def codes(self) -> set[object]:
+        """Checksums of the code that made the scores."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runs(Side):
+    """Runs that differ in their seed only; `folders` are theirs, in the same order."""
 
     name: str
     records: tuple[RunRecord, ...]
     metrics: tuple[str, ...]
+    folders: tuple[Path, ...] = ()
 
     def scores(self) -> dict[str, list[Score]]:
-        """The scores of each split under the first protocol, one per seed; splits that a seed lacks are left out."""
         by_split: dict[str, list[Score]] = {}
         for record in self.records:
             for score in record.scores:
@@ -41,8 +86,33 @@ class Side:
                     by_split.setdefault(score.split, []).append(score)
         return {split: scores for split, scores in by_split.items() if len(scores) == len(self.records)}
 
+    def tokens_id(self, split: str) -> object:
+        # The checksum of the ids, or of what they were made from.
+        record = self.records[0]
+        ids: Mapping[str, Any] = record.data.get("ids") or {}
+        return ids[split].get("sha256") if split in ids else record.spec.dataset_identity
 
-def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequence[Label]]]) -> Side:
+    def has_losses(self, split: str) -> bool:
+        return all(score.target_file is not None for score in self.scores()[split])
+
+    def losses(self, split: str) -> list[TargetLosses]:
+        named = zip(self.folders, self.scores()[split], strict=True)
+        return [target_files.read(folder, score.target_file) for folder, score in named if score.target_file]
+
+    def text(self, split: str) -> Text | None:
+        try:
+            folder = data.prepared_folder(dict(self.records[0].spec.dataset), base=Path())
+            corpus = None if folder is None else data.load(folder)
+        except DataError:
+            return None
+        return None if corpus is None else Text(corpus.splits[split], corpus.vocabulary, corpus.unit)
+
+    @property
+    def codes(self) -> set[object]:
+        return {record.code.get("source_sha256") for record in self.records}
+
+
+def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequence[Label]]]) -> Runs:
     """Find runs by name.
 
     Args:
@@ -56,7 +126,8 @@ def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequen
 
     Raises:
         StoreError: there is no such run, or a record cannot be read.
-        NotComparableError: a run did not finish, or an entry has runs of more than one recipe.
+        NotComparableError: a run did not finish, an entry has runs of more than one recipe, or the name is that of a
+            checkpoint.
     """
     path = Path(name)
     folder = path.parent if path.name == RECORD else path
@@ -66,10 +137,12 @@ def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequen
         if not inside:
             problems = (problem for problem in outside.problems if folder.name in problem)
             raise StoreError(next(problems, f"{folder}: holds no readable record"))
-        return _side(name, inside)
+        return _side(name, inside, outside)
+    if (path / INDEX).is_file():
+        raise NotComparableError(f"{name}: is a checkpoint; name a text to score it on, with --text or --dataset")
     by_id = [each for each in records if each[0].run_id == name]
     if by_id:
-        return _side(name, by_id)
+        return _side(name, by_id, store)
     named = [each for each in records if any(name in _names(label) for label in each[1])]
     if not named:
         known = [record.run_id for record, _ in records]
@@ -79,59 +152,17 @@ def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequen
     if len(recipes) > 1:
         ids = ", ".join(record.run_id for record, _ in named)
         raise NotComparableError(f"'{name}' names runs of {len(recipes)} recipes: {ids}; name one of them")
-    return _side(name, named)
+    return _side(name, named, store)
 
 
-def check_same_text(a: Side, b: Side, split: str, one: Score, other: Score) -> None:
-    """Raise NotComparableError unless two scores are of the same targets, in the same blocks, by the same protocol."""
-    where = f"{a.name} and {b.name} cannot be compared on {split}"
-    for name in _SAME:
-        ours, theirs = getattr(one.protocol, name), getattr(other.protocol, name)
-        if ours != theirs:
-            raise NotComparableError(f"{where}: protocol {name} is {ours!r} and {theirs!r}")
-    if _text(a, split) != _text(b, split):
-        raise NotComparableError(f"{where}: their texts differ")
-    for name in ("num_targets", "num_units"):
-        ours, theirs = getattr(one.tally, name), getattr(other.tally, name)
-        if ours != theirs:
-            raise NotComparableError(f"{where}: {name} is {ours} and {theirs}")
-    if (one.block_targets, len(one.block_nll_nats)) != (other.block_targets, len(other.block_nll_nats)):
-        raise NotComparableError(f"{where}: their blocks differ; score both again with this version")
-
-
-def blocks(side: Side, split: str, scores: Sequence[Score], metric: str) -> tuple[FloatArray, FloatArray]:
-    """Loss per block (seeds, n) and units of the metric per block (n,).
-
-    Raises NotComparableError for too few blocks, NaN, or a record without the count that the metric divides by.
-    """
-    if any(metric_named(metric).count(score.tally) is None for score in scores):
-        raise NotComparableError(f"{side.name}: a record holds no {metric_named(metric).divides_by} for {metric}")
-    parts = [block_sums(score, metric) for score in scores]
-    known = [part for part in parts if part is not None]
-    if len(known) < len(parts):
-        num = len(scores[0].block_nll_nats)
-        if num < MIN_BLOCKS:
-            reason = f"{split} has {num} blocks of text, and an interval needs {MIN_BLOCKS}; score a longer text"
-            raise NotComparableError(f"{side.name}: {reason}")
-        raise NotComparableError(f"{side.name}: a block of {split} has no finite loss")
-    return np.array([part.nats[0] for part in known]), np.array(known[0].units)
-
-
-def _side(name: str, found: Sequence[tuple[RunRecord, Sequence[Label]]]) -> Side:
+def _side(name: str, found: Sequence[tuple[RunRecord, Sequence[Label]]], store: Store) -> Runs:
     for record, _ in found:
         if record.status != "finished":
             raise NotComparableError(f"{record.run_id}: {record.status}: {record.error}")
     metrics = dict.fromkeys(m for _, labels in found for label in labels for m in label.metrics)
     ordered = sorted((record for record, _ in found), key=lambda record: record.spec.seed)
-    return Side(name, tuple(ordered), tuple(metrics))
+    return Runs(name, tuple(ordered), tuple(metrics), tuple(store.run_folder(record.run_id) for record in ordered))
 
 
 def _names(label: Label) -> tuple[str, ...]:
     return (label.entry, f"{label.suite}/{label.entry}", f"{label.suite}/{label.profile}/{label.entry}")
-
-
-def _text(side: Side, split: str) -> object:
-    """Identifies the tokens of a split: the checksum of their ids, or of what they were made from."""
-    record = side.records[0]
-    ids: Mapping[str, Any] = record.data.get("ids") or {}
-    return ids[split].get("sha256") if split in ids else record.spec.dataset_identity

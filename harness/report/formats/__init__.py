@@ -8,8 +8,10 @@ line reads its choices from `FORMATS`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from harness.core.plugins import load
+from lm_kernels.entry_points import added
 
 if TYPE_CHECKING:
     from harness.report.table import Table
@@ -24,6 +26,10 @@ FORMATS = {
 }
 
 
+# What installed packages add, through entry points.
+FORMATS |= added("formats", FORMATS)
+
+
 def write(table: Table, fmt: str, names: Sequence[str] | None = None) -> str:
     """A table as text that ends in a newline.
 
@@ -36,5 +42,5 @@ def write(table: Table, fmt: str, names: Sequence[str] | None = None) -> str:
         KeyError: unknown format.
         HarnessError: unknown column.
     """
-    text: str = import_module(FORMATS[fmt]).write(table, names)
+    text: str = load(FORMATS[fmt]).write(table, names)
     return text

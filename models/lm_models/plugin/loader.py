@@ -9,15 +9,14 @@ import sys
 from dataclasses import asdict, dataclass, field, make_dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
+
+from lm_kernels.entry_points import added
 
 if TYPE_CHECKING:
     from lm_models.plugin.adapter import Adapter
     from lm_models.plugin.base import Model
-
-GROUP = "lm_harness.models"
 
 # A model is built at most this wide to find out whether it has parameters at all.
 _MOST_WORDS = 1 << 20
@@ -39,13 +38,7 @@ def import_path(builder: str) -> str | None:
     """`module:Class` of a builder from outside: as it is, or from an entry point; None if it is neither."""
     if ":" in builder:
         return builder
-    found = entry_points(group=GROUP, name=builder)
-    return next(iter(found)).value if found else None
-
-
-def entry_point_names() -> list[str]:
-    """Builders that installed packages add."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return added("models").get(builder)
 
 
 @cache
@@ -126,7 +119,11 @@ def config_class(path: str) -> type[Settings]:
             raise ValueError(f"{path}: its setting {name} has no annotation")
         type_ = hints.get(name, type(parameter.default))
         fields.append((name, type_, field(default=parameter.default)) if has_default else (name, type_))
-    namespace = {"__pydantic_config__": {"extra": "forbid"}, "model_class": staticmethod(lambda: model)}
+    namespace = {
+        "__pydantic_config__": {"extra": "forbid"},
+        "model_class": staticmethod(lambda: model),
+        "__doc__": model.__doc__,
+    }
     made: type[Settings] = make_dataclass(
         "Config", fields, bases=(Settings,), frozen=True, kw_only=True, namespace=namespace
     )

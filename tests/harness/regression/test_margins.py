@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from record_factory import CODE, record, spec
 
 from harness.core.errors import StoreError
@@ -19,25 +20,38 @@ from harness.results.store import Store
 ROWS, SEEDS = 4, 5
 
 
-def test_honest_runs_raise_at_most_one_alarm_in_a_hundred_tables() -> None:
-    """20,000 calibrations from 5 seeds, each held against a new run of each row."""
+@pytest.mark.parametrize("rows_are_equal", [True, False])
+def test_at_most_one_calibration_in_twenty_alarms_more_than_one_table_in_a_hundred(rows_are_equal: bool) -> None:
+    """20,000 calibrations from 5 seeds, each with the exact rate of its alarms."""
     rng = np.random.default_rng(0)
     num = 20_000
-    spread = rng.normal(0, 1, (num, ROWS, SEEDS)).std(axis=-1, ddof=1)
-    unit = margin_for(1.0, SEEDS, 0.01 / ROWS)
-    differences = rng.normal(0, 1, (num, ROWS)) - rng.normal(0, 1, (num, ROWS))
-    alarms = (differences > unit * spread).any(axis=1).mean()
-    # Three standard deviations of a binomial with the promised rate.
-    assert 0.006 < alarms < 0.01 + 3 * np.sqrt(0.01 * 0.99 / num)
+    values = rng.normal(0, 1, (num, 1 if rows_are_equal else ROWS, SEEDS))
+    bounds = values.mean(axis=-1) + margin_for(1.0, SEEDS, ROWS) * values.std(axis=-1, ddof=1)
+    alarms = 1 - scipy.stats.norm.cdf(bounds).prod(axis=1)
+    # Three standard deviations of a binomial with the promised share.
+    assert 0.001 < (alarms > 0.01).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / num)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5, 40])
+def test_the_margin_is_the_tolerance_factor_of_one_row(num_seeds: int) -> None:
+    """Against its definition: the chance that mean + factor x spread of normal values is above their 99 % quantile."""
+    factor = margin_for(1.0, num_seeds, 1)
+    values = np.random.default_rng(num_seeds).normal(0, 1, (100_000, num_seeds))
+    bounds = values.mean(axis=1) + factor * values.std(axis=1, ddof=1)
+    assert (bounds > scipy.stats.norm.ppf(0.99)).mean() == pytest.approx(0.95, abs=0.003)
+    quantile = scipy.stats.norm.ppf(0.99) * np.sqrt(num_seeds)
+    assert factor == pytest.approx(scipy.stats.nct.ppf(0.95, num_seeds - 1, quantile) / np.sqrt(num_seeds))
 
 
 @pytest.mark.parametrize("worse", [0.0, 0.01, 0.03])
-def test_the_power_is_that_of_simulated_runs(worse: float) -> None:
+def test_the_power_averages_over_what_five_seeds_leave_open(worse: float) -> None:
     rng = np.random.default_rng(1)
-    spread, margin = 0.004, 0.012
-    differences = worse + rng.normal(0, spread, 200_000) - rng.normal(0, spread, 200_000)
-    assert (differences > margin).mean() == pytest.approx(power_of(worse, margin, spread), abs=0.005)
-    assert power_of(0.01, 0.0, 0.0) == 1.0
+    spread, margin, num = 0.004, 0.012, 400_000
+    true_spread = spread * np.sqrt(4 / rng.chisquare(4, num))
+    true_mean = rng.normal(0, true_spread / np.sqrt(5))
+    found = true_mean + worse + rng.normal(0, true_spread)
+    assert (found > margin).mean() == pytest.approx(power_of(worse, margin, spread, 5), abs=0.003)
+    assert (power_of(0.01, 0.0, 0.0, 5), power_of(0.01, 0.02, 0.0, 5)) == (1.0, 0.0)
 
 
 def seeds(root: Path, *values: float) -> Path:
@@ -55,10 +69,60 @@ def test_the_baseline_says_how_its_margins_were_set(tmp_path: Path) -> None:
     assert how is not None
     assert (how.num_seeds, how.num_rows) == (5, len(rows))
     assert how.spread == pytest.approx(np.std([1.50, 1.51, 1.49, 1.52, 1.48], ddof=1))
-    assert rows["test"].tolerance == pytest.approx(margin_for(how.spread, 5, 0.01 / len(rows)))
+    assert how.mean == pytest.approx(1.50)
+    assert how.margin == pytest.approx(margin_for(how.spread, 5, len(rows)))
+    assert rows["test"].value + rows["test"].tolerance == pytest.approx(how.mean + how.margin)
     assert set(how.power) == {"0.5%", "1.0%", "2.0%"}
-    assert "margins set for 1% false alarms over all of them" in str(report)
+    assert how.repeat_spread is None
+    assert "margins set for at most 1% false alarms over all of them, in 95% of calibrations" in str(report)
     assert check(tmp_path / "one", path, code=CODE).exit_code == 0
+
+
+def test_repeats_of_a_seed_are_measured_too(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    update(seeds(tmp_path / "one", 1.5), path)
+    five = seeds(tmp_path / "five", 1.50, 1.51, 1.49, 1.52, 1.48)
+    Store(five).write(record(1.53, spec_=spec(seed=2), started_at="2026-01-03T03:04:05+00:00"))
+    report = calibrate(five, path, 5)
+    how = report.rows[0].calibration
+    assert how is not None
+    assert how.num_seeds == 5
+    assert how.repeat_spread == pytest.approx(np.std([1.51, 1.53], ddof=1))
+    assert "of repeats 0.014" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("value", "model", "kept"),
+    [(1.52, {}, True), (1.9, {}, False), (1.52, {"builder": "awd-lstm", "layers": 9, "hidden": 256}, False)],
+)
+def test_an_update_keeps_a_margin_that_still_applies(
+    tmp_path: Path, value: float, model: dict[str, object], kept: bool
+) -> None:
+    path = tmp_path / "b.json"
+    update(seeds(tmp_path / "one", 1.5), path)
+    calibrate(seeds(tmp_path / "five", 1.50, 1.51, 1.49, 1.52, 1.48), path, 5)
+    before = {row.split: row for row in baseline.read(path) if row.kind == "quality"}["test"]
+    Store(tmp_path / "new").write(record(value, spec_=spec(**({"model": model} if model else {}))))
+    report = update(tmp_path / "new", path)
+    row = {row.split: row for row in baseline.read(path) if row.kind == "quality"}["test"]
+    assert row.value == pytest.approx(value)
+    assert (row.calibration == before.calibration) == kept
+    if kept:
+        assert row.value + row.tolerance == pytest.approx(before.value + before.tolerance)
+        assert report.dropped == ()
+    else:
+        assert row.tolerance == 0.01
+        reason = "another model" if model else "its value moved beyond it"
+        assert f"margin dropped: ptb-char quick awd-lstm 1 test bpc quality: {reason}; --calibrate" in str(report)
+
+
+def test_a_baseline_that_is_no_run_like_the_seeds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    update(seeds(tmp_path / "one", 1.9), path)
+    with pytest.raises(
+        StoreError, match=r"the baseline's 1\.9 is not a run like the seeds', .* make the baseline again"
+    ):
+        calibrate(seeds(tmp_path / "five", 1.50, 1.51, 1.49, 1.52, 1.48), path, 5)
 
 
 def test_too_few_seeds_or_another_recipe_are_refused(tmp_path: Path) -> None:
@@ -79,9 +143,9 @@ def test_too_few_seeds_or_another_recipe_are_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def blocked(value: float, noise: float = 0.0) -> object:
+def blocked(value: float, noise: float = 0.0, seed: int = 1) -> object:
     """A run whose 25 blocks of 40 targets differ from equal ones by alternating noise, in nats per target."""
-    run = record(value)
+    run = record(value, spec_=spec(seed=seed))
     made = []
     for score in run.scores:
         total = score.tally.num_targets
@@ -101,10 +165,24 @@ def test_with_blocks_a_regression_is_beyond_the_noise_of_the_text(tmp_path: Path
     update(tmp_path / "a", path, blocks=True)
     update(tmp_path / "a", path)  # keeps the blocks of rows that have them
     assert "blocks" in json.loads(path.read_text())["rows"][0]
+    [losses, *_] = [line for line in path.read_text().splitlines() if '"nll_nats"' in line]
+    assert losses.rstrip(",").endswith("]"), "one line for each list"
     Store(tmp_path / "b").write(blocked(1.53, noise))
     row = next(row for row in check(tmp_path / "b", path, code=CODE).rows if row.identity[4] == "test")
     assert row.verdict == verdict
     assert ("cannot tell" in row.reason) == (verdict == "pass")
+
+
+def test_the_power_counts_what_the_text_cannot_tell(tmp_path: Path) -> None:
+    """With noisy blocks the same margin finds less, and what it finds is what the gate then does."""
+    power = {}
+    for noise in (0.0001, 0.02):
+        path, results = tmp_path / f"{noise}.json", tmp_path / str(noise)
+        for seed, value in enumerate([1.500, 1.501, 1.499, 1.502, 1.498], 1):
+            Store(results).write(blocked(value, noise * seed, seed))
+        update(results, path, blocks=True)
+        power[noise] = calibrate(results, path, 5).rows[0].calibration.power["2.0%"]  # type: ignore[union-attr]
+    assert power[0.0001] > 0.5 > power[0.02]
 
 
 def test_a_damaged_record_is_named_and_the_rest_is_checked(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from jobs import SUITE, make_job, run_folder, run_here, without_times
@@ -15,6 +16,7 @@ import lm_models
 from harness import data
 from harness.checkpoints.export import export
 from harness.evaluation import protocols
+from harness.results import target_files
 from harness.results.store import Store
 from harness.runs import TimeBudget, plan_specs
 from harness.suite import load, resolve
@@ -309,3 +311,16 @@ def test_scores_are_not_taken_twice_and_stored_until_the_record_holds_them(
     assert invoke(tmp_path) == uninterrupted
     assert scored == ["valid", "test", "test"]
     assert not list(tmp_path.glob("results/runs/*/checkpoints/scores.json"))
+
+
+def test_the_losses_of_the_first_protocol_are_kept_if_asked_for(tmp_path: Path, trained: tuple[Path, Any]) -> None:
+    job = make_job(tmp_path, SUITE.replace("warmup: 20", "warmup: 20, keep_nll: true"))
+    record = run_here(job)
+    kept = [score for score in record.scores if score.target_file is not None]
+    assert [(score.split, score.protocol.name) for score in kept] == [("valid", "exact"), ("test", "exact")]
+    for score, plain in zip(kept, trained[1]["scores"], strict=True):
+        losses = target_files.read(run_folder(job), score.target_file)
+        assert len(losses.nll) == score.tally.num_targets
+        blocks = np.add.reduceat(losses.nll.astype(np.float64), np.arange(0, len(losses.nll), score.block_targets))
+        assert blocks == pytest.approx(score.block_nll_nats, rel=1e-12)
+        assert score.block_nll_nats == plain["block_nll_nats"]

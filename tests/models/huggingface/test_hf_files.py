@@ -112,15 +112,19 @@ def test_a_model_of_the_hub_needs_the_network_or_a_copy(tmp_path: Path, monkeypa
         model_files.find(config, offline=True)
 
 
+def load_both(config: Config) -> None:
+    files = model_files.find(config)
+    loading.load_tokenizer(config, files)
+    loading.load(config, files)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
 def test_a_damaged_file_is_one_line(tmp_path: Path, name: str) -> None:
     path = save(tmp_path) / name
     path.write_bytes(path.read_bytes()[:100] + b"}")
     config = Config(path=str(tmp_path))
     with pytest.raises(ValueError, match=r"cannot be read: \w+|is not JSON") as caught:
-        files = model_files.find(config)
-        loading.load_tokenizer(config, files)
-        loading.load(config, files)
+        load_both(config)
     assert "\n" not in str(caught.value)
 
 

@@ -16,7 +16,7 @@ from record_factory import EXACT, record, spec
 
 from harness.core.errors import NotComparableError, StoreError
 from harness.core.scores import EvaluationProtocol, Score, Tally
-from harness.report.comparison import Side, compare, find_side, to_markdown
+from harness.report.comparison import Runs, compare, find_side, to_markdown
 from harness.results.store import Store
 
 RESULTS = Path(__file__).parents[4] / "results"
@@ -24,7 +24,7 @@ LSTM, QRNN = "ptb-char-awd-lstm-s1-109008d77d", "ptb-char-qrnn-s1-e9ebfb6e14"
 BLOCK, NUM = 100, 64
 
 
-def side(name: str, *seeds: np.ndarray, **protocol: Any) -> Side:
+def side(name: str, *seeds: np.ndarray, **protocol: Any) -> Runs:
     """Runs whose blocks of 100 targets have these losses in nats per target."""
     records = []
     for seed, rates in enumerate(seeds):
@@ -32,7 +32,7 @@ def side(name: str, *seeds: np.ndarray, **protocol: Any) -> Side:
         tally = Tally(math.fsum(sums), BLOCK * len(sums), BLOCK * len(sums), 1)
         score = Score("test", EvaluationProtocol(**{**EXACT, **protocol}), tally, {}, {}, BLOCK, sums)
         records.append(replace(record(1.0, spec_=spec(seed=seed)), scores=[score]))
-    return Side(name, tuple(records), ("bpc",))
+    return Runs(name, tuple(records), ("bpc",))
 
 
 @pytest.fixture

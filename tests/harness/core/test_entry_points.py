@@ -1,0 +1,115 @@
+"""An installed package adds models, datasets, sensors, kernels and formats without a change here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.system.source import SEARCH_PATH
+
+ENTRY_POINTS = """
+[lm_harness.models]
+pair = added_model:Pair
+[lm_harness.datasets]
+letters = added_dataset:LETTERS
+ptb-char = added_dataset:REPLACED
+[lm_harness.metrics]
+nats = added_metric:NATS
+[lm_harness.sensors]
+load = added_sensor:Load
+[lm_harness.kernels]
+fo_pool.copied = lm_kernels.fo_pool.reference:fo_pool
+[lm_harness.formats]
+count = added_format
+"""
+MODULES = {
+    "added_dataset": """
+from dataclasses import replace
+from harness.data.sources.ptb import PTB_CHAR
+LETTERS = replace(PTB_CHAR, title="Letters")
+""",
+    "added_format": """
+def write(table, names=None):
+    return f"{len(table.rows)} rows\\n"
+""",
+    "added_metric": """
+import harness
+NATS = harness.Metric(
+    name="nats", title="Nats", unit="nat/token", short_unit="nat", of_rate=float, slope=lambda rate: 1.0
+)
+""",
+    "added_model": """
+import harness, torch
+
+class Pair(harness.Model):
+    "Two tokens."
+    context = 1
+    def __init__(self, vocab_size: int):
+        super().__init__()
+        self.logits = torch.nn.Embedding(vocab_size, vocab_size)
+    def forward(self, tokens_TB, state):
+        return self.logits(tokens_TB).log_softmax(-1), state
+""",
+    "added_sensor": """
+import os
+from harness.monitoring.sensors.base import Quantity, Reading
+
+class Load:
+    quantities = {"load": Quantity("processes", "level")}
+    guarded, period_s, install_hint = False, 1.0, ""
+    def open(self, target):
+        return {}
+    def read(self):
+        return Reading({"load": os.getloadavg()[0]})
+    def close(self):
+        pass
+""",
+}
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder as `pip install` leaves one."""
+    (tmp_path / "added-1.0.dist-info").mkdir()
+    (tmp_path / "added-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: added\nVersion: 1.0\n")
+    (tmp_path / "added-1.0.dist-info/entry_points.txt").write_text(ENTRY_POINTS)
+    for name, text in MODULES.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    return tmp_path
+
+
+def harness(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join((SEARCH_PATH, str(site)))
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+
+
+def test_every_table_has_what_the_package_adds_and_keeps_its_own(site: Path) -> None:
+    listed = harness(site, "list", "models", "--json")
+    assert listed.returncode == 0, listed.stderr
+    models = json.loads(listed.stdout)
+    assert {"name": "pair", "what": "Two tokens.", "keys": ""} in models
+    datasets = {row["name"]: row["title"] for row in json.loads(harness(site, "list", "datasets", "--json").stdout)}
+    assert (datasets["letters"], datasets["ptb-char"]) == ("Letters", "Penn Treebank (Character Level)")
+    metrics = json.loads(harness(site, "list", "metrics", "--json").stdout)
+    assert {"name": "nats", "title": "Nats", "unit": "nat/token", "better": "lower"} in metrics
+    checks = harness(site, "doctor").stdout
+    assert "sensor load" in checks
+    assert "pair = added_model:Pair (added)" in checks
+    table = harness(site, "table", str(Path(__file__).parents[3] / "results"), "--format", "count")
+    assert table.stdout.endswith(" rows\n"), table.stderr
+    refused = harness(site, "run", "ptb-char", "--set", "entries.qrnn.kernel=other")
+    assert "Known: auto, copied, " in refused.stderr
+
+
+def test_a_package_that_cannot_be_imported_is_named_in_one_line(site: Path) -> None:
+    (site / "added_dataset.py").write_text("raise OSError('libadded.so is not there')")
+    done = harness(site, "list", "datasets")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "added_dataset:LETTERS cannot be loaded: libadded.so is not there" in done.stderr
