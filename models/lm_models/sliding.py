@@ -32,13 +32,13 @@ class Sliding:
         seen = torch.zeros(1, batch, self.context - 1, dtype=torch.long, device=device)
         return seen, torch.zeros(1, batch, 1, dtype=torch.long, device=device)
 
-    def run(self, run: Pass, inputs_TB: Tensor, targets_TB: Tensor | None, state: State) -> tuple[Tensor, State]:
+    def run(self, forward: Pass, inputs_TB: Tensor, targets_TB: Tensor | None, state: State) -> tuple[Tensor, State]:
         """Read one window of the harness.
 
         Args:
-            run: a forward pass of the model over at most `context` tokens.
+            forward: a forward pass of the model over at most `context` tokens.
             inputs_TB: tokens.
-            targets_TB: the token after each input, if `run` needs them.
+            targets_TB: the token after each input, if `forward` needs them.
             state: before the window.
 
         Returns:
@@ -51,7 +51,7 @@ class Sliding:
         for count in set(counts):
             columns = [column for column, other in enumerate(counts) if other == count]
             result = self._blocks(
-                run,
+                forward,
                 seen_1BC[0, columns].T,
                 inputs_TB[:, columns],
                 None if targets_TB is None else targets_TB[:, columns],
@@ -62,7 +62,9 @@ class Sliding:
         seen_1BC = torch.cat([seen_1BC, inputs_TB.T.unsqueeze(0) + 1], dim=-1)[..., inputs_TB.shape[0] :]
         return results_TB, (seen_1BC, count_1B1 + inputs_TB.shape[0])
 
-    def _blocks(self, run: Pass, seen_CB: Tensor, inputs_TB: Tensor, targets_TB: Tensor | None, count: int) -> Tensor:
+    def _blocks(
+        self, forward: Pass, seen_CB: Tensor, inputs_TB: Tensor, targets_TB: Tensor | None, count: int
+    ) -> Tensor:
         """Results of the inputs at positions `count` and on, a forward pass per block of `stride`."""
         history, stride = seen_CB.shape[0], self.stride
         tokens_TB = torch.cat([seen_CB - 1, inputs_TB])
@@ -78,6 +80,6 @@ class Sliding:
             if targets_TB is not None:
                 # The rows before the block have known targets too; their losses were counted before.
                 targets = torch.cat([rows[1 : first - begin + 1], targets_TB[first - count : last - count]])
-            results.append(run(rows, targets)[first - begin :])
+            results.append(forward(rows, targets)[first - begin :])
             first = last
         return torch.cat(results)

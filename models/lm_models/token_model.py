@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TokenModel(nn.Module):
-    """A language model between an embedding and a softmax; `encode` is what lies between.
+    """A language model with an embedding and a softmax; subclasses define the layers between them in `encode`.
 
     The attribute `generator` is the source of every mask, on the model's device; None is torch's default.
 

@@ -184,7 +184,7 @@ def test_a_model_with_cutoffs_scores_and_trains() -> None:
     shared = model.embedding.grad.clone()
     model.zero_grad()
     looked_up = torch.nn.functional.embedding(x[:-1], model.embedding)
-    _, h, _ = model._encode(x[:-1], state, looked_up, training=True)
+    h, _, _ = model.encode(x[:-1], state, looked_up, training=True)
     model.softmax.nll(h, x[1:], model.embedding).mean().backward()
     torch.testing.assert_close(shared, model.embedding.grad, rtol=1e-13, atol=1e-15)
     assert lm_models.build("qrnn", Config(layers=1, hidden=2, embedding=2), vocab_size=20).split_targets(x) is None

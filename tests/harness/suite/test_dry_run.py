@@ -81,7 +81,7 @@ def test_a_width_that_one_tied_layer_does_not_have_is_said(tmp_path: Path) -> No
         f"suite: one\ndataset: ptb-char\nmetrics: [bpc]\nentries: {{a: {{model: {block}, recipe: {recipe}}}}}\n"
     )
     assert "a: model.hidden 16 is not used" in render(estimate(load(path)))
-    for override in ("layers=2", "tie=false", "hidden=8"):
+    for override in ("layers=2", "tie=false", "hidden=8", "builder=mingru"):
         assert row(path, "a", f"entries.a.model.{override}").note is None
 
 

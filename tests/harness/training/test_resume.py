@@ -23,8 +23,10 @@ from trainer_factory import (
     timeless,
 )
 
+import lm_models
 from harness.checkpoints import format
 from harness.checkpoints.best import Best
+from harness.checkpoints.model import model_config
 from harness.config.recipe import Averaging, Finetune, Schedule
 from harness.core.errors import CheckpointError
 from harness.training.progress import Hooks, Interrupted
@@ -80,6 +82,33 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bits(
         assert tensor_files(folder) == tensor_files(tmp_path / "straight"), stop_at
         for key in ("epoch", "step", "tokens", "best_step", "averaging_step", "done"):
             assert getattr(resumed.progress, key) == getattr(straight.progress, key), (stop_at, key)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"builder": "mingru", "layers": 2, "hidden": 6, "embedding": 4, "dropout": {"hidden": 0.2, "weight": 0.2}},
+        {"builder": "transformer", "layers": 2, "hidden": 8, "heads": 2, "feed_forward": 8, "memory": 12,
+         "dropout": {"hidden": 0.2}},
+        {"builder": "transformer", "layers": 1, "hidden": 8, "heads": 2, "feed_forward": 8, "context": 30},
+    ],
+    ids=["minGRU", "memory", "context"],
+)  # fmt: skip
+def test_a_stopped_run_of_a_native_model_ends_with_the_same_bits(
+    tmp_path: Path, ids: np.ndarray, block: dict[str, Any]
+) -> None:
+    def make(folder: Path, stop: Callable[[], bool] = lambda: False) -> Any:
+        torch.manual_seed(11)
+        model = lm_models.build(block["builder"], model_config(block), vocab_size=7)
+        return make_trainer(folder, make_recipe(epochs=1), ids, Hooks(stop=stop), model=model)
+
+    make(tmp_path / "straight").fit()
+    with pytest.raises(Interrupted):
+        make(tmp_path / "stopped", at_call(9)).fit()
+    resumed = make(tmp_path / "stopped")
+    assert resumed.resume()
+    resumed.fit()
+    assert tensor_files(tmp_path / "stopped") == tensor_files(tmp_path / "straight")
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,14 @@ def scoring(checkpoint: Path, text: str = EXACT) -> str:
     return text[: text.index("    recipe:")] + f"    checkpoint: {checkpoint}\n"
 
 
+def transformer(reads: str) -> str:
+    """The suite with a Transformer that reads a memory or a context."""
+    return EXACT.replace(
+        "{builder: qrnn, layers: 2, hidden: 8, embedding: 6}",
+        f"{{builder: transformer, layers: 1, hidden: 8, heads: 2, feed_forward: 8, {reads}}}",
+    )
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """The best model of a run, and its record."""
@@ -67,6 +75,19 @@ def test_a_run_scores_every_protocol_on_the_same_model(tmp_path: Path) -> None:
     kinds = [event.event for event in events]
     assert kinds[0] == "start"
     assert kinds.count("validation") == 2
+
+
+@pytest.mark.parametrize(
+    ("reads", "said"),
+    [
+        ("memory: 6", {"memory": 6, "context": 7, "stride": 1}),
+        ("context: 20, stride: 5", {"context": 20, "stride": 5}),
+    ],
+)
+def test_a_record_says_how_much_context_each_target_had(tmp_path: Path, reads: str, said: dict[str, int]) -> None:
+    record = stored(make_job(tmp_path, transformer(reads)))
+    assert (record["status"], record["error"]) == ("finished", None)
+    assert {key: record["model"][key] for key in ("memory", "context", "stride") if key in record["model"]} == said
 
 
 def test_a_record_names_the_backend_that_trained_also_when_a_later_invocation_only_scores(
@@ -112,8 +133,9 @@ def test_the_same_spec_gives_the_same_bits_and_another_seed_others(tmp_path: Pat
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a missing device"),
         ),
         (EXACT, {"code": {"version": "0.1.0", "source_sha256": "0" * 64}}, ["code changed"]),
+        (transformer("context: 19"), {}, ["qrnn.recipe.bptt of 20 is more than the model's context of 19"]),
     ],
-    ids=["kernel", "device", "code"],
+    ids=["kernel", "device", "code", "context"],
 )
 def test_what_cannot_run_is_a_failed_record_of_one_line(
     tmp_path: Path, text: str, changes: dict[str, Any], said: list[str]
