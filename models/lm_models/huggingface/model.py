@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -126,6 +127,7 @@ _NO_CODE = {"local_files_only": True, "trust_remote_code": False}
 @contextmanager
 def _reading(path: str) -> Iterator[Any]:
     """The transformers library, quiet; whatever it raises on a file becomes one line."""
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars that the library's own switch does not reach; read at import
     try:
         import transformers
     except ImportError:

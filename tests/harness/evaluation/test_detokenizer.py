@@ -25,5 +25,5 @@ def test_the_spaces_of_tokens_are_undone(tokens: str, text: str) -> None:
 
 
 def test_a_quote_that_is_not_closed_ends_with_its_page() -> None:
-    pages = ' = A = \n \n one " two \n = B = \n \n " three " \n'
-    assert wikitext(pages).endswith('"three"\n')
+    pages = ' \n = A = \n \n one " two \n \n = B = \n \n " three " \n'
+    assert wikitext(pages) == '\n= A =\n\none " two\n\n = B =\n\n"three"\n'
