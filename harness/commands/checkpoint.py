@@ -5,18 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from harness.commands.options import FiniteRange, device_option, json_option
 from harness.commands.output import print_fields, print_json
-from harness.commands.texts import NamedText, text_named, text_options
-
-if TYPE_CHECKING:
-    from harness.core.interfaces import LoadedModel
-
-PRETRAINED = "hf:"
+from harness.commands.texts import text_choice, text_options
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
@@ -59,14 +54,14 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
     print_fields(asdict(importer.import_checkpoint(file, data_path, out)), as_json)
 
 
-@click.command()
-@checkpoint_argument
+@click.command("evaluate")
+@click.argument("checkpoint")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="With hf:PATH: a key of its model block, such as context=512.")  # fmt: skip
 @text_options
 @json_option
-def evaluate(
-    checkpoint: Path,
+def evaluate_(
+    checkpoint: str,
     overrides: tuple[str, ...],
     device: str,
     as_json: bool,
@@ -77,23 +72,16 @@ def evaluate(
     hf:PATH instead of CHECKPOINT is a pretrained model in a Hugging Face format: a folder, a GGUF file,
     package:NAME/FILE, or a model's id on the hub with `--set revision=COMMIT`.
     """
-    named = text_named(options)
-    if overrides and not str(checkpoint).startswith(PRETRAINED):
+    if overrides and not checkpoint.startswith("hf:"):
         raise click.UsageError("--set goes with hf:PATH")
-    from harness.core import device as devices
-    from harness.evaluation import scoring
+    from harness.api import evaluate
 
-    chosen = devices.resolve(device)
-    if str(checkpoint).startswith(PRETRAINED):
-        model = _pretrained(str(checkpoint), overrides, chosen)
-        target = named.find_raw()
-    else:
-        model, target = _checkpoint(checkpoint, chosen, named)
-    score = scoring.score_checkpoint(scoring.EvaluationRequest(model=model, **target))
+    text = text_choice(options)
+    score = evaluate(checkpoint, device=device, settings=overrides, text=text)
     if as_json:
         print_json(score.to_json())
         return
-    on = str(named.text) if score.dataset is None else f"the {score.split} split of {score.dataset}"
+    on = str(text.text) if score.dataset is None else f"the {score.split} split of {score.dataset}"
     for name, value in score.metrics.items():
         error = score.std_errors[name]
         shown = "is beyond float64" if value is None else f"{value:.4f}"
@@ -140,25 +128,3 @@ def sample(
         click.echo(shown(decode(token)), nl=False)
         sys.stdout.flush()  # a large model takes a second for each token
     click.echo()
-
-
-def _checkpoint(folder: Path, device: str, text: NamedText) -> tuple[LoadedModel, dict[str, Any]]:
-    """The model of a checkpoint, and the text: a wrong path is reported before any data is prepared."""
-    from harness.checkpoints import export as exporting
-    from harness.checkpoints import format as checkpoint_format
-    from harness.checkpoints import model
-
-    folder = exporting.find(folder)
-    checkpoint_format.read_index(folder)
-    found = text.find()
-    return model.load(folder, device=device), found
-
-
-def _pretrained(text: str, overrides: tuple[str, ...], device: str) -> LoadedModel:
-    """The model of `hf:PATH`, whose other keys `overrides` hold as KEY=VALUE."""
-    from harness import data
-    from harness.evaluation import pretrained
-    from harness.suite import pretrained_config
-
-    config = pretrained_config(text.removeprefix(PRETRAINED), overrides)
-    return pretrained.load(config, device=device, offline=data.network_is_off()).as_checkpoint()

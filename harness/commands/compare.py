@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,11 @@ import click
 
 from harness.commands.options import FiniteRange, json_option, results_option
 from harness.commands.output import print_json, print_problems
-from harness.commands.texts import NamedText, text_named, text_options
+from harness.commands.texts import text_choice, text_options
 from harness.core.messages import printable_lines
 
 if TYPE_CHECKING:
-    from harness.report.comparison import Checkpoint, Side
-    from harness.results.store import Store
+    from harness.report.comparison import Side
 
 
 @click.command()
@@ -45,20 +44,15 @@ def compare(
     Models whose tokens differ are compared per byte. Runs need `evaluation: {keep_nll: true}` for that. Exit 3 if
     texts, targets or protocols differ.
     """
-    from harness.core.errors import StoreError
+    from harness.api import find_sides
     from harness.report import comparison
     from harness.results.store import Store
 
-    if len(names) < 2:
-        raise StoreError("compare needs two runs or entries, such as: harness compare awd-lstm qrnn")
-    store = Store(results)
-    sides: list[Side] = []
-    if options["text"] is None and options["dataset"] is None:
+    has_text = options["text"] is not None or options["dataset"] is not None
+    if not has_text:
         _refuse_settings(options)
-        records = store.records()
-        sides += [comparison.find_side(name, store, records) for name in names]
-    else:
-        sides += _scored(names, store, device, text_named(options))
+    store = Store(results)
+    sides = find_sides(names, store, text_choice(options) if has_text else None, device)
     rows = comparison.compare(sides, margin)
     if as_json:
         print_json(comparison.to_json(rows))
@@ -70,19 +64,7 @@ def compare(
         _print_stretches(sides[0], sides[1], rows[-1].split, rows[-1].metric)
     if len(set().union(*(side.codes for side in sides))) > 1:
         click.echo("note: the runs were made by different versions of the code", err=True)
-    print_problems((*store.problems, *store.remarks))
-
-
-def _scored(names: Sequence[str], store: Store, device: str, text: NamedText) -> list[Checkpoint]:
-    from harness.core import device as devices
-    from harness.report import comparison
-
-    # Every name is checked before data is prepared and the first model scored.
-    folders = [comparison.find_checkpoint(name, store) for name in names]
-    chosen, found = devices.resolve(device), text.find()
-    return [
-        comparison.score_checkpoint(name, folder, chosen, found) for name, folder in zip(names, folders, strict=True)
-    ]
+    print_problems(store.problems)
 
 
 def _refuse_settings(options: Mapping[str, Any]) -> None:

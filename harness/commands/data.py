@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import data_option, dataset_block, json_option
+from harness.commands.options import data_option, json_option
 from harness.commands.output import EXIT_BAD_INPUT, print_fields, print_rows
 
 
@@ -35,8 +35,9 @@ def list_(data_path: str | None, as_json: bool) -> None:
 def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     """Fetch or find a dataset, verify it, and tokenise it once. Takes a name, or a suite file with a dataset."""
     from harness import data
+    from harness.suite import dataset_named
 
-    spec, base = dataset_block(name_or_suite)
+    spec, base = dataset_named(name_or_suite)
     roots, note = data.search_roots(data_path), partial(click.echo, err=True)
     # A download can take minutes; bars would fill a log with control characters.
     if sys.stderr.isatty():
@@ -65,8 +66,9 @@ def import_(name: str, path: Path, as_json: bool) -> None:
 def verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     """Compute the checksums of a dataset's sources and prepared ids and compare them."""
     from harness import data
+    from harness.suite import dataset_named
 
-    spec, base = dataset_block(name_or_suite)
+    spec, base = dataset_named(name_or_suite)
     result = data.verify(spec, roots=data.search_roots(data_path), base=base)
     print_fields(asdict(result), as_json)
     if not result.ok:

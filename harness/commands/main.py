@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from harness.commands.bench import bench
-from harness.commands.checkpoint import evaluate, export, import_, sample
+from harness.commands.checkpoint import evaluate_, export, import_, sample
 from harness.commands.compare import compare
 from harness.commands.data import data
 from harness.commands.explain import explain
@@ -129,7 +129,7 @@ def main() -> None:
     """Train, score and time neural language models, and compare the numbers with published ones."""
 
 
-for command in (run, describe, data, table, compare, explain, curves, check, bench, search, export, import_, evaluate,
+for command in (run, describe, data, table, compare, explain, curves, check, bench, search, export, import_, evaluate_,
                 sample, monitor, new, list_, doctor):  # fmt: skip
     main.add_command(command)
 

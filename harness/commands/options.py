@@ -109,13 +109,3 @@ def suite_path(name: str) -> Path:
     from harness import suite
 
     return suite.suite_path(name)
-
-
-def dataset_block(name_or_suite: str) -> tuple[Any, Path]:
-    """A dataset block, from a registered name or a suite file, and the folder that its relative paths start from."""
-    from harness.suite import load_dataset
-
-    # A suite's name alone could also be a dataset's, so a suite is recognised by its ending.
-    if Path(name_or_suite).suffix in (".yaml", ".yml"):
-        return load_dataset(suite_path(name_or_suite))
-    return {"name": name_or_suite}, Path.cwd()

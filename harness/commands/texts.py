@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.commands.options import data_option, dataset_block, device_option
+from harness.commands.options import data_option, device_option
+
+if TYPE_CHECKING:
+    from harness.api import TextChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,57 +50,20 @@ _OPTIONS = (
 
 
 def text_options(command: F) -> F:
-    """Add the options that name a text and a protocol; `text_named` takes their values."""
+    """Add the options that name a text and a protocol; `text_choice` takes their values."""
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)
 
 
-@dataclass(frozen=True, slots=True)
-class NamedText:
-    """A dataset's split or a text file, with the other settings of an `EvaluationRequest`."""
+def text_choice(options: dict[str, Any]) -> TextChoice:
+    """The values of `text_options`, taken out of `options`. Raises click.UsageError."""
+    from harness.api import TextChoice
 
-    dataset: str | None
-    split: str
-    text: Path | None
-    data_path: str | None
-    settings: dict[str, Any]
-
-    def find(self) -> dict[str, Any]:
-        """The arguments of an `EvaluationRequest` but the model; data is prepared if need be."""
-        target = {"text": self.text} if self.dataset is None else self._split(self.dataset)
-        return {**self.settings, **target, "split": self.split}
-
-    def find_raw(self) -> dict[str, Any]:
-        """As `find`, with the dataset's own text file, for a model that reads text with its own tokeniser."""
-        from harness import data
-
-        if self.dataset is None:
-            return {**self.settings, "text": self.text, "split": self.split}
-        spec, base = dataset_block(self.dataset)
-        file = data.find_text(spec, self.split, roots=data.search_roots(self.data_path), base=base)
-        return {**self.settings, "file": file, "split": self.split}
-
-    def _split(self, dataset: str) -> dict[str, Any]:
-        """The file of the split if that is enough to score it and found, else the complete dataset."""
-        from harness import data
-
-        spec, base = dataset_block(dataset)
-        roots = data.search_roots(self.data_path)
-        file = data.find_split(spec, self.split, roots=roots)
-        if file is not None:
-            return {"file": file}
-        note = partial(click.echo, err=True)
-        lines = data.download_lines(note)
-        return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines, note=note))}
-
-
-def text_named(options: dict[str, Any]) -> NamedText:
-    """Check the values of `text_options`. Raises click.UsageError."""
-    rest = dict(options)
-    dataset, split, text, data_path = (rest.pop(name) for name in ("dataset", "split", "text", "data_path"))
-    if (dataset is None) == (text is None):
+    names = ("dataset", "split", "text", "unknown", "protocol", "batch", "window", "data_path")
+    chosen = {name: options.pop(name) for name in names}
+    if (chosen["dataset"] is None) == (chosen["text"] is None):
         raise click.UsageError("give either --dataset or --text")
-    if dataset is None and split is not None:
+    if chosen["dataset"] is None and chosen["split"] is not None:
         raise click.UsageError("--split goes with --dataset")
-    if text is None and rest["unknown"] is not None:
+    if chosen["text"] is None and chosen["unknown"] is not None:
         raise click.UsageError("--unknown goes with --text")
-    return NamedText(dataset, split or "test", text, data_path, rest)
+    return TextChoice(**chosen, note=partial(click.echo, err=True))

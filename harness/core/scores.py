@@ -124,8 +124,8 @@ class Score:
             raw samples behind `std_errors` and behind paired comparisons of two models.
         seconds: time it took.
         adaptation: how an adaptive protocol was tuned and what it gained; see `harness.evaluation.adaptive`.
-        text: size of the complete split, with what was not scored; None if unknown.
         target_file: the loss of each target, if the suite asked to keep it.
+        text: size of the complete split, with what was not scored; None if unknown.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -139,8 +139,8 @@ class Score:
     block_nll_nats: Sequence[NullableNumber] = ()
     seconds: NullableNumber = 0.0
     adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
-    text: TextSize | None = field(default=None, metadata=LATER)
     target_file: TargetFile | None = field(default=None, metadata=LATER)
+    text: TextSize | None = field(default=None, metadata=LATER)
 
     def has_blocks(self) -> bool:
         """Whether the blocks are enough for an interval, and finite."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 EOS = "<eos>"
-# Written for a space in data of characters separated by spaces (Penn Treebank).
-SPACE = "_"
 BYTE, CHAR, WORD = UNITS = ("byte", "char", "word")
 TOKEN = "token"  # of a pretrained model's own tokeniser
 _BYTES = frozenset(map(str, range(256)))
@@ -27,12 +25,3 @@ def unit_of(vocabulary: Sequence[str]) -> str:
 def first_non_byte(vocabulary: Sequence[str]) -> str | None:
     """The first token that is neither `<eos>` nor the number of a byte without leading zeros, or None."""
     return next((token for token in vocabulary if token != EOS and token not in _BYTES), None)
-
-
-def token_bytes(vocabulary: Sequence[str], unit: str) -> list[bytes]:
-    """The bytes that each token stands for in a text, without the space before a word."""
-    if unit == BYTE:
-        return [b"\n" if token == EOS else bytes([int(token)]) for token in vocabulary]
-    shown = {EOS: "\n"} if unit == WORD or " " in vocabulary else {EOS: "\n", SPACE: " "}
-    # surrogatepass: a vocabulary of an imported checkpoint may hold lone surrogates.
-    return [shown.get(token, token).encode("utf-8", "surrogatepass") for token in vocabulary]

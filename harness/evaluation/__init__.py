@@ -5,8 +5,8 @@ of negative log-likelihoods in nats, the number of targets, and the block sums b
 
 `protocols` scores splits, `adaptive` protocols under which the model learns from the text, `scoring` one checkpoint on
 one text (`harness evaluate`), `pretrained` loads models with tokenisers of their own and reads texts for them,
-`generate` samples text (`harness sample`). All but `detokenizer`, `streams`, `token_text` and `tokenizer` import torch;
-import the modules, since this package imports none of them.
+`generate` samples text (`harness sample`). All but `detokenizer`, `streams`, `target_bytes`, `token_text` and
+`tokenizer` import torch; import the modules, since this package imports none of them.
 """
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "protocols",
     "scoring",
     "streams",
+    "target_bytes",
     "token_text",
     "tokenizer",
 ]

@@ -43,8 +43,8 @@ class SplitText:
 # Called with the number of targets scored since the last call. It may raise to stop the evaluation.
 Tick = Callable[[int], None]
 
-# Called with a split and the loss of each of its targets (N,); stores them.
-Keep = Callable[[str, np.ndarray], TargetFile]
+# Called with a split and the loss of each of its targets (N,); stores them, if the tokens stand for text.
+Keep = Callable[[str, np.ndarray], TargetFile | None]
 
 # Called with a split, a protocol and the number of targets before each scoring; returns its Tick, if any.
 OnStart = Callable[[str, str, int], "Tick | None"]

@@ -19,7 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.core.scores import TextSize
-from harness.core.units import BYTE, CHAR, EOS, SPACE, WORD
+from harness.core.units import BYTE, CHAR, EOS, WORD
+
+# Written for a space in data of characters separated by spaces (Penn Treebank).
+SPACE = "_"
 
 _CHUNK = 1 << 20  # tokens counted at once, so that memory does not grow with the split
 _MOST_CONTINUED = 3  # bytes of a UTF-8 character after its first

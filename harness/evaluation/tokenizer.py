@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from harness.core.errors import DataError
-from harness.core.units import BYTE, CHAR, EOS, SPACE
-from harness.evaluation.token_text import token_texts
+from harness.core.units import BYTE, CHAR, EOS
+from harness.evaluation.token_text import SPACE, token_texts
 
 CHUNK_BYTES = 1 << 20
 MAX_NAMED = 5  # unknown tokens named in a message

@@ -68,6 +68,7 @@ class Calibration:
     Attributes:
         num_seeds, mean, spread: runs that it was set from, with the mean and the standard deviation of their values.
         margin: how much worse than the mean a run may be; the tolerance counts from the row's value instead.
+        text: half the 95 % interval of a paired difference of seeds, added where there are blocks, else 0.
         false_alarms, confidence, num_rows: honest runs raise an alarm in any of so many rows at no more than this rate,
             in this share of calibrations.
         power: chance of an alarm by how much worse a run is, relative to the value.
@@ -80,6 +81,7 @@ class Calibration:
     mean: float
     spread: float
     margin: float
+    text: float
     false_alarms: float
     confidence: float
     num_rows: int

@@ -134,30 +134,22 @@ def _calibrated(row: BaselineRow, seeds: Seeds, num_rows: int, repeats: Sequence
             f"{mean:.6g} and margin {margin:.3g}; make the baseline again with --update"
         )
     # A paired comparison must also be sure of this text: so much further has a run to be.
-    widths = [
-        _half_width(row, found) for seed, found in seeds.items() if seed != row.seed and found.blocks and row.blocks
-    ]
-    reach = margin + (statistics.fmean(widths) if widths else 0.0)
+    others = (paired_difference(row, found) for seed, found in seeds.items() if seed != row.seed)
+    intervals = [estimate.interval() for estimate in others if estimate is not None]
+    text = statistics.fmean((high - low) / 2 for low, high in intervals) if intervals else 0.0
     how = Calibration(
         num_seeds=len(values),
         mean=mean,
         spread=spread,
         margin=margin,
+        text=text,
         false_alarms=FALSE_ALARMS,
         confidence=CONFIDENCE,
         num_rows=num_rows,
-        power={f"{worse:.1%}": power_of(worse * abs(row.value), reach, spread, len(values)) for worse in WORSE},
+        power={f"{worse:.1%}": power_of(worse * abs(row.value), margin + text, spread, len(values)) for worse in WORSE},
         repeat_spread=_spread_of_repeats([*seeds.values(), *repeats], next(iter(seeds.values()))),
     )
     return replace(row, tolerance=margin - moved, calibration=how)
-
-
-def _half_width(row: BaselineRow, found: Measured) -> float:
-    estimate = paired_difference(row, found)
-    if estimate is None:
-        return 0.0
-    low, high = estimate.interval()
-    return (high - low) / 2
 
 
 def _spread_of_repeats(runs: Sequence[Measured], like: Measured) -> float | None:

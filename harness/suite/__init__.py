@@ -6,17 +6,17 @@ suite would do; `python -m harness.suite.schema` writes the JSON Schema for edit
 """
 
 from harness.suite import dry_run
-from harness.suite.loader import load, load_dataset, pretrained_config, readable_suites, suite_files, suite_path
+from harness.suite.loader import dataset_named, load, pretrained_config, readable_suites, suite_files, suite_path
 from harness.suite.resolve import evaluation_of, resolve, texts_of
 from harness.suite.rules import check_model, check_vocabulary, unused_setting
 
 __all__ = [
     "check_model",
     "check_vocabulary",
+    "dataset_named",
     "dry_run",
     "evaluation_of",
     "load",
-    "load_dataset",
     "pretrained_config",
     "readable_suites",
     "resolve",

@@ -99,6 +99,14 @@ def load_dataset(path: str | Path) -> tuple[dict[str, Any], Path]:
     return _block(rules.dataset_config(read_yaml(path))), path.parent
 
 
+def dataset_named(name_or_suite: str) -> tuple[dict[str, Any], Path]:
+    """A dataset block, from a registered name or a suite file, and the folder that its relative paths start from."""
+    # A suite's name alone could also be a dataset's, so a suite is recognised by its ending.
+    if Path(name_or_suite).suffix in (".yaml", ".yml"):
+        return load_dataset(suite_path(name_or_suite))
+    return {"name": name_or_suite}, Path.cwd()
+
+
 def pretrained_config(path: str, overrides: Sequence[str]) -> PretrainedConfig:
     """The model block of `builder: hf` without a suite: its path, and its other keys as `--set` options.
 

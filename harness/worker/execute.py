@@ -16,13 +16,12 @@ import torch
 import lm_models
 from harness import data
 from harness.checkpoints import model as checkpoint_model
-from harness.core import target_losses
 from harness.core.errors import HarnessError, SuiteError, named_path
 from harness.core.hashing import content_hash
 from harness.core.metrics import progress_metric
 from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
-from harness.evaluation import protocols
+from harness.evaluation import protocols, target_bytes
 from harness.evaluation.adaptive.score import score_adapted
 from harness.evaluation.token_text import TokenText
 from harness.monitoring.costs import account
@@ -217,9 +216,9 @@ def _scored_thing(record: RunRecord) -> str:
 def _keeper(corpus: Any, folder: Path) -> protocols.Keep:
     """Writes the loss of each target of a split, with its bytes, into the run's folder."""
 
-    def keep(split: str, nll: np.ndarray) -> TargetFile:
-        losses = target_losses.of_text(nll, corpus.splits[split], corpus.vocabulary, corpus.unit)
-        return target_files.write(folder, split, losses)
+    def keep(split: str, nll: np.ndarray) -> TargetFile | None:
+        losses = target_bytes.with_bytes(nll, corpus.splits[split], corpus.vocabulary, corpus.unit)
+        return None if losses is None else target_files.write(folder, split, losses)
 
     return keep
 

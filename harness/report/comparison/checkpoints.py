@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.core.errors import CheckpointError
 from harness.core.scores import Score
-from harness.core.target_losses import TargetLosses, measure_text, of_text
+from harness.core.target_losses import TargetLosses
 from harness.report.comparison.sides import Side, Text
 from harness.results.store import Store
 from harness.system.paths import is_plain
@@ -17,7 +17,15 @@ from harness.system.paths import is_plain
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint(Side):
-    """A checkpoint's score of one text. `kept` is None under `official`; `text_sha256` is that of the text's bytes."""
+    """A checkpoint's score of one text.
+
+    Attributes:
+        name, metrics: as of `Side`.
+        score, tokens: of the text.
+        text_sha256: of the text's bytes.
+        kept: the loss of each target; None under `official`, or if the tokens stand for no text.
+        code: checksum of the code.
+    """
 
     name: str
     metrics: tuple[str, ...]
@@ -76,19 +84,20 @@ def score_checkpoint(name: str, folder: Path, device: str, text: Mapping[str, An
         DataError: the text cannot be read or is too short.
     """
     from harness.checkpoints import model
-    from harness.evaluation import scoring
+    from harness.evaluation import scoring, target_bytes
     from harness.system import source
 
     loaded = model.load(folder, device=device)
     scored = scoring.score_text(scoring.EvaluationRequest(model=loaded, **text), keep_nll=True)
     tokens = Text(scored.text.ids, loaded.vocabulary, loaded.unit)
-    kept = None if scored.target_nll is None else of_text(scored.target_nll, tokens.ids, tokens.vocabulary, tokens.unit)
+    text_of = (tokens.ids, tokens.vocabulary, tokens.unit)
+    kept = None if scored.target_nll is None else target_bytes.with_bytes(scored.target_nll, *text_of)
     return Checkpoint(
         name=name,
         metrics=tuple(scored.score.metrics),
         score=scored.score,
         tokens=tokens,
-        text_sha256=kept.text_sha256 if kept else measure_text(tokens.ids, tokens.vocabulary, tokens.unit)[1],
+        text_sha256=kept.text_sha256 if kept else target_bytes.text_sha256(*text_of),
         kept=kept,
         code=source.installed().to_json().get("source_sha256"),
     )

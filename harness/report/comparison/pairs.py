@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from harness.core.errors import NotComparableError
-from harness.core.metrics import METRICS, Metric, metric_named
+from harness.core.metrics import Metric, metric_named
 from harness.report.comparison.shared import is_per_byte, shared_blocks
 from harness.report.comparison.sides import Side
 from harness.statistics.intervals import FloatArray, mean_of, rate, values_and_influences
@@ -18,7 +18,7 @@ from harness.statistics.seeds import RecipeDifference, difference, seeds_needed,
 LEVEL = 0.05
 
 # What models of different tokens are compared in.
-PER_BYTE = METRICS["bits_per_byte"]
+PER_BYTE = "bits_per_byte"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +75,9 @@ def compare(sides: Sequence[Side], margin: float | None = None) -> list[Comparis
         raise NotComparableError(f"{_names(sides)}: have no common split that all of them scored")
     result = []
     for split in splits:
-        for metric in [PER_BYTE] if is_per_byte(sides, split) else _common_metrics(sides):
-            rows = [_judge(a, b, split, metric) for a, b in combinations(sides, 2)]
+        per_byte = is_per_byte(sides, split)
+        for metric in [metric_named(PER_BYTE)] if per_byte else _common_metrics(sides):
+            rows = [_judge(a, b, split, metric, per_byte) for a, b in combinations(sides, 2)]
             adjusted = holm([row.p_value for row, _ in rows])
             result += [
                 replace(row, p_holm=p, verdict=_verdict(replace(row, p_holm=p), judged, margin))
@@ -96,8 +97,8 @@ def _names(sides: Sequence[Side]) -> str:
     return ", ".join(side.name for side in sides)
 
 
-def _judge(a: Side, b: Side, split: str, metric: Metric) -> tuple[Comparison, RecipeDifference]:
-    blocks = shared_blocks(a, b, split, metric)
+def _judge(a: Side, b: Side, split: str, metric: Metric, per_byte: bool) -> tuple[Comparison, RecipeDifference]:
+    blocks = shared_blocks(a, b, split, metric, per_byte=per_byte)
     judged = difference(blocks.nats_a, blocks.nats_b, blocks.units, metric.of_rate, metric.slope)
     (value_a, ci95_a), (value_b, ci95_b) = (
         _value(nats, blocks.units, metric) for nats in (blocks.nats_a, blocks.nats_b)

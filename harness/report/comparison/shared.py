@@ -36,19 +36,25 @@ class Shared:
 
 
 def is_per_byte(sides: Sequence[Side], split: str) -> bool:
-    """Whether the tokens of the sides differ and the losses of single targets are there to compare them per byte."""
-    ids = [side.tokens_id(split) for side in sides]
-    return any(each != ids[0] for each in ids) and all(side.has_losses(split) for side in sides)
+    """Whether the tokens of the sides differ, so that they are compared per byte.
+
+    Raises NotComparableError if they do and a side lacks the losses of single targets.
+    """
+    others = [side for side in sides if side.tokens_id(split) != sides[0].tokens_id(split)]
+    if others and not all(side.has_losses(split) for side in sides):
+        raise _other_texts(sides[0], others[0], split)
+    return bool(others)
 
 
-def shared_blocks(a: Side, b: Side, split: str, metric: Metric) -> Shared:
+def shared_blocks(a: Side, b: Side, split: str, metric: Metric, *, per_byte: bool = False) -> Shared:
     """Bring two sides to common blocks.
 
     Args:
         a: one side.
         b: the other.
         split: scored by both.
-        metric: of the comparison; if it divides by bytes, different tokens of one text are compared over its bytes.
+        metric: says what the blocks are divided by.
+        per_byte: compare over ranges of bytes, for different tokens of one text.
 
     Returns:
         Finite losses of at least MIN_BLOCKS blocks.
@@ -61,17 +67,22 @@ def shared_blocks(a: Side, b: Side, split: str, metric: Metric) -> Shared:
     where = f"{a.name} and {b.name} cannot be compared on {split}"
     for score in (*scores_a[1:], *scores_b):
         _check_protocol(scores_a[0], score, where)
-    if metric.divides_by == "num_bytes" and is_per_byte((a, b), split):
+    if per_byte:
         return _of_bytes(a, b, split, where)
     if a.tokens_id(split) != b.tokens_id(split):
-        raise NotComparableError(
-            f"{where}: their texts differ; tokens of one text are compared if both ran with evaluation.keep_nll: true"
-        )
+        raise _other_texts(a, b, split)
     for score in (*scores_a[1:], *scores_b):
         _check_targets(scores_a[0], score, where)
     (nats_a, units), (nats_b, _) = _blocks(a, split, scores_a, metric), _blocks(b, split, scores_b, metric)
     size, total = scores_a[0].block_targets, scores_a[0].tally.num_targets
     return Shared(nats_a, nats_b, units, np.append(np.arange(len(units)) * size, total))
+
+
+def _other_texts(a: Side, b: Side, split: str) -> NotComparableError:
+    return NotComparableError(
+        f"{a.name} and {b.name} cannot be compared on {split}: their texts differ; other tokens of one text are "
+        "compared per byte if all ran with `evaluation: {keep_nll: true}`"
+    )
 
 
 def _check_protocol(one: Score, other: Score, where: str) -> None:

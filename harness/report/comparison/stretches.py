@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.core.messages import printable
 from harness.core.metrics import metric_named
 from harness.core.units import BYTE, CHAR
-from harness.report.comparison.shared import shared_blocks
+from harness.report.comparison.shared import is_per_byte, shared_blocks
 from harness.report.comparison.sides import Side, Text
 from harness.statistics import paired
 from harness.statistics.intervals import values_and_influences
@@ -40,7 +40,7 @@ def find_stretches(a: Side, b: Side, split: str, metric: str, count: int = 10) -
         The lowest differences first.
     """
     chosen = metric_named(metric)
-    blocks = shared_blocks(a, b, split, chosen)
+    blocks = shared_blocks(a, b, split, chosen, per_byte=is_per_byte((a, b), split))
     values, influences = zip(
         *(
             values_and_influences(nats, blocks.units, chosen.of_rate, chosen.slope)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from invoking import call
 from record_factory import CODE, record, spec
 
 from harness.core.errors import StoreError
@@ -89,6 +90,25 @@ def test_repeats_of_a_seed_are_measured_too(tmp_path: Path) -> None:
     assert how.num_seeds == 5
     assert how.repeat_spread == pytest.approx(np.std([1.51, 1.53], ddof=1))
     assert "of repeats 0.014" in str(report)
+
+
+def test_a_suite_is_run_under_the_seeds_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, results = tmp_path / "b.json", tmp_path / "results"
+    update(seeds(results, 1.5), path)
+
+    def run(suite: str, profile: str | None, wanted: range, folder: Path) -> None:
+        assert (suite, profile, folder) == ("small.yaml", "quick", results)
+        seeds(folder, *(1.5 + 0.01 * seed for seed in wanted))
+
+    monkeypatch.setattr("harness.commands.results.run_seeds", run)
+    told = ("check", results, "--baseline", path, "--calibrate", 4, "--suite", "small.yaml", "--profile", "quick")
+    done = call(*told)
+    assert done.exit_code == 0, done.output
+    how = next(row.calibration for row in baseline.read(path) if row.split == "test")
+    assert how is not None
+    assert (how.num_seeds, how.mean) == (4, pytest.approx(1.525))
+    for wrong in (("--suite", "small.yaml"), ("--calibrate", 3, "--profile", "quick")):
+        assert call("check", results, "--baseline", path, *wrong).exit_code == 2
 
 
 @pytest.mark.parametrize(

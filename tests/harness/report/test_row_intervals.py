@@ -58,14 +58,14 @@ def test_several_seeds_have_the_interval_of_their_mean() -> None:
     assert interval_text(row).endswith("(3 seeds)")
 
 
+def named(name: str, nats: np.ndarray, hidden: int) -> RunRecord:
+    model = {**spec().model, "hidden": hidden}
+    return blocked(nats, spec_=spec(label=label(entry=name, title=name), model=model))
+
+
 def test_a_row_that_pairing_cannot_tell_from_the_best_is_marked() -> None:
     noise = np.random.default_rng(2)
     text = 1.0 + noise.normal(0, 0.3, NUM)
-
-    def named(name: str, nats: np.ndarray, hidden: int) -> RunRecord:
-        model = {**spec().model, "hidden": hidden}
-        return blocked(nats, spec_=spec(label=label(entry=name, title=name), model=model))
-
     wide = noise.normal(0, 0.05, NUM)
     marked = {
         row.model: rank_text(row)
@@ -76,3 +76,21 @@ def test_a_row_that_pairing_cannot_tell_from_the_best_is_marked() -> None:
         )
     }
     assert marked == {"best": "1", "near": "2 =", "worse": "3"}
+
+
+def test_a_long_ranking_needs_a_clearer_difference() -> None:
+    """A difference of 2.7 standard errors counts between two rows; among ten rows chance alone shows one."""
+    noise = np.random.default_rng(3)
+    text = 1.0 + noise.normal(0, 0.3, NUM)
+    apart = noise.normal(0, 0.05, NUM)
+    apart += 2.7 * apart.std() / math.sqrt(NUM) - apart.mean()
+    worse = named("worse", text + apart, 2)
+    short = rows(named("best", text, 1), worse)
+    others = []
+    for each in range(3, 11):
+        about = noise.normal(0, 0.05, NUM)
+        others.append(named(f"other {each}", text + about - about.mean() + 1e-4, each))
+    long = rows(named("best", text, 1), worse, *others)
+    assert long[0].model == "best"
+    assert {row.model: row.ties_best for row in short}["worse"] is False
+    assert {row.model: row.ties_best for row in long if row.rank != 1}["worse"] is True

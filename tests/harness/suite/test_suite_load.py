@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 import lm_kernels
 import lm_models
 from harness.core.errors import SuiteError
-from harness.suite import load, load_dataset
+from harness.suite import load
+from harness.suite.loader import load_dataset
 from harness.suite.yaml_reader import parse_yaml, plain
 
 SUITE = """\

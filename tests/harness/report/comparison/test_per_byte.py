@@ -19,8 +19,8 @@ from harness.checkpoints import format
 from harness.checkpoints import model as checkpoint_model
 from harness.core.errors import NotComparableError
 from harness.core.scores import Tally
-from harness.core.target_losses import of_text
 from harness.core.units import CHAR, WORD
+from harness.evaluation.target_bytes import with_bytes
 from harness.report.comparison import Runs, compare, find_stretches
 from harness.results import target_files
 
@@ -40,7 +40,7 @@ def run(folder: Path, name: str, ids: np.ndarray, vocabulary: Sequence[str], uni
     records, folders = [], []
     for seed, nll in enumerate(seeds):
         made = record(spec_=spec(seed=seed, dataset_identity={"name": name}))
-        file = target_files.write(folder / name / str(seed), "test", of_text(nll, ids, vocabulary, unit))
+        file = target_files.write(folder / name / str(seed), "test", with_bytes(nll, ids, vocabulary, unit))
         tally = Tally(math.fsum(nll), len(nll), len(nll), 1)
         records.append(replace(made, scores=[replace(made.scores[-1], tally=tally, target_file=file)]))
         folders.append(folder / name / str(seed))
@@ -62,7 +62,7 @@ def test_words_and_characters_are_compared_over_the_same_bytes(tmp_path: Path) -
     first = len(WORDS[IDS[0]].encode()) if IDS[0] else 1
     total = len(text.encode()) - first
     num_chars = len(text.encode()[:first].decode())
-    assert row.metric == "bits per byte"
+    assert row.metric == "bits_per_byte"
     assert row.value_a == pytest.approx(by_word.sum() / total / math.log(2), rel=1e-12)
     assert row.value_b == pytest.approx(by_char[num_chars - 1 :].sum() / total / math.log(2), rel=1e-12)
     assert row.ci95[0] < row.difference < row.ci95[1]
@@ -86,7 +86,7 @@ def test_other_bytes_and_runs_without_losses_are_refused(tmp_path: Path) -> None
     with pytest.raises(NotComparableError, match="cannot be compared on test: the bytes of their texts differ"):
         compare([words, run(tmp_path, "chars", other, CHARS, CHAR, np.ones(len(other) - 1))])
     bare = replace(words.records[0], scores=[replace(words.records[0].scores[0], target_file=None)])
-    with pytest.raises(NotComparableError, match=r"their texts differ; .* evaluation\.keep_nll: true"):
+    with pytest.raises(NotComparableError, match=r"their texts differ; .*\{keep_nll: true\}"):
         compare([run(tmp_path, "w", IDS, WORDS, WORD, np.ones(len(IDS) - 1)), replace(words, records=(bare,))])
 
 
@@ -117,7 +117,7 @@ def test_checkpoints_are_scored_on_one_text(checkpoints: Path) -> None:
         score = json.loads(call("evaluate", name, *text, "--json").stdout)
         assert row[key] == pytest.approx(score["metrics"]["bpc"], rel=1e-9)
     rows = json.loads(call("compare", *names, *text, "--json").stdout)
-    assert {each["metric"] for each in rows} == {"bits per byte"}
+    assert {each["metric"] for each in rows} == {"bits_per_byte"}
     shown = call("compare", *names[1:], *text).output
     assert "Where" in shown
     assert "over" not in shown.splitlines()[-1]

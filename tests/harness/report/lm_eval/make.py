@@ -80,7 +80,7 @@ def figures(causal: Any, tokens: Any, context: int, places: Sequence[tuple[str, 
         page = path.read_bytes()[:MOST_BYTES].decode(errors="ignore")
         detokenise = preprocess_wikitext.wikitext_detokenizer
 
-        def count(end: int, page: str = page) -> int:
+        def count(end: int, page: str = page, detokenise: Any = detokenise) -> int:
             return len(harness.tok_encode(detokenise({"page": page[:end]})))
 
         if windows:

@@ -1,0 +1,57 @@
+"""The losses of the targets of a text with the bytes that each target stands for. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.core.target_losses import TargetLosses
+from harness.evaluation.token_text import TokenText, token_texts
+
+_CHUNK = 1 << 20  # tokens written at once
+
+
+def with_bytes(nll: np.ndarray, ids: np.ndarray, vocabulary: Sequence[str], unit: str) -> TargetLosses | None:
+    """Find the bytes of each target in the normalised text of `TokenText`.
+
+    Args:
+        nll: of every token but the first, (N - 1,).
+        ids: the text, (N,).
+        vocabulary: text of each token.
+        unit: of the tokens.
+
+    Returns:
+        The losses, in float32 if that loses nothing; None if the tokens stand for no text.
+    """
+    tokens = TokenText.of(vocabulary, unit)
+    if tokens is None:
+        return None
+    sizes = tokens.bytes_of(ids)
+    single = nll.astype(np.float32)
+    return TargetLosses(
+        nll=single if np.array_equal(single, nll, equal_nan=True) else nll.astype(np.float64),
+        sizes=sizes[1:].astype(np.min_scalar_type(int(sizes.max()))),
+        first_byte=int(sizes[0]),
+        text_sha256=text_sha256(ids, vocabulary, unit),
+    )
+
+
+def text_sha256(ids: np.ndarray, vocabulary: Sequence[str], unit: str) -> str:
+    """sha256 of the normalised text of `TokenText`; of the tokens end to end if they stand for no text."""
+    tokens, digest = TokenText.of(vocabulary, unit), hashlib.sha256()
+    if tokens is not None and tokens.values_V is not None:
+        for start in range(0, len(ids), _CHUNK):
+            digest.update(tokens.values_V[ids[start : start + _CHUNK]].tobytes())
+        return digest.hexdigest()
+    plain = [text.encode("utf-8", "surrogatepass") for text in token_texts(vocabulary, unit)]
+    pieces = [*plain, *(b" " + text for text in plain)]
+    for start in range(0, len(ids), _CHUNK):
+        stop = min(start + _CHUNK, len(ids))
+        chunk = np.asarray(ids[start:stop], np.int64)
+        if tokens is not None:
+            # A token has one byte more than its text where a space precedes it.
+            chunk = chunk + len(plain) * (tokens.bytes_of(ids, start, stop) - tokens.bytes_V[chunk])
+        digest.update(b"".join(map(pieces.__getitem__, chunk.tolist())))
+    return digest.hexdigest()
