@@ -1,15 +1,15 @@
 """Undo the spaces of WikiText's tokens, by the rules of lm-evaluation-harness's task wikitext.
 
 >>> wikitext(" = Rain = \\n It fell 1 @,@ 200 mm ( or more ) , he said . \\n")
-' = Rain = \\nIt fell 1,200 mm (or more), he said.\\n'
+' = Rain =\\nIt fell 1,200 mm (or more), he said.\\n'
 """
 
 from __future__ import annotations
 
 import re
 
-# A page begins at a heading of the first level. Brackets and quotes are paired within a page.
-_PAGE = re.compile(r"(?m)^(?= = [^=\n]+ = $)")
+# A page begins at a heading of the first level that follows other text. Brackets and quotes are paired within a page.
+_PAGE = re.compile(r"(?m)(?<=\n \n)^(?= = [^=\n]+ = $)")
 
 _SEPARATORS = tuple((f" @{sign}@ ", sign) for sign in "-,.")
 _PUNCTUATION = tuple((f" {sign} ", f"{sign} ") for sign in ":;.!?,")

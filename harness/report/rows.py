@@ -185,9 +185,8 @@ def _title(record: RunRecord, label: Label, protocol: str) -> str:
 def _dataset_key(record: RunRecord, label: Label, own_text: bool) -> str:
     """A label names its dataset by title, because the same bytes may have two; own text has only its name."""
     key = dataset_key(label.dataset)
-    if own_text or key not in TITLES:
-        return str(record.spec.dataset_identity.get("name", label.dataset))
-    return key
+    is_whole = "first_bytes" not in record.spec.dataset_identity
+    return key if key in TITLES and is_whole and not own_text else texts.data_name(record, label.dataset)
 
 
 def _with_score(row: Row, record: RunRecord, score: Score | None) -> Row:

@@ -45,7 +45,7 @@ def text_of(record: RunRecord, title: str, split: str) -> Text:
         split: which part of it.
     """
     identity = record.spec.dataset_identity
-    name = str(identity.get("name", title))
+    name = data_name(record, title)
     known = known_text(record)
     if known is not None:
         return Text(known.name, known.title, _hash([known.name, identity.get("sources")]), known.note)
@@ -56,6 +56,13 @@ def text_of(record: RunRecord, title: str, split: str) -> Text:
     of_words = record.data.get("unit") == WORD
     note = "words joined by one space, a newline after each line" if of_words else "the bytes as they are"
     return Text(name, dataset_title(title), _hash(identity), note)
+
+
+def data_name(record: RunRecord, title: str) -> str:
+    """Name of a run's data, or its title; the beginning of a text has a name of its own, as it is not the text."""
+    identity = record.spec.dataset_identity
+    name = str(identity.get("name", title))
+    return f"{name}:{identity['first_bytes']}" if "first_bytes" in identity else name
 
 
 def with_size(record: RunRecord, score: Score) -> Score:

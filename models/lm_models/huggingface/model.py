@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -130,10 +131,11 @@ def _reading(path: str) -> Iterator[Any]:
         import transformers
     except ImportError:
         raise ValueError(model_files.NEEDS_EXTRA) from None
-    transformers.utils.logging.disable_progress_bar()
     logging.getLogger("transformers").setLevel(logging.ERROR)
     try:
-        yield transformers
+        # Bars that no switch of the library reaches; what goes wrong is raised.
+        with redirect_stderr(io.StringIO()):
+            yield transformers
     except Exception as error:
         text = " ".join(str(error).split())[:300]
         raise ValueError(f"{path}: cannot be read: {type(error).__name__}: {text}") from None
