@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue
 
 from harness.checkpoints.index import INDEX as INDEX
-from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, unreadable
+from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, to_text, unreadable
 from harness.core.errors import CheckpointError, writing
 from harness.core.json_values import read_json
 from harness.system.files import remove_tree, write_atomic
@@ -68,8 +68,7 @@ def save(
             rest = dict(meta)
             if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
                 files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
-            index = {"schema": SCHEMA, "files": files, **rest}
-            write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
+            write_atomic(folder / INDEX, to_text({"schema": SCHEMA, "files": files, **rest}))
         except Exception:
             # Without an index they only take space, often on a disk that is full.
             remove_unnamed(folder, before)

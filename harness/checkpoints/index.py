@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, ValidationError, field_validator
 
 from harness.core.errors import CheckpointError
+from harness.core.hashing import with_digest, without_digest
 from harness.system.paths import is_plain
 from harness.system.reading import open_regular, reason
 
@@ -141,11 +143,18 @@ class CheckpointIndex(_Typed):
 
     def to_json(self) -> str:
         """The text of `checkpoint.json`, with unknown keys, without defaults."""
-        return json.dumps(self.plain(), indent=1)
+        return to_text(self.plain())
 
     def plain(self) -> dict[str, JsonValue]:
         """The index as JSON values."""
         return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+def to_text(body: Mapping[str, Any]) -> str:
+    """The text of `checkpoint.json` with its digest. An index inside the body is written as its JSON values."""
+    # Read back first: the digest is that of the JSON values, in which every key is text.
+    plain = json.loads(json.dumps(body, default=CheckpointIndex.plain))
+    return json.dumps(with_digest(plain), indent=1)
 
 
 def parse(value: JsonValue, path: Path) -> CheckpointIndex:
@@ -159,8 +168,12 @@ def parse(value: JsonValue, path: Path) -> CheckpointIndex:
         The typed index.
 
     Raises:
-        CheckpointError: a key is missing or has a wrong value; the message names it.
+        CheckpointError: the digest does not fit, or a key is missing or has a wrong value; the message names it.
     """
+    try:
+        value = without_digest(value)
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
     if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
         raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
     if value.get("schema") != SCHEMA:

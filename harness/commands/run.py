@@ -139,7 +139,7 @@ def _run(request: _Request, reporter: Reporter) -> tuple[Suite, list[RunRecord]]
         roots=roots,
         base=suite.path.parent,
         progress=data.download_lines(reporter.note),
-        note=reporter.note,
+        note=reporter.problem,
     )
     manifest = data.read_manifest(prepared)
     check_vocabulary(suite, manifest.alphabet_size)

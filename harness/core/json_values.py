@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainSerializer, TypeAdapter, ValidationError, WrapValidator
 
+from harness.core.hashing import without_digest
 from harness.core.messages import printable_value, sentence, short, shown
 
 T = TypeVar("T")
@@ -118,6 +119,22 @@ def parse_json(cls: type[T], text: str | bytes) -> T:
     """
     # Not pydantic's own reader, which takes any integer of up to 4,300 digits.
     return parse_value(cls, printable_value(read_json(text)))
+
+
+def parse_stamped(cls: type[T], text: str | bytes) -> T:
+    """`parse_json` of a file that the harness wrote `with_digest`; older ones have none.
+
+    Args:
+        cls: the type to read.
+        text: the content of the file.
+
+    Returns:
+        The checked value.
+
+    Raises:
+        ValueError: the content does not fit its digest, or see `parse_json`.
+    """
+    return parse_value(cls, printable_value(without_digest(read_json(text))))
 
 
 def parse_value(cls: type[T], value: Any) -> T:

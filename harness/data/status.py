@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -14,7 +14,7 @@ from harness.data import folder
 from harness.data.config import DatasetSpec, Registered, parse
 from harness.data.download.locate import locked, writing
 from harness.data.download.obtain import SourceFinder, network_is_off
-from harness.data.preparation import Request, build, facts, make_request, prepare
+from harness.data.preparation import Request, build, facts, make_request, prepare, rebuilt
 from harness.data.registry import DATASETS, Dataset, SourceFile, get_dataset
 from harness.system.files import open_new, replacing
 from harness.system.reading import open_regular
@@ -84,7 +84,13 @@ def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = Non
     return _find_state(request, roots)[1]
 
 
-def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Verification:
+def verify(
+    spec: DatasetSpec,
+    *,
+    roots: Sequence[Path] = (),
+    base: Path | None = None,
+    note: Callable[[str], object] = lambda text: None,
+) -> Verification:
     """Hash every source file and every prepared file on this machine; arguments as in `prepare`.
 
     Returns:
@@ -97,19 +103,20 @@ def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None =
     target = request.prepared_folder
     sources = _check_sources(request, roots)
     damage = folder.find_damage(target) if target.exists() else []
-    rebuilt, problem = False, None
+    is_rebuilt, problem = False, None
     if damage:
         try:
             with locked(request.name):
                 build(request, roots, offline=True)
-            rebuilt = True
+            is_rebuilt = True
+            note(rebuilt(target, damage))
         except DataError as error:
             problem = f"{target} is damaged ({damage[0]}) and cannot be rebuilt: {error}"
     elif not target.exists() and not sources:
         problem = f"{request.name} is neither prepared nor found; run `harness data prepare {request.name}`"
     ok = problem is None and all(source.ok for source in sources)
     prepared = str(target) if target.exists() else None
-    return Verification(request.name, ok, sources, prepared, damage, rebuilt, problem)
+    return Verification(request.name, ok, sources, prepared, damage, is_rebuilt, problem)
 
 
 def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]:
@@ -185,12 +192,13 @@ class ImportReport:
         return {**asdict(self), "prepared": prepared, "manifest": manifest}
 
 
-def import_file(name: str, path: Path) -> ImportReport:
+def import_file(name: str, path: Path, *, note: Callable[[str], object] = lambda text: None) -> ImportReport:
     """Copy source files into the cache, check them, and prepare the dataset if it is complete.
 
     Args:
         name: a registered dataset.
         path: a source file or archive under any name, recognised by size and checksum; or a folder of them.
+        note: receives a line if a damaged prepared folder was rebuilt, with the reason.
 
     Raises:
         SpecError: the name is unknown.
@@ -205,7 +213,7 @@ def import_file(name: str, path: Path) -> ImportReport:
     with locked(dataset.name), writing():
         imported = [_import(dataset, each, finder.raw_folder) for each in paths]
         _, missing = finder.gather()
-    prepared = None if missing else prepare(name)
+    prepared = None if missing else prepare(name, note=note)
     manifest = folder.read_manifest(prepared) if prepared is not None else None
     return ImportReport(dataset.name, imported, [source.filename for source in missing], prepared, manifest)
 

@@ -5,6 +5,7 @@ RESULTS/plans/<id>-<seconds>s.json is the plan of the runs, of any seed, that th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.errors import BudgetError, writing
-from harness.core.json_values import parse_json
+from harness.core.hashing import with_digest
+from harness.core.json_values import parse_stamped
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs import schedule
@@ -167,7 +169,7 @@ def plan_path(results: Path, spec: RunSpec, share: TimeBudget) -> Path:
 def read(path: Path) -> TimePlan:
     """A plan file. Raises BudgetError naming it if it is damaged or of another schema."""
     try:
-        return parse_json(TimePlan, read_bytes(path))
+        return parse_stamped(TimePlan, read_bytes(path))
     except (OSError, ValueError) as error:
         raise BudgetError(
             f"{path}: is not a plan this version reads ({reason(error)}); delete it to plan again"
@@ -210,4 +212,5 @@ def _make(
 def _write(path: Path, plan: TimePlan) -> None:
     with writing(path, BudgetError):
         refuse_links(path.parent, path.parents[1])
-        write_atomic(path, plan.model_dump_json(by_alias=True, indent=1) + "\n")
+        body = with_digest(plan.model_dump(mode="json", by_alias=True))
+        write_atomic(path, json.dumps(body, indent=1) + "\n")

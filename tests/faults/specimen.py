@@ -46,7 +46,7 @@ class Answer:
         """Every number of the output; not times, digits of names, nor lines that say which damage was found."""
         with suppress(ValueError):
             return list(_leaves(json.loads(self.stdout)))
-        text = re.sub(r"(?m)^(seconds|damage|prepared|data): .*$", "", self.stdout)
+        text = re.sub(r"(?m)^(seconds|damage|prepared|data): .*$|\d+\.\d s on ", "", self.stdout)
         return re.findall(r"(?<![\w./-])-?\d[\d,]*\.?\d*(?:e-?\d+)?(?![\w-])", text)
 
     def fault(self, sound: Answer | None = None, *, by_hand: bool = False) -> str | None:

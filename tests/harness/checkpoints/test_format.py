@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from harness.checkpoints import format
+from harness.checkpoints.index import to_text
 from harness.core.errors import CheckpointError
 
 
@@ -113,7 +114,7 @@ def test_an_index_cannot_name_a_file_outside_its_folder(tmp_path: Path) -> None:
     path = tmp_path / "inside" / format.INDEX
     index = json.loads(path.read_text())
     index["files"]["model"]["file"] = "../elsewhere.safetensors"
-    path.write_text(json.dumps(index))
+    path.write_text(to_text(index))
     (tmp_path / "elsewhere.safetensors").write_bytes(b"secret")
     with pytest.raises(CheckpointError, match="not the plain name of a file"):
         format.load_group(tmp_path / "inside", format.read_index(tmp_path / "inside"), "model")
@@ -171,7 +172,7 @@ def test_a_damaged_vocabulary_file_is_refused(tmp_path: Path, content: str, is_n
     if is_named:
         index = json.loads((tmp_path / format.INDEX).read_text())
         index["files"]["vocabulary"]["sha256"] = hashlib.sha256(content.encode()).hexdigest()
-        (tmp_path / format.INDEX).write_text(json.dumps(index))
+        (tmp_path / format.INDEX).write_text(to_text(index))
     with pytest.raises(CheckpointError, match=message):
         format.vocabulary(tmp_path, format.read_index(tmp_path))
 

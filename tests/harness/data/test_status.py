@@ -21,7 +21,8 @@ from harness.suite.schema import schema
 
 
 def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
-    verify = partial(data.verify, "tiny", roots=[tiny.parent])
+    notes: list[str] = []
+    verify = partial(data.verify, "tiny", roots=[tiny.parent], note=notes.append)
     folder = data.prepare("tiny", roots=[tiny.parent])
     right = (folder / "valid.bin").read_bytes()
     (folder / "valid.bin").write_bytes(right[::-1])
@@ -29,7 +30,9 @@ def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
     assert result.damage[0].startswith("valid.bin: expected sha256")
     assert (result.ok, result.rebuilt, result.prepared) == (True, True, str(folder))
     assert (folder / "valid.bin").read_bytes() == right
+    assert notes == [f"{folder} was rebuilt: {result.damage[0]}"]
     assert verify().damage == []
+    assert len(notes) == 1
     tiny.write_bytes(BODY[::-1])
     result = verify()
     assert (result.ok, "expected sha256" in str(result.sources[0].problem)) == (False, True)

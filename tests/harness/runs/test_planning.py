@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import BudgetError, BusyError
+from harness.core.hashing import without_digest
 from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
 from harness.results.record_file import plain
@@ -130,7 +131,7 @@ def test_two_processes_measure_once(specs: list[RunSpec], store: Store) -> None:
 def test_a_plan_of_the_form_before_is_followed(specs: list[RunSpec], store: Store) -> None:
     plan_specs(specs[1:2], BUDGET, COUNTS, store, measured)
     path = plan_path(store.root, specs[1], BUDGET)
-    plan = json.loads(path.read_text())
+    plan = without_digest(json.loads(path.read_text()))
     plan |= {"schema": 2, "of_recipe": "0" * 64, "legs": 3, "recipe": {"optimizer": "adam"}}
     plan["rates"] |= {"validation_s": 0.5, "save_s": 0.1}
     path.write_text(json.dumps(plan))
@@ -173,7 +174,7 @@ def test_a_damaged_plan_is_one_line_that_says_what_to_do(
 ) -> None:
     plan_specs(specs[1:2], BUDGET, COUNTS, store, measured)
     path = plan_path(store.root, specs[1], BUDGET)
-    plan = json.loads(path.read_text())
+    plan = without_digest(json.loads(path.read_text()))
     change(plan)
     path.write_text(json.dumps(plan))
     with pytest.raises(BudgetError, match=r"is not a plan this version reads.*delete it to plan again") as caught:

@@ -14,6 +14,7 @@ import lm_kernels
 import lm_models
 from harness import data
 from harness.checkpoints.export import export
+from harness.checkpoints.index import to_text
 from harness.evaluation import protocols
 from harness.results.store import Store
 from harness.runs import TimeBudget, plan_specs
@@ -185,7 +186,7 @@ def test_a_checkpoint_that_does_not_name_its_model_is_refused(tmp_path: Path, tr
         (copy / file.name).write_bytes(file.read_bytes())
     index = json.loads((copy / "checkpoint.json").read_text())
     del index["model"]
-    (copy / "checkpoint.json").write_text(json.dumps(index))
+    (copy / "checkpoint.json").write_text(to_text(index))
     record = run_here(make_job(tmp_path / "x", scoring(copy)))
     assert (record.status, "does not say what model it holds" in str(record.error)) == ("failed", True)
 
@@ -279,7 +280,7 @@ def test_interrupted_runs_end_with_the_bits_of_the_uninterrupted_one(
     assert num_invocations >= 2
     assert record == uninterrupted
     [attempts] = tmp_path.glob("results/runs/*/checkpoints/attempts.json")
-    statuses = [attempt["status"] for attempt in json.loads(attempts.read_text())]
+    statuses = [attempt["status"] for attempt in json.loads(attempts.read_text())["rows"]]
     assert statuses == ["interrupted"] * (num_invocations - 1) + ["finished"]
 
 
