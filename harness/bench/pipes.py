@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
+from harness.core.messages import reason
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
-
-MAX_ERROR_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def open_reply_channel() -> TextIO:
 
 def failure(error: BaseException) -> Failure:
     """An exception as a one-line reply."""
-    return Failure(f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_ERROR_CHARACTERS])
+    return Failure(reason(error, with_path=True))
 
 
 def exit_reason(status: int, stderr: str) -> str:

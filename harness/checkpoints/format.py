@@ -20,8 +20,9 @@ from harness.checkpoints.index import INDEX as INDEX
 from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, parse, to_text, unreadable
 from harness.core.errors import CheckpointError, writing
 from harness.core.json_values import read_json
+from harness.core.messages import reason
 from harness.system.files import remove_tree, write_atomic
-from harness.system.reading import open_regular, read_bytes, reason
+from harness.system.reading import open_regular, read_bytes
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
 from harness.core.errors import CheckpointError
 from harness.core.hashing import with_digest, without_digest
+from harness.core.messages import cut, reason
 from harness.system.paths import is_plain
-from harness.system.reading import open_regular, reason
+from harness.system.reading import open_regular
 
 INDEX = "checkpoint.json"
 SCHEMA = 1
@@ -187,8 +188,8 @@ def parse(value: JsonValue, path: Path) -> CheckpointIndex:
 def first_problem(error: ValidationError) -> str:
     """The first of pydantic's complaints as `path.to.key: message`."""
     first = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
+    path = cut(".".join(str(part) for part in first["loc"]), 100)
+    message = cut(first["msg"].removeprefix("Value error, "), 300)
     return f"{path}: {message}" if path else message
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import data
+from harness.core.messages import reason
 from harness.system import hardware, source
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
@@ -51,8 +52,7 @@ def _answer(name: str, question: Callable[[], Check | list[Check]]) -> list[Chec
     try:
         answer = question()
     except Exception as error:  # a broken installation is what this command is for
-        reason = " ".join(str(error).split()) or "without a message"
-        return [Check(name, "error", f"cannot be found out: {type(error).__name__}: {reason}")]
+        return [Check(name, "error", f"cannot be found out: {reason(error, with_path=True)}")]
     return answer if isinstance(answer, list) else [answer]
 
 
@@ -80,7 +80,7 @@ def _torch() -> Check:
     try:
         import torch
     except Exception as error:  # a broken library raises OSError, RuntimeError and more
-        return Check("torch", "error", f"cannot be imported: {' '.join(str(error).split())}", GET_TORCH)
+        return Check("torch", "error", f"cannot be imported: {reason(error, with_path=True)}", GET_TORCH)
     onednn = ", oneDNN" if torch.backends.mkldnn.is_available() else ""
     return Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads{onednn}")
 

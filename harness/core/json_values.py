@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import PlainSerializer, TypeAdapter, ValidationError, WrapValidator
 
 from harness.core.hashing import without_digest
-from harness.core.messages import printable_value, sentence, short, shown
+from harness.core.messages import cut, printable_value, sentence, short, shown
 
 T = TypeVar("T")
 
@@ -149,8 +149,13 @@ def parse_value(cls: type[T], value: Any) -> T:
 
 def first_problem(error: ValidationError) -> str:
     """The first problem in plain English: `scores.0.tally.num_targets must be a whole number, got '7'`."""
+    return cut(_first_problem(error), 300)
+
+
+def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in problem["loc"]) or "the value"
+    # A key may be as long as the file.
+    path = cut(".".join(str(part) for part in problem["loc"]), 100) or "the value"
     kind = problem["type"]
     if kind == "missing":
         return f"{path} is missing"

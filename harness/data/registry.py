@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.core.errors import DataError
-from harness.system.reading import open_regular, reason
+from harness.core.messages import reason
+from harness.system.reading import open_regular
 
 if TYPE_CHECKING:
     import numpy as np

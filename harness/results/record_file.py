@@ -13,10 +13,11 @@ from typing import Any
 
 from harness.core.errors import StoreError
 from harness.core.json_values import MAX_NUMBER
+from harness.core.messages import reason
 from harness.results import csv_rows
 from harness.results.costs import CostModel
 from harness.system.files import remove_tree, write_atomic
-from harness.system.reading import read_text, reason
+from harness.system.reading import read_text
 from lm_models.config import LATER
 
 # Fields of a record that are lists of rows -> the file that holds them.

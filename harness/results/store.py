@@ -20,13 +20,13 @@ from typing import Any
 from harness.core.errors import BusyError, StoreError, writing
 from harness.core.hashing import has_digest, with_digest, without_digest
 from harness.core.json_values import parse_value, read_json
-from harness.core.messages import count, printable_value
+from harness.core.messages import count, printable_value, reason
 from harness.core.specs import Label
 from harness.results.record import RECORD_SCHEMA, RunRecord, check_sums
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
 from harness.system.files import refuse_links, relocate, remove_tree, write_atomic
 from harness.system.paths import is_plain, under
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 RECORD, LABELS = "record.json", "labels.json"
 LABEL_LOCK_S = 10.0
@@ -224,7 +224,7 @@ class Store:
             raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
         except ValueError as error:
             raise StoreError(
-                f"{path}: is damaged ({_reason(error)}); delete it to use the label inside the record"
+                f"{path}: is damaged ({reason(error)}); delete it to use the label inside the record"
             ) from error
 
     def _set_damaged_labels_aside(self, folder: Path) -> None:
@@ -305,7 +305,7 @@ def _read(folder: Path, remarks: list[str]) -> tuple[RunRecord, bool]:
         raise StoreError(f"{error.filename or path}: cannot be read: {reason(error)}") from error
     # KeyError and TypeError come from missing keys.
     except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
+        raise StoreError(f"{path}: is damaged ({reason(error)}); move it away and run again") from error
     return record, is_stamped
 
 
@@ -337,9 +337,3 @@ def _unused(folder: Path, stem: str) -> Path:
     while path.exists():
         path, number = folder / f"{stem}-{number}.json", number + 1
     return path
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error.args[0]!r} is missing"
-    return " ".join(str(error).replace("RunRecord.__init__() ", "").split())

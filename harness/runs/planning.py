@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.core.errors import BudgetError, writing
 from harness.core.hashing import with_digest
 from harness.core.json_values import parse_stamped
+from harness.core.messages import reason
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs import schedule
@@ -23,7 +24,7 @@ from harness.runs.limits import TimeLimit
 from harness.runs.schedule import Schedule, Speed
 from harness.system import source
 from harness.system.files import refuse_links, write_atomic
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 SCHEMA = 3
 

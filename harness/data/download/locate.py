@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core.errors import DataError, named_path
+from harness.core.messages import reason
 from harness.system.files import refuse_link
-from harness.system.reading import open_regular, reason
+from harness.system.reading import open_regular
 
 # Path.is_file raises PermissionError in a folder that may not be entered; these return False.
 is_file, is_dir = os.path.isfile, os.path.isdir
