@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # found: the source files are here. missing: they are not, and no server can be asked. damaged: a file of the right name
 # has another size, or a prepared folder cannot be used and there is nothing to build it from.
-State: TypeAlias = Literal["prepared", "found", "damaged", "download", "missing"]
+# unreadable: a folder that may hold them may not be entered.
+State: TypeAlias = Literal["prepared", "found", "damaged", "unreadable", "download", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +114,18 @@ def verify(
         except DataError as error:
             problem = f"{target} is damaged ({damage[0]}) and cannot be rebuilt: {error}"
     elif not target.exists() and not sources:
-        problem = f"{request.name} is neither prepared nor found; run `harness data prepare {request.name}`"
+        problem = _denied(request, roots) or (
+            f"{request.name} is neither prepared nor found; run `harness data prepare {request.name}`"
+        )
     ok = problem is None and all(source.ok for source in sources)
     prepared = str(target) if target.exists() else None
     return Verification(request.name, ok, sources, prepared, damage, is_rebuilt, problem)
+
+
+def _denied(request: Request, roots: Sequence[Path]) -> str | None:
+    """Why nobody can tell whether a registered dataset is here; None if one can."""
+    config = request.config
+    return SourceFinder(get_dataset(config.name), roots).denied() if isinstance(config, Registered) else None
 
 
 def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]:
@@ -151,6 +160,8 @@ def _find_state(request: Request, roots: Sequence[Path]) -> tuple[State, str]:
         f"{target}: {line}" for line in (folder.find_damage(target) if target.exists() else [])
     ]:
         return "damaged", f"damaged: {damage[0]}; delete it, or `harness data import {dataset.name} PATH`"
+    if problem := finder.denied():
+        return "unreadable", problem
     urls = [url for file in downloads for url in file.urls]
     if urls and not network_is_off():
         size = sum(file.size for file in downloads)

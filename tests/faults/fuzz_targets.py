@@ -58,7 +58,7 @@ class Target:
             assert used_s < MOST_CPU_S, f"{used_s} s"
             assert more < MOST_BYTES, f"{more} bytes"
         assert "\n" not in str(refusal), f"more than a line: {refusal}"
-        assert len(str(refusal)) < 700, f"a line of {len(str(refusal))} characters"
+        assert len(str(refusal)) < 700, f"a line of {len(str(refusal))} characters: {refusal}"
         return refusal
 
 

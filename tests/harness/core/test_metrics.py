@@ -110,6 +110,11 @@ def test_no_standard_error_is_converted_from_nothing_scored_or_without_a_slope(t
     assert std_error_of(replace(score(1.5), tally=tally, std_errors={"perplexity": 0.1}), "bpc") is None
 
 
+def test_the_standard_error_of_a_perfect_model_is_converted_too() -> None:
+    perfect = replace(score(1.5), tally=Tally(0.0, 10, 10, 0), std_errors={"perplexity": 0.1})
+    assert std_error_of(perfect, "bpc") == pytest.approx(0.1 / BITS, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("limit", "value", "std_error", "beyond"),
     [(1.25, 1.2, 0.004, True), (1.25, 1.24, 0.004, False), (1.25, 1.3, 0.004, False), (1.25, 1.25 - 5e-6, 0.0, False),

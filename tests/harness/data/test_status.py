@@ -45,6 +45,30 @@ def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
     assert (result.ok, "neither prepared nor found" in str(result.problem)) == (False, True)
 
 
+@pytest.mark.parametrize("closed", [".", "tiny"])
+def test_a_folder_that_may_not_be_entered_is_said_and_not_taken_for_one_without_the_data(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    root, real = tmp_path / "root", Path.stat
+    (root / closed).mkdir(parents=True)
+
+    def stat(path: Path, **how: Any) -> os.stat_result:
+        # As a folder without the right x has it; root, who may run the tests, has every right.
+        if path.is_relative_to(root / closed) and path != root / closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    said = f"{root / closed / 'tiny.bin' if closed == 'tiny' else root / 'tiny.bin'}: Permission denied"
+    assert data.where("tiny", [root]) == said
+    assert {row.where for row in data.list_rows([root]) if row.name == "tiny"} == {"unreadable"}
+    assert data.verify("tiny", roots=[root]).problem == said
+    assert refusal(lambda: data.prepare("tiny", roots=[root])).startswith(f"{said}; elsewhere tiny is not here")
+    # Where the files are found elsewhere, nobody needs that folder.
+    assert data.prepare("tiny", roots=[root, tiny.parent]).is_dir()
+
+
 def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HARNESS_OFFLINE", raising=False)
     folder = tiny.parent
