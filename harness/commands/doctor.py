@@ -176,7 +176,7 @@ def _cache() -> Check:
 def _data(roots: Sequence[Path]) -> list[Check]:
     checks = []
     for row in data.list_rows(roots):
-        if row.where == "damaged":
+        if row.where in ("damaged", "unreadable"):
             checks.append(Check(f"data {row.name}", "error", data.where(row.name, roots)))
             continue
         missing = row.where in ("missing", "download")

@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import click.testing
@@ -16,6 +18,7 @@ from invoking import call
 from jobs import make_job, run_folder, run_here
 
 from harness.core.errors import HarnessError
+from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.worker import execute
 
@@ -111,41 +114,45 @@ class Specimen:
 
     def readers(self, path: Path) -> dict[str, Callable[[], Answer]]:
         """The commands that read a file, by name."""
-        new = self.root / "new"
-        table = {
-            "table": lambda: ask("table", self.results, "--format", "json"),
-            "check": lambda: ask("check", self.results, "--baseline", self.baseline),
+        on_cpu = ("--device", "cpu")
+        words: dict[str, tuple[object, ...]] = {
+            "table": ("table", self.results, "--format", "json"),
+            "check": ("check", self.results, "--baseline", self.baseline),
+            "evaluate": ("evaluate", self.best, "--dataset", self.suite, *on_cpu),
+            "sample": ("sample", self.best, "--prompt", "a", "--tokens", 20, *on_cpu),
+            "export": ("export", self.best, "--out", self.root / "new/export"),
+            "verify": ("data", "verify", self.suite),
+            "describe": ("describe", self.suite),
         }
-        model = {
-            "evaluate": lambda: ask("evaluate", self.best, "--dataset", self.suite, "--device", "cpu"),
-            "sample": lambda: ask("sample", self.best, "--prompt", "a", "--tokens", 20, "--device", "cpu"),
-            "export": lambda: ask("export", self.best, "--out", new / "export"),
-        }
-        data = {
-            "verify": lambda: ask("data", "verify", self.suite),
-            "describe": lambda: ask("describe", self.suite),
-        }
+        all_readers = {name: partial(ask, *each) for name, each in words.items()}
+        all_readers["resume"] = lambda: answered(self.resume)
+        names = ["table", "check"]
         if path.is_relative_to(self.cache):
-            return {**data, "evaluate": model["evaluate"], "resume": self.resume}
-        if path == self.suite:
-            return {**data, "evaluate": model["evaluate"]}
-        if path.is_relative_to(self.run / "checkpoints"):
-            return {**model, "resume": self.resume}
-        return table
+            names = ["verify", "describe", "evaluate", "resume"]
+        elif path == self.suite:
+            names = ["verify", "describe", "evaluate"]
+        elif path.is_relative_to(self.run / "checkpoints"):
+            names = ["evaluate", "sample", "export", "resume"]
+        return {name: all_readers[name] for name in names}
 
-    def resume(self) -> Answer:
+    def resume(self) -> RunRecord:
         """Run again from what the checkpoints hold, in this process."""
         Store(self.results).archive(self.run.name)
-        try:
-            # A new job, which prepares the data first, as the command does.
-            record = run_here(make_job(self.suite.parent, SUITE, sensors=False))
-        except HarnessError as error:
-            return Answer(2, "", str(error))
-        except Exception as error:
-            return Answer(1, "", "", error)
-        if record.status != "finished":
-            return Answer(2, "", record.error or "")
-        return Answer(0, f"{[score.tally for score in record.scores]} {record.data['limits']}", "")
+        # A new job, which prepares the data first, as the command does.
+        return run_here(make_job(self.suite.parent, SUITE, sensors=False))
+
+
+def answered(run: Callable[[], Any]) -> Answer:
+    """The answer of a run in this process, whose record it returns."""
+    try:
+        record = run()
+    except HarnessError as error:
+        return Answer(2, "", str(error))
+    except Exception as error:
+        return Answer(1, "", "", error)
+    if record.status != "finished":
+        return Answer(2, "", record.error or "")
+    return Answer(0, f"{[score.tally for score in record.scores]} {record.data['limits']}", "")
 
 
 def _leaves(value: object) -> Iterator[str]:

@@ -68,11 +68,16 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Specimen:
     return Specimen(tmp_path_factory.mktemp("fuzzed"))
 
 
-def check(tree: Specimen, name: str, max_examples: int) -> None:
+SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.mark.parametrize("max_examples", [12, pytest.param(500, marks=SLOW)])
+@pytest.mark.parametrize("name", fuzz_targets.NAMES)
+def test_any_content_is_read_or_refused(tree: Specimen, name: str, max_examples: int) -> None:
     with tree.at_home():
         tree.restore()
         target = fuzz_targets.make(name, tree)
-        assert target(target.seed) is None or name == "speed-baseline"
+        assert target(target.seed) is None
 
         @settings(max_examples=max_examples, suppress_health_check=list(HealthCheck), database=None)
         @given(contents(target.seed))
@@ -82,31 +87,13 @@ def check(tree: Specimen, name: str, max_examples: int) -> None:
         read()
 
 
-@pytest.mark.parametrize("name", fuzz_targets.NAMES)
-def test_any_content_is_read_or_refused(tree: Specimen, name: str) -> None:
-    check(tree, name, 12)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", fuzz_targets.NAMES)
-def test_much_content_is_read_or_refused(tree: Specimen, name: str) -> None:
-    check(tree, name, 500)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", fuzz_targets.NAMES)
 def test_content_that_follows_branches_is_read_or_refused(tmp_path: Path, name: str) -> None:
     pytest.importorskip("atheris", reason="atheris is not installed")
     folders = [*FOLDERS, *(ROOT / "tests" / part for part in ("faults", "harness", "harness/checkpoints"))]
-    bounds = [
-        "-runs=3000",
-        "-timeout=20",
-        "-rss_limit_mb=4096",
-        f"-artifact_prefix={tmp_path}/crash-",
-        "-max_len=40000",
-    ]
+    bounds = f"-runs=3000 -timeout=20 -rss_limit_mb=4096 -max_len=40000 -artifact_prefix={tmp_path}/crash-".split()
     done = subprocess.run(
         [sys.executable, fuzz_targets.__file__, name, str(tmp_path / "tree"), *bounds],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders)), "OMP_NUM_THREADS": "1"},
