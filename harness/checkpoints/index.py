@@ -59,7 +59,7 @@ class StoredFile(_Typed):
         except (OSError, ValueError) as error:
             raise unreadable(path, error) from None
         if actual != self.sha256:
-            raise CheckpointError(f"{path} is damaged: sha256 is {actual}, {INDEX} says {self.sha256}")
+            raise CheckpointError(f"{path} is damaged: sha256 is {actual}, {INDEX} says {cut(self.sha256, 64)}")
         return path
 
 
