@@ -125,6 +125,9 @@ def load(path: Path) -> tuple[PublishedRow, ...]:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except YAMLError as error:
         raise StoreError(f"{path}: is not valid YAML: {reason(error)}") from error
+    except (RecursionError, ValueError, OverflowError) as error:
+        # Escapes such as "\UFFFFFFFF" become numbers without a check.
+        raise StoreError(f"{path}: is not valid YAML: nested too deep, or an escape is out of range") from error
     if not isinstance(content, dict) or set(content) != {"rows"} or not isinstance(content["rows"], list):
         raise StoreError(f"{path}: must hold one key, `rows`, with a list of rows")
     rows: dict[str, PublishedRow] = {}
