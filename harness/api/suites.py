@@ -92,7 +92,7 @@ def run(
         roots=roots,
         base=suite.path.parent,
         progress=data.download_lines(reporter.note),
-        note=reporter.note,
+        note=reporter.problem,
     )
     manifest = data.read_manifest(prepared)
     check_vocabulary(suite, manifest.alphabet_size)

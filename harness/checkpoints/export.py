@@ -7,13 +7,12 @@ shard needs no special case.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.checkpoints import format
-from harness.checkpoints.index import CheckpointIndex, Shards, StoredFile
+from harness.checkpoints.index import CheckpointIndex, Shards, StoredFile, to_text
 from harness.core.errors import CheckpointError, writing
 from harness.system.files import new_folder, write_atomic
 from harness.system.reading import read_bytes
@@ -61,7 +60,7 @@ def export(source: Path, out: Path, *, dtype: str, shard_bytes: int) -> Shards:
             "shards": _write_shards(rounded, out, shard_bytes),
         }
         files = {"model": weights, **_copy_others(source, out, index)}
-        write_atomic(out / format.INDEX, json.dumps({**index.plain(), "files": files}, indent=1))
+        write_atomic(out / format.INDEX, to_text({**index.plain(), "files": files}))
     return Shards.model_validate(weights)
 
 

@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import JsonValue, ValidationError
 
 from harness.checkpoints.index import INDEX as INDEX
-from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, unreadable
+from harness.checkpoints.index import SCHEMA, CheckpointIndex, Shards, StoredFile, to_text, unreadable
 from harness.core.errors import CheckpointError, writing
+from harness.core.hashing import without_digest
 from harness.core.json_values import first_problem, read_json
+from harness.core.messages import reason
 from harness.system.files import remove_tree, write_atomic
-from harness.system.reading import open_regular, read_bytes, reason
+from harness.system.reading import open_regular, read_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -68,8 +70,7 @@ def save(
             rest = dict(meta)
             if len(rest.get(VOCABULARY, ())) > MAX_INLINE_TOKENS:
                 files[VOCABULARY] = _write_vocabulary(folder, rest.pop(VOCABULARY))
-            index = {"schema": SCHEMA, "files": files, **rest}
-            write_atomic(folder / INDEX, json.dumps(index, indent=1, default=CheckpointIndex.plain))
+            write_atomic(folder / INDEX, to_text({"schema": SCHEMA, "files": files, **rest}))
         except Exception:
             # Without an index they only take space, often on a disk that is full.
             remove_unnamed(folder, before)
@@ -97,7 +98,7 @@ def read_index(folder: Path) -> CheckpointIndex:
     """Read a checkpoint's index. Raises CheckpointError naming the file and the wrong key."""
     path = folder / INDEX
     try:
-        value = _read_json(path)
+        value = without_digest(_read_json(path))
         if not isinstance(value, dict) or not isinstance(value.get("files"), dict):
             raise CheckpointError(f"{path} is not a checkpoint's index: it names no files")
         if value.get("schema") != SCHEMA:
@@ -105,6 +106,8 @@ def read_index(folder: Path) -> CheckpointIndex:
         return CheckpointIndex.model_validate(value)
     except ValidationError as error:
         raise CheckpointError(f"{path} cannot be read: {first_problem(error)}") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise CheckpointError(
             f"{folder} is not a checkpoint: it holds no {INDEX}. A finished run keeps its model under checkpoints/best"

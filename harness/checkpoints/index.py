@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, field_validator
 
 from harness.core.errors import CheckpointError
+from harness.core.hashing import with_digest
+from harness.core.messages import cut, reason
 from harness.system.paths import is_plain
-from harness.system.reading import open_regular, reason
+from harness.system.reading import open_regular
 
 INDEX = "checkpoint.json"
 SCHEMA = 1
@@ -56,7 +59,7 @@ class StoredFile(_Typed):
         except (OSError, ValueError) as error:
             raise unreadable(path, error) from None
         if actual != self.sha256:
-            raise CheckpointError(f"{path} is damaged: sha256 is {actual}, {INDEX} says {self.sha256}")
+            raise CheckpointError(f"{path} is damaged: sha256 is {actual}, {INDEX} says {cut(self.sha256, 64)}")
         return path
 
 
@@ -140,11 +143,18 @@ class CheckpointIndex(_Typed):
 
     def to_json(self) -> str:
         """The text of `checkpoint.json`, with unknown keys, without defaults."""
-        return json.dumps(self.plain(), indent=1)
+        return to_text(self.plain())
 
     def plain(self) -> dict[str, JsonValue]:
         """The index as JSON values."""
         return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+def to_text(body: Mapping[str, Any]) -> str:
+    """The text of `checkpoint.json` with its digest. An index inside the body is written as its JSON values."""
+    # Read back first: the digest is that of the JSON values, in which every key is text.
+    plain = json.loads(json.dumps(body, default=CheckpointIndex.plain))
+    return json.dumps(with_digest(plain), indent=1)
 
 
 def sha256_of(path: Path) -> str:

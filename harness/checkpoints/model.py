@@ -12,6 +12,7 @@ from harness.checkpoints.index import CheckpointIndex
 from harness.core.errors import CheckpointError, DeviceError
 from harness.core.interfaces import Corpus, LoadedModel
 from harness.core.json_values import first_problem
+from harness.core.messages import reason
 from harness.core.specs import RunSpec
 from harness.core.units import BYTE, first_non_byte, unit_of
 
@@ -58,7 +59,7 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
         format.check_shapes(expected, format.shapes(folder, index, "model"), folder)
         model = lm_models.build(builder, config, vocab_size=len(words), kernel=kernel)
     except ValueError as error:
-        raise CheckpointError(f"{folder}: its model cannot be built: {' '.join(str(error).split())}") from None
+        raise CheckpointError(f"{folder}: its model cannot be built: {reason(error)}") from None
     model = model.to(device=device, dtype=getattr(torch, dtype)).eval()
     format.load_into(model, format.load_group(folder, index, "model"), folder)
     return LoadedModel(

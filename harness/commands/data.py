@@ -12,6 +12,8 @@ import click
 from harness.commands.options import data_option, json_option
 from harness.commands.output import EXIT_BAD_INPUT, print_fields, print_rows
 
+_note = partial(click.echo, err=True)
+
 
 @click.group()
 def data() -> None:
@@ -38,13 +40,13 @@ def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     from harness.suite import dataset_named
 
     spec, base = dataset_named(name_or_suite)
-    roots, note = data.search_roots(data_path), partial(click.echo, err=True)
+    roots = data.search_roots(data_path)
     # A download can take minutes; bars would fill a log with control characters.
     if sys.stderr.isatty():
         with data.download_bars() as bars:
-            folder = data.prepare(spec, roots=roots, base=base, progress=bars, note=note)
+            folder = data.prepare(spec, roots=roots, base=base, progress=bars, note=_note)
     else:
-        folder = data.prepare(spec, roots=roots, base=base, progress=data.download_lines(note), note=note)
+        folder = data.prepare(spec, roots=roots, base=base, progress=data.download_lines(_note), note=_note)
     print_fields({"folder": str(folder), **data.read_manifest(folder).as_json()}, as_json)
 
 
@@ -56,7 +58,7 @@ def import_(name: str, path: Path, as_json: bool) -> None:
     """Copy the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
     from harness import data
 
-    print_fields(data.import_file(name, path).as_json(), as_json)
+    print_fields(data.import_file(name, path, note=_note).as_json(), as_json)
 
 
 @data.command()
@@ -69,7 +71,7 @@ def verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     from harness.suite import dataset_named
 
     spec, base = dataset_named(name_or_suite)
-    result = data.verify(spec, roots=data.search_roots(data_path), base=base)
+    result = data.verify(spec, roots=data.search_roots(data_path), base=base, note=_note)
     print_fields(asdict(result), as_json)
     if not result.ok:
         sys.exit(EXIT_BAD_INPUT)

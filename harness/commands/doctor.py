@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import data
+from harness.core.messages import reason
 from harness.system import hardware, source
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
@@ -53,8 +54,7 @@ def _answer(name: str, question: Callable[[], Check | list[Check]]) -> list[Chec
     try:
         answer = question()
     except Exception as error:  # a broken installation is what this command is for
-        reason = " ".join(str(error).split()) or "without a message"
-        return [Check(name, "error", f"cannot be found out: {type(error).__name__}: {reason}")]
+        return [Check(name, "error", f"cannot be found out: {reason(error, with_path=True)}")]
     return answer if isinstance(answer, list) else [answer]
 
 
@@ -83,7 +83,7 @@ def _torch() -> Check:
     try:
         import torch
     except Exception as error:  # a broken library raises OSError, RuntimeError and more
-        return Check("torch", "error", f"cannot be imported: {' '.join(str(error).split())}", GET_TORCH)
+        return Check("torch", "error", f"cannot be imported: {reason(error, with_path=True)}", GET_TORCH)
     onednn = ", oneDNN" if torch.backends.mkldnn.is_available() else ""
     return Check("torch", "ok", f"{torch.__version__}, {torch.get_num_threads()} threads{onednn}")
 
@@ -170,7 +170,7 @@ def _cache() -> Check:
 def _data(roots: Sequence[Path]) -> list[Check]:
     checks = []
     for row in data.list_rows(roots):
-        if row.where == "damaged":
+        if row.where in ("damaged", "unreadable"):
             checks.append(Check(f"data {row.name}", "error", data.where(row.name, roots)))
             continue
         missing = row.where in ("missing", "download")

@@ -42,7 +42,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     reporter = make_reporter(quiet=quiet)
     try:
         lines = data.download_lines(reporter.note)
-        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines, note=reporter.note)
+        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines, note=reporter.problem)
         manifest = data.read_manifest(prepared)
         check_vocabulary(request, searched, manifest.alphabet_size)
         outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)

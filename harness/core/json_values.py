@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import PlainSerializer, TypeAdapter, ValidationError, WrapValidator
 
-from harness.core.messages import printable_value, sentence, short, shown
+from harness.core.hashing import without_digest
+from harness.core.messages import cut, printable_value, sentence, short, shown
 
 T = TypeVar("T")
 
@@ -120,6 +121,22 @@ def parse_json(cls: type[T], text: str | bytes) -> T:
     return parse_value(cls, printable_value(read_json(text)))
 
 
+def parse_stamped(cls: type[T], text: str | bytes) -> T:
+    """`parse_json` of a file that the harness wrote `with_digest`; older ones have none.
+
+    Args:
+        cls: the type to read.
+        text: the content of the file.
+
+    Returns:
+        The checked value.
+
+    Raises:
+        ValueError: the content does not fit its digest, or see `parse_json`.
+    """
+    return parse_value(cls, printable_value(without_digest(read_json(text))))
+
+
 def parse_value(cls: type[T], value: Any) -> T:
     """`parse_json` of a value that was read already: dictionaries, lists, text, numbers and null."""
     try:
@@ -132,8 +149,13 @@ def parse_value(cls: type[T], value: Any) -> T:
 
 def first_problem(error: ValidationError) -> str:
     """The first problem in plain English: `scores.0.tally.num_targets must be a whole number, got '7'`."""
+    return cut(_first_problem(error), 300)
+
+
+def _first_problem(error: ValidationError) -> str:
     problem = error.errors(include_url=False)[0]
-    path = ".".join(str(part) for part in problem["loc"]) or "the value"
+    # A key may be as long as the file.
+    path = cut(".".join(str(part) for part in problem["loc"]), 100) or "the value"
     kind = problem["type"]
     if kind == "missing":
         return f"{path} is missing"

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from harness.core.errors import named_path
+
 _MUST_BE = {
     "int_type": "a whole number",
     "int_from_float": "a whole number",
@@ -93,30 +95,47 @@ def one_line(text: str) -> str:
     return " ".join(printable(text).split())
 
 
-def error_line(error: BaseException) -> str:
-    """An exception in one line of bounded length: its type and its message."""
-    return f"{type(error).__name__}: {one_line(str(error))}"[:300]
-
-
 def count(number: int, noun: str) -> str:
     """A number with its noun: `1 run`, `2 runs`."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
+def cut(text: str, most: int) -> str:
+    """`one_line` text of at most `most` characters: a message repeats no more of what a file may hold."""
+    text = one_line(text[: 4 * most])
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
 def short(text: str) -> str:
     """A name from a file, safe to print, in at most 40 characters."""
-    text = one_line(text)
-    return text if len(text) <= 40 else text[:37] + "..."
+    return cut(text, 40)
 
 
 def shown(value: Any) -> str:
     """A value as a person writes it in a file, cut to 60 characters."""
     if isinstance(value, str):
-        text = f"'{value}'"
+        return cut(f"'{value}'", 60)
+    return cut("null" if value is None else json.dumps(value, ensure_ascii=False), 60)
+
+
+def reason(error: BaseException, *, with_path: bool = False) -> str:
+    """Why something failed, in one line: `Permission denied`. The class of an error says nothing to a person.
+
+    Args:
+        error: any exception, whichever library raised it.
+        with_path: begin with the file that an error of the system names.
+
+    Returns:
+        At most 300 characters that can be printed.
+    """
+    if isinstance(error, KeyError) and error.args:
+        text = f"{error.args[0]!r} is missing"
+    elif isinstance(error, MemoryError):
+        text = "out of memory"
     else:
-        text = "null" if value is None else json.dumps(value, ensure_ascii=False)
-    text = one_line(text)
-    return text if len(text) <= 60 else text[:57] + "..."
+        text = (error.strerror if isinstance(error, OSError) else None) or str(error) or "no reason is given"
+    path = named_path(error) if with_path and isinstance(error, OSError) else None
+    return cut(text if path is None else f"{path}: {text}", 300)
 
 
 def sentence(error: Mapping[str, Any], path: str) -> str:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from harness.core.errors import DataError
 from harness.core.hashing import with_digest
 from harness.core.interfaces import Corpus
+from harness.core.messages import reason
 from harness.data.registry import SPLITS, DatasetFacts, Encoding, file_digest
 from harness.system.files import open_new, remove_tree, write_atomic
 from harness.system.paths import under
-from harness.system.reading import open_regular, read_bytes, reason
+from harness.system.reading import open_regular, read_bytes
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from harness.core.errors import DataError
 from harness.core.hashing import has_digest
 from harness.core.json_values import parse_value, read_json
-from harness.core.messages import printable_value
+from harness.core.messages import printable_value, reason
 from harness.data.registry import SPLITS
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 T = TypeVar("T")
 

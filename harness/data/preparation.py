@@ -112,8 +112,13 @@ def prepare(
         if damage := folder.find_damage(target):  # another process may have prepared it meanwhile
             build(request, roots, progress=progress)
             if existed:
-                note(f"{target} was rebuilt: {damage[0]}")
+                note(rebuilt(target, damage))
     return target
+
+
+def rebuilt(target: Path, damage: Sequence[str]) -> str:
+    """The line that every command prints when it has rebuilt a damaged folder."""
+    return f"{target} was rebuilt: {damage[0]}"
 
 
 def build(request: Request, roots: Sequence[Path], *, offline: bool = False, progress: Progress | None = None) -> None:

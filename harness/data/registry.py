@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from harness.core.errors import DataError
+from harness.core.messages import reason
 from harness.core.plugins import load
-from harness.system.reading import open_regular, reason
+from harness.system.reading import open_regular
 from lm_kernels.entry_points import added
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -14,7 +14,7 @@ from harness.data import folder
 from harness.data.config import DatasetSpec, Registered, parse
 from harness.data.download.locate import locked, writing
 from harness.data.download.obtain import SourceFinder, network_is_off
-from harness.data.preparation import Request, build, facts, make_request, prepare
+from harness.data.preparation import Request, build, facts, make_request, prepare, rebuilt
 from harness.data.registry import DATASETS, Dataset, SourceFile, get_dataset
 from harness.system.files import open_new, replacing
 from harness.system.reading import open_regular
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # found: the source files are here. missing: they are not, and no server can be asked. damaged: a file of the right name
 # has another size, or a prepared folder cannot be used and there is nothing to build it from.
-State: TypeAlias = Literal["prepared", "found", "damaged", "download", "missing"]
+# unreadable: a folder that may hold them may not be entered.
+State: TypeAlias = Literal["prepared", "found", "damaged", "unreadable", "download", "missing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,13 @@ def where(spec: DatasetSpec, roots: Sequence[Path] = (), base: Path | None = Non
     return _find_state(request, roots)[1]
 
 
-def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None = None) -> Verification:
+def verify(
+    spec: DatasetSpec,
+    *,
+    roots: Sequence[Path] = (),
+    base: Path | None = None,
+    note: Callable[[str], object] = lambda text: None,
+) -> Verification:
     """Hash every source file and every prepared file on this machine; arguments as in `prepare`.
 
     Returns:
@@ -97,19 +104,28 @@ def verify(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path | None =
     target = request.prepared_folder
     sources = _check_sources(request, roots)
     damage = folder.find_damage(target) if target.exists() else []
-    rebuilt, problem = False, None
+    is_rebuilt, problem = False, None
     if damage:
         try:
             with locked(request.name):
                 build(request, roots, offline=True)
-            rebuilt = True
+            is_rebuilt = True
+            note(rebuilt(target, damage))
         except DataError as error:
             problem = f"{target} is damaged ({damage[0]}) and cannot be rebuilt: {error}"
     elif not target.exists() and not sources:
-        problem = f"{request.name} is neither prepared nor found; run `harness data prepare {request.name}`"
+        problem = _denied(request, roots) or (
+            f"{request.name} is neither prepared nor found; run `harness data prepare {request.name}`"
+        )
     ok = problem is None and all(source.ok for source in sources)
     prepared = str(target) if target.exists() else None
-    return Verification(request.name, ok, sources, prepared, damage, rebuilt, problem)
+    return Verification(request.name, ok, sources, prepared, damage, is_rebuilt, problem)
+
+
+def _denied(request: Request, roots: Sequence[Path]) -> str | None:
+    """Why nobody can tell whether a registered dataset is here; None if one can."""
+    config = request.config
+    return SourceFinder(get_dataset(config.name), roots).denied() if isinstance(config, Registered) else None
 
 
 def _check_sources(request: Request, roots: Sequence[Path]) -> list[SourceCheck]:
@@ -144,6 +160,8 @@ def _find_state(request: Request, roots: Sequence[Path]) -> tuple[State, str]:
         f"{target}: {line}" for line in (folder.find_damage(target) if target.exists() else [])
     ]:
         return "damaged", f"damaged: {damage[0]}; delete it, or `harness data import {dataset.name} PATH`"
+    if problem := finder.denied():
+        return "unreadable", problem
     urls = [url for file in downloads for url in file.urls]
     if urls and not network_is_off():
         size = sum(file.size for file in downloads)
@@ -185,12 +203,13 @@ class ImportReport:
         return {**asdict(self), "prepared": prepared, "manifest": manifest}
 
 
-def import_file(name: str, path: Path) -> ImportReport:
+def import_file(name: str, path: Path, *, note: Callable[[str], object] = lambda text: None) -> ImportReport:
     """Copy source files into the cache, check them, and prepare the dataset if it is complete.
 
     Args:
         name: a registered dataset.
         path: a source file or archive under any name, recognised by size and checksum; or a folder of them.
+        note: receives a line if a damaged prepared folder was rebuilt, with the reason.
 
     Raises:
         DataError: the name is unknown, or the file is not the dataset's; the message states both checksums.
@@ -204,7 +223,7 @@ def import_file(name: str, path: Path) -> ImportReport:
     with locked(dataset.name), writing():
         imported = [_import(dataset, each, finder.raw_folder) for each in paths]
         _, missing = finder.gather()
-    prepared = None if missing else prepare(name)
+    prepared = None if missing else prepare(name, note=note)
     manifest = folder.read_manifest(prepared) if prepared is not None else None
     return ImportReport(dataset.name, imported, [source.filename for source in missing], prepared, manifest)
 

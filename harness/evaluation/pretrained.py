@@ -13,10 +13,11 @@ import numpy as np
 
 from harness.core.errors import CheckpointError, DataError
 from harness.core.interfaces import LoadedModel
+from harness.core.messages import reason
 from harness.core.scores import TextSize
 from harness.core.units import TOKEN
 from harness.evaluation import detokenizer
-from harness.system.reading import open_regular, reason
+from harness.system.reading import open_regular
 from lm_models.huggingface import files as model_files
 from lm_models.huggingface import model as loading
 from lm_models.huggingface.config import Config

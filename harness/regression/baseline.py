@@ -13,6 +13,7 @@ from harness.config import speed as switches
 from harness.core.errors import NotComparableError, StoreError, writing
 from harness.core.hashing import canonical_json, content_hash
 from harness.core.json_values import parse_json
+from harness.core.messages import reason
 from harness.core.metrics import metric_named, std_error_of, value_of
 from harness.core.scores import EvaluationProtocol, Score
 from harness.core.specs import Label, RunSpec
@@ -20,7 +21,7 @@ from harness.report import primary_protocol
 from harness.results.record import RunRecord
 from harness.results.record_file import json_text
 from harness.system.files import write_atomic
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 SCHEMA = 1
 
@@ -178,7 +179,7 @@ def read(path: Path) -> list[BaselineRow]:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
-        raise StoreError(f"{path}: is not a baseline: {error}") from error
+        raise StoreError(f"{path}: is not a baseline: {reason(error)}") from error
     if len({row.identity for row in rows}) != len(rows):
         raise StoreError(f"{path}: is not a baseline: a row occurs twice")
     if not rows:

@@ -18,10 +18,11 @@ from pydantic import Field
 
 from harness.core.errors import NotComparableError, StoreError, writing
 from harness.core.json_values import parse_json
+from harness.core.messages import reason
 from harness.regression import verdict
 from harness.regression.verdict import Verdict
 from harness.system.files import write_atomic
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 if TYPE_CHECKING:
     from harness.timing.backends import KernelTiming
@@ -239,7 +240,7 @@ def read(path: Path) -> Baseline:
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
-        raise StoreError(f"{path}: is not a baseline of kernels: {error}") from error
+        raise StoreError(f"{path}: is not a baseline of kernels: {reason(error)}") from error
     if not baseline.rows:
         raise NotComparableError(f"{path}: the baseline has no rows; fill it with --update")
     return baseline

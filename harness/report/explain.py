@@ -9,14 +9,14 @@ from typing import Any
 
 from harness.core.errors import DataError, StoreError
 from harness.core.hashing import finite_or_none
-from harness.core.messages import near
+from harness.core.messages import near, reason
 from harness.core.scores import Score
 from harness.core.units import WORD
 from harness.report import conventions, texts
 from harness.report.conventions import Value
 from harness.results.record import RunRecord
 from harness.results.store import RECORD, Store
-from harness.system.reading import read_text, reason
+from harness.system.reading import read_text
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from harness.core.errors import StoreError
 from harness.core.json_values import first_problem
-from harness.core.messages import printable_value
-from harness.system.reading import read_text, reason
+from harness.core.messages import printable_value, reason, shown
+from harness.system.reading import read_text
 from harness.system.source import data_folder
 
 FILE_NAME = "published.yaml"
@@ -35,7 +35,7 @@ SPLITS = ("train", "valid", "test")
 def _decimal(text: object) -> object:
     # float() would also read nan, 1e3 and 1_0, and `decimals` is counted in the text.
     if isinstance(text, str) and not re.fullmatch(r"-?[0-9]+(\.[0-9]*)?", text):
-        raise ValueError(f"must be a plain decimal number, got '{text}'")
+        raise ValueError(f"must be a plain decimal number, got {shown(text)}")
     return text
 
 
@@ -43,14 +43,14 @@ def _count_or_null(text: object) -> object:
     if text == "null":
         return None
     if isinstance(text, str) and not re.fullmatch(r"[0-9][0-9_]*", text):
-        raise ValueError(f"must be a whole number or null, got '{text}'")
+        raise ValueError(f"must be a whole number or null, got {shown(text)}")
     return text
 
 
 def _flag(text: object) -> object:
     # pydantic would also take yes, on, t and 1.
     if isinstance(text, str) and text not in ("true", "false"):
-        raise ValueError(f"must be true or false, got '{text}'")
+        raise ValueError(f"must be true or false, got {shown(text)}")
     return text
 
 
@@ -116,8 +116,11 @@ def load(path: Path) -> tuple[PublishedRow, ...]:
         content = YAML(typ="base", pure=True).load(read_text(path, MAX_BYTES))
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
-    except (YAMLError, RecursionError) as error:
-        raise StoreError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+    except YAMLError as error:
+        raise StoreError(f"{path}: is not valid YAML: {reason(error)}") from error
+    except (RecursionError, ValueError, OverflowError) as error:
+        # Escapes such as "\UFFFFFFFF" become numbers without a check.
+        raise StoreError(f"{path}: is not valid YAML: nested too deep, or an escape is out of range") from error
     if not isinstance(content, dict) or set(content) != {"rows"} or not isinstance(content["rows"], list):
         raise StoreError(f"{path}: must hold one key, `rows`, with a list of rows")
     rows: dict[str, PublishedRow] = {}
@@ -127,7 +130,7 @@ def load(path: Path) -> tuple[PublishedRow, ...]:
         except ValidationError as error:
             raise StoreError(f"{path}: row {number}: {first_problem(error)}") from None
         if row.id in rows:
-            raise StoreError(f"{path}: row {number}: id '{row.id}' is used twice; ids must be unique")
+            raise StoreError(f"{path}: row {number}: id {shown(row.id)} is used twice; ids must be unique")
         rows[row.id] = row
     return tuple(rows.values())
 

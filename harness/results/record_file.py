@@ -18,6 +18,7 @@ from typing import Any
 
 from harness.core.errors import StoreError
 from harness.core.json_values import MAX_NUMBER, read_json
+from harness.core.messages import reason
 from harness.results.costs import CostModel
 from harness.system.files import remove_tree, write_atomic
 from harness.system.reading import read_text
@@ -67,17 +68,26 @@ def read_apart(value: Any, folder: Path, name: str) -> list[dict[str, Any]]:
         The rows.
 
     Raises:
-        ValueError: the record names another file, or its checksum differs.
+        ValueError: the record names another file.
+        StoreError: the file is missing, cannot be read, or is not the one that was written with the record.
     """
     if isinstance(value, list):
         return value
     # Only `name` is ever opened, so a record cannot point to a file outside its folder.
     if value["file"] != name:
         raise ValueError(f"{value['file']!r} is named as the file of {name}")
-    text = read_text(folder / name)
-    if _sha256(text) != value["sha256"]:
-        raise ValueError(f"{name} is not the {name.removesuffix('.csv')} that was written with it")
-    return from_csv(text)
+    path, checksum = folder / name, value["sha256"]
+    try:
+        text = read_text(path)
+        if _sha256(text) != checksum:
+            raise ValueError(f"it is not the {path.stem} that was written with the record")
+        return from_csv(text)
+    except FileNotFoundError:
+        raise StoreError(f"{path}: is missing") from None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: is damaged ({reason(error)})") from error
 
 
 def plain(value: Any, where: Path, name: str = "record") -> Any:

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import BusyError, StoreError, writing
-from harness.core.hashing import has_digest, with_digest
-from harness.core.json_values import parse_json, parse_value, read_json
-from harness.core.messages import printable_value
+from harness.core.hashing import has_digest, with_digest, without_digest
+from harness.core.json_values import parse_value, read_json
+from harness.core.messages import count, printable_value, reason
 from harness.core.specs import Label
 from harness.results import target_files
 from harness.results.record import RECORD_SCHEMA, RunRecord, check_sums
 from harness.results.record_file import FILES, json_text, plain, read_apart, write_apart, write_rows
 from harness.system.files import refuse_links, relocate, remove_tree, write_atomic
 from harness.system.paths import is_plain, under
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 RECORD, LABELS = "record.json", "labels.json"
 LABEL_LOCK_S = 10.0
@@ -72,7 +72,7 @@ class Store:
         """Every readable record with its labels, sorted by run id; `problems` names the others."""
         self.problems, self.remarks, self.num_left_out = [], [], 0
         rows = []
-        num_without_digest = 0
+        num_old_records = num_old_labels = 0
         runs = self.root / "runs"
         for folder in sorted(runs.iterdir()) if runs.is_dir() else []:
             try:
@@ -80,17 +80,21 @@ class Store:
                 if not (folder / RECORD).exists():
                     continue
                 record, is_stamped = _read(folder, self.remarks)
-                rows.append((record, self._labels(folder) or [record.spec.label]))
-                num_without_digest += not is_stamped
+                labels, labels_are_stamped = self._labels(folder)
+                rows.append((record, labels or [record.spec.label]))
+                num_old_records += not is_stamped
+                num_old_labels += not labels_are_stamped
             except StoreError as problem:
                 self.problems.append(str(problem))
                 self.num_left_out += 1
             except OSError as error:
                 self.problems.append(f"{folder}: cannot be read: {reason(error)}")
                 self.num_left_out += 1
-        if num_without_digest:
-            records = "1 record has" if num_without_digest == 1 else f"{num_without_digest} records have"
-            self.remarks.append(f"{records} no digest, from before there was one: held against themselves only")
+        old = "without a digest, from before there was one"
+        if num_old_records:
+            self.remarks.append(f"{count(num_old_records, 'record')} {old}: held against themselves only")
+        if num_old_labels:
+            self.remarks.append(f"{count(num_old_labels, 'file')} {LABELS} {old}")
         return rows
 
     def earlier(self, run_id: str) -> list[RunRecord]:
@@ -220,17 +224,19 @@ class Store:
         with writing(folder):
             refuse_links(folder, self.root)
 
-    def _labels(self, folder: Path) -> list[Label]:
+    def _labels(self, folder: Path) -> tuple[list[Label], bool]:
+        """The labels of a run, and whether their file has a digest, which an older version did not write."""
         path = folder / LABELS
         if not path.exists():
-            return []
+            return [], True
         try:
-            return parse_json(list[Label], read_bytes(path))
+            value = _from_json(path)
+            return parse_value(list[Label], printable_value(without_digest(value))), isinstance(value, dict)
         except OSError as error:
             raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
         except ValueError as error:
             raise StoreError(
-                f"{path}: is damaged ({_reason(error)}); delete it to use the label inside the record"
+                f"{path}: is damaged ({reason(error)}); delete it to use the label inside the record"
             ) from error
 
     def _set_damaged_labels_aside(self, folder: Path) -> None:
@@ -243,15 +249,15 @@ class Store:
             self.problems.append(f"{text}; kept as {aside.name}, and replaced by the label of this run")
 
     def _add_label(self, folder: Path, label: Label) -> None:
-        known = {_place(each): each for each in self._labels(folder)}
+        known = {_place(each): each for each in self._labels(folder)[0]}
         if known.get(_place(label)) != label:
             path = folder / LABELS
             # The rows as they are in the file: a newer version may have written keys that a Label has no field for.
-            rows = printable_value(read_json(read_bytes(path))) if path.exists() else []
+            rows = printable_value(without_digest(_from_json(path))) if path.exists() else []
             by_place = {(row["suite"], row["entry"], row["profile"]): row for row in rows}
             by_place[_place(label)] = dataclasses.asdict(label)
             rows = [by_place[place] for place in sorted(by_place)]
-            write_atomic(path, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+            write_atomic(path, json.dumps(with_digest(rows), indent=1, ensure_ascii=False) + "\n")
 
     def _portable(self, checkpoint: str | None) -> str | None:
         """A checkpoint inside the results tree, relative to it: a copied tree must not name its old place."""
@@ -284,7 +290,7 @@ class Store:
 
 
 def _read(folder: Path, remarks: list[str]) -> tuple[RunRecord, bool]:
-    """The record of a folder with its rows, and whether it has a digest; a missing file of rows becomes a remark.
+    """The record of a folder with its rows, and whether it has a digest; a missing or damaged file of rows is a remark.
 
     Raises StoreError naming the file and the problem.
     """
@@ -297,9 +303,9 @@ def _read(folder: Path, remarks: list[str]) -> tuple[RunRecord, bool]:
             try:
                 value[field] = read_apart(value[field], folder, name)
             # The score does not depend on these rows, so it is kept without them.
-            except FileNotFoundError:
+            except StoreError as problem:
                 value[field] = []
-                remarks.append(f"{folder / name}: is missing; its rows are left out")
+                remarks.append(f"{problem}; its rows are left out")
         # Texts of a record reach terminals, documents and pictures.
         record = parse_value(RunRecord, printable_value(value))
         # Not read here: only comparisons per byte need them, and they are as large as the text.
@@ -314,7 +320,7 @@ def _read(folder: Path, remarks: list[str]) -> tuple[RunRecord, bool]:
         raise StoreError(f"{error.filename or path}: cannot be read: {reason(error)}") from error
     # KeyError and TypeError come from missing keys.
     except (ValueError, TypeError, KeyError) as error:
-        raise StoreError(f"{path}: is damaged ({_reason(error)}); move it away and run again") from error
+        raise StoreError(f"{path}: is damaged ({reason(error)}); move it away and run again") from error
     return record, is_stamped
 
 
@@ -346,9 +352,3 @@ def _unused(folder: Path, stem: str) -> Path:
     while path.exists():
         path, number = folder / f"{stem}-{number}.json", number + 1
     return path
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, KeyError):
-        return f"{error.args[0]!r} is missing"
-    return " ".join(str(error).replace("RunRecord.__init__() ", "").split())

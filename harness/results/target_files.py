@@ -6,11 +6,12 @@ import hashlib
 from pathlib import Path
 
 from harness.core.errors import StoreError, writing
+from harness.core.messages import reason
 from harness.core.scores import TargetFile
 from harness.core.target_losses import TargetLosses
 from harness.system.files import write_atomic
 from harness.system.paths import under
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 PATTERN = "nll-*.safetensors"
 # 5 to 12 bytes for each target; no test split has more than 10 million.

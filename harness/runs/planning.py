@@ -5,6 +5,7 @@ RESULTS/plans/<id>-<seconds>s.json is the plan of the runs, of any seed, that th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.errors import BudgetError, writing
-from harness.core.json_values import parse_json
+from harness.core.hashing import with_digest
+from harness.core.json_values import parse_stamped
+from harness.core.messages import reason
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.runs import schedule
@@ -21,7 +24,7 @@ from harness.runs.limits import TimeLimit
 from harness.runs.schedule import Schedule, Speed
 from harness.system import source
 from harness.system.files import refuse_links, write_atomic
-from harness.system.reading import read_bytes, reason
+from harness.system.reading import read_bytes
 
 SCHEMA: Literal[3] = 3
 
@@ -162,7 +165,7 @@ def plan_path(results: Path, spec: RunSpec, share: TimeBudget) -> Path:
 def read(path: Path) -> TimePlan:
     """A plan file. Raises BudgetError naming it if it is damaged or of another schema."""
     try:
-        return parse_json(TimePlan, read_bytes(path))
+        return parse_stamped(TimePlan, read_bytes(path))
     except (OSError, ValueError) as error:
         raise BudgetError(
             f"{path}: is not a plan this version reads ({reason(error)}); delete it to plan again"
@@ -205,4 +208,5 @@ def _make(
 def _write(path: Path, plan: TimePlan) -> None:
     with writing(path, BudgetError):
         refuse_links(path.parent, path.parents[1])
-        write_atomic(path, plan.model_dump_json(by_alias=True, indent=1) + "\n")
+        body = with_digest(plan.model_dump(mode="json", by_alias=True))
+        write_atomic(path, json.dumps(body, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Live progress on standard error: bars on a terminal, plain lines elsewhere, nothing with --quiet."""
+"""Live progress on standard error: bars on a terminal, plain lines elsewhere, problems alone with --quiet."""
 
 from __future__ import annotations
 
@@ -19,16 +19,23 @@ HARDWARE = {"cpu_percent": "CPU {:.0f} %", "gpu_percent": "GPU {:.0f} %", "gpu_p
 
 
 class Reporter:
-    """Receives a worker's events, one run at a time. This one prints nothing."""
+    """Receives a worker's events, one run at a time. This one prints problems only."""
+
+    name = ""
 
     def note(self, text: str) -> None:
         return
 
+    def problem(self, text: str) -> None:
+        """Print a line that is printed with --quiet too: what was damaged, and what was done about it."""
+        print(printable_lines(text), file=sys.stderr, flush=True)
+
     def start(self, name: str, metric: str) -> None:
-        return
+        self.name = name
 
     def event(self, event: Event) -> None:
-        return
+        if isinstance(event, Problem):
+            self.problem(f"{self.name}: {event.text}")
 
     def stop(self) -> None:
         return
@@ -41,7 +48,7 @@ class Plain(Reporter):
         self.name, self.phrases, self.printed_at = "", Phrases(""), 0.0
 
     def note(self, text: str) -> None:
-        print(printable_lines(text), file=sys.stderr, flush=True)
+        self.problem(text)
 
     def start(self, name: str, metric: str) -> None:
         self.name, self.phrases, self.printed_at = name, Phrases(metric), time.monotonic()
@@ -83,6 +90,9 @@ class Bars(Reporter):
 
     def note(self, text: str) -> None:
         self.console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
+
+    def problem(self, text: str) -> None:
+        self.note(text)
 
     def start(self, name: str, metric: str) -> None:
         self.name, self.phrases = name, Phrases(metric)

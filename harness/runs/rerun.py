@@ -6,6 +6,7 @@ and whether its repeat has begun. A run with another record since is done. The n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError, writing
-from harness.core.hashing import content_hash
-from harness.core.json_values import parse_json
+from harness.core.hashing import content_hash, with_digest
+from harness.core.json_values import parse_stamped
 from harness.core.specs import RunSpec
 from harness.results.store import Store
 from harness.system import source
@@ -73,7 +74,7 @@ class Repeat:
     def _write(self) -> None:
         with writing(self.path):
             refuse_links(self.path.parent, self.path.parents[1])
-            write_atomic(self.path, _RUNS.dump_json(self.runs, indent=1))
+            write_atomic(self.path, json.dumps(with_digest(_RUNS.dump_python(self.runs)), indent=1))
 
 
 def start(specs: Sequence[RunSpec], store: Store) -> Repeat:
@@ -90,7 +91,7 @@ def start(specs: Sequence[RunSpec], store: Store) -> Repeat:
     key = content_hash([sorted(spec.run_id for spec in specs), source.installed().source_sha256])
     path = store.root / "repeats" / f"{key[:16]}.json"
     with suppress(OSError, ValueError):
-        return Repeat(path, parse_json(dict[str, RepeatedRun], read_bytes(path)), store)
+        return Repeat(path, parse_stamped(dict[str, RepeatedRun], read_bytes(path)), store)
     repeat = Repeat(path, {spec.run_id: RepeatedRun(before=_started_at(spec, store)) for spec in specs}, store)
     repeat._write()
     return repeat

@@ -82,11 +82,11 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
                 if files.identity(folder) != before:
                     raise StoreError(f"{folder}: was deleted or renamed during the run; made again for what came after")
                 while queue.store.problems:
-                    reporter.note(f"{spec.label.entry}: {queue.store.problems.pop()}")
+                    reporter.problem(f"{spec.label.entry}: {queue.store.problems.pop()}")
             except StoreError as problem:
                 # The first one ends the command and is printed then.
                 if problems:
-                    reporter.note(f"{spec.label.entry}: {problem}")
+                    reporter.problem(f"{spec.label.entry}: {problem}")
                 problems.append(str(problem))
             except KeyboardInterrupt as request:  # between two workers
                 raise SuiteInterrupted(cause_of(request), f"{spec.run_id} was not running") from None
@@ -191,6 +191,8 @@ def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Endin
     )
     # The sampler outlives its worker long enough to write the last reading.
     attempts = Attempts(queue.store.run_folder(record.run_id) / "checkpoints")
+    if attempts.problem:
+        queue.store.problems.append(attempts.problem)
     # The record has to say what the dead attempt cost, too.
     account.recover(attempts)
     account.add_to_record(record, attempts, sensors=queue.sensors)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.core.errors import SuiteError
-from harness.core.messages import near, one_line, sentence
+from harness.core.messages import cut, near, sentence, short
 from harness.suite.yaml_reader import Member, Node, Where, plain
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ class Problem(NamedTuple):
 
 
 def refusal(where: Where, text: str) -> SuiteError:
-    return SuiteError(f"{where}: {one_line(text)}")
+    return SuiteError(f"{where}: {cut(text, 500)}")
 
 
 def unknown(where: Where, path: str, name: str, known: Iterable[str]) -> SuiteError:
-    return refusal(where, f"{path} '{name}' is unknown.{near(name, known)}")
+    return refusal(where, f"{cut(path, 100)} '{short(name)}' is unknown.{near(name, known)}")
 
 
 def check(node: Node, type_: type[T], path: Keys, under: Where | None = None) -> T:

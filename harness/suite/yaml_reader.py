@@ -29,8 +29,8 @@ from ruamel.yaml.events import (
 from ruamel.yaml.reader import ReaderError
 
 from harness.core.errors import SuiteError
-from harness.core.messages import control_character, one_line, short
-from harness.system.reading import read_bytes, reason
+from harness.core.messages import control_character, cut, reason, short
+from harness.system.reading import read_bytes
 
 # Far above any real suite (the longest has 107 lines), low enough that a hostile file costs no memory.
 MAX_BYTES = 1 << 20
@@ -130,13 +130,13 @@ def parse_yaml(text: str, source: str, *, numbered: bool = True) -> Node | None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = reader.where(mark.line) if mark else Where(source)
-        problem = one_line(str(error.problem or error.context or "cannot be parsed"))
+        problem = cut(str(error.problem or error.context or "cannot be parsed"), 160)
     except ReaderError as error:
         where = reader.where(text.count("\n", 0, error.position))
         code = error.character if isinstance(error.character, int) else ord(error.character)
         problem = f"the character U+{code:04X} is not allowed"
     except YAMLError as error:
-        where, problem = Where(source), one_line(str(error))[:160]
+        where, problem = Where(source), cut(str(error), 160)
     except (ValueError, OverflowError):
         # The parser turns escapes such as "\UFFFFFFFF" and long %YAML versions into numbers without a check.
         where, problem = Where(source), "an escape or a version is out of range"

@@ -64,11 +64,6 @@ def read_text(path: Path, most: int = MAX_BYTES) -> str:
     return read_bytes(path, most).decode("utf-8")
 
 
-def reason(error: OSError | ValueError) -> str:
-    """Why a file could not be read, without its path: `Permission denied`."""
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
 def _check(path: Path, status: os.stat_result) -> None:
     if stat.S_ISREG(status.st_mode):
         return

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import lm_kernels
-from harness.core.messages import error_line
+from harness.core.messages import reason
 from harness.timing import clocks
 from harness.timing.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher, cache_bytes
 from harness.timing.clocks import Budget, Candidate, Clock, Samples
@@ -141,14 +141,14 @@ class Bench:
             inputs = draw_inputs(case, self.dtype, self.device)
             expected = results(lm_kernels.resolve(op, REFERENCE)[1], inputs)
         except (RuntimeError, MemoryError) as error:
-            return self._untimed(op, case, names, FAILED, f"the reference raised {error_line(error)}")
+            return self._untimed(op, case, names, FAILED, f"the reference failed: {reason(error, with_path=True)}")
         rows: list[KernelTiming] = []
         functions: dict[str, Kernel] = {}
         for name in names:
             try:
                 function = lm_kernels.resolve(op, name, self.device)[1]
             except ValueError as error:
-                rows += self._untimed(op, case, [name], UNAVAILABLE, error_line(error))
+                rows += self._untimed(op, case, [name], UNAVAILABLE, reason(error, with_path=True))
                 continue
             problem = None if name == REFERENCE else self._problem(function, inputs, expected)
             if problem is None:
@@ -159,7 +159,7 @@ class Bench:
         try:
             measured = self._measure(op, case, functions, inputs)
         except (RuntimeError, MemoryError) as error:
-            return self._untimed(op, case, list(functions), FAILED, error_line(error)) + rows
+            return self._untimed(op, case, list(functions), FAILED, reason(error, with_path=True)) + rows
         shown = [*functions, *([CHAIN] if measured.comparison == CHAIN else []), *([TWIN] if self.twin else [])]
         return [self._row(op, case, name, direction, measured) for name in shown for direction in DIRECTIONS] + rows
 
@@ -168,7 +168,7 @@ class Bench:
         try:
             return disagreement(results(function, inputs), expected, autocast=self.autocast is not None)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
-            return error_line(error)
+            return reason(error, with_path=True)
 
     def _measure(self, op: str, case: Case, functions: Mapping[str, Kernel], inputs: Inputs) -> _Measured:
         """Time every correct backend in the same rounds as the reference, the comparison and the ceilings."""

@@ -16,8 +16,9 @@ import torch
 import lm_models
 from harness import data
 from harness.checkpoints import model as checkpoint_model
-from harness.core.errors import HarnessError, SuiteError, named_path
+from harness.core.errors import HarnessError, SuiteError
 from harness.core.hashing import content_hash
+from harness.core.messages import reason
 from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols, target_bytes
@@ -79,13 +80,13 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     except Interrupted:
         attempts.end(time.monotonic() - started, "interrupted", meter.stop())
         raise
-    except Diverged as reason:
-        record.status, record.error = "diverged", str(reason)
+    except Diverged as end:
+        record.status, record.error = "diverged", str(end)
     except HarnessError as error:
         record.status, record.error = "failed", str(error)
     except Exception as error:  # a crash becomes a record; the traceback goes to the run's log
         traceback.print_exc()
-        record.status, record.error = "failed", _one_line(error)
+        record.status, record.error = "failed", reason(error, with_path=True)
     costs = meter.stop()
     record.seconds = time.monotonic() - started
     attempts.end(record.seconds, record.status, costs)
@@ -301,10 +302,3 @@ def _with_readings(emit: Emit, meter: Meter) -> Emit:
         emit(event.model_copy(update={"now": meter.latest()}) if isinstance(event, Train | Scoring) else event)
 
     return tell
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and (path := named_path(error)) is not None:
-        return f"{path}: {error.strerror}"
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:500]

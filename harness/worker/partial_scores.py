@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.core.json_values import FILE_BLOCK, parse_json
+from harness.core.hashing import with_digest
+from harness.core.json_values import FILE_BLOCK, parse_stamped
 from harness.core.scores import Score
 from harness.results.record_file import plain
 from harness.system.files import remove_tree, write_atomic
@@ -38,7 +39,7 @@ class PartialScores:
         """
         self.path, self.content = folder / SCORES, _Content(of)
         with suppress(OSError, ValueError):
-            content = parse_json(_Content, read_bytes(self.path))
+            content = parse_stamped(_Content, read_bytes(self.path))
             if content.of == of:
                 self.content = content
 
@@ -51,7 +52,7 @@ class PartialScores:
         self.content.rows.append(score)
         # A full disk must not end a run that only has to write its record.
         with suppress(OSError):
-            write_atomic(self.path, json.dumps(plain(self.content, self.path)))
+            write_atomic(self.path, json.dumps(with_digest(plain(self.content, self.path))))
 
 
 def delete(folder: Path) -> None:

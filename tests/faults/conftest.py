@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 # Appended: a folder `harness` under tests/ must never come before the package.
-sys.path.append(str(Path(__file__).parents[1] / "harness"))
+sys.path += [str(Path(__file__).parents[1] / "harness" / part) for part in ("", "checkpoints")]
 
-from specimen import Specimen  # it imports from the folder above
+from specimen import Specimen  # it imports from the folders above
 
 
 @pytest.fixture(scope="session")

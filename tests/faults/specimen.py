@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import click.testing
@@ -47,23 +49,25 @@ class Answer:
         """Every number of the output; not times, digits of names, nor lines that say which damage was found."""
         with suppress(ValueError):
             return list(_leaves(json.loads(self.stdout)))
-        text = re.sub(r"(?m)^(seconds|damage|prepared|data): .*$", "", self.stdout)
+        text = re.sub(r"(?m)^(seconds|damage|prepared|data): .*$|\d+\.\d s on ", "", self.stdout)
         return re.findall(r"(?<![\w./-])-?\d[\d,]*\.?\d*(?:e-?\d+)?(?![\w-])", text)
 
     def fault(self, sound: Answer | None = None, *, by_hand: bool = False) -> str | None:
         """What is wrong with an answer after a fault, or None.
 
-        `sound` is the answer before it; `by_hand`: people write the damaged file, so another number is another request.
+        Args:
+            sound: the answer before the fault; None where any answer but a crash will do.
+            by_hand: whether the damaged file is one that people write, where another number is another request.
         """
-        lines = self.stderr.strip().splitlines()
         if self.crash is not None:
             return f"traceback: {type(self.crash).__name__}: {self.crash}"[:200]
+        lines = self.stderr.strip().splitlines()
         if re.search(r"Traceback|\w+Error\b|\w+Exception\b", self.stderr):
             return f"names a class: {lines[-1][:200]}"
         if self.status not in (0, 2, 3) and not by_hand:
-            return f"status {self.status}: {self.stderr[:200]}"
-        if self.status == 2 and not lines and not self.stdout:
-            return "status 2 without a word"
+            return f"status {self.status}: {lines[-1][:200] if lines else ''}"
+        if self.status and not lines and self.status != 3 and not self.stdout:
+            return f"status {self.status} without a word"
         if len(lines) > 4 or any(len(line) > 1000 for line in lines):
             return f"{len(lines)} lines, the longest of {max(map(len, lines))} characters"
         if sound and not by_hand and self.status == 0 and not lines and self.numbers != sound.numbers:
@@ -110,36 +114,36 @@ class Specimen:
 
     def readers(self, path: Path) -> dict[str, Callable[[], Answer]]:
         """The commands that read a file, by name."""
-        table = {
-            "table": lambda: ask("table", self.results, "--format", "json"),
-            "check": lambda: ask("check", self.results, "--baseline", self.baseline),
+        on_cpu = ("--device", "cpu")
+        words: dict[str, tuple[object, ...]] = {
+            "table": ("table", self.results, "--format", "json"),
+            "check": ("check", self.results, "--baseline", self.baseline),
+            "evaluate": ("evaluate", self.best, "--dataset", self.suite, *on_cpu),
+            "sample": ("sample", self.best, "--prompt", "a", "--tokens", 20, *on_cpu),
+            "export": ("export", self.best, "--out", self.root / "new/export"),
+            "verify": ("data", "verify", self.suite),
+            "describe": ("describe", self.suite),
         }
-        evaluate = {"evaluate": lambda: ask("evaluate", self.best, "--dataset", self.suite, "--device", "cpu")}
-        model = {
-            "sample": lambda: ask("sample", self.best, "--prompt", "a", "--tokens", 20, "--device", "cpu"),
-            "export": lambda: ask("export", self.best, "--out", self.root / "new/export"),
-        }
-        data = {
-            "verify": lambda: ask("data", "verify", self.suite),
-            "describe": lambda: ask("describe", self.suite),
-        }
+        all_readers = {name: partial(ask, *each) for name, each in words.items()}
+        all_readers["resume"] = lambda: answered(self.resume)
+        names = ["table", "check"]
         if path.is_relative_to(self.cache):
-            return {**data, **evaluate, "resume": self.resume}
-        if path == self.suite:
-            return {**data, **evaluate}
-        if path.is_relative_to(self.run / "checkpoints"):
-            return {**evaluate, **model, "resume": self.resume}
-        return table
+            names = ["verify", "describe", "evaluate", "resume"]
+        elif path == self.suite:
+            names = ["verify", "describe", "evaluate"]
+        elif path.is_relative_to(self.run / "checkpoints"):
+            names = ["evaluate", "sample", "export", "resume"]
+        return {name: all_readers[name] for name in names}
 
-    def resume(self) -> Answer:
+    def resume(self) -> RunRecord:
         """Run again from what the checkpoints hold, in this process."""
         Store(self.results).archive(self.run.name)
         # A new job, which prepares the data first, as the command does.
-        return run_answer(lambda: run_here(make_job(self.suite.parent, SUITE, sensors=False)))
+        return run_here(make_job(self.suite.parent, SUITE, sensors=False))
 
 
-def run_answer(run: Callable[[], RunRecord]) -> Answer:
-    """What the command would say of a run in this process."""
+def answered(run: Callable[[], Any]) -> Answer:
+    """The answer of a run in this process, whose record it returns."""
     try:
         record = run()
     except HarnessError as error:

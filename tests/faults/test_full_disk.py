@@ -7,18 +7,22 @@ import errno
 import io
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from jobs import run_here
-from specimen import Answer, Specimen, ask, run_answer
+from specimen import SUITE, Answer, Specimen, answered, ask
 
-from harness.results.record import RunRecord
 from harness.results.store import Store
+from harness.system.files import remove_tree
+from harness.system.source import SEARCH_PATH
 from harness.worker import execute
 
 FULL = Path("/dev/full")
@@ -43,7 +47,7 @@ def full_from(number: int, root: Path) -> Iterator[list[str]]:
     def opened(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
         if set(mode) & set("wax+") and is_full(file):
             real_open(file, mode, *args, **options).close()
-            return real_open(FULL, mode.replace("x", "w").replace("a", "w"), *args, **options)
+            file, mode = FULL, mode.replace("x", "w").replace("a", "w")
         return real_open(file, mode, *args, **options)
 
     def os_opened(path: Any, flags: int, *args: Any, **options: Any) -> int:
@@ -62,26 +66,23 @@ def full_from(number: int, root: Path) -> Iterator[list[str]]:
 
         return call
 
-    with (
-        patch.object(io, "open", opened), patch.object(builtins, "open", opened), patch.object(os, "open", os_opened),
-        patch.object(os, "mkdir", refused(os.mkdir)), patch.object(os, "replace", refused(os.replace)),
-    ):  # fmt: skip
+    changed = {(io, "open"): opened, (builtins, "open"): opened, (os, "open"): os_opened,
+               (os, "mkdir"): refused(os.mkdir), (os, "replace"): refused(os.replace)}  # fmt: skip
+    with ExitStack() as stack:
+        for (module, name), function in changed.items():
+            stack.enter_context(patch.object(module, name, function))
         yield attempts
 
 
-def train(specimen: Specimen) -> Answer:
+def train(specimen: Specimen) -> object:
     """A whole run as its worker does it, with its record."""
-
-    def run() -> RunRecord:
-        record = run_here(specimen.job)
-        execute.write_record(record, Store(specimen.results))
-        return record
-
-    return run_answer(run)
+    record = run_here(specimen.job)
+    execute.write_record(record, Store(specimen.results))
+    return record
 
 
 WRITERS: dict[str, Callable[[Specimen], Answer]] = {
-    "train": train,
+    "train": lambda tree: answered(lambda: train(tree)),
     "prepare": lambda tree: ask("data", "prepare", tree.suite),
     "table": lambda tree: ask("table", tree.results, "--save"),
     "update": lambda tree: ask("check", tree.results, "--baseline", tree.baseline, "--update"),
@@ -98,19 +99,19 @@ def test_a_full_disk_at_any_write_is_one_line(specimen: Specimen, name: str) -> 
     with specimen.at_home():
         while not last:
             specimen.restore()
-            if name in REMOVED:
-                shutil.rmtree(specimen.root / REMOVED[name])
+            for path in [path for path in specimen.files if name in REMOVED]:
+                if path.is_relative_to(specimen.root / REMOVED[name]):
+                    path.unlink()
             before = {path: path.read_bytes() for path in specimen.root.rglob("*") if path.is_file()}
             with full_from(number, specimen.root) as attempts:
                 answer = WRITERS[name](specimen)
             last = len(attempts) <= number
-            where = f"{name}, write {number} ({Path(attempts[-1]).name if attempts else ''})"
             problem = answer.fault()
-            said = all(part in answer.stderr for part in ("No space left on device", str(specimen.root)))
-            if problem is None and answer.status == 2 and not said:
-                problem = f"does not say why or where: {answer.stderr.strip()[:200]}"
-            found += [f"{where}: {problem}"] if problem else []
-            found += [f"{where}: left {path}" for path in left(specimen, before)]
+            for said in ("No space left on device", str(specimen.root)):
+                if problem is None and answer.status == 2 and said not in answer.stderr:
+                    problem = f"lacks {said!r}: {answer.stderr.strip()[:200]}"
+            problems = [f"left {path}" for path in left(specimen, before)] + ([problem] if problem else [])
+            found += [f"{name}, write {number} ({Path([*attempts, ''][-1]).name}): {each}" for each in problems]
             number += 1
         assert answer.status == 0, answer
         specimen.restore()
@@ -119,9 +120,52 @@ def test_a_full_disk_at_any_write_is_one_line(specimen: Specimen, name: str) -> 
         pytest.fail("\n".join(dict.fromkeys(found)), pytrace=False)
 
 
-def left(specimen: Specimen, before: dict[Path, bytes]) -> list[Path]:
+def left(specimen: Specimen, before: dict[Path, bytes]) -> list[str]:
     """Files that a failed write left empty or half made: partial ones, and final names that are empty."""
     new = [path for path in specimen.root.rglob("*") if path.is_file() and before.get(path) != path.read_bytes()]
     # Sensor readings are written row by row, so that a killed run leaves its own.
-    ours = [path for path in new if path.suffix != ".lock" and "sensors" not in path.parts]
-    return [path for path in ours if path.name.startswith(".") or not path.stat().st_size]
+    new = [path for path in new if path.suffix != ".lock" and "sensors" not in path.parts]
+    return [str(path) for path in new if path.name.startswith(".") or not path.stat().st_size]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """An own file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(words, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_run_on_a_disk_that_fills_up_ends_in_lines_and_goes_on(small_disk: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SUITE)
+    command = [sys.executable, "-m", "harness", "run", "tiny.yaml", "--results", str(small_disk), "--device", "cpu"]
+    variables = {"HARNESS_CACHE": str(tmp_path / "cache"), "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1"}
+    run = partial(
+        subprocess.run, command, cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True
+    )
+    found = []
+    for free_kib in (0, 4, 8, 16, 24, 32, 48, 64, 96, 128):
+        for path in small_disk.iterdir():
+            remove_tree(path)
+        ballast = small_disk / "ballast"
+        with suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        os.truncate(ballast, ballast.stat().st_size - free_kib * 1024)
+        done = run(check=False)
+        words = done.stderr + done.stdout
+        if "Traceback" in words or "Error:" in words or (done.returncode and "No space left" not in words):
+            found.append(f"{free_kib} KiB: status {done.returncode}: {words.strip()[-300:]}")
+        ballast.unlink()
+        again = run(check=False)
+        if again.returncode:
+            found.append(f"{free_kib} KiB, then space: status {again.returncode}: {again.stderr[-300:]}")
+        found += [f"{free_kib} KiB: left {path.name}" for path in small_disk.rglob("*.partial")]
+    if found:
+        pytest.fail("\n".join(found), pytrace=False)

@@ -76,6 +76,10 @@ def test_a_row_keeps_the_digits_of_its_source(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("rows: [", "not valid YAML"),
+        ("rows: " + "[" * 3000, "nested too deep"),
+        ('rows: ["\\UFFFFFFFF"]', "an escape is out of range"),
+        (f"rows:\n- {ROW.replace('1.190', 'x' * 5000)}", r"got 'x{56}\.\.\."),
+        (f"rows:\n- {ROW[:-1]}, {'k' * 900}: 1}}", r"row 1: k{97}\.\.\. is unknown"),
         ("- 1", "one key, `rows`"),
         ("rows: []\nmore: 1", "one key, `rows`"),
         (f"rows:\n- {ROW}\n- {ROW}", "id 'a/b' is used twice"),

@@ -13,8 +13,9 @@ from harness.checkpoints.awd_lstm_lm.mapping import OfficialModel, extract
 from harness.checkpoints.awd_lstm_lm.torch_file import open_torch_file
 from harness.checkpoints.index import sha256_of
 from harness.core.errors import CheckpointError, DataError
+from harness.core.messages import reason
 from harness.core.units import EOS, unit_of
-from harness.system.reading import open_regular, reason
+from harness.system.reading import open_regular
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -134,7 +135,7 @@ def _check_model(file: Path, official: OfficialModel, num_bytes: int) -> dict[st
         config = model_config(official.block)
         shapes = shapes_of(builder, config, official.vocab_size, num_bytes)
     except ValueError as error:
-        raise CheckpointError(f"{file} holds a model that cannot be built: {' '.join(str(error).split())}") from None
+        raise CheckpointError(f"{file} holds a model that cannot be built: {reason(error)}") from None
     for name, tensor in official.tensors.items():
         if shapes.get(name) != tensor.shape:
             raise CheckpointError(f"{file}: {name} has shape {tensor.shape}, and its model needs {shapes.get(name)}")

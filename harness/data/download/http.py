@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urlsplit
 
+from harness.core.messages import reason
 from harness.data.registry import SourceFile
 from harness.system.files import open_new, remove_tree
 from harness.system.source import VERSION
@@ -122,11 +123,11 @@ class _Transfer:
             with self.client.stream("GET", self.url, headers=headers) as response:
                 self._receive(response, offset)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            raise _GiveUp(f"no connection ({_short(error)})") from None
+            raise _GiveUp(f"no connection ({reason(error)})") from None
         except httpx.TransportError as error:
-            raise _TryAgain(_short(error)) from None  # a timeout, or a connection lost on the way
+            raise _TryAgain(reason(error)) from None  # a timeout, or a connection lost on the way
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _GiveUp(_short(error)) from None
+            raise _GiveUp(reason(error)) from None
 
     def _receive(self, response: httpx.Response, offset: int) -> None:
         """Append the answer's body to the part, which has `offset` bytes."""
@@ -155,10 +156,6 @@ class _Transfer:
                     self.progress(self.source.filename, offset, size)
         if offset < size:
             raise _TryAgain(f"ended at byte {offset:,} of {size:,}")
-
-
-def _short(error: Exception) -> str:
-    return " ".join((str(error) or type(error).__name__).split())[:120]
 
 
 @contextmanager

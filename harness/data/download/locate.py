@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.core.errors import DataError, named_path
+from harness.core.messages import reason
 from harness.system.files import refuse_link
-from harness.system.reading import open_regular, reason
+from harness.system.reading import open_regular
 
 # Path.is_file raises PermissionError in a folder that may not be entered; these return False.
 is_file, is_dir = os.path.isfile, os.path.isdir
@@ -35,8 +36,19 @@ def search_roots(option: str | None = None) -> tuple[Path, ...]:
     roots = tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part)
     for root in roots:
         if not is_dir(root):
-            raise DataError(f"{name}: {root} is not a folder")
+            raise DataError(f"{name}: {denied(root) or f'{root} is not a folder'}")
     return roots
+
+
+def denied(path: Path) -> str | None:
+    """Why nobody can tell whether a file is there, such as `PATH: Permission denied`; None if one can."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        return f"{path}: {reason(error)}"
+    return None
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.core.errors import DataError
 from harness.data.download.extract import extract
 from harness.data.download.http import Progress, Unavailable, download
-from harness.data.download.locate import cache_folder, is_file, subfolders, writing
+from harness.data.download.locate import cache_folder, denied, is_file, subfolders, writing
 from harness.data.registry import DATASETS, Dataset, SourceFile
 from harness.system.files import remove_tree
 
@@ -44,6 +44,12 @@ class SourceFinder:
             paths += [folder / file.filename for folder in (root, root / self.dataset.name, *subfolders(root))]
             paths += [root / file.member] if file.member is not None else []
         return [path for path in dict.fromkeys(paths) if is_file(path)]
+
+    def denied(self) -> str | None:
+        """The first place of the dataset in a folder that may not be entered, with the reason; None without one."""
+        names = [self.dataset.files[0].filename, str(Path(self.dataset.name, self.dataset.files[0].filename))]
+        places = [root / name for root in (*self.roots, self.raw_folder) for name in names]
+        return next(filter(None, map(denied, places)), None)
 
     def gather(self) -> tuple[dict[str, Path], list[SourceFile]]:
         """Collect the source files that are on this machine, unpacking archives. The caller holds the dataset's lock.
@@ -92,8 +98,9 @@ class SourceFinder:
                 except Unavailable as error:
                     reason = str(error)
         name = self.dataset.name
+        place = f"{problem}; elsewhere " if (problem := self.denied()) else ""
         lines = [
-            f"{name} is not here and cannot be downloaded:",
+            f"{place}{name} is not here and cannot be downloaded:",
             *(f"  {part}" for part in reason.split("; ")),
             "A folder that has its files: give --data FOLDER, or set HARNESS_DATA=FOLDER",
             f"A file that you have: harness data import {name} PATH",

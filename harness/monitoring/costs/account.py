@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from harness.core.messages import error_line
+from harness.core.messages import reason
 from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
 from harness.monitoring.costs.columns import COST_KEYS, Work, summarise
@@ -54,8 +54,8 @@ def attempt_costs(path: Path | None, result: SamplerResult, spans: Spans, interv
         unknown = _unknown(result, sensors, readings)
         phases = _phases(readings, spans, interval_s, unknown)
     except Exception as error:  # also of a damaged disk or a file of another version: costs never end a run
-        reason = f"the trace cannot be used: {type(error).__name__}: {error}"
-        readings, unknown = trace.read(None), dict.fromkeys(QUANTITIES, reason)
+        why = f"the trace cannot be used: {reason(error, with_path=True)}"
+        readings, unknown = trace.read(None), dict.fromkeys(QUANTITIES, why)
         phases = _phases(readings, spans, interval_s, unknown)
     times = readings.times_s
     return AttemptCosts(
@@ -103,7 +103,7 @@ def add_to_record(
         record.traces = thinning.thinned([_trace(attempts, number) for number in range(1, len(attempts.rows) + 1)])
     except Exception as error:
         traceback.print_exc()  # to the log of the run
-        record.costs = _without_account(f"the account failed: {error_line(error)}", "died")
+        record.costs = _without_account(f"the account failed: {reason(error, with_path=True)}", "died")
 
 
 def record_costs(
@@ -137,11 +137,11 @@ def record_costs(
     return costs.model_copy(update={"summary": summary, "unknown_summary": unknown})
 
 
-def _without_account(reason: str, status: str) -> Costs:
+def _without_account(why: str, status: str) -> Costs:
     return Costs(
-        sampler=SamplerCosts(status=status, reason=reason),
+        sampler=SamplerCosts(status=status, reason=why),
         summary=dict.fromkeys(COST_KEYS),
-        unknown_summary=dict.fromkeys(COST_KEYS, reason),
+        unknown_summary=dict.fromkeys(COST_KEYS, why),
     )
 
 

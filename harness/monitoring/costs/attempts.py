@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.core.errors import writing
-from harness.core.json_values import parse_json
+from harness.core.hashing import with_digest
+from harness.core.json_values import parse_stamped
 from harness.results.costs import Attempt, AttemptCosts, Startup
 from harness.system.files import relocate, write_atomic
 from harness.system.reading import read_bytes
@@ -29,7 +30,7 @@ class Attempts:
         self.rows: list[Attempt] = []
         self.problem: str | None = None  # what was wrong with the file, for people
         try:
-            self.rows = parse_json(list[Attempt], read_bytes(self.path))
+            self.rows = parse_stamped(list[Attempt], read_bytes(self.path))
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:  # a damaged history must not stop the run
@@ -97,4 +98,4 @@ class Attempts:
 
     def _write(self) -> None:
         with writing(self.path):
-            write_atomic(self.path, json.dumps([row.to_json() for row in self.rows]))
+            write_atomic(self.path, json.dumps(with_digest([row.to_json() for row in self.rows])))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from harness.core.messages import reason
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
 from harness.monitoring.costs.columns import RUN_PHASES
@@ -74,7 +75,7 @@ class Meter:
         try:
             self._gemm = time_gemm()
         except RuntimeError as error:  # the device has no such product, or too little memory
-            self._gemm_reason = f"the matrix product failed: {' '.join(str(error).split())}"[:200]
+            self._gemm_reason = f"the matrix product failed: {reason(error)}"
 
     def stop(self) -> AttemptCosts | None:
         """This attempt's account; None without sensors. Later calls return the same."""

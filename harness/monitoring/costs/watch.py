@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.messages import reason
 from harness.monitoring.costs.account import INTERVAL_S, attempt_costs
 from harness.monitoring.sampler import SamplerJob, SamplerResult, trace
 from harness.monitoring.sampler.process import SamplerProcess
@@ -48,7 +49,7 @@ class Watch:
             path = str((self._folder / trace.NAME).resolve())
             self._sampler = SamplerProcess(SamplerJob(self._pid, self._gpu_uuid, self._interval_s, path, self._started))
         except Exception as error:
-            self._reason = f"it could not be started: {type(error).__name__}: {error}"
+            self._reason = f"it could not be started: {reason(error, with_path=True)}"
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -95,4 +96,4 @@ class Watch:
         try:
             return self._sampler.finish(STOP_S)
         except Exception as error:
-            return SamplerResult("died", f"{type(error).__name__}: {error}")
+            return SamplerResult("died", reason(error, with_path=True))

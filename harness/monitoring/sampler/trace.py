@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.hashing import with_digest
 from harness.monitoring.sensors import QUANTITIES, SensorStatus
 from harness.system.files import open_new, write_atomic
 from harness.system.reading import open_regular, read_bytes, read_text
@@ -158,13 +159,14 @@ def last_row(path: Path) -> dict[str, float] | None:
 def write_status(trace: Path, sensors: Mapping[str, SensorStatus]) -> None:
     """Write the status of the sensors next to a trace; an error is ignored, since readings matter more than reasons."""
     with suppress(OSError):
-        write_atomic(trace.with_name(STATUS), json.dumps({name: asdict(status) for name, status in sensors.items()}))
+        body = with_digest({name: asdict(status) for name, status in sensors.items()})
+        write_atomic(trace.with_name(STATUS), json.dumps(body))
 
 
 def read_status(trace: Path) -> dict[str, SensorStatus]:
     """Read what `write_status` wrote; {} if it is missing or damaged."""
-    from harness.core.json_values import parse_json
+    from harness.core.json_values import parse_stamped
 
     with suppress(OSError, ValueError):
-        return parse_json(dict[str, SensorStatus], read_bytes(trace.with_name(STATUS)))
+        return parse_stamped(dict[str, SensorStatus], read_bytes(trace.with_name(STATUS)))
     return {}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from harness.core.messages import reason
 from harness.monitoring.sensors.base import (
     Detail,
     ProcessTree,
@@ -119,7 +120,7 @@ class GuardedSensor:
         except (SensorUnavailable, SensorLost) as error:
             self.reason = str(error)
         except Exception as error:  # the other sensors are still read
-            self.reason = f"{type(error).__name__}: {error}"
+            self.reason = reason(error, with_path=True)
         self._busy = False
         self._answered.set()
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from harness.checkpoints import format
+from harness.checkpoints.index import to_text
 from harness.core.errors import CheckpointError
 
 
@@ -147,7 +148,7 @@ def test_a_damaged_vocabulary_file_is_refused(tmp_path: Path, content: str, is_n
     if is_named:
         index = json.loads((tmp_path / format.INDEX).read_text())
         index["files"]["vocabulary"]["sha256"] = hashlib.sha256(content.encode()).hexdigest()
-        (tmp_path / format.INDEX).write_text(json.dumps(index))
+        (tmp_path / format.INDEX).write_text(to_text(index))
     with pytest.raises(CheckpointError, match=message):
         format.vocabulary(tmp_path, format.read_index(tmp_path))
 

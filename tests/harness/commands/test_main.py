@@ -20,7 +20,22 @@ def test_data_of_a_suite_is_prepared_and_verified(suite: Path) -> None:
     manifest = json.loads(call("data", "prepare", suite, "--json").stdout)
     assert manifest["counts"]["test"]["tokens"] == 600
     assert Path(manifest["folder"]).is_dir()
-    assert call("data", "verify", suite).exit_code == 0
+    assert call("data", "verify", suite).stderr == ""
+
+
+@pytest.mark.parametrize("command", [["data", "verify"], ["data", "prepare"], ["run", "--quiet"]])
+def test_a_changed_manifest_is_rebuilt_and_every_command_says_so_and_why(
+    suite: Path, tmp_path: Path, command: list[str]
+) -> None:
+    folder = Path(json.loads(call("data", "prepare", suite, "--json").stdout)["folder"])
+    manifest = folder / "manifest.json"
+    sound = manifest.read_text()
+    manifest.write_text(sound.replace('"bpc": ', '"bpc": 1'))
+    options = ["--results", tmp_path / "results", "--device", "cpu"] if command[0] == "run" else []
+    done = call(*command, suite, *options)
+    why = f"{folder} was rebuilt: {manifest} cannot be used (its content does not fit its digest"
+    assert [why in line for line in done.stderr.splitlines()].count(True) == 1
+    assert (done.exit_code, manifest.read_text()) == (0, sound)
 
 
 def test_a_missing_dataset_is_short_lines_that_say_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

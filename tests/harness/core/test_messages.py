@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import re
 import unicodedata
 from io import StringIO
 
@@ -10,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.core.messages import control_character, printable, printable_lines
+from harness.core.messages import control_character, cut, one_line, printable, printable_lines, reason
 from harness.runs.reporter import Bars
+from harness.system.source import ROOT
 from harness.worker.job import Problem
 
 
@@ -24,6 +27,36 @@ def test_printable_text_has_no_control_character_and_keeps_the_rest(text: str) -
     assert [a for a, b in zip(text, shown, strict=True) if a != b] == [c for c in text if control_character(c)]
     assert printable(shown) == shown
     assert printable_lines(f"{text}\n") == printable_lines(text) + "\n"
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device", "/results/x")
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "with_path"),
+    [
+        (FULL, "No space left on device", "/results/x: No space left on device"),
+        (OSError("no such thing"), "no such thing", "no such thing"),
+        (KeyError("name"), "'name' is missing", "'name' is missing"),
+        (MemoryError(), "out of memory", "out of memory"),
+        (AssertionError(), "no reason is given", "no reason is given"),
+        (ValueError("two\n  lines\x1b"), "two lines\N{REPLACEMENT CHARACTER}", "two lines\N{REPLACEMENT CHARACTER}"),
+        (RuntimeError("x" * 5000), "x" * 297 + "...", "x" * 297 + "..."),
+    ],
+)
+def test_a_reason_is_one_line_without_the_class_of_the_error(error: Exception, said: str, with_path: str) -> None:
+    assert (reason(error), reason(error, with_path=True)) == (said, with_path)
+
+
+def test_only_one_function_makes_a_reason_of_an_exception() -> None:
+    sources = {path: path.read_text() for path in (ROOT / "harness").rglob("*.py")}
+    assert [str(path) for path, text in sources.items() if re.search(r"type\((error|problem)\)\.__name__", text)] == []
+
+
+@given(st.text(max_size=300), st.integers(4, 80))
+def test_a_cut_text_is_as_long_as_allowed(text: str, most: int) -> None:
+    whole, short = one_line(text), cut(text, most)
+    assert short == whole if len(whole) <= most else len(short) <= most and whole.startswith(short[:-3])
 
 
 @pytest.mark.parametrize("text", ["[/b]", "[red]x[/red]", "[/x", "\x1b[31mx\a"])

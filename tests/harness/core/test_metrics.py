@@ -102,6 +102,54 @@ def test_a_value_that_was_not_recorded_comes_from_the_tally() -> None:
     assert (value_of(score(None), "bpc"), std_error_of(score(None), "bpc")) == (None, None)
 
 
+def test_a_metric_of_a_newer_version_is_shown_by_its_name_and_computes_nothing() -> None:
+    unknown, tally = metric_named("accuracy"), Tally(3.0, 2, 2, 0)
+    assert {unknown.name, unknown.title, unknown.title_for("test"), unknown.unit, unknown.short_unit} == {"accuracy"}
+    assert math.isnan(unknown.compute(tally))
+    assert math.isnan(unknown.std_error(tally, 1.0))
+    assert (unknown.absolute_tolerance, unknown.relative_tolerance) == (0.0, 0.01)
+    assert {name: metric_named(name) for name in METRICS} == METRICS
+
+
+BITS = math.log(2)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "name", "expected"),
+    [
+        ({"bpc": 0.004, "perplexity": 7.0}, "bpc", 0.004),
+        ({"bpc": 0.004, "perplexity": 7.0}, "perplexity", 7.0),
+        ({"bpc": 0.004}, "perplexity", 0.004 * BITS * math.exp(1.5)),
+        ({"perplexity": 0.02}, "bpc", 0.02 / math.exp(1.5) / BITS),
+        # A metric that only a newer version knows gives no error, and hides none.
+        ({"accuracy": 0.1, "perplexity": 0.02}, "bpc", 0.02 / math.exp(1.5) / BITS),
+        ({"accuracy": 0.1}, "accuracy", 0.1),
+        ({"accuracy": 0.1}, "bpc", None),
+        ({"bpc": 0.004}, "accuracy", None),
+        ({}, "bpc", None),
+        # Known to be unknown: not taken from another metric.
+        ({"bpc": math.nan, "perplexity": 0.02}, "bpc", None),
+        ({"bpc": math.inf}, "bpc", None),
+        ({"bpc": math.nan}, "perplexity", None),
+    ],
+)
+def test_a_standard_error_is_the_recorded_one_or_converted(
+    recorded: dict[str, float], name: str, expected: float | None
+) -> None:
+    of = replace(score(1.5), tally=Tally(30.0, 10, 20, 1), std_errors=recorded)
+    assert std_error_of(of, name) == (expected if expected is None else pytest.approx(expected, rel=1e-12))
+
+
+@pytest.mark.parametrize("tally", [Tally(0.0, 0, 0, 1), Tally(-1e6, 1, 1, 0)])
+def test_no_standard_error_is_converted_from_nothing_scored_or_without_a_slope(tally: Tally) -> None:
+    assert std_error_of(replace(score(1.5), tally=tally, std_errors={"perplexity": 0.1}), "bpc") is None
+
+
+def test_the_standard_error_of_a_perfect_model_is_converted_too() -> None:
+    perfect = replace(score(1.5), tally=Tally(0.0, 10, 10, 0), std_errors={"perplexity": 0.1})
+    assert std_error_of(perfect, "bpc") == pytest.approx(0.1 / BITS, rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("limit", "value", "std_error", "beyond"),
     [(1.25, 1.2, 0.004, True), (1.25, 1.24, 0.004, False), (1.25, 1.3, 0.004, False), (1.25, 1.25 - 5e-6, 0.0, False),

@@ -21,7 +21,8 @@ from harness.suite.schema import schema
 
 
 def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
-    verify = partial(data.verify, "tiny", roots=[tiny.parent])
+    notes: list[str] = []
+    verify = partial(data.verify, "tiny", roots=[tiny.parent], note=notes.append)
     folder = data.prepare("tiny", roots=[tiny.parent])
     right = (folder / "valid.bin").read_bytes()
     (folder / "valid.bin").write_bytes(right[::-1])
@@ -29,7 +30,9 @@ def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
     assert result.damage[0].startswith("valid.bin: expected sha256")
     assert (result.ok, result.rebuilt, result.prepared) == (True, True, str(folder))
     assert (folder / "valid.bin").read_bytes() == right
+    assert notes == [f"{folder} was rebuilt: {result.damage[0]}"]
     assert verify().damage == []
+    assert len(notes) == 1
     tiny.write_bytes(BODY[::-1])
     result = verify()
     assert (result.ok, "expected sha256" in str(result.sources[0].problem)) == (False, True)
@@ -40,6 +43,30 @@ def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
     assert "harness data import tiny" in str(result.problem)
     result = data.verify("enwik8")
     assert (result.ok, "neither prepared nor found" in str(result.problem)) == (False, True)
+
+
+@pytest.mark.parametrize("closed", [".", "tiny"])
+def test_a_folder_that_may_not_be_entered_is_said_and_not_taken_for_one_without_the_data(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    root, real = tmp_path / "root", Path.stat
+    (root / closed).mkdir(parents=True)
+
+    def stat(path: Path, **how: Any) -> os.stat_result:
+        # As a folder without the right x has it; root, who may run the tests, has every right.
+        if path.is_relative_to(root / closed) and path != root / closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    said = f"{root / closed / 'tiny.bin' if closed == 'tiny' else root / 'tiny.bin'}: Permission denied"
+    assert data.where("tiny", [root]) == said
+    assert {row.where for row in data.list_rows([root]) if row.name == "tiny"} == {"unreadable"}
+    assert data.verify("tiny", roots=[root]).problem == said
+    assert refusal(lambda: data.prepare("tiny", roots=[root])).startswith(f"{said}; elsewhere tiny is not here")
+    # Where the files are found elsewhere, nobody needs that folder.
+    assert data.prepare("tiny", roots=[root, tiny.parent]).is_dir()
 
 
 def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def test_what_is_wrong_is_named_and_the_gate_calls_it_bad_input(store: Store, ch
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("name", ["record.json", "labels.json", "curve.csv"])
+@pytest.mark.parametrize("name", ["record.json", "labels.json"])
 def test_a_pipe_in_the_place_of_a_file_costs_that_run_alone_until_it_is_written_again(store: Store, name: str) -> None:
     path = store.run_folder(record().run_id) / name
     path.unlink()
@@ -126,9 +127,32 @@ def test_a_record_without_a_digest_is_held_against_itself(
     assert len(store.problems) == 1
 
 
-def test_a_record_without_its_files_keeps_its_score_and_names_them(tmp_path: Path) -> None:
-    store, path = written(tmp_path)
-    path.with_name("curve.csv").unlink()
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.unlink, "is missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-3]), "is damaged (it is not the"),
+        (lambda path: path.write_bytes(b"\xff"), "is damaged ("),
+        (lambda path: (path.unlink(), path.mkdir()), "cannot be read: is a folder, not a file"),
+        (lambda path: (path.unlink(), os.mkfifo(path)), "cannot be read: is a named pipe, not a file"),
+    ],
+)
+@pytest.mark.parametrize("name", ["curve.csv", "trace.csv"])
+def test_a_damaged_file_of_rows_costs_no_score_and_is_named(
+    tmp_path: Path, name: str, damage: Callable[[Path], object], said: str
+) -> None:
+    store = Store(tmp_path)
+    store.write(record(traces=[{"attempt": 1, "times_s": 0.5}]))
+    path = store.run_folder(record().run_id) / name
+    damage(path)
     [(found, _)] = store.records()
-    assert (found.scores, found.curve, store.problems) == (record().scores, [], [])
-    assert store.remarks == [f"{path.with_name('curve.csv')}: is missing; its rows are left out"]
+    kept = {"curve.csv": found.traces, "trace.csv": found.curve}[name]
+    assert (found.scores, store.problems) == (record().scores, [])
+    assert kept
+    [remark] = store.remarks
+    assert remark.startswith(f"{path}: {said}")
+    assert remark.endswith("; its rows are left out")
+    # It can be replaced nevertheless.
+    store.write(record())
+    store.records()
+    assert store.remarks == []

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from harness.runs import reporter
-from harness.worker.job import Event, RecordWritten, Resumed, Scoring, Train, Validation
+from harness.worker.job import Event, Problem, RecordWritten, Resumed, Scoring, Train, Validation
 
 
 def train(tokens: int, seconds: float, **changes: Any) -> Train:
@@ -115,6 +117,20 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     quiet.start("x", "bpc")
     quiet.event(train(1, 1.0))
     quiet.note("something")
-    quiet.stop()
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+@pytest.mark.parametrize("make", [partial(reporter.make_reporter, quiet=True), reporter.Plain, reporter.Bars])
+def test_a_problem_is_printed_once_by_every_reporter(
+    make: Callable[[], reporter.Reporter], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make()
+    made.start("x", "bpc")
+    made.event(Problem(text="a file is\x1b[2J damaged"))
+    made.problem("labels are damaged")
+    made.stop()
+    captured = capsys.readouterr()
+    assert captured.err.count("x: a file is\N{REPLACEMENT CHARACTER}[2J damaged") == 1
+    assert captured.err.count("labels are damaged") == 1
+    assert captured.out == ""

@@ -115,7 +115,7 @@ def content(results: Path) -> Any:
 
 def attempts(results: Path) -> list[str]:
     [path] = results.glob("runs/*/checkpoints/attempts.json")
-    return [row["status"] for row in json.loads(path.read_text())]
+    return [row["status"] for row in json.loads(path.read_text())["rows"]]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.system.reading import open_regular, read_bytes, read_text, reason
+from harness.core.messages import reason
+from harness.system.reading import open_regular, read_bytes, read_text
 
 
 def link_to_pipe(path: Path) -> None:

@@ -112,8 +112,11 @@ def _slightly_off(*arguments: Any) -> Any:
         (lambda g, c0, keep: (reference.fo_pool(g, c0)[0].double(), c0 * 1), "h is float64 (4, 2, 3)"),
         (lambda g, c0, keep: (reference.fo_pool(g, c0)[0][:2], c0 * 1), "h is float32 (2, 2, 3)"),
         (lambda g, c0, keep: (reference.fo_pool(g, c0)[0] * torch.nan, c0 * 1), "h is off by nan"),
-        (lambda g, c0, keep: (reference.fo_pool(g.detach(), c0)[0], c0 * 1), "RuntimeError"),
-        (lambda g, c0, keep: 1 / 0, "ZeroDivisionError: division by zero"),
+        (
+            lambda g, c0, keep: (reference.fo_pool(g.detach(), c0)[0], c0 * 1),
+            "appears to not have been used",
+        ),
+        (lambda g, c0, keep: 1 / 0, "division by zero"),
         (lambda g, c0, keep: reference.fo_pool(g * 2 - g.detach(), c0, keep), "gradient of gates is off by"),
     ],
 )

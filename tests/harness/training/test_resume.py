@@ -26,6 +26,7 @@ from trainer_factory import (
 import lm_models
 from harness.checkpoints import format
 from harness.checkpoints.best import Best
+from harness.checkpoints.index import to_text
 from harness.checkpoints.model import model_config
 from harness.config.recipe import Averaging, Finetune, Schedule
 from harness.core.errors import CheckpointError
@@ -133,7 +134,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_a_way_out(
 def _edit(folder: Path, **progress: object) -> None:
     index = json.loads((folder / format.INDEX).read_text())
     index["progress"].update(progress)
-    (folder / format.INDEX).write_text(json.dumps(index))
+    (folder / format.INDEX).write_text(to_text(index))
 
 
 def test_other_threads_on_resume_are_on_the_record(tmp_path: Path, ids: np.ndarray) -> None:

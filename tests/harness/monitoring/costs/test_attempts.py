@@ -40,7 +40,7 @@ def test_an_attempt_without_an_end_was_killed_and_its_startup_moves_to_its_costs
     killed.recover(1, 7.0, COSTS)
     assert (killed.rows[0].seconds, killed.rows[0].costs) == (7.0, AttemptCosts(phases={}, startup=startup))
     killed.end(1.0, "finished", AttemptCosts(startup=Startup(seconds=4.1, cpu_seconds=3.0)))
-    assert ["startup" in row for row in json.loads((tmp_path / "attempts.json").read_text())] == [False, False]
+    assert ["startup" in row for row in json.loads((tmp_path / "attempts.json").read_text())["rows"]] == [False, False]
 
 
 def test_the_machines_of_all_attempts_are_known_each_once(tmp_path: Path) -> None:

@@ -1,0 +1,144 @@
+"""Every file that the harness reads back, as seed and reader. Not a test file.
+
+As a script, with atheris: `python tests/faults/fuzz_targets.py NAME FOLDER [options of libFuzzer]`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from official_files import Writer, criterion, language_model, lstm, lstm_weights, optimizer
+from specimen import Specimen
+from test_hostile_files import EXPECTED, PLAN
+
+from harness.core.errors import HarnessError
+
+MOST_CPU_S, MOST_BYTES = 10.0, 128 * 2**20
+PUBLISHED = """rows:
+  - {id: markov/a, task: Language Modelling, dataset: markov, metric: bpc, split: test, value: 2.1, model: A,
+     params: 1_000, source: "arXiv:1803.08240", paper: true}
+"""
+SPEED = json.dumps({"schema": 1, "fingerprint": "cpu", "rows": [EXPECTED]})
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file with sound content, and what reads it. The reader raises HarnessError or nothing."""
+
+    path: Path
+    seed: bytes
+    read: Callable[[], object]
+
+    def __call__(self, content: bytes) -> HarnessError | None:
+        """Read other content within bounds of time and memory; returns how it was refused. The seed is put back."""
+        self.path.write_bytes(content)
+        started, before, refusal = time.process_time(), _peak(), None
+        try:
+            self.read()
+        except HarnessError as error:
+            refusal = error
+        finally:
+            used_s, more = time.process_time() - started, _peak() - before
+            self.path.unlink(missing_ok=True)
+            self.path.write_bytes(self.seed)
+        assert used_s < MOST_CPU_S, f"{used_s} s"
+        assert more < MOST_BYTES, f"{more} bytes"
+        assert "\n" not in str(refusal), f"more than a line: {refusal}"
+        assert len(str(refusal)) < 700, f"a line of {len(str(refusal))} characters: {refusal}"
+        return refusal
+
+
+def _peak() -> int:
+    """The largest size that this process has had, in bytes: of KiB on Linux."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+NAMES = (
+    "suite", "record", "labels", "baseline", "speed-baseline", "plan", "published", "manifest", "vocabulary",
+    "checkpoint", "weights", "official-zip", "official-legacy", "attempts",
+)  # fmt: skip
+
+
+def make(name: str, tree: Specimen) -> Target:
+    """The target of a name, in a specimen of its own."""
+    from harness.checkpoints import format as checkpoint_format
+    from harness.checkpoints import model
+    from harness.checkpoints.awd_lstm_lm import importer
+    from harness.data import folder as data_folder
+    from harness.monitoring.costs.attempts import Attempts
+    from harness.regression import baseline, speed_ratios
+    from harness.report import read_leaderboard
+    from harness.results import published
+    from harness.runs import planning
+    from harness.suite import load
+
+    (prepared,) = (tree.cache / "prepared").iterdir()
+    own = tree.root / name
+
+    def board() -> None:
+        # As the command: what cannot be read is named, and the rest is shown.
+        read = read_leaderboard(tree.results)
+        for form in ("github", "json", "csv", "latex"):
+            read.text(form)
+
+    def official() -> None:
+        data = tree.root / "data"
+        data.mkdir(exist_ok=True)
+        for split in ("train", "valid", "test"):
+            (data / f"{split}.txt").write_text("the cat sat\nthe dog ran")
+        importer.import_checkpoint(own, data, tree.root / f"imported-{time.monotonic_ns()}")
+
+    (weights,) = tree.best.glob("*.safetensors")
+    readers: dict[str, tuple[Path, Callable[[], object]]] = {
+        "suite": (tree.suite, lambda: load(tree.suite)),
+        "record": (tree.run / "record.json", board),
+        "labels": (tree.run / "labels.json", board),
+        "baseline": (tree.baseline, lambda: baseline.read(tree.baseline)),
+        "speed-baseline": (own, lambda: speed_ratios.read(own)),
+        "plan": (own, lambda: planning.read(own)),
+        "published": (own, lambda: published.load(own)),
+        "manifest": (prepared / "manifest.json", lambda: data_folder.load(prepared)),
+        "vocabulary": (prepared / "vocabulary.json", lambda: data_folder.load(prepared)),
+        "checkpoint": (tree.best / checkpoint_format.INDEX, lambda: model.load(tree.best, device="cpu")),
+        "weights": (weights, lambda: model.load(tree.best, device="cpu")),
+        "official-zip": (own, official),
+        "official-legacy": (own, official),
+        "attempts": (tree.run / "checkpoints/attempts.json", lambda: Attempts(tree.run / "checkpoints").for_record()),
+    }
+    path, read = readers[name]
+    written = {"speed-baseline": SPEED, "plan": json.dumps(PLAN), "published": PUBLISHED}
+    if name.startswith("official"):
+        _write_official(own, legacy=name.endswith("legacy"))
+    elif name in written:
+        own.write_text(written[name])
+    (tree.results / "published.yaml").write_text(PUBLISHED)  # the real one takes longer to read
+    return Target(path, path.read_bytes(), read)
+
+
+def _write_official(path: Path, *, legacy: bool) -> None:
+    writer, rng = Writer(), np.random.default_rng(0)
+    layers = [lstm(writer, lstm_weights(rng, 4, 4), drop=0.5)]
+    model = language_model(writer, layers, rng.normal(size=(6, 4)).astype(np.float32), np.zeros(6, np.float32))
+    writer.write(path, [model, criterion(writer, []), optimizer()], legacy=legacy)
+
+
+if __name__ == "__main__":
+    import atheris
+
+    name, folder, *options = sys.argv[1:]
+    target = make(name, Specimen(Path(folder)))
+    seeds = Path(folder) / "seeds"
+    seeds.mkdir()
+    (seeds / "seed").write_bytes(target.seed)
+    os.environ["HARNESS_CACHE"] = str(Path(folder) / "cache")
+    atheris.instrument_all()
+    atheris.Setup([name, *options, str(seeds)], target)
+    atheris.Fuzz()
