@@ -108,10 +108,10 @@ def _names(record: RunRecord, label: Label, metric: str | None) -> Sequence[str]
     """The metrics to show of a record."""
     if metric is None:
         return label.metrics
-    # Records of no known unit have the metrics that they were made for.
-    unit = record.data.get("unit")
-    fits = metric in label.metrics if unit is None else unit in metric_named(metric).dataset_units
-    return (metric,) if fits else ()
+    wanted = metric_named(metric)
+    # Those of other counts fit every unit, also one that has no metric of its own.
+    fits = wanted.divides_by != "num_units" or record.data.get("unit") in wanted.dataset_units
+    return (metric,) if fits or metric in label.metrics else ()
 
 
 def _rows_of_label(

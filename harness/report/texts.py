@@ -52,7 +52,9 @@ def text_of(record: RunRecord, title: str, split: str) -> Text:
     sha256 = _file_sha256(record, split)
     if sha256 is not None:
         # A file for each split: its bytes are the same however a model cuts them.
-        return Text(name, dataset_title(title), _hash(sha256), "the bytes of the file as they are")
+        as_they_are = isinstance(sha256, str)
+        note = "the bytes of the file as they are" if as_they_are else "the text of the file after its detokeniser"
+        return Text(name, dataset_title(title), _hash(sha256), note)
     of_words = record.data.get("unit") == WORD
     note = "words joined by one space, a newline after each line" if of_words else "the bytes as they are"
     return Text(name, dataset_title(title), _hash(identity), note)
@@ -124,8 +126,8 @@ def known_text(record: RunRecord) -> KnownText | None:
     return entry.text if (identity.get("preparation"), identity.get("sources")) == (entry.version, sources) else None
 
 
-def _file_sha256(record: RunRecord, split: str) -> object:
-    """Checksums of the file whose bytes were scored, if they were those of one file, and how it was changed."""
+def _file_sha256(record: RunRecord, split: str) -> str | list[str] | None:
+    """Checksum of the bytes that were scored, if they are those of a file; with the detokeniser, if there was one."""
     identity = record.spec.dataset_identity
     read = (record.data.get("texts") or {}).get(split)
     if read is not None:

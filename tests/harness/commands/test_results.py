@@ -32,6 +32,27 @@ def test_an_unknown_format_or_column_is_refused_with_the_nearest(results: Path) 
     assert "column 'gpu_percnt' is unknown. Did you mean 'gpu_percent'?" in done.stderr
 
 
+def test_one_metric_of_every_record(results: Path) -> None:
+    rows = json.loads(call("table", results, "--metric", "bits_per_byte", "--format", "json").stdout)
+    asked = json.loads(call("table", results, "--format", "json").stdout)
+    value = {row["split"]: row["value"] for row in asked if row["entry"] == "oracle"}
+    # A symbol of the source is one byte, and the run was asked for bits per character alone.
+    assert {row["split"]: row["value"] for row in rows if row["entry"] == "oracle"} == pytest.approx(value)
+    [record_file] = results.glob("runs/*/record.json")
+    scores = {score["split"]: score for score in json.loads(record_file.read_text())["scores"]}
+    assert scores["test"]["tally"]["num_bytes"] == scores["test"]["text"]["num_bytes"] - 1 == 599
+    done = call("table", results, "--metric", "bits_per_byte")
+    assert "Comparable: all rows are of one text" in done.stdout
+    assert call("explain", record_file.parent).stdout.count("lm-evaluation-harness: bits_per_byte") == len(scores)
+
+
+def test_the_saved_leaderboard_has_the_metrics_of_the_suites(results: Path) -> None:
+    done = call("table", results, "--metric", "bits_per_byte", "--save")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "leave out --metric" in done.stderr
+    assert "'bits_per_bite' is unknown" in call("table", results, "--metric", "bits_per_bite").stderr
+
+
 @pytest.mark.parametrize("options", [(), ("--save",), ("--format", "csv"), ("--columns", "model")])
 def test_a_damaged_record_is_named_and_the_rest_is_shown(
     results: Path, tmp_path: Path, options: tuple[str, ...]

@@ -104,6 +104,25 @@ def test_files_of_splits_are_one_text_however_they_are_cut() -> None:
     )
 
 
+@pytest.mark.parametrize(("detokenizer", "num_groups"), [("none", 1), ("wikitext", 2)])
+def test_a_file_read_as_it_is_is_one_text_with_its_bytes_and_never_the_normalised_one(
+    detokenizer: str, num_groups: int
+) -> None:
+    scores = [replace(CHARS.scores[0], tally=CHARS.scores[0].tally.with_text(TextSize(500_000, 442_422, 80_000)))]
+    own = replace(
+        CHARS.spec,
+        dataset={"kind": "bytes"},
+        dataset_identity={"name": "mine", "kind": "bytes", "sha256": {"test": "ab"}},
+    )
+    of_bytes = replace(CHARS, spec=own, scores=scores)
+    data_read = {"unit": "token", "texts": {"test": {"sha256": "ab"}}}
+    model = {"builder": "hf", "detokenizer": detokenizer}
+    pretrained = replace(of_bytes, spec=replace(own, model=model), data=data_read)
+    assert len(build(labelled(of_bytes, pretrained), (), metric="bits_per_byte").groups()) == num_groups
+    on_penn = replace(pretrained, spec=replace(WORDS.spec, model=model))
+    assert len(build(labelled(WORDS, on_penn), (), metric="bits_per_byte").groups()) == 2
+
+
 def test_a_protocol_that_drops_several_tokens_cannot_be_sized_afterwards() -> None:
     dropping = replace(WORDS.scores[0], tally=replace(WORDS.scores[0].tally, num_dropped=13))
     with pytest.raises(ValueError, match="drops several tokens"):
