@@ -23,7 +23,7 @@ NO_TORCH = (
     "harness.report",
     "harness.results.store",
     "harness.runs",
-    "harness.search",
+    "harness.runs.search",
     "harness.suite",
     "harness.suite.dry_run",
     "harness.worker.job",

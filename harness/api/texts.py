@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import DataError
 
 if TYPE_CHECKING:
-    from harness.config.evaluation import SplitName
+    from harness.core.config.evaluation import SplitName
 
 
 def _say_nothing(line: str) -> None:

@@ -220,7 +220,7 @@ def run_loop(request: Request) -> bool:
     """Time training loops, print the table and write the record. Returns whether every variant succeeded."""
     from harness.bench.loops.measure import loop_table, measure
     from harness.bench.loops.variants import variants
-    from harness.config.speed import Speed
+    from harness.core.config.speed import Speed
 
     if not request.cases:
         raise HarnessError(f"bench loop runs full-size models: name one with --entry: {', '.join(LOOPS)}")

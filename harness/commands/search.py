@@ -32,7 +32,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     from harness.core import device
     from harness.results.store import Store
     from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
-    from harness.search import Request, check_vocabulary, gather, in_words, trials, trials_folder
+    from harness.runs.search import Request, check_vocabulary, gather, in_words, trials, trials_folder
     from harness.suite import dry_run
 
     path, roots = suite_path(suite), data.search_roots(data_path)

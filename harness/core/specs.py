@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config import speed as switches
-from harness.config.as_json import as_json
-from harness.config.evaluation import Adaptive, Evaluation
-from harness.config.recipe import Recipe
-from harness.config.speed import Speed
+from harness.core.config import speed as switches
+from harness.core.config.as_json import as_json
+from harness.core.config.evaluation import Adaptive, Evaluation
+from harness.core.config.recipe import Recipe
+from harness.core.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
 from lm_models import PRETRAINED

@@ -25,7 +25,7 @@ from harness.evaluation.blocks import Blocks, Scored, rate_std_error
 from lm_models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
-    from harness.config.evaluation import Evaluation
+    from harness.core.config.evaluation import Evaluation
 
 # awd-lstm-lm, main.py: eval_batch_size 10, test_batch_size 1.
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}

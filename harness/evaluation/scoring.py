@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.config.evaluation import Evaluation, SplitName
+from harness.core.config.evaluation import Evaluation, SplitName
 from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import Corpus, LoadedModel, SplitFile, TextSizes

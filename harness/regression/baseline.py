@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from harness.config import speed as switches
+from harness.core.config import speed as switches
 from harness.core.errors import NotComparableError, StoreError, writing
 from harness.core.hashing import canonical_json, content_hash
 from harness.core.json_values import parse_json

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.config import speed
-from harness.config.evaluation import ADAPTIVE_MARKS
+from harness.core.config import speed
+from harness.core.config.evaluation import ADAPTIVE_MARKS
 from harness.core.hashing import content_hash
 from harness.core.metrics import metric_named, std_error_of, value_of
 from harness.core.specs import recipe_identity
@@ -19,7 +19,7 @@ from harness.results.published import TITLES, PublishedRow, dataset_key, dataset
 from harness.system import source
 
 if TYPE_CHECKING:
-    from harness.config.recipe import Recipe
+    from harness.core.config.recipe import Recipe
     from harness.core.scores import Score
     from harness.core.specs import Label, Suite
     from harness.results.record import RunRecord

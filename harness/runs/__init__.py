@@ -24,4 +24,5 @@ __all__ = [
     "plan_specs",
     "queue_signals",
     "run_suite",
+    "search",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
-from harness.config.recipe import Recipe
+from harness.core.config.recipe import Recipe
 from harness.core.errors import BudgetError
 
 # Share of a budget that is not planned for training and validation: starting, checkpoints, scoring, timed kernels, and

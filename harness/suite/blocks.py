@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from harness.config.evaluation import Adaptive, Evaluation
-from harness.config.recipe import Recipe
-from harness.config.speed import Speed
+from harness.core.config.evaluation import Adaptive, Evaluation
+from harness.core.config.recipe import Recipe
+from harness.core.config.speed import Speed
 from harness.core.messages import short
 
 DEFAULT_PROFILE = "full"  # the suite itself; quick profiles are smaller

@@ -14,8 +14,8 @@ from statistics import NormalDist
 from typing import get_args
 
 from harness import data
-from harness.config.evaluation import Evaluation, ProtocolName
-from harness.config.recipe import Recipe, WindowSampling
+from harness.core.config.evaluation import Evaluation, ProtocolName
+from harness.core.config.recipe import Recipe, WindowSampling
 from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, RunSpec, Suite
 from harness.suite import rules

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import data
-from harness.config.as_json import as_json
+from harness.core.config.as_json import as_json
 from harness.core.errors import SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Suite

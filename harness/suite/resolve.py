@@ -10,7 +10,7 @@ from typing import Any
 import lm_models
 from harness import data
 from harness.checkpoints import export, format
-from harness.config.evaluation import Evaluation
+from harness.core.config.evaluation import Evaluation
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Label, RunSpec, Suite

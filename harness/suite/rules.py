@@ -13,7 +13,7 @@ from typing import Any
 import lm_kernels
 import lm_models
 from harness import data
-from harness.config.evaluation import Evaluation
+from harness.core.config.evaluation import Evaluation
 from harness.core.errors import DataError, SuiteError
 from harness.core.json_values import parse_value
 from harness.core.messages import near, shown

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from harness.config.recipe import Recipe
+    from harness.core.config.recipe import Recipe
 
 
 def non_monotone(earlier: Sequence[float], latest: float, patience: int) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from harness.config.recipe import Recipe, Schedule
+    from harness.core.config.recipe import Recipe, Schedule
 
 
 def make_optimizer(

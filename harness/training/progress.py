@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from harness.config.recipe import Recipe, Validation
+from harness.core.config.recipe import Recipe, Validation
 
 Stage = Literal["train", "finetune"]
 TRAIN: Stage = "train"

@@ -17,8 +17,8 @@ import torch
 
 from harness.checkpoints import format
 from harness.checkpoints.best import Best
-from harness.config.recipe import Recipe
-from harness.config.speed import Speed
+from harness.core.config.recipe import Recipe
+from harness.core.config.speed import Speed
 from harness.core.interfaces import Corpus, LanguageModel
 from harness.evaluation import protocols
 from harness.evaluation.streams import to_streams

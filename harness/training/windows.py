@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.config.recipe import WindowSampling
+from harness.core.config.recipe import WindowSampling
 
 # finetune.py of awd-lstm-lm: seq_len = min(seq_len, args.bptt + 10).
 FINETUNE_EXCESS = 10

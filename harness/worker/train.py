@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.checkpoints import format
-from harness.config.speed import applied, unverified
+from harness.core.config.speed import applied, unverified
 from harness.core.metrics import progress_metric
 from harness.core.scores import Tally
 from harness.core.specs import RunSpec

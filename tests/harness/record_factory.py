@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from harness.config.evaluation import Evaluation
-from harness.config.recipe import Recipe
+from harness.core.config.evaluation import Evaluation
+from harness.core.config.recipe import Recipe
 from harness.core.scores import EvaluationProtocol, Score, Tally
 from harness.core.specs import Label, RunSpec
 from harness.results.record import RunRecord

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from harness.config.recipe import WindowSampling
+from harness.core.config.recipe import WindowSampling
 from harness.training.windows import epoch_over, next_window
 
 

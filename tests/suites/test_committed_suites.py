@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.recipe import Averaging, Finetune, WindowSampling
+from harness.core.config.recipe import Averaging, Finetune, WindowSampling
 from harness.core.specs import Entry
 from harness.suite import dry_run, load, resolve
 from harness.system.source import ROOT

@@ -54,8 +54,8 @@ def time_loop(job: LoopJob) -> LoopResult:
 
     import lm_models
     from harness.checkpoints import model as checkpoint_model
-    from harness.config.recipe import Recipe, WindowSampling
-    from harness.config.speed import unverified
+    from harness.core.config.recipe import Recipe, WindowSampling
+    from harness.core.config.speed import unverified
     from harness.training import throughput
     from harness.training.trainer import Trainer
 

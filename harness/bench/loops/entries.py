@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.config.speed import Speed
+from harness.core.config.speed import Speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from harness.bench import pipes
 from harness.bench.loops.entries import LoopEntry, LoopJob, LoopResult
 from harness.bench.loops.variants import ALL, Variant, supported
 from harness.bench.tables import FAILED, OK, megabytes, number, table
-from harness.config.speed import Speed
+from harness.core.config.speed import Speed
 from harness.core.json_values import parse_json
 from harness.system import processes
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 import lm_models
 from harness.bench.loops.entries import LoopEntry
-from harness.config.speed import Speed, applied
+from harness.core.config.speed import Speed, applied
 
 PLAIN, ALL = "plain", "all"
 _AND_GRAPH = " and graph"

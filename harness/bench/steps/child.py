@@ -113,7 +113,7 @@ def training_step(model: Any, entry: StepEntry, device: str) -> Callable[[], Any
     """
     import torch
 
-    from harness.config.recipe import Recipe
+    from harness.core.config.recipe import Recipe
     from harness.training.optimizers import make_optimizer
     from lm_models.step import detach
 

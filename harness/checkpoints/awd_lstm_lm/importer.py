@@ -128,7 +128,7 @@ def read_vocabulary(data: Path) -> list[str]:
 def _check_model(file: Path, official: OfficialModel, num_bytes: int) -> dict[str, JsonValue]:
     """The model's block with its defaults, once every parameter is there in its shape. No number is read."""
     from harness.checkpoints.model import model_config, shapes_of
-    from harness.config.as_json import as_json
+    from harness.core.config.as_json import as_json
 
     builder = str(official.block["builder"])
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from harness.config.evaluation import DynamicRms, DynamicSgd, NeuralCache
+from harness.core.config.evaluation import DynamicRms, DynamicSgd, NeuralCache
 from harness.core.errors import DataError
 from harness.core.interfaces import LanguageModel
 from harness.core.scores import EvaluationProtocol, Tally

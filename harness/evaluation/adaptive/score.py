@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.config.evaluation import TUNE_SPLIT, Adaptive
+from harness.core.config.evaluation import TUNE_SPLIT, Adaptive
 from harness.core.errors import DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import LanguageModel, TextSizes

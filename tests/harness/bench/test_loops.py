@@ -19,7 +19,7 @@ from harness.bench.loops.entries import LOOPS, LoopJob, LoopResult
 from harness.bench.loops.measure import loop_table
 from harness.bench.loops.variants import supported, variants
 from harness.commands.main import main
-from harness.config.speed import Speed
+from harness.core.config.speed import Speed
 from harness.training.throughput import Throughput
 
 TINY = LOOPS["tiny-lstm-1x16"]

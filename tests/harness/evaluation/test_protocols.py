@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaky_model import Leaky, numpy_nll
 
-from harness.config.evaluation import Evaluation
+from harness.core.config.evaluation import Evaluation
 from harness.evaluation import protocols
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from leaky_model import Leaky
 
-from harness.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
+from harness.core.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
 from harness.core.errors import DataError
 from harness.core.scores import Score, Tally
 from harness.evaluation import protocols

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness import data
-from harness.config.evaluation import Evaluation
+from harness.core.config.evaluation import Evaluation
 from harness.core.interfaces import Corpus
 from harness.core.scores import TextSize
 from harness.data.sources import ptb

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from record_factory import CODE, failed, label, recipe, record, score, spec
 
-from harness.config.speed import Speed
+from harness.core.config.speed import Speed
 from harness.core.errors import NotComparableError, StoreError
 from harness.regression import baseline
 from harness.regression.check import check, update

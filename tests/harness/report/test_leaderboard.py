@@ -18,7 +18,7 @@ from invoking import call
 from record_factory import failed, label, labelled, recipe, record, spec, timed
 
 import harness
-from harness.config.evaluation import Evaluation
+from harness.core.config.evaluation import Evaluation
 from harness.core.errors import StoreError
 from harness.core.specs import Entry, Suite
 from harness.report import Leaderboard, kernel_table, read_leaderboard

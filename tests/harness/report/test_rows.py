@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from record_factory import failed, label, labelled, recipe, record, score, spec
 
-from harness.config.evaluation import Evaluation
-from harness.config.speed import Speed
+from harness.core.config.evaluation import Evaluation
+from harness.core.config.speed import Speed
 from harness.data import KINDS
 from harness.monitoring.costs.columns import COST_KEYS
 from harness.report import Row, build

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from record_factory import failed, label, labelled, num_calls, record, score, spec
 
-from harness.config.evaluation import Evaluation
 from harness.core import metrics
+from harness.core.config.evaluation import Evaluation
 from harness.regression import baseline
 from harness.report import Row, Table, build
 from harness.report.columns import protocol_text, value_text

@@ -12,7 +12,7 @@ import pytest
 from record_factory import label, labelled, record, score, spec
 
 from harness import data
-from harness.config.evaluation import Evaluation
+from harness.core.config.evaluation import Evaluation
 from harness.core.scores import TextSize
 from harness.report import build, write
 from harness.report.texts import with_size

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from record_factory import spec
 
-from harness.config.evaluation import Adaptive, DynamicRms, Evaluation
+from harness.core.config.evaluation import Adaptive, DynamicRms, Evaluation
 from harness.core.errors import BudgetError
 from harness.results.store import Store
 from harness.runs import runner, worker_process

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config.recipe import Finetune, Recipe, Validation
+from harness.core.config.recipe import Finetune, Recipe, Validation
 from harness.core.errors import BudgetError
 from harness.runs.schedule import Schedule, Speed, fit, shortened
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from window_walk import window_lengths
 
 from harness import data
-from harness.config.recipe import Recipe, WindowSampling
+from harness.core.config.recipe import Recipe, WindowSampling
 from harness.core.errors import SuiteError
 from harness.suite import load, suite_files
 from harness.suite.dry_run import Estimate, Targets, estimate, mean_window, render, training_length

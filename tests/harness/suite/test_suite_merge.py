@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config.recipe import Recipe
+from harness.core.config.recipe import Recipe
 from harness.core.errors import SuiteError
 from harness.suite import load
 

@@ -13,7 +13,7 @@ from record_factory import spec
 
 import lm_models
 from harness.commands.main import main
-from harness.config.recipe import Recipe
+from harness.core.config.recipe import Recipe
 from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
 from harness.results.record_file import plain

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trainer_factory import ASGD, best_nll_per_unit, make_recipe, make_trainer
 
 import lm_models
-from harness.config.recipe import Averaging, Finetune
+from harness.core.config.recipe import Averaging, Finetune
 from harness.training.averaging import averaged_sgd, averaged_weights, non_monotone
 from harness.training.progress import AveragingSummary, summarize
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from trainer_factory import ASGD, make_recipe
 
-from harness.config.recipe import Schedule
+from harness.core.config.recipe import Schedule
 from harness.training import optimizers
 from harness.training.averaging import averaged_sgd
 

@@ -28,7 +28,7 @@ from harness.checkpoints import format
 from harness.checkpoints.best import Best
 from harness.checkpoints.index import to_text
 from harness.checkpoints.model import model_config
-from harness.config.recipe import Averaging, Finetune, Schedule
+from harness.core.config.recipe import Averaging, Finetune, Schedule
 from harness.core.errors import CheckpointError
 from harness.training.progress import Hooks, Interrupted
 from lm_models.step import StepOutput

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from trainer_factory import make_recipe, make_trainer
 
-from harness.config.recipe import WindowSampling
+from harness.core.config.recipe import WindowSampling
 from harness.training import throughput
 from harness.training.cuda_graph import GraphStep
 from harness.training.progress import Hooks

@@ -11,8 +11,8 @@ from leaky_model import Leaky
 from trainer_factory import ASGD, make_recipe, make_trainer
 
 import lm_models
-from harness.config.recipe import Schedule, Validation
-from harness.config.speed import Speed
+from harness.core.config.recipe import Schedule, Validation
+from harness.core.config.speed import Speed
 from harness.training.progress import Diverged
 from harness.training.trainer import Trainer
 

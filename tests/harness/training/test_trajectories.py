@@ -23,7 +23,7 @@ from torch.nn import functional
 import lm_kernels
 import lm_models
 from harness.checkpoints import format
-from harness.config.recipe import Averaging, Finetune, Recipe, Validation, WindowSampling
+from harness.core.config.recipe import Averaging, Finetune, Recipe, Validation, WindowSampling
 from harness.evaluation import protocols
 from harness.training.averaging import averaged_weights
 from harness.training.progress import CurveRow, Hooks

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from window_walk import window_lengths
 
-from harness.config.recipe import WindowSampling
+from harness.core.config.recipe import WindowSampling
 from harness.core.errors import DataError
 from harness.evaluation.streams import to_streams
 from harness.training.windows import next_window

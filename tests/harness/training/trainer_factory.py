@@ -12,7 +12,7 @@ import torch
 from leaky_model import Leaky, corpus_of
 
 from harness.checkpoints import format
-from harness.config.recipe import Averaging, Finetune, Recipe, Validation, WindowSampling
+from harness.core.config.recipe import Averaging, Finetune, Recipe, Validation, WindowSampling
 from harness.evaluation import protocols
 from harness.training.progress import CurveRow, Hooks
 from harness.training.trainer import Trainer

@@ -8,8 +8,8 @@ import pytest
 from jobs import make_job, run_here
 from record_factory import record, score, spec
 
-from harness.config.as_json import as_json
-from harness.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
+from harness.core.config.as_json import as_json
+from harness.core.config.evaluation import Adaptive, DynamicRms, DynamicSgd, Evaluation, NeuralCache
 from harness.core.errors import SuiteError
 from harness.core.json_values import parse_value
 from harness.regression import baseline

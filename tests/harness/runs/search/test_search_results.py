@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from record_factory import failed, record, score
 
-from harness.search.grid import Request, trials
-from harness.search.results import Outcome, gather
+from harness.runs.search.grid import Request, trials
+from harness.runs.search.results import Outcome, gather
 
 SUITE = """
 suite: {name}

@@ -13,7 +13,7 @@ from harness.core.hashing import content_hash
 from harness.core.metrics import metric_named, std_error_of, value_of
 from harness.report import primary_protocol
 from harness.results.record import RunRecord
-from harness.search.grid import SPLIT, Axis, Request, Trial, axes, in_words, trials_folder
+from harness.runs.search.grid import SPLIT, Axis, Request, Trial, axes, in_words, trials_folder
 from harness.system.files import refuse_links, write_atomic
 
 Cells = dict[str, str | int | float | None]

@@ -15,8 +15,8 @@ from harness.commands.main import main
 from harness.core.errors import SuiteError
 from harness.results.store import Store
 from harness.runs import runner
+from harness.runs.search.grid import Request, check_vocabulary, split_values, trials
 from harness.runs.worker_process import Ending
-from harness.search.grid import Request, check_vocabulary, split_values, trials
 from harness.worker import execute
 from harness.worker.job import Event, RunJob
 

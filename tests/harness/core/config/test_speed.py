@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from record_factory import spec
 
-from harness.config.as_json import as_json
-from harness.config.recipe import WindowSampling
-from harness.config.speed import Speed, applied, unverified
+from harness.core.config.as_json import as_json
+from harness.core.config.recipe import WindowSampling
+from harness.core.config.speed import Speed, applied, unverified
 
 
 def test_a_cpu_takes_no_notice_of_what_only_cuda_can_do() -> None:

@@ -4,7 +4,7 @@
 mean over seeds and writes a table. Imports no torch.
 """
 
-from harness.search.grid import Request, Trial, check_vocabulary, in_words, trials, trials_folder
-from harness.search.results import Outcome, gather
+from harness.runs.search.grid import Request, Trial, check_vocabulary, in_words, trials, trials_folder
+from harness.runs.search.results import Outcome, gather
 
 __all__ = ["Outcome", "Request", "Trial", "check_vocabulary", "gather", "in_words", "trials", "trials_folder"]
