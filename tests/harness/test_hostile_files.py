@@ -68,7 +68,7 @@ def made_baseline(folder: Path) -> Any:
 Case = tuple[str, Callable[[Path], object], Callable[[Path], Any]]
 CASES: list[Case] = [
     ("baseline.json", baseline.read, made_baseline),
-    ("lm_kernels.json", speed_ratios.read, lambda _: {"schema": 1, "fingerprint": "x", "rows": [EXPECTED]}),
+    ("kernels.json", speed_ratios.read, lambda _: {"schema": 1, "fingerprint": "x", "rows": [EXPECTED]}),
     ("plan.json", planning.read, lambda _: PLAN),
     ("manifest.json", manifest.read, lambda _: with_digest(MANIFEST)),
     ("checkpoint.json", lambda path: format.read_index(path.parent), lambda _: INDEX),
