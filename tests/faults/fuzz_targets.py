@@ -134,6 +134,7 @@ if __name__ == "__main__":
     import atheris
 
     name, folder, *options = sys.argv[1:]
+    Path(folder).mkdir()
     target = make(name, Specimen(Path(folder)))
     seeds = Path(folder) / "seeds"
     seeds.mkdir()
