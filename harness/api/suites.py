@@ -67,7 +67,7 @@ def run(
         A record for each entry and seed. A run that failed has one too: see its `status`.
 
     Raises:
-        HarnessError: bad input; one line that says what to mend.
+        HarnessError: bad input; one line that says what to correct.
         SuiteInterrupted: the time limit, a signal or Ctrl-C ended it early; the same call continues.
     """
     from harness import data
@@ -115,7 +115,7 @@ def check_model(model: Model, *, vocab_size: int) -> None:
         vocab_size: V.
 
     Raises:
-        ValueError: the first test that fails; it says what to mend.
+        ValueError: the first test that fails; it says what to correct.
     """
     from lm_models.plugin import contract
 

@@ -27,7 +27,11 @@ def list_(data_path: str | None, as_json: bool) -> None:
     """List every dataset and where it is."""
     from harness import data
 
-    print_rows([asdict(row) for row in data.list_rows(data.search_roots(data_path))], as_json)
+    rows = [asdict(row) for row in data.list_rows(data.search_roots(data_path))]
+    if not as_json:
+        for row in rows:
+            row["tokens"] = " / ".join(f"{number:,}" for number in (row["tokens"] or {}).values())
+    print_rows(rows, as_json)
 
 
 @data.command()

@@ -48,7 +48,7 @@ task: Language Modelling
 dataset: {{kind: chars, name: {name}-text, file: {name}.txt, fractions: [0.8, 0.1, 0.1]}}
 metrics: [bpc]
 entries:
-  gru:
+  {name}:
     title: {title}
     model: {{builder: "{name}:{title}", hidden: 64}}
     recipe: {{optimizer: adam, lr: 5e-3, batch: 16, bptt: 32, epochs: 4, clip: 0.25}}

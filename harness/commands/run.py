@@ -129,7 +129,7 @@ def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) ->
     path = board.save()
     print_board(board.of_suite(suite), context=False)
     print_problems(board.problems)
-    click.echo(f"{count(len(records), 'run')} in {results / 'runs'}; every table in {path}", err=True)
+    click.echo(f"{count(len(records), 'run')} of this suite in {results / 'runs'}; every table in {path}", err=True)
     done = [record for record in records if (results / "runs" / record.run_id / "checkpoints" / "best").is_dir()]
     text = f", harness sample {results / 'runs' / done[0].run_id}" if done else ""
     click.echo(f"next: harness table {results}, harness curves {results} --out curves.svg{text}", err=True)

@@ -20,4 +20,4 @@ def load(address: str) -> Any:
         return getattr(loaded, attribute) if attribute else loaded
     except Exception as error:
         text = " ".join(str(error).split())
-        raise HarnessError(f"{address} cannot be loaded: {text}; mend or uninstall the package that adds it") from None
+        raise HarnessError(f"{address} cannot be loaded: {text}; fix or uninstall the package that adds it") from None

@@ -15,6 +15,7 @@ import io
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,11 @@ class Tokens:
         before = (EOS, "10", "32") if self.unit == BYTE else (EOS, "\n", " ")
         start = next((self.ids[token] for token in before if token in self.ids), None)
         if start is None:
-            raise DataError("give a --prompt of at least one token: this vocabulary has no line breaks and no spaces")
+            some = ", ".join(repr(token[:40]) for token in islice(self.ids, 3))
+            raise DataError(
+                "give a --prompt of at least one token: this vocabulary has no line breaks and no spaces; "
+                f"it begins with {some}"
+            )
         return [start]
 
     def decoder(self) -> Callable[[int], str]:

@@ -71,7 +71,7 @@ class GraphStep:
     def __call__(self, tokens_TB: Tensor) -> None:
         """Train on ids (T + 1, B); `state` and the step's `nll_sum` hold the result."""
         length = tokens_TB.shape[0] - 1
-        # A graph has fixed shapes, hence one per window length.
+        # A graph has fixed shapes, so there is one per window length.
         captured = self.captured.get(length)
         if captured is None and self.steps >= WARM_UP_STEPS and length in self.seen and len(self.captured) < MAX_GRAPHS:
             captured = self._capture(tokens_TB)

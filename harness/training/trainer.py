@@ -143,7 +143,7 @@ class Trainer:
 
         Raises:
             Interrupted: on request; a checkpoint is saved.
-            Diverged: the loss ran away; no checkpoint is saved.
+            Diverged: the loss diverged; no checkpoint is saved.
             CheckpointError: a checkpoint could not be written.
         """
         # The caller may have scored the model before, which leaves dropout off.

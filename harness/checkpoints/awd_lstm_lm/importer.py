@@ -119,7 +119,7 @@ def read_vocabulary(data: Path) -> list[str]:
                 f"{data} lacks {path.name}; the official code's data folder holds {', '.join(DATA_FILES)}"
             ) from None
         except UnicodeDecodeError as error:
-            raise DataError(f"{path}: not UTF-8 near line {num_lines + 1:,} ({error.reason}); mend the file") from None
+            raise DataError(f"{path}: not UTF-8 near line {num_lines + 1:,} ({error.reason}); fix the file") from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {reason(error)}") from error
     return list(seen)

@@ -146,7 +146,7 @@ def run(model: LanguageModel, ids: np.ndarray, rule: Rule, segment: int, take: T
         take: receives the losses.
 
     Returns:
-        False if the model ran away: it stops at the first losses that are not finite.
+        False if the model diverged: it stops at the first losses that are not finite.
 
     Raises:
         ValueError: ids has no target.

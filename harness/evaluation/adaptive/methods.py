@@ -42,7 +42,7 @@ class Method(ABC):
         """Score ids (N,) under every setting of the config.
 
         Returns:
-            Sum of nats for each setting; NaN if the model ran away.
+            Sum of nats for each setting; NaN if the model diverged.
         """
 
     @abstractmethod
@@ -50,11 +50,11 @@ class Method(ABC):
         """Pass the losses of ids (N,) to `take`, in text order.
 
         Returns:
-            False if the model ran away before the end.
+            False if the model diverged before the end.
         """
 
     def score(self, ids: np.ndarray, setting: Setting, tick: Tick | None) -> Scored:
-        """Sum and blocks as of `exact`; the sum is NaN if the model ran away."""
+        """Sum and blocks as of `exact`; the sum is NaN if the model diverged."""
         num_targets = len(ids) - 1
         blocks, sums = Blocks(max(1, num_targets)), []
 

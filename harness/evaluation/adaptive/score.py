@@ -35,7 +35,7 @@ class StaticComparison:
 
     Attributes:
         protocol: of the static score; None with `reason` if no score has the same targets and blocks.
-        difference_nats: mean difference, nats per target; None if the model ran away.
+        difference_nats: mean difference, nats per target; None if the model diverged.
         std_error_nats: its standard error, from the block-by-block differences; None with fewer than two blocks.
         reason: why nothing was compared.
     """
@@ -53,7 +53,7 @@ class Adaptation:
     Attributes:
         chosen: the setting used.
         tuned_on: None if there was one setting only.
-        grid: every setting with its `nll_nats_per_target` in tuning; null if it ran away or was not tuned.
+        grid: every setting with its `nll_nats_per_target` in tuning; null if it diverged or was not tuned.
         beside_static: the gain.
     """
 

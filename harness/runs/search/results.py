@@ -112,7 +112,7 @@ class Outcome:
         Raises StoreError if the folder cannot be written.
         """
         request, folder = self.request, trials_folder(results)
-        # Named by all its runs, hence by seeds, device, data and overrides: no search overwrites another.
+        # Named by all its runs, and so by seeds, device, data and overrides: no search overwrites another.
         runs = sorted(trial.run_id for point in self.points for trial in point.trials)
         what = [self.suite, request.entry, request.profile, *request.over, *runs]
         # Cut, since the two names together may be longer than a file's name.

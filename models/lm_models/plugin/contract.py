@@ -1,7 +1,7 @@
 """Test what the harness relies on before a model from outside is trained or scored.
 
-Each test runs a copy of the model on a few random tokens and raises ValueError with the place and the mend. The order
-matters: a test may rely on those before it. Letters: T time, B streams, V vocabulary.
+Each test runs a copy of the model on a few random tokens and raises a ValueError that names the place and the
+correction. The order matters: a test may rely on those before it. Letters: T time, B streams, V vocabulary.
 """
 
 from __future__ import annotations

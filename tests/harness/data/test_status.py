@@ -101,6 +101,17 @@ def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data.where({"kind": "markov"}) == "generated here, no files needed"
 
 
+@pytest.mark.parametrize(("size", "state"), [(1_142_309, "download"), (1_142_308, "damaged")])
+def test_an_intact_file_of_another_dataset_is_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, state: str
+) -> None:
+    """WikiText-103's valid file has the name of WikiText-2's: only another size than either is damage."""
+    monkeypatch.delenv("HARNESS_OFFLINE", raising=False)
+    with (tmp_path / "wiki.valid.tokens").open("wb") as file:
+        file.truncate(size)
+    assert {row.name: row.where for row in data.list_rows([tmp_path])}["wikitext-2"] == state
+
+
 def test_search_path_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_DATA", f"{tmp_path}:/not/there:")
     assert "HARNESS_DATA: /not/there is not a folder" in refusal(data.search_roots)

@@ -94,7 +94,7 @@ def test_prompts_are_plain_text(tokens: Tokens, prompt: str, ids: list[int]) -> 
 
 @pytest.mark.parametrize(
     ("tokens", "prompt", "message"),
-    [(WORDS, "the dog", "prompt's 'dog' is not among"), (Tokens.of(["a"], "char"), "", "at least one token")],
+    [(WORDS, "the dog", "prompt's 'dog' is not among"), (Tokens.of(["a"], "char"), "", "it begins with 'a'")],
 )
 def test_a_prompt_that_cannot_be_encoded_is_refused(tokens: Tokens, prompt: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
