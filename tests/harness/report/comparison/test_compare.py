@@ -179,5 +179,8 @@ def test_names_are_found_or_refused_in_one_line(tmp_path: Path) -> None:
     failed.write(replace(record(1.0), status="failed", error="no memory", scores=[]))
     with pytest.raises(NotComparableError, match="failed: no memory"):
         find_side(record().run_id, failed, failed.records())
+    (failed.run_folder(record().run_id) / "record.json").write_text("{")
+    with pytest.raises(StoreError, match="is damaged"):
+        find_side(record().run_id, failed, failed.records())
     assert call("compare", LSTM, "--results", RESULTS).exit_code == 2
     assert call("compare", LSTM, "ptb-word/qrnn", "--results", RESULTS).exit_code == 3
