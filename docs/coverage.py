@@ -112,7 +112,7 @@ def correlated(rng: np.random.Generator, phi: float, shape: tuple[int, ...], noi
 def sequences() -> tuple[list[str], list[list[str]]]:
     """AR(1) blocks with mean 0; a drift of 2 standard deviations of the noise over the text; a slow part."""
     rows = []
-    for num in (512, 210, 64, 16):
+    for num in (512, 210, 64, 16, 8):
         rng = np.random.default_rng(num)
         shape, line = (TRIES, num), 2 * ((np.arange(num) + 0.5) / num - 0.5)
         cases = {f"AR {phi}": correlated(rng, phi, shape) for phi in (0.0, 0.3, 0.6)}
@@ -225,6 +225,24 @@ def recipes() -> tuple[list[str], list[list[str]]]:
     return ["seeds", "text", "seed", "seed on text", "seeds and text", "text alone"], rows
 
 
+def unequal() -> tuple[list[str], list[list[str]]]:
+    """As `recipes`, with other numbers of seeds and other standard deviations of a seed on each side; text 0.3."""
+    num, rows = 512, []
+    for num_a, num_b in ((2, 2), (2, 5), (2, 10), (3, 10), (5, 10)):
+        for seed_a, seed_b in ((1.0, 1.0), (1.0, 0.3), (0.3, 1.0)):
+            rng = np.random.default_rng(num_a + num_b)
+            hits = []
+            for _ in range(2000):
+                favour = rng.normal(size=num) * 0.3
+                a, b = (
+                    10 + rng.normal(size=(count, 1)) * spread / math.sqrt(num) + rng.normal(size=(count, num)) * 0.1
+                    for count, spread in ((num_a, seed_a), (num_b, seed_b))
+                )
+                hits.append(seeds.difference(a + favour, b, np.ones(num)).estimate.p_value() >= 0.05)
+            rows.append([str(num_a), str(num_b), str(seed_a), str(seed_b), percent(hits)])
+    return ["seeds of A", "of B", "spread of A", "of B", "seeds and text"], rows
+
+
 def planning() -> tuple[list[str], list[list[str]]]:
     """Power of what was planned for 0.8, and how often runs are called equivalent."""
     rng, rows, size, tries = np.random.default_rng(5), [], 0.1, 4000
@@ -334,6 +352,25 @@ def baselines() -> tuple[list[str], list[list[str]]]:
     return ["seeds", "rows", "factor", "mean", "above 1 %", "Student's", "mean", "above 1 %"], rows
 
 
+def shapes() -> tuple[list[str], list[list[str]]]:
+    """As `baselines` with 4 independent rows, where the values of seeds are not normal."""
+    rows, tries, num_rows = [], 5000, 4
+    draws = {
+        "t with 5 df": lambda rng, shape: rng.standard_t(5, size=shape),
+        "t with 3 df": lambda rng, shape: rng.standard_t(3, size=shape),
+        "exponential, tail to the worse": lambda rng, shape: rng.exponential(size=shape),
+    }
+    for name, draw in draws.items():
+        for num_seeds in (5, 10, 20):
+            rng = np.random.default_rng(num_seeds)
+            values = draw(rng, (tries, num_rows, num_seeds))
+            margin = calibrate.margin_for(1.0, num_seeds, num_rows) * values.std(axis=-1, ddof=1)
+            every = np.sort(draw(rng, 1_000_000))
+            passes = np.searchsorted(every, values.mean(axis=-1) + margin) / len(every)
+            rows.append([name, str(num_seeds), *shares(1 - passes.prod(axis=1))])
+    return ["values of seeds", "seeds", "mean", "above 1 %"], rows
+
+
 def shares(alarms: Array) -> list[str]:
     return [f"{100 * alarms.mean():.2f}", percent(alarms > 0.01)]
 
@@ -344,9 +381,11 @@ TABLES = {
     "null": null,
     "power": power,
     "recipes": recipes,
+    "unequal": unequal,
     "planning": planning,
     "gate": gate,
     "baselines": baselines,
+    "shapes": shapes,
 }
 
 if __name__ == "__main__":

@@ -77,8 +77,11 @@ def _print_stretches(a: Side, b: Side, split: str, metric: str) -> None:
     from harness.report import comparison
 
     found = comparison.find_stretches(a, b, split, metric)
-    click.echo(f"\nWhere {a.name} is furthest below {b.name} on {split}, A - B in {metric}:")
+    if not found:
+        click.echo(f"\n{a.name} loses less than {b.name} in no block of {split}.")
+        return
+    click.echo(f"\nWhere {a.name} gains most on {b.name} in {split}, A - B in {metric}:")
     for stretch in found:
         click.echo(f"{stretch.difference:+9.3f}  target {stretch.first_target:>11,}  {stretch.text or ''}".rstrip())
-    if found and found[0].text is None:
+    if found[0].text is None:
         click.echo("The text is not shown: its prepared data is not in this cache; `harness data prepare` makes it.")

@@ -32,13 +32,13 @@ def near(name: str, known: Iterable[str], *, max_listed: int = 16) -> str:
 
     Args:
         name: as a person wrote it.
-        known: every valid name.
+        known: every valid name; one that occurs twice counts once.
         max_listed: names to list if none is near: an error is a line that a person reads to its end.
 
     Returns:
         ` Did you mean 'x'?`, or a list of the known names if none is near. It begins with a space.
     """
-    names = sorted(known)
+    names = sorted({*known})
     # One name: a list of guesses makes a person choose among things they did not mean.
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if not close and len(name) >= _MIN_PREFIX:

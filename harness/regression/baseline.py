@@ -69,7 +69,8 @@ class Calibration:
         text: half the 95 % interval of a paired difference of seeds, added where there are blocks, else 0.
         false_alarms, confidence, num_rows: honest runs raise an alarm in any of so many rows at no more than this rate,
             in this share of calibrations.
-        power: chance of an alarm by how much worse a run is, relative to the value.
+        power: chance of an alarm by how much worse a run is, relative to the value; empty if blocks were added
+            since.
         repeat_spread: standard deviation over repeats of one seed; None without any.
     """
 

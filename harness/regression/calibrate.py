@@ -48,7 +48,9 @@ class CalibrationReport:
             repeats = "" if how.repeat_spread is None else f", of repeats {how.repeat_spread:.2g}"
             spread = f"spread of {how.num_seeds} seeds {how.spread:.2g}{repeats}"
             lines.append(f"{name_of(row.identity)}: margin {how.margin:.4g}, {spread}; finds {power}")
-        promise = f"{FALSE_ALARMS:.0%} false alarms over all of them, in {CONFIDENCE:.0%} of calibrations"
+        promise = (
+            f"{FALSE_ALARMS:.0%} false alarms over all of them, in {CONFIDENCE:.0%} of calibrations of normal values"
+        )
         return "\n".join([*lines, f"{count(len(self.rows), 'margin')} set for at most {promise}"])
 
 

@@ -163,8 +163,13 @@ def update(results: Path, baseline_path: Path, *, blocks: bool = False) -> Updat
                 same = before.quality_identity == made.quality_identity
                 dropped.append(f"{name_of(identity)}: " + ("its value moved beyond it" if same else "another model"))
             # A row that is compared pairwise stays so: without its blocks the gate would be another one, unsaid.
-            keep = blocks or (before is not None and before.blocks is not None)
-            rows[identity] = made if keep else replace(made, blocks=None)
+            paired = before is not None and before.blocks is not None
+            if not (blocks or paired):
+                made = replace(made, blocks=None)
+            elif made.calibration is not None and made.blocks is not None and not paired:
+                # The power was that of a gate without blocks, which finds more.
+                made = replace(made, calibration=replace(made.calibration, power={}))
+            rows[identity] = made
     kept += [f"{name_of(identity)}: no run among these records" for identity in old if identity not in latest]
     if not rows:
         raise StoreError(f"{results}: holds no finished run to make a baseline of; run a suite first")

@@ -108,25 +108,3 @@ def equivalence_p_value(estimate: Estimate, margin: float) -> float:
     if estimate.std_error == 0:
         return 0.0 if distance > 0 else 1.0
     return float(stdtr(estimate.df, -distance / estimate.std_error))
-
-
-def stretches(influences: FloatArray, mean: float, count: int = 10, width: int = 1) -> list[tuple[int, float]]:
-    """Find where in the text A beats B most.
-
-    Args:
-        influences: of `Paired`.
-        mean: the value of its estimate.
-        count: how many stretches.
-        width: blocks in a stretch.
-
-    Returns:
-        First block and mean difference of stretches that do not overlap, the lowest difference first.
-    """
-    means = np.convolve(influences + mean, np.full(width, 1 / width), mode="valid")
-    chosen: list[tuple[int, float]] = []
-    for start in np.argsort(means, kind="stable").tolist():
-        if len(chosen) == count:
-            break
-        if all(abs(start - other) >= width for other, _ in chosen):
-            chosen.append((start, float(means[start])))
-    return chosen

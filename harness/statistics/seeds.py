@@ -18,6 +18,7 @@ from harness.statistics.intervals import (
     Estimate,
     FloatArray,
     degrees_of_freedom,
+    mean_of,
     values_and_influences,
     variance_of_mean,
 )
@@ -60,6 +61,11 @@ class _Recipe:
     spread: float  # variance between seeds on this text
     both: float  # part of it that another text would not repeat
 
+    @property
+    def lasting(self) -> float:
+        """Variance between seeds on any text."""
+        return max(0.0, self.spread - self.both)
+
 
 def difference(
     nats_a: npt.ArrayLike,
@@ -84,22 +90,48 @@ def difference(
         ValueError: as `intervals.rate`.
     """
     a, b = (_recipe(nats, units, of_rate, slope) for nats in (nats_a, nats_b))
-    value, num_blocks = a.value - b.value, len(a.influences)
-    on_text, text_df = variance_of_mean(a.influences - b.influences), degrees_of_freedom(num_blocks)
+    value, influences = a.value - b.value, a.influences - b.influences
+    on_text, text_df = variance_of_mean(influences), degrees_of_freedom(len(influences))
     if min(a.num_seeds, b.num_seeds) < 2:
         alone = Variances(on_text, math.nan, math.nan, text_df)
-        return RecipeDifference(Estimate(value, math.sqrt(on_text), text_df), TEXT, alone)
-    # What seeds add on this text only is part of `on_text` already.
-    lasting_a, lasting_b = (max(0.0, side.spread - side.both) for side in (a, b))
-    total = on_text + lasting_a / a.num_seeds + lasting_b / b.num_seeds
-    # Welch and Satterthwaite, with the whole spreads: the smaller difference of two variances is too sure of itself.
-    doubt = on_text**2 / text_df + sum((s.spread / s.num_seeds) ** 2 / (s.num_seeds - 1) for s in (a, b))
+        return RecipeDifference(mean_of(value, influences), TEXT, alone)
     text = max(0.0, on_text - a.both / a.num_seeds - b.both / b.num_seeds)
     return RecipeDifference(
-        Estimate(value, math.sqrt(total), total**2 / doubt if doubt else float(text_df)),
+        _over_seeds(value, influences, a, b),
         SEEDS_AND_TEXT,
-        Variances(text, lasting_a + lasting_b, a.both + b.both, text_df),
+        Variances(text, a.lasting + b.lasting, a.both + b.both, text_df),
     )
+
+
+def mean(
+    nats: npt.ArrayLike,
+    units: npt.ArrayLike,
+    of_rate: Curve = lambda rate: rate,
+    slope: Curve = lambda rate: 1.0,
+) -> Estimate:
+    """Estimate the mean score of a recipe over seeds and text.
+
+    Args:
+        nats: nll summed over each block, a row for each of at least two seeds, (seeds, n).
+        units: what each block is divided by, (n,).
+        of_rate: nats per unit -> the metric.
+        slope: its derivative.
+
+    Raises:
+        ValueError: as `intervals.rate`.
+    """
+    recipe = _recipe(nats, units, of_rate, slope)
+    return _over_seeds(recipe.value, recipe.influences, recipe)
+
+
+def _over_seeds(value: float, influences: FloatArray, *recipes: _Recipe) -> Estimate:
+    """Add the variance of seeds to that over the text, of a mean or a difference of means."""
+    on_text, text_df = variance_of_mean(influences), degrees_of_freedom(len(influences))
+    # What seeds add on this text only is part of `on_text` already.
+    total = on_text + sum(each.lasting / each.num_seeds for each in recipes)
+    # Welch and Satterthwaite, with the whole spreads: the smaller difference of two variances is too sure of itself.
+    doubt = on_text**2 / text_df + sum((s.spread / s.num_seeds) ** 2 / (s.num_seeds - 1) for s in recipes)
+    return Estimate(value, math.sqrt(total), total**2 / doubt if doubt else float(text_df))
 
 
 def _recipe(nats: npt.ArrayLike, units: npt.ArrayLike, of_rate: Curve, slope: Curve) -> _Recipe:

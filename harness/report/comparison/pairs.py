@@ -13,7 +13,14 @@ from harness.report.comparison.sides import Side
 from harness.statistics.intervals import FloatArray, mean_of, rate, values_and_influences
 from harness.statistics.multiple import holm
 from harness.statistics.paired import equivalence_p_value
-from harness.statistics.seeds import RecipeDifference, difference, seeds_needed, texts_needed
+from harness.statistics.seeds import (
+    SEEDS_AND_TEXT,
+    RecipeDifference,
+    difference,
+    mean,
+    seeds_needed,
+    texts_needed,
+)
 
 LEVEL = 0.05
 
@@ -29,7 +36,7 @@ class Comparison:
         split, metric, protocol: what was compared.
         a, b: names as asked for.
         value_a, value_b: the metric, a mean over seeds if there are several.
-        ci95_a, ci95_b: intervals of the values, over the text alone.
+        ci95_a, ci95_b: intervals of the values; of several seeds, over what `question` says.
         difference, ci95, p_value, p_holm: of A less B; `p_holm` is corrected for all pairs of this split and metric.
         question: `text alone`, or `seeds and text` if both have several seeds.
         verdict: in words, from A's side.
@@ -78,11 +85,14 @@ def compare(sides: Sequence[Side], margin: float | None = None) -> list[Comparis
         per_byte = is_per_byte(sides, split)
         for metric in [metric_named(PER_BYTE)] if per_byte else _common_metrics(sides):
             rows = [_judge(a, b, split, metric, per_byte) for a, b in combinations(sides, 2)]
-            adjusted = holm([row.p_value for row, _ in rows])
-            result += [
-                replace(row, p_holm=p, verdict=_verdict(replace(row, p_holm=p), judged, margin))
-                for (row, judged), p in zip(rows, adjusted, strict=True)
-            ]
+            differ = holm([row.p_value for row, _ in rows])
+            alike = holm(
+                [1.0 if margin is None else equivalence_p_value(judged.estimate, margin) for _, judged in rows]
+            )
+            for (row, judged), p_holm, p_alike in zip(rows, differ, alike, strict=True):
+                corrected = replace(row, p_holm=p_holm)
+                words = _verdict(corrected, judged, margin, p_alike < LEVEL, LEVEL / len(rows))
+                result.append(replace(corrected, verdict=words))
     return result
 
 
@@ -101,7 +111,7 @@ def _judge(a: Side, b: Side, split: str, metric: Metric, per_byte: bool) -> tupl
     blocks = shared_blocks(a, b, split, metric, per_byte=per_byte)
     judged = difference(blocks.nats_a, blocks.nats_b, blocks.units, metric.of_rate, metric.slope)
     (value_a, ci95_a), (value_b, ci95_b) = (
-        _value(nats, blocks.units, metric) for nats in (blocks.nats_a, blocks.nats_b)
+        _value(nats, blocks.units, metric, judged.question) for nats in (blocks.nats_a, blocks.nats_b)
     )
     row = Comparison(
         split=split,
@@ -124,19 +134,30 @@ def _judge(a: Side, b: Side, split: str, metric: Metric, per_byte: bool) -> tupl
     return row, judged
 
 
-def _value(nats: FloatArray, units: FloatArray, metric: Metric) -> tuple[float, tuple[float, float]]:
+def _value(nats: FloatArray, units: FloatArray, metric: Metric, question: str) -> tuple[float, tuple[float, float]]:
     """A value and its interval: of one run with its ends mapped as in tables, of seeds to first order."""
     if len(nats) == 1:
         estimate = rate(nats[0], units)
         low, high = sorted(metric.of_rate(end) for end in estimate.interval())
         return metric.of_rate(estimate.value), (low, high)
+    if question == SEEDS_AND_TEXT:
+        over_seeds = mean(nats, units, metric.of_rate, metric.slope)
+        return over_seeds.value, over_seeds.interval()
     values, influences = values_and_influences(nats, units, metric.of_rate, metric.slope)
-    mean = mean_of(float(values.mean()), influences.mean(axis=0))
-    return mean.value, mean.interval()
+    over_text = mean_of(float(values.mean()), influences.mean(axis=0))
+    return over_text.value, over_text.interval()
 
 
-def _verdict(row: Comparison, judged: RecipeDifference, margin: float | None) -> str:
-    """The answer in words, from A's side."""
+def _verdict(row: Comparison, judged: RecipeDifference, margin: float | None, alike: bool, level: float) -> str:
+    """The answer in words, from A's side.
+
+    Args:
+        row: with `p_holm`.
+        judged: its difference.
+        margin: as asked for.
+        alike: whether the two are equivalent within the margin.
+        level: what a p-value must be below before the correction for several pairs.
+    """
     metric = metric_named(row.metric)
 
     def shown(value: float) -> str:
@@ -147,19 +168,21 @@ def _verdict(row: Comparison, judged: RecipeDifference, margin: float | None) ->
         better = (row.difference < 0) != metric.higher_is_better
         low, high = sorted(abs(end) for end in row.ci95)
         # Holm may keep a pair whose own interval reaches past 0, never the other way round.
-        return f"{'better' if better else 'worse'} by {shown(size)} {unit}, 95 % {shown(low)} to {shown(high)}"
-    if margin is not None and equivalence_p_value(judged.estimate, margin) < LEVEL:
+        words = f"{'better' if better else 'worse'} by {shown(size)} {unit}, 95 % {shown(low)} to {shown(high)}"
+        return f"{words}, but by less than {margin:g} (equivalent)" if alike else words
+    if alike:
         return f"no difference larger than {margin:g} {unit} (equivalent)"
-    wanted = margin if margin is not None else size
-    if wanted == 0:
-        return "no difference"
-    texts = texts_needed(judged.variances, wanted, num_seeds=min(row.num_seeds))
+    if judged.estimate.std_error == 0:
+        return "the same in every block"
+    # A margin is decided either way: by a difference from 0 or by the distance from the margin.
+    wanted = size if margin is None else max(size, margin - size)
+    texts = texts_needed(judged.variances, wanted, num_seeds=min(row.num_seeds), level=level)
     ways = [] if texts is None else [f"{texts:.2g} times the text"]
-    seeds = seeds_needed(judged.variances, wanted)
+    seeds = seeds_needed(judged.variances, wanted, level=level)
     if seeds is not None:
-        ways.insert(0, f"{seeds} seeds")
+        ways.insert(0, f"{seeds} seeds a side")
     needs = " or ".join(ways) or "more than a thousand times the text"
-    return f"cannot tell: to see {wanted:.2g} {unit} would need about {needs}"
+    return f"cannot tell: would need about {needs}, if the difference is {size:.2g} {unit}"
 
 
 def to_json(rows: Sequence[Comparison]) -> list[dict[str, object]]:

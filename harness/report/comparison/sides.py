@@ -145,6 +145,9 @@ def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequen
         return _side(name, by_id, store)
     named = [each for each in records if any(name in _names(label) for label in each[1])]
     if not named:
+        damaged = next((problem for problem in store.problems if name in Path(problem.split(": ")[0]).parts), None)
+        if damaged is not None:
+            raise StoreError(damaged)
         known = [record.run_id for record, _ in records]
         known += [each for _, labels in records for label in labels for each in _names(label)]
         raise StoreError(f"{store.root}: has no run or entry '{name}'.{near(name, known)}")

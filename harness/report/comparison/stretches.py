@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
 
 from harness.core.messages import printable
 from harness.core.metrics import metric_named
 from harness.core.units import BYTE, CHAR
 from harness.report.comparison.shared import is_per_byte, shared_blocks
 from harness.report.comparison.sides import Side, Text
-from harness.statistics import paired
-from harness.statistics.intervals import values_and_influences
+from harness.statistics.intervals import FloatArray
 
 _SHOWN = 72
 
@@ -27,29 +29,27 @@ class Stretch:
 
 
 def find_stretches(a: Side, b: Side, split: str, metric: str, count: int = 10) -> list[Stretch]:
-    """The blocks on which A is furthest below B, means over seeds.
+    """The blocks on which A gains most nats on B, means over seeds.
 
     Args:
         a: one side.
         b: the other; the two were compared before.
         split: what was scored.
-        metric: of the comparison.
-        count: how many blocks.
+        metric: of the comparison; `Stretch.difference` is that of the metric's values on the block.
+        count: how many blocks at most.
 
     Returns:
-        The lowest differences first.
+        The blocks where A's loss is below B's, the largest gain first.
     """
     chosen = metric_named(metric)
     blocks = shared_blocks(a, b, split, chosen, per_byte=is_per_byte((a, b), split))
-    values, influences = zip(
-        *(
-            values_and_influences(nats, blocks.units, chosen.of_rate, chosen.slope)
-            for nats in (blocks.nats_a, blocks.nats_b)
-        ),
-        strict=True,
-    )
-    mean = float(values[0].mean() - values[1].mean())
-    found = paired.stretches(influences[0].mean(axis=0) - influences[1].mean(axis=0), mean, count)
+    # By loss and not by metric: a perplexity would only find the hardest blocks.
+    losses = blocks.nats_a.mean(axis=0) - blocks.nats_b.mean(axis=0)
+    found = [block for block in np.argsort(losses, kind="stable")[:count].tolist() if losses[block] < 0]
+
+    def value(nats: FloatArray, block: int) -> float:
+        return fmean(chosen.of_rate(each / blocks.units[block]) for each in nats[:, block].tolist())
+
     # The blocks of other protocols do not follow the text from end to end.
     text = a.text(split) if a.scores()[split][0].protocol.name in ("exact", "streams") else None
     # Token 0 is no target.
@@ -58,10 +58,10 @@ def find_stretches(a: Side, b: Side, split: str, metric: str, count: int = 10) -
         Stretch(
             first_target=int(tokens[block]),
             num_targets=int(tokens[block + 1] - tokens[block]),
-            difference=value,
+            difference=value(blocks.nats_a, block) - value(blocks.nats_b, block),
             text=None if text is None else _shown(text, int(tokens[block])),
         )
-        for block, value in found
+        for block in found
     ]
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.core.messages import control_character, cut, one_line, printable, printable_lines, reason
+from harness.core.messages import control_character, cut, near, one_line, printable, printable_lines, reason
 from harness.runs.reporter import Bars
 from harness.system.source import ROOT
 from harness.worker.job import Problem
@@ -68,3 +68,7 @@ def test_progress_shows_names_and_errors_as_they_are(text: str) -> None:
     bars.event(Problem(text=text))
     Console(file=file, width=200).print(bars.bars.make_tasks_table(bars.bars.tasks))
     assert file.getvalue().count(printable(text)) >= 2
+
+
+def test_a_known_name_is_listed_once() -> None:
+    assert near("zzz", ["b", "a", "b"]) == " Known: a, b."

@@ -217,3 +217,18 @@ def test_a_damaged_record_is_named_and_the_rest_is_checked(tmp_path: Path) -> No
     assert "other/record.json" in report.problems[0]
     with pytest.raises(StoreError, match="no such folder of results"):
         check(tmp_path / "typo", path, code=CODE)
+
+
+def test_blocks_that_are_added_later_void_the_power(tmp_path: Path) -> None:
+    """They make the gate find less, and only `--calibrate` can say how much less."""
+    runs, base = tmp_path / "out", tmp_path / "base.json"
+    for seed, value in enumerate([1.50, 1.51, 1.49], 1):
+        Store(runs).write(blocked(value, seed=seed))
+    update(runs, base)
+    calibrate(runs, base, 3)
+    before = baseline.read(base)[0].calibration
+    update(runs, base)
+    assert baseline.read(base)[0].calibration == before
+    update(runs, base, blocks=True)
+    assert before is not None
+    assert baseline.read(base)[0].calibration == replace(before, power={})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.statistics.intervals import Estimate, rate
-from harness.statistics.paired import difference, equivalence_p_value, sign_flip_p_value, stretches
+from harness.statistics.paired import difference, equivalence_p_value, sign_flip_p_value
 
 
 def two_runs(num: int = 200, by: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -98,25 +98,3 @@ def test_equivalence_of_equal_runs_needs_a_margin() -> None:
     assert equivalence_p_value(Estimate(0.1, 0.0, 9), 0.1) == 1.0
     with pytest.raises(ValueError, match="must be positive, got 0"):
         equivalence_p_value(Estimate(0.0, 1.0, 9), 0)
-
-
-def test_stretches_do_not_overlap_and_the_best_comes_first() -> None:
-    differences = np.array([0.0, -5.0, -4.0, 0.0, -1.0, 0.0, -3.0, -3.0])
-    assert stretches(differences, 0.0, count=2, width=2) == [(1, -4.5), (6, -3.0)]
-    assert stretches(differences - 1, 1.0, count=3) == [(1, -5.0), (2, -4.0), (6, -3.0)]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda a, b, units: (a[:-1], b, units), "199 blocks of nll do not fit 200 blocks of units"),
-        (lambda a, b, units: (a, b * np.nan, units), "200 of 200 blocks have no finite nll"),
-        (
-            lambda a, b, units: (a[:1], b[:1], units[:1]),
-            "an error needs at least 3 blocks of text, got 1: score a longer",
-        ),
-    ],
-)
-def test_runs_that_do_not_fit_are_refused(change, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        difference(*change(*two_runs()))

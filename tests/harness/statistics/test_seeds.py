@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from harness.statistics import paired
-from harness.statistics.seeds import SEEDS_AND_TEXT, TEXT, Variances, difference, seeds_needed, texts_needed
+from harness.statistics.seeds import (
+    SEEDS_AND_TEXT,
+    TEXT,
+    Variances,
+    difference,
+    mean,
+    seeds_needed,
+    texts_needed,
+)
 
 NUM = 200
 
@@ -76,3 +84,15 @@ def test_no_seeds_help_against_the_text_and_no_text_against_the_seeds() -> None:
     assert texts_needed(known, 1.0, num_seeds=3) is None
     assert seeds_needed(Variances(1.0, math.nan, math.nan, 19), 100.0) is None
     assert texts_needed(Variances(1.0, math.nan, math.nan, 19), 100.0, num_seeds=2) is None
+
+
+def test_the_interval_of_a_mean_holds_over_seeds_and_text() -> None:
+    inside = []
+    for at in range(500):
+        rng = np.random.default_rng(at)
+        own = rng.normal(size=(4, NUM)) * 0.5 * math.sqrt(NUM)
+        low, high = mean(
+            10 + rng.normal(size=NUM) * math.sqrt(NUM) + rng.normal(size=(4, 1)) + own, np.ones(NUM)
+        ).interval()
+        inside.append(low <= 10 <= high)
+    assert 0.92 <= np.mean(inside) <= 0.99

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from record_factory import EXACT, record, spec
 
 from harness.core.errors import NotComparableError, StoreError
 from harness.core.scores import EvaluationProtocol, Score, Tally
-from harness.report.comparison import Runs, compare, find_side, to_markdown
+from harness.report.comparison import Runs, compare, find_side, find_stretches, to_markdown
 from harness.results.store import Store
 
 RESULTS = Path(__file__).parents[4] / "results"
@@ -77,8 +78,10 @@ def test_seeds_change_the_question_and_what_is_needed(noise: np.random.Generator
 
     [row] = compare([side("a", *seeds(-0.01)), side("b", *seeds(0.0))])
     assert row.question == "seeds and text"
-    assert row.verdict.startswith("cannot tell: to see")
-    assert "seeds" in row.verdict
+    assert row.verdict.startswith("cannot tell: would need about")
+    assert "seeds a side" in row.verdict
+    for own, ci95 in (("a", row.ci95_a), ("b", row.ci95_b)):
+        assert ci95[1] - ci95[0] > 0.1, own  # over seeds too, whose spread is 0.07 bit
     [single] = compare([side("a", seeds(-0.5)[0]), side("b", seeds(0.0)[0])])
     assert single.question == "text alone"
 
@@ -90,10 +93,49 @@ def test_a_margin_tells_equivalent_from_unknown(noise: np.random.Generator) -> N
         "no difference larger than 0.01 bit/char (equivalent)"
     )
     apart = text + noise.normal(0, 0.2, NUM)
-    assert (
-        "cannot tell: to see 0.01 bit/char would need about"
-        in compare([side("a", apart), side("b", text)], 0.01)[0].verdict
+    assert compare([side("a", apart), side("b", text)], 0.01)[0].verdict.startswith("cannot tell: would need about")
+    [both] = compare([side("a", text - 0.002 + noise.normal(0, 0.002, NUM)), side("b", text)], margin=0.01)
+    assert re.fullmatch(
+        r"better by 0\.003 bit/char, 95 % \S+ to \S+, but by less than 0\.01 \(equivalent\)", both.verdict
     )
+
+
+@pytest.mark.parametrize("margin", [None, 1.0, 2.0, 3.0, 4.0])
+def test_less_text_than_there_is_never_helps(noise: np.random.Generator, margin: float | None) -> None:
+    """A difference of 2 standard errors, and margins about it that neither show nor exclude it."""
+    text, apart = np.full(NUM, 2.0), noise.normal(0, 0.01, NUM)
+    first = compare([side("a", text + apart), side("b", text)])[0]
+    error = (first.ci95[1] - first.ci95[0]) / 2 / scipy.stats.t.ppf(0.975, 5)
+    apart += (1.6 * error - first.difference) * math.log(2)
+    sides = [side("a", text + apart), side("b", text), *(side(name, text) for name in "cdef")]
+    for compared in (compare(sides[:2], margin and margin * error), compare(sides, margin and margin * error)):
+        told = re.match(r"cannot tell: would need about (\S+) times the text", compared[0].verdict)
+        assert told is None or float(told[1]) > 1, compared[0].verdict
+
+
+def test_equivalence_is_corrected_for_all_pairs(noise: np.random.Generator) -> None:
+    """Of one pair p is 0.03 with this margin: among ten pairs that is chance."""
+    text = 2 + noise.normal(0, 0.5, NUM)
+    sides = [side(name, text + noise.normal(0, 0.01, NUM)) for name in "abcde"]
+    [one] = compare(sides[:2])
+    error = (one.ci95[1] - one.ci95[0]) / 2 / scipy.stats.t.ppf(0.975, 5)
+    margin = abs(one.difference) - scipy.stats.t.ppf(0.03, 5) * error
+    assert "equivalent" in compare(sides[:2], margin)[0].verdict
+    assert "equivalent" not in compare(sides, margin)[0].verdict
+
+
+def test_equal_runs_are_the_same_in_every_block() -> None:
+    [row] = compare([side("a", np.full(NUM, 2.0)), side("b", np.full(NUM, 2.0))])
+    assert (row.verdict, row.p_holm) == ("the same in every block", 1.0)
+    assert find_stretches(side("a", np.full(NUM, 2.0)), side("b", np.full(NUM, 2.0)), "test", "bpc") == []
+
+
+def test_stretches_hold_the_values_of_their_blocks(noise: np.random.Generator) -> None:
+    a, b = 2 + noise.normal(0, 0.5, (2, NUM))
+    found = find_stretches(side("a", a), side("b", b), "test", "perplexity", count=3)
+    best = np.argsort(a - b)[:3]
+    assert [each.first_target for each in found] == [1 + BLOCK * block for block in best]
+    assert [each.difference for each in found] == pytest.approx(np.exp(a[best]) - np.exp(b[best]))
 
 
 def test_holm_is_over_all_pairs(noise: np.random.Generator) -> None:
@@ -136,6 +178,9 @@ def test_names_are_found_or_refused_in_one_line(tmp_path: Path) -> None:
     failed = Store(tmp_path)
     failed.write(replace(record(1.0), status="failed", error="no memory", scores=[]))
     with pytest.raises(NotComparableError, match="failed: no memory"):
+        find_side(record().run_id, failed, failed.records())
+    (failed.run_folder(record().run_id) / "record.json").write_text("{")
+    with pytest.raises(StoreError, match="is damaged"):
         find_side(record().run_id, failed, failed.records())
     assert call("compare", LSTM, "--results", RESULTS).exit_code == 2
     assert call("compare", LSTM, "ptb-word/qrnn", "--results", RESULTS).exit_code == 3

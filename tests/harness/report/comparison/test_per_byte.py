@@ -68,7 +68,8 @@ def test_words_and_characters_are_compared_over_the_same_bytes(tmp_path: Path) -
     assert row.ci95[0] < row.difference < row.ci95[1]
     assert row.question == "text alone"
     stretches = find_stretches(words, chars, "test", row.metric)
-    assert stretches[0].difference == min(each.difference for each in stretches)
+    assert len(stretches) == 10
+    assert all(each.difference < 0 for each in stretches)
     assert all(0 < each.first_target < len(IDS) and each.num_targets > 0 for each in stretches)
 
 
@@ -118,7 +119,7 @@ def test_checkpoints_are_scored_on_one_text(checkpoints: Path) -> None:
         assert row[key] == pytest.approx(score["metrics"]["bpc"], rel=1e-9)
     rows = json.loads(call("compare", *names, *text, "--json").stdout)
     assert {each["metric"] for each in rows} == {"bits_per_byte"}
-    shown = call("compare", *names[1:], *text).output
+    shown = call("compare", *names[:0:-1], *text).output
     assert "Where" in shown
     assert "over" not in shown.splitlines()[-1]
 
