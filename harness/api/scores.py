@@ -11,7 +11,8 @@ from harness.api.texts import TextChoice
 
 if TYPE_CHECKING:
     from harness.core.interfaces import LoadedModel
-    from harness.evaluation.scoring import CheckpointScore
+    from harness.evaluation.audit.report import Audit
+    from harness.evaluation.scoring import CheckpointScore, EvaluationRequest
     from harness.report.comparison import Comparison, Side
     from harness.results.store import Store
     from lm_models.plugin.base import Model
@@ -45,22 +46,39 @@ def evaluate(
     Raises:
         HarnessError: the model, the text or the two together cannot be used.
     """
-    from harness.core import device as devices
     from harness.evaluation import scoring
 
     chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text), protocol=protocol)
-    if not isinstance(model, str | Path):
-        loaded = _of_module(model, vocabulary)
-        return scoring.score_checkpoint(scoring.EvaluationRequest(model=loaded, **chosen.find()))
-    where = devices.resolve(device)
-    if str(model).startswith(PRETRAINED):
-        target = chosen.find(raw=True)
-        loaded = _pretrained(str(model), settings, where)
-    else:
-        folder = _folder(Path(model))
-        target = chosen.find()
-        loaded = _loaded(folder, where)
-    return scoring.score_checkpoint(scoring.EvaluationRequest(model=loaded, **target))
+    return scoring.score_checkpoint(_request(model, chosen, vocabulary, device, settings))
+
+
+def audit(
+    model: Path | str | Model,
+    *,
+    text: TextChoice | Path | str,
+    vocabulary: Sequence[str] | None = None,
+    device: str = "auto",
+    settings: Sequence[str] = (),
+    stretch: int = 10_000,
+) -> Audit:
+    """Score a model on a text and check that the score is the length of a code: docs/audit.md.
+
+    Args:
+        model: as for `evaluate`, with `vocabulary`, `device` and `settings`.
+        text: a file, or a `TextChoice` with the protocol `exact` or `streams`.
+        stretch: number of targets from the beginning of the text to encode and decode.
+
+    Returns:
+        The checks with their figures and verdicts; `passed` if all of them did.
+
+    Raises:
+        HarnessError: the model, the text or the two together cannot be used, or the extra audit is not installed.
+    """
+    from harness.evaluation.audit import coder, report
+
+    coder.library()  # before data is prepared
+    chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text))
+    return report.audit(_request(model, chosen, vocabulary, device, settings), stretch=stretch)
 
 
 def compare(
@@ -112,6 +130,31 @@ def find_sides(names: Sequence[str], store: Store, text: TextChoice | None = Non
     return [
         comparison.score_checkpoint(name, folder, where, target) for name, folder in zip(names, folders, strict=True)
     ]
+
+
+def _request(
+    model: Path | str | Model,
+    chosen: TextChoice,
+    vocabulary: Sequence[str] | None,
+    device: str,
+    settings: Sequence[str],
+) -> EvaluationRequest:
+    """The model loaded and the text found; arguments as of `evaluate`."""
+    from harness.core import device as devices
+    from harness.evaluation import scoring
+
+    if not isinstance(model, str | Path):
+        loaded = _of_module(model, vocabulary)
+        return scoring.EvaluationRequest(model=loaded, **chosen.find())
+    where = devices.resolve(device)
+    if str(model).startswith(PRETRAINED):
+        target = chosen.find(raw=True)
+        loaded = _pretrained(str(model), settings, where)
+    else:
+        folder = _folder(Path(model))
+        target = chosen.find()
+        loaded = _loaded(folder, where)
+    return scoring.EvaluationRequest(model=loaded, **target)
 
 
 def _folder(path: Path) -> Path:

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from harness.commands.bench import bench
-from harness.commands.checkpoint import evaluate_, export, import_, sample
+from harness.commands.checkpoint import audit, evaluate_, export, import_, sample
 from harness.commands.compare import compare
 from harness.commands.data import data
 from harness.commands.explain import explain
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 for command in (run, describe, data, table, compare, explain, curves, check, bench, search, export, import_, evaluate_,
-                sample, monitor, new, list_, doctor):  # fmt: skip
+                audit, sample, monitor, new, list_, doctor):  # fmt: skip
     main.add_command(command)
 
 

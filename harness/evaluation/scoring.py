@@ -147,7 +147,7 @@ def score_text(
         raise DataError(f"--batch goes with --protocol official, not {request.protocol}")
     model = request.model
     text = _source(request)
-    protocol = _protocol(request)
+    protocol = protocol_of(request)
     started = time.perf_counter()
     try:
         scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=keep_nll)
@@ -212,7 +212,7 @@ def _metrics(model: LoadedModel) -> list[str]:
     return [name for name, each in METRICS.items() if each.divides_by != "num_units"]
 
 
-def _protocol(request: EvaluationRequest) -> EvaluationProtocol:
+def protocol_of(request: EvaluationRequest) -> EvaluationProtocol:
     """The protocol that a suite with these settings would use."""
     evaluation = Evaluation() if request.window is None else Evaluation(window=request.window)
     if request.protocol == "official" and request.batch is not None:

@@ -1,0 +1,180 @@
+"""Checks of a model's probabilities on windows of a text: they are distributions, and nothing comes from the future.
+
+The model has two ways to its probabilities: the loss that scoring adds up, which is given the targets, and the complete
+distribution, which is not. Letters: T time, B windows of the text as streams, V vocabulary.
+
+    >>> tokens_TB = sample_windows(np.arange(100))
+    >>> tokens_TB.shape
+    (65, 2)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.core.interfaces import LanguageModel
+from harness.evaluation.audit.checks import Check, judge
+from harness.evaluation.protocols import device_of
+from lm_models.step import step_over
+
+_STEPS, _WINDOWS = 64, 8
+_CUTS = (0.25, 0.5, 0.75)
+
+# A sum of 1 + x saves x / ln 2 bits per target; float32 rounding of large vocabularies stays below a tenth of this.
+_MASS = 1e-4
+_SHARE = 1e-4  # of probability that may move when nothing should
+# Of one loss, in nats. Kernels sum in another order for another shape; 16 bits carry three decimal digits.
+_NATS = 1e-3
+_NATS_OF_16_BITS = 0.1
+
+
+def sample_windows(ids: np.ndarray) -> np.ndarray:
+    """Windows at equal distances over a text (N,): tokens (T + 1, B), fewer of both for a short text."""
+    steps = min(_STEPS, len(ids) - 1)
+    starts_B = np.unique(np.linspace(0, len(ids) - 1 - steps, _WINDOWS).astype(np.int64))
+    if len(ids) < 2 * _STEPS:
+        starts_B = starts_B[[0, -1]] if len(starts_B) > 1 else starts_B
+    windows_TB: np.ndarray = np.asarray(ids[starts_B[None, :] + np.arange(steps + 1)[:, None]]).astype(np.int64)
+    return windows_TB
+
+
+@torch.no_grad()
+def check(model: LanguageModel, ids: np.ndarray, vocab_size: int, dtype: str) -> list[Check]:
+    """Run the checks `mass`, `loss`, `causality` and `invariance`.
+
+    Args:
+        model: in evaluation mode.
+        ids: of the text (N,), N at least 2.
+        vocab_size: V.
+        dtype: that the model computes in.
+    """
+    probe = _Probe(model, sample_windows(ids), vocab_size, _NATS_OF_16_BITS if "16" in dtype else _NATS)
+    return [probe.mass(), probe.loss(), probe.causality(), probe.invariance()]
+
+
+class _Probe:
+    """A model on sampled windows, each read from the zero state."""
+
+    def __init__(self, model: LanguageModel, tokens_TB: np.ndarray, vocab_size: int, most_nats: float) -> None:
+        self.model, self.device = model, device_of(model)
+        self.tokens_TB = torch.from_numpy(tokens_TB)
+        self.steps, self.windows = self.tokens_TB.shape[0] - 1, self.tokens_TB.shape[1]
+        self.vocab_size, self.most_nats = vocab_size, most_nats
+        generator = torch.Generator().manual_seed(0)
+        # Another token everywhere, except in a vocabulary of one.
+        shift_TB = torch.randint(1, max(2, vocab_size), self.tokens_TB.shape, generator=generator)
+        self.others_TB = (self.tokens_TB + shift_TB) % vocab_size
+        self.places = f"{self.steps * self.windows:,} positions in {self.windows} windows of the text"
+
+    def mass(self) -> Check:
+        worst, lowest = 0.0, 1.0
+        for log_probs_TV in self._distributions(self.tokens_TB):
+            probs_TV = log_probs_TV.double().exp()
+            worst = max(worst, _largest(probs_TV.sum(-1) - 1))
+            lowest = min(lowest, float(probs_TV.min()))
+        return judge(
+            "mass",
+            "probabilities that sum to more than 1 promise codes that do not exist",
+            worst,
+            _MASS,
+            "largest |sum - 1|",
+            f"{self.places}; {probs_TV.shape[-1]:,} probabilities each, the smallest {lowest:.3g}",
+        )
+
+    def loss(self) -> Check:
+        # Both the text's own targets and others in their place: a loss that knows its target is low for each.
+        worst = 0.0
+        for targets_TB in (self.tokens_TB[1:], self.others_TB[1:]):
+            nll_TB = self._losses(self.tokens_TB[:-1], targets_TB)
+            for column, log_probs_TV in enumerate(self._distributions(self.tokens_TB)):
+                target_T = targets_TB[:, column].to(log_probs_TV.device).unsqueeze(-1)
+                expected_T = -log_probs_TV.double().gather(-1, target_T).squeeze(-1)
+                worst = max(worst, _largest_difference(nll_TB[:, column], expected_T))
+        return judge(
+            "loss",
+            "a loss that is not -ln p of the model's distribution: bits for nats, or a target that helps itself",
+            worst,
+            self.most_nats,
+            "nats of one target",
+            f"{self.places}, with the text's targets and with others in their place",
+        )
+
+    def causality(self) -> Check:
+        before_TB = self._losses(self.tokens_TB[:-1], self.tokens_TB[1:])
+        moved, where = 0.0, "nothing moves"
+        for cut in sorted({max(1, int(self.steps * share)) for share in _CUTS}):
+            # The inputs until `cut` stay, and with them the targets before it.
+            changed_TB = torch.cat([self.tokens_TB[: cut + 1], self.others_TB[cut + 1 :]])
+            after_TB = self._losses(changed_TB[:-1], changed_TB[1:])
+            nats = _largest_difference(before_TB[:cut], after_TB[:cut])
+            share = 0.0
+            both = zip(self._distributions(self.tokens_TB), self._distributions(changed_TB), strict=True)
+            for log_probs_TV, other_TV in both:
+                distance_T = (log_probs_TV[: cut + 1].double().exp() - other_TV[: cut + 1].double().exp()).abs().sum(-1)
+                share = max(share, _largest(distance_T) / 2)
+            # A loss may move by more than its probability does; each has the bound of its own kind.
+            figure = max(share, nats / self.most_nats * _SHARE)
+            if not figure <= moved:
+                moved, where = figure, f"tokens after step {cut} move a prediction before them"
+        return judge(
+            "causality",
+            "a model that reads the target or what follows it",
+            moved,
+            _SHARE,
+            "share of probability that moves",
+            f"{self.places}, with the text after a step replaced; {where if moved > _SHARE else 'nothing moves'}",
+        )
+
+    def invariance(self) -> Check:
+        inputs_TB, targets_TB = self.tokens_TB[:-1], self.tokens_TB[1:]
+        whole_TB = self._losses(inputs_TB, targets_TB)
+        worst = 0.0
+        for column in range(self.windows):
+            alone_T = self._losses(inputs_TB[:, [column]], targets_TB[:, [column]])[:, 0]
+            worst = max(worst, _largest_difference(whole_TB[:, column], alone_T))
+        for window in (1, 7):
+            state, parts = self.model.initial_state(self.windows), []
+            for first in range(0, self.steps, window):
+                tokens_TB = self.tokens_TB[first : first + window + 1]
+                step = step_over(self.model, tokens_TB, state, self.device)
+                parts.append(step.nll_TB)
+                state = step.state
+            worst = max(worst, _largest_difference(whole_TB, torch.cat(parts)))
+        return judge(
+            "invariance",
+            "a score that depends on how the text is cut into windows or what else is in the batch",
+            worst,
+            self.most_nats,
+            "nats of one target",
+            f"{self.places}: together and each alone, and read by 1 and by 7 tokens with the state carried",
+        )
+
+    def _losses(self, inputs_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        """nll (T, B) in the way of scoring."""
+        # As `step_over`, which takes the targets from the text and could not be given others.
+        split = getattr(self.model, "split_targets", None)
+        extra = () if split is None or (made := split(targets_TB)) is None else (made,)
+        state = self.model.initial_state(inputs_TB.shape[1])
+        output = self.model(inputs_TB.to(self.device), targets_TB.to(self.device), state, *extra)
+        return output.nll_TB.double()
+
+    def _distributions(self, tokens_TB: Tensor) -> Iterator[Tensor]:
+        """Log-probabilities (T, V) of each window, which are not given the last target."""
+        h_TBH, _ = self.model.features(tokens_TB[:-1].to(self.device), self.model.initial_state(self.windows))
+        for column in range(self.windows):
+            yield self.model.log_probs(h_TBH[:, column])
+
+
+def _largest(values: Tensor) -> float:
+    """Largest absolute value; infinite if one is not a number."""
+    return float(values.abs().nan_to_num(nan=np.inf, posinf=np.inf).max())
+
+
+def _largest_difference(one: Tensor, other: Tensor) -> float:
+    """Largest absolute difference; two infinities are equal."""
+    one, other = one.double().cpu(), other.double().cpu()
+    return _largest(torch.where(one == other, 0.0, one - other))
