@@ -137,7 +137,7 @@ SUITE = """
 suite: tiny
 dataset: {{kind: words, name: tiny, train: t.txt, valid: t.txt, test: t.txt}}
 metrics: [bits_per_byte]
-evaluation: {{protocols: [exact, streams], splits: [test], streams: 3, warmup: 40, keep_nll: true}}
+evaluation: {{protocols: [exact, streams], splits: [test], streams: 3, warmup: 40}}
 entries:
   hf:
     title: Tiny
@@ -148,7 +148,7 @@ entries:
 def test_a_run_scores_the_file_and_its_row_is_marked(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes(TEXT.encode())
     (tmp_path / "tiny.yaml").write_text(SUITE.format(folder=folder))
-    suite = load(tmp_path / "tiny.yaml")
+    suite = load(tmp_path / "tiny.yaml", overrides=["evaluation.keep_nll=true"])
     [spec] = resolve(suite, device="cpu")
     job = RunJob(
         spec=spec,
@@ -201,7 +201,7 @@ def test_the_name_of_a_run_depends_on_the_files_and_the_stretch_and_not_on_the_p
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("evaluation={protocols: [official]}", "is scored by exact or streams, not by official"),
+        ("evaluation.protocols=[official]", "is scored by exact or streams, not by official"),
         ("entries.hf.dtype=bfloat16", "entries.hf.dtype is of training"),
         ("entries.hf.recipe={optimizer: adam, lr: 1, batch: 1, bptt: 1, epochs: 1}", "has nothing to learn"),
         ("entries.hf.adaptive={dynamic_sgd: {lr: [1]}}", "takes no adaptive protocol"),
