@@ -88,16 +88,18 @@ def compare(
     margin: float | None = None,
     text: TextChoice | None = None,
     device: str = "auto",
+    settings: Sequence[str] = (),
 ) -> list[Comparison]:
     """Compare runs that scored the same text, or score checkpoints on one and compare them.
 
     Args:
         names: at least two run ids, run folders, or entries, with all of their seeds each. With `text`:
-            checkpoints, or runs with a best model.
+            checkpoints, runs with a best model, or `hf:PATH` for pretrained models.
         results: folder of the records.
         margin: a difference that does not matter, in the metric's unit.
         text: what to score checkpoints on; None to compare the scores of records.
         device: where checkpoints are scored.
+        settings: for every `hf:PATH`: keys of its model block, such as `context=512`.
 
     Returns:
         A comparison for each split, metric and pair.
@@ -110,10 +112,16 @@ def compare(
     from harness.report import comparison
     from harness.results.store import Store
 
-    return comparison.compare(find_sides(names, Store(Path(results)), text, device), margin)
+    return comparison.compare(find_sides(names, Store(Path(results)), text, device, settings), margin)
 
 
-def find_sides(names: Sequence[str], store: Store, text: TextChoice | None = None, device: str = "auto") -> list[Side]:
+def find_sides(
+    names: Sequence[str],
+    store: Store,
+    text: TextChoice | None = None,
+    device: str = "auto",
+    settings: Sequence[str] = (),
+) -> list[Side]:
     """What `compare` compares; arguments as there, with the results folder opened."""
     from harness.core import device as devices
     from harness.core.errors import StoreError
@@ -125,11 +133,16 @@ def find_sides(names: Sequence[str], store: Store, text: TextChoice | None = Non
         records = store.records()
         return [comparison.find_side(name, store, records) for name in names]
     # Every name is checked before data is prepared and the first model scored.
-    folders = [comparison.find_checkpoint(name, store) for name in names]
-    where, target = devices.resolve(device), text.find()
-    return [
-        comparison.score_checkpoint(name, folder, where, target) for name, folder in zip(names, folders, strict=True)
+    where = devices.resolve(device)
+    found = [
+        _pretrained(name, settings, where) if name.startswith(PRETRAINED) else comparison.find_checkpoint(name, store)
+        for name in names
     ]
+    sides: list[Side] = []
+    for name, model in zip(names, found, strict=True):
+        loaded = _loaded(model, where) if isinstance(model, Path) else model
+        sides.append(comparison.score_checkpoint(name, loaded, text.find(raw=loaded.reader is not None)))
+    return sides
 
 
 def _request(

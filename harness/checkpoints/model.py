@@ -38,6 +38,7 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
     import torch
 
     import lm_models
+    from lm_models.plugin import loader as plugin_loader
 
     index = format.read_index(folder)
     block = _model_block(folder, index)
@@ -49,6 +50,9 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
     if token is not None:
         raise CheckpointError(f"{folder}: its unit is byte, but its token {token[:40]!r} is no byte's number")
     builder = str(block.get("builder"))
+    if ":" in builder:
+        # The script `harness`, unlike `python -m harness`, does not have the current folder on its path.
+        plugin_loader.add_folder(Path())
     check_device(device, builder=builder, kernel=kernel)
     forbid_tf32()
     dtype = "float64" if index.weights_dtype == "float64" else "float32"

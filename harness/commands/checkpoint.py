@@ -11,7 +11,7 @@ import click
 
 from harness.commands.options import FiniteRange, device_option, json_option
 from harness.commands.output import EXIT_FAILED, print_fields, print_json
-from harness.commands.texts import text_choice, text_options
+from harness.commands.texts import pretrained_option, text_choice, text_options
 
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
 
@@ -56,8 +56,7 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 
 @click.command("evaluate")
 @click.argument("checkpoint")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="With hf:PATH: a key of its model block, such as context=512.")  # fmt: skip
+@pretrained_option
 @text_options
 @json_option
 def evaluate_(

@@ -10,7 +10,7 @@ import click
 
 from harness.commands.options import FiniteRange, json_option, results_option
 from harness.commands.output import print_json, print_problems
-from harness.commands.texts import text_choice, text_options
+from harness.commands.texts import pretrained_option, text_choice, text_options
 from harness.core.messages import printable_lines
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--margin", type=FiniteRange(min=0, min_open=True), metavar="X",
               help="A difference that does not matter, in the metric's unit.")  # fmt: skip
 @click.option("--format", "fmt", type=click.Choice(["github"]), help="Print the table alone, as Markdown.")
+@pretrained_option
 @text_options
 @json_option
 def compare(
@@ -31,6 +32,7 @@ def compare(
     margin: float | None,
     fmt: str | None,
     device: str,
+    overrides: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -39,7 +41,8 @@ def compare(
     A and B are run ids, run folders, or entries such as `qrnn` or `ptb-char/quick/qrnn`, which stand for all of their
     seeds. Two single runs are compared over the text alone; with several seeds on both sides, over seeds and text.
 
-    With --text or --dataset, A and B are checkpoints, or runs with a best model. All are scored on that text.
+    With --text or --dataset, A and B are checkpoints, runs with a best model, or hf:PATH for pretrained models. All are
+    scored on that text.
 
     Models whose tokens differ are compared per byte. Runs need `evaluation: {keep_nll: true}` for that. Exit 3 if
     texts, targets or protocols differ.
@@ -51,8 +54,10 @@ def compare(
     has_text = options["text"] is not None or options["dataset"] is not None
     if not has_text:
         _refuse_settings(options)
+    if overrides and not any(name.startswith("hf:") for name in names):
+        raise click.UsageError("--set goes with hf:PATH")
     store = Store(results)
-    sides = find_sides(names, store, text_choice(options) if has_text else None, device)
+    sides = find_sides(names, store, text_choice(options) if has_text else None, device, overrides)
     rows = comparison.compare(sides, margin)
     if as_json:
         print_json(comparison.to_json(rows))

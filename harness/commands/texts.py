@@ -49,6 +49,15 @@ _OPTIONS = (
 )
 
 
+pretrained_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="With hf:PATH: a key of its model block, such as context=512.",
+)
+
+
 def text_options(command: F) -> F:
     """Add the options that name a text and a protocol; `text_choice` takes their values."""
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), command)

@@ -67,8 +67,8 @@ class Corpus:
 
     `splits` are memory-mapped token ids, each of shape (N,); `vocabulary` has the text of each id, for bytes the
     number; `num_units` per split is what a metric may divide by; `limits` are the best values that the data allows, by
-    metric, where they are known; `manifest` has sources, checksums and counts, as the record holds them. `sizes`
-    measure each split's text where the vocabulary cannot, for a pretrained model's own tokens.
+    metric, where they are known; `manifest` has sources, checksums and counts, as the record holds them. `read` has
+    each split's text where the vocabulary cannot say it, for a pretrained model's own tokens.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Corpus:
     num_units: Mapping[str, int]
     limits: Mapping[str, float]
     manifest: Mapping[str, Any]
-    sizes: Mapping[str, TextSizes] = field(default_factory=dict)
+    read: Mapping[str, ReadText] = field(default_factory=dict)
 
     @property
     def vocab_size(self) -> int:
@@ -90,6 +90,12 @@ class ReadText(TextSizes, Protocol):
 
     @property
     def ids(self) -> np.ndarray: ...
+
+    @property
+    def text(self) -> bytes: ...
+
+    @property
+    def ends(self) -> np.ndarray: ...
 
     @property
     def sha256(self) -> str: ...

@@ -40,7 +40,7 @@ class ReadText:
         ids: tokens (N,), the one of the beginning first, if there is one.
         begin: text of that token; None if the first token of the text only conditions.
         text: UTF-8 bytes that are scored.
-        ends_N: end of each token in `text`, in bytes.
+        ends: end of each token in `text`, in bytes, (N,).
         sha256: of the bytes that were read from the file.
         size_read: of these bytes, before the detokeniser.
     """
@@ -48,7 +48,7 @@ class ReadText:
     ids: np.ndarray
     begin: str | None
     text: bytes
-    ends_N: np.ndarray
+    ends: np.ndarray
     sha256: str
     size_read: TextSize
 
@@ -59,8 +59,8 @@ class ReadText:
 
     def size(self, ids: np.ndarray, first: int = 0, stop: int | None = None) -> TextSize:
         """Size of the text of the tokens [first, stop); `ids` are those of this text."""
-        begin = 0 if first == 0 else int(self.ends_N[first - 1])
-        end = len(self.text) if stop is None else int(self.ends_N[stop - 1])
+        begin = 0 if first == 0 else int(self.ends[first - 1])
+        end = len(self.text) if stop is None else int(self.ends[stop - 1])
         before, until = size_of(self.text[:begin]), size_of(self.text[:end])
         return TextSize(end - begin, _less(until.num_chars, before.num_chars), _less(until.num_words, before.num_words))
 
@@ -144,7 +144,7 @@ class PretrainedModel:
             ids=np.array(encoded.ids, np.int64),
             begin=encoded.begin,
             text=text,
-            ends_N=np.cumsum(encoded.num_bytes),
+            ends=np.cumsum(encoded.num_bytes),
             sha256=hashlib.sha256(raw).hexdigest(),
             size_read=size_of(raw),
         )

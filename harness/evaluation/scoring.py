@@ -14,7 +14,7 @@ import numpy as np
 from harness.core.config.evaluation import Evaluation, SplitName
 from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
-from harness.core.interfaces import Corpus, LoadedModel, SplitFile, TextSizes
+from harness.core.interfaces import Corpus, LoadedModel, ReadText, SplitFile
 from harness.core.metrics import METRICS, default_metric
 from harness.core.scores import EvaluationProtocol, Score, TextSize
 from harness.core.units import EOS
@@ -106,7 +106,7 @@ class CheckpointScore:
 
 @dataclass(frozen=True, slots=True)
 class TextSource:
-    """Token ids (N,) in the checkpoint's numbers and where they come from."""
+    """Token ids (N,) in the checkpoint's numbers and where they come from; `read` if its own tokeniser made them."""
 
     ids: np.ndarray
     title: str
@@ -114,7 +114,7 @@ class TextSource:
     split: str | None = None
     text: TextFile | None = None
     identity: Mapping[str, object] | None = None
-    sizes: TextSizes | None = None
+    read: ReadText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ def score_text(
         raise DataError(f"{text.title}: {error}") from None
     metrics = _metrics(model)
     seconds = time.perf_counter() - started
-    size = protocols.measure(text.ids, protocol, text.sizes or TokenText.of(model.vocabulary, model.unit))
+    size = protocols.measure(text.ids, protocol, text.read or TokenText.of(model.vocabulary, model.unit))
     score = protocols.to_score(scored, request.split, protocol, metrics, seconds, size)
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")
@@ -258,7 +258,7 @@ def _own_tokens(request: EvaluationRequest) -> TextSource:
     tokens = len(read.ids) - read.num_added
     text = TextFile(str(path), read.sha256, tokens, model.reader.reading, None, 0, read.begin, read.size_read)
     if file is None:
-        return TextSource(read.ids, str(path), text=text, sizes=read)
+        return TextSource(read.ids, str(path), text=text, read=read)
     title = f"{file.dataset}'s {file.split} split"
     return TextSource(read.ids, title, file.dataset, file.split, text, dict(file.identity), read)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from harness.core.interfaces import ReadText
 from harness.core.target_losses import TargetLosses
 from harness.evaluation.token_text import TokenText, token_texts
 
@@ -28,13 +29,26 @@ def with_bytes(nll: np.ndarray, ids: np.ndarray, vocabulary: Sequence[str], unit
     tokens = TokenText.of(vocabulary, unit)
     if tokens is None:
         return None
-    sizes = tokens.bytes_of(ids)
+    return _losses(nll, tokens.bytes_of(ids), text_sha256(ids, vocabulary, unit))
+
+
+def with_own_bytes(nll: np.ndarray, read: ReadText) -> TargetLosses:
+    """The same for the tokens of a model's own tokeniser.
+
+    Args:
+        nll: of every token but the first, (N - 1,).
+        read: the text.
+    """
+    return _losses(nll, np.diff(read.ends, prepend=0), hashlib.sha256(read.text).hexdigest())
+
+
+def _losses(nll: np.ndarray, sizes_N: np.ndarray, sha256: str) -> TargetLosses:
     single = nll.astype(np.float32)
     return TargetLosses(
         nll=single if np.array_equal(single, nll, equal_nan=True) else nll.astype(np.float64),
-        sizes=sizes[1:].astype(np.min_scalar_type(int(sizes.max()))),
-        first_byte=int(sizes[0]),
-        text_sha256=text_sha256(ids, vocabulary, unit),
+        sizes=sizes_N[1:].astype(np.min_scalar_type(int(sizes_N.max()))),
+        first_byte=int(sizes_N[0]),
+        text_sha256=sha256,
     )
 
 

@@ -50,5 +50,8 @@ def _checked(edges: npt.ArrayLike, nats: npt.ArrayLike) -> tuple[Edges, FloatArr
 def _between(cuts: Edges, edges: Edges, nats: FloatArray) -> FloatArray:
     # From the right: a target of no bytes, such as an end of text, belongs to the range that ends there.
     places = np.searchsorted(edges, cuts, side="right") - 1
+    if cuts[0] == edges[0]:
+        # Before the first range there is none: SentencePiece may set a token of no bytes there.
+        places[0] = 0
     sums: FloatArray = np.add.reduceat(nats[: places[-1]], places[:-1])
     return sums

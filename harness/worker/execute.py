@@ -215,7 +215,12 @@ def _keeper(corpus: Any, folder: Path) -> protocols.Keep:
     """Writes the loss of each target of a split, with its bytes, into the run's folder."""
 
     def keep(split: str, nll: np.ndarray) -> TargetFile | None:
-        losses = target_bytes.with_bytes(nll, corpus.splits[split], corpus.vocabulary, corpus.unit)
+        read = corpus.read.get(split)
+        losses = (
+            target_bytes.with_bytes(nll, corpus.splits[split], corpus.vocabulary, corpus.unit)
+            if read is None
+            else target_bytes.with_own_bytes(nll, read)
+        )
         return None if losses is None else target_files.write(folder, split, losses)
 
     return keep
@@ -249,7 +254,7 @@ def _score(
         return tick
 
     evaluation, metrics = spec.evaluation, spec.label.metrics
-    tokens = None if corpus.sizes else TokenText.of(corpus.vocabulary, corpus.unit)
+    tokens = None if corpus.read else TokenText.of(corpus.vocabulary, corpus.unit)
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:
@@ -263,7 +268,7 @@ def _score(
                     corpus.splits,
                     piece,
                     metrics,
-                    tokens=corpus.sizes.get(split, tokens),
+                    tokens=corpus.read.get(split, tokens),
                     on_start=on_start,
                     keep=keep if keeps else None,
                 )

@@ -65,6 +65,6 @@ def load(record: RunRecord, job: RunJob) -> tuple[Any, Corpus]:
         num_units={split: len(text.ids) for split, text in texts.items()},
         limits={},
         manifest=record.data,
-        sizes=dict(texts),
+        read=dict(texts),
     )
     return loaded.model, corpus

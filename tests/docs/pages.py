@@ -47,6 +47,8 @@ def blocks(text: str) -> Iterator[Block]:
 def run_script(script: str, folder: Path, code: Path) -> str:
     """Run commands as a reader would, with `harness` and `python` of a checkout on the PATH; returns the output.
 
+    As for the installed script, the current folder is not on the path of `harness`.
+
     Args:
         script: shell commands; the first one that fails ends it.
         folder: working folder. It also gets the commands and a cache.
@@ -54,7 +56,7 @@ def run_script(script: str, folder: Path, code: Path) -> str:
     """
     commands = folder / ".bin"
     commands.mkdir(exist_ok=True)
-    for name, arguments in {"harness": " -m harness", "python": ""}.items():
+    for name, arguments in {"harness": " -P -m harness", "python": ""}.items():
         (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
         (commands / name).chmod(0o755)
     environment = {

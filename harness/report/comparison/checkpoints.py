@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.core.errors import CheckpointError
+from harness.core.interfaces import LoadedModel, ReadText
 from harness.core.scores import Score
 from harness.core.target_losses import TargetLosses
+from harness.core.units import CHAR
 from harness.report.comparison.sides import Side, Text
 from harness.results.store import Store
 from harness.system.paths import is_plain
@@ -22,7 +28,7 @@ class Checkpoint(Side):
     Attributes:
         name, metrics: as of `Side`.
         score, tokens: of the text.
-        text_sha256: of the text's bytes.
+        made_of: checksum of the text's bytes, and what says how they are divided into tokens.
         kept: the loss of each target; None under `official`, or if the tokens have no text.
         code: checksum of the code.
     """
@@ -31,7 +37,7 @@ class Checkpoint(Side):
     metrics: tuple[str, ...]
     score: Score
     tokens: Text = field(repr=False)
-    text_sha256: str
+    made_of: tuple[object, ...]
     kept: TargetLosses | None = field(repr=False)
     code: object
 
@@ -39,8 +45,7 @@ class Checkpoint(Side):
         return {self.score.split: [self.score]}
 
     def tokens_id(self, split: str) -> object:
-        # Tokens of one unit of the same bytes are the same tokens under any numbers.
-        return self.text_sha256, self.tokens.unit, len(self.tokens.ids)
+        return self.made_of
 
     def has_losses(self, split: str) -> bool:
         return self.kept is not None
@@ -67,37 +72,51 @@ def find_checkpoint(name: str, store: Store) -> Path:
     return found
 
 
-def score_checkpoint(name: str, folder: Path, device: str, text: Mapping[str, Any]) -> Checkpoint:
-    """Score a checkpoint on a text. Imports torch.
+def score_checkpoint(name: str, model: LoadedModel, text: Mapping[str, Any]) -> Checkpoint:
+    """Score a model on a text. Imports torch.
 
     Args:
         name: of the side.
-        folder: of the checkpoint.
-        device: as torch names it.
+        model: a checkpoint's, or a pretrained one with a tokeniser of its own.
         text: arguments of an `EvaluationRequest` but the model.
 
     Returns:
         The side.
 
     Raises:
-        CheckpointError: the checkpoint cannot be loaded or does not fit the text.
+        CheckpointError: the model does not fit the text.
         DataError: the text cannot be read or is too short.
     """
-    from harness.checkpoints import model
     from harness.evaluation import scoring, target_bytes
     from harness.system import source
 
-    loaded = model.load(folder, device=device)
-    scored = scoring.score_text(scoring.EvaluationRequest(model=loaded, **text), keep_nll=True)
-    tokens = Text(scored.text.ids, loaded.vocabulary, loaded.unit)
-    text_of = (tokens.ids, tokens.vocabulary, tokens.unit)
-    kept = None if scored.target_nll is None else target_bytes.with_bytes(scored.target_nll, *text_of)
+    scored = scoring.score_text(scoring.EvaluationRequest(model=model, **text), keep_nll=True)
+    nll, read = scored.target_nll, scored.text.read
+    kept: TargetLosses | None
+    made_of: tuple[object, ...]
+    if read is not None and nll is not None:
+        tokens, kept = _pieces(read), target_bytes.with_own_bytes(nll, read)
+        made_of = (hashlib.sha256(read.text).hexdigest(), hashlib.sha256(read.ends.tobytes()).hexdigest())
+    else:
+        tokens = Text(scored.text.ids, model.vocabulary, model.unit)
+        text_of = (tokens.ids, tokens.vocabulary, tokens.unit)
+        kept = None if nll is None else target_bytes.with_bytes(nll, *text_of)
+        sha256 = kept.text_sha256 if kept else target_bytes.text_sha256(*text_of)
+        # Tokens of one unit of the same bytes are the same tokens under any numbers.
+        made_of = (sha256, tokens.unit, len(tokens.ids))
     return Checkpoint(
         name=name,
         metrics=tuple(scored.score.metrics),
         score=scored.score,
         tokens=tokens,
-        text_sha256=kept.text_sha256 if kept else target_bytes.text_sha256(*text_of),
+        made_of=made_of,
         kept=kept,
         code=source.installed().to_json().get("source_sha256"),
     )
+
+
+def _pieces(read: ReadText) -> Text:
+    """The text of each token in its place, to be shown end to end."""
+    ends = read.ends.tolist()
+    pieces = [read.text[start:end].decode(errors="replace") for start, end in pairwise([0, *ends])]
+    return Text(np.arange(len(pieces)), pieces, CHAR)

@@ -138,7 +138,7 @@ def find_side(name: str, store: Store, records: Sequence[tuple[RunRecord, Sequen
             problems = (problem for problem in outside.problems if folder.name in problem)
             raise StoreError(next(problems, f"{folder}: holds no readable record"))
         return _side(name, inside, outside)
-    if (path / INDEX).is_file():
+    if (path / INDEX).is_file() or name.startswith("hf:"):
         raise NotComparableError(f"{name}: is a checkpoint; name a text to score it on, with --text or --dataset")
     by_id = [each for each in records if each[0].run_id == name]
     if by_id:

@@ -78,12 +78,16 @@ def _check_output(model: Model, inputs_TB: Tensor, vocab_size: int) -> Tensor:
     if bad.any():
         step, stream, token = bad.nonzero()[0].tolist()
         value = log_probs_TBV[step, stream, token].item()
-        raise ValueError(f"the log-probability of token {token} at step {step}, stream {stream} is {value}")
+        raise ValueError(
+            f"the log-probability of token {token} at step {step}, stream {stream} is {value}: return numbers, or -inf"
+        )
     sums_TB = log_probs_TBV.double().exp().sum(-1)
     worst = (sums_TB - 1).abs().max().item()
     if worst > _SUM_TOLERANCE:
         others = [axis for axis in (0, 1) if (log_probs_TBV.double().exp().sum(axis) - 1).abs().max() < _SUM_TOLERANCE]
         where = f"; they do over axis {others[0]}, so the softmax is over the wrong one" if others else ""
+        if (log_probs_TBV.double().exp2().sum(-1) - 1).abs().max() < _SUM_TOLERANCE:
+            where = "; they do as powers of 2, so the log-probabilities are in bits"
         raise ValueError(
             f"probabilities must sum to 1 over the vocabulary, they sum to {sums_TB.flatten()[0].item():.4g}{where}: "
             "return torch.log_softmax(logits, dim=-1)"
@@ -94,7 +98,11 @@ def _check_output(model: Model, inputs_TB: Tensor, vocab_size: int) -> Tensor:
 def _check_deterministic(model: Model, inputs_TB: Tensor, log_probs_TBV: Tensor) -> None:
     """The same text twice, with torch's generator at the same place and at another."""
     for seed, reason in (
-        (0, "two passes over the same text differ: the model is not deterministic"),
+        (
+            0,
+            "two passes over the same text differ: the model is not deterministic, or keeps a state in itself, which "
+            "it should return instead",
+        ),
         (1, "the output in evaluation depends on random numbers: dropout is on; use self.training or nn.Dropout"),
     ):
         torch.manual_seed(0)

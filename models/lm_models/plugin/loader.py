@@ -24,7 +24,7 @@ _FLOP_TOKENS = 64
 
 
 def add_folder(folder: Path) -> None:
-    """Let this process and those that it starts import modules from a folder, which holds a suite."""
+    """Let this process and those that it starts import modules from a folder."""
     text = str(folder.resolve())
     # `python -m harness` has the current folder on its own path, and the processes that it starts do not.
     others = os.environ.get("PYTHONPATH")
@@ -63,7 +63,10 @@ def load(path: str) -> type[Model]:
             found = getattr(found, part)
     except ModuleNotFoundError as error:
         missing = error.name or module
-        hint = "put its file into the suite's folder, install its package, or set PYTHONPATH"
+        hint = (
+            "put its file into the suite's folder, or for a checkpoint into the current one, install its package, "
+            "or set PYTHONPATH"
+        )
         where = "" if missing == module else f" (imported by {module})"
         raise ValueError(f"there is no module {missing}{where}; {hint}") from None
     except AttributeError:

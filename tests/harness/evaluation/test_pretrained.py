@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness import data
 from harness.core.errors import DataError
 from harness.core.scores import TextSize
 from harness.evaluation import pretrained
+from harness.results import target_files
 from harness.results.store import Store
 from harness.suite import load, resolve, texts_of
 from harness.system import source
@@ -82,7 +84,7 @@ def test_without_a_beginning_the_first_token_is_dropped_with_its_bytes(folder: P
     read = model.read(text)
     whole, scored = read.size(read.ids), read.size(read.ids, 1)
     assert (whole.num_bytes, read.num_added) == (len(TEXT.encode()), 0)
-    assert whole.num_bytes - scored.num_bytes == read.ends_N[0] > 0
+    assert whole.num_bytes - scored.num_bytes == read.ends[0] > 0
     assert (whole.num_words or 0) - (scored.num_words or 0) == 1
 
 
@@ -146,7 +148,7 @@ entries:
 def test_a_run_scores_the_file_and_its_row_is_marked(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes(TEXT.encode())
     (tmp_path / "tiny.yaml").write_text(SUITE.format(folder=folder))
-    suite = load(tmp_path / "tiny.yaml")
+    suite = load(tmp_path / "tiny.yaml", overrides=["evaluation.keep_nll=true"])
     [spec] = resolve(suite, device="cpu")
     job = RunJob(
         spec=spec,
@@ -164,6 +166,11 @@ def test_a_run_scores_the_file_and_its_row_is_marked(folder: Path, tmp_path: Pat
     # Each stream of a sliding window has read its complete context before its first target.
     assert streams.tally.nll_nats == pytest.approx(exact.tally.nll_nats, rel=1e-5)
     assert record.data["texts"]["test"]["begin"] == "<s>"
+    assert exact.target_file is not None
+    kept = target_files.read(tmp_path / "out/runs" / spec.run_id, exact.target_file)
+    assert (kept.edges[0], kept.edges[-1]) == (0, 900)
+    assert kept.text_sha256 == hashlib.sha256(TEXT.encode()[:900]).hexdigest()
+    assert math.fsum(kept.nll) == pytest.approx(exact.tally.nll_nats, rel=1e-6)
     assert (record.model["context"], record.model["stride"]) == (16, 1)
     assert record.model["source"]["files"].keys() >= {"model.safetensors", "tokenizer.json"}
     store = Store(tmp_path / "out")

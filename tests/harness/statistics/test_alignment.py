@@ -45,6 +45,11 @@ def test_a_target_of_no_bytes_belongs_to_what_it_ends() -> None:
     assert sums_a.tolist() == [1.5, 2.0, 4.25]
 
 
+def test_a_target_of_no_bytes_before_the_text_belongs_to_the_first_range() -> None:
+    sums_a, _, _ = common_blocks(edges_of([0, 3, 3, 3]), [0.5, 1.0, 2.0, 4.0], edges_of([3, 3, 3]), np.zeros(3))
+    assert sums_a.tolist() == [1.5, 2.0, 4.0]
+
+
 def test_many_targets_become_blocks_of_about_equal_bytes() -> None:
     lengths = np.random.default_rng(0).integers(1, 9, 20_000).tolist()
     edges = edges_of(lengths)

@@ -72,6 +72,18 @@ class Bits(Recurrent):
         return nll_TB / math.log(2), state
 
 
+class LogTwo(Recurrent):
+    def forward(self, tokens_TB, state):
+        log_probs_TBV, state = super().forward(tokens_TB, state)
+        return log_probs_TBV / math.log(2), state
+
+
+class OwnState(Recurrent):
+    def forward(self, tokens_TB, state):
+        log_probs_TBV, self.own = super().forward(tokens_TB, getattr(self, "own", state))
+        return log_probs_TBV, self.own
+
+
 class Reduced(Recurrent):
     def nll(self, tokens_TB, targets_TB, state):
         nll_TB, state = super().nll(tokens_TB, targets_TB, state)
@@ -120,6 +132,8 @@ FAULTS = {
     DropoutOn: "dropout is on",
     KeepsGraph: "not detached",
     Bits: "nll is in bits",
+    LogTwo: "the log-probabilities are in bits: return torch.log_softmax",
+    OwnState: "keeps a state in itself",
     Reduced: "do not reduce it",
     OffByOne: "the targets are off by one",
     BatchDependent: "depends on the other streams",

@@ -87,7 +87,11 @@ def test_the_checksum_covers_every_file_that_it_imports(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("plugged:Small", "pluged:Small", "there is no module pluged; put its file into the suite's folder"),
+        (
+            "plugged:Small",
+            "pluged:Small",
+            "there is no module pluged; put its file into the suite's folder, or",
+        ),
         ("plugged:Small", "plugged:Smal", "module plugged has no Smal"),
         ("plugged:Small", "plugged:NoModel", "plugged:NoModel is not a subclass of harness.Model"),
         ("width: 3", "widht: 3", "'widht' is unknown. Did you mean 'width'?"),
