@@ -94,8 +94,7 @@ def evaluate_(
 
 @click.command()
 @click.argument("checkpoint", metavar="RUN|CHECKPOINT")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="With hf:PATH: a key of its model block, such as context=512.")  # fmt: skip
+@pretrained_option
 @click.option("--stretch", type=click.IntRange(1), default=10_000, show_default=True, metavar="N",
               help="Targets to encode and decode, from the beginning of the text.")  # fmt: skip
 @text_options

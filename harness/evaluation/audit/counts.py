@@ -51,7 +51,7 @@ def check(model: LoadedModel, scored: ScoredText, protocol: EvaluationProtocol) 
     ids, tally, losses = scored.text.ids, scored.score.tally, scored.target_nll
     assert losses is not None
     num_targets = len(ids) - 1
-    added = 0 if scored.text.sizes is None else scored.text.sizes.num_added
+    added = 0 if scored.text.read is None else scored.text.read.num_added
     loss_V = 1 + np.random.default_rng(0).random(len(model.vocabulary))
     known = protocols.score(_KnownLosses(loss_V), ids, protocol, keep_nll=True)  # type: ignore[arg-type]
     assert known.target_nll is not None
@@ -65,7 +65,7 @@ def check(model: LoadedModel, scored: ScoredText, protocol: EvaluationProtocol) 
         ("sum of known losses", known.tally.nll_nats, math.fsum(expected_N)),
         ("targets in their place", int((known.target_nll == expected_N).sum()), num_targets),
     ]
-    if tally.num_bytes is not None and scored.text.sizes is None:
+    if tally.num_bytes is not None and scored.text.read is None:
         pairs.append(("bytes", tally.num_bytes, len(text_of(model, ids)) - len(text_of(model, ids[:1]))))
     name, worst = "", 0.0
     for each, counted, expected in pairs:
