@@ -128,7 +128,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "AWD-LSTM" in out
     assert "awd-lstm: training 23,976 tokens about " in err, "what is to come"
     assert f"next: harness table {folder / 'results'}, harness curves " in err
-    assert "1 run in" in err
+    assert "1 run of this suite in" in err
     return folder / "results"
 
 
