@@ -29,7 +29,7 @@ PACKAGES = ("data", "evaluation", "monitoring/costs", "regression", "results", "
 MIRRORS = {f"harness/{name}": (f"tests/harness/{name}",) for name in PACKAGES}  # a folder or module -> its tests
 CORE_TESTS = ("tests/harness/core", "tests/harness/evaluation")
 MIRRORS |= {"harness/core/metrics.py": CORE_TESTS, "harness/core/scores.py": CORE_TESTS}
-MIRRORS |= {"models/lm_models": ("tests/models",)}
+MIRRORS |= {"models/lm_models": ("tests/models",), "harness/results": ("tests/harness/results", "tests/results")}
 SLOW_IMPORTS = (
     "torch._dynamo",
     "pandas",
@@ -142,7 +142,7 @@ def main(seed: str, minutes: str, *modules: str) -> None:
     with TemporaryDirectory() as scratch:
         ignored = shutil.ignore_patterns(".git", "__pycache__", "checkpoints", ".venv*")
         os.chdir(shutil.copytree(".", f"{scratch}/copy", ignore=ignored))
-        sys.path[:0] = [str(Path(folder).resolve()) for folder in (".", "models", "kernels")]
+        sys.path[:1] = [str(Path(folder).resolve()) for folder in (".", "models", "kernels")]
         os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
         for number, (package, (path, line, old, new, whole)) in enumerate(drawn, 1):
             if time.monotonic() > end or (modules and str(path) not in modules):
