@@ -10,7 +10,7 @@ import torch
 
 import lm_models
 from lm_models.awd_lstm.config import Config as AwdLstm
-from lm_models.config import Dropout
+from lm_models.config import Dropout, softmax_columns
 from lm_models.markov.config import Config as Markov
 from lm_models.qrnn.config import Config as Qrnn
 
@@ -122,3 +122,15 @@ def test_one_hot_input_is_counted_by_its_width(window: int) -> None:
         saved = masked.forward_flops_per_token(13) - plain.forward_flops_per_token(13)
         assert saved == 2 * rows * 7 * windows * (30 - 13)
         assert plain.forward_flops_per_token(16) == masked.forward_flops_per_token(16)
+
+
+def test_columns_of_an_adaptive_softmax_are_their_mean_under_zipfs_law() -> None:
+    """By a sum over ranks: the head's 3 words and 2 tails, and a tail's 7 or 10 words where the target is in it."""
+    weights = [1 / rank for rank in range(1, 21)]
+    columns = [5 if rank <= 3 else 5 + 7 if rank <= 10 else 5 + 10 for rank in range(1, 21)]
+    mean = sum(w * each for w, each in zip(weights, columns, strict=True)) / sum(weights)
+    assert softmax_columns(20, (3, 10)) == pytest.approx(mean)
+
+
+def test_the_builders_are_all_of_the_package() -> None:
+    assert {"awd-lstm", "qrnn", "mingru", "transformer", "markov-oracle", "hf"} <= set(lm_models.builders())

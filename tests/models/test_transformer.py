@@ -271,3 +271,12 @@ def test_invalid_values_are_refused(fields: dict[str, Any], message: str) -> Non
 def test_a_cutoff_beyond_the_vocabulary_is_refused() -> None:
     with pytest.raises(ValueError, match="below the vocabulary of 5 words"):
         Config(**SIZES, memory=4, cutoffs=(6,)).num_parameters(5)
+
+
+def test_what_a_layer_adds_starts_smaller_the_more_layers_there_are() -> None:
+    """PyTorch's uniform start, 1 / sqrt(3 inputs) wide, divided by the root of both terms of 8 layers."""
+    torch.manual_seed(0)
+    model = build(Config(layers=8, hidden=60, heads=3, feed_forward=90, memory=2), vocab_size=V)
+    for name, weight in model.named_parameters():
+        if name.endswith(("attention.out.weight", "narrow.weight")):
+            assert weight.std().item() == pytest.approx(1 / math.sqrt(3 * weight.shape[1] * 16), rel=0.05)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.core.scores import Tally
-from harness.evaluation.blocks import Scored, rate_std_error
+from harness.evaluation.blocks import Blocks, Scored, rate_std_error
 
 BLOCKS, SIZE = 40, 256
 
@@ -15,6 +15,20 @@ def std_error(sums: np.ndarray, num_units: int, extra: int = 0) -> float:
     """Of blocks of 256 targets each, and of a last one of `extra` targets."""
     num_targets = SIZE * BLOCKS + extra
     return rate_std_error(Scored(Tally(float(sums.sum()), num_targets, num_units, 1), SIZE, sums.tolist()))
+
+
+@pytest.mark.parametrize(("num_targets", "size"), [(1, 256), (256, 256), (1000, 256), (512 * 256 + 1, 257)])
+def test_blocks_hold_the_sums_of_consecutive_targets(num_targets: int, size: int) -> None:
+    """In whichever order the targets come."""
+    nll = np.random.default_rng(3).random(num_targets)
+    blocks = Blocks(num_targets)
+    half = num_targets // 2
+    for first, part in ((half, nll[half:]), (0, nll[:half])):
+        blocks.add(first, part)
+    scored = blocks.with_tally(Tally(float(nll.sum()), num_targets, num_targets, 1))
+    assert scored.block_targets == size
+    expected = [math.fsum(nll[start : start + size]) for start in range(0, num_targets, size)]
+    assert scored.block_nll_nats == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

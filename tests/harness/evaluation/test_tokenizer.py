@@ -34,6 +34,14 @@ def test_the_vocabulary_shows_the_unit(vocabulary: list[str], unit: str) -> None
     assert unit_of(vocabulary) == unit
 
 
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [(PTB, "at the end of each line"), (WORDS, "separated by spaces"), (BYTES, "per byte"), (CHARS, "per character")],
+)
+def test_the_way_a_file_is_read_is_said(tokens: Tokens, words: str) -> None:
+    assert words in tokens.reading
+
+
 def encode(tokens: Tokens, path: Path, content: bytes, unknown: str | None = None) -> list[int]:
     path.write_bytes(content)
     return tokens.encode_file(path, unknown=unknown).ids.tolist()

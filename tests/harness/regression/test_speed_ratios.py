@@ -132,6 +132,10 @@ def test_cases_that_were_not_measured_are_left_out_and_new_rows_are_said() -> No
     assert other.exit_code == 0
 
 
+def test_the_table_shows_what_was_measured() -> None:
+    assert "0.123" in judge(BASE, session(0.123), Again(0.123, 0.123)).render()
+
+
 def test_another_machine_is_skipped_and_said() -> None:
     report = speed_ratios.skipped(BASE, "Other CPU")
     assert report.exit_code == 0

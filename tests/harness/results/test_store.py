@@ -115,10 +115,12 @@ def test_a_record_from_before_there_were_sensors_reads(tmp_path: Path) -> None:
 def test_non_finite_numbers_become_null_and_those_of_numpy_plain(tmp_path: Path) -> None:
     store = Store(tmp_path)
     model = {"loss": math.nan, "norms": [1.0, math.inf], "num_parameters": np.int64(7), "norm": np.float32(0.5)}
+    model |= {"largest": MAX_NUMBER, "beyond": 2 * MAX_NUMBER}
     store.write(record(model=model, curve=[{"loss": -math.inf}]))
     found = store.find(record().run_id)
     assert found is not None
-    assert repr(found.model) == "{'loss': None, 'norms': [1.0, None], 'num_parameters': 7, 'norm': 0.5}"
+    plain = "{'loss': None, 'norms': [1.0, None], 'num_parameters': 7, 'norm': 0.5, 'largest': 1e+100, 'beyond': None}"
+    assert repr(found.model) == plain
     assert found.curve == [{"loss": None}]
 
 

@@ -76,6 +76,7 @@ def test_preparing_each_length_is_over_before_the_clock_starts(measure: Measure)
     assert prepared == pytest.approx(round(prepared), abs=1e-6)
     assert 0 <= prepared <= 3
     assert 400 <= result.seconds <= 400 + PREPARING_S + 2
+    assert result.save_s == 0, "this clock stops while a checkpoint is saved"
 
 
 def test_rare_lengths_prolong_the_warmup_by_the_timed_seconds_at_most(measure: Measure) -> None:

@@ -1,4 +1,4 @@
-"""Ten planted faults, each with a message of its own, and models without one."""
+"""Planted faults, each with a message of its own, and models without one."""
 
 from __future__ import annotations
 
@@ -66,6 +66,22 @@ class KeepsGraph(Recurrent):
         return h_TBH, state
 
 
+class NoSecondBackward(Recurrent):
+    """Its second window of training fails for a reason of its own."""
+
+    windows = 0
+
+    def nll(self, tokens_TB, targets_TB, state):
+        nll_TB, state = super().nll(tokens_TB, targets_TB, state)
+        self.windows += self.training
+        if self.windows == 2:
+            nll_TB.register_hook(self.fail)
+        return nll_TB, state
+
+    def fail(self, _gradient):
+        raise RuntimeError("no derivative")
+
+
 class Bits(Recurrent):
     def nll(self, tokens_TB, targets_TB, state):
         nll_TB, state = super().nll(tokens_TB, targets_TB, state)
@@ -131,6 +147,7 @@ FAULTS = {
     WrongAxis: "they do over axis 0, so the softmax is over the wrong one",
     DropoutOn: "dropout is on",
     KeepsGraph: "not detached",
+    NoSecondBackward: "the backward pass fails: RuntimeError: no derivative",
     Bits: "nll is in bits",
     LogTwo: "the log-probabilities are in bits: return torch.log_softmax",
     OwnState: "keeps a state in itself",

@@ -59,6 +59,7 @@ def test_characters_come_back_and_are_cut_by_fractions(body: str, first: float, 
     assert list(encoding.vocabulary) == sorted(set(body))
     assert "".join(token for part in tokens.values() for token in part) == body
     assert len(tokens["train"]) == round(len(body) * first)
+    assert len(tokens["test"]) == len(body) - round(len(body) * (first + fractions[1]))
 
 
 @given(st.text(max_size=12), st.binary(max_size=8))
