@@ -57,7 +57,7 @@ class Group(click.Group):
             # The interpreter would wait for a thread that a model from outside has left behind.
             if any(not thread.daemon for thread in set(threading.enumerate()) - threads):
                 sys.stderr.flush()
-                os._exit(end.code if isinstance(end.code, int) else EXIT_BUG)
+                os._exit(int(end.code or 0))
             raise
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
