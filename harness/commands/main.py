@@ -49,6 +49,17 @@ class _Stderr(io.FileIO):
 class Group(click.Group):
     """Turns errors of a user and of the system into one line and an exit status. Any other error is a bug: it shows."""
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        threads = set(threading.enumerate())
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:
+            # The interpreter would wait for a thread that a model from outside has left behind.
+            if any(not thread.daemon for thread in set(threading.enumerate()) - threads):
+                sys.stderr.flush()
+                os._exit(int(end.code or 0))
+            raise
+
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         _open_standard_streams()
         with _one_line_errors():  # `--help` prints here

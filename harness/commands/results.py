@@ -89,6 +89,8 @@ def check(
     fmt: str | None,
 ) -> None:
     """Compare RESULTS with a baseline. Exit 0 pass, 1 regression, 2 bad input, 3 not comparable."""
+    if blocks and not update:
+        raise click.UsageError("--blocks goes with --update")
     if suite is not None and calibrate is None:
         raise click.UsageError("--suite goes with --calibrate")
     if profile is not None and suite is None:

@@ -165,7 +165,9 @@ def _first_problem(error: ValidationError) -> str:
         return f"{path} must be {problem['ctx']['expected']}, got {shown(problem['input'])}"
     if kind == "value_error":
         message = problem["msg"].removeprefix("Value error, ")
-        return f"{path} {message}" if message.startswith("must ") else f"{path}: {message}"
+        if message.startswith("must "):
+            return f"{path} {message}"
+        return f"{path}: {message}" if problem["loc"] else message
     if kind == "json_invalid":
         return f"not valid JSON: {problem['ctx']['error']}"
     return sentence(problem, path)

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping
+from math import isfinite
 from typing import Any
 
 from harness.core.errors import named_path
@@ -165,7 +166,6 @@ def _reads_as_scalar(text: str) -> bool:
     if text in ("true", "false"):
         return True
     try:
-        float(text)
+        return isfinite(float(text))
     except ValueError:
         return False
-    return True

@@ -18,6 +18,7 @@ def load(address: str) -> Any:
     try:
         loaded = import_module(module)
         return getattr(loaded, attribute) if attribute else loaded
-    except Exception as error:
-        text = " ".join(str(error).split())
+    # SystemExit: a package must not choose the command's exit status.
+    except (Exception, SystemExit) as error:
+        text = f"it calls sys.exit({error.code!r})" if isinstance(error, SystemExit) else " ".join(str(error).split())
         raise HarnessError(f"{address} cannot be loaded: {text}; fix or uninstall the package that adds it") from None

@@ -10,8 +10,11 @@ data. Without, the text is one token per byte or per character.
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import io
+import os
+import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +48,10 @@ class _Hashed(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.file = path.open("rb", buffering=0)
+        # Such as /dev/zero, which has no end.
+        if stat.S_ISCHR(os.fstat(self.file.fileno()).st_mode) and not self.file.isatty():
+            self.file.close()
+            raise OSError(errno.EINVAL, "is a device, not a file", str(path))
         self.sha256 = hashlib.sha256()
 
     def readable(self) -> bool:

@@ -162,7 +162,9 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
         usage = ending.usage and {**ending.usage.to_json(), "attempt": len(record.attempts)}
         queue.store.amend(spec.run_id, rusage=usage)
         return queue.store.find(spec.run_id) or record
-    return _death_record(spec, queue, started_at, ending)
+    record = _death_record(spec, queue, started_at, ending)
+    reporter.event(RecordWritten(status=record.status, error=record.error))
+    return record
 
 
 def _saved_progress(folder: Path) -> tuple[int, ...]:

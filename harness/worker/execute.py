@@ -39,6 +39,7 @@ from harness.worker import partial_scores, pretrained
 from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Stop, Train
 from harness.worker.train import train
 from lm_models.plugin import contract
+from lm_models.plugin.loader import foreign_code
 
 
 def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
@@ -75,7 +76,8 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     meter = Meter(attempts, job.spec.device, sensors=job.sensors)
     meter.start()
     try:
-        _fill(record, job, folder, _with_readings(emit, meter), stop, meter)
+        with foreign_code():
+            _fill(record, job, folder, _with_readings(emit, meter), stop, meter)
     # No record: an interrupted run is continued, and a record would end it.
     except Interrupted:
         attempts.end(time.monotonic() - started, "interrupted", meter.stop())

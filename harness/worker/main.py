@@ -32,6 +32,10 @@ def main() -> int:
     asked = _stop_on_signals()
     emit = _claim_stdout()
     job = RunJob.model_validate_json(_read_line(0))
+    # A model from outside may change the current folder.
+    job = job.model_copy(
+        update={"results": job.results.absolute(), "prepared": job.prepared and job.prepared.absolute()}
+    )
     stop = _with_deadline(_stop_at_end_of_input(asked), job.left_s)
     from harness.core.errors import StoreError
     from harness.results.store import Store

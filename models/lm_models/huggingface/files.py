@@ -21,6 +21,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 # What a model is made of: no pickles and no code.
 _READ = ("*.json", "*.safetensors", "*.model", "*.txt")
+# Far above any index of weights.
+_MOST_JSON_BYTES = 32 << 20
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -134,7 +136,13 @@ def _checked(text: str, files: Files) -> Files:
 
 def _json(text: str, path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            content = file.read(_MOST_JSON_BYTES + 1)
+        if len(content) > _MOST_JSON_BYTES:
+            raise ValueError(f"larger than {_MOST_JSON_BYTES:,} bytes")
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError(f"{text}: {path.name} is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{text}: {path.name} is not JSON ({error})") from None
     if not isinstance(value, dict):

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, make_dataclass
 from functools import cache
 from importlib import import_module
@@ -34,6 +35,21 @@ def add_folder(folder: Path) -> None:
         sys.path.insert(0, text)
 
 
+@contextlib.contextmanager
+def foreign_code() -> Iterator[None]:
+    """Run code of a model from outside, which may neither end the command nor move it to another folder.
+
+    Relative paths of the command would otherwise name other files. Raises RuntimeError in place of SystemExit.
+    """
+    folder = Path.cwd()
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"its code calls sys.exit({error.code!r})") from None
+    finally:
+        os.chdir(folder)
+
+
 def import_path(builder: str) -> str | None:
     """`module:Class` of a builder from outside: as it is, or from an entry point; None if it is neither."""
     if ":" in builder:
@@ -58,7 +74,8 @@ def load(path: str) -> type[Model]:
 
     module, _, name = path.partition(":")
     try:
-        found: Any = import_module(module)
+        with foreign_code():
+            found: Any = import_module(module)
         for part in name.split("."):
             found = getattr(found, part)
     except ModuleNotFoundError as error:
@@ -96,7 +113,7 @@ class Settings:
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
-        with contextlib.suppress(Exception), torch.no_grad(), torch.device("meta"):
+        with contextlib.suppress(Exception), foreign_code(), torch.no_grad(), torch.device("meta"):
             model = build(self, vocab_size=vocab_size).eval()
             tokens = torch.zeros(min(model.context or _FLOP_TOKENS, _FLOP_TOKENS), 1, dtype=torch.long)
             counter = FlopCounterMode(display=False)
@@ -139,7 +156,8 @@ def build(config: Any, *, vocab_size: int) -> Adapter:
 
     model_class = config.model_class()
     try:
-        model = model_class(vocab_size=vocab_size, **asdict(config))
+        with foreign_code():
+            model = model_class(vocab_size=vocab_size, **asdict(config))
     except Exception as error:
         text = " ".join(str(error).split())
         raise ValueError(f"{model_class.__name__} cannot be built: {type(error).__name__}: {text}") from None

@@ -120,6 +120,22 @@ main(["wait"])
     assert (process.returncode, message) == (130, "harness: stopped\n")
 
 
+def test_a_thread_that_a_model_leaves_behind_does_not_hold_the_command() -> None:
+    leaves = """
+import threading
+from harness.commands.main import main
+
+@main.command()
+def leave() -> None:
+    threading.Thread(target=threading.Event().wait).start()
+    print("done")
+
+main(["leave"])
+"""
+    ended = subprocess.run([sys.executable, "-c", leaves], capture_output=True, text=True, timeout=30, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
+
+
 @pytest.mark.parametrize(
     "words",
     [

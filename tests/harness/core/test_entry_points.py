@@ -113,3 +113,7 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(site: Path) -> N
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "added_dataset:LETTERS cannot be loaded: libadded.so is not there" in done.stderr
+    (site / "added_dataset.py").write_text("raise SystemExit(1)")
+    done = harness(site, "list", "datasets")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "added_dataset:LETTERS cannot be loaded: it calls sys.exit(1)" in done.stderr

@@ -120,7 +120,7 @@ def test_the_command_knows_every_protocol(tmp_path: Path, folder: Path) -> None:
         (["--text", "SHORT"], "a split of 1 tokens has nothing to predict"),
         (["--text", "SHORT", "--protocol", "official", "--batch", "10"], "too short for 10 streams"),
         (["--text", "TEXT", "--device", "tpu"], "device 'tpu' is unknown"),
-        (["--dataset", "enwik9"], "Did you mean 'enwik8'?"),
+        (["--dataset", "enwik9"], "harness: dataset 'enwik9' is unknown. Did you mean 'enwik8'?"),
     ],
 )
 def test_options_that_do_not_go_together_are_one_line(

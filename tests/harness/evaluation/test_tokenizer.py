@@ -76,6 +76,8 @@ def test_unknown_tokens_are_named_with_their_lines_or_replaced(tmp_path: Path) -
 def test_files_that_cannot_be_read_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
         WORDS.encode_file(tmp_path / "none")
+    with pytest.raises(DataError, match="is a device, not a file"):
+        WORDS.encode_file(Path("/dev/zero"))
     with pytest.raises(DataError, match="not UTF-8"):
         encode(WORDS, tmp_path / "t.txt", b"the \xff")
     with pytest.raises(DataError, match="'255' \\(line 2\\)"):

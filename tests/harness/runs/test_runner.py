@@ -186,6 +186,7 @@ def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(su
     code, out, err = finish(process)
     assert code == 1, err
     assert "failed" in out
+    assert "failed: the worker was killed by SIGKILL" in err
     record = only_record(results)
     assert record.status == "failed"
     assert record.error == "the worker was killed by SIGKILL (the system may have run out of memory)"

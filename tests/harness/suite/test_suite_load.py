@@ -91,6 +91,7 @@ MISTAKES = [
     ("layers: 1", "layres: 1", "8: entries.lstm.model 'layres' is unknown. Did you mean 'layers'? (and 1 more)"),
     ("      layers: 1\n", "", "6: entries.lstm.model.layers is missing"),
     ("layers: 1", "layers: '1'", "8: entries.lstm.model.layers must be a whole number, got the text '1': remove the quotes"),
+    ("layers: 1", "layers: nan", "8: entries.lstm.model.layers must be a whole number, got 'nan'"),
     ("layers: 1", "layers: true", "8: entries.lstm.model.layers must be a whole number, got true"),
     ("layers: 1", "layers: 1.5", "8: entries.lstm.model.layers must be a whole number, got 1.5"),
     ("layers: 1", "layers:", "8: entries.lstm.model.layers must be a whole number, got null"),

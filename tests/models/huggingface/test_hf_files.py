@@ -30,6 +30,8 @@ def folder_with(folder: Path, **changes: str | None) -> Path:
     [
         ({"config__json": None}, "the folder has no config.json, so it holds no model"),
         ({"config__json": "{"}, "config.json is not JSON"),
+        ({"config__json": "[" * 200_000}, "config.json is nested too deeply"),
+        ({"config__json": " " * (33 << 20)}, "larger than 33,554,432 bytes"),
         ({"tokenizer__json": None}, r"has no tokeniser \(tokenizer.json\)"),
         ({"model__safetensors": None}, "it has no weights; save the model as safetensors"),
         (

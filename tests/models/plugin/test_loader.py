@@ -24,6 +24,8 @@ class Small(harness.Model):
 
     def __init__(self, vocab_size: int, width: int = WIDTH, bias: bool = True):
         super().__init__()
+        if width == 102:
+            raise SystemExit(0)
         if width > 100:
             raise RuntimeError("too wide")
         self.embedding = nn.Embedding(vocab_size, width)
@@ -54,6 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", "")
     (tmp_path / "plugged.py").write_text(MODEL)
     (tmp_path / "plugged_part.py").write_text("WIDTH = 8\n")
+    (tmp_path / "plugged_exit.py").write_text("import sys\n\nsys.exit(1)\n")
     (tmp_path / "suite.yaml").write_text(SUITE)
     for name in ("plugged", "plugged_part"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -97,6 +100,12 @@ def test_the_checksum_covers_every_file_that_it_imports(folder: Path) -> None:
         ("width: 3", "widht: 3", "'widht' is unknown. Did you mean 'width'?"),
         ("width: 3", "width: wide", "width must be a whole number, got 'wide'"),
         ("width: 3", "width: 101", "Small cannot be built: RuntimeError: too wide"),
+        ("width: 3", "width: 102", "Small cannot be built: RuntimeError: its code calls sys.exit(0)"),
+        (
+            "plugged:Small",
+            "plugged_exit:Small",
+            "module plugged_exit cannot be imported: RuntimeError: its code calls sys.exit(1)",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_with_its_place(folder: Path, old: str, new: str, said: str) -> None:
@@ -106,3 +115,15 @@ def test_what_is_wrong_is_one_line_with_its_place(folder: Path, old: str, new: s
     assert said in str(refused.value)
     assert str(refused.value).startswith((f"{folder / 'suite.yaml'}:7: ", f"{folder / 'suite.yaml'}:8: "))
     assert "\n" not in str(refused.value)
+
+
+def test_a_model_that_changes_the_current_folder_does_not_move_the_command(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "plugged.py").write_text(
+        "import os\n\nos.chdir('/')\n" + MODEL.replace("super()", "os.chdir('/'); super()")
+    )
+    load(Path("suite.yaml"))
+    assert lm_models.config_class("plugged:Small")(width=3).forward_flops_per_token(50) == 300
+    assert Path.cwd() == folder
