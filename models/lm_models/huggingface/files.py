@@ -92,6 +92,8 @@ def _in_package(text: str) -> Path:
     found = find_spec(name) if name.isidentifier() else None
     if found is None or not found.submodule_search_locations:
         raise ValueError(f"{text}: there is no installed package {name}")
+    if Path(inner).is_absolute() or ".." in Path(inner).parts:
+        raise ValueError(f"{text}: the file must be inside the package")
     return Path(found.submodule_search_locations[0], inner)
 
 

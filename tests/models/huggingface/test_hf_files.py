@@ -60,6 +60,8 @@ def test_a_folder_that_is_incomplete_or_would_run_code_is_refused(
         ("org/name", "as a model's id on the hub it needs a revision, a commit of 40 digits"),
         ("package:no_such_package/x.gguf", "there is no installed package no_such_package"),
         ("package:os.path/x.gguf", "there is no installed package os.path"),
+        ("package:json//etc/passwd", "the file must be inside the package"),
+        ("package:json/../os.py", "the file must be inside the package"),
         (__file__, "is no GGUF file, nor a folder of safetensors"),
     ],
 )
