@@ -108,8 +108,8 @@ def test_a_changed_file_changes_the_checksum_and_a_moved_folder_does_not(tmp_pat
 
 
 def test_a_model_of_the_hub_needs_the_network_or_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub = pytest.importorskip("huggingface_hub", reason=REASON)
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    constants = pytest.importorskip("huggingface_hub.constants", reason=REASON)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     config = Config(path="org/name", revision="a" * 40)
     message = "org/name at revision aaaaaaaaaa is not here, and cannot be downloaded: the network is off"
     with pytest.raises(ValueError, match=message):
