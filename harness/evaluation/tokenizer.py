@@ -42,16 +42,21 @@ class Encoded:
     num_unknown: int = 0
 
 
+def _open(path: Path) -> io.FileIO:
+    """A file, pipe or terminal. Raises OSError for a device such as /dev/zero, which has no end."""
+    file = path.open("rb", buffering=0)
+    if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and not file.isatty():
+        file.close()
+        raise OSError(errno.EINVAL, "is a device, not a file", str(path))
+    return file
+
+
 class _Hashed(io.RawIOBase):
     """A file read once, hashed on the way: a pipe cannot be read a second time for its sha256."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, file: io.FileIO) -> None:
         super().__init__()
-        self.file = path.open("rb", buffering=0)
-        # Such as /dev/zero, which has no end.
-        if stat.S_ISCHR(os.fstat(self.file.fileno()).st_mode) and not self.file.isatty():
-            self.file.close()
-            raise OSError(errno.EINVAL, "is a device, not a file", str(path))
+        self.file = file
         self.sha256 = hashlib.sha256()
 
     def readable(self) -> bool:
@@ -124,7 +129,7 @@ class Tokens:
         others = _Unknown()
         ids = array("I")
         try:
-            with _Hashed(path) as raw:
+            with _Hashed(_open(path)) as raw:
                 for number, tokens in self._lines(io.BufferedReader(raw, CHUNK_BYTES)):
                     try:
                         ids.extend([self.ids[token] for token in tokens])
