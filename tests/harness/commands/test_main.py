@@ -130,9 +130,10 @@ def leave() -> None:
     threading.Thread(target=threading.Event().wait).start()
     print("done")
 
-main(["leave"])
+main()
 """
-    ended = subprocess.run([sys.executable, "-c", leaves], capture_output=True, text=True, timeout=30, check=False)
+    command = [sys.executable, "-c", leaves, "leave"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "done\n", "")
 
 
