@@ -54,8 +54,8 @@ class Group(click.Group):
         try:
             return super().main(*args, **extra)
         except SystemExit as end:
-            # The interpreter would wait for a thread that a model from outside has left behind.
-            # A caller that gives arguments itself, as a test does, lives on.
+            # The interpreter would wait for a thread that a model from outside has left behind. A caller that gives
+            # arguments itself, as a test does, must live on.
             is_program = not args and "args" not in extra
             if is_program and any(not thread.daemon for thread in set(threading.enumerate()) - threads):
                 sys.stderr.flush()

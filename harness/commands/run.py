@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from harness.core.messages import count
 if TYPE_CHECKING:
     from harness.core.specs import Suite
     from harness.results.record import RunRecord
+    from harness.runs import Reporter
 
 
 @click.command()
@@ -69,52 +70,50 @@ def run(
     the --time-limit or at SIGTERM or SIGUSR1: run the same command again to continue; 130 Ctrl-C, which saves too.
     """
     import harness
-    from harness.runs import QueueSignal, SuiteInterrupted, TimeBudget, make_reporter, queue_signals
-    from harness.worker.job import EXIT_RESUME
+    from harness.runs import SuiteInterrupted, TimeBudget, make_reporter
 
     if tokens_per_s is not None and time_budget_s is None:
         raise BudgetError("--tokens-per-s is the speed that a time budget assumes: give --time-budget as well")
     budget = None if time_budget_s is None else TimeBudget(seconds=time_budget_s, tokens_per_s=tokens_per_s)
     reporter = make_reporter(quiet=quiet)
-    try:
-        with queue_signals():
-            loaded = harness.load_suite(suite, profile=profile, overrides=overrides)
+    with _exit_if_stopped(reporter):
+        loaded = harness.load_suite(suite, profile=profile, overrides=overrides)
+        try:
             records = harness.run(loaded, results=results, budget=budget, reporter=reporter, **options)
-            reporter.stop()
-            _print_leaderboard(loaded, records, results)
-            status = EXIT_FAILED if any(record.status != "finished" for record in records) else 0
-    except SuiteInterrupted as interrupted:
+        except (SuiteInterrupted, StoreError):
+            _save_tables(results)
+            raise
         reporter.stop()
-        click.echo(f"harness: {interrupted}", err=True)
-        _save_tables(results)
-        status = interrupted.exit_code
-    except QueueSignal as name:  # while no worker was running
-        click.echo(f"harness: stopped ({name}); the same command continues", err=True)
-        status = EXIT_RESUME
-    except StoreError:
-        _save_tables(results)
-        raise
-    finally:
-        reporter.stop()
-    sys.exit(status)
+        _print_leaderboard(loaded, records, results)
+    sys.exit(EXIT_FAILED if any(record.status != "finished" for record in records) else 0)
 
 
 def run_seeds(suite: str, profile: str | None, seeds: Iterable[int], results: Path) -> None:
     """Run a suite under these seeds, for a command that needs the records alone. Ends the process if it is stopped."""
     import harness
-    from harness.runs import QueueSignal, SuiteInterrupted, make_reporter, queue_signals
-    from harness.worker.job import EXIT_RESUME
+    from harness.runs import make_reporter
 
     reporter = make_reporter(quiet=False)
+    with _exit_if_stopped(reporter):
+        loaded = harness.load_suite(suite, profile=profile)
+        harness.run(loaded, seeds=tuple(seeds), results=results, reporter=reporter)
+
+
+@contextmanager
+def _exit_if_stopped(reporter: Reporter) -> Iterator[None]:
+    """Stop the reporter at the end. At a time limit, a signal or Ctrl-C, print a line and exit with its status."""
+    from harness.runs import QueueSignal, SuiteInterrupted, queue_signals
+    from harness.worker.job import EXIT_RESUME
+
     try:
         with queue_signals():
-            harness.run(
-                harness.load_suite(suite, profile=profile), seeds=tuple(seeds), results=results, reporter=reporter
-            )
+            yield
     except SuiteInterrupted as interrupted:
+        reporter.stop()
         click.echo(f"harness: {interrupted}", err=True)
         sys.exit(interrupted.exit_code)
-    except QueueSignal as name:
+    except QueueSignal as name:  # while no worker was running
+        reporter.stop()
         click.echo(f"harness: stopped ({name}); the same command continues", err=True)
         sys.exit(EXIT_RESUME)
     finally:

@@ -64,7 +64,7 @@ def repeat(folder: Path) -> Any:
     if not (folder / "repeats").exists():
         store.write(record())
         rerun.start([spec()], store).begin(spec())
-        # Another record: a repeat that starts anew would note this one.
+        # Another record: a repeat that starts again would note this one.
         store.write(record(started_at="2026-02-02T03:04:05+00:00"))
     read = rerun.start([spec()], store)
     return read.runs if read.runs[spec().run_id].begun else REFUSED

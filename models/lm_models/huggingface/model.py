@@ -126,7 +126,7 @@ _NO_CODE = {"local_files_only": True, "trust_remote_code": False}
 
 @contextmanager
 def _reading(path: str) -> Iterator[Any]:
-    """The transformers library, quiet; whatever it raises on a file becomes one line."""
+    """The transformers library, quiet; any error that it raises on a file becomes one line."""
     try:
         import transformers
     except ImportError:

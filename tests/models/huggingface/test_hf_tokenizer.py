@@ -1,4 +1,4 @@
-"""Every byte of a text belongs to one token, whatever the tokeniser."""
+"""Every byte of a text belongs to one token, for every kind of tokeniser."""
 
 from __future__ import annotations
 
