@@ -1,6 +1,6 @@
 """Measure the layout and the language of the code: `python docs/measure.py [--run]`, from the checkout's root.
 
-`--run` also counts the modules that one `harness run` imports, in all of its processes; it takes some seconds.
+`--run` also counts the modules that one `harness run` imports, by process; it takes some seconds.
 """
 
 from __future__ import annotations
@@ -27,8 +27,13 @@ RECORDER = """
 import atexit, os, sys, uuid
 def record():
     names = [name for name, module in list(sys.modules.items()) if name.split(".")[0] == "harness"]
-    open(os.path.join(os.environ["MEASURED"], uuid.uuid4().hex), "w").write("\\n".join(names))
+    name = f"{os.path.basename(sys.argv[0])}-{uuid.uuid4().hex}"
+    open(os.path.join(os.environ["MEASURED"], name), "w").write("\\n".join(names))
+def leave(status, leave=os._exit):  # how a worker ends
+    record()
+    leave(status)
 atexit.register(record)
+os._exit = leave
 """
 
 
@@ -67,7 +72,8 @@ def num_lines(folder: str) -> int:
     return sum(len(path.read_text().splitlines()) for path in paths)
 
 
-def imported_by_a_run() -> int:
+def imported_by_a_run() -> dict[str, int]:
+    """Count modules by the script of each process; of several processes of a script, the most. `all` is the union."""
     with tempfile.TemporaryDirectory() as name:
         Path(name, "sitecustomize.py").write_text(RECORDER)
         listed = Path(name, "listed")
@@ -81,7 +87,12 @@ def imported_by_a_run() -> int:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        return len({line for file in listed.iterdir() for line in file.read_text().split()})
+        counts, union = dict[str, int](), set[str]()
+        for file in listed.iterdir():
+            modules, script = set(file.read_text().split()), file.name.rpartition("-")[0]
+            counts[script] = max(len(modules), counts.get(script, 0))
+            union |= modules
+        return {**counts, "all": len(union)}
 
 
 def main() -> None:
@@ -119,7 +130,8 @@ def main() -> None:
     for folders in (("harness", "models", "kernels"), ("tests",)):
         print(f"lines of {' and '.join(folders):<44} {sum(map(num_lines, folders)):,}")
     if "--run" in sys.argv:
-        print(f"modules that one `harness run` imports                {imported_by_a_run()}")
+        for script, count in imported_by_a_run().items():
+            print(f"modules that one `harness run` imports, {script:<13} {count}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import TextChoice, audit, check_model, compare, evaluate, leaderboard, load_suite, records, run
+    from harness.api.results import leaderboard, records
+    from harness.api.scores import audit, compare, evaluate
+    from harness.api.suites import check_model, load_suite, run
+    from harness.api.texts import TextChoice
     from harness.core.errors import HarnessError
     from harness.core.metrics import Metric
     from harness.system.source import VERSION as __version__  # noqa: N811
@@ -32,16 +35,17 @@ __all__ = [
     "run",
 ]
 
+_MODULES = {
+    "HarnessError": "harness.core.errors", "Metric": "harness.core.metrics", "Model": "lm_models.plugin.base",
+    "TextChoice": "harness.api.texts", "__version__": "harness.system.source",
+    "audit": "harness.api.scores", "check_model": "harness.api.suites", "compare": "harness.api.scores",
+    "evaluate": "harness.api.scores", "leaderboard": "harness.api.results", "load_suite": "harness.api.suites",
+    "records": "harness.api.results", "run": "harness.api.suites",
+}  # fmt: skip
+
 
 def __getattr__(name: str) -> Any:
     """Import public names on first use: every module imports this one, and `import harness` loads no torch."""
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'harness' has no attribute {name!r}")
-    elsewhere = {
-        "HarnessError": ("harness.core.errors", "HarnessError"),
-        "Metric": ("harness.core.metrics", "Metric"),
-        "Model": ("lm_models.plugin.base", "Model"),
-        "__version__": ("harness.system.source", "VERSION"),
-    }
-    module, attribute = elsewhere.get(name, ("harness.api", name))
-    return getattr(import_module(module), attribute)
+    return getattr(import_module(_MODULES[name]), "VERSION" if name == "__version__" else name)

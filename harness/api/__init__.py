@@ -1,15 +1,8 @@
 """The Python API behind `import harness`, which the commands call too.
 
 In: suites, checkpoints, texts and results folders, by path or name. Out: typed records, scores and comparisons, and
-pandas data frames. Nothing heavy is imported until a function is called.
+pandas data frames. `suites` loads and runs, `scores` evaluates, compares and audits, `results` reads records and
+leaderboards, `texts` names the text to score. Nothing heavy is imported until a function is called.
 """
 
-from harness.api.results import leaderboard, records
-from harness.api.scores import audit, compare, evaluate, find_sides
-from harness.api.suites import check_model, load_suite, run
-from harness.api.texts import TextChoice
-
-__all__ = [
-    "TextChoice", "audit", "check_model", "compare", "evaluate", "find_sides", "leaderboard", "load_suite", "records",
-    "run",
-]  # fmt: skip
+__all__ = ["results", "scores", "suites", "texts"]

@@ -72,6 +72,7 @@ def run(
     """
     from harness import data
     from harness.core import device as devices
+    from harness.data.download.http import download_lines
     from harness.results.store import Store
     from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, plan_specs, run_suite
     from harness.suite import check_vocabulary, dry_run, resolve, texts_of
@@ -91,7 +92,7 @@ def run(
         suite.dataset,
         roots=roots,
         base=suite.path.parent,
-        progress=data.download_lines(reporter.note),
+        progress=download_lines(reporter.note),
         note=reporter.problem,
     )
     manifest = data.read_manifest(prepared)

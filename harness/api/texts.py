@@ -75,6 +75,7 @@ class TextChoice:
 
     def _split(self, dataset: str, raw: bool) -> dict[str, Any]:
         from harness import data
+        from harness.data.download.http import download_lines
         from harness.suite import dataset_named
 
         spec, base = dataset_named(dataset)
@@ -85,5 +86,5 @@ class TextChoice:
         file = data.find_split(spec, self.split or "test", roots=roots)
         if file is not None:
             return {"file": file}
-        lines = data.download_lines(self.note)
+        lines = download_lines(self.note)
         return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines, note=self.note))}

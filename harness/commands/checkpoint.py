@@ -73,7 +73,7 @@ def evaluate_(
     """
     if overrides and not checkpoint.startswith("hf:"):
         raise click.UsageError("--set goes with hf:PATH")
-    from harness.api import evaluate
+    from harness.api.scores import evaluate
 
     text = text_choice(options)
     score = evaluate(checkpoint, device=device, settings=overrides, text=text)
@@ -108,7 +108,7 @@ def audit(
     """
     if overrides and not checkpoint.startswith("hf:"):
         raise click.UsageError("--set goes with hf:PATH")
-    from harness.api import audit
+    from harness.api.scores import audit
     from harness.core.messages import printable
 
     made = audit(checkpoint, device=device, settings=overrides, text=text_choice(options), stretch=stretch)

@@ -47,7 +47,7 @@ def compare(
     Models whose tokens differ are compared per byte. Runs need `evaluation: {keep_nll: true}` for that. Exit 3 if
     texts, targets or protocols differ.
     """
-    from harness.api import find_sides
+    from harness.api.scores import find_sides
     from harness.report import comparison
     from harness.results.store import Store
 

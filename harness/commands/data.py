@@ -26,8 +26,9 @@ def data() -> None:
 def list_(data_path: str | None, as_json: bool) -> None:
     """List every dataset and where it is."""
     from harness import data
+    from harness.data import status
 
-    rows = [asdict(row) for row in data.list_rows(data.search_roots(data_path))]
+    rows = [asdict(row) for row in status.list_rows(data.search_roots(data_path))]
     if not as_json:
         for row in rows:
             row["tokens"] = " / ".join(f"{number:,}" for number in (row["tokens"] or {}).values())
@@ -41,16 +42,17 @@ def list_(data_path: str | None, as_json: bool) -> None:
 def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     """Fetch or find a dataset, verify it, and tokenise it once. Takes a name, or a suite file with a dataset."""
     from harness import data
+    from harness.data.download import http
     from harness.suite import dataset_named
 
     spec, base = dataset_named(name_or_suite)
     roots = data.search_roots(data_path)
     # A download can take minutes; bars would fill a log with control characters.
     if sys.stderr.isatty():
-        with data.download_bars() as bars:
+        with http.download_bars() as bars:
             folder = data.prepare(spec, roots=roots, base=base, progress=bars, note=_note)
     else:
-        folder = data.prepare(spec, roots=roots, base=base, progress=data.download_lines(_note), note=_note)
+        folder = data.prepare(spec, roots=roots, base=base, progress=http.download_lines(_note), note=_note)
     print_fields({"folder": str(folder), **data.read_manifest(folder).as_json()}, as_json)
 
 
@@ -60,9 +62,9 @@ def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
 @json_option
 def import_(name: str, path: Path, as_json: bool) -> None:
     """Copy the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
-    from harness import data
+    from harness.data import status
 
-    print_fields(data.import_file(name, path, note=_note).as_json(), as_json)
+    print_fields(status.import_file(name, path, note=_note).as_json(), as_json)
 
 
 @data.command()
@@ -72,10 +74,11 @@ def import_(name: str, path: Path, as_json: bool) -> None:
 def verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     """Compute the checksums of a dataset's sources and prepared ids and compare them."""
     from harness import data
+    from harness.data import status
     from harness.suite import dataset_named
 
     spec, base = dataset_named(name_or_suite)
-    result = data.verify(spec, roots=data.search_roots(data_path), base=base, note=_note)
+    result = status.verify(spec, roots=data.search_roots(data_path), base=base, note=_note)
     print_fields(asdict(result), as_json)
     if not result.ok:
         sys.exit(EXIT_BAD_INPUT)

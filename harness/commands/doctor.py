@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from harness import data
 from harness.core.messages import reason
+from harness.data import status
 from harness.system import hardware, source
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
@@ -169,9 +170,9 @@ def _cache() -> Check:
 
 def _data(roots: Sequence[Path]) -> list[Check]:
     checks = []
-    for row in data.list_rows(roots):
+    for row in status.list_rows(roots):
         if row.where in ("damaged", "unreadable"):
-            checks.append(Check(f"data {row.name}", "error", data.where(row.name, roots)))
+            checks.append(Check(f"data {row.name}", "error", status.where(row.name, roots)))
             continue
         missing = row.where in ("missing", "download")
         hint = f"harness data prepare {row.name}, or harness data import {row.name} PATH" if missing else None

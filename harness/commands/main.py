@@ -14,26 +14,24 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pkgutil import resolve_name
 from typing import Any
 
 import click
 
-from harness.commands.bench import bench
-from harness.commands.checkpoint import audit, evaluate_, export, import_, sample
-from harness.commands.compare import compare
-from harness.commands.data import data
-from harness.commands.explain import explain
-from harness.commands.info import describe, doctor, list_
-from harness.commands.monitor import monitor
-from harness.commands.new import new
 from harness.commands.output import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_BUG, EXIT_INTERRUPTED
-from harness.commands.results import check, curves, table
-from harness.commands.run import run
-from harness.commands.search import search
 from harness.core.errors import HarnessError, named_path
 from harness.core.messages import printable_lines
 from harness.system.source import VERSION
 
+# Name -> "module:function", imported only to run or to describe the command: a run does not load the other commands.
+_COMMANDS = {
+    "audit": "checkpoint:audit", "bench": "bench:bench", "check": "results:check", "compare": "compare:compare",
+    "curves": "results:curves", "data": "data:data", "describe": "info:describe", "doctor": "info:doctor",
+    "evaluate": "checkpoint:evaluate_", "explain": "explain:explain", "export": "checkpoint:export",
+    "import": "checkpoint:import_", "list": "info:list_", "monitor": "monitor:monitor", "new": "new:new",
+    "run": "run:run", "sample": "checkpoint:sample", "search": "search:search", "table": "results:table",
+}  # fmt: skip
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -48,6 +46,14 @@ class _Stderr(io.FileIO):
 
 class Group(click.Group):
     """Turns errors of a user and of the system into one line and an exit status. Any other error is a bug: it shows."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*_COMMANDS, *self.commands})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        return resolve_name(f"harness.commands.{_COMMANDS[cmd_name]}")
 
     def main(self, *args: Any, **extra: Any) -> Any:
         threads = set(threading.enumerate())
@@ -140,11 +146,6 @@ def _discard_output() -> None:
 @click.version_option(VERSION, prog_name="harness")
 def main() -> None:
     """Train, score and time neural language models, and compare the numbers with published ones."""
-
-
-for command in (run, describe, data, table, compare, explain, curves, check, bench, search, export, import_, evaluate_,
-                audit, sample, monitor, new, list_, doctor):  # fmt: skip
-    main.add_command(command)
 
 
 if __name__ == "__main__":

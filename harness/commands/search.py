@@ -30,6 +30,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
     from harness import data
     from harness.core import device
+    from harness.data.download.http import download_lines
     from harness.results.store import Store
     from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
     from harness.runs.search import Request, check_vocabulary, gather, in_words, trials, trials_folder
@@ -41,7 +42,7 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
     specs = [trial.spec for trial in searched]
     reporter = make_reporter(quiet=quiet)
     try:
-        lines = data.download_lines(reporter.note)
+        lines = download_lines(reporter.note)
         prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines, note=reporter.problem)
         manifest = data.read_manifest(prepared)
         check_vocabulary(request, searched, manifest.alphabet_size)

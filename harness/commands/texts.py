@@ -12,7 +12,7 @@ import click
 from harness.commands.options import data_option, device_option
 
 if TYPE_CHECKING:
-    from harness.api import TextChoice
+    from harness.api.texts import TextChoice
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -65,7 +65,7 @@ def text_options(command: F) -> F:
 
 def text_choice(options: dict[str, Any]) -> TextChoice:
     """The values of `text_options`, taken out of `options`. Raises click.UsageError."""
-    from harness.api import TextChoice
+    from harness.api.texts import TextChoice
 
     names = ("dataset", "split", "text", "unknown", "protocol", "batch", "window", "data_path")
     chosen = {name: options.pop(name) for name in names}

@@ -12,13 +12,13 @@ from harness.core.hashing import content_hash
 from harness.core.interfaces import SplitFile
 from harness.data import folder
 from harness.data.config import DatasetConfig, DatasetSpec, MarkovSource, OwnFiles, Registered, parse
-from harness.data.download.http import Progress
 from harness.data.download.locate import cache_folder, locked, writing
-from harness.data.download.obtain import SourceFinder
-from harness.data.registry import DatasetFacts, Encoding, file_digest, get_dataset
+from harness.data.registry import Dataset, DatasetFacts, Encoding, file_digest, get_dataset
 from harness.data.sources import markov, own_text
 
 if TYPE_CHECKING:
+    from harness.data.download.http import Progress
+    from harness.data.download.obtain import SourceFinder
     from harness.data.manifest import FileEntry, Manifest
 
 
@@ -125,7 +125,7 @@ def build(request: Request, roots: Sequence[Path], *, offline: bool = False, pro
     """Tokenise into the prepared folder, as `prepare` does; `offline` forbids downloads. The caller holds the lock."""
     paths: dict[str, Path] = {}
     if isinstance(request.config, Registered):
-        finder = SourceFinder(get_dataset(request.config.name), roots)
+        finder = _finder(get_dataset(request.config.name), roots)
         paths = finder.obtain(offline=offline, progress=progress)
     with writing(), folder.replacing(request.prepared_folder) as building:
         encoding, sources = _encode(request, paths, scratch=building), _source_entries(request, paths)
@@ -162,7 +162,7 @@ def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> Split
     if request.prepared_folder.exists():  # if it is damaged, `prepare` says so or rebuilds it
         return None
     with writing():
-        paths, missing = SourceFinder(dataset, roots).gather()
+        paths, missing = _finder(dataset, roots).gather()
     path = paths.get(dataset.words[split])
     return SplitFile(dataset.name, split, path, request.identity) if missing and path is not None else None
 
@@ -186,7 +186,7 @@ def find_text(spec: DatasetSpec, split: str, *, roots: Sequence[Path] = (), base
     request = make_request(spec, roots=roots, base=base)
     path = request.own_files[split].path if split in request.own_files else None
     if isinstance(request.config, Registered) and split in (dataset := get_dataset(request.config.name)).texts:
-        finder, name = SourceFinder(dataset, roots), dataset.texts[split]
+        finder, name = _finder(dataset, roots), dataset.texts[split]
         with writing():
             path = finder.gather()[0].get(name)
         path = path or finder.obtain(offline=False)[name]
@@ -195,6 +195,13 @@ def find_text(spec: DatasetSpec, split: str, *, roots: Sequence[Path] = (), base
             f"{request.name}: its {split} split is no file of its own, which a model with a tokeniser reads"
         )
     return SplitFile(request.name, split, path, request.identity)
+
+
+def _finder(dataset: Dataset, roots: Sequence[Path]) -> SourceFinder:
+    # Prepared data needs neither the network nor archives.
+    from harness.data.download.obtain import SourceFinder
+
+    return SourceFinder(dataset, roots)
 
 
 def _encode(request: Request, paths: Mapping[str, Path], *, scratch: Path) -> Encoding:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from harness.core.errors import DataError
 from harness.data import folder
 from harness.data.config import DatasetSpec, Registered, parse
-from harness.data.download.locate import locked, writing
-from harness.data.download.obtain import SourceFinder, network_is_off
+from harness.data.download.locate import locked, network_is_off, writing
+from harness.data.download.obtain import SourceFinder
 from harness.data.preparation import Request, build, facts, make_request, prepare, rebuilt
 from harness.data.registry import DATASETS, Dataset, SourceFile, get_dataset
 from harness.system.files import open_new, replacing

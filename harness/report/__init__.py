@@ -6,7 +6,6 @@ makes a table of records at hand, `kernel_table` one of timed kernels, `grid` on
 learning curves. `rows.py` turns records into rows, `columns.py` rows into text. Imports neither torch nor pandas.
 """
 
-from harness.report import curves, explain
 from harness.report.columns import NOT_APPLICABLE, split_names, three_digits
 from harness.report.formats import FORMATS, write
 from harness.report.formats.github import grid

@@ -11,6 +11,4 @@ coverage.
 Pure numpy and scipy.special; imports nothing of ours. Wrong input raises a ValueError of one line.
 """
 
-from harness.statistics import alignment, bootstrap, intervals, multiple, paired, seeds
-
 __all__ = ["alignment", "bootstrap", "intervals", "multiple", "paired", "seeds"]

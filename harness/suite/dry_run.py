@@ -112,8 +112,10 @@ def estimate(suite: Suite, roots: Sequence[Path] = ()) -> list[Estimate]:
     Raises:
         SuiteError: a model does not fit the dataset's vocabulary.
     """
+    from harness.data import status  # which a run does not need
+
     text = _text_size(suite, roots)
-    source = data.where(suite.dataset, roots, suite.path.parent)
+    source = status.where(suite.dataset, roots, suite.path.parent)
     return [_estimate(suite, entry, text, source) for entry in suite.entries]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import lm_models
 from harness import data
-from harness.checkpoints import export, format
+from harness.checkpoints import format
 from harness.core.config.evaluation import Evaluation
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
@@ -138,6 +138,8 @@ def _label(suite: Suite, entry: Entry) -> Label:
 def _find_checkpoint(text: str, suite: Suite, entry: str) -> Path:
     """The absolute folder of a checkpoint, relative to the suite file or else to the current folder."""
     # A suite in the project names checkpoints relative to itself; a user types them relative to the current folder.
+    from harness.checkpoints import export
+
     given = Path(text).expanduser()
     places = list(dict.fromkeys(((suite.path.parent / given).resolve(), given.resolve())))
     for place in places:

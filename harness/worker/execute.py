@@ -22,7 +22,6 @@ from harness.core.messages import reason
 from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols, target_bytes
-from harness.evaluation.adaptive.score import score_adapted
 from harness.evaluation.token_text import TokenText
 from harness.monitoring.costs import account
 from harness.monitoring.costs.attempts import Attempts
@@ -35,7 +34,7 @@ from harness.system import hardware, source
 from harness.timing.gemm import gemm_rate
 from harness.timing.model_cases import cases_of, time_case
 from harness.training.progress import Diverged, Interrupted
-from harness.worker import partial_scores, pretrained
+from harness.worker import partial_scores
 from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Stop, Train
 from harness.worker.train import train
 from lm_models.plugin import contract
@@ -156,6 +155,8 @@ def load(record: RunRecord, job: RunJob) -> tuple[Any, Any]:
     torch.manual_seed(spec.seed)  # before the model is built: its initial weights depend on it
     record.machine = hardware.describe(spec.device).to_json()
     if spec.is_pretrained:
+        from harness.worker import pretrained
+
         return pretrained.load(record, job)
     assert job.prepared is not None
     # Memory-mapped: the ids are not read here.
@@ -278,6 +279,8 @@ def _score(
             scores.append(score)
     if evaluation.adaptive is None:
         return scores
+    from harness.evaluation.adaptive.score import score_adapted
+
     return scores + score_adapted(
         model,
         corpus.splits,

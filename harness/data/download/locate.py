@@ -51,6 +51,11 @@ def denied(path: Path) -> str | None:
     return None
 
 
+def network_is_off() -> bool:
+    """HARNESS_OFFLINE=1 forbids downloads."""
+    return os.environ.get("HARNESS_OFFLINE", "0") not in ("", "0")
+
+
 @contextmanager
 def writing() -> Iterator[None]:
     """Turn a failed write into a DataError that names the folder and what to do."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +9,9 @@ from pathlib import Path
 from harness.core.errors import DataError
 from harness.data.download.extract import extract
 from harness.data.download.http import Progress, Unavailable, download
-from harness.data.download.locate import cache_folder, denied, is_file, subfolders, writing
+from harness.data.download.locate import cache_folder, denied, is_file, network_is_off, subfolders, writing
 from harness.data.registry import DATASETS, Dataset, SourceFile
 from harness.system.files import remove_tree
-
-
-def network_is_off() -> bool:
-    """HARNESS_OFFLINE=1 forbids downloads."""
-    return os.environ.get("HARNESS_OFFLINE", "0") not in ("", "0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def test_json_has_every_check(words: list[object]) -> None:
 def test_a_check_that_fails_ends_with_status_1(words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     made = harness.audit(Path(str(words[1])), text=Path(str(words[3])), device="cpu")
     first = replace(made.checks[0], passed=False, figure=None)
-    monkeypatch.setattr("harness.api.audit", lambda *_, **__: replace(made, checks=(first, *made.checks[1:])))
+    monkeypatch.setattr("harness.api.scores.audit", lambda *_, **__: replace(made, checks=(first, *made.checks[1:])))
     done = call(*words)
     assert done.exit_code == 1
     assert "FAIL  mass: no number" in done.stdout

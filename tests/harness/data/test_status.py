@@ -16,13 +16,14 @@ from tiny_datasets import BODY, Register, byte_dataset, own, refusal, sha256, wo
 from harness import data
 from harness.commands import doctor
 from harness.commands.main import main
+from harness.data import status
 from harness.suite import load
 from harness.suite.schema import schema
 
 
 def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
     notes: list[str] = []
-    verify = partial(data.verify, "tiny", roots=[tiny.parent], note=notes.append)
+    verify = partial(status.verify, "tiny", roots=[tiny.parent], note=notes.append)
     folder = data.prepare("tiny", roots=[tiny.parent])
     right = (folder / "valid.bin").read_bytes()
     (folder / "valid.bin").write_bytes(right[::-1])
@@ -42,7 +43,7 @@ def test_verify_reads_every_byte_and_rebuilds(tiny: Path) -> None:
     result = verify()
     assert (result.ok, f"{folder} is damaged" in str(result.problem)) == (False, True)
     assert "harness data import tiny" in str(result.problem)
-    result = data.verify("enwik8")
+    result = status.verify("enwik8")
     assert (result.ok, "neither prepared nor found" in str(result.problem)) == (False, True)
 
 
@@ -62,9 +63,9 @@ def test_a_folder_that_may_not_be_entered_is_said_and_not_taken_for_one_without_
 
     monkeypatch.setattr(Path, "stat", stat)
     said = f"{root / closed / 'tiny.bin' if closed == 'tiny' else root / 'tiny.bin'}: Permission denied"
-    assert data.where("tiny", [root]) == said
-    assert {row.where for row in data.list_rows([root]) if row.name == "tiny"} == {"unreadable"}
-    assert data.verify("tiny", roots=[root]).problem == said
+    assert status.where("tiny", [root]) == said
+    assert {row.where for row in status.list_rows([root]) if row.name == "tiny"} == {"unreadable"}
+    assert status.verify("tiny", roots=[root]).problem == said
     assert refusal(lambda: data.prepare("tiny", roots=[root])).startswith(f"{said}; elsewhere tiny is not here")
     # Where the files are found elsewhere, nobody needs that folder.
     assert data.prepare("tiny", roots=[root, tiny.parent]).is_dir()
@@ -75,7 +76,7 @@ def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tiny.parent
 
     def where(name: str, *roots: Path) -> tuple[str, str]:
-        return {row.name: row.where for row in data.list_rows(roots)}[name], data.where(name, roots)
+        return {row.name: row.where for row in status.list_rows(roots)}[name], status.where(name, roots)
 
     advice = "; `harness data import tiny PATH` takes the file"
     assert where("tiny") == ("missing", f"missing, and no server has it{advice}")
@@ -93,13 +94,13 @@ def test_where_the_data_is(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert where("tiny") == ("prepared", f"prepared in {prepared}")
 
     hint = "; --data or HARNESS_DATA names more folders to look in"
-    assert data.where(own("y"), base=folder) == f"missing: no file y: looked at {folder / 'y'}{hint}"
-    assert data.where(own("/nowhere/y")) == "missing: no file /nowhere/y: looked at /nowhere/y"
-    assert data.where(own("x.txt"), base=folder) == f"found: {folder / 'x.txt'}"
+    assert status.where(own("y"), base=folder) == f"missing: no file y: looked at {folder / 'y'}{hint}"
+    assert status.where(own("/nowhere/y")) == "missing: no file /nowhere/y: looked at /nowhere/y"
+    assert status.where(own("x.txt"), base=folder) == f"found: {folder / 'x.txt'}"
     prepared = data.prepare(own("x.txt"), base=folder)
-    assert data.where(own("x.txt"), base=folder) == f"prepared in {prepared}"
-    assert data.verify(own("x.txt"), base=folder).ok
-    assert data.where({"kind": "markov"}) == "generated here, no files needed"
+    assert status.where(own("x.txt"), base=folder) == f"prepared in {prepared}"
+    assert status.verify(own("x.txt"), base=folder).ok
+    assert status.where({"kind": "markov"}) == "generated here, no files needed"
 
 
 @pytest.mark.parametrize(("size", "state"), [(1_142_309, "download"), (1_142_308, "damaged")])
@@ -110,7 +111,7 @@ def test_an_intact_file_of_another_dataset_is_not_damage(
     monkeypatch.delenv("HARNESS_OFFLINE", raising=False)
     with (tmp_path / "wiki.valid.tokens").open("wb") as file:
         file.truncate(size)
-    assert {row.name: row.where for row in data.list_rows([tmp_path])}["wikitext-2"] == state
+    assert {row.name: row.where for row in status.list_rows([tmp_path])}["wikitext-2"] == state
 
 
 def test_search_path_and_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +145,7 @@ def test_import_of_a_file_with_any_name_an_archive_or_a_folder(tmp_path: Path, r
     register(byte_dataset(BODY, archive=zip_file(tmp_path / "tiny.zip", {"folder/tiny.bin": BODY})))
     path = write_splits(tmp_path / "brought", {"download (1)": BODY}, "{}") / "download (1)"
     for each, name in ((tmp_path / "tiny.zip", "tiny.zip"), (tmp_path, "tiny.zip"), (path, "tiny.bin")):
-        report = data.import_file("tiny", each)
+        report = status.import_file("tiny", each)
         assert (report.imported, report.missing) == ([name], [])
     assert report.as_json()["manifest"]["counts"]["train"] == {"tokens": 140, "units": 140}
     assert (data.cache_folder() / "raw" / "tiny" / "tiny.bin").read_bytes() == path.read_bytes() == BODY
@@ -152,11 +153,11 @@ def test_import_of_a_file_with_any_name_an_archive_or_a_folder(tmp_path: Path, r
     bodies = {"train": b"a b\n", "valid": b"a\n", "test": b"b a\n"}
     register(word_dataset(bodies))
     folder = write_splits(tmp_path / "brought", bodies, "wiki.{}.tokens")
-    report = data.import_file("tiny-words", folder / "wiki.valid.tokens")
+    report = status.import_file("tiny-words", folder / "wiki.valid.tokens")
     assert (report.missing, report.prepared) == (["wiki.train.tokens", "wiki.test.tokens"], None)
-    assert data.import_file("tiny-words", folder).prepared is not None
+    assert status.import_file("tiny-words", folder).prepared is not None
     (folder / "wiki.test.tokens").write_bytes(b"c a\n")
-    assert "for wiki.test.tokens (4 bytes, sha1 " in refusal(lambda: data.import_file("tiny-words", folder))
+    assert "for wiki.test.tokens (4 bytes, sha1 " in refusal(lambda: status.import_file("tiny-words", folder))
 
 
 @pytest.mark.parametrize(
@@ -171,10 +172,10 @@ def test_import_of_a_file_with_any_name_an_archive_or_a_folder(tmp_path: Path, r
 )
 def test_refused_imports(tmp_path: Path, register: Register, name: str, body: bytes | None, message: str) -> None:
     register(byte_dataset(BODY))
-    assert "holds none of tiny's files: tiny.bin" in refusal(lambda: data.import_file("tiny", tmp_path))
+    assert "holds none of tiny's files: tiny.bin" in refusal(lambda: status.import_file("tiny", tmp_path))
     if body is not None:
         (tmp_path / "tiny.bin").write_bytes(body)
-    assert message in refusal(lambda: data.import_file(name, tmp_path / "tiny.bin"))
+    assert message in refusal(lambda: status.import_file(name, tmp_path / "tiny.bin"))
     assert not [path for path in (data.cache_folder() / "raw").rglob("*") if path.is_file()]
 
 

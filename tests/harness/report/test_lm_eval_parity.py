@@ -12,7 +12,7 @@ from jobs import run_here
 from pretrained_factory import REASON
 
 import harness
-from harness.api import TextChoice
+from harness.api.texts import TextChoice
 from harness.report import explain
 from harness.suite import load, resolve, texts_of
 from harness.system import source

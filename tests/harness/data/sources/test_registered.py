@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny_datasets import Register, bodies_of, official_tokens, refusal, sha256, word_dataset, write_splits, zip_file
 
 from harness import data
+from harness.data import status
 from harness.data.registry import SPLITS
 from harness.data.sources.ptb import PTB_CHAR, encode_chars
 
@@ -95,7 +96,7 @@ def test_a_text_is_downloaded_unpacked_and_prepared_in_either_order(
     other = data.prepare({"name": "tiny-words", "vocabulary": "first-appearance"})
     assert other != folder
     assert list(data.load(other).vocabulary) == ["=", "a", "<eos>", "the", "b", "<unk>"]
-    assert data.verify("tiny-words").ok
+    assert status.verify("tiny-words").ok
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tiny_datasets import BODY, bytes_of, own, refusal, tokens_of, write_splits
 
 from harness import data
 from harness.core.interfaces import Corpus
+from harness.data import status
 from harness.data.registry import SPLITS
 from harness.data.sources import own_text
 from lm_models.markov import source
@@ -53,7 +54,7 @@ def test_files_and_folders_are_searched_from_the_suite_then_in_the_roots(tmp_pat
     (root / "mine" / "valid.txt").unlink()
     missing = f"{root / 'mine'} has no valid.txt: a folder of text holds train.txt, valid.txt and test.txt"
     assert refusal(lambda: data.prepare(words("mine"), **places)) == missing
-    assert data.where(words("mine"), **places) == f"missing: {missing}"
+    assert status.where(words("mine"), **places) == f"missing: {missing}"
 
 
 def test_characters_of_three_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pretrained_factory import REASON, save
 
 import harness
 import lm_models
-from harness.api import TextChoice
+from harness.api.texts import TextChoice
 from harness.checkpoints import format
 from harness.checkpoints import model as checkpoint_model
 
