@@ -70,6 +70,7 @@ def test_sign_flips_count_the_patterns_of_batches() -> None:
     extreme = [abs(np.dot(signs, batches)) >= batches.sum() for signs in itertools.product((-1, 1), repeat=8)]
     p_value = sign_flip_p_value(blocks.mean(), blocks - blocks.mean())
     assert p_value == pytest.approx(np.mean(extreme), abs=0.01)
+    assert p_value == sign_flip_p_value(blocks.mean(), blocks - blocks.mean(), flips=9999, seed=0)
 
 
 @pytest.mark.parametrize("test", ["t", "flips"])

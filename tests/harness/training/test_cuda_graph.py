@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from leaky_model import Leaky
-from trainer_factory import make_recipe
+from trainer_factory import make_recipe, make_trainer, tensor_files, timeless
 
 import lm_models
 from harness.training import cuda_graph
@@ -61,6 +63,15 @@ def test_replayed_steps_equal_plain_steps_bit_for_bit(max_graphs: int, monkeypat
         assert isinstance(other, torch.Tensor)
         assert torch.equal(mine, other)
     assert Replayed.captures == min(max_graphs, 3)
+
+
+def test_a_loop_of_replayed_steps_is_that_of_plain_steps_over_epochs_too(tmp_path: Path, ids: np.ndarray) -> None:
+    """Each epoch begins with another state, whose values the graph has to read."""
+    plain, replayed = (make_trainer(tmp_path / name, RECIPE, ids) for name in ("plain", "replayed"))
+    replayed.graph = GraphStep(replayed.update, replayed.state, replayed.generator, capture=Replayed)
+    assert timeless(replayed.fit().curve) == timeless(plain.fit().curve)
+    assert tensor_files(tmp_path / "replayed") == tensor_files(tmp_path / "plain")
+    assert replayed.graph.replays > 0
 
 
 def test_a_nested_state_is_copied_in_place() -> None:

@@ -39,7 +39,9 @@ ONE_MIRROR: dict[str, tuple[dict[str, Any], bytes, list[str | None]]] = {
     "part of another version": ({}, b"old" * 100, ["bytes=300-", None]),
     "server that ignores ranges": ({"cut_after": [9], "honours_range": False}, b"", [None, "bytes=9-"]),
     "answer with another range": ({"range_shift": 7}, BODY[:1000], ["bytes=1000-", None]),
-    "one server error": ({"statuses": [503]}, b"", [None, None]),
+    "busy server": ({"statuses": [408, 425, 429]}, b"", [None] * 4),
+    "server errors": ({"statuses": [500, 502, 503]}, b"", [None] * 4),
+    "gateway that waited too long": ({"statuses": [504]}, b"", [None, None]),
 }
 
 
