@@ -37,6 +37,8 @@ def test_a_seed_names_a_text() -> None:
     assert first == drawn(uniform, num_tokens=40, seed=1)
     assert first != drawn(uniform, num_tokens=40, seed=2)
     assert first[:10] == drawn(uniform, num_tokens=10, seed=1)
+    skewed = [0.5, 0.3, 0.2]
+    assert drawn(skewed, num_tokens=40) == drawn(skewed, num_tokens=40, temperature=1.0, seed=0)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])

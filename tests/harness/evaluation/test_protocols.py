@@ -24,6 +24,12 @@ def test_exact_scores_every_token_but_the_first_once(leaky: Leaky, ids: np.ndarr
     assert scored.block_nll_nats == pytest.approx(sums, rel=1e-12)
 
 
+def test_every_protocol_carries_the_state_and_only_streams_have_a_warmup() -> None:
+    made = (protocols.exact(8), protocols.streams(3, 2, 8), protocols.official(10, 8))
+    shapes = [(each.num_streams, each.warmup, each.window, each.carried_state) for each in made]
+    assert shapes == [(1, 0, 8, True), (3, 2, 8, True), (10, 0, 8, True)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     num_tokens=st.integers(2, 300),
@@ -65,7 +71,7 @@ def test_a_short_split_is_scored_under_the_cut_protocol_that_is_recorded(leaky: 
     assert protocols.allowed_by(20, protocols.streams(15, 0, 16)).num_streams == 10
 
 
-@pytest.mark.parametrize(("split", "batch"), [("valid", 10), ("test", 1)])
+@pytest.mark.parametrize(("split", "batch"), [("train", 10), ("valid", 10), ("test", 1)])
 def test_official_trims_scores_and_divides_as_the_original_does(
     leaky: Leaky, ids: np.ndarray, split: str, batch: int
 ) -> None:
