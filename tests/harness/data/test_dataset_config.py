@@ -113,8 +113,9 @@ def test_facts_of_other_data_and_identities() -> None:
     assert (own.name, own.title, own.vocab_size, own.num_tokens) == ("My-text", "My-text", None, None)
     assert facts({"kind": "markov", "train": 7}).num_tokens == {"train": 7, "valid": 100_000, "test": 200_000}
     assert identify("hutter-prize") == identify({"name": "enwik8"})
-    assert identify("enwik8")["name"] == "enwik8"
-    assert "2b49720ec4d7" in str(identify("enwik8"))
+    enwik8 = "sha256:2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
+    assert identify("enwik8") == {"name": "enwik8", "preparation": 1, "sources": {"enwik8": enwik8}}
+    assert facts({**CUT, "file": "a" * 70}).name == "a" * 64
     assert identify("wikitext-103")["vocabulary"] == "frequency"
     block = {"kind": "markov", "order": 3, "symbols": 8}
     defaults = {"concentration": 0.2, "seed": 0, "train": 2_000_000, "valid": 100_000, "test": 200_000}

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from leaky_model import Leaky, numpy_states_and_probs
 from torch import nn
 
 from harness.core.errors import CheckpointError
@@ -60,6 +61,16 @@ def test_frequencies_are_the_tempered_probabilities(temperature: float) -> None:
 )
 def test_temperature_limits_the_choice(probabilities: list[float], how: dict[str, object], tokens: set[int]) -> None:
     assert set(drawn(probabilities, num_tokens=200, **how)) == tokens
+
+
+def test_greedy_text_follows_the_state_after_all_text_before_it() -> None:
+    torch.manual_seed(35)
+    model, text = Leaky(7).double(), [3, 1, 4]
+    for token in generate(model, text[:], Sampling(num_tokens=20, temperature=0.0)):
+        _, probabilities = numpy_states_and_probs(model, np.array([*text, 0]))
+        assert token == probabilities[-1].argmax()
+        text.append(token)
+    assert len(set(text[3:])) > 2
 
 
 def test_a_model_whose_weights_are_not_finite_is_refused() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -127,7 +128,9 @@ def test_score_splits_walks_protocols_and_splits_and_reports_each_target(leaky: 
 
     evaluation = Evaluation(protocols=("exact", "streams"), splits=("valid", "test"), streams=4, warmup=10, window=100)
     splits = {"valid": ids[:500], "test": ids[500:]}
+    started = time.perf_counter()
     scores = protocols.score_splits(leaky, splits, evaluation, ("bpc",), on_start=on_start)
+    assert 0 < sum(score.seconds for score in scores) < time.perf_counter() - started
     pairs = [(score.split, score.protocol.name) for score in scores]
     assert pairs == [("valid", "exact"), ("test", "exact"), ("valid", "streams"), ("test", "streams")]
     assert ticks == dict(zip(pairs, (score.tally.num_targets for score in scores), strict=True))

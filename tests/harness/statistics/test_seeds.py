@@ -85,6 +85,18 @@ def test_planned_seeds_without_noise_of_the_text_are_those_of_a_t_test_of_two_sa
     assert seeds_needed(known, size * 0.9999) == (None if count == 999 else count + 1)
 
 
+@pytest.mark.parametrize(("count", "factor"), [(5, 1.0), (3, 10**0.5), (2, 0.1)])
+def test_planning_adds_the_variances_of_text_and_seeds(count: int, factor: float) -> None:
+    """Welch and Satterthwaite: each part with its own degrees of freedom."""
+    on_text, of_seeds = (0.2 + 0.3 / count) / factor, 4.0 / count
+    spread = (4.0 + 0.3 / factor) / count
+    text_df = 19 * max(1.0, factor) ** (2 / 3)
+    df = (on_text + of_seeds) ** 2 / (on_text**2 / text_df + spread**2 / (2 * count - 2))
+    known, size = Variances(0.2, 4.0, 0.3, 19), found_with_power(on_text + of_seeds, df)
+    assert texts_needed(known, size * 1.0001, count) == pytest.approx(factor)
+    assert texts_needed(known, size * 0.9999, count) == pytest.approx(factor * 10**0.01)
+
+
 def test_planned_seeds_give_the_power() -> None:
     known = Variances(text=0.2, seeds=4.0, both=0.3, text_df=19)
     count = seeds_needed(known, 2.0)

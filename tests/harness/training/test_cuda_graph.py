@@ -32,7 +32,7 @@ class Replayed:
         self.replay = run
 
 
-def trained(*, graph: bool) -> tuple[torch.Tensor, State, torch.Tensor]:
+def trained(*, graph: bool) -> tuple[torch.Tensor, State, torch.Tensor, GraphStep]:
     torch.manual_seed(3)
     model = Leaky(7, dropout=0.3).double()
     model.generator = torch.Generator().manual_seed(4)
@@ -50,19 +50,23 @@ def trained(*, graph: bool) -> tuple[torch.Tensor, State, torch.Tensor]:
         else:
             state = step(tokens_TB, state)
     weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
-    return weights, fixed.state if graph else state, step.nll_sum
+    return weights, fixed.state if graph else state, step.nll_sum, fixed
 
 
-@pytest.mark.parametrize("max_graphs", [0, 1, 96])
-def test_replayed_steps_equal_plain_steps_bit_for_bit(max_graphs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("max_graphs", "replays"), [(0, 0), (1, 5), (96, 10)])
+def test_replayed_steps_equal_plain_steps_bit_for_bit(
+    max_graphs: int, replays: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No length is captured in the first three steps, nor at its first time."""
     monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", max_graphs)
     Replayed.captures = 0
-    ours, plain = trained(graph=True), trained(graph=False)
+    (*ours, fixed), (*plain, unused) = trained(graph=True), trained(graph=False)
     for mine, other in zip(ours, plain, strict=True):
         assert isinstance(mine, torch.Tensor)
         assert isinstance(other, torch.Tensor)
         assert torch.equal(mine, other)
-    assert Replayed.captures == min(max_graphs, 3)
+    assert (Replayed.captures, fixed.steps, fixed.replays) == (min(max_graphs, 3), 14, replays)
+    assert (unused.steps, unused.replays, unused.capture_s) == (0, 0, 0.0)
 
 
 def test_a_loop_of_replayed_steps_is_that_of_plain_steps_over_epochs_too(tmp_path: Path, ids: np.ndarray) -> None:

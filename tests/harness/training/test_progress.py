@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from trainer_factory import ASGD, make_recipe
@@ -11,12 +11,18 @@ from harness.training.progress import (
     FINETUNE,
     Diverged,
     FinetuneSummary,
+    LossRead,
     TrainingState,
     TrainingSummary,
     check_loss,
     summarize,
     validation_due,
 )
+
+
+def test_training_begins_with_nothing_done() -> None:
+    assert [value for value in asdict(TrainingState()).values() if value] == ["train"]
+    assert not any(asdict(LossRead()).values())
 
 
 @pytest.mark.parametrize(

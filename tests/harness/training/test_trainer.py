@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,12 @@ def test_the_rate_falls_over_the_first_stage_and_starts_again_with_averaging(tmp
 def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.ndarray) -> None:
     validation = Validation(every_tokens=400, streams=3)
     recipe = make_recipe(epochs=None, tokens=2000, windows=None, validation=validation)
-    progress = make_trainer(tmp_path, recipe, ids).fit()
+    trainer, started = make_trainer(tmp_path, recipe, ids), time.perf_counter()
+    progress = trainer.fit()
+    assert 0 < progress.seconds + progress.validation_seconds <= time.perf_counter() - started
+    assert min(progress.seconds, progress.validation_seconds) > 0
+    assert all(0 < row.train_nll_nats < 2 * math.log(7) for row in progress.curve)
+    assert trainer.total_tokens == 2000
     assert progress.tokens == pytest.approx(2000, abs=40)
     assert [row.tokens // 400 for row in progress.curve] == [1, 2, 3, 4, 5]
 
@@ -130,5 +136,7 @@ def test_a_softmax_with_cutoffs_uses_no_resident_text_and_no_graph(
 
 
 def test_a_split_too_short_for_the_streams_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="too short for 4 streams"):
-        make_trainer(tmp_path, make_recipe(), np.zeros(9, dtype=np.uint8))
+    with pytest.raises(ValueError, match="too short for 4 streams: 2 rows"):
+        make_trainer(tmp_path, make_recipe(), np.zeros(11, dtype=np.uint8))
+    shortest = make_trainer(tmp_path, make_recipe(ASGD), np.zeros(12, dtype=np.uint8))
+    assert shortest.total_tokens == (6 + 3) * 2 * 4

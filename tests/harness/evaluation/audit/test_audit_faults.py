@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 import harness
+from harness.evaluation.audit.distributions import sample_windows
 from harness.evaluation.audit.report import Audit
 
 pytest.importorskip("constriction", reason="the extra audit is not installed")
@@ -120,6 +123,18 @@ class CoolTarget(Changed):
 
     def change(self, nll_TB: Tensor) -> Tensor:
         return nll_TB * 0.9
+
+
+@pytest.mark.parametrize(
+    ("num_tokens", "starts", "steps"),
+    [(996, range(0, 996, 133), 64), (128, range(0, 64, 9), 64), (127, (0, 62), 64), (65, (0,), 64), (2, (0,), 1)],
+)
+def test_windows_are_spread_over_the_text(num_tokens: int, starts: Sequence[int], steps: int) -> None:
+    """Eight, two of a text that two windows would fill, one of a text of one window."""
+    windows_TB = sample_windows(np.arange(num_tokens))
+    assert windows_TB[0].tolist() == list(starts)
+    assert (windows_TB - windows_TB[0] == np.arange(steps + 1)[:, None]).all()
+    assert windows_TB[-1, -1] == num_tokens - 1
 
 
 def audited(model: harness.Model, folder: Path, num_tokens: int = 700) -> Audit:
