@@ -120,6 +120,14 @@ def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
         assert ops == ({lm_models.KERNEL_OPS[builder]} if builder in lm_models.KERNEL_OPS else set())
 
 
+def test_embedding_and_softmax_begin_uniform_within_a_tenth() -> None:
+    model = lm_models.build("awd-lstm", AwdLstm(layers=1, hidden=50, embedding=50, tie=False), vocab_size=99)
+    for weight in (model.embedding, model.softmax.weight):
+        assert -0.1 <= weight.min() < -0.0995
+        assert 0.0995 < weight.max() <= 0.1
+        assert abs(weight.mean()) < 0.005
+
+
 @pytest.mark.parametrize("window", [1, 2])
 def test_one_hot_input_is_counted_by_its_width(window: int) -> None:
     """V 13 and E 30: the first layer's input matrix has 17 columns fewer, unless a mask needs the embedding."""
