@@ -88,6 +88,8 @@ WILD = (0.5, 0.6, 1.0, 1.8, 2.0)
         ((0.3, 0.1, 0.1), (STILL, WILD, STILL), "not comparable"),
         # The threshold of the wild pair is 3: a kernel three times slower would pass.
         ((0.3, 0.3, 0.3), (WILD, WILD, WILD), "not comparable"),
+        ((0.1, 0.1, 0.1), ([1.26] * 5,) * 3, "not comparable"),
+        ((0.125,), ([1.25] * 5,), "pass"),
     ],
 )
 def test_a_restless_measurement_counts_for_nothing_and_is_taken_again(

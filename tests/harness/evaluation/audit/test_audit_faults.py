@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import harness
-from harness.evaluation.audit.distributions import sample_windows
+from harness.evaluation.audit.distributions import check, sample_windows
 from harness.evaluation.audit.report import Audit
+from lm_models.plugin.adapter import Adapter
 
 pytest.importorskip("constriction", reason="the extra audit is not installed")
 
@@ -175,6 +176,19 @@ def test_a_cheat_is_caught_by_its_checks(kind: type[harness.Model], by: set[str]
     assert by <= failed(audit), [(check.name, check.figure, check.detail) for check in audit.checks]
     assert "exactly once" not in failed(audit)
     assert not audit.passed
+
+
+def test_windows_are_read_token_by_token_and_by_seven() -> None:
+    """A model that is wrong in windows of one token alone, or of seven alone, is caught."""
+    for length in (1, 7):
+
+        class WrongAt(Honest):
+            def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+                log_probs_TBV, state = super().forward(tokens_TB, state)
+                return log_probs_TBV.roll(1, -1) if len(tokens_TB) == length else log_probs_TBV, state  # noqa: B023
+
+        checks = check(Adapter(WrongAt(12)).eval(), np.arange(300) % 12, 12, "float32")
+        assert [each.passed for each in checks] == [True, True, True, False]
 
 
 def test_a_figure_is_what_was_planted(tmp_path: Path) -> None:
