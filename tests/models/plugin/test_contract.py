@@ -212,6 +212,21 @@ def test_an_output_of_another_kind_is_refused(change: Callable[[Tensor, Tensor],
         contract.check(Changed(change), vocab_size=V)
 
 
+class FlatState(Recurrent):
+    """A state (B, X), without layers."""
+
+    def initial_state(self, batch):
+        return torch.zeros(batch, 5)
+
+    def encode(self, tokens_TB, state):
+        h_TBH, state = super().encode(tokens_TB, state.unsqueeze(0))
+        return h_TBH, state[0]
+
+
+def test_a_state_needs_streams_and_a_width_only() -> None:
+    contract.check(FlatState(), vocab_size=V)
+
+
 def test_a_sound_model_passes_and_is_not_changed() -> None:
     model = Recurrent()
     before = {name: value.clone() for name, value in model.state_dict().items()}
