@@ -244,7 +244,7 @@ def test_what_a_block_adds_begins_smaller_by_the_root_of_the_number_of_sums(laye
     torch.manual_seed(0)
     model = build(Config(layers=layers, hidden=64, heads=2, feed_forward=64, memory=4), vocab_size=5)
     for linear in (model.blocks[0].attention.out, model.blocks[0].narrow):
-        assert linear.weight.abs().max() * math.sqrt(64 * 2 * layers) == pytest.approx(1, abs=0.01)
+        assert linear.weight.abs().max().item() * math.sqrt(64 * 2 * layers) == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("cutoffs", [(), (3, 6)])
