@@ -120,12 +120,14 @@ def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
         assert ops == ({lm_models.KERNEL_OPS[builder]} if builder in lm_models.KERNEL_OPS else set())
 
 
-def test_embedding_and_softmax_begin_uniform_within_a_tenth() -> None:
+def test_weights_begin_uniform_within_a_tenth_and_those_of_an_lstm_within_the_root_of_its_width() -> None:
+    torch.manual_seed(0)
     model = lm_models.build("awd-lstm", AwdLstm(layers=1, hidden=50, embedding=50, tie=False), vocab_size=99)
-    for weight in (model.embedding, model.softmax.weight):
-        assert -0.1 <= weight.min() < -0.0995
-        assert 0.0995 < weight.max() <= 0.1
-        assert abs(weight.mean()) < 0.005
+    bounds = {model.embedding: 0.1, model.softmax.weight: 0.1, **dict.fromkeys(model.layers.parameters(), 50**-0.5)}
+    for weight, bound in bounds.items():
+        assert (weight.min().item(), weight.max().item()) == pytest.approx((-bound, bound), rel=0.02)
+        assert weight.abs().max() <= bound
+        assert abs(weight.mean()) < 0.2 * bound
 
 
 @pytest.mark.parametrize("window", [1, 2])
@@ -137,6 +139,7 @@ def test_one_hot_input_is_counted_by_its_width(window: int) -> None:
         masked = make(layers=2, hidden=7, embedding=30, dropout=Dropout(input=0.1), **more)
         saved = masked.forward_flops_per_token(13) - plain.forward_flops_per_token(13)
         assert saved == 2 * rows * 7 * windows * (30 - 13)
+        assert masked.forward_flops_per_token(15) - plain.forward_flops_per_token(15) == 2 * rows * 7 * windows * 15
         assert plain.forward_flops_per_token(16) == masked.forward_flops_per_token(16)
 
 

@@ -11,6 +11,7 @@ from leaky_model import Leaky
 from trainer_factory import make_recipe, make_trainer, tensor_files, timeless
 
 import lm_models
+from harness.core.config.speed import Speed
 from harness.training import cuda_graph
 from harness.training.cuda_graph import GraphStep, copy_state
 from harness.training.optimizers import make_optimizer, set_learning_rate
@@ -69,9 +70,13 @@ def test_replayed_steps_equal_plain_steps_bit_for_bit(
     assert (unused.steps, unused.replays, unused.capture_s) == (0, 0, 0.0)
 
 
-def test_a_loop_of_replayed_steps_is_that_of_plain_steps_over_epochs_too(tmp_path: Path, ids: np.ndarray) -> None:
+@pytest.mark.parametrize("speed", [Speed(), Speed(resident=True)])
+def test_a_loop_of_replayed_steps_is_that_of_plain_steps_over_epochs_too(
+    tmp_path: Path, ids: np.ndarray, speed: Speed
+) -> None:
     """Each epoch begins with another state, whose values the graph has to read."""
-    plain, replayed = (make_trainer(tmp_path / name, RECIPE, ids) for name in ("plain", "replayed"))
+    plain = make_trainer(tmp_path / "plain", RECIPE, ids)
+    replayed = make_trainer(tmp_path / "replayed", RECIPE, ids, speed=speed)
     replayed.graph = GraphStep(replayed.update, replayed.state, replayed.generator, capture=Replayed)
     assert timeless(replayed.fit().curve) == timeless(plain.fit().curve)
     assert tensor_files(tmp_path / "replayed") == tensor_files(tmp_path / "plain")

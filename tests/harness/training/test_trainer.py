@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ from trainer_factory import ASGD, make_recipe, make_trainer
 import lm_models
 from harness.core.config.recipe import Schedule, Validation
 from harness.core.config.speed import Speed
-from harness.training.progress import Diverged
+from harness.training.progress import Diverged, Hooks
 from harness.training.trainer import Trainer
 
 
@@ -84,6 +85,21 @@ def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.nd
     assert trainer.total_tokens == 2000
     assert progress.tokens == pytest.approx(2000, abs=40)
     assert [row.tokens // 400 for row in progress.curve] == [1, 2, 3, 4, 5]
+
+
+def test_the_training_loss_of_the_curve_is_the_mean_since_the_last_validation(tmp_path: Path, ids: np.ndarray) -> None:
+    reads: list[tuple[int, float]] = [(0, math.nan)]
+    hooks = Hooks(on_step=lambda state, nll: reads.append((state.tokens, nll)))
+    curve = make_trainer(tmp_path, make_recipe(bptt=5), ids, hooks).fit().curve
+    assert len(reads) > 2 * len(curve)
+    before = 0
+    for row in curve:
+        parts = [
+            (end - start, nll) for (start, _), (end, nll) in itertools.pairwise(reads) if before < end <= row.tokens
+        ]
+        assert sum(tokens for tokens, _ in parts) == row.tokens - before
+        assert row.train_nll_nats == pytest.approx(sum(tokens * nll for tokens, nll in parts) / (row.tokens - before))
+        before = row.tokens
 
 
 @pytest.mark.parametrize("length", [{"epochs": None, "tokens": 2000}, {"epochs": 2}])
