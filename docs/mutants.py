@@ -40,6 +40,8 @@ SLOW_IMPORTS = (
 SWAPS = {ast.Lt: ast.LtE, ast.Gt: ast.GtE, ast.Eq: ast.NotEq, ast.Is: ast.IsNot, ast.In: ast.NotIn}
 SWAPS |= {ast.Add: ast.Sub, ast.Mult: ast.Div, ast.And: ast.Or}
 SWAPS |= {new: old for old, new in SWAPS.items()} | dict.fromkeys((ast.FloorDiv, ast.Mod, ast.Pow), ast.Mult)
+# By a thread, which ends the process: hypothesis would repeat a test that a signal ended.
+TIMEOUT = ("--timeout=90", "--timeout-method=thread")
 UNCHANGED = ("annotation", "returns", "decorator_list")
 Mutant = tuple[Path, int, str, str, str]  # file, line, old text, new text, text of the whole new file
 
@@ -108,7 +110,7 @@ def failure(tests: list[str]) -> str:
         os.dup2(1, 2)
         resource.setrlimit(resource.RLIMIT_CPU, (300, 300))  # --timeout covers tests, not their import
         first = FirstFailure()
-        status = pytest.main(["-x", "-n0", "-pno:cacheprovider", "--timeout=90", *tests], plugins=[first])
+        status = pytest.main(["-x", "-n0", "-pno:cacheprovider", *TIMEOUT, *tests], plugins=[first])
         os.write(write, first.test.encode())
         os._exit(status)
     os.close(write)
@@ -123,6 +125,12 @@ def tests_of(path: Path, mirror: tuple[str, ...]) -> list[str]:
     files = [test for folder in mirror for test in sorted(Path(folder).rglob("test_*.py"))]
     named = [test for test in files if re.search(rf"\b{name}\b", test.read_text()) or name in test.stem]
     return list(map(str, sorted(named or files, key=lambda test: name not in test.stem)))
+
+
+def not_copied(folder: str, names: list[str]) -> set[str]:
+    """History, caches, virtual environments, and the weights of runs; the package `harness.checkpoints` is copied."""
+    weights = ["checkpoints"] if Path(folder).parent.name == "runs" else []
+    return shutil.ignore_patterns(".git", "__pycache__", ".venv*", *weights)(folder, names)
 
 
 def put(path: Path, text: str, moment: int) -> None:
@@ -140,8 +148,7 @@ def main(seed: str, minutes: str, *modules: str) -> None:
         importlib.import_module(name)
     counts, sound = {package: Counter[bool]() for package in MIRRORS}, set[str]()
     with TemporaryDirectory() as scratch:
-        ignored = shutil.ignore_patterns(".git", "__pycache__", "checkpoints", ".venv*")
-        os.chdir(shutil.copytree(".", f"{scratch}/copy", ignore=ignored))
+        os.chdir(shutil.copytree(".", f"{scratch}/copy", ignore=not_copied))
         sys.path[:1] = [str(Path(folder).resolve()) for folder in (".", "models", "kernels")]
         os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:3])
         for number, (package, (path, line, old, new, whole)) in enumerate(drawn, 1):

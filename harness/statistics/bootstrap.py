@@ -26,7 +26,7 @@ def block_lengths(values: FloatArray) -> tuple[float, float]:
     centred = values - values.mean()
     run = max(5, int(math.log10(num)))
     last = min(math.ceil(math.sqrt(num)) + run, num - 2)
-    if last < 1 or not centred.any():
+    if not centred.any():
         return 1.0, 1.0
     covariance = np.array([centred[: num - lag] @ centred[lag:] for lag in range(last + 1)]) / num
     # Norms of the two windows of a correlation, each shorter by one value, as in arch: thresholds must agree.

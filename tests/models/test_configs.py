@@ -65,9 +65,11 @@ def test_formulas_agree_with_built_models(layers: int, tie: bool) -> None:
         (lambda: Dropout(input=float("nan")), "dropout.input must be in"),
         (lambda: Markov(order=0, symbols=2, concentration=1, seed=0), "order must be in 1..16, got 0"),
         (lambda: Markov(order=10**9, symbols=2, concentration=1, seed=0), "order must be in 1..16"),
+        (lambda: Markov(order=17, symbols=2, concentration=1, seed=0), "order must be in 1..16, got 17"),
+        (lambda: Markov(order=1, symbols=257, concentration=1, seed=0), "symbols must be in 2..256, got 257"),
         (lambda: Markov(order=1, symbols=1, concentration=1, seed=0), "symbols must be in 2..256, got 1"),
         (lambda: Markov(order=1, symbols=65_536, concentration=1, seed=0), "symbols must be in 2..256"),
-        (lambda: Markov(order=9, symbols=16, concentration=1, seed=0), "at most 65,536"),
+        (lambda: Markov(order=4, symbols=17, concentration=1, seed=0), "at most 65,536, got 83,521"),
         (lambda: Markov(order=1, symbols=2, concentration=0, seed=0), "concentration must be positive"),
         (lambda: Markov(order=1, symbols=2, concentration=1, seed=-1), "seed must not be negative"),
     ],
@@ -75,6 +77,12 @@ def test_formulas_agree_with_built_models(layers: int, tie: bool) -> None:
 def test_invalid_values_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_limits_are_themselves_allowed() -> None:
+    AwdLstm(layers=1000, hidden=1, embedding=1, cutoffs=(1,))
+    for order, symbols in ((16, 2), (2, 256)):
+        Markov(order=order, symbols=symbols, concentration=1, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +120,16 @@ def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
         assert ops == ({lm_models.KERNEL_OPS[builder]} if builder in lm_models.KERNEL_OPS else set())
 
 
+def test_weights_begin_uniform_within_a_tenth_and_those_of_an_lstm_within_the_root_of_its_width() -> None:
+    torch.manual_seed(0)
+    model = lm_models.build("awd-lstm", AwdLstm(layers=1, hidden=50, embedding=50, tie=False), vocab_size=99)
+    bounds = {model.embedding: 0.1, model.softmax.weight: 0.1, **dict.fromkeys(model.layers.parameters(), 50**-0.5)}
+    for weight, bound in bounds.items():
+        assert (weight.min().item(), weight.max().item()) == pytest.approx((-bound, bound), rel=0.02)
+        assert weight.abs().max() <= bound
+        assert abs(weight.mean()) < 0.2 * bound
+
+
 @pytest.mark.parametrize("window", [1, 2])
 def test_one_hot_input_is_counted_by_its_width(window: int) -> None:
     """V 13 and E 30: the first layer's input matrix has 17 columns fewer, unless a mask needs the embedding."""
@@ -121,15 +139,19 @@ def test_one_hot_input_is_counted_by_its_width(window: int) -> None:
         masked = make(layers=2, hidden=7, embedding=30, dropout=Dropout(input=0.1), **more)
         saved = masked.forward_flops_per_token(13) - plain.forward_flops_per_token(13)
         assert saved == 2 * rows * 7 * windows * (30 - 13)
+        assert masked.forward_flops_per_token(15) - plain.forward_flops_per_token(15) == 2 * rows * 7 * windows * 15
         assert plain.forward_flops_per_token(16) == masked.forward_flops_per_token(16)
 
 
-def test_columns_of_an_adaptive_softmax_are_their_mean_under_zipfs_law() -> None:
-    """By a sum over ranks: the head's 3 words and 2 tails, and a tail's 7 or 10 words where the target is in it."""
-    weights = [1 / rank for rank in range(1, 21)]
-    columns = [5 if rank <= 3 else 5 + 7 if rank <= 10 else 5 + 10 for rank in range(1, 21)]
-    mean = sum(w * each for w, each in zip(weights, columns, strict=True)) / sum(weights)
-    assert softmax_columns(20, (3, 10)) == pytest.approx(mean)
+@pytest.mark.parametrize(("vocab_size", "first", "second"), [(20, 3, 10), (900, 120, 300)])
+def test_columns_of_an_adaptive_softmax_are_their_mean_under_zipfs_law(
+    vocab_size: int, first: int, second: int
+) -> None:
+    """By a sum over ranks: the head's words and 2 tails, and a tail's words where the target is in it."""
+    ranks = range(1, vocab_size + 1)
+    tails = [0 if rank <= first else second - first if rank <= second else vocab_size - second for rank in ranks]
+    mean = sum((first + 2 + tail) / rank for rank, tail in zip(ranks, tails, strict=True)) / sum(1 / r for r in ranks)
+    assert softmax_columns(vocab_size, (first, second)) == pytest.approx(mean, rel=1e-8)
 
 
 def test_the_builders_are_all_of_the_package() -> None:

@@ -143,6 +143,9 @@ def test_oracle_is_exact_before_its_context_is_full() -> None:
     h, _ = model.features(torch.tensor([[0, 1, 0], [1, 1, 0]]), model.initial_state(3))
     probabilities = model.log_probs(h.reshape(-1, 1)).exp().reshape(2, 3, 2)
     np.testing.assert_allclose(probabilities.sum(-1).numpy(), 1, atol=1e-12)
+    targets_N = torch.tensor([0, 1, 1, 0, 1, 0])
+    of_targets_N = probabilities.view(6, 2)[range(6), targets_N]
+    torch.testing.assert_close(model.nll(h.reshape(-1, 1), targets_N), -of_targets_N.log())
     for stream, (old, new) in enumerate([(0, 1), (1, 1), (0, 0)]):
         known_one = [c for c in range(8) if c % 2 == old]
         known_two = [c for c in range(8) if c % 4 == 2 * old + new]

@@ -238,6 +238,15 @@ def test_says_how_much_a_target_sees(fields: dict[str, int], record: dict[str, i
     assert make(**fields).context_of_targets == record
 
 
+@pytest.mark.parametrize("layers", [1, 8])
+def test_what_a_block_adds_begins_smaller_by_the_root_of_the_number_of_sums(layers: int) -> None:
+    """torch draws the weights of a linear map uniformly up to 1 / sqrt(inputs)."""
+    torch.manual_seed(0)
+    model = build(Config(layers=layers, hidden=64, heads=2, feed_forward=64, memory=4), vocab_size=5)
+    for linear in (model.blocks[0].attention.out, model.blocks[0].narrow):
+        assert linear.weight.abs().max().item() * math.sqrt(64 * 2 * layers) == pytest.approx(1, abs=0.01)
+
+
 @pytest.mark.parametrize("cutoffs", [(), (3, 6)])
 def test_formulas_agree_with_the_built_model(cutoffs: tuple[int, ...]) -> None:
     config = Config(**SIZES, memory=5, cutoffs=cutoffs)

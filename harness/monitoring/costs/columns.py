@@ -169,7 +169,7 @@ def _energy(costs: AttemptCosts, kind: str, names: Sequence[str]) -> Figure:
         return _known(costs, f"{kind}_energy_j", None)
     known = [phase for phase in phases.values() if phase.joules(kind) is not None]
     covered, seconds = sum(phase.seconds for phase in known), sum(phase.seconds for phase in phases.values())
-    if covered == 0 or covered < MIN_COVERAGE * seconds:
+    if not known or covered < MIN_COVERAGE * seconds:
         name = max((name for name in phases if phases[name] not in known), key=lambda name: phases[name].seconds)
         energy = phases[name].energy.get(kind)
         reason = (energy.reason if energy is not None else None) or "not measured"

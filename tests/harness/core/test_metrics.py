@@ -108,7 +108,21 @@ def test_a_metric_of_a_newer_version_is_shown_by_its_name_and_computes_nothing()
     assert math.isnan(unknown.compute(tally))
     assert math.isnan(unknown.std_error(tally, 1.0))
     assert (unknown.absolute_tolerance, unknown.relative_tolerance) == (0.0, 0.01)
+    assert (unknown.decimals, unknown.log_axis, unknown.higher_is_better) == (3, False, False)
     assert {name: metric_named(name) for name in METRICS} == METRICS
+
+
+def test_bits_have_an_absolute_tolerance_and_perplexities_a_relative_one_and_a_logarithmic_axis() -> None:
+    """Perplexities of bytes are so close to 1 that they need the digits of bits and no such axis."""
+    shown = {
+        name: (each.decimals, each.absolute_tolerance, each.relative_tolerance, each.log_axis)
+        for name, each in METRICS.items()
+    }
+    assert shown == {
+        "bpc": (3, 0.01, 0.0, False), "perplexity": (2, 0.0, 0.005, True), "bits_per_byte": (4, 0.01, 0.0, False),
+        "bits_per_char": (4, 0.01, 0.0, False), "byte_perplexity": (4, 0.0, 0.005, False),
+        "word_perplexity": (2, 0.0, 0.005, True), "token_perplexity": (2, 0.0, 0.005, True),
+    }  # fmt: skip
 
 
 BITS = math.log(2)
@@ -152,7 +166,8 @@ def test_the_standard_error_of_a_perfect_model_is_converted_too() -> None:
 
 @pytest.mark.parametrize(
     ("limit", "value", "std_error", "beyond"),
-    [(1.25, 1.2, 0.004, True), (1.25, 1.24, 0.004, False), (1.25, 1.3, 0.004, False), (1.25, 1.25 - 5e-6, 0.0, False),
+    [(1.25, 1.2, 0.004, True), (1.25, 1.2339, 0.004, True), (1.25, 1.2341, 0.004, False), (1.25, 1.3, 0.004, False),
+     (1.25, 1.25 - 1.1e-5, 0.0, True), (1.25, 1.25 - 9e-6, 0.0, False),
      (None, 1.2, 0.004, False), (1.25, None, 0.004, False), (1.25, 1.2, None, False)],
 )  # fmt: skip
 def test_beyond_the_limit_is_more_than_chance(

@@ -10,7 +10,7 @@ from tiny_datasets import refusal
 
 from harness.data import MarkovSource, facts, identify, parse
 from harness.data.config import SAFE_NAME, OwnText
-from harness.data.registry import SPLITS
+from harness.data.registry import SPLITS, get_dataset
 from harness.results.published import TITLES
 
 CUT = {"kind": "bytes", "file": "a", "fractions": [0.9, 0.05, 0.05]}
@@ -37,6 +37,7 @@ CUT = {"kind": "bytes", "file": "a", "fractions": [0.9, 0.05, 0.05]}
         ({"kind": "words", "folder": "a", "train": "b"}, "folder means the files train.txt, valid.txt and test.txt"),
         ({**CUT, "train": "b"}, "not both"),
         ({**CUT, "fractions": [0.5, 0.5, 0.5]}, "sum to 1"),
+        ({**CUT, "fractions": [0.5, 0.5, 0.0]}, "must be positive"),
         ({"kind": "bytes", "file": "a"}, "file needs fractions"),
         ({"kind": "bytes", "folder": "a", "fractions": [0.9, 0.05, 0.05]}, "fractions go with file only"),
         ({**CUT, "fractions": [0.5, 0.5]}, "fractions.2 is missing"),
@@ -46,8 +47,10 @@ CUT = {"kind": "bytes", "file": "a", "fractions": [0.9, 0.05, 0.05]}
         ({"kind": "words", "folder": "a", "vocabulary": "size"}, "vocabulary must be 'frequency' or"),
         ({"kind": "markov", "order": "2"}, "order must be a whole number, got the text '2'"),
         ({"kind": "markov", "order": 7}, "1..6"),
-        ({"kind": "markov", "symbols": 300}, "2..256"),
-        ({"kind": "markov", "symbols": 256, "order": 3}, "at most 65,536"),
+        ({"kind": "markov", "order": 0}, "1..6"),
+        ({"kind": "markov", "symbols": 257, "order": 1}, "2..256"),
+        ({"kind": "markov", "symbols": 1}, "2..256"),
+        ({"kind": "markov", "symbols": 17, "order": 4}, "at most 65,536"),
         ({"kind": "markov", "concentration": 0}, "must be positive"),
         ({"kind": "markov", "seed": -1}, "must not be negative"),
         ({"kind": "markov", "train": 1}, "at least 2 tokens"),
@@ -70,26 +73,37 @@ def test_own_text_cannot_take_the_name_of_a_published_dataset(kind: str, title: 
         assert facts({**cut, "file": f"there/{stem.upper()}.txt"}).name == stem.upper()
 
 
+@pytest.mark.parametrize("limits", [{"order": 6, "symbols": 2}, {"order": 2, "symbols": 256}, dict.fromkeys(SPLITS, 2)])
+def test_a_markov_source_may_be_as_large_or_small_as_the_limits(limits: dict[str, int]) -> None:
+    parse({"kind": "markov", **limits})
+
+
 HUTTER = (90_000_000, 5_000_000, 5_000_000)
+PTB_BYTES = (5_101_618, 399_782, 449_945, 34_869_662)
 
 
 @pytest.mark.parametrize(
-    ("name", "title", "unit", "vocab_size", "num_tokens"),
+    ("name", "title", "unit", "vocab_size", "num_tokens", "bytes_of_files"),
     [
-        ("ptb-char", "Penn Treebank (Character Level)", "char", 50, (5_017_482, 393_042, 442_423)),
-        ("ptb-word", "Penn Treebank (Word Level)", "word", 10_000, (929_589, 73_760, 82_430)),
-        ("enwik8", "enwik8", "byte", 205, HUTTER),
-        ("hutter-prize", "Hutter Prize", "byte", 205, HUTTER),
-        ("text8", "text8", "char", 27, HUTTER),
-        ("wikitext-2", "WikiText-2", "word", 33_278, (2_088_628, 217_646, 245_569)),
-        ("wikitext-103", "WikiText-103", "word", 267_735, (103_227_021, 217_646, 245_569)),
+        ("ptb-char", "Penn Treebank (Character Level)", "char", 50, (5_017_482, 393_042, 442_423), PTB_BYTES),
+        ("ptb-word", "Penn Treebank (Word Level)", "word", 10_000, (929_589, 73_760, 82_430), PTB_BYTES),
+        ("enwik8", "enwik8", "byte", 205, HUTTER, (10**8, 36_445_475)),
+        ("hutter-prize", "Hutter Prize", "byte", 205, HUTTER, (10**8, 36_445_475)),
+        ("text8", "text8", "char", 27, HUTTER, (10**8, 31_344_016)),
+        ("wikitext-2", "WikiText-2", "word", 33_278, (2_088_628, 217_646, 245_569),
+         (10_797_148, 1_121_681, 1_256_449, 4_475_746)),
+        ("wikitext-103", "WikiText-103", "word", 267_735, (103_227_021, 217_646, 245_569),
+         (539_209_157, 1_142_309, 1_281_077, 190_229_076)),
     ],
-)
-def test_official_facts(name: str, title: str, unit: str, vocab_size: int, num_tokens: tuple[int, ...]) -> None:
+)  # fmt: skip
+def test_official_facts(
+    name: str, title: str, unit: str, vocab_size: int, num_tokens: tuple[int, ...], bytes_of_files: tuple[int, ...]
+) -> None:
     known = facts(name)
     assert (known.title, known.unit, known.vocab_size) == (title, unit, vocab_size)
     assert known.num_tokens == dict(zip(SPLITS, num_tokens, strict=True))
     assert TITLES.get(name, title) == title, "published rows use the same titles"
+    assert tuple(file.size for file in get_dataset(name).files) == bytes_of_files
 
 
 def test_facts_of_other_data_and_identities() -> None:
@@ -99,10 +113,13 @@ def test_facts_of_other_data_and_identities() -> None:
     assert (own.name, own.title, own.vocab_size, own.num_tokens) == ("My-text", "My-text", None, None)
     assert facts({"kind": "markov", "train": 7}).num_tokens == {"train": 7, "valid": 100_000, "test": 200_000}
     assert identify("hutter-prize") == identify({"name": "enwik8"})
-    assert identify("enwik8")["name"] == "enwik8"
-    assert "2b49720ec4d7" in str(identify("enwik8"))
+    enwik8 = "sha256:2b49720ec4d78c3c9fabaee6e4179a5e997302b3a70029f30f2d582218c024a8"
+    assert identify("enwik8") == {"name": "enwik8", "preparation": 1, "sources": {"enwik8": enwik8}}
+    assert facts({**CUT, "file": "a" * 70}).name == "a" * 64
     assert identify("wikitext-103")["vocabulary"] == "frequency"
     block = {"kind": "markov", "order": 3, "symbols": 8}
-    assert identify(block) == identify({**block, "seed": 0})
+    defaults = {"concentration": 0.2, "seed": 0, "train": 2_000_000, "valid": 100_000, "test": 200_000}
+    assert identify(block) == {"name": "markov", "preparation": 1, **block, **defaults}
+    assert parse({"kind": "markov"}) == MarkovSource(kind="markov", order=2, symbols=16)
     for change in ({"seed": 1}, {"train": 5}, {"concentration": 0.3}):
         assert identify({**block, **change}) != identify(block)

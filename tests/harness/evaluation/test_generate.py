@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from leaky_model import Leaky, numpy_states_and_probs
 from torch import nn
 
 from harness.core.errors import CheckpointError
@@ -37,6 +38,8 @@ def test_a_seed_names_a_text() -> None:
     assert first == drawn(uniform, num_tokens=40, seed=1)
     assert first != drawn(uniform, num_tokens=40, seed=2)
     assert first[:10] == drawn(uniform, num_tokens=10, seed=1)
+    skewed = [0.5, 0.3, 0.2]
+    assert drawn(skewed, num_tokens=40) == drawn(skewed, num_tokens=40, temperature=1.0, seed=0)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
@@ -58,6 +61,16 @@ def test_frequencies_are_the_tempered_probabilities(temperature: float) -> None:
 )
 def test_temperature_limits_the_choice(probabilities: list[float], how: dict[str, object], tokens: set[int]) -> None:
     assert set(drawn(probabilities, num_tokens=200, **how)) == tokens
+
+
+def test_greedy_text_follows_the_state_after_all_text_before_it() -> None:
+    torch.manual_seed(35)
+    model, text = Leaky(7).double(), [3, 1, 4]
+    for token in generate(model, text[:], Sampling(num_tokens=20, temperature=0.0)):
+        _, probabilities = numpy_states_and_probs(model, np.array([*text, 0]))
+        assert token == probabilities[-1].argmax()
+        text.append(token)
+    assert len(set(text[3:])) > 2
 
 
 def test_a_model_whose_weights_are_not_finite_is_refused() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -22,6 +23,12 @@ def test_exact_scores_every_token_but_the_first_once(leaky: Leaky, ids: np.ndarr
     assert scored.tally.nll_nats == pytest.approx(math.fsum(oracle), rel=1e-12)
     sums = [math.fsum(oracle[i : i + scored.block_targets]) for i in range(0, len(oracle), scored.block_targets)]
     assert scored.block_nll_nats == pytest.approx(sums, rel=1e-12)
+
+
+def test_every_protocol_carries_the_state_and_only_streams_have_a_warmup() -> None:
+    made = (protocols.exact(8), protocols.streams(3, 2, 8), protocols.official(10, 8))
+    shapes = [(each.num_streams, each.warmup, each.window, each.carried_state) for each in made]
+    assert shapes == [(1, 0, 8, True), (3, 2, 8, True), (10, 0, 8, True)]
 
 
 @settings(max_examples=40, deadline=None)
@@ -65,7 +72,7 @@ def test_a_short_split_is_scored_under_the_cut_protocol_that_is_recorded(leaky: 
     assert protocols.allowed_by(20, protocols.streams(15, 0, 16)).num_streams == 10
 
 
-@pytest.mark.parametrize(("split", "batch"), [("valid", 10), ("test", 1)])
+@pytest.mark.parametrize(("split", "batch"), [("train", 10), ("valid", 10), ("test", 1)])
 def test_official_trims_scores_and_divides_as_the_original_does(
     leaky: Leaky, ids: np.ndarray, split: str, batch: int
 ) -> None:
@@ -121,7 +128,9 @@ def test_score_splits_walks_protocols_and_splits_and_reports_each_target(leaky: 
 
     evaluation = Evaluation(protocols=("exact", "streams"), splits=("valid", "test"), streams=4, warmup=10, window=100)
     splits = {"valid": ids[:500], "test": ids[500:]}
+    started = time.perf_counter()
     scores = protocols.score_splits(leaky, splits, evaluation, ("bpc",), on_start=on_start)
+    assert 0 < sum(score.seconds for score in scores) < time.perf_counter() - started
     pairs = [(score.split, score.protocol.name) for score in scores]
     assert pairs == [("valid", "exact"), ("test", "exact"), ("valid", "streams"), ("test", "streams")]
     assert ticks == dict(zip(pairs, (score.tally.num_targets for score in scores), strict=True))

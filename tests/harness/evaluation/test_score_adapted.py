@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +51,14 @@ def test_every_protocol_is_tuned_on_valid_scored_and_compared(
 ) -> None:
     before = weights_of(leaky)
     adaptive = Adaptive(neural_cache=CACHE, dynamic_sgd=SGD, dynamic_rms=RMS)
+    started = time.perf_counter()
     scores = score_adapted(leaky, splits, adaptive, ("bpc",), window=64, static=static)
+    times = [score.seconds for score in scores] + [adaptation_of(score)["tuned_on"]["seconds"] for score in scores[::2]]
+    assert min(times) > 0
+    assert sum(times) < time.perf_counter() - started
+    assert {(each.num_streams, each.warmup, each.carried_state) for score in scores for each in [score.protocol]} == {
+        (1, 0, True)
+    }
     assert [(score.protocol.name, score.split) for score in scores] == [
         (name, split) for name in ("neural-cache", "dynamic-sgd", "dynamic-rms") for split in ("valid", "test")
     ]

@@ -69,6 +69,8 @@ def test_unknown_tokens_are_named_with_their_lines_or_replaced(tmp_path: Path) -
     assert "7 tokens are not in" in str(caught.value)
     assert "'dog' (line 2), 'fox' (line 2), 'x' (line 3), 'y' (line 3), 'z' (line 3), ..." in str(caught.value)
     assert encode(WORDS, path, text, "<unk>") == [0, 1, 2, 0, 3, 0, 3, 2, 1, 3, 3, 3, 3, 3, 2]
+    with pytest.raises(DataError, match=f"1 tokens are not in .*: '{'x' * 40}' \\(line 1\\); the file is read as"):
+        encode(WORDS, path, b"x" * 50)
     with pytest.raises(DataError, match="--unknown 'dog' is not in"):
         encode(WORDS, path, text, "dog")
 
@@ -104,7 +106,12 @@ def test_prompts_are_plain_text(tokens: Tokens, prompt: str, ids: list[int]) -> 
 
 @pytest.mark.parametrize(
     ("tokens", "prompt", "message"),
-    [(WORDS, "the dog", "prompt's 'dog' is not among"), (Tokens.of(["a"], "char"), "", "it begins with 'a'")],
+    [
+        (WORDS, "the dog", "prompt's 'dog' is not among"),
+        (WORDS, "x" * 50, f"prompt's '{'x' * 40}' is not among"),
+        (Tokens.of(["a"], "char"), "", "it begins with 'a'"),
+        (Tokens.of(["x" * 50, "b", "c", "d"], "word"), "", f"it begins with '{'x' * 40}', 'b', 'c'$"),
+    ],
 )
 def test_a_prompt_that_cannot_be_encoded_is_refused(tokens: Tokens, prompt: str, message: str) -> None:
     with pytest.raises(DataError, match=message):

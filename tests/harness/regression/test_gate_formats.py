@@ -29,8 +29,16 @@ def test_junit_has_a_case_per_row_with_its_reason() -> None:
     assert [case.get("name") for case in suite if len(case) == 0] == ["full lstm 1 valid bpc quality"]
 
 
+def test_the_table_has_numbers_on_the_right() -> None:
+    line = report().render().splitlines()[1]
+    assert "".join("r" if cell.endswith(":") else "l" for cell in line.strip("|").split("|")) == "lllrlllrrrrll"
+
+
 def test_json_holds_every_value() -> None:
-    body = json.loads(formats.as_json(report()))
+    text = formats.as_json(CheckReport((*report().rows, CheckRow(report().rows[0].identity, "new", "größer"))))
+    body = json.loads(text)
+    assert text == json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+    assert "größer" in text
     assert body["exit_code"] == 1
     first = body["rows"][0]
     assert (first["entry"], first["baseline"], first["now"], first["verdict"]) == ("lstm", 1.5, 1.6, "regression")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from harness.core.errors import StoreError
 from harness.regression import baseline
 from harness.regression.calibrate import calibrate, margin_for, power_of
 from harness.regression.check import check, update
+from harness.results.record import RunRecord
 from harness.results.store import Store
+from harness.statistics.paired import difference
 
 ROWS, SEEDS = 4, 5
 
@@ -163,7 +166,7 @@ def test_too_few_seeds_or_another_recipe_are_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def blocked(value: float, noise: float = 0.0, seed: int = 1) -> object:
+def blocked(value: float, noise: float = 0.0, seed: int = 1) -> RunRecord:
     """A run whose 25 blocks of 40 targets differ from equal ones by alternating noise, in nats per target."""
     run = record(value, spec_=spec(seed=seed))
     made = []
@@ -198,10 +201,18 @@ def test_the_power_counts_what_the_text_cannot_tell(tmp_path: Path) -> None:
     power = {}
     for noise in (0.0001, 0.02):
         path, results = tmp_path / f"{noise}.json", tmp_path / str(noise)
-        for seed, value in enumerate([1.500, 1.501, 1.499, 1.502, 1.498], 1):
-            Store(results).write(blocked(value, noise * seed, seed))
+        runs = [blocked(value, noise * seed, seed) for seed, value in enumerate([1.500, 1.501, 1.499, 1.502, 1.498], 1)]
+        for run in runs:
+            Store(results).write(run)
         update(results, path, blocks=True)
-        power[noise] = calibrate(results, path, 5).rows[0].calibration.power["2.0%"]  # type: ignore[union-attr]
+        row = calibrate(results, path, 5).rows[0]
+        assert row.calibration is not None
+        power[noise] = row.calibration.power["2.0%"]
+        # Half of the interval of a seed's difference from the row, which is of the first seed.
+        first, *others = (score for run in runs for score in run.scores if score.split == row.split)
+        units = [first.block_targets] * 25
+        ends = [difference(each.block_nll_nats, first.block_nll_nats, units).estimate.interval() for each in others]
+        assert row.calibration.text == pytest.approx(np.mean([(b - a) / 2 / math.log(2) for a, b in ends]))
     assert power[0.0001] > 0.5 > power[0.02]
 
 

@@ -88,6 +88,8 @@ WILD = (0.5, 0.6, 1.0, 1.8, 2.0)
         ((0.3, 0.1, 0.1), (STILL, WILD, STILL), "not comparable"),
         # The threshold of the wild pair is 3: a kernel three times slower would pass.
         ((0.3, 0.3, 0.3), (WILD, WILD, WILD), "not comparable"),
+        ((0.1, 0.1, 0.1), ([1.26] * 5,) * 3, "not comparable"),
+        ((0.125,), ([1.25] * 5,), "pass"),
     ],
 )
 def test_a_restless_measurement_counts_for_nothing_and_is_taken_again(
@@ -133,7 +135,17 @@ def test_cases_that_were_not_measured_are_left_out_and_new_rows_are_said() -> No
 
 
 def test_the_table_shows_what_was_measured() -> None:
-    assert "0.123" in judge(BASE, session(0.123), Again(0.123, 0.123)).render()
+    measured = judge(BASE, [row(0.2, case="T9-B9-H9"), *session(0.12)], Again(0.1234)).render().splitlines()
+    _, rule, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in measured[:4])
+    assert "".join("r" if cell.endswith(":") else "l" for cell in rule) == "lllllrrrll"
+    slower = "slower by 1.23 than the baseline, 2 times of 2"
+    assert rows == [
+        [*NATIVE.identity, "0.100", "0.105", "0.120, 0.123", "regression", slower],
+        ["fo_pool", "T9-B9-H9", "float32", "forward", "native", "—", "—", "0.200", "new", "not in the baseline"],
+    ]
+    assert measured[-1] == "1 regression, 1 new"
+    once = judge(BASE, session(0.12), Again(0.1, 0.1)).rows[0]
+    assert (once.reason, once.allowed) == ("too slow once in 3", pytest.approx(0.105))
 
 
 def test_another_machine_is_skipped_and_said() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +15,6 @@ from harness.core.scores import TextSize
 from harness.report import build, write
 from harness.report.texts import with_size
 from harness.results.record import RunRecord
-
-SHARED = Path(os.environ.get("HARNESS_DATA", "nowhere").split(":")[0])
 
 
 def of_dataset(name: str, metric: str, value: float, targets: int, **changes: Any) -> RunRecord:
@@ -138,20 +134,3 @@ def test_an_earlier_preparation_had_other_tokens() -> None:
 def test_what_a_record_holds_is_not_replaced() -> None:
     counted = replace(WORDS.scores[0], tally=WORDS.scores[0].tally.with_text(TextSize(5, 5, 1)))
     assert with_size(WORDS, counted) is counted
-
-
-@pytest.mark.parametrize(
-    ("name", "file", "split"),
-    [*(("ptb-word", "ptb/ptb.{}.txt", split) for split in ("train", "valid", "test")),
-     *(("wikitext-103", "wikitext-103/wiki.{}.tokens", split) for split in ("valid", "test"))],
-)  # fmt: skip
-def test_the_known_sizes_are_those_of_the_files(name: str, file: str, split: str) -> None:
-    path = SHARED / file.format(split)
-    if not path.is_file():
-        pytest.skip(f"needs {path.name} under HARNESS_DATA")
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    text = "".join(" ".join(line.split()) + "\n" for line in lines)
-    known = data.get_dataset(name).text
-    assert known is not None
-    assert known.sizes[split] == (len(text.encode()), len(text), len(text.split()))
-    assert known.first_words[split] == ("\n" if text[0] == "\n" else text.split()[0])

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from record_factory import CODE, record, spec, timed
+from record_factory import CODE, record, score, spec, timed
 
+from harness.core.scores import TextSize
 from harness.regression.check import check, update
+from harness.results.record import check_sums
+from harness.results.record_file import json_text
 from harness.results.store import Store
 
 ABSENT = dict.fromkeys(("ms", "gb_per_s", "share_of_copy", "share_of_triad", "speedup_over_chain"))
@@ -76,6 +80,25 @@ def test_a_pipe_in_the_place_of_a_file_costs_that_run_alone_until_it_is_written_
     assert "is a named pipe, not a file" in store.problems[0]
     store.write(record(1.25))
     assert len(store.records()) == 2
+
+
+def test_the_text_of_a_record_is_indented_by_one_with_lists_of_values_on_a_line() -> None:
+    assert json_text({"a": [1, 2], "b": [{"c": []}]}) == '{\n "a": [1, 2],\n "b": [\n  {\n   "c": []\n  }\n ]\n}\n'
+
+
+@pytest.mark.parametrize(("part", "whole", "fits"), [(0, 9, True), (9, 9, True), (10, 9, False), (3, None, False)])
+def test_the_text_of_a_score_is_a_part_of_its_split(part: int, whole: int | None, fits: bool) -> None:
+    plain = score(1.5, targets=8)
+    blocks = {"block_targets": 1, "block_nll_nats": [plain.tally.nll_nats / 8] * 8}
+    text = None if whole is None else TextSize(whole, whole, whole)
+    sized = record(
+        scores=[replace(plain, tally=plain.tally.with_text(TextSize(part, part, part)), text=text, **blocks)]
+    )
+    if fits:
+        check_sums(sized)
+        return
+    with pytest.raises(ValueError, match=rf"scores\.0\.tally\.num_bytes is {part} of a text of {whole}"):
+        check_sums(sized)
 
 
 def written(folder: Path) -> tuple[Store, Path]:

@@ -266,6 +266,9 @@ def test_damage_is_named_and_does_not_hide_the_rest(tmp_path: Path) -> None:
     (folders[3] / "record.json").write_text(json.dumps({**body, "schema": 99}))
     found = store.records()
     assert sorted(run.spec.seed for run, _ in found) == [1, 4]
+    assert (Store(tmp_path).num_left_out, store.num_left_out) == (0, 3)
+    assert len(store.records()) == 2
+    assert store.num_left_out == 3
     problems = dict(zip(sorted((0, 2, 3), key=lambda n: folders[n].name), store.problems, strict=True))
     assert "record.json: is damaged" in problems[0]
     assert "labels.json: is damaged" in problems[2]

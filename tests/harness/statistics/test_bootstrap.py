@@ -67,7 +67,8 @@ def test_the_test_rejects_as_often_as_it_says(phi: float) -> None:
 def test_the_test_sees_a_difference_and_is_the_same_each_time() -> None:
     values = sequence(0.5, 128, 0) - sequence(0.5, 128, 0).mean()
     assert p_value(5.0, values, resamples=199) == 1 / 200
-    assert p_value(0.1, values) == p_value(-0.1, values) == p_value(0.1, values)
+    assert p_value(0.1, values) == p_value(-0.1, values) == p_value(0.1, values, resamples=1999, seed=0)
+    assert p_value(0.1, values) != p_value(0.1, values, seed=1)
 
 
 def test_without_variation_any_difference_is_sure() -> None:

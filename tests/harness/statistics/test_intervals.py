@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from harness.statistics.intervals import (
     Estimate,
+    degrees_of_freedom,
     mean_of,
     rate,
     smooth_functions,
@@ -74,6 +75,11 @@ def test_blocks_of_unequal_size_count_by_their_size() -> None:
     assert estimate.value == pytest.approx(tokens.mean())
     # Independent tokens: the textbook error, which the sizes of the blocks must not enter.
     assert estimate.std_error == pytest.approx(tokens.std() / math.sqrt(len(tokens)), rel=0.35)
+
+
+@pytest.mark.parametrize(("blocks", "df"), [(3, 1), (4, 2), (5, 3), (27, 3), (64, 5), (512, 19), (4096, 77)])
+def test_degrees_of_freedom_grow_with_two_thirds_of_the_power_of_the_blocks(blocks: int, df: int) -> None:
+    assert degrees_of_freedom(blocks) == df
 
 
 @given(st.integers(3, 600))

@@ -70,6 +70,17 @@ def test_sign_flips_count_the_patterns_of_batches() -> None:
     extreme = [abs(np.dot(signs, batches)) >= batches.sum() for signs in itertools.product((-1, 1), repeat=8)]
     p_value = sign_flip_p_value(blocks.mean(), blocks - blocks.mean())
     assert p_value == pytest.approx(np.mean(extreme), abs=0.01)
+    assert p_value == sign_flip_p_value(blocks.mean(), blocks - blocks.mean(), flips=9999, seed=0)
+
+
+def test_many_blocks_are_flipped_in_batches_that_grow_with_their_number() -> None:
+    """512 blocks in 14 batches: 0.2 x 512^(2/3) and one more."""
+    blocks = np.random.default_rng(0).normal(0.05, 1.0, 512)
+    edges = [round(512 * batch / 14) for batch in range(15)]
+    batches = np.array([blocks[first:last].sum() for first, last in itertools.pairwise(edges)])
+    signs = np.random.default_rng(0).choice(np.array([-1.0, 1.0]), (9999, 14))
+    extreme = int((abs(signs @ batches) >= abs(batches.sum()) - 1e-9).sum())
+    assert sign_flip_p_value(blocks.mean(), blocks - blocks.mean()) == (1 + extreme) / 10_000
 
 
 @pytest.mark.parametrize("test", ["t", "flips"])

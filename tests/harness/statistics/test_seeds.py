@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from harness.statistics import paired
 from harness.statistics.seeds import (
@@ -61,11 +62,39 @@ def test_the_text_alone_would_call_them_different() -> None:
     assert np.mean(rejected) > 0.3
 
 
-@pytest.mark.parametrize("size", [2.0, 3.0, 5.0])
-def test_planned_text_gives_the_power(size: float) -> None:
-    known = Variances(1.0, math.nan, math.nan, 1000)
-    # With many degrees of freedom: (z of 0.975 + z of 0.8) squared.
-    assert texts_needed(known, size) == pytest.approx((1.95996 + 0.84162) ** 2 / size**2, rel=0.03)
+def found_with_power(variance: float, df: float) -> float:
+    """The difference that a t test at 0.05 finds in 80 % of cases."""
+    return float(scipy.stats.t(df).ppf([0.975, 0.8]).sum()) * math.sqrt(variance)
+
+
+@pytest.mark.parametrize(("factor", "df"), [(1e-3, 19), (10**-0.5, 19), (10**0.5, 19 * 10 ** (1 / 3)), (1e3, 1900)])
+def test_planned_text_gives_the_power(factor: float, df: float) -> None:
+    """More text has more degrees of freedom, as blocks have; less text keeps them."""
+    known = Variances(2.0, math.nan, math.nan, 19)
+    size = found_with_power(2.0 / factor, df)
+    assert texts_needed(known, size * 1.0001) == pytest.approx(factor)
+    less = texts_needed(known, size * 0.9999)
+    assert less == (None if factor == 1e3 else pytest.approx(factor * 10**0.01))
+
+
+@pytest.mark.parametrize("count", [2, 7, 999])
+def test_planned_seeds_without_noise_of_the_text_are_those_of_a_t_test_of_two_samples(count: int) -> None:
+    known = Variances(text=0.0, seeds=4.0, both=0.0, text_df=19)
+    size = found_with_power(4.0 / count, 2 * count - 2)
+    assert seeds_needed(known, size * 1.0001) == count
+    assert seeds_needed(known, size * 0.9999) == (None if count == 999 else count + 1)
+
+
+@pytest.mark.parametrize(("count", "factor"), [(5, 1.0), (3, 10**0.5), (2, 0.1)])
+def test_planning_adds_the_variances_of_text_and_seeds(count: int, factor: float) -> None:
+    """Welch and Satterthwaite: each part with its own degrees of freedom."""
+    on_text, of_seeds = (0.2 + 0.3 / count) / factor, 4.0 / count
+    spread = (4.0 + 0.3 / factor) / count
+    text_df = 19 * max(1.0, factor) ** (2 / 3)
+    df = (on_text + of_seeds) ** 2 / (on_text**2 / text_df + spread**2 / (2 * count - 2))
+    known, size = Variances(0.2, 4.0, 0.3, 19), found_with_power(on_text + of_seeds, df)
+    assert texts_needed(known, size * 1.0001, count) == pytest.approx(factor)
+    assert texts_needed(known, size * 0.9999, count) == pytest.approx(factor * 10**0.01)
 
 
 def test_planned_seeds_give_the_power() -> None:

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from leaky_model import Leaky
-from trainer_factory import make_recipe
+from trainer_factory import make_recipe, make_trainer, tensor_files, timeless
 
 import lm_models
+from harness.core.config.speed import Speed
 from harness.training import cuda_graph
 from harness.training.cuda_graph import GraphStep, copy_state
 from harness.training.optimizers import make_optimizer, set_learning_rate
@@ -30,7 +33,7 @@ class Replayed:
         self.replay = run
 
 
-def trained(*, graph: bool) -> tuple[torch.Tensor, State, torch.Tensor]:
+def trained(*, graph: bool) -> tuple[torch.Tensor, State, torch.Tensor, GraphStep]:
     torch.manual_seed(3)
     model = Leaky(7, dropout=0.3).double()
     model.generator = torch.Generator().manual_seed(4)
@@ -48,19 +51,36 @@ def trained(*, graph: bool) -> tuple[torch.Tensor, State, torch.Tensor]:
         else:
             state = step(tokens_TB, state)
     weights = torch.cat([parameter.detach().flatten() for parameter in parameters])
-    return weights, fixed.state if graph else state, step.nll_sum
+    return weights, fixed.state if graph else state, step.nll_sum, fixed
 
 
-@pytest.mark.parametrize("max_graphs", [0, 1, 96])
-def test_replayed_steps_equal_plain_steps_bit_for_bit(max_graphs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("max_graphs", "replays"), [(0, 0), (1, 5), (96, 10)])
+def test_replayed_steps_equal_plain_steps_bit_for_bit(
+    max_graphs: int, replays: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No length is captured in the first three steps, nor at its first time."""
     monkeypatch.setattr(cuda_graph, "MAX_GRAPHS", max_graphs)
     Replayed.captures = 0
-    ours, plain = trained(graph=True), trained(graph=False)
+    (*ours, fixed), (*plain, unused) = trained(graph=True), trained(graph=False)
     for mine, other in zip(ours, plain, strict=True):
         assert isinstance(mine, torch.Tensor)
         assert isinstance(other, torch.Tensor)
         assert torch.equal(mine, other)
-    assert Replayed.captures == min(max_graphs, 3)
+    assert (Replayed.captures, fixed.steps, fixed.replays) == (min(max_graphs, 3), 14, replays)
+    assert (unused.steps, unused.replays, unused.capture_s) == (0, 0, 0.0)
+
+
+@pytest.mark.parametrize("speed", [Speed(), Speed(resident=True)])
+def test_a_loop_of_replayed_steps_is_that_of_plain_steps_over_epochs_too(
+    tmp_path: Path, ids: np.ndarray, speed: Speed
+) -> None:
+    """Each epoch begins with another state, whose values the graph has to read."""
+    plain = make_trainer(tmp_path / "plain", RECIPE, ids)
+    replayed = make_trainer(tmp_path / "replayed", RECIPE, ids, speed=speed)
+    replayed.graph = GraphStep(replayed.update, replayed.state, replayed.generator, capture=Replayed)
+    assert timeless(replayed.fit().curve) == timeless(plain.fit().curve)
+    assert tensor_files(tmp_path / "replayed") == tensor_files(tmp_path / "plain")
+    assert replayed.graph.replays > 0
 
 
 def test_a_nested_state_is_copied_in_place() -> None:

@@ -154,6 +154,19 @@ class Killed(Exception):  # noqa: N818 - as by SIGKILL, nothing is saved on the 
     pass
 
 
+@pytest.mark.parametrize(("every_s", "saved"), [(0.0, True), (1e9, False)])
+def test_a_checkpoint_is_saved_from_time_to_time(tmp_path: Path, ids: np.ndarray, every_s: float, saved: bool) -> None:
+    def kill() -> bool:
+        raise Killed
+
+    trainer = make_trainer(tmp_path, make_recipe(), ids, Hooks(stop=at_call(5, kill)), checkpoint_every_s=every_s)
+    with pytest.raises(Killed):
+        trainer.fit()
+    resumed = make_trainer(tmp_path, make_recipe(), ids)
+    assert resumed.resume() == saved
+    assert resumed.progress.step == (4 if saved else 0)
+
+
 TWO_STAGES = make_recipe(ASGD, lr=0.8, epochs=4, averaging=None, finetune=Finetune(epochs=2, patience=3))
 
 

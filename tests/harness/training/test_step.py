@@ -63,6 +63,13 @@ def test_an_overflow_skips_the_step_and_halves_the_scale(optimizer: str) -> None
     assert scale.scale.item() == 2.0**10
 
 
+def test_the_loss_scale_has_the_constants_of_torch() -> None:
+    theirs = torch.amp.GradScaler("cpu")
+    theirs.scale(torch.zeros(()))
+    assert LossScale(CPU).scale.item() == theirs.get_scale()
+    assert theirs.get_growth_interval() == step_module.GROWTH_EVERY
+
+
 def test_the_scale_doubles_after_enough_good_steps_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_module, "GROWTH_EVERY", 3)
     scale = LossScale(CPU)

@@ -96,6 +96,31 @@ def test_captures_are_left_out_of_the_time_and_plain_steps_are_counted(measure: 
     assert settled.tokens_per_s == pytest.approx(1 / TOKEN_S, rel=0.01)
 
 
+@pytest.mark.parametrize(("seconds", "steps"), [(40.0, 10 + 40), (4.0, 3 + 4), (0.5, 3 + 2)])
+def test_the_warmup_is_a_quarter_of_the_time_and_at_least_three_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: np.ndarray, seconds: float, steps: int
+) -> None:
+    """Of a device that prepares nothing, where every step takes a second."""
+    now = 0.0
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: now)
+
+    class Timed(Trainer):
+        def _update(self, *window: Any) -> None:
+            nonlocal now
+            super()._update(*window)
+            now += 1.0
+
+    made: list[Trainer] = []
+
+    def make(hooks: Hooks) -> Trainer:
+        made.append(make_trainer(tmp_path, make_recipe(windows=None, epochs=1000), ids, hooks, cls=Timed))
+        return made[-1]
+
+    measured = throughput.measure(make, seconds, lambda: False)
+    assert made[0].progress.step == steps
+    assert measured.seconds == measured.steps == max(2, seconds)
+
+
 def test_validations_are_left_out_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ids: np.ndarray) -> None:
     """Against a clock that gives every step one second and every validation a thousand."""
     now = 0.0

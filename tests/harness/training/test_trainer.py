@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import itertools
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from trainer_factory import ASGD, make_recipe, make_trainer
 import lm_models
 from harness.core.config.recipe import Schedule, Validation
 from harness.core.config.speed import Speed
-from harness.training.progress import Diverged
+from harness.training.progress import Diverged, Hooks
 from harness.training.trainer import Trainer
 
 
@@ -75,9 +77,29 @@ def test_the_rate_falls_over_the_first_stage_and_starts_again_with_averaging(tmp
 def test_tokens_say_when_to_stop_and_when_to_validate(tmp_path: Path, ids: np.ndarray) -> None:
     validation = Validation(every_tokens=400, streams=3)
     recipe = make_recipe(epochs=None, tokens=2000, windows=None, validation=validation)
-    progress = make_trainer(tmp_path, recipe, ids).fit()
+    trainer, started = make_trainer(tmp_path, recipe, ids), time.perf_counter()
+    progress = trainer.fit()
+    assert 0 < progress.seconds + progress.validation_seconds <= time.perf_counter() - started
+    assert min(progress.seconds, progress.validation_seconds) > 0
+    assert all(0 < row.train_nll_nats < 2 * math.log(7) for row in progress.curve)
+    assert trainer.total_tokens == 2000
     assert progress.tokens == pytest.approx(2000, abs=40)
     assert [row.tokens // 400 for row in progress.curve] == [1, 2, 3, 4, 5]
+
+
+def test_the_training_loss_of_the_curve_is_the_mean_since_the_last_validation(tmp_path: Path, ids: np.ndarray) -> None:
+    reads: list[tuple[int, float]] = [(0, math.nan)]
+    hooks = Hooks(on_step=lambda state, nll: reads.append((state.tokens, nll)))
+    curve = make_trainer(tmp_path, make_recipe(bptt=5), ids, hooks).fit().curve
+    assert len(reads) > 2 * len(curve)
+    before = 0
+    for row in curve:
+        parts = [
+            (end - start, nll) for (start, _), (end, nll) in itertools.pairwise(reads) if before < end <= row.tokens
+        ]
+        assert sum(tokens for tokens, _ in parts) == row.tokens - before
+        assert row.train_nll_nats == pytest.approx(sum(tokens * nll for tokens, nll in parts) / (row.tokens - before))
+        before = row.tokens
 
 
 @pytest.mark.parametrize("length", [{"epochs": None, "tokens": 2000}, {"epochs": 2}])
@@ -130,5 +152,7 @@ def test_a_softmax_with_cutoffs_uses_no_resident_text_and_no_graph(
 
 
 def test_a_split_too_short_for_the_streams_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="too short for 4 streams"):
-        make_trainer(tmp_path, make_recipe(), np.zeros(9, dtype=np.uint8))
+    with pytest.raises(ValueError, match="too short for 4 streams: 2 rows"):
+        make_trainer(tmp_path, make_recipe(), np.zeros(11, dtype=np.uint8))
+    shortest = make_trainer(tmp_path, make_recipe(ASGD), np.zeros(12, dtype=np.uint8))
+    assert shortest.total_tokens == (6 + 3) * 2 * 4

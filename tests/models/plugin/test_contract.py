@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -106,6 +107,21 @@ class Reduced(Recurrent):
         return nll_TB.mean(), state
 
 
+class Smoothed(Recurrent):
+    def nll(self, tokens_TB, targets_TB, state):
+        nll_TB, state = super().nll(tokens_TB, targets_TB, state)
+        return 0.9 * nll_TB, state
+
+
+class StreamsFirst(Recurrent):
+    def initial_state(self, batch):
+        return torch.zeros(batch, 1, 5)
+
+    def encode(self, tokens_TB, state):
+        h_TBH, state = super().encode(tokens_TB, state.transpose(0, 1).contiguous())
+        return h_TBH, state.transpose(0, 1)
+
+
 class OffByOne(Recurrent):
     def nll(self, tokens_TB, targets_TB, state):
         return super().nll(tokens_TB, tokens_TB, state)
@@ -152,6 +168,8 @@ FAULTS = {
     LogTwo: "the log-probabilities are in bits: return torch.log_softmax",
     OwnState: "keeps a state in itself",
     Reduced: "do not reduce it",
+    Smoothed: r"nll is not -log p of forward: \S+ for a target of \S+ nats",
+    StreamsFirst: r"streams second last, got \(3, 1, 5\) for 3 streams",
     OffByOne: "the targets are off by one",
     BatchDependent: "depends on the other streams",
     NotANumber: "at step 0, stream 0 is nan",
@@ -165,6 +183,48 @@ FAULTS = {
 def test_a_planted_fault_has_its_own_message(model: type[Model]) -> None:
     with pytest.raises(ValueError, match=FAULTS[model]):
         contract.check(model(), vocab_size=V)
+
+
+class Changed(Recurrent):
+    """Its output, as a function makes it of the right one."""
+
+    def __init__(self, change: Callable[[Tensor, Tensor], object]) -> None:
+        super().__init__()
+        self.change = change
+
+    def forward(self, tokens_TB, state):
+        return self.change(*super().forward(tokens_TB, state))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda out, state: [out, state], "must return a tuple of log-probabilities"),
+        (lambda out, state: (out, state, state), "must return a tuple of log-probabilities"),
+        (lambda out, state: (out.tolist(), state), "must return a tuple of log-probabilities"),
+        (lambda out, state: (out[..., 1:], state), r"shape \(T, B, V\) \(8, 3, 7\), got \(8, 3, 6\)"),
+        (lambda out, state: out.nothing, r"forward fails on tokens \(T, B\) \(8, 3\): AttributeError: 'Tensor'"),
+        (lambda out, state: (out.detach(), state), "the backward pass fails: RuntimeError: element 0"),
+    ],
+)
+def test_an_output_of_another_kind_is_refused(change: Callable[[Tensor, Tensor], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        contract.check(Changed(change), vocab_size=V)
+
+
+class FlatState(Recurrent):
+    """A state (B, X), without layers."""
+
+    def initial_state(self, batch):
+        return torch.zeros(batch, 5)
+
+    def encode(self, tokens_TB, state):
+        h_TBH, state = super().encode(tokens_TB, state.unsqueeze(0))
+        return h_TBH, state[0]
+
+
+def test_a_state_needs_streams_and_a_width_only() -> None:
+    contract.check(FlatState(), vocab_size=V)
 
 
 def test_a_sound_model_passes_and_is_not_changed() -> None:

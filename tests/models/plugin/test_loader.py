@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -115,6 +116,61 @@ def test_what_is_wrong_is_one_line_with_its_place(folder: Path, old: str, new: s
     assert said in str(refused.value)
     assert str(refused.value).startswith((f"{folder / 'suite.yaml'}:7: ", f"{folder / 'suite.yaml'}:8: "))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("context = 4", "context = 0", "Small.context must be a whole number above 0, got 0"),
+        ("context = 4", "context = '4'", "Small.context must be a whole number above 0, got '4'"),
+        ("context = 4", "context, stride = 4, 5", "Small.stride of 5 is more than its context of 4"),
+        ("context = 4", "context, stride = 4, 4", None),
+        ("context = 4", "context = 1", None),
+        ("context = 4", "stride = 4", None),
+        ("bias: bool = True", "*bias", "its constructor takes *bias; name every setting"),
+        ("bias: bool = True", "**bias", "its constructor takes *bias; name every setting"),
+        ("width: int = WIDTH, bias: bool = True", "width, bias=True", "its setting width has no annotation"),
+        ("width: int = WIDTH, bias: bool = True", "width: int, bias=True", None),
+    ],
+)
+def test_a_model_has_typed_settings_and_a_context_of_whole_tokens(
+    folder: Path, old: str, new: str, said: str | None
+) -> None:
+    assert MODEL.count(old) == 1
+    (folder / "plugged.py").write_text(MODEL.replace(old, new))
+    sys.path.insert(0, str(folder))
+
+    def build() -> object:
+        config = lm_models.config_class("plugged:Small")(width=3)
+        assert config.bias is True
+        return lm_models.build("plugged:Small", config, vocab_size=50)
+
+    if said is None:
+        build()
+        return
+    with pytest.raises(ValueError, match=re.escape(said)):
+        build()
+
+
+def test_the_files_of_a_model_are_those_that_its_imports_reach(tmp_path: Path) -> None:
+    files = {
+        "top/__init__.py": "from top.names import *",
+        "top/names.py": "import os",
+        "top/model.py": "from . import near\nfrom .deep.inner import value\nimport beside.part as part",
+        "top/near.py": "",
+        "top/deep/__init__.py": "",
+        "top/deep/inner.py": "from ..up import x\nfrom ... import nothing",
+        "top/up.py": "",
+        "beside/__init__.py": "",
+        "beside/part.py": "",
+        "top/unused.py": "",
+        "beside/unused.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    reached = source._closure(tmp_path / "top" / "model.py", tmp_path)
+    assert {path.relative_to(tmp_path).as_posix() for path in reached} == {n for n in files if "unused" not in n}
 
 
 def test_a_model_that_changes_the_current_folder_does_not_move_the_command(

@@ -77,6 +77,23 @@ def test_all_words_in_both_orders(ptb_folder: Path) -> None:
     assert list(by_count.vocabulary[:5]) == ["the", "<unk>", "<eos>", "N", "of"]
 
 
+@pytest.mark.parametrize(
+    ("folder", "name", "file", "split"),
+    [*(("ptb_folder", "ptb-word", "ptb.{}.txt", split) for split in SPLITS),
+     *(("wikitext_folder", "wikitext-103", "wiki.{}.tokens", split) for split in ("valid", "test"))],
+)  # fmt: skip
+def test_the_known_sizes_are_those_of_the_files(
+    request: pytest.FixtureRequest, folder: str, name: str, file: str, split: str
+) -> None:
+    path = request.getfixturevalue(folder) / file.format(split)
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    text = "".join(" ".join(line.split()) + "\n" for line in lines)
+    known = data.get_dataset(name).text
+    assert known is not None
+    assert known.sizes[split] == (len(text.encode()), len(text), len(text.split()))
+    assert known.first_words[split] == ("\n" if text[0] == "\n" else text.split()[0])
+
+
 BODIES = {"train": b" = a = \n \n the b <unk> \n", "valid": b" the a \n", "test": b" b \n \n"}
 PATTERN = "wiki.{}.tokens"
 

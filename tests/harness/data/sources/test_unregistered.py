@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 from unittest.mock import DEFAULT, Mock
 
 import numpy as np
 import pytest
-from tiny_datasets import BODY, bytes_of, own, refusal, tokens_of, write_splits
+from tiny_datasets import BODY, bytes_of, own, refusal, sha256, tokens_of, write_splits
 
 from harness import data
 from harness.core.interfaces import Corpus
@@ -28,7 +29,7 @@ def test_the_folder_depends_on_content_not_on_path_or_time(tmp_path: Path) -> No
     first, second = (write_splits(tmp_path / place, {"book": BODY}) / "book.txt" for place in "ab")
     folder = data.prepare(own(first))
     assert data.prepare(own(second)) == folder
-    assert folder.name.startswith("book-")
+    assert re.fullmatch("book-[0-9a-f]{16}", folder.name)
     status = second.stat()
     second.write_bytes(BODY[:-1] + b"x")
     os.utime(second, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -72,7 +73,9 @@ def test_characters_of_three_files(tmp_path: Path) -> None:
         corpus.splits["train"][0] = 1
 
 
-@pytest.mark.parametrize(("num_words", "dtype"), [(3_000, "uint16"), (70_000, "uint32")])
+@pytest.mark.parametrize(
+    ("num_words", "dtype"), [(255, "uint8"), (256, "uint16"), (65_535, "uint16"), (65_536, "uint32")]
+)
 def test_large_vocabularies_get_wide_ids(tmp_path: Path, num_words: int, dtype: str) -> None:
     many = " ".join(f"w{number}" for number in range(num_words)).encode()
     folder = write_splits(tmp_path, {"train": many, "valid": b"w9\n", "test": b"w1 w0\n"})
@@ -98,7 +101,9 @@ def test_words_their_manifest_and_identity(tmp_path: Path) -> None:
     assert data.identify(words(folder)) == data.identify(same)
     assert len({data.prepare(spec) for spec in (words(folder), same, first, chars)}) == 3
     assert list(data.load(data.prepare(first)).vocabulary)[:4] == ["to", "be", "or", "<eos>"]
-    assert "vocabulary" not in data.identify(chars)
+    sums = {split: sha256(body) for split, body in bodies.items()}
+    identity = {"name": "plays", "kind": "chars", "preparation": 1, "fractions": None, "sha256": sums}
+    assert data.identify(chars) == identity
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -148,7 +153,7 @@ def test_markov_limit_counts_and_vocabulary() -> None:
     assert (corpus.name, corpus.unit) == ("markov", "char")
     assert 0 < corpus.limits["bpc"] < corpus.manifest["lower_order_entropy_bits"] < 2
     assert corpus.manifest["limits"] == dict(corpus.limits)
-    assert markov(order=1, symbols=30, train=100).vocabulary[29] == "29"
+    assert [markov(order=1, symbols=size, train=100).vocabulary[25] for size in (26, 27)] == ["z", "25"]
     # The limit is the entropy counted in the text.
     ids = corpus.splits["train"].astype(np.int64)
     triples = np.bincount(ids[:-2] * 16 + ids[1:-1] * 4 + ids[2:], minlength=64).reshape(16, 4) + 1e-12

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 import harness
+from harness.evaluation.audit.distributions import check, sample_windows
 from harness.evaluation.audit.report import Audit
+from lm_models.plugin.adapter import Adapter
 
 pytest.importorskip("constriction", reason="the extra audit is not installed")
 
@@ -122,6 +126,18 @@ class CoolTarget(Changed):
         return nll_TB * 0.9
 
 
+@pytest.mark.parametrize(
+    ("num_tokens", "starts", "steps"),
+    [(996, range(0, 996, 133), 64), (128, range(0, 64, 9), 64), (127, (0, 62), 64), (65, (0,), 64), (2, (0,), 1)],
+)
+def test_windows_are_spread_over_the_text(num_tokens: int, starts: Sequence[int], steps: int) -> None:
+    """Eight, two of a text that two windows would fill, one of a text of one window."""
+    windows_TB = sample_windows(np.arange(num_tokens))
+    assert windows_TB[0].tolist() == list(starts)
+    assert (windows_TB - windows_TB[0] == np.arange(steps + 1)[:, None]).all()
+    assert windows_TB[-1, -1] == num_tokens - 1
+
+
 def audited(model: harness.Model, folder: Path, num_tokens: int = 700) -> Audit:
     ids = torch.randint(len(VOCABULARY), (num_tokens,), generator=torch.Generator().manual_seed(1)).tolist()
     (folder / "text").write_text("".join(VOCABULARY[each] for each in ids))
@@ -160,6 +176,19 @@ def test_a_cheat_is_caught_by_its_checks(kind: type[harness.Model], by: set[str]
     assert by <= failed(audit), [(check.name, check.figure, check.detail) for check in audit.checks]
     assert "exactly once" not in failed(audit)
     assert not audit.passed
+
+
+def test_windows_are_read_token_by_token_and_by_seven() -> None:
+    """A model that is wrong in windows of one token alone, or of seven alone, is caught."""
+    for length in (1, 7):
+
+        class WrongAt(Honest):
+            def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+                log_probs_TBV, state = super().forward(tokens_TB, state)
+                return log_probs_TBV.roll(1, -1) if len(tokens_TB) == length else log_probs_TBV, state  # noqa: B023
+
+        checks = check(Adapter(WrongAt(12)).eval(), np.arange(300) % 12, 12, "float32")
+        assert [each.passed for each in checks] == [True, True, True, False]
 
 
 def test_a_figure_is_what_was_planted(tmp_path: Path) -> None:

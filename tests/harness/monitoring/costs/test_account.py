@@ -138,8 +138,11 @@ def test_only_a_run_on_several_machines_has_no_rate(tmp_path: Path) -> None:
     assert "different machines" in build([(moved, [moved.spec.label])], ()).rows[0].unknown["tokens_per_s"]
 
 
-def test_an_error_in_the_account_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_account_does_not_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(accounts, "record_costs", lambda *_, **__: 1 / 0)
     failed = record()
     add_to_record(failed, ended(tmp_path, None), sensors=True)
     assert failed.costs.sampler.reason == "the account failed: division by zero"
+    assert "ZeroDivisionError" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from account_factory import account, phase, quantity, run_costs
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.monitoring.costs.columns import COST_KEYS, Work, summarise, to_markdown
+from harness.monitoring.costs.columns import COST_COLUMNS, COST_KEYS, Work, summarise, to_markdown
 from harness.monitoring.costs.merge import joined
 from harness.results.costs import Allocator, GemmRecord, PhaseCosts, ProcessCosts, Startup
 from harness.system.source import ROOT
@@ -79,12 +79,24 @@ def test_every_null_has_a_reason_and_nothing_else_has(names: set[str], trained: 
     assert 0 not in summary.values()
 
 
-@pytest.mark.parametrize(("load_s", "wh"), [(2.0, 10_000 / 3600), (20.0, None)])
+@pytest.mark.parametrize(("load_s", "wh"), [(5.0, 10_000 / 3600), (20.0, None)])
 def test_only_a_small_part_of_unknown_energy_is_taken_to_be_like_the_rest(load_s: float, wh: float | None) -> None:
-    summary, unknown = summary_of({"load": phase(load_s), "train": phase(98.0, gpu_j=9_800.0)})
+    summary, unknown = summary_of({"load": phase(load_s), "train": phase(95.0, gpu_j=9_500.0)})
     assert summary["energy_wh"] == pytest.approx(wh)
     assert unknown.get("energy_wh") == (None if wh else "load: no gpu counter")
-    assert summary["joules_per_mtoken"] == pytest.approx(4_900.0), "training's own energy is known"
+    assert summary["joules_per_mtoken"] == pytest.approx(4_750.0), "training's own energy is known"
+
+
+def test_no_energy_is_a_value() -> None:
+    assert summary_of({"train": phase(10.0, gpu_j=0.0)})[0]["energy_wh"] == 0.0
+
+
+def test_only_rates_are_scaled_and_only_figures_of_one_machine_need_one() -> None:
+    assert {each.key: each.scale for each in COST_COLUMNS if each.scale != 1} == {
+        "model_flop_per_s": 1e-9, "share_of_gemm": 100.0,
+    }  # fmt: skip
+    alone = {each.key for each in COST_COLUMNS if each.needs_one_machine}
+    assert alone == {"cpu_percent", "model_flop_per_s", "share_of_gemm"}
 
 
 def test_without_the_drivers_memory_the_allocators_counts() -> None:

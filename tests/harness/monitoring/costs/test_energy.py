@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.monitoring.costs.energy import Points, joules
+from harness.monitoring.costs.energy import Points, counter_gain, joules
 from harness.results.costs import EnergyCosts
 
 NOTHING = np.zeros(0), np.zeros(0)
@@ -22,6 +22,16 @@ def test_without_readings_there_is_no_energy() -> None:
     assert joules(NOTHING, NOTHING, [(0, 10)], 3, "no driver") == unknown
     one = np.array([1.0]), np.array([100.0])
     assert joules(one, one, [(0, 10)], 3, None).reason == "fewer than two readings"
+
+
+def test_two_readings_are_enough() -> None:
+    times = np.array([1.0, 3.0])
+    counter, power = (times, np.array([5.0, 45.0])), (times, np.array([10.0, 30.0]))
+    for points in ((counter, NOTHING), (NOTHING, power)):
+        assert joules(*points, [(1, 3)], 3, None).joules == pytest.approx(40.0)
+    assert counter_gain(counter, [(1, 3)], 3) == (pytest.approx(40.0), None)
+    # A reset between them is bridged by power.
+    assert joules((times, counter[1][::-1]), power, [(1, 3)], 3, None).joules == pytest.approx(40.0)
 
 
 def test_a_counter_spans_a_gap_that_power_does_not() -> None:
@@ -43,6 +53,7 @@ def test_a_counter_spans_a_gap_that_power_does_not() -> None:
         (100, 50, (0, 102), 102 * 50, None),  # a small unseen part is taken to be like the rest
         (50, 50, (0, 102), None, "readings cover 50.0 s of 102.0 s"),
         (10, 50, (1, 2), 50, "the phase lasted 1.0 s; under 5 s this is rough"),
+        (10, 50, (1, 6), 250, None),
         (20, 0, (1.25, 18.75), 0.0, None),  # idle is zero and not unknown
     ],
 )

@@ -38,7 +38,8 @@ CONDITIONS = {"software power cap": 0.5, "software thermal slowdown": 0.25, "bit
         ([0, 1, 2, 3], "throttle_reasons", [0x4, 0x1024, 0x0, 0x0], (0.0, 4.0),
          {"mean": None, "peak": None, "shares": CONDITIONS}),
         # Time without readings is no time at the mean.
-        ([0, 1, 11, 12], "rss_bytes", [10, 10, 50, 50], (0.0, 12.0), {"mean": 30.0, "coverage": 2 / 12}),
+        ([0, 1, 11, 12], "rss_bytes", [10, 10, 50, 50], (0.0, 12.0),
+         {"mean": 30.0, "coverage": 2 / 12, "num_samples": 4}),
         # A peak is not raised by what follows the phase.
         (*PEAKS, (0.0, 1.1), {"peak": 6.0}),
         (*PEAKS, (0.0, 2.0), {"peak": 6.0}),
@@ -69,7 +70,8 @@ def test_the_mean_of_a_cpu_rate_is_the_slope_of_its_counter() -> None:
     assert (percent.mean, percent.peak) == (pytest.approx(50.0), pytest.approx(50.0))
     asleep = make_trace([0, 1, 2], cpu_seconds=[5, 5, 5], cpu_cores_used=[None, 0, 0], cpu_percent=[None, 0, 0])
     for name in ("cpu_cores_used", "cpu_percent"):
-        assert statistics(asleep, [(0.0, 2.0)], name).mean == 0.0
+        row = statistics(asleep, [(0.0, 2.0)], name)
+        assert (row.mean, row.peak) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(("phase", "peak"), [("score, it", 70.0), ("load", 5.0)])
