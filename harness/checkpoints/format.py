@@ -207,8 +207,9 @@ def load_into(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], sour
         CheckpointError: a name or shape differs, or the model refuses the values.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    if hasattr(module, "resize"):
-        module.resize(shapes)
+    resize: Any = getattr(module, "resize", None)
+    if resize is not None:
+        resize(shapes)
     check_shapes({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, shapes, source)
     try:
         module.load_state_dict(dict(tensors))

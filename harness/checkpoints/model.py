@@ -159,8 +159,9 @@ def shapes_of(
         raise ValueError(f"it needs {needed:,} parameters, more than {num_bytes:,} bytes of weights can hold")
     with torch.device("meta"):
         model = lm_models.build(builder, config, vocab_size=vocab_size)
-        if stored is not None and hasattr(model, "resize"):
-            model.resize(stored)
+        resize: Any = getattr(model, "resize", None)
+        if stored is not None and resize is not None:
+            resize(stored)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 

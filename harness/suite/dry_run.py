@@ -148,9 +148,9 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
     speed = _Speed.of(config, text.vocab_size)
     scored = tuple(replace(each, cpu_seconds=speed.scoring_s(each)) for each in row.evaluation)
     row = replace(row, parameters=num_parameters, evaluation=scored)
-    if entry.recipe is None and is_fitted(entry.model["builder"]):
-        reason = "its weights come from a checkpoint" if entry.checkpoint else "it is fitted to the training split at once"
-        return replace(row, parameters=None, training_tokens=None, reason=reason)
+    if is_fitted(entry.model["builder"]):
+        # How many values it holds depends on the text.
+        return replace(row, parameters=None, reason="it is fitted to the training split at once")
     if entry.recipe is None:
         reason = "its weights come from a checkpoint" if entry.checkpoint else "it has nothing to learn"
         return replace(row, training_tokens=0, optimizer_steps=0, training_flops=0, reason=reason)

@@ -157,7 +157,7 @@ def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig)
 
 
 def check_protocols(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation) -> None:
-    """A pretrained model's own tokens have no streams of a fixed trim; nothing adapts it or a fitted model to a text."""
+    """A pretrained model has no streams of a fixed trim. Nothing adapts it, or a fitted model, to a text."""
     builder = entry.model["builder"]
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
     if lm_models.is_fitted(builder) and (evaluation.adaptive is not None or entry.adaptive is not None):

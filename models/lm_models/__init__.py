@@ -54,10 +54,10 @@ BUILDERS = {
     "awd-lstm": "lm_models.awd_lstm",
     "qrnn": "lm_models.qrnn",
     "mingru": "lm_models.mingru",
+    "ngram": "lm_models.ngram",
     "transformer": "lm_models.transformer",
     "markov-oracle": "lm_models.markov",
     "hf": "lm_models.huggingface",
-    "ngram": "lm_models.ngram",
 }
 
 # Builders of models that have weights and a tokeniser of their own: they are scored on the text itself.

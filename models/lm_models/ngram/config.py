@@ -15,7 +15,7 @@ class Config:
     """Interpolated Kneser-Ney n-grams, counted once and never trained. Chen and Goodman 1999.
 
     order: tokens of the longest n-gram, its prediction included. discounts: three for each order (`modified`), or one
-    for each order (`single`, Kneser and Ney 1995). sentences: contexts begin at `<eos>`, and not in the sentence before.
+    for each order (`single`, Kneser and Ney 1995). sentences: a context begins at `<eos>` at the earliest.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

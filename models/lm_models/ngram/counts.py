@@ -125,6 +125,6 @@ def _check_memory(num_tokens: int, length: int, order: int) -> None:
     needed, available = _BYTES_PER_TOKEN * num_tokens, psutil.virtual_memory().available
     if needed > available:
         raise ValueError(
-            f"order {order} does not fit into memory: counting n-grams of {length} tokens may take {needed / 1e9:.1f} GB, "
-            f"and {available / 1e9:.1f} GB are available; lower the order to {length - 1}"
+            f"order {order} does not fit into memory: counting n-grams of {length} tokens may take "
+            f"{needed / 1e9:.1f} GB, and {available / 1e9:.1f} GB are available; lower the order to {length - 1}"
         )

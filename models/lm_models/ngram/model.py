@@ -30,6 +30,9 @@ SENTENCE_END = "<eos>"
 class NGram(nn.Module):
     """Kneser-Ney n-grams. Before `fit` every token is equally likely."""
 
+    counts_1: Tensor
+    sentence_end: Tensor
+
     def __init__(self, config: Config, vocab_size: int) -> None:
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
@@ -42,7 +45,7 @@ class NGram(nn.Module):
         if config.sentences:
             self.register_buffer("sentence_end", torch.zeros(1, dtype=torch.int64))
         self._smoothed: list[Smoothed] | None = None
-        self.register_load_state_dict_post_hook(lambda model, _: model._check())  # noqa: SLF001
+        self.register_load_state_dict_post_hook(lambda model, _: model._check())
 
     def fit(self, ids: np.ndarray, vocabulary: Sequence[str]) -> None:
         """Count the n-grams of a text.
@@ -106,7 +109,7 @@ class NGram(nn.Module):
         first, *longer = self._levels()
         probs_NV = (first.shares + first.weights / self.vocab_size).repeat(len(h_NK), 1)
         for length, level in enumerate(longer, start=2):
-            context_N, keys = h_NK[:, length - 2], getattr(self, f"keys_{length}")
+            context_N, keys = h_NK[:, length - 2], self._keys(length)
             probs_NV *= self._weights(level, context_N).unsqueeze(1)
             # A context without a node has key -V, before those of all others, and so no children.
             begin_N, end_N = (torch.searchsorted(keys, (context_N + more) * self.vocab_size) for more in (0, 1))
@@ -126,32 +129,37 @@ class NGram(nn.Module):
             context_N = h_NK[:, length - 2]
             probs_N = probs_N * self._weights(level, context_N)
             child_N = self._child(length, context_N, targets_N)
-            if len(level.shares):
-                probs_N += torch.where(child_N >= 0, level.shares[child_N.clamp(min=0)], 0.0)
+            probs_N += torch.where(child_N >= 0, level.shares[child_N.clamp(min=0)], 0.0)
         return -probs_N.log()
 
     def _child(self, length: int, parents: Tensor, tokens: Tensor) -> Tensor:
         """Nodes of n-grams of a length, -1 where there is none."""
-        keys = getattr(self, f"keys_{length}")
+        keys = self._keys(length)
         if not len(keys):
             return torch.full_like(parents, -1)
         wanted = parents * self.vocab_size + tokens
         places = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         return torch.where((parents >= 0) & (keys[places] == wanted), places, -1)
 
+    def _keys(self, length: int) -> Tensor:
+        return self.get_buffer(f"keys_{length}")
+
     @staticmethod
     def _weights(level: Smoothed, context_N: Tensor) -> Tensor:
         return torch.where(context_N >= 0, level.weights[context_N.clamp(min=0)], 1.0)
 
     def _levels(self) -> list[Smoothed]:
-        """Shares and weights of every level, made at the first use: a checkpoint holds counts only."""
+        """Shares and weights of every level that has nodes, made at the first use: a checkpoint holds counts only."""
         if self._smoothed is None:
-            nodes = [1, self.vocab_size, *(len(getattr(self, f"keys_{n}")) for n in range(2, self.config.order + 1))]
-            self._smoothed = []
-            for length in range(1, self.config.order + 1):
-                counts = getattr(self, f"counts_{length}")
-                parents = torch.zeros_like(counts) if length == 1 else getattr(self, f"keys_{length}") // self.vocab_size
-                self._smoothed.append(smooth(parents, counts, nodes[length - 1], self.config.discounts))
+            kind = self.config.discounts
+            self._smoothed = [smooth(torch.zeros_like(self.counts_1), self.counts_1, 1, kind)]
+            num_parents = self.vocab_size
+            for length in range(2, self.config.order + 1):
+                keys, counts = self._keys(length), self.get_buffer(f"counts_{length}")
+                if not len(keys):
+                    break
+                self._smoothed.append(smooth(keys // self.vocab_size, counts, num_parents, kind))
+                num_parents = len(keys)
         return self._smoothed
 
     def _check(self) -> None:
@@ -161,10 +169,10 @@ class NGram(nn.Module):
         if (self.counts_1 < 0).any():
             raise ValueError("counts_1 holds a negative count")
         for length in range(2, self.config.order + 1):
-            keys, counts = getattr(self, f"keys_{length}"), getattr(self, f"counts_{length}")
+            keys, counts = self._keys(length), self.get_buffer(f"counts_{length}")
             if len(keys) != len(counts):
                 raise ValueError(f"keys_{length} and counts_{length} differ in length")
-            if len(keys) and not (0 <= keys[0] and keys[-1] < num_parents * self.vocab_size):
+            if len(keys) and (keys.min() < 0 or keys.max() >= num_parents * self.vocab_size):
                 raise ValueError(f"keys_{length} holds a key out of range")
             if (keys[1:] <= keys[:-1]).any() or (counts < 1).any():
                 raise ValueError(f"keys_{length} are not ascending, or counts_{length} not positive")
@@ -175,7 +183,7 @@ class NGram(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         # What was derived is on the device that the counts leave.
         self._smoothed = None
-        return super()._apply(fn, recurse)
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> NGram:
