@@ -45,7 +45,7 @@ class NGram(nn.Module):
         if config.sentences:
             self.register_buffer("sentence_end", torch.zeros(1, dtype=torch.int64))
         self._smoothed: list[Smoothed] | None = None
-        self.register_load_state_dict_post_hook(lambda model, _: model._check())
+        self.register_load_state_dict_post_hook(lambda model, _: model._check())  # type: ignore[no-untyped-call]
 
     def fit(self, ids: np.ndarray, vocabulary: Sequence[str]) -> None:
         """Count the n-grams of a text.
