@@ -73,11 +73,14 @@ def find(path: Path) -> Path:
 def _round(
     tensors: Mapping[str, torch.Tensor], dtype: torch.dtype, source: Path
 ) -> tuple[dict[str, torch.Tensor], float]:
-    """Flat tensors in `dtype`, in the order of their names, and the largest absolute rounding."""
+    """Flat tensors in `dtype`, whole numbers in their own, in the order of names, and the largest absolute rounding."""
     import torch
 
     rounded, largest = {}, 0.0
     for name in sorted(tensors):
+        if not tensors[name].is_floating_point():  # counts and numbers of tokens, which a rounding would spoil
+            rounded[name] = tensors[name].reshape(-1)
+            continue
         wide = tensors[name].float().reshape(-1)
         rounded[name] = wide.to(dtype)
         if not torch.isfinite(rounded[name]).all():
@@ -88,11 +91,11 @@ def _round(
 
 
 def _write_shards(tensors: Mapping[str, torch.Tensor], out: Path, shard_bytes: int) -> list[dict[str, str]]:
-    """Write flat 16-bit tensors; return the list of shards for the index."""
+    """Write flat tensors; return the list of shards for the index."""
     from safetensors.torch import save
 
     written = []
-    for number, pieces in enumerate(_cut(tensors, (shard_bytes - HEADER_BYTES) // 2), start=1):
+    for number, pieces in enumerate(_cut(tensors, shard_bytes - HEADER_BYTES), start=1):
         path = out / f"model-{number:05}.safetensors"
         content = save(pieces)
         if len(content) > shard_bytes:
@@ -103,17 +106,17 @@ def _write_shards(tensors: Mapping[str, torch.Tensor], out: Path, shard_bytes: i
 
 
 def _cut(tensors: Mapping[str, torch.Tensor], capacity: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Pieces by name, `capacity` values per shard, in order; the last shard may hold fewer."""
+    """Pieces by name, up to `capacity` bytes per shard, in order; the last shard may hold fewer."""
     shard: dict[str, torch.Tensor] = {}
     left = capacity
     for name, tensor in tensors.items():
         first = number = 0
         # An empty tensor still gets one piece, so that its name is in the file.
         while first < tensor.numel() or number == 0:
-            taken = min(left, tensor.numel() - first)
+            taken = min(left // tensor.element_size(), tensor.numel() - first)
             shard[f"{name}.{format.PIECE}{number:05}"] = tensor[first : first + taken].clone()
-            first, number, left = first + taken, number + 1, left - taken
-            if left == 0:
+            first, number, left = first + taken, number + 1, left - taken * tensor.element_size()
+            if left < tensor.element_size():
                 yield shard
                 shard, left = {}, capacity
     if shard:

@@ -186,7 +186,7 @@ def load_group(folder: Path, index: CheckpointIndex, group: str) -> dict[str, to
         group: name of the group.
 
     Returns:
-        Tensors by name; those of 16-bit shards as float32.
+        Tensors by name; those of 16-bit shards as float32, whole numbers as they are.
 
     Raises:
         CheckpointError: a file is missing, damaged, or does not fit the index.
@@ -196,13 +196,25 @@ def load_group(folder: Path, index: CheckpointIndex, group: str) -> dict[str, to
 
 
 def load_into(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
-    """Copy weights into a model. Raises CheckpointError, naming `source`, for the first name or shape that differs."""
-    check_shapes(
-        {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()},
-        {name: tuple(tensor.shape) for name, tensor in tensors.items()},
-        source,
-    )
-    module.load_state_dict(dict(tensors))
+    """Copy weights into a model.
+
+    Args:
+        module: the model; one with a method `resize`, whose sizes depend on the text, gets those of the tensors first.
+        tensors: by name.
+        source: the checkpoint, for messages.
+
+    Raises:
+        CheckpointError: a name or shape differs, or the model refuses the values.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    resize: Any = getattr(module, "resize", None)
+    if resize is not None:
+        resize(shapes)
+    check_shapes({name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}, shapes, source)
+    try:
+        module.load_state_dict(dict(tensors))
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}") from None
 
 
 def check_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], source: Path) -> None:
@@ -264,7 +276,7 @@ def _load(file: StoredFile, folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _join(folder: Path, entry: Shards) -> dict[str, torch.Tensor]:
-    """Join the pieces in the shards to float32 tensors."""
+    """Join the pieces in the shards to tensors: float32, or whole numbers as they are."""
     import torch
 
     pieces: dict[str, list[torch.Tensor]] = {name: [] for name in entry.shapes}
@@ -274,7 +286,8 @@ def _join(folder: Path, entry: Shards) -> dict[str, torch.Tensor]:
             pieces.setdefault(key.rpartition(f".{PIECE}")[0], []).append(piece)
     tensors = {}
     for name, shape in entry.shapes.items():
-        flat = torch.cat([piece.reshape(-1).float() for piece in pieces[name]]) if pieces[name] else torch.empty(0)
+        flat = torch.cat([piece.reshape(-1) for piece in pieces[name]]) if pieces[name] else torch.empty(0)
+        flat = flat.float() if flat.is_floating_point() else flat
         try:
             tensors[name] = flat.reshape(shape)
         except RuntimeError:

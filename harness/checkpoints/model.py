@@ -59,8 +59,9 @@ def load(folder: Path, *, device: str, kernel: str = "auto") -> LoadedModel:
     try:
         config = model_config(block)
         # Checked before the model is allocated: the config may ask for more memory than any weights justify.
-        expected = shapes_of(builder, config, len(words), format.num_bytes(folder, index, "model"))
-        format.check_shapes(expected, format.shapes(folder, index, "model"), folder)
+        stored = format.shapes(folder, index, "model")
+        expected = shapes_of(builder, config, len(words), format.num_bytes(folder, index, "model"), stored)
+        format.check_shapes(expected, stored, folder)
         model = lm_models.build(builder, config, vocab_size=len(words), kernel=kernel)
     except ValueError as error:
         raise CheckpointError(f"{folder}: its model cannot be built: {reason(error)}") from None
@@ -127,7 +128,13 @@ def model_config(block: Mapping[str, Any]) -> Any:
         raise ValueError(first_problem(error)) from None
 
 
-def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dict[str, tuple[int, ...]]:
+def shapes_of(
+    builder: str,
+    config: Any,
+    vocab_size: int,
+    num_bytes: int,
+    stored: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, tuple[int, ...]]:
     """Compute the shape of every tensor of a model without allocating one.
 
     Args:
@@ -135,6 +142,7 @@ def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dic
         config: its config.
         vocab_size: tokens in the vocabulary.
         num_bytes: size of the files that should hold the weights.
+        stored: shapes in those files, for a model whose sizes depend on the text it was fitted to.
 
     Returns:
         Shapes by tensor name.
@@ -150,8 +158,11 @@ def shapes_of(builder: str, config: Any, vocab_size: int, num_bytes: int) -> dic
     if BYTES_PER_PARAMETER * needed > num_bytes:
         raise ValueError(f"it needs {needed:,} parameters, more than {num_bytes:,} bytes of weights can hold")
     with torch.device("meta"):
-        state = lm_models.build(builder, config, vocab_size=vocab_size).state_dict()
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+        model = lm_models.build(builder, config, vocab_size=vocab_size)
+        resize: Any = getattr(model, "resize", None)
+        if stored is not None and resize is not None:
+            resize(stored)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def _first_difference(saved: Any, expected: Any, path: str) -> str | None:

@@ -21,7 +21,7 @@ from harness.core.specs import Entry, RunSpec, Suite
 from harness.suite import rules
 from harness.suite.resolve import evaluation_of
 from harness.system import hardware
-from lm_models import PRETRAINED, ModelConfig
+from lm_models import PRETRAINED, ModelConfig, is_fitted
 from lm_models.awd_lstm.config import Config as LstmConfig
 from lm_models.config import KEPT_LOGITS, PART_LOGITS, RecurrentConfig, softmax_columns
 
@@ -150,6 +150,9 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
     speed = _Speed.of(config, text.vocab_size)
     scored = tuple(replace(each, cpu_seconds=speed.scoring_s(each)) for each in row.evaluation)
     row = replace(row, parameters=num_parameters, evaluation=scored)
+    if is_fitted(entry.model["builder"]):
+        # How many values it holds depends on the text.
+        return replace(row, parameters=None, reason="it is fitted to the training split at once")
     if entry.recipe is None:
         reason = "its weights come from a checkpoint" if entry.checkpoint else "it has nothing to learn"
         return replace(row, training_tokens=0, optimizer_steps=0, training_flops=0, reason=reason)

@@ -133,8 +133,16 @@ def model_config(root: Node, name: str) -> ModelConfig:
 
 
 def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig) -> None:
-    """A model with parameters needs a recipe or a checkpoint, not both; a model without takes neither."""
+    """A model with parameters needs a recipe or a checkpoint, not both; a model without takes neither.
+
+    A model that is fitted at once takes no recipe.
+    """
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
+    builder = entry.model["builder"]
+    if lm_models.is_fitted(builder):
+        if entry.recipe is not None:
+            raise refusal(where, f"{path}: {builder} is fitted to the training split at once; remove its recipe")
+        return
     if entry.recipe is not None and entry.checkpoint is not None:
         raise refusal(where, f"{path} has both recipe and checkpoint: one trains the weights, the other loads them")
     has_weights = entry.recipe is not None or entry.checkpoint is not None
@@ -143,17 +151,19 @@ def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig)
     except ValueError as error:  # raised by the constructor of a model from outside
         raise refusal(where, f"{path}.model: {error}") from None
     if has_weights and not learns:
-        builder = entry.model["builder"]
         raise refusal(where, f"{path}: a {builder} has nothing to learn; remove its recipe or checkpoint")
     if learns and not has_weights:
         raise refusal(where, f"{path} needs a recipe to train by, or a checkpoint to load")
 
 
-def check_pretrained(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation) -> None:
-    """A pretrained model's own tokens have no streams of a fixed trim, and nothing adapts it to a text."""
-    if entry.model["builder"] not in lm_models.PRETRAINED:
-        return
+def check_protocols(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation) -> None:
+    """A pretrained model has no streams of a fixed trim. Nothing adapts it, or a fitted model, to a text."""
+    builder = entry.model["builder"]
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
+    if lm_models.is_fitted(builder) and (evaluation.adaptive is not None or entry.adaptive is not None):
+        raise refusal(where, f"{path}: {builder} is fitted to the training split, and takes no adaptive protocol")
+    if builder not in lm_models.PRETRAINED:
+        return
     if "official" in evaluation.protocols:
         raise refusal(where, f"{path}: a pretrained model is scored by exact or streams, not by official")
     if entry.dtype != "float32":

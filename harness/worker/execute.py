@@ -35,6 +35,7 @@ from harness.timing.gemm import gemm_rate
 from harness.timing.model_cases import cases_of, time_case
 from harness.training.progress import Diverged, Interrupted
 from harness.worker import partial_scores
+from harness.worker.fit import fit, num_fitted
 from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scoring, Stop, Train
 from harness.worker.train import train
 from lm_models.plugin import contract
@@ -119,6 +120,9 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
     if spec.recipe is not None:
         with meter.phase("train"):
             train(record, model, corpus, folder / "checkpoints", emit, stop)
+    elif spec.is_fitted:
+        with meter.phase("train"):
+            fit(record, model, corpus, folder / "checkpoints", stop)
     with meter.phase("evaluate"):
         done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
         record.scores = _score(spec, model, corpus, done, emit, stop, _keeper(corpus, folder))
@@ -184,6 +188,8 @@ def load(record: RunRecord, job: RunJob) -> tuple[Any, Any]:
     record.model |= getattr(model, "context_of_targets", {})
     if spec.recipe is None and spec.checkpoint is not None:
         record.model["weights_dtype"] = checkpoint_model.load_for(spec, model, corpus)
+        if lm_models.is_fitted(spec.model["builder"]):
+            record.model["num_parameters"] = num_fitted(model)
     return model, corpus
 
 

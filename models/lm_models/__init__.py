@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILDERS",
+    "FITTED",
     "KERNEL_OPS",
     "PRETRAINED",
     "ModelConfig",
@@ -30,7 +31,9 @@ __all__ = [
     "builders",
     "config_class",
     "huggingface",
+    "is_fitted",
     "is_known",
+    "ngram",
     "plugin",
     "source_of",
 ]
@@ -51,6 +54,7 @@ BUILDERS = {
     "awd-lstm": "lm_models.awd_lstm",
     "qrnn": "lm_models.qrnn",
     "mingru": "lm_models.mingru",
+    "ngram": "lm_models.ngram",
     "transformer": "lm_models.transformer",
     "markov-oracle": "lm_models.markov",
     "hf": "lm_models.huggingface",
@@ -58,6 +62,9 @@ BUILDERS = {
 
 # Builders of models that have weights and a tokeniser of their own: they are scored on the text itself.
 PRETRAINED = ("hf",)
+
+# Builders of models that `fit` the training split at once, without a recipe.
+FITTED = ("ngram",)
 
 # name -> op of `kernels.KERNELS` that its layers run on; other models need none
 KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool", "mingru": "fo_pool"}
@@ -71,6 +78,16 @@ def builders() -> list[str]:
 def is_known(builder: str) -> bool:
     """Whether a builder is a name of `builders` or an import path, which need not exist."""
     return builder in BUILDERS or loader.import_path(builder) is not None
+
+
+def is_fitted(builder: str) -> bool:
+    """Whether a model learns by its method `fit` and not by gradients. A model from outside must be importable."""
+    path = None if builder in BUILDERS else loader.import_path(builder)
+    if path is None:
+        return builder in FITTED
+    from lm_models.plugin.base import Model
+
+    return loader.load(path).fit is not Model.fit
 
 
 def source_of(builder: str) -> dict[str, str | None] | None:

@@ -113,6 +113,7 @@ def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
     for builder in set(lm_models.BUILDERS).difference(lm_models.PRETRAINED):
         config = {
             "markov-oracle": {"order": 1, "symbols": 4, "concentration": 0.5, "seed": 0},
+            "ngram": {"order": 2},
             "transformer": {"layers": 1, "hidden": 4, "heads": 1, "feed_forward": 4, "memory": 2},
         }.get(builder, {"layers": 1, "hidden": 4, "embedding": 4})
         model = lm_models.build(builder, lm_models.config_class(builder)(**config), vocab_size=4)

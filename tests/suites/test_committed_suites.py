@@ -102,9 +102,10 @@ def test_word_models_train_by_the_official_recipe(suite: str, name: str) -> None
 
 @pytest.mark.parametrize("profile", ["full", "quick"])
 def test_the_same_data_and_recipe_under_two_names_is_one_run(profile: str) -> None:
-    [enwik8], [hutter] = (
+    [enwik8, *others], [hutter, *same] = (
         resolve(load(SUITES / f"{name}.yaml", profile=profile), device="cpu") for name in ("enwik8", "hutter-prize")
     )
     assert enwik8.run_id == hutter.run_id
+    assert [spec.run_id for spec in others] == [spec.run_id for spec in same]
     assert (enwik8.label.dataset, hutter.label.dataset) == ("enwik8", "Hutter Prize")
     assert hutter.label.published == "hutter-prize/awd-lstm"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from lm_models.plugin.base import Model
 from lm_models.sliding import Sliding
 from lm_models.step import State, StepOutput
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Adapter(nn.Module):
@@ -47,6 +50,10 @@ class Adapter(nn.Module):
         if self.sliding is None:
             return self.model.initial_state(batch)
         return self.sliding.initial_state(batch, self.get_buffer("_device").device)
+
+    def fit(self, ids: np.ndarray, vocabulary: Sequence[str]) -> None:
+        """The model's own `fit`."""
+        self.model.fit(ids, vocabulary)
 
     def forward(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> StepOutput:
         """Loss of each target. In training, a model without state sees one window at a time and nothing before it."""

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
     from lm_models.step import State
 
 
@@ -39,6 +43,18 @@ class Model(nn.Module):
     def initial_state(self, batch: int) -> State:
         """State before the first token: a tensor or nested tuples of tensors, each (..., B, X); zero means no text."""
         return ()
+
+    def fit(self, ids: np.ndarray, vocabulary: Sequence[str]) -> None:
+        """Learn from the training split at once. A model that overrides it has no recipe.
+
+        Args:
+            ids: tokens of the split (N,).
+            vocabulary: text of each token (V,).
+
+        Raises:
+            ValueError: with the reason for which the text cannot be used.
+        """
+        raise NotImplementedError
 
     def forward(self, tokens_TB: Tensor, state: State) -> tuple[Tensor, State]:
         """Log-probabilities (T, B, V) of the token after each input, in nats, and the state after the last input."""

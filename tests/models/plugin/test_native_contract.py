@@ -26,6 +26,9 @@ class Native(harness.Model):
 
         config = model_config({"builder": builder, **settings})
         self.native = lm_models.build(builder, config, vocab_size=V)
+        if lm_models.is_fitted(builder):
+            words = ["<eos>", *(f"w{number}" for number in range(1, V))]
+            self.native.fit(torch.randint(V, (200,)).numpy(), words)
 
     def initial_state(self, batch: int) -> State:
         return self.native.initial_state(batch)
@@ -53,6 +56,8 @@ TRANSFORMER = {"layers": 2, "hidden": 12, "heads": 3, "feed_forward": 16, "dropo
         ("transformer", {**TRANSFORMER, "memory": 3}),
         ("transformer", {**TRANSFORMER, "memory": 3, "cutoffs": (3, 6)}),
         ("transformer", {**TRANSFORMER, "context": 4}),
+        ("ngram", {"order": 3}),
+        ("ngram", {"order": 3, "sentences": True}),
     ],
     ids=str,
 )
