@@ -15,7 +15,7 @@ from harness.core.config.recipe import Recipe
 from harness.core.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
-from lm_models import PRETRAINED
+from lm_models import COMPRESSORS, PRETRAINED
 from lm_models.config import LATER
 
 
@@ -99,6 +99,11 @@ class RunSpec:
     def is_pretrained(self) -> bool:
         """Whether the model has a tokeniser of its own and was trained on other data."""
         return self.model["builder"] in PRETRAINED
+
+    @property
+    def is_compressor(self) -> bool:
+        """Whether it is scored by the size of files instead of by probabilities."""
+        return self.model["builder"] in COMPRESSORS
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -199,8 +199,8 @@ def write(path: Path, rows: Iterable[BaselineRow]) -> None:
 
 
 def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
-    scores = {score.split: score for score in record.scores if score.protocol.name == primary_protocol(record)}
-    splits = dict.fromkeys([*record.spec.evaluation.splits, *scores])
+    scores = {each.split: each for each in record.scores if each.protocol.name == primary_protocol(record, each.split)}
+    splits = dict.fromkeys([*(split for _, split in record.spec.evaluation.scored), *scores])
     for metric in label.metrics:
         for split in splits:
             yield _quality(record, label, split, metric, scores.get(split))

@@ -161,6 +161,12 @@ def check_sums(record: RunRecord) -> None:
     """
     for index, score in enumerate(record.scores):
         where, tally = f"scores.{index}", score.tally
+        if score.coding is not None:
+            first, *others = score.coding.files
+            if first.file_bytes - sum(each.file_bytes for each in others) != score.coding.num_bytes:
+                raise ValueError(f"{where}.coding.num_bytes is not the size of its files")
+            if not _equal(score.coding.nats, tally.nll_nats):
+                raise ValueError(f"{where}.tally.nll_nats does not follow from coding.num_bytes")
         for name, value in score.metrics.items():
             if name in METRICS and not _equal(value, METRICS[name].compute(tally)):
                 raise ValueError(f"{where}.metrics.{name} does not follow from the tally")

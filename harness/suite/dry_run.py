@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import get_args
 
 from harness import data
-from harness.core.config.evaluation import Evaluation, ProtocolName
+from harness.core.config.evaluation import CODING, WHOLE, Evaluation, ProtocolName
 from harness.core.config.recipe import Recipe, WindowSampling
 from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, RunSpec, Suite
@@ -346,14 +346,17 @@ def _rows_scored(recipe: Recipe, evaluation: Evaluation) -> int:
 
 def _targets(evaluation: Evaluation, num_tokens: Mapping[str, int] | None) -> tuple[Targets, ...]:
     rows = []
-    for protocol in (*evaluation.protocols, *evaluation.adaptive_protocols):
-        for split in evaluation.splits:
-            targets = None
-            if num_tokens is not None:
-                # `streams` also scores every target: a stream starts at the last target of the one before.
-                columns = OFFICIAL_STREAMS[split] if protocol == "official" else 1
-                targets = columns * (num_tokens[split] // columns - 1)
-            rows.append(Targets(split, protocol, targets))
+    adaptive = [(protocol, split) for protocol in evaluation.adaptive_protocols for split in evaluation.splits]
+    for protocol, split in (*evaluation.scored, *adaptive):
+        targets = None
+        if num_tokens is not None and protocol in CODING:
+            # A file has every token in it, the first one too.
+            targets = sum(num_tokens.values()) if split == WHOLE else num_tokens[split]
+        elif num_tokens is not None:
+            # `streams` also scores every target: a stream starts at the last target of the one before.
+            columns = OFFICIAL_STREAMS[split] if protocol == "official" else 1
+            targets = columns * (num_tokens[split] // columns - 1)
+        rows.append(Targets(split, protocol, targets))
     return tuple(rows)
 
 

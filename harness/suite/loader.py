@@ -142,6 +142,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         for name, config in configs.items():
             rules.check_weights(root, name, block.entries[name], config)
             rules.check_pretrained(root, name, block.entries[name], block.evaluation)
+            rules.check_compressor(root, name, block.entries[name], block.evaluation, dataset)
             rules.check_model_and_data(root, name, config, dataset)
     except SuiteError as error:
         raise SuiteError(f"{error}{note}") from None

@@ -13,7 +13,8 @@ from typing import Any
 import lm_kernels
 import lm_models
 from harness import data
-from harness.core.config.evaluation import Evaluation
+from harness.core.config.evaluation import CODING, Evaluation
+from harness.core.config.speed import Speed
 from harness.core.errors import DataError, SuiteError
 from harness.core.json_values import parse_value
 from harness.core.messages import near, shown
@@ -160,6 +161,23 @@ def check_pretrained(root: Node, name: str, entry: EntryBlock, evaluation: Evalu
         raise refusal(where, f"{path}.dtype is of training; a pretrained model's is a key of its model block")
     if evaluation.adaptive is not None or entry.adaptive is not None:
         raise refusal(where, f"{path}: a pretrained model takes no adaptive protocol")
+
+
+def check_compressor(
+    root: Node, name: str, entry: EntryBlock, evaluation: Evaluation, dataset: DatasetConfig
+) -> None:
+    """A model needs a protocol of its own; a compressor needs a text, and has no setting of training."""
+    path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
+    if entry.model["builder"] not in lm_models.COMPRESSORS:
+        if set(evaluation.protocols) <= set(CODING):
+            text = f"evaluation.protocols are of compressors alone; name exact, official or streams for {path}"
+            raise refusal(locate(root, ("evaluation", "protocols"), where), text)
+        return
+    for key, default in (("dtype", "float32"), ("adaptive", None), ("speed", Speed())):
+        if getattr(entry, key) != default:
+            raise refusal(where, f"{path}.{key} is nothing to a compressor; remove it")
+    if isinstance(dataset, MarkovSource):
+        raise refusal(where, f"{path}: a compressor needs a text, and the symbols of a markov source have none")
 
 
 def check_model_and_data(root: Node, name: str, config: ModelConfig, dataset: DatasetConfig) -> None:

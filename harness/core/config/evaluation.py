@@ -9,8 +9,12 @@ from typing import Any, Literal
 
 from lm_models.config import LATER
 
-ProtocolName = Literal["exact", "official", "streams"]
+ProtocolName = Literal["exact", "official", "streams", "conditional", "alone", "prequential"]
 SplitName = Literal["train", "valid", "test"]
+
+# Protocols of compressors: the size of files. `prequential` is of the whole data in one pass.
+CODING: tuple[ProtocolName, ...] = ("conditional", "alone", "prequential")
+WHOLE = "whole"
 
 # Protocols under which a model learns from the text it is scored on -> the words a table adds to its name.
 ADAPTIVE_MARKS = {
@@ -161,7 +165,8 @@ class Evaluation:
 
     Attributes:
         protocols: `exact` is one stream with carried state and N - 1 targets; `official` uses awd-lstm-lm's batch sizes
-            (valid 10, test 1) and its divisor; `streams` scores text columns in parallel.
+            (valid 10, test 1) and its divisor; `streams` scores text columns in parallel. Compressors take those of
+            `conditional`, `alone` and `prequential` that are named, all three if none is, and models take the others.
         splits: in the order they are scored.
         streams: columns of the protocol `streams`.
         warmup: unscored tokens that each of those columns but the first reads first.
@@ -194,6 +199,15 @@ class Evaluation:
             raise ValueError(f"warmup must not be negative, got {self.warmup}")
         if self.keep_nll and self.protocols[0] == "official":
             raise ValueError("keep_nll needs exact or streams as the first protocol: official leaves out targets")
+
+    @property
+    def scored(self) -> list[tuple[str, str]]:
+        """Protocol and split of every static score, protocols outermost."""
+        return [
+            (protocol, split)
+            for protocol in self.protocols
+            for split in ((WHOLE,) if protocol == "prequential" else self.splits)
+        ]
 
     @property
     def adaptive_protocols(self) -> tuple[str, ...]:
