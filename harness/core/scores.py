@@ -139,15 +139,20 @@ class Coding:
     num_bytes: int
     files: tuple[CodedFile, ...]
 
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError("files must hold at least one")
+
     @property
     def nats(self) -> float:
         """What the bytes are as a loss."""
         return 8 * self.num_bytes * math.log(2)
 
     @property
-    def mb_per_s(self) -> float:
-        """Megabytes of text per second of compression, of the first file."""
-        return self.files[0].text_bytes / self.files[0].compress_s / 1e6
+    def mb_per_s(self) -> float | None:
+        """Megabytes of text per second of compression, of the first file; None if the clock did not move."""
+        first = self.files[0]
+        return first.text_bytes / first.compress_s / 1e6 if first.compress_s > 0 else None
 
 
 # Intervals of fewer blocks cover too seldom: docs/statistics.md.

@@ -223,7 +223,12 @@ def usual(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> tuple[Col
     """
     # If the work is on the GPU, figures of the CPU say little: its columns need a run on a CPU.
     on_cpu = [row for row in rows if row.device_kind != "cuda"]
-    costs = [*_known(CODING, rows), *_known(COSTS["gpu"], rows), *_known(COSTS["cpu"], on_cpu), *_known(COSTS["energy"], rows)]
+    costs = [
+        *_known(CODING, rows),
+        *_known(COSTS["gpu"], rows),
+        *_known(COSTS["cpu"], on_cpu),
+        *_known(COSTS["energy"], rows),
+    ]
     place = next((index for index, each in enumerate(columns) if each.heading == _COSTS_BEFORE), len(columns))
     return (*columns[:place], *costs, *columns[place:])
 

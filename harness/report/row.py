@@ -45,14 +45,15 @@ class Row:
         changed: whether they differ from the installed suite's; None if no installed suite has the entry.
         ci95_low, ci95_high: 95 % interval of the value: of one run over its text, of several seeds over the seeds.
         ties_best: whether a paired comparison cannot tell it from the best of ours; None where there is none.
-        file_bytes, mb_per_s: of a compressor: size of the file, or difference of two, that the value is of, and millions
-            of bytes of text compressed per second; `published_protocol`: of a published row that names one.
+        file_bytes, mb_per_s: of a compressor: size of the file that the value is of, or difference of two, and millions
+            of bytes of text that it compressed per second.
         costs: the figures of `harness.monitoring.costs.columns`, each a key of its own in JSON.
         unknown: key -> reason, for each figure of cost that is None.
         blocks: loss by block of the text, for comparisons; not in JSON, as all fields from `decimals` on.
         own_text: whether the data is the user's own, which no published value is about.
         several_recipes: whether other rows have the same name and another recipe.
         adaptive: whether a published model learns from the text it is scored on.
+        published_protocol: of a published row that names one.
         text_note, text_count: of a metric that divides by the text: what the text is, and the count.
     """
 

@@ -163,9 +163,7 @@ def check_pretrained(root: Node, name: str, entry: EntryBlock, evaluation: Evalu
         raise refusal(where, f"{path}: a pretrained model takes no adaptive protocol")
 
 
-def check_compressor(
-    root: Node, name: str, entry: EntryBlock, evaluation: Evaluation, dataset: DatasetConfig
-) -> None:
+def check_compressor(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation, dataset: DatasetConfig) -> None:
     """A model needs a protocol of its own; a compressor needs a text, and has no setting of training."""
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
     if entry.model["builder"] not in lm_models.COMPRESSORS:
