@@ -65,8 +65,8 @@ def audit(
     """Score a model on a text and check that the score is the length of a code: docs/audit.md.
 
     Args:
-        model: as for `evaluate`, with `vocabulary`, `device` and `settings`; or the run of a compressor, whose files are
-            written again.
+        model: as for `evaluate`, with `vocabulary`, `device` and `settings`; or the folder of a compressor's run, whose
+            files are written again.
         text: a file, or a `TextChoice` with the protocol `exact` or `streams`; for a compressor a split of its dataset.
         stretch: number of targets from the beginning of the text to encode and decode.
 

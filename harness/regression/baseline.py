@@ -221,7 +221,10 @@ def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Sc
     return replace(
         _measured(record, label, place, value, error="the score is not a finite number", score=score),
         beyond_limit=metric_named(metric).is_beyond(limit, value, std_error_of(score, metric)),
-        untrained=record.spec.recipe is None and record.spec.checkpoint is None,
+        # A model that learns while it is scored depends on rounding, as a trained one does.
+        untrained=record.spec.recipe is None
+        and record.spec.checkpoint is None
+        and not record.spec.evaluation.is_prequential,
         blocks=_blocks(score, metric),
     )
 

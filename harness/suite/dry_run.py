@@ -150,6 +150,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
     row = replace(row, parameters=num_parameters, evaluation=scored)
     if entry.recipe is None:
         reason = "its weights come from a checkpoint" if entry.checkpoint else "it has nothing to learn"
+        reason = "it learns while it is scored" if evaluation.is_prequential else reason
         return replace(row, training_tokens=0, optimizer_steps=0, training_flops=0, reason=reason)
     recipe = entry.recipe
     length = training_length(recipe, text.num_tokens["train"])
@@ -189,7 +190,8 @@ class _Speed:
         return cls(flops, sum(8 * width * width for _, width in config.widths), config.layers)
 
     def scoring_s(self, scored: Targets) -> float | None:
-        if scored.targets is None or scored.protocol not in get_args(ProtocolName) or self.flops_per_token is None:
+        static = set(get_args(ProtocolName)).difference(CODING)
+        if scored.targets is None or scored.protocol not in static or self.flops_per_token is None:
             return None
         # Only `exact` reads a text as one row; the other protocols share the products among their streams.
         row = self.row_flops if scored.protocol == "exact" else 0
@@ -350,7 +352,7 @@ def _targets(evaluation: Evaluation, num_tokens: Mapping[str, int] | None) -> tu
     for protocol, split in (*evaluation.scored, *adaptive):
         targets = None
         if num_tokens is not None and protocol in CODING:
-            # A file has every token in it, the first one too.
+            # A file has every token in it, the first one too; a model does not predict that one.
             targets = sum(num_tokens.values()) if split == WHOLE else num_tokens[split]
         elif num_tokens is not None:
             # `streams` also scores every target: a stream starts at the last target of the one before.

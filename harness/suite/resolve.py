@@ -100,6 +100,8 @@ def evaluation_of(suite: Suite, entry: Entry) -> Evaluation:
     evaluation = suite.evaluation if entry.adaptive is None else replace(suite.evaluation, adaptive=entry.adaptive)
     if not coding:
         return evaluation
+    if rules.is_untrained(entry.model, entry):
+        return Evaluation(protocols=("prequential",), splits=evaluation.splits, adaptive=evaluation.adaptive)
     return replace(evaluation, protocols=tuple(name for name in evaluation.protocols if name not in coding))
 
 

@@ -19,7 +19,7 @@ from harness.core.errors import DataError, SuiteError
 from harness.core.json_values import parse_value
 from harness.core.messages import near, shown
 from harness.core.metrics import METRICS
-from harness.core.specs import Suite
+from harness.core.specs import Entry, Suite
 from harness.data import DatasetConfig, MarkovSource, Registered
 from harness.results import published
 from harness.suite.blocks import EntryBlock, is_name, name_rule
@@ -133,8 +133,8 @@ def model_config(root: Node, name: str) -> ModelConfig:
     return config
 
 
-def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig) -> None:
-    """A model with parameters needs a recipe or a checkpoint, not both; a model without takes neither."""
+def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig, evaluation: Evaluation) -> None:
+    """A model with parameters needs a recipe, a checkpoint or `prequential`; a model without takes neither."""
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
     if entry.recipe is not None and entry.checkpoint is not None:
         raise refusal(where, f"{path} has both recipe and checkpoint: one trains the weights, the other loads them")
@@ -146,8 +146,17 @@ def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig)
     if has_weights and not learns:
         builder = entry.model["builder"]
         raise refusal(where, f"{path}: a {builder} has nothing to learn; remove its recipe or checkpoint")
-    if learns and not has_weights:
+    if not learns or has_weights:
+        return
+    if "prequential" not in evaluation.protocols:
         raise refusal(where, f"{path} needs a recipe to train by, or a checkpoint to load")
+    adaptive = entry.adaptive or evaluation.adaptive
+    methods = {} if adaptive is None else adaptive.by_protocol()
+    if list(methods) != ["dynamic-sgd"] or len(methods["dynamic-sgd"].settings()) != 1:
+        text = (
+            "is not trained, so that it learns while it is scored (prequential): give it one setting to learn by, as in"
+        )
+        raise refusal(where, f"{path} {text} adaptive: {{dynamic_sgd: {{lr: [0.3]}}}}")
 
 
 def check_pretrained(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation) -> None:
@@ -167,7 +176,8 @@ def check_compressor(root: Node, name: str, entry: EntryBlock, evaluation: Evalu
     """A model needs a protocol of its own; a compressor needs a text, and has no setting of training."""
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
     if entry.model["builder"] not in lm_models.COMPRESSORS:
-        if set(evaluation.protocols) <= set(CODING):
+        untrained = is_untrained(entry.model, entry)
+        if set(evaluation.protocols) <= set(CODING) and not untrained:
             text = f"evaluation.protocols are of compressors alone; name exact, official or streams for {path}"
             raise refusal(locate(root, ("evaluation", "protocols"), where), text)
         return
@@ -205,6 +215,16 @@ def _misfit(config: ModelConfig, vocab_size: int) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def is_untrained(model: Mapping[str, Any], entry: EntryBlock | Entry) -> bool:
+    """Whether a checked model has parameters that nothing trains or loads: it learns while it is scored.
+
+    Args:
+        model: `builder` and settings.
+        entry: says whether there is a recipe or a checkpoint.
+    """
+    return entry.recipe is None and entry.checkpoint is None and config_of(model).num_parameters(_ANY_VOCABULARY) > 0
 
 
 def config_of(model: Mapping[str, Any]) -> ModelConfig:

@@ -23,6 +23,7 @@ from harness.core.messages import reason
 from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols, target_bytes
+from harness.evaluation.adaptive.prequential import score_prequential
 from harness.evaluation.adaptive.score import score_adapted
 from harness.evaluation.token_text import TokenText
 from harness.monitoring.costs import account
@@ -269,6 +270,12 @@ def _score(
     on_start = _ticks(emit, stop)
     evaluation, metrics = spec.evaluation, spec.label.metrics
     tokens = None if corpus.read else TokenText.of(corpus.vocabulary, corpus.unit)
+    if evaluation.is_prequential:
+        assert evaluation.adaptive is not None
+        scored = score_prequential(
+            model, corpus.splits, evaluation.adaptive, metrics, tokens=tokens, on_start=on_start
+        )  # fmt: skip
+        return [scored]
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:

@@ -12,9 +12,10 @@ from lm_models.config import LATER
 ProtocolName = Literal["exact", "official", "streams", "conditional", "alone", "prequential"]
 SplitName = Literal["train", "valid", "test"]
 
-# Protocols of compressors: the size of files. `prequential` is of the whole data in one pass.
+# Protocols of compressors, whose scores are sizes of files. `prequential` is of all data in one pass, from nothing; a
+# model takes it too, by dynamic evaluation of untrained weights.
 CODING: tuple[ProtocolName, ...] = ("conditional", "alone", "prequential")
-WHOLE = "whole"
+WHOLE, PARTS = "whole", ("train", "valid", "test")
 
 # Protocols under which a model learns from the text it is scored on -> the words a table adds to its name.
 ADAPTIVE_MARKS = {
@@ -166,7 +167,8 @@ class Evaluation:
     Attributes:
         protocols: `exact` is one stream with carried state and N - 1 targets; `official` uses awd-lstm-lm's batch sizes
             (valid 10, test 1) and its divisor; `streams` scores text columns in parallel. Compressors take those of
-            `conditional`, `alone` and `prequential` that are named, all three if none is, and models take the others.
+            `conditional`, `alone` and `prequential` that are named, all three if none is. Models take the others, but
+            one without recipe and checkpoint `prequential`.
         splits: in the order they are scored.
         streams: columns of the protocol `streams`.
         warmup: unscored tokens that each of those columns but the first reads first.
@@ -211,8 +213,13 @@ class Evaluation:
 
     @property
     def adaptive_protocols(self) -> tuple[str, ...]:
-        """Names of the adaptive protocols that are scored."""
-        return tuple(self.adaptive.by_protocol()) if self.adaptive is not None else ()
+        """Names of the adaptive protocols that are scored beside the static ones."""
+        return () if self.adaptive is None or self.is_prequential else tuple(self.adaptive.by_protocol())
+
+    @property
+    def is_prequential(self) -> bool:
+        """Whether `adaptive` says how an untrained model learns from the text that it codes."""
+        return self.adaptive is not None and self.protocols == ("prequential",)
 
 
 def _check_list(name: str, values: Iterable[float], low: float, high: float) -> None:

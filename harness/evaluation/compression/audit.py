@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.core.errors import HarnessError
 from harness.core.hashing import content_hash
+from harness.core.messages import count
 from harness.core.scores import Score
 from harness.evaluation.audit.checks import Check, judge
 from harness.evaluation.audit.report import Audit
@@ -56,7 +57,7 @@ def _check(compressor: Compressor, score: Score, made_with: Mapping[str, str]) -
     )
     detail = (
         f"{score.coding.num_bytes:,} bytes claimed{other}; {again.coding.num_bytes:,} now with {libraries}, "
-        f"in {len(again.coding.files)} files of which the same bytes come back"
+        f"in {count(len(again.coding.files), 'file')}, from which the same bytes come back"
     )
     difference = abs(again.coding.num_bytes - score.coding.num_bytes)
     return judge(name, _CATCHES, 8.0 * difference, 0, "bits from the claim", detail)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from harness.core.config.evaluation import WHOLE
+from harness.core.config.evaluation import PARTS, WHOLE
 from harness.core.errors import DataError, HarnessError
 from harness.core.interfaces import Corpus
 from harness.core.metrics import METRICS
@@ -26,9 +26,6 @@ from harness.evaluation.compression import codecs
 from harness.evaluation.target_bytes import text_of
 from harness.evaluation.token_text import TokenText
 from lm_models.compressor.config import Config
-
-# In the order in which `prequential` codes them.
-PARTS = ("train", "valid", "test")
 
 _TARGETS = {
     "conditional": "every token, in one file after the training split, less the size of the training split's own file",
