@@ -17,7 +17,9 @@ from lm_models.compressor.config import Config
 
 VOCABULARY = ["<eos>", "the", "cat", "sat", "naïve"]
 RNG = np.random.default_rng(0)
-SPLITS = {name: RNG.integers(0, 5, size).astype(np.uint8) for name, size in (("train", 900), ("valid", 80), ("test", 90))}
+SPLITS = {
+    name: RNG.integers(0, 5, size).astype(np.uint8) for name, size in (("train", 900), ("valid", 80), ("test", 90))
+}
 BZIP2 = Config(method="bzip2", level=9)
 XZ = Config(method="xz", level=6)
 
@@ -55,7 +57,11 @@ def test_a_score_is_the_size_of_files(protocol, split, parts, less, config, size
     num_bytes, num_tokens = len(words(*scored)), sum(len(SPLITS[part]) for part in scored)
     assert score.coding.num_bytes == expected
     assert (score.split, score.protocol.name, score.tally.num_dropped) == (split, protocol, 0)
-    assert (score.tally.num_targets, score.tally.num_units, score.tally.num_bytes) == (num_tokens, num_tokens, num_bytes)
+    assert (score.tally.num_targets, score.tally.num_units, score.tally.num_bytes) == (
+        num_tokens,
+        num_tokens,
+        num_bytes,
+    )
     assert score.tally.num_chars == len(words(*scored).decode())
     assert score.tally.num_words == len(words(*scored).split())
     assert score.metrics["bits_per_byte"] == pytest.approx(8 * expected / num_bytes)
