@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from harness.evaluation.audit.report import Audit
     from harness.evaluation.scoring import CheckpointScore, EvaluationRequest
     from harness.report.comparison import Comparison, Side
+    from harness.results.record import RunRecord
     from harness.results.store import Store
     from lm_models.plugin.base import Model
 
@@ -64,8 +65,9 @@ def audit(
     """Score a model on a text and check that the score is the length of a code: docs/audit.md.
 
     Args:
-        model: as for `evaluate`, with `vocabulary`, `device` and `settings`.
-        text: a file, or a `TextChoice` with the protocol `exact` or `streams`.
+        model: as for `evaluate`, with `vocabulary`, `device` and `settings`; or the folder of a compressor's run, whose
+            files are written again.
+        text: a file, or a `TextChoice` with the protocol `exact` or `streams`; for a compressor a split of its dataset.
         stretch: number of targets from the beginning of the text to encode and decode.
 
     Returns:
@@ -76,8 +78,11 @@ def audit(
     """
     from harness.evaluation.audit import coder, report
 
-    coder.library()  # before data is prepared
     chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text))
+    compressed = _compressed(model)
+    if compressed is not None:
+        return _audit_of_files(compressed, chosen)
+    coder.library()  # before data is prepared
     return report.audit(_request(model, chosen, vocabulary, device, settings), stretch=stretch)
 
 
@@ -170,10 +175,45 @@ def _request(
     return scoring.EvaluationRequest(model=loaded, **target)
 
 
+def _compressed(model: Path | str | Model) -> RunRecord | None:
+    """The record in the folder of a compressor's run; None for any other model."""
+    from harness.results.store import RECORD, Store
+
+    if not isinstance(model, str | Path) or not (Path(model) / RECORD).is_file():
+        return None
+    folder = Path(model).absolute()
+    record = Store(folder.parents[1]).find(folder.name)
+    return record if record is not None and record.spec.is_compressor else None
+
+
+def _audit_of_files(record: RunRecord, chosen: TextChoice) -> Audit:
+    """Write the files of a compressor's run again, for the scores of one split."""
+    from harness.checkpoints.model import model_config
+    from harness.core.errors import DataError
+    from harness.evaluation.compression import audit
+    from harness.evaluation.compression.score import Compressor
+
+    split = chosen.split or "test"
+    scores = [score for score in record.scores if score.split == split and score.coding is not None]
+    if chosen.dataset is None or not scores:
+        splits = ", ".join(dict.fromkeys(score.split for score in record.scores)) or "none"
+        raise DataError(f"{record.run_id}: a compressor is audited on a split that it coded ({splits}): give --dataset")
+    corpus = chosen.corpus()
+    if corpus.manifest["identity"] != record.data.get("identity"):
+        raise DataError(f"{record.run_id}: coded {record.data.get('name')}, and {chosen.dataset} is other data")
+    compressor = Compressor(model_config(record.spec.model), corpus)
+    return audit.audit(compressor, record.run_id, scores, record.model.get("libraries") or {})
+
+
 def _folder(path: Path) -> Path:
     """The checkpoint in a folder, whose index can be read: a wrong path is reported before any data is prepared."""
     from harness.checkpoints import export, format
+    from harness.core.errors import CheckpointError
 
+    if _compressed(path) is not None:
+        raise CheckpointError(
+            f"{path}: is the run of a compressor, which has no weights; `harness explain` shows its files"
+        )
     folder = export.find(path)
     format.read_index(folder)
     return folder

@@ -105,6 +105,56 @@ class TargetFile:
     text_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class CodedFile:
+    """A file that a compressor wrote, which gave the text back.
+
+    Attributes:
+        splits: whose text is in it, in this order.
+        text_bytes: of that text.
+        file_bytes: of the file.
+        compress_s, decompress_s: seconds.
+    """
+
+    __pydantic_config__ = FILE_BLOCK
+
+    splits: tuple[str, ...]
+    text_bytes: int
+    file_bytes: int
+    compress_s: NullableNumber
+    decompress_s: NullableNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """The files that a score of a compressor is made of.
+
+    Attributes:
+        num_bytes: of the first file, less those of the second if there is one.
+        files: the file with the text of the score, and under `conditional` that of the training split.
+    """
+
+    __pydantic_config__ = FILE_BLOCK
+
+    num_bytes: int
+    files: tuple[CodedFile, ...]
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise ValueError("files must hold at least one")
+
+    @property
+    def nats(self) -> float:
+        """What the bytes are as a loss."""
+        return 8 * self.num_bytes * math.log(2)
+
+    @property
+    def mb_per_s(self) -> float | None:
+        """Megabytes of text per second of compression, of the first file; None if the clock did not move."""
+        first = self.files[0]
+        return first.text_bytes / first.compress_s / 1e6 if first.compress_s > 0 else None
+
+
 # Intervals of fewer blocks cover too seldom: docs/statistics.md.
 MIN_BLOCKS = 8
 
@@ -126,6 +176,7 @@ class Score:
         adaptation: how an adaptive protocol was tuned and what it gained; see `harness.evaluation.adaptive`.
         target_file: the loss of each target, if the suite asked to keep it.
         text: size of the complete split, with what was not scored; None if unknown.
+        coding: the files of a compressor.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -141,6 +192,7 @@ class Score:
     adaptation: dict[str, Any] | None = field(default=None, metadata=LATER)
     target_file: TargetFile | None = field(default=None, metadata=LATER)
     text: TextSize | None = field(default=None, metadata=LATER)
+    coding: Coding | None = field(default=None, metadata=LATER)
 
     def has_blocks(self) -> bool:
         """Whether the blocks are enough for an interval, and finite."""

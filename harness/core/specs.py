@@ -15,7 +15,7 @@ from harness.core.config.recipe import Recipe
 from harness.core.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
-from lm_models import PRETRAINED, is_fitted
+from lm_models import COMPRESSORS, PRETRAINED, is_fitted
 from lm_models.config import LATER
 
 
@@ -104,6 +104,11 @@ class RunSpec:
     def is_fitted(self) -> bool:
         """Whether the model is fitted to the training split at once. A model from outside must be importable."""
         return self.checkpoint is None and is_fitted(self.model["builder"])
+
+    @property
+    def is_compressor(self) -> bool:
+        """Whether it is scored by the size of files instead of by probabilities."""
+        return self.model["builder"] in COMPRESSORS
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -54,11 +54,23 @@ def _losses(nll: np.ndarray, sizes_N: np.ndarray, sha256: str) -> TargetLosses:
 
 def text_sha256(ids: np.ndarray, vocabulary: Sequence[str], unit: str) -> str:
     """sha256 of the normalised text of `TokenText`; of the tokens end to end if they have no text."""
-    tokens, digest = TokenText.of(vocabulary, unit), hashlib.sha256()
+    digest = hashlib.sha256()
+    for chunk in _chunks(ids, vocabulary, unit):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def text_of(ids: np.ndarray, vocabulary: Sequence[str], unit: str) -> bytes:
+    """The normalised text of `TokenText`; the tokens end to end if they have no text."""
+    return b"".join(_chunks(ids, vocabulary, unit))
+
+
+def _chunks(ids: np.ndarray, vocabulary: Sequence[str], unit: str) -> Iterator[bytes]:
+    tokens = TokenText.of(vocabulary, unit)
     if tokens is not None and tokens.values_V is not None:
         for start in range(0, len(ids), _CHUNK):
-            digest.update(tokens.values_V[ids[start : start + _CHUNK]].tobytes())
-        return digest.hexdigest()
+            yield tokens.values_V[ids[start : start + _CHUNK]].tobytes()
+        return
     plain = [text.encode("utf-8", "surrogatepass") for text in token_texts(vocabulary, unit)]
     pieces = [*plain, *(b" " + text for text in plain)]
     for start in range(0, len(ids), _CHUNK):
@@ -67,5 +79,4 @@ def text_sha256(ids: np.ndarray, vocabulary: Sequence[str], unit: str) -> str:
         if tokens is not None:
             # A token has one byte more than its text where a space precedes it.
             chunk = chunk + len(plain) * (tokens.bytes_of(ids, start, stop) - tokens.bytes_V[chunk])
-        digest.update(b"".join(map(pieces.__getitem__, chunk.tolist())))
-    return digest.hexdigest()
+        yield b"".join(map(pieces.__getitem__, chunk.tolist()))

@@ -199,8 +199,8 @@ def write(path: Path, rows: Iterable[BaselineRow]) -> None:
 
 
 def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
-    scores = {score.split: score for score in record.scores if score.protocol.name == primary_protocol(record)}
-    splits = dict.fromkeys([*record.spec.evaluation.splits, *scores])
+    scores = {each.split: each for each in record.scores if each.protocol.name == primary_protocol(record, each.split)}
+    splits = dict.fromkeys([*(split for _, split in record.spec.evaluation.scored), *scores])
     for metric in label.metrics:
         for split in splits:
             yield _quality(record, label, split, metric, scores.get(split))
@@ -221,7 +221,10 @@ def _quality(record: RunRecord, label: Label, split: str, metric: str, score: Sc
     return replace(
         _measured(record, label, place, value, error="the score is not a finite number", score=score),
         beyond_limit=metric_named(metric).is_beyond(limit, value, std_error_of(score, metric)),
-        untrained=record.spec.recipe is None and record.spec.checkpoint is None,
+        # A model that learns while it is scored depends on rounding, as a trained one does.
+        untrained=record.spec.recipe is None
+        and record.spec.checkpoint is None
+        and not record.spec.evaluation.is_prequential,
         blocks=_blocks(score, metric),
     )
 

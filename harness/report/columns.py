@@ -101,9 +101,10 @@ def protocol_text(row: Row) -> str:
     """The protocol; one that does not rank in its group is marked."""
     if row.adaptive:
         return "adaptive (not ranked)"
-    if row.protocol in NO_PROTOCOL:
+    protocol = row.published_protocol or row.protocol
+    if protocol in NO_PROTOCOL:
         return NOT_APPLICABLE
-    return row.protocol if row.rank is not None or row.value is None else f"{row.protocol} (not ranked)"
+    return protocol if row.rank is not None or row.value is None else f"{protocol} (not ranked)"
 
 
 def device_text(row: Row) -> str:
@@ -196,7 +197,13 @@ COSTS = {
 }
 _COSTS_BEFORE = "Device"
 
-EVERY = (*COLUMNS, *(column for group in COSTS.values() for column in group))
+# Of compressors.
+CODING = (
+    Column("Bytes", lambda row: integer_text(row.file_bytes), "right", "file_bytes", 3),
+    Column("MB/s", lambda row: three_digits(row.mb_per_s), "right", "mb_per_s", 11),
+)
+
+EVERY = (*COLUMNS, *CODING, *(column for group in COSTS.values() for column in group))
 
 # A section of the leaderboard has these in its heading.
 HEADING_COLUMNS = ("Task", "Dataset", "Metric", "Split")
@@ -211,11 +218,17 @@ def usual(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> tuple[Col
         columns: always shown.
 
     Returns:
-        `columns` and those of cost that a row knows: of the GPU, of the CPU for runs without a GPU, and of energy.
+        `columns` and those that a row knows of compressors and of cost: of the GPU, of the CPU for runs without a GPU,
+        and of energy.
     """
     # If the work is on the GPU, figures of the CPU say little: its columns need a run on a CPU.
     on_cpu = [row for row in rows if row.device_kind != "cuda"]
-    costs = [*_known(COSTS["gpu"], rows), *_known(COSTS["cpu"], on_cpu), *_known(COSTS["energy"], rows)]
+    costs = [
+        *_known(CODING, rows),
+        *_known(COSTS["gpu"], rows),
+        *_known(COSTS["cpu"], on_cpu),
+        *_known(COSTS["energy"], rows),
+    ]
     place = next((index for index, each in enumerate(columns) if each.heading == _COSTS_BEFORE), len(columns))
     return (*columns[:place], *costs, *columns[place:])
 

@@ -10,7 +10,7 @@ from typing import Any
 from harness.core.errors import DataError, StoreError
 from harness.core.hashing import finite_or_none
 from harness.core.messages import near, reason
-from harness.core.scores import Score
+from harness.core.scores import Coding, Score
 from harness.core.units import WORD
 from harness.report import conventions, texts
 from harness.report.conventions import Value
@@ -104,12 +104,16 @@ def _explained(record: RunRecord, score: Score, page: str | None) -> Explanation
         score = texts.with_size(record, score)
     except ValueError as error:
         missing = str(error)
+    ours = [*conventions.ours(score, missing)]
+    if score.coding is not None:
+        # Other harnesses score no compressor.
+        return Explanation(score.split, score.protocol.name, _parts_of_files(record, score, score.coding), ours)
     return Explanation(
         score.split,
         score.protocol.name,
         _parts(record, score),
         [
-            *conventions.ours(score, missing),
+            *ours,
             *conventions.lm_eval(record, score, page),
             *conventions.awd_lstm_lm(record, score),
             *conventions.transformer_xl(record, score),
@@ -117,7 +121,20 @@ def _explained(record: RunRecord, score: Score, page: str | None) -> Explanation
     )
 
 
-def _parts(record: RunRecord, score: Score) -> dict[str, int | float | str | None]:
+def _parts_of_files(record: RunRecord, score: Score, coding: Coding) -> dict[str, int | float | str | None]:
+    """The sums and counts of a compressor's score, and the files that it is made of."""
+    files = {
+        f"file of {' + '.join(file.splits)}": f"{file.file_bytes:,} bytes from {file.text_bytes:,} in "
+        f"{file.compress_s:.2f} s, read back in {file.decompress_s:.2f} s"
+        for file in coding.files
+    }
+    counts = {name: part for name, part in _counts(score).items() if not name.endswith("not scored")}
+    libraries = (f"{name} {version}" for name, version in record.model.get("libraries", {}).items())
+    return {**files, "bytes of code": coding.num_bytes, **counts, "libraries": ", ".join(libraries)}
+
+
+def _counts(score: Score) -> dict[str, int | float | str | None]:
+    """The sums of a score, and how much of its text they are of."""
     tally, whole = score.tally, score.text
     parts: dict[str, int | float | str | None] = {
         "nats": finite_or_none(tally.nll_nats),
@@ -129,8 +146,12 @@ def _parts(record: RunRecord, score: Score) -> dict[str, int | float | str | Non
         scored, every = getattr(tally, f"num_{name}"), getattr(whole, f"num_{name}", None)
         parts[f"{name} scored"] = scored
         parts[f"{name} not scored"] = None if scored is None or every is None else every - scored
+    return parts
+
+
+def _parts(record: RunRecord, score: Score) -> dict[str, int | float | str | None]:
     return {
-        **parts,
+        **_counts(score),
         "targets are": score.protocol.targets,
         "context": _context(record, score),
         "beginning of text": _beginning(record, score),

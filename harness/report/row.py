@@ -45,12 +45,15 @@ class Row:
         changed: whether they differ from the installed suite's; None if no installed suite has the entry.
         ci95_low, ci95_high: 95 % interval of the value: of one run over its text, of several seeds over the seeds.
         ties_best: whether a paired comparison cannot tell it from the best of ours; None where there is none.
+        file_bytes, mb_per_s: of a compressor: size of the file that the value is of, or difference of two, and millions
+            of bytes of text that it compressed per second.
         costs: the figures of `harness.monitoring.costs.columns`, each a key of its own in JSON.
         unknown: key -> reason, for each figure of cost that is None.
         blocks: loss by block of the text, for comparisons; not in JSON, as all fields from `decimals` on.
         own_text: whether the data is the user's own, which no published value is about.
         several_recipes: whether other rows have the same name and another recipe.
         adaptive: whether a published model learns from the text it is scored on.
+        published_protocol: of a published row that names one.
         text_note, text_count: of a metric that divides by the text: what the text is, and the count.
     """
 
@@ -98,6 +101,8 @@ class Row:
     ci95_low: float | None = None
     ci95_high: float | None = None
     ties_best: bool | None = None
+    file_bytes: int | None = None
+    mb_per_s: float | None = None
     costs: Mapping[str, float | None] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     # The keys of JSON and CSV end here. Scripts of users read them, so none may be renamed.
@@ -108,6 +113,7 @@ class Row:
     adaptive: bool = field(default=False, metadata=_HIDDEN)
     text_note: str | None = field(default=None, metadata=_HIDDEN)
     text_count: int | None = field(default=None, metadata=_HIDDEN)
+    published_protocol: str | None = field(default=None, metadata=_HIDDEN)
 
     def to_json(self) -> dict[str, Any]:
         """The row under `JSON_KEYS`, tuples as lists."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     Records = Iterable[tuple[RunRecord, Sequence[Label]]]
 
 NO_RUN = {PUBLISHED: "not published", LIMIT: "a limit, not a run"}
+ONE_FILE = "a file has no loss for parts of its text"
 OTHER_DATA = "trained on other data"
 _HIGHEST = tuple(column.key for column in COST_COLUMNS if column.over_seeds == "max")
 
@@ -51,9 +52,15 @@ def rows_of(records: Records, published: Sequence[PublishedRow], metric: str | N
     return [_combine_seeds(sorted(rows, key=lambda row: (row.seed_list, row.run_ids))) for rows in settings.values()]
 
 
-def primary_protocol(record: RunRecord) -> str:
-    """The protocol that ranks: the first one of the suite's evaluation block."""
-    return record.spec.evaluation.protocols[0]
+def primary_protocol(record: RunRecord, split: str | None = None) -> str:
+    """The protocol that ranks: the first one of the suite's evaluation block.
+
+    Args:
+        record: of a run.
+        split: the first one that scores this split; None for the first of all.
+    """
+    evaluation = record.spec.evaluation
+    return next((name for name, each in evaluation.scored if each == split), evaluation.protocols[0])
 
 
 def recipe_id(model: Mapping[str, Any], recipe: Recipe | None) -> str:
@@ -100,7 +107,7 @@ def reasons(row: Row) -> dict[str, str]:
         if row.figure(key) is None
     }
     if row.ci95_low is None and row.is_ours:
-        missing["ci95_low"] = row.error or intervals.TOO_FEW
+        missing["ci95_low"] = row.error or (intervals.TOO_FEW if row.file_bytes is None else ONE_FILE)
     return missing
 
 
@@ -120,10 +127,10 @@ def _rows_of_label(
     # By split and protocol: a record holds each pair once.
     scores = {(score.split, score.protocol.name): score for score in record.scores}
     evaluation = record.spec.evaluation
-    protocols = (*evaluation.protocols, *evaluation.adaptive_protocols)
     # Requested scores first: one that a failed run lacks still gets a row, which says so.
-    requested = [(split, name) for name in protocols for split in evaluation.splits]
-    for split, protocol in dict.fromkeys([*requested, *scores]):
+    requested = [(split, name) for name, split in evaluation.scored]
+    adaptive = [(split, name) for name in evaluation.adaptive_protocols for split in evaluation.splits]
+    for split, protocol in dict.fromkeys([*requested, *adaptive, *scores]):
         for name in names:
             row = _with_costs(_without_value(record, label, name, split, protocol), record)
             row = _with_score(row, record, scores.get((split, protocol)))
@@ -209,6 +216,8 @@ def _with_score(row: Row, record: RunRecord, score: Score | None) -> Row:
     row = replace(row, value=value)
     if value is None:
         return replace(row, status="failed", error="the score is not a finite number")
+    if score.coding is not None:
+        row = replace(row, file_bytes=score.coding.num_bytes, mb_per_s=score.coding.mb_per_s)
     std_error = std_error_of(score, row.metric)
     beyond_limit = row.of_metric.is_beyond(row.limit, value, std_error)
     row = replace(row, seed_mean=value, std_error=std_error, beyond_limit=beyond_limit)

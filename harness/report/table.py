@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Group = tuple[str, str, str, str, str]
 
 # Test values are what papers report.
-_SPLIT_ORDER = {"test": 0, "valid": 1, "train": 2}
+_SPLIT_ORDER = {"test": 0, "valid": 1, "train": 2, "whole": 3}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,12 @@ def build(
 
 
 def _primary_protocols(records: Records, ours: Sequence[Row]) -> dict[Group, str]:
-    """The protocol that ranks in each group: the suites' first one, `exact` where suites disagree."""
-    by_run = {record.run_id: primary_protocol(record) for record, _ in records}
+    """The protocol that ranks in each group: the suites' first one of the split, `exact` where suites disagree."""
+    by_run = {record.run_id: record for record, _ in records}
     names: dict[Group, set[str]] = {}
     for row in ours:
         # Runs of several suites can share a group, each with a first protocol of its own.
-        names.setdefault(row.group, set()).update(by_run[run_id] for run_id in row.run_ids)
+        names.setdefault(row.group, set()).update(primary_protocol(by_run[each], row.split) for each in row.run_ids)
     return {group: "exact" if "exact" in some else min(some) for group, some in names.items()}
 
 
@@ -167,6 +167,7 @@ def _published_row(row: PublishedRow, data: str | None) -> Row:
         metric_title=metric_named(row.metric).title_for(row.split),
         published_id=row.id,
         adaptive=row.adaptive,
+        published_protocol=row.protocol,
         data=data,
         decimals=row.decimals,
     )
@@ -183,6 +184,8 @@ def _rank(rows: Iterable[Row], primary: str | None) -> list[Row]:
     """
 
     def ranks(row: Row, protocols: Sequence[str | None]) -> bool:
+        if row.published_protocol is not None and primary not in (None, row.published_protocol):
+            return False
         return row.value is not None and row.protocol in protocols and not (row.beyond_limit or row.adaptive)
 
     def order(row: Row) -> tuple[object, ...]:

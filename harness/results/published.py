@@ -64,7 +64,8 @@ class PublishedRow:
 
     A suite's entry may give `id` under `published`. `dataset` is a key of `TITLES`, `source` an arXiv id or the like,
     `paper` marks the six rows of arXiv:1803.08240, and `adaptive` a model that learns from the text it is scored on:
-    tables do not rank it with the others.
+    tables do not rank it with the others. `whole` is train, valid and test together; `protocol` names one of `CODING`,
+    and ranks with rows of ours under the same one only.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -73,7 +74,7 @@ class PublishedRow:
     task: Text
     dataset: Text
     metric: Text
-    split: Literal["train", "valid", "test"]
+    split: Literal["train", "valid", "test", "whole"]
     value: Annotated[float, BeforeValidator(_decimal)]
     model: Text
     params: Annotated[int | None, BeforeValidator(_count_or_null)]
@@ -81,6 +82,7 @@ class PublishedRow:
     paper: Flag
     decimals: int = 0
     adaptive: Flag = False
+    protocol: Text | None = None
 
 
 def dataset_key(name: str) -> str:

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from harness.core.json_values import FILE_BLOCK, parse_value
 from harness.core.metrics import METRICS
-from harness.core.scores import Score
+from harness.core.scores import Coding, Score, Tally
 from harness.core.specs import RunSpec
 from harness.results.costs import Attempt, Costs
 
@@ -161,6 +161,8 @@ def check_sums(record: RunRecord) -> None:
     """
     for index, score in enumerate(record.scores):
         where, tally = f"scores.{index}", score.tally
+        if score.coding is not None:
+            _check_coding(score.coding, tally, where)
         for name, value in score.metrics.items():
             if name in METRICS and not _equal(value, METRICS[name].compute(tally)):
                 raise ValueError(f"{where}.metrics.{name} does not follow from the tally")
@@ -179,6 +181,14 @@ def check_sums(record: RunRecord) -> None:
         tokens = split.get("tokens") if isinstance(split, dict) else None
         if tokens is not None and tally.num_targets + tally.num_dropped != tokens:
             raise ValueError(f"{where}.tally does not count the {tokens} tokens of {score.split}")
+
+
+def _check_coding(coding: Coding, tally: Tally, where: str) -> None:
+    first, *others = coding.files
+    if first.file_bytes - sum(each.file_bytes for each in others) != coding.num_bytes:
+        raise ValueError(f"{where}.coding.num_bytes is not the size of its files")
+    if not _equal(coding.nats, tally.nll_nats):
+        raise ValueError(f"{where}.tally.nll_nats does not follow from coding.num_bytes")
 
 
 def _equal(one: float, other: float) -> bool:

@@ -14,7 +14,7 @@ from statistics import NormalDist
 from typing import get_args
 
 from harness import data
-from harness.core.config.evaluation import Evaluation, ProtocolName
+from harness.core.config.evaluation import CODING, WHOLE, Evaluation, ProtocolName
 from harness.core.config.recipe import Recipe, WindowSampling
 from harness.core.errors import DataError, SuiteError
 from harness.core.specs import Entry, RunSpec, Suite
@@ -155,6 +155,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
         return replace(row, parameters=None, reason="it is fitted to the training split at once")
     if entry.recipe is None:
         reason = "its weights come from a checkpoint" if entry.checkpoint else "it has nothing to learn"
+        reason = "it learns while it is scored" if evaluation.is_prequential else reason
         return replace(row, training_tokens=0, optimizer_steps=0, training_flops=0, reason=reason)
     recipe = entry.recipe
     length = training_length(recipe, text.num_tokens["train"])
@@ -194,7 +195,8 @@ class _Speed:
         return cls(flops, sum(8 * width * width for _, width in config.widths), config.layers)
 
     def scoring_s(self, scored: Targets) -> float | None:
-        if scored.targets is None or scored.protocol not in get_args(ProtocolName) or self.flops_per_token is None:
+        static = set(get_args(ProtocolName)).difference(CODING)
+        if scored.targets is None or scored.protocol not in static or self.flops_per_token is None:
             return None
         # Only `exact` reads a text as one row; the other protocols share the products among their streams.
         row = self.row_flops if scored.protocol == "exact" else 0
@@ -351,14 +353,17 @@ def _rows_scored(recipe: Recipe, evaluation: Evaluation) -> int:
 
 def _targets(evaluation: Evaluation, num_tokens: Mapping[str, int] | None) -> tuple[Targets, ...]:
     rows = []
-    for protocol in (*evaluation.protocols, *evaluation.adaptive_protocols):
-        for split in evaluation.splits:
-            targets = None
-            if num_tokens is not None:
-                # `streams` also scores every target: a stream starts at the last target of the one before.
-                columns = OFFICIAL_STREAMS[split] if protocol == "official" else 1
-                targets = columns * (num_tokens[split] // columns - 1)
-            rows.append(Targets(split, protocol, targets))
+    adaptive = [(protocol, split) for protocol in evaluation.adaptive_protocols for split in evaluation.splits]
+    for protocol, split in (*evaluation.scored, *adaptive):
+        targets = None
+        if num_tokens is not None and protocol in CODING:
+            # A file has every token in it, the first one too; a model does not predict that one.
+            targets = sum(num_tokens.values()) if split == WHOLE else num_tokens[split]
+        elif num_tokens is not None:
+            # `streams` also scores every target: a stream starts at the last target of the one before.
+            columns = OFFICIAL_STREAMS[split] if protocol == "official" else 1
+            targets = columns * (num_tokens[split] // columns - 1)
+        rows.append(Targets(split, protocol, targets))
     return tuple(rows)
 
 

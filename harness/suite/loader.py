@@ -140,8 +140,9 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
             plugin_loader.add_folder(path.parent)
         configs = {name: rules.model_config(root, name) for name in block.entries}
         for name, config in configs.items():
-            rules.check_weights(root, name, block.entries[name], config)
+            rules.check_weights(root, name, block.entries[name], config, block.evaluation)
             rules.check_protocols(root, name, block.entries[name], block.evaluation)
+            rules.check_compressor(root, name, block.entries[name], block.evaluation, dataset)
             rules.check_model_and_data(root, name, config, dataset)
     except SuiteError as error:
         raise SuiteError(f"{error}{note}") from None

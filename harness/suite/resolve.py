@@ -10,7 +10,7 @@ from typing import Any
 import lm_models
 from harness import data
 from harness.checkpoints import format
-from harness.core.config.evaluation import Evaluation
+from harness.core.config.evaluation import CODING, Evaluation, ProtocolName
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Label, RunSpec, Suite
@@ -84,13 +84,25 @@ def resolve(
             kernels=suite.kernels,
             model_source=model_source,
         )
+        if first.is_compressor:
+            # It runs on the CPU wherever the command does, and no kernel of the suite is its own.
+            first = replace(first, device="cpu", kernels=())
         specs += [replace(first, seed=seed) for seed in (chosen if entry.recipe is not None else chosen[:1])]
     return specs
 
 
 def evaluation_of(suite: Suite, entry: Entry) -> Evaluation:
-    """The suite's evaluation, with the entry's `adaptive` if it has one."""
-    return suite.evaluation if entry.adaptive is None else replace(suite.evaluation, adaptive=entry.adaptive)
+    """The suite's evaluation with the protocols that are the entry's own, and its `adaptive` if it has one."""
+    coding: tuple[ProtocolName, ...] = tuple(name for name in suite.evaluation.protocols if name in CODING)
+    if entry.model["builder"] in lm_models.COMPRESSORS:
+        # Windows, streams and losses of targets are nothing to it: they must not name its run.
+        return Evaluation(protocols=coding or CODING, splits=suite.evaluation.splits)
+    evaluation = suite.evaluation if entry.adaptive is None else replace(suite.evaluation, adaptive=entry.adaptive)
+    if not coding:
+        return evaluation
+    if rules.is_untrained(entry.model, entry):
+        return Evaluation(protocols=("prequential",), splits=evaluation.splits, adaptive=evaluation.adaptive)
+    return replace(evaluation, protocols=tuple(name for name in evaluation.protocols if name not in coding))
 
 
 def texts_of(suite: Suite, specs: Sequence[RunSpec], roots: Sequence[Path] = ()) -> dict[str, Path]:

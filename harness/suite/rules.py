@@ -13,12 +13,13 @@ from typing import Any
 import lm_kernels
 import lm_models
 from harness import data
-from harness.core.config.evaluation import Evaluation
+from harness.core.config.evaluation import CODING, Evaluation
+from harness.core.config.speed import Speed
 from harness.core.errors import DataError, SuiteError
 from harness.core.json_values import parse_value
 from harness.core.messages import near, shown
 from harness.core.metrics import METRICS
-from harness.core.specs import Suite
+from harness.core.specs import Entry, Suite
 from harness.data import DatasetConfig, MarkovSource, Registered
 from harness.results import published
 from harness.suite.blocks import EntryBlock, is_name, name_rule
@@ -132,8 +133,8 @@ def model_config(root: Node, name: str) -> ModelConfig:
     return config
 
 
-def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig) -> None:
-    """A model with parameters needs a recipe or a checkpoint, not both; a model without takes neither.
+def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig, evaluation: Evaluation) -> None:
+    """A model with parameters needs a recipe, a checkpoint or `prequential`; a model without takes neither.
 
     A model that is fitted at once takes no recipe.
     """
@@ -152,8 +153,17 @@ def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig)
         raise refusal(where, f"{path}.model: {error}") from None
     if has_weights and not learns:
         raise refusal(where, f"{path}: a {builder} has nothing to learn; remove its recipe or checkpoint")
-    if learns and not has_weights:
+    if not learns or has_weights:
+        return
+    if "prequential" not in evaluation.protocols:
         raise refusal(where, f"{path} needs a recipe to train by, or a checkpoint to load")
+    adaptive = entry.adaptive or evaluation.adaptive
+    methods = {} if adaptive is None else adaptive.by_protocol()
+    if list(methods) != ["dynamic-sgd"] or len(methods["dynamic-sgd"].settings()) != 1:
+        text = (
+            "is not trained, so that it learns while it is scored (prequential): give it one setting to learn by, as in"
+        )
+        raise refusal(where, f"{path} {text} adaptive: {{dynamic_sgd: {{lr: [0.3]}}}}")
 
 
 def check_protocols(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation) -> None:
@@ -170,6 +180,22 @@ def check_protocols(root: Node, name: str, entry: EntryBlock, evaluation: Evalua
         raise refusal(where, f"{path}.dtype is of training; a pretrained model's is a key of its model block")
     if evaluation.adaptive is not None or entry.adaptive is not None:
         raise refusal(where, f"{path}: a pretrained model takes no adaptive protocol")
+
+
+def check_compressor(root: Node, name: str, entry: EntryBlock, evaluation: Evaluation, dataset: DatasetConfig) -> None:
+    """A model needs a protocol of its own; a compressor needs a text, and has no setting of training."""
+    path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
+    if entry.model["builder"] not in lm_models.COMPRESSORS:
+        untrained = is_untrained(entry.model, entry)
+        if set(evaluation.protocols) <= set(CODING) and not untrained:
+            text = f"evaluation.protocols are of compressors alone; name exact, official or streams for {path}"
+            raise refusal(locate(root, ("evaluation", "protocols"), where), text)
+        return
+    for key, default in (("dtype", "float32"), ("adaptive", None), ("speed", Speed())):
+        if getattr(entry, key) != default:
+            raise refusal(where, f"{path}.{key} is nothing to a compressor; remove it")
+    if isinstance(dataset, MarkovSource):
+        raise refusal(where, f"{path}: a compressor needs a text, and the symbols of a markov source have none")
 
 
 def check_model_and_data(root: Node, name: str, config: ModelConfig, dataset: DatasetConfig) -> None:
@@ -199,6 +225,16 @@ def _misfit(config: ModelConfig, vocab_size: int) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def is_untrained(model: Mapping[str, Any], entry: EntryBlock | Entry) -> bool:
+    """Whether a checked model has parameters that nothing trains or loads: it learns while it is scored.
+
+    Args:
+        model: `builder` and settings.
+        entry: says whether there is a recipe or a checkpoint.
+    """
+    return entry.recipe is None and entry.checkpoint is None and config_of(model).num_parameters(_ANY_VOCABULARY) > 0
 
 
 def config_of(model: Mapping[str, Any]) -> ModelConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +126,11 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
             fit(record, model, corpus, folder / "checkpoints", stop)
     with meter.phase("evaluate"):
         done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
+        if spec.is_compressor:
+            from harness.worker import compressor
+
+            record.scores = compressor.scores(record, model, done, _ticks(emit, stop))
+            return
         record.scores = _score(spec, model, corpus, done, emit, stop, _keeper(corpus, folder))
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
@@ -166,6 +172,10 @@ def load(record: RunRecord, job: RunJob) -> tuple[Any, Any]:
     # Memory-mapped: the ids are not read here.
     corpus = data.load(job.prepared)
     record.data = dict(corpus.manifest)
+    if spec.is_compressor:
+        from harness.worker import compressor
+
+        return compressor.load(record, corpus), corpus
     config = checkpoint_model.model_config(spec.model)
     dtype = torch.float64 if spec.dtype == "float64" else torch.float32
     try:
@@ -235,19 +245,8 @@ def _keeper(corpus: Any, folder: Path) -> protocols.Keep:
     return keep
 
 
-def _score(
-    spec: RunSpec,
-    model: Any,
-    corpus: Any,
-    done: partial_scores.PartialScores,
-    emit: Emit,
-    stop: Stop,
-    keep: protocols.Keep,
-) -> list[Score]:
-    """Scores of every split under every protocol; those of an earlier invocation are not taken again.
-
-    Nothing is reused with adaptive protocols, which cannot be interrupted.
-    """
+def _ticks(emit: Emit, stop: Stop) -> Callable[[str, str, int], protocols.Tick]:
+    """What is called before each scoring: it returns a tick that tells of progress and stops on request."""
 
     def on_start(split: str, protocol: str, num_targets: int) -> protocols.Tick:
         scored = 0
@@ -262,8 +261,33 @@ def _score(
         emit(Scoring(split=split, protocol=protocol, done=0, total=num_targets))
         return tick
 
+    return on_start
+
+
+def _score(
+    spec: RunSpec,
+    model: Any,
+    corpus: Any,
+    done: partial_scores.PartialScores,
+    emit: Emit,
+    stop: Stop,
+    keep: protocols.Keep,
+) -> list[Score]:
+    """Scores of every split under every protocol; those of an earlier invocation are not taken again.
+
+    Nothing is reused with adaptive protocols, which cannot be interrupted.
+    """
+    on_start = _ticks(emit, stop)
     evaluation, metrics = spec.evaluation, spec.label.metrics
     tokens = None if corpus.read else TokenText.of(corpus.vocabulary, corpus.unit)
+    if evaluation.is_prequential:
+        assert evaluation.adaptive is not None
+        from harness.evaluation.adaptive.prequential import score_prequential
+
+        scored = score_prequential(
+            model, corpus.splits, evaluation.adaptive, metrics, tokens=tokens, on_start=on_start
+        )  # fmt: skip
+        return [scored]
     scores: list[Score] = []
     for protocol in evaluation.protocols:
         for split in evaluation.splits:

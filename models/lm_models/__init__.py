@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUILDERS",
+    "COMPRESSORS",
     "FITTED",
     "KERNEL_OPS",
     "PRETRAINED",
@@ -51,6 +52,7 @@ class ModelConfig(Protocol):
 
 # name -> package with `config:Config` (imports no torch) and `model:build`
 BUILDERS = {
+    "compressor": "lm_models.compressor",
     "awd-lstm": "lm_models.awd_lstm",
     "qrnn": "lm_models.qrnn",
     "mingru": "lm_models.mingru",
@@ -65,6 +67,8 @@ PRETRAINED = ("hf",)
 
 # Builders of models that `fit` the training split at once, without a recipe.
 FITTED = ("ngram",)
+# Builders without a module: the harness scores the files that they write.
+COMPRESSORS = ("compressor",)
 
 # name -> op of `kernels.KERNELS` that its layers run on; other models need none
 KERNEL_OPS = {"awd-lstm": "lstm", "qrnn": "fo_pool", "mingru": "fo_pool"}
@@ -131,5 +135,7 @@ def build(builder: str, config: ModelConfig, *, vocab_size: int, kernel: str = "
     """
     if builder not in BUILDERS:
         return loader.build(config, vocab_size=vocab_size)
+    if builder in COMPRESSORS:
+        raise ValueError(f"a {builder} has no weights and predicts no token: a suite scores the files that it writes")
     module: nn.Module = import_module(f"{BUILDERS[builder]}.model").build(config, vocab_size=vocab_size, kernel=kernel)
     return module

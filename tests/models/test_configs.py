@@ -110,7 +110,7 @@ def test_configs_and_tables_import_no_torch() -> None:
 
 
 def test_the_op_of_a_builder_is_that_of_its_layers() -> None:
-    for builder in set(lm_models.BUILDERS).difference(lm_models.PRETRAINED):
+    for builder in set(lm_models.BUILDERS).difference(lm_models.PRETRAINED, lm_models.COMPRESSORS):
         config = {
             "markov-oracle": {"order": 1, "symbols": 4, "concentration": 0.5, "seed": 0},
             "ngram": {"order": 2},

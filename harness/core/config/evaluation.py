@@ -9,8 +9,13 @@ from typing import Any, Literal
 
 from lm_models.config import LATER
 
-ProtocolName = Literal["exact", "official", "streams"]
+ProtocolName = Literal["exact", "official", "streams", "conditional", "alone", "prequential"]
 SplitName = Literal["train", "valid", "test"]
+
+# Protocols of compressors, whose scores are sizes of files. `prequential` is of all data in one pass, from nothing; a
+# model takes it too, by dynamic evaluation of untrained weights.
+CODING: tuple[ProtocolName, ...] = ("conditional", "alone", "prequential")
+WHOLE, PARTS = "whole", ("train", "valid", "test")
 
 # Protocols under which a model learns from the text it is scored on -> the words a table adds to its name.
 ADAPTIVE_MARKS = {
@@ -161,7 +166,9 @@ class Evaluation:
 
     Attributes:
         protocols: `exact` is one stream with carried state and N - 1 targets; `official` uses awd-lstm-lm's batch sizes
-            (valid 10, test 1) and its divisor; `streams` scores text columns in parallel.
+            (valid 10, test 1) and its divisor; `streams` scores text columns in parallel. Compressors take those of
+            `conditional`, `alone` and `prequential` that are named, all three if none is. Models take the others, but
+            one without recipe and checkpoint `prequential`.
         splits: in the order they are scored.
         streams: columns of the protocol `streams`.
         warmup: unscored tokens that each of those columns but the first reads first.
@@ -196,9 +203,23 @@ class Evaluation:
             raise ValueError("keep_nll needs exact or streams as the first protocol: official leaves out targets")
 
     @property
+    def scored(self) -> list[tuple[str, str]]:
+        """Protocol and split of every static score, protocols outermost."""
+        return [
+            (protocol, split)
+            for protocol in self.protocols
+            for split in ((WHOLE,) if protocol == "prequential" else self.splits)
+        ]
+
+    @property
     def adaptive_protocols(self) -> tuple[str, ...]:
-        """Names of the adaptive protocols that are scored."""
-        return tuple(self.adaptive.by_protocol()) if self.adaptive is not None else ()
+        """Names of the adaptive protocols that are scored beside the static ones."""
+        return () if self.adaptive is None or self.is_prequential else tuple(self.adaptive.by_protocol())
+
+    @property
+    def is_prequential(self) -> bool:
+        """Whether `adaptive` says how an untrained model learns from the text that it codes."""
+        return self.adaptive is not None and self.protocols == ("prequential",)
 
 
 def _check_list(name: str, values: Iterable[float], low: float, high: float) -> None:

@@ -1,7 +1,7 @@
 """Score a model that learns from the text it is scored on: the neural cache and dynamic evaluation.
 
 Every target is scored before anything is learnt from it. `score` tunes and scores; `cache`, `dynamic` and `statistics`
-are the methods of the papers, and `methods` gives them one interface.
+are the methods of the papers, and `methods` gives them one interface. `prequential` scores untrained weights so.
 """
 
-__all__ = ["cache", "dynamic", "methods", "score", "statistics"]
+__all__ = ["cache", "dynamic", "methods", "prequential", "score", "statistics"]

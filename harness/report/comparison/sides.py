@@ -82,7 +82,7 @@ class Runs(Side):
         by_split: dict[str, list[Score]] = {}
         for record in self.records:
             for score in record.scores:
-                if score.protocol.name == primary_protocol(record):
+                if score.protocol.name == primary_protocol(record, score.split):
                     by_split.setdefault(score.split, []).append(score)
         return {split: scores for split, scores in by_split.items() if len(scores) == len(self.records)}
 
@@ -162,6 +162,9 @@ def _side(name: str, found: Sequence[tuple[RunRecord, Sequence[Label]]], store: 
     for record, _ in found:
         if record.status != "finished":
             raise NotComparableError(f"{record.run_id}: {record.status}: {record.error}")
+        if record.spec.is_compressor:
+            hint = "`harness table` shows its size beside others"
+            raise NotComparableError(f"{record.run_id}: a compressor's file has no loss for parts of its text; {hint}")
     metrics = dict.fromkeys(m for _, labels in found for label in labels for m in label.metrics)
     ordered = sorted((record for record, _ in found), key=lambda record: record.spec.seed)
     return Runs(name, tuple(ordered), tuple(metrics), tuple(store.run_folder(record.run_id) for record in ordered))
