@@ -10,7 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import TextChoice, audit, check_model, compare, evaluate, leaderboard, load_suite, records, run
+    from harness.api import (
+        TextChoice,
+        audit,
+        check_model,
+        compare,
+        compress,
+        decompress,
+        evaluate,
+        leaderboard,
+        load_suite,
+        records,
+        run,
+    )
     from harness.core.errors import HarnessError
     from harness.core.metrics import Metric
     from harness.system.source import VERSION as __version__  # noqa: N811
@@ -25,6 +37,8 @@ __all__ = [
     "audit",
     "check_model",
     "compare",
+    "compress",
+    "decompress",
     "evaluate",
     "leaderboard",
     "load_suite",

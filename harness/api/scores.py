@@ -74,9 +74,10 @@ def audit(
     Raises:
         HarnessError: the model, the text or the two together cannot be used, or the extra audit is not installed.
     """
-    from harness.evaluation.audit import coder, report
+    from harness.evaluation.audit import report
+    from harness.evaluation.coding import rows
 
-    coder.library()  # before data is prepared
+    rows.library()  # before data is prepared
     chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text))
     return report.audit(_request(model, chosen, vocabulary, device, settings), stretch=stretch)
 
@@ -168,6 +169,16 @@ def _request(
         target = chosen.find()
         loaded = _loaded(folder, where)
     return scoring.EvaluationRequest(model=loaded, **target)
+
+
+def load_checkpoint(model: Path | str, device: str, settings: Sequence[str]) -> LoadedModel:
+    """A checkpoint, the best model of a run or, as `hf:PATH`, a pretrained one; arguments as of `evaluate`."""
+    from harness.core import device as devices
+
+    where = devices.resolve(device)
+    if str(model).startswith(PRETRAINED):
+        return _pretrained(str(model), settings, where)
+    return _loaded(_folder(Path(model)), where)
 
 
 def _folder(path: Path) -> Path:

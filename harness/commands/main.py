@@ -21,6 +21,7 @@ import click
 from harness.commands.bench import bench
 from harness.commands.checkpoint import audit, evaluate_, export, import_, sample
 from harness.commands.compare import compare
+from harness.commands.compression import compress, decompress
 from harness.commands.data import data
 from harness.commands.explain import explain
 from harness.commands.info import describe, doctor, list_
@@ -143,7 +144,7 @@ def main() -> None:
 
 
 for command in (run, describe, data, table, compare, explain, curves, check, bench, search, export, import_, evaluate_,
-                audit, sample, monitor, new, list_, doctor):  # fmt: skip
+                audit, sample, compress, decompress, monitor, new, list_, doctor):  # fmt: skip
     main.add_command(command)
 
 
