@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.api.compression import compress, decompress
     from harness.api.results import leaderboard, records
     from harness.api.scores import audit, compare, evaluate
     from harness.api.suites import check_model, load_suite, run
@@ -28,6 +29,8 @@ __all__ = [
     "audit",
     "check_model",
     "compare",
+    "compress",
+    "decompress",
     "evaluate",
     "leaderboard",
     "load_suite",
@@ -38,7 +41,8 @@ __all__ = [
 _MODULES = {
     "HarnessError": "harness.core.errors", "Metric": "harness.core.metrics", "Model": "lm_models.plugin.base",
     "TextChoice": "harness.api.texts", "__version__": "harness.system.source",
-    "audit": "harness.api.scores", "check_model": "harness.api.suites", "compare": "harness.api.scores",
+    "audit": "harness.api.scores", "compress": "harness.api.compression", "decompress": "harness.api.compression",
+    "check_model": "harness.api.suites", "compare": "harness.api.scores",
     "evaluate": "harness.api.scores", "leaderboard": "harness.api.results", "load_suite": "harness.api.suites",
     "records": "harness.api.results", "run": "harness.api.suites",
 }  # fmt: skip

@@ -76,13 +76,14 @@ def audit(
     Raises:
         HarnessError: the model, the text or the two together cannot be used, or the extra audit is not installed.
     """
-    from harness.evaluation.audit import coder, report
+    from harness.evaluation.audit import report
+    from harness.evaluation.coding import rows
 
+    rows.library()  # before data is prepared
     chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text))
     compressed = _compressed(model)
     if compressed is not None:
         return _audit_of_files(compressed, chosen)
-    coder.library()  # before data is prepared
     return report.audit(_request(model, chosen, vocabulary, device, settings), stretch=stretch)
 
 
@@ -190,8 +191,8 @@ def _audit_of_files(record: RunRecord, chosen: TextChoice) -> Audit:
     """Write the files of a compressor's run again, for the scores of one split."""
     from harness.checkpoints.model import model_config
     from harness.core.errors import DataError
-    from harness.evaluation.compression import audit
-    from harness.evaluation.compression.score import Compressor
+    from harness.evaluation.compressors import audit
+    from harness.evaluation.compressors.score import Compressor
 
     split = chosen.split or "test"
     scores = [score for score in record.scores if score.split == split and score.coding is not None]
@@ -203,6 +204,16 @@ def _audit_of_files(record: RunRecord, chosen: TextChoice) -> Audit:
         raise DataError(f"{record.run_id}: coded {record.data.get('name')}, and {chosen.dataset} is other data")
     compressor = Compressor(model_config(record.spec.model), corpus)
     return audit.audit(compressor, record.run_id, scores, record.model.get("libraries") or {})
+
+
+def load_checkpoint(model: Path | str, device: str, settings: Sequence[str]) -> LoadedModel:
+    """A checkpoint, the best model of a run or, as `hf:PATH`, a pretrained one; arguments as of `evaluate`."""
+    from harness.core import device as devices
+
+    where = devices.resolve(device)
+    if str(model).startswith(PRETRAINED):
+        return _pretrained(str(model), settings, where)
+    return _loaded(_folder(Path(model)), where)
 
 
 def _folder(path: Path) -> Path:

@@ -27,7 +27,9 @@ from harness.system.source import VERSION
 # Name -> "module:function", imported only to run or to describe the command: a run does not load the other commands.
 _COMMANDS = {
     "audit": "checkpoint:audit", "bench": "bench:bench", "check": "results:check", "compare": "compare:compare",
-    "curves": "results:curves", "data": "data:data", "describe": "info:describe", "doctor": "info:doctor",
+    "compress": "compression:compress",
+    "curves": "results:curves", "data": "data:data",
+    "decompress": "compression:decompress", "describe": "info:describe", "doctor": "info:doctor",
     "evaluate": "checkpoint:evaluate_", "explain": "explain:explain", "export": "checkpoint:export",
     "import": "checkpoint:import_", "list": "info:list_", "monitor": "monitor:monitor", "new": "new:new",
     "run": "run:run", "sample": "checkpoint:sample", "search": "search:search", "table": "results:table",

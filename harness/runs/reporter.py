@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.core.messages import printable_lines
 from harness.core.metrics import metric_named
-from harness.worker.job import Event, KernelTiming, Problem, RecordWritten, Resumed, Scoring, Train, Validation
+from harness.worker.job import Coding, Event, KernelTiming, Problem, RecordWritten, Resumed, Scoring, Train, Validation
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -56,7 +56,7 @@ class Plain(Reporter):
     def event(self, event: Event) -> None:
         text = self.phrases.phrase(event)
         now = time.monotonic()
-        if text is None or (isinstance(event, Train | Scoring) and now - self.printed_at < PLAIN_EVERY_S):
+        if text is None or (isinstance(event, Train | Scoring | Coding) and now - self.printed_at < PLAIN_EVERY_S):
             return
         self.printed_at = now
         self.note(f"{self.name}: {text}")
@@ -102,7 +102,7 @@ class Bars(Reporter):
         text = self.phrases.phrase(event)
         if text is None or self.task is None:
             return
-        if isinstance(event, Train | Scoring):
+        if isinstance(event, Train | Scoring | Coding):
             left = "" if self.phrases.left_s is None else f" {_clock(self.phrases.left_s)} left"
             done, total = self.phrases.done, self.phrases.total
             self.bars.update(self.task, description=self.phrases.live(event), completed=done, total=total, left=left)
@@ -146,6 +146,9 @@ class Phrases:
                 self._advance(f"{event.split} {event.protocol}", event.done, event.total, time.monotonic())
                 share = f"scoring {event.split} ({event.protocol}) {event.done / max(1, event.total):.0%}"
                 return ", ".join([share, *self._rate(), *_hardware(event.now)])
+            case Coding():
+                self._advance(event.part, event.done, event.total, time.monotonic())
+                return ", ".join([f"{event.part} {event.done / max(1, event.total):.0%}", *self._rate()])
             case Validation():
                 averaged = ", averaged weights" if event.averaged else ""
                 best = " (best so far)" if event.is_best else ""
@@ -166,8 +169,10 @@ class Phrases:
             case _:
                 return None
 
-    def live(self, event: Train | Scoring) -> str:
+    def live(self, event: Train | Scoring | Coding) -> str:
         """The text after a bar, the most important first, because a narrow window cuts its end."""
+        if isinstance(event, Coding):
+            return ", ".join([event.part, *self._rate()[:1]])
         if isinstance(event, Train):
             parts = ["train", *self._rate()[:1], *self._losses(event)]
         else:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from harness.checkpoints.model import model_config
 from harness.core.interfaces import Corpus
 from harness.core.scores import Score
-from harness.evaluation.compression.score import Compressor
+from harness.evaluation.compressors.score import Compressor
 from harness.evaluation.protocols import Tick
 from harness.results.record import RunRecord
 from harness.worker.partial_scores import PartialScores

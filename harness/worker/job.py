@@ -89,6 +89,15 @@ class Scoring(_Event):
     now: dict[str, float] = {}
 
 
+class Coding(_Event):
+    """Progress of compressing or decompressing a file, in tokens; `part` says what is done."""
+
+    event: Literal["coding"] = "coding"
+    part: str
+    done: int
+    total: int
+
+
 class KernelTiming(_Event):
     """A kernel is about to be timed."""
 
@@ -121,7 +130,7 @@ class RecordWritten(_Event):
 
 
 Event: TypeAlias = Annotated[
-    Resumed | Train | Validation | Scoring | KernelTiming | Problem | Rates | RecordWritten,
+    Resumed | Train | Validation | Scoring | Coding | KernelTiming | Problem | Rates | RecordWritten,
     Field(discriminator="event"),
 ]
 Emit: TypeAlias = Callable[[Event], None]

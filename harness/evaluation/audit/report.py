@@ -10,8 +10,9 @@ import numpy as np
 
 from harness.core.errors import CheckpointError, DataError
 from harness.core.interfaces import LoadedModel
-from harness.evaluation.audit import coder, counts, distributions
+from harness.evaluation.audit import counts, distributions
 from harness.evaluation.audit.checks import Check
+from harness.evaluation.coding import coder, rows
 from harness.evaluation.protocols import module_of
 from harness.evaluation.scoring import EvaluationRequest, protocol_of, score_text
 from harness.system import source
@@ -73,7 +74,7 @@ def audit(request: EvaluationRequest, *, stretch: int, tick: coder.Tick | None =
     """
     if request.protocol == "official":
         raise DataError("the protocol official leaves targets out; audit exact or streams")
-    coder.library()  # before minutes of scoring
+    rows.library()  # before minutes of scoring
     loaded = request.model
     # What the model may keep of the text while it is scored must not help to decode it.
     untouched = replace(loaded, model=copy.deepcopy(loaded.model))

@@ -1,3 +1,3 @@
-"""General-purpose compressors as entries of a suite; `harness.evaluation.compression` runs them, without a module."""
+"""General-purpose compressors as entries of a suite; `harness.evaluation.compressors` runs them, without a module."""
 
 __all__ = ["config"]

@@ -16,7 +16,7 @@ from jobs import make_job, run_here
 from harness.commands.main import main
 from harness.core.errors import NotComparableError, SuiteError
 from harness.core.metrics import METRICS
-from harness.evaluation.compression import codecs
+from harness.evaluation.compressors import codecs
 from harness.regression import baseline
 from harness.report import explain
 from harness.report.columns import cells, named

@@ -22,7 +22,7 @@ from harness.core.errors import DataError, HarnessError
 from harness.core.interfaces import Corpus
 from harness.core.metrics import METRICS
 from harness.core.scores import CodedFile, Coding, EvaluationProtocol, Score, Tally
-from harness.evaluation.compression import codecs
+from harness.evaluation.compressors import codecs
 from harness.evaluation.target_bytes import text_of
 from harness.evaluation.token_text import TokenText
 from lm_models.compressor.config import Config

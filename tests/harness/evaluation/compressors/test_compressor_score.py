@@ -11,8 +11,8 @@ import pytest
 
 from harness.core.errors import DataError, HarnessError
 from harness.core.interfaces import Corpus
-from harness.evaluation.compression import audit, codecs
-from harness.evaluation.compression.score import Compressor
+from harness.evaluation.compressors import audit, codecs
+from harness.evaluation.compressors.score import Compressor
 from lm_models.compressor.config import Config
 
 VOCABULARY = ["<eos>", "the", "cat", "sat", "naïve"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from leaky_model import Leaky, numpy_states_and_probs
 
 from harness.core.errors import CheckpointError, DataError
 from harness.core.interfaces import LoadedModel
-from harness.evaluation.audit import coder
+from harness.evaluation.coding import coder, container
+from harness.evaluation.coding.settings import settings_of
 from lm_models.markov import source
 from lm_models.markov.config import Config
 from lm_models.markov.model import build
@@ -68,28 +70,40 @@ def test_a_token_of_almost_no_probability_comes_back(vocab_size: int) -> None:
     assert (coder.decode(loaded, coder.encode(loaded, ids)) == ids).all()
 
 
-@pytest.mark.parametrize("place", [0, 3, -1])
-def test_a_damaged_file_is_refused(place: int, small: tuple[LoadedModel, np.ndarray]) -> None:
-    loaded, ids = small
-    file = coder.encode(loaded, ids)
-    start = file.index(b"\n") + 1
-    payload = bytearray(file[start:])
-    payload[place] ^= 0x55
-    with pytest.raises(DataError, match="damaged"):
-        coder.decode(loaded, file[:start] + bytes(payload))
-    for cut in (file[:-1], file[:-8], file[:start], file[: start // 2], b""):
-        with pytest.raises(DataError, match="damaged"):
-            coder.decode(loaded, cut)
+@pytest.mark.parametrize("vocab_size", [7, 1025])
+@pytest.mark.parametrize("streams", [1, 2, 7, 64, 99, 100])
+def test_streams_come_back_in_the_order_of_the_text(vocab_size: int, streams: int) -> None:
+    loaded = loaded_of(Leaky(vocab_size).eval(), vocab_size)
+    ids = np.random.default_rng(2).integers(vocab_size, size=100)
+    words = coder.encode_streams(loaded.model, ids, start=3, streams=streams)
+    settings = settings_of(loaded)
+    file = container.pack(settings, ids.tobytes(), words, b"", num_tokens=100, streams=streams, start=3)
+    assert (coder.decode_streams(loaded, container.unpack(file)) == ids).all()
 
 
-@pytest.mark.parametrize("name", ["model", "dtype", "device", "cpu", "threads", "torch", "constriction"])
+def test_a_stream_costs_what_its_own_text_costs() -> None:
+    """The bits of two streams are those of their halves, each after the first token and the zero state."""
+    model = Leaky(7).double().eval()
+    ids = np.random.default_rng(3).integers(7, size=4000)
+    words = coder.encode_streams(model, ids, start=0, streams=2)
+    expected = 0.0
+    for half in (ids[:2000], ids[2000:]):
+        read = np.concatenate([[0], half])
+        _, probs = numpy_states_and_probs(model, read)
+        expected -= np.log2(probs[np.arange(2000), half]).sum()
+    assert abs(32 * len(words) - expected) <= 1e-3 * expected + 64
+
+
+@pytest.mark.parametrize("name", ["model", "dtype", "kernel", "device", "cpu", "threads", "torch", "constriction"])
 def test_other_settings_are_refused(name: str, small: tuple[LoadedModel, np.ndarray]) -> None:
     loaded, ids = small
-    line, _, payload = coder.encode(loaded, ids).partition(b"\n")
+    head, line, rest = coder.encode(loaded, ids)[:-32].split(b"\n", 2)
     header = json.loads(line)
-    header[name] = "another"
-    with pytest.raises(DataError, match=f"{name} 'another'"):
-        coder.decode(loaded, json.dumps(header).encode() + b"\n" + payload)
+    other: object = 97 if name == "threads" else "another"
+    header["settings"][name] = other
+    body = head + b"\n" + json.dumps(header).encode() + b"\n" + rest
+    with pytest.raises(DataError, match=f"OMP_NUM_THREADS={other}" if name == "threads" else f"{name}.* 'another'"):
+        coder.decode(loaded, body + hashlib.sha256(body).digest())
 
 
 def test_weights_that_differ_from_the_header_give_no_wrong_text(small: tuple[LoadedModel, np.ndarray]) -> None:

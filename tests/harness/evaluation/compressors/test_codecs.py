@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import HarnessError
-from harness.evaluation.compression import codecs
-from harness.evaluation.compression.codecs import compress, decompress, library
+from harness.evaluation.compressors import codecs
+from harness.evaluation.compressors.codecs import compress, decompress, library
 from lm_models.compressor.config import LEVELS, Config
 
 

@@ -10,7 +10,7 @@ from harness.core.messages import count
 from harness.core.scores import Score
 from harness.evaluation.audit.checks import Check, judge
 from harness.evaluation.audit.report import Audit
-from harness.evaluation.compression.score import Compressor
+from harness.evaluation.compressors.score import Compressor
 from harness.system import source
 
 _CATCHES = "a size that is not that of a file from which the text comes back, or that another library does not give"
