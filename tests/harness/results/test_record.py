@@ -86,14 +86,13 @@ def test_the_text_of_a_record_is_indented_by_one_with_lists_of_values_on_a_line(
     assert json_text({"a": [1, 2], "b": [{"c": []}]}) == '{\n "a": [1, 2],\n "b": [\n  {\n   "c": []\n  }\n ]\n}\n'
 
 
+@pytest.mark.parametrize("blocks", [1, 8])
 @pytest.mark.parametrize(("part", "whole", "fits"), [(0, 9, True), (9, 9, True), (10, 9, False), (3, None, False)])
-def test_the_text_of_a_score_is_a_part_of_its_split(part: int, whole: int | None, fits: bool) -> None:
+def test_the_text_of_a_score_is_a_part_of_its_split(part: int, whole: int | None, fits: bool, blocks: int) -> None:
     plain = score(1.5, targets=8)
-    blocks = {"block_targets": 1, "block_nll_nats": [plain.tally.nll_nats / 8] * 8}
+    plain = replace(plain, block_targets=8 // blocks, block_nll_nats=[plain.tally.nll_nats / blocks] * blocks)
     text = None if whole is None else TextSize(whole, whole, whole)
-    sized = record(
-        scores=[replace(plain, tally=plain.tally.with_text(TextSize(part, part, part)), text=text, **blocks)]
-    )
+    sized = record(scores=[replace(plain, tally=plain.tally.with_text(TextSize(part, part, part)), text=text)])
     if fits:
         check_sums(sized)
         return
