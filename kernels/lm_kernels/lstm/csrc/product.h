@@ -8,14 +8,17 @@
 #define WIDTH (LANES * VECTORS)
 /* ROWS x VECTORS sums, VECTORS weights and a pair of inputs fill the 32 registers but three. */
 #define ROWS 6
-/* Pairs of one pass over the rows: 16 KiB of weights, half of the first-level cache. */
-#define PASS 64
+/* Pairs of one pass over the rows: 32 KiB of weights. Measured: fewer or more are slower, and so is not to prefetch the
+ * next pass where the weights exceed the second-level cache. */
+#define PASS 128
 /* Rows whose sums a thread holds at once: 16 KiB. */
 #define CHUNK 64
 
-/* sums (rows, WIDTH) += operand (rows, 2 pairs) @ weight; the first pass starts at 0. */
+/* sums (rows, WIDTH) += operand (rows, 2 pairs) @ weight; the first pass starts at 0. Prefetches a vector per pair from
+ * `ahead`. */
 static ALWAYS_INLINE FOR_BF16 void add_block(const int rows, const uint16_t *operand, int64_t row,
-                                             const uint16_t *weight, int64_t pairs, float *sums, int first) {
+                                             const uint16_t *weight, int64_t pairs, float *sums, int first,
+                                             const uint16_t *ahead) {
     __m512 sum[ROWS][VECTORS];
 #pragma GCC unroll 6
     for (int m = 0; m < rows; m++)
@@ -24,6 +27,7 @@ static ALWAYS_INLINE FOR_BF16 void add_block(const int rows, const uint16_t *ope
             sum[m][n] = first ? _mm512_setzero_ps() : _mm512_load_ps(sums + m * WIDTH + n * LANES);
     for (int64_t p = 0; p < pairs; p++) {
         __m512bh weights[VECTORS];
+        _mm_prefetch((const char *)(ahead + 2 * p * WIDTH), _MM_HINT_T0);
 #pragma GCC unroll 4
         for (int n = 0; n < VECTORS; n++) weights[n] = (__m512bh)_mm512_load_si512(weight + 2 * (p * WIDTH + n * LANES));
 #pragma GCC unroll 6
@@ -53,13 +57,14 @@ static FOR_BF16 void multiply(const uint16_t *operand, int64_t row, int rows, co
             const int size = (rows - m + blocks - block - 1) / (blocks - block);
             const uint16_t *const from = operand + m * row + 2 * p;
             float *const to = sums + m * WIDTH;
+            const uint16_t *const ahead = part + 2 * (PASS * WIDTH + block % VECTORS * LANES);
             switch (size) {
-                case 1: add_block(1, from, row, part, n, to, p == 0); break;
-                case 2: add_block(2, from, row, part, n, to, p == 0); break;
-                case 3: add_block(3, from, row, part, n, to, p == 0); break;
-                case 4: add_block(4, from, row, part, n, to, p == 0); break;
-                case 5: add_block(5, from, row, part, n, to, p == 0); break;
-                default: add_block(6, from, row, part, n, to, p == 0); break;
+                case 1: add_block(1, from, row, part, n, to, p == 0, ahead); break;
+                case 2: add_block(2, from, row, part, n, to, p == 0, ahead); break;
+                case 3: add_block(3, from, row, part, n, to, p == 0, ahead); break;
+                case 4: add_block(4, from, row, part, n, to, p == 0, ahead); break;
+                case 5: add_block(5, from, row, part, n, to, p == 0, ahead); break;
+                default: add_block(6, from, row, part, n, to, p == 0, ahead); break;
             }
             m += size;
         }
