@@ -60,7 +60,10 @@ def _library_or_reason() -> ctypes.CDLL | str:
         worker = getattr(library, name)
         worker.argtypes, worker.restype = [ctypes.c_void_p], None
     library.kernels_levels.restype = library.lstm_available.restype = ctypes.c_int32
-    library.lstm_packed_size.argtypes, library.lstm_packed_size.restype = [ctypes.c_int64, ctypes.c_int32], ctypes.c_int64
+    library.lstm_packed_size.argtypes, library.lstm_packed_size.restype = (
+        [ctypes.c_int64, ctypes.c_int32],
+        ctypes.c_int64,
+    )
     return library
 
 

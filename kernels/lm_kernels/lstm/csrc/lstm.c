@@ -36,6 +36,7 @@ void lstm_work(void *argument) {
     const int64_t tiles = call->backward ? BACKWARD_TILES(call->hidden) : FORWARD_TILES(call->hidden);
     /* The gradient of h0 takes one more round. */
     const int64_t rounds = call->steps + (call->backward != 0);
+    if (!tiles) return;
     for (;;) {
         const int64_t index = __atomic_fetch_add(&call->next, 1, __ATOMIC_RELAXED), round = index / tiles;
         if (round >= rounds) return;
