@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.checkpoints import format
+from harness.core import dtype as dtypes
 from harness.core.errors import CheckpointError, StoreError
 from harness.core.metrics import progress_metric
 from harness.core.specs import RunSpec
@@ -114,6 +115,8 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
     if repeat is not None:
         repeat.begin(spec)
     for line in queue.outlook(spec):
+        reporter.note(f"{name}: {line}")
+    if spec.recipe is not None and (line := dtypes.warning(spec.dtype, spec.device)):
         reporter.note(f"{name}: {line}")
     reporter.start(name, progress_metric(spec.label.metrics).name)
     return _in_worker(spec, queue, reporter)

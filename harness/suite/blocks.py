@@ -18,7 +18,7 @@ MAX_SEED = 2**32 - 1  # NumPy's limit for a seed; torch and Python accept more
 # Safe in file names on every system, and without the dot that separates the keys of `--set`.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
-Dtype = Literal["float32", "bfloat16", "float16", "float64"]
+Dtype = Literal["float32", "bfloat16", "float16", "float64", "auto"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,8 @@ class EntryBlock:
 
     `recipe` trains it. `checkpoint` names a folder of trained weights, relative to the suite file. A model without
     parameters has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit dtypes
-    apply to the training step only; weights stay float32. `speed` selects faster ways to compute the same step.
+    apply to the training step only; weights stay float32. `auto` is bfloat16 on a CPU that multiplies it, else float32:
+    a run's id and record name the one it was. `speed` selects faster ways to compute the same step.
     `adaptive` replaces the suite's `evaluation.adaptive`.
     """
 

@@ -10,6 +10,7 @@ from typing import Any
 import lm_models
 from harness import data
 from harness.checkpoints import format
+from harness.core import dtype as dtypes
 from harness.core.config.evaluation import CODING, Evaluation, ProtocolName
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
@@ -77,7 +78,7 @@ def resolve(
             evaluation=evaluation_of(suite, entry),
             seed=chosen[0],
             device=device,
-            dtype=entry.dtype,
+            dtype=dtypes.resolve(entry.dtype, device),
             kernel=entry.kernel,
             speed=entry.speed,
             checkpoint_every_s=suite.checkpoint_every_s,

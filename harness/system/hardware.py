@@ -96,13 +96,23 @@ def gpu_uuid(device: str) -> str | None:
 @cache
 def cpu_name() -> str:
     """The processor's model name, or its architecture if the system does not give the name."""
+    # /proc/cpuinfo has no such line on ARM, and platform.processor() is empty on many Linux systems.
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 products that torch uses: AVX512-BF16 or AMX. False if the system does not say."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpuinfo("flags").split())
+
+
+def _cpuinfo(name: str) -> str:
+    """The first value of a name in /proc/cpuinfo, or an empty text."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    # /proc/cpuinfo has no such line on ARM, and platform.processor() is empty on many Linux systems.
-    return next(names, "") or platform.processor() or platform.machine()
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
 
 
 def usable_cores() -> int:

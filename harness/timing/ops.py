@@ -59,8 +59,8 @@ def work(case: Case, dtype: torch.dtype) -> dict[str, Work]:
         cells = case.steps * case.streams * case.hidden
         masks = 0 if case.keep == 1 else wide
         # forward: z, f, o in, h and c out; backward: those three, c and the gradient of h in, three gradients out.
-        forward = cells * (3 * size + 2 * wide + masks)
-        backward = cells * (6 * size + 2 * wide + masks)
+        forward = cells * (5 * size + masks)
+        backward = cells * (8 * size + masks)
         return {FORWARD: Work(forward, None), BACKWARD: Work(backward, None)}
     if isinstance(case, WeightDropCase):
         both = Work(2 * size * case.rows * case.columns, None)  # a weight or a gradient in, one out

@@ -33,6 +33,7 @@ KERNELS = {
         "reference": "lm_kernels.fo_pool.reference:fo_pool",
     },
     "lstm": {
+        "native": "lm_kernels.lstm.native:lstm",
         "padded": "lm_kernels.lstm.padded:lstm",
         "fused": "lm_kernels.lstm.fused:lstm",
         "reference": "lm_kernels.lstm.reference:lstm",

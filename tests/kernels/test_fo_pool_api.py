@@ -102,9 +102,11 @@ def test_nan_poisons_only_what_depends_on_it(name: str, gate: int, steps: slice)
 def test_half_precision_is_widened_in_between(name: str, gates_dtype: torch.dtype, c0_dtype: torch.dtype) -> None:
     gates, c0 = draw(40, 2, 21).to(gates_dtype).requires_grad_(), draw(2, 7).to(c0_dtype)
     h, c = backend("fo_pool", name)(gates, c0)
-    assert h.dtype == c.dtype == torch.promote_types(gates_dtype, c0_dtype)
-    exact, _ = reference(gates.detach().double(), c0.double())
-    torch.testing.assert_close(h, exact.to(h.dtype), atol=1e-6, rtol=1e-6 if h.dtype == torch.float32 else 1e-2)
+    assert (h.dtype, c.dtype) == (gates_dtype, torch.promote_types(gates_dtype, c0_dtype))
+    exact_h, exact_c = reference(gates.detach().double(), c0.double())
+    for value, exact in ((h, exact_h), (c, exact_c)):
+        wide = value.dtype == torch.float32
+        torch.testing.assert_close(value, exact.to(value.dtype), atol=1e-6, rtol=1e-6 if wide else 1e-2)
     h.float().sum().backward()
     assert gates.grad is not None
     assert gates.grad.dtype == gates_dtype
@@ -128,7 +130,7 @@ def test_compiles_as_one_graph_and_has_gradients_under_autocast(name: str) -> No
     for function in (backend("fo_pool", name), reference):
         with torch.autocast("cpu", dtype=torch.bfloat16):
             h, c = function(x @ weight, c0)
-            assert h.dtype == c.dtype == torch.float32
+            assert (h.dtype, c.dtype) == (torch.bfloat16, torch.float32)
             gradients += torch.autograd.grad(loss(x, weight), weight)
     # The same products of 16 bits on both sides. One rounding to 16 bits of what flows back is 2^-8.
     torch.testing.assert_close(*gradients, atol=2e-2 * float(eager.abs().max()), rtol=0)

@@ -9,7 +9,8 @@ import torch
 
 import lm_kernels
 import lm_models
-from lm_kernels.lstm import padded
+from lm_kernels.compiled import library
+from lm_kernels.lstm import native, padded
 from lm_models import dropout
 from lm_models.config import Dropout
 from lm_models.recurrent import RecurrentModel
@@ -203,6 +204,29 @@ def test_bfloat16_autocast_trains_float32_weights(builder: str) -> None:
     torch.testing.assert_close(rough, exact, rtol=0.05, atol=0.05)
     rough.mean().backward()
     assert all(parameter.grad is not None and parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+
+
+@pytest.mark.skipif(native.unavailable("cpu") is not None, reason=str(native.unavailable("cpu")))
+@pytest.mark.parametrize("has_bfloat16", [True, False])
+def test_under_autocast_an_lstm_trains_on_the_bfloat16_kernel(
+    has_bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gradients of the raw weights, dropped ones included, are near float32's; without the instructions torch's."""
+    monkeypatch.setattr(library, "has_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    model = make("awd-lstm", dropout=ALL).float()
+    gradients = []
+    for enabled in (False, True):
+        model.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            losses = nll(model, ids(9, 3), 1)
+        losses.sum().backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        name = "native" if enabled and has_bfloat16 else "fused"
+        assert model.kernels["lstm"] == name
+    for exact, rough in zip(*gradients, strict=True):
+        assert rough.dtype == torch.float32
+        torch.testing.assert_close(rough, exact, rtol=0, atol=5e-2 * exact.abs().max().item())
 
 
 def test_a_model_names_the_kernels_it_runs() -> None:

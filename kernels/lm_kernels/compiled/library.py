@@ -21,7 +21,7 @@ LEVELS = ("plain", "AVX2", "AVX-512") if platform.machine() in ("x86_64", "AMD64
 REBUILD = "run `pip install -e .` again in the project's folder"
 
 # Exported functions that work on a call; see compiled.h
-WORKERS = ("fo_pool_work", "weight_drop_work")
+WORKERS = ("fo_pool_work", "lstm_pack_work", "lstm_work", "weight_drop_work")
 
 
 class MissingLibraryError(Exception):
@@ -59,7 +59,11 @@ def _library_or_reason() -> ctypes.CDLL | str:
     for name in WORKERS:
         worker = getattr(library, name)
         worker.argtypes, worker.restype = [ctypes.c_void_p], None
-    library.kernels_levels.restype = ctypes.c_int32
+    library.kernels_levels.restype = library.lstm_available.restype = ctypes.c_int32
+    library.lstm_packed_size.argtypes, library.lstm_packed_size.restype = (
+        [ctypes.c_int64, ctypes.c_int32],
+        ctypes.c_int64,
+    )
     return library
 
 
@@ -83,6 +87,12 @@ def describe() -> str:
 def num_levels() -> int:
     """Number of LEVELS that this machine can run."""
     return int(load().kernels_levels())
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether this machine has the bfloat16 products of AVX-512, and the library uses them."""
+    return bool(load().lstm_available())
 
 
 @cache

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lm_kernels.fo_pool import checks
+
 
 def fo_pool(
     gates_TBG: Tensor,
@@ -19,7 +21,8 @@ def fo_pool(
     out_mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `lm_kernels.fo_pool.reference.fo_pool`, with a pass over memory per operation and autograd's backward pass."""
-    gates_TBG = gates_TBG.to(torch.promote_types(gates_TBG.dtype, c0_BH.dtype))
+    h_dtype, c_dtype = checks.result_dtypes(gates_TBG, c0_BH)
+    gates_TBG = gates_TBG.to(c_dtype)
     parts = gates_TBG.chunk(3 if output_gate else 2, dim=-1)
     z_TBH, f_TBH = torch.tanh(parts[0]), torch.sigmoid(parts[1])
     if keep_TBH is not None:
@@ -35,4 +38,4 @@ def fo_pool(
     h_TBH = torch.sigmoid(parts[2]) * c_TBH if output_gate else c_TBH
     if out_mask_BH is not None:
         h_TBH = h_TBH * out_mask_BH
-    return h_TBH, c_TBH[-1]
+    return h_TBH.to(h_dtype), c_TBH[-1]

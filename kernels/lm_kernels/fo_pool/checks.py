@@ -14,13 +14,17 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 class Inputs(NamedTuple):
-    """Arguments ready for a backend: keep_TBH expanded, masks detached. out_dtype: the dtype of the results."""
+    """Arguments ready for a backend: keep_TBH expanded, masks detached.
+
+    h_dtype: of the output h; c_dtype: of the last cell.
+    """
 
     gates_TBG: Tensor
     c0_BH: Tensor
     keep_TBH: Tensor | None
     out_mask_BH: Tensor | None
-    out_dtype: torch.dtype
+    h_dtype: torch.dtype
+    c_dtype: torch.dtype
 
 
 def prepare(
@@ -33,6 +37,7 @@ def prepare(
     output_gate: bool,
     device_type: str | None = None,
     widen: bool = True,
+    stored: tuple[torch.dtype, ...] = (),
 ) -> Inputs:
     """Check the arguments and convert them to one dtype.
 
@@ -42,6 +47,7 @@ def prepare(
         device_type: the only device type that the backend supports; None for any.
         widen: convert to the promoted dtype of gates and c0, at least float32. False for a backend that converts
             while it reads.
+        stored: gates of these dtypes remain as they are if the cell is carried in float32.
 
     Raises:
         ValueError: an argument does not fit; the message names it, its value and what is required.
@@ -52,7 +58,7 @@ def prepare(
     _check_rows("c0_BH", c0_BH, shape_BH)
     if device_type is not None and gates_TBG.device.type != device_type:
         raise ValueError(f"fo_pool: gates_TBG must be on {device_type} for backend {backend}, got {gates_TBG.device}")
-    out_dtype = torch.promote_types(gates_TBG.dtype, c0_BH.dtype)
+    h_dtype, c_dtype = result_dtypes(gates_TBG, c0_BH)
     if keep_TBH is not None:
         keep_TBH = _keep(keep_TBH, (num_steps, *shape_BH))
     if out_mask_BH is not None:
@@ -62,11 +68,19 @@ def prepare(
         if value is not None and value.device != gates_TBG.device:
             raise ValueError(f"fo_pool: {name} must be on {gates_TBG.device} like gates_TBG, got {value.device}")
     if widen:
-        dtype = torch.promote_types(out_dtype, torch.float32)
-        gates_TBG, c0_BH = gates_TBG.to(dtype), c0_BH.to(dtype)
+        dtype = torch.promote_types(c_dtype, torch.float32)
+        if gates_TBG.dtype not in stored or dtype != torch.float32:
+            gates_TBG = gates_TBG.to(dtype)
+        c0_BH = c0_BH.to(dtype)
         keep_TBH = None if keep_TBH is None else keep_TBH.to(dtype)
         out_mask_BH = None if out_mask_BH is None else out_mask_BH.to(dtype)
-    return Inputs(gates_TBG, c0_BH, keep_TBH, out_mask_BH, out_dtype)
+    return Inputs(gates_TBG, c0_BH, keep_TBH, out_mask_BH, h_dtype, c_dtype)
+
+
+def result_dtypes(gates_TBG: Tensor, c0_BH: Tensor) -> tuple[torch.dtype, torch.dtype]:
+    """Dtypes of h and of the last cell. A cell that is carried on keeps its bits; h, which is read once, does not."""
+    c_dtype = torch.promote_types(gates_TBG.dtype, c0_BH.dtype)
+    return gates_TBG.dtype if gates_TBG.dtype.itemsize == 2 else c_dtype, c_dtype
 
 
 def _check_tensor(name: str, value: object) -> None:

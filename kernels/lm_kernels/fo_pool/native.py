@@ -1,7 +1,8 @@
 """QRNN pooling on the CPU in compiled C: each gate is read once and each result is written once.
 
 Memory traffic per cell: forward 3 + 2 values, backward 5 + 3, because the backward pass computes the gates again
-instead of saving them. Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H.
+instead of saving them. bfloat16 is widened after it is
+read and rounded before it is written. Letters: T time, B stream, H hidden, G = 3 H with an output gate, else 2 H.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _MIN_ELEMENTS_PER_THREAD = 1 << 14
 # faster.
 _MIN_BYTES_STREAMED = 1 << 22
 _MAX_TILE = 1024  # FO_POOL_MAX_TILE of fo_pool.h
+_PRECISIONS = (torch.float32, torch.float64, torch.bfloat16)  # FO_POOL_F32 and the ones after it
 
 
 class Call(ctypes.Structure):
@@ -45,7 +47,7 @@ class Call(ctypes.Structure):
         ("dlast", ctypes.c_void_p),
         ("dlast_b", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("dgates", "dc0")),
-        *((name, ctypes.c_int32) for name in ("backward", "double_precision", "output_gate", "stream", "level")),
+        *((name, ctypes.c_int32) for name in ("backward", "precision", "output_gate", "stream", "level")),
     ]
 
 
@@ -61,11 +63,12 @@ def fo_pool(
     out_mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `lm_kernels.fo_pool.reference.fo_pool`, on the CPU; differentiable once."""
-    gates_TBG, c0_BH, keep_TBH, out_mask_BH, out_dtype = checks.prepare(
-        "native", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate, device_type="cpu"
-    )
+    gates_TBG, c0_BH, keep_TBH, out_mask_BH, h_dtype, c_dtype = checks.prepare(
+        "native", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate, device_type="cpu",
+        stored=(torch.bfloat16,),
+    )  # fmt: skip
     h_TBH, _, c_BH = _forward(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
-    return h_TBH.to(out_dtype), c_BH.to(out_dtype)
+    return h_TBH.to(h_dtype), c_BH.to(c_dtype)
 
 
 @torch.library.custom_op(
@@ -81,7 +84,7 @@ def _forward(
     shape_TBH, dtype = (gates_TBG.shape[0], *c0_BH.shape), gates_TBG.dtype
     saves_cells = output_gate or out_mask_BH is not None
     h_TBH, cells_TBH = buffers.empty(shape_TBH, dtype), buffers.empty(shape_TBH if saves_cells else (0,), dtype)
-    last_BH = torch.empty(c0_BH.shape, dtype=dtype)
+    last_BH = torch.empty(c0_BH.shape, dtype=c0_BH.dtype)
     call = _call(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)
     call.h, call.last = h_TBH.data_ptr(), last_BH.data_ptr()
     call.cells = cells_TBH.data_ptr() or None
@@ -95,7 +98,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     shape_TBH = (gates_TBG.shape[0], *c0_BH.shape)
     cells_shape = shape_TBH if output_gate or out_mask_BH is not None else (0,)
-    return gates_TBG.new_empty(shape_TBH), gates_TBG.new_empty(cells_shape), gates_TBG.new_empty(c0_BH.shape)
+    return gates_TBG.new_empty(shape_TBH), gates_TBG.new_empty(cells_shape), c0_BH.new_empty(c0_BH.shape)
 
 
 @torch.library.custom_op(
@@ -176,7 +179,7 @@ def _call(
     gates_TBG, c0_BH = _rows(gates_TBG), _rows(c0_BH)
     streams, hidden = c0_BH.shape
     call = Call(steps=gates_TBG.shape[0], streams=streams, hidden=hidden, output_gate=output_gate)
-    call.double_precision = gates_TBG.dtype == torch.float64
+    call.precision = _PRECISIONS.index(gates_TBG.dtype)
     call.gates, call.gates_t, call.gates_b = gates_TBG.data_ptr(), gates_TBG.stride(0), gates_TBG.stride(1)
     call.c0, call.c0_b = c0_BH.data_ptr(), c0_BH.stride(0)
     call.tensors = [gates_TBG, c0_BH]

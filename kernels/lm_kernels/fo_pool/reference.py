@@ -32,12 +32,13 @@ def fo_pool(
         out_mask_BH: multiplies h (locked dropout, already scaled), (B, H); no gradient.
 
     Returns:
-        h_TBH and the last cell c_BH, in the promoted dtype of gates and c0.
+        h_TBH and the last cell c_BH, in the promoted dtype of gates and c0; h_TBH in that of the gates if these are in
+        half precision.
 
     Raises:
         ValueError: an argument does not fit; the message names it.
     """
-    gates_TBG, c_BH, keep_TBH, out_mask_BH, out_dtype = checks.prepare(
+    gates_TBG, c_BH, keep_TBH, out_mask_BH, h_dtype, c_dtype = checks.prepare(
         "reference", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate
     )
     z_TBH, f_TBH, *o_TBH = gates_TBG.chunk(2 + output_gate, dim=-1)
@@ -53,4 +54,4 @@ def fo_pool(
         h_TBH = torch.sigmoid(o_TBH[0]) * h_TBH
     if out_mask_BH is not None:
         h_TBH = h_TBH * out_mask_BH
-    return h_TBH.to(out_dtype), c_BH.to(out_dtype)
+    return h_TBH.to(h_dtype), c_BH.to(c_dtype)

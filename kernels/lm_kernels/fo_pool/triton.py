@@ -30,7 +30,7 @@ def fo_pool(
     bit on one kind of device: the scan depends only on T, B H and the device's number of multiprocessors
     (`lm_kernels.fo_pool.triton_ops.steps_per_chunk`).
     """
-    gates_TBG, c0_BH, keep_TBH, out_mask_BH, _ = checks.prepare(
+    gates_TBG, c0_BH, keep_TBH, out_mask_BH, *_ = checks.prepare(
         "triton", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate, widen=False
     )
     # Triton's compiler and its interpreter treat pointers to bool differently; the same bytes as uint8 work in both.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lm_kernels import triton_launch
+from lm_kernels.fo_pool import checks
 
 # One column per thread: loads of neighbouring columns coalesce, and the shapes of large models fill the device.
 _BLOCK = 128
@@ -73,7 +74,7 @@ def forward(
         chunk_steps: steps a program scans; 0 for `steps_per_chunk`.
 
     Returns:
-        h, the cells (an empty tensor if not saved or equal to h), and the last cell.
+        h, the cells (an empty tensor if not saved or the same as h), and the last cell.
     """
     from lm_kernels.fo_pool import triton_chunks, triton_kernels
 
@@ -183,11 +184,12 @@ forward.register_autograd(_differentiate, setup_context=_save)
 def _outputs(
     gates: Tensor, c0: Tensor, out_mask: Tensor | None, output_gate: bool, save_cells: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Allocate h, cells and last cell. Without an output gate and a mask h is the cells, and cells is empty."""
-    dtype = torch.promote_types(gates.dtype, c0.dtype)
+    """Allocate h, cells and last cell. cells is empty if h is the cells: without an output gate and a mask."""
+    h_dtype, dtype = checks.result_dtypes(gates, c0)
     shape = (*gates.shape[:2], c0.shape[1])
-    cells_shape = shape if save_cells and (output_gate or out_mask is not None) else (0,)
-    h = gates.new_empty(shape, dtype=dtype)
+    is_h = not output_gate and out_mask is None and h_dtype == dtype
+    cells_shape = shape if save_cells and not is_h else (0,)
+    h = gates.new_empty(shape, dtype=h_dtype)
     return h, gates.new_empty(cells_shape, dtype=dtype), gates.new_empty(shape[1:], dtype=dtype)
 
 

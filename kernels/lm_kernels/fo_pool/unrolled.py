@@ -29,11 +29,11 @@ def fo_pool(
     out_mask_BH: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """As `lm_kernels.fo_pool.reference.fo_pool`; differentiable once."""
-    gates_TBG, c0_BH, keep_TBH, out_mask_BH, out_dtype = checks.prepare(
+    gates_TBG, c0_BH, keep_TBH, out_mask_BH, h_dtype, c_dtype = checks.prepare(
         "unrolled", gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate=output_gate
     )
     h_TBH, c_BH = _FoPool.apply(gates_TBG, c0_BH, keep_TBH, out_mask_BH, output_gate)  # type: ignore[no-untyped-call]
-    return h_TBH.to(out_dtype), c_BH.to(out_dtype)
+    return h_TBH.to(h_dtype), c_BH.to(c_dtype)
 
 
 class _FoPool(torch.autograd.Function):

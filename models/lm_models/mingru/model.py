@@ -68,8 +68,7 @@ class MinGruLayer(RecurrentLayer):
         gates_TBG = functional.linear(self.norm(x_TBE), weight, self.gates.bias)
         fo_pool = self.resolve(x_TBE.device, training=training)
         h_TBH, h_BH = fo_pool(gates_TBG, state[0][0], output_gate=False)
-        # Under autocast the state is carried in float32, and pooling promotes h to it.
-        added_TBE = self.narrow(h_TBH.to(gates_TBG.dtype))
+        added_TBE = self.narrow(h_TBH)
         if self.last_norm is None:
             y_TBE = x_TBE + dropout.locked(added_TBE, out_dropout, training=training, generator=generator)
         else:

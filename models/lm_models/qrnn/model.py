@@ -80,9 +80,6 @@ class QrnnLayer(RecurrentLayer):
             out_mask_BH = dropout.scaled_mask(c0_BH, tuple(c0_BH.shape), out_dropout, generator)
         fo_pool = self.resolve(x_TBI.device, training=training)
         h_TBH, c_BH = fo_pool(gates_TBG, c0_BH, keep, out_mask_BH=out_mask_BH)
-        # Under autocast the cell is carried in float32, and pooling promotes h to it. Convert h back once, not again in
-        # each layer above.
-        h_TBH = h_TBH.to(gates_TBG.dtype)
         previous = (last_1BI.detach().to(state[1].dtype),) if self.window == 2 else ()
         return h_TBH, (c_BH.unsqueeze(0), *previous)
 

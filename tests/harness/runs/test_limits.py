@@ -20,6 +20,7 @@ from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_
 from harness.runs.reporter import Reporter
 from harness.runs.runner import RunQueue, run_suite
 from harness.runs.worker_process import Ending, measure_rate
+from harness.system import hardware
 from harness.worker.job import EXIT_RESUME, Rates, RunJob
 
 
@@ -170,3 +171,17 @@ def test_a_calibration_gives_tokens_per_second(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(worker_process, "run_worker", run_worker)
     assert measure_rate(spec(), tmp_path, Store(tmp_path), 2.5, None) == 1234.5
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_an_emulated_dtype_is_named_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, multiplies: bool
+) -> None:
+    Worker(monkeypatch, Store(tmp_path), Clock(), 7)
+    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda: multiplies)
+    notes: list[str] = []
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "note", notes.append)
+    with pytest.raises(SuiteInterrupted):
+        run_suite(RunQueue([spec(dtype="bfloat16")], tmp_path, Store(tmp_path)), reporter)
+    assert any("bfloat16 is emulated on this CPU" in note for note in notes) is not multiplies

@@ -14,6 +14,7 @@ from harness.core.json_values import parse_value
 from harness.core.specs import RunSpec
 from harness.results.record_file import plain
 from harness.suite import load, resolve
+from harness.system import hardware
 
 SUITE = """\
 suite: ids
@@ -116,6 +117,16 @@ def test_what_changes_a_number_changes_the_id(tmp_path: Path, override: str) -> 
 def test_what_changes_no_number_keeps_the_id(tmp_path: Path, override: str) -> None:
     path = write(tmp_path)
     assert first(path, overrides=(override,)).run_id == first(path).run_id
+
+
+@pytest.mark.parametrize(("multiplies", "dtype"), [(True, "bfloat16"), (False, "float32")])
+def test_the_dtype_auto_has_the_id_of_what_it_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, multiplies: bool, dtype: str
+) -> None:
+    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda: multiplies)
+    auto, named = (first(write(tmp_path), overrides=(f"entries.lstm.dtype={name}",)) for name in ("auto", dtype))
+    assert (auto.dtype, auto.run_id) == (dtype, named.run_id)
+    assert first(write(tmp_path), device="cuda", overrides=("entries.lstm.dtype=auto",)).dtype == "float32"
 
 
 def test_names_and_places_keep_the_id(tmp_path: Path) -> None:

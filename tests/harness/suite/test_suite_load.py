@@ -141,7 +141,7 @@ MISTAKES = [
     ("ptb-char", "{kind: bytes, file: enwik8, fractions: [0.8, 0.1, 0.1]}", "2: dataset: a file of your own cannot have"),
     ("  lstm:\n    model", "  lstm:\n    dtype: float61\n    model", "6: entries.lstm.dtype 'float61' is unknown. Did you mean 'float64'?"),
     ("  lstm:\n    model", "  lstm:\n    kernel: fuzed\n    model", "6: entries.lstm.kernel 'fuzed' is unknown. Did you mean 'fused'?"),
-    ("  lstm:\n    model", "  lstm:\n    kernel: unrolled\n    model", "6: entries.lstm.kernel 'unrolled' is not a kernel of awd-lstm, which has auto, padded, fused, reference"),
+    ("  lstm:\n    model", "  lstm:\n    kernel: unrolled\n    model", "6: entries.lstm.kernel 'unrolled' is not a kernel of awd-lstm, which has auto, native, padded, fused, reference"),
     ("  lstm:\n    model", "  lstm:\n    published: ptb-char/awdlstm\n    model", "6: entries.lstm.published 'ptb-char/awdlstm' is unknown. Did you mean 'ptb-char/awd-lstm'?"),
     ("  lstm:\n    model", "  lstm:\n    checkpoint: here\n    model", "5: entries.lstm has both recipe and checkpoint"),
     ("  lstm:\n    model", "  l stm:\n    model", "5: entries 'l stm' must be at most 64 letters"),

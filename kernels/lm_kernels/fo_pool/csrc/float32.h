@@ -1,6 +1,7 @@
 /* Constants of single precision; see gates.h. The polynomial is a minimax fit with error 0.22 x 2^-24. */
 #define REAL float
 #define BITS uint32_t
+#define STORED float
 #define NAME(name) name##_f32
 #define FABS __builtin_fabsf
 #define COPYSIGN __builtin_copysignf

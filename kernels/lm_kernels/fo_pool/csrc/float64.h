@@ -1,6 +1,7 @@
 /* Constants of double precision; see gates.h. The polynomial is a minimax fit with error 0.002 x 2^-53. */
 #define REAL double
 #define BITS uint64_t
+#define STORED double
 #define NAME(name) name##_f64
 #define FABS __builtin_fabs
 #define COPYSIGN __builtin_copysign

@@ -15,10 +15,6 @@ struct tile {
     int width;
 };
 
-static ALWAYS_INLINE void prefetch(const void *block) {
-    for (int line = 0; line < BLOCK_BYTES; line += CACHE_LINE) __builtin_prefetch((const char *)block + line);
-}
-
 /* Copy the result of a block to memory, with non-temporal stores if `stream` is set. */
 static ALWAYS_INLINE void put(void *to, const void *from, int64_t bytes, int stream) {
 #if defined(__x86_64__)
@@ -32,17 +28,27 @@ static ALWAYS_INLINE void put(void *to, const void *from, int64_t bytes, int str
     /* A constant size lets the compiler inline the copy. */
     if (bytes == BLOCK_BYTES)
         memcpy(to, from, BLOCK_BYTES);
+    else if (bytes == BLOCK_BYTES / 2)
+        memcpy(to, from, BLOCK_BYTES / 2);
     else
         memcpy(to, from, bytes);
 }
 
 #include "float32.h"
 #include "gates.h"
+#include "stored.h"
+#include "scan.h"
+#include "forget.h"
+
+#include "bfloat16.h"
+#include "gates.h"
+#include "stored.h"
 #include "scan.h"
 #include "forget.h"
 
 #include "float64.h"
 #include "gates.h"
+#include "stored.h"
 #include "scan.h"
 #include "forget.h"
 
@@ -54,20 +60,24 @@ typedef void (*work_on)(const struct fo_pool_call *, struct tile);
     }                                                                                                        \
     __VA_ARGS__ static void level##_f64(const struct fo_pool_call *call, struct tile tile) {                 \
         work_on_f64(call, tile);                                                                             \
+    }                                                                                                        \
+    __VA_ARGS__ static void level##_bf16(const struct fo_pool_call *call, struct tile tile) {                \
+        work_on_bf16(call, tile);                                                                            \
     }
 
 COMPILED_FOR(plain, )
 #if defined(__x86_64__)
 COMPILED_FOR(avx2, FOR_AVX2)
 COMPILED_FOR(avx512, FOR_AVX512)
-static const work_on LEVELS[][2] = {{plain_f32, plain_f64}, {avx2_f32, avx2_f64}, {avx512_f32, avx512_f64}};
+static const work_on LEVELS[][3] = {
+    {plain_f32, plain_f64, plain_bf16}, {avx2_f32, avx2_f64, avx2_bf16}, {avx512_f32, avx512_f64, avx512_bf16}};
 #else
-static const work_on LEVELS[][2] = {{plain_f32, plain_f64}};
+static const work_on LEVELS[][3] = {{plain_f32, plain_f64, plain_bf16}};
 #endif
 
 void fo_pool_work(void *argument) {
     struct fo_pool_call *call = argument;
-    const work_on function = LEVELS[call->level][call->double_precision != 0];
+    const work_on function = LEVELS[call->level][call->precision];
     const int64_t per_stream = (call->hidden + call->tile - 1) / call->tile;
     for (;;) {
         const int64_t index = __atomic_fetch_add(&call->next, 1, __ATOMIC_RELAXED);

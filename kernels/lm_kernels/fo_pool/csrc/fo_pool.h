@@ -2,8 +2,8 @@
  *
  * Shapes: T steps, B streams, H hidden units. gates is (T, B, 3H) with output_gate, else (T, B, 2H); keep
  * broadcasts to (T, B, H); out_mask and c0 are (B, H). Strides count elements; the innermost stride is 1, except
- * that of keep, which may be 0. h, cells and dgates are contiguous. Every pointer is to float, or to double where
- * double_precision is set.
+ * that of keep, which may be 0. h, cells and dgates are contiguous. A pointer is to float, or to double with
+ * FO_POOL_F64. With FO_POOL_BF16 gates, h, cells, dh and dgates are bfloat16, and all else is float.
  */
 #ifndef FO_POOL_H
 #define FO_POOL_H
@@ -32,10 +32,14 @@ struct fo_pool_call {
     const void *dlast; /* backward: gradient of last, or null for zeros */
     int64_t dlast_b;
     void *dgates, *dc0; /* backward: written */
-    int32_t backward, double_precision, output_gate;
+    int32_t backward;
+    int32_t precision; /* FO_POOL_F32, FO_POOL_F64 or FO_POOL_BF16 */
+    int32_t output_gate;
     int32_t stream; /* use non-temporal stores */
     int32_t level;  /* instruction set: an index below kernels_levels() */
 };
+
+enum { FO_POOL_F32, FO_POOL_F64, FO_POOL_BF16 };
 
 #define FO_POOL_MAX_TILE 1024
 

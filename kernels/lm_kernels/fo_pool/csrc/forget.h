@@ -1,5 +1,6 @@
 /* Undefine the constants of one precision before the next one is included. */
 #undef REAL
+#undef STORED
 #undef BITS
 #undef NAME
 #undef FABS
@@ -14,3 +15,4 @@
 #undef POLYNOMIAL_HIGH
 #undef POLYNOMIAL
 #undef BLOCK
+#undef ROUNDED

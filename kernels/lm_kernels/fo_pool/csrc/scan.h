@@ -1,11 +1,9 @@
-/* The scan over time of one tile of columns. Included once per precision, after gates.h.
+/* The scan over time of one tile of columns. Included once per precision, after gates.h and stored.h.
  *
  * A tile is a range of columns (b, first .. first + width). Its cells stay in the first-level cache for all steps, so
  * that each gate is read once and each result is written once. A block of BLOCK columns is vectorised; the rest of a
  * row that does not fill a block is processed in padded copies by the same code, with the same bits.
  */
-#define BLOCK (BLOCK_BYTES / (int)sizeof(REAL))
-
 struct NAME(block) {
     const REAL *z, *f, *o, *keep, *mask; /* inputs of one time step */
     const REAL *dh, *cell, *before;      /* backward: gradient of h, this cell, the one a step earlier */
@@ -46,14 +44,14 @@ static ALWAYS_INLINE void NAME(load)(REAL *tile, const void *from, int64_t offse
     for (int j = width; j % BLOCK; j++) tile[j] = otherwise;
 }
 
-static ALWAYS_INLINE const REAL *NAME(fetch)(const REAL *row, REAL *padded, int n) {
+static ALWAYS_INLINE const REAL *NAME(fetch_real)(const REAL *row, REAL *padded, int n) {
     if (n == BLOCK) return row;
     memcpy(padded, row, n * sizeof(REAL));
     return padded;
 }
 
 static ALWAYS_INLINE const REAL *NAME(fetch_keep)(const REAL *row, int64_t stride, REAL *padded, int n) {
-    if (stride) return NAME(fetch)(row, padded, n);
+    if (stride) return NAME(fetch_real)(row, padded, n);
     for (int j = 0; j < BLOCK; j++) padded[j] = *row;
     return padded;
 }
@@ -65,22 +63,23 @@ static ALWAYS_INLINE void NAME(forward_tile)(const struct fo_pool_call *call, st
     NAME(load)(carry, call->c0, tile.stream * call->c0_b + tile.first, tile.width, 0);
     NAME(load)(mask, call->out_mask, tile.stream * call->out_mask_b + tile.first, tile.width, 1);
     for (int64_t t = 0; t < call->steps; t++) {
-        const REAL *gates = (const REAL *)call->gates + t * call->gates_t + tile.stream * call->gates_b + tile.first;
+        const STORED *gates =
+            (const STORED *)call->gates + t * call->gates_t + tile.stream * call->gates_b + tile.first;
         const REAL *keep = has_keep ? (const REAL *)call->keep + t * call->keep_t + tile.stream * call->keep_b +
                                           tile.first * call->keep_h
                                     : NULL;
         const int64_t row = t * call->streams * hidden + column, ahead = t + 1 < call->steps ? call->gates_t : 0;
         for (int j = 0; j < tile.width; j += BLOCK) {
             const int n = tile.width - j < BLOCK ? tile.width - j : BLOCK;
-            for (int gate = 0; gate < 2 + output_gate; gate++) prefetch(gates + ahead + gate * hidden + j);
+            for (int gate = 0; gate < 2 + output_gate; gate++) NAME(prefetch)(gates + ahead + gate * hidden + j);
             struct NAME(block) at = {.mask = mask + j, .carry = carry + j, .out = {h}};
             at.z = NAME(fetch)(gates + j, padded[0], n);
             at.f = NAME(fetch)(gates + hidden + j, padded[1], n);
             if (output_gate) at.o = NAME(fetch)(gates + 2 * hidden + j, padded[2], n);
             if (has_keep) at.keep = NAME(fetch_keep)(keep + j * call->keep_h, call->keep_h, padded[3], n);
             NAME(forward_block)(&at, output_gate, has_keep);
-            put((REAL *)call->h + row + j, h, n * sizeof(REAL), call->stream);
-            if (call->cells) put((REAL *)call->cells + row + j, carry + j, n * sizeof(REAL), call->stream);
+            NAME(store)((STORED *)call->h + row + j, h, n, call->stream);
+            if (call->cells) NAME(store)((STORED *)call->cells + row + j, carry + j, n, call->stream);
         }
     }
     memcpy((REAL *)call->last + column, carry, tile.width * sizeof(REAL));
@@ -96,32 +95,33 @@ static ALWAYS_INLINE void NAME(backward_tile)(const struct fo_pool_call *call, s
     NAME(load)(mask, call->out_mask, tile.stream * call->out_mask_b + tile.first, tile.width, 1);
     NAME(load)(first, call->c0, tile.stream * call->c0_b + tile.first, tile.width, 0);
     for (int64_t t = call->steps - 1; t >= 0; t--) {
-        const REAL *gates = (const REAL *)call->gates + t * call->gates_t + tile.stream * call->gates_b + tile.first;
+        const STORED *gates =
+            (const STORED *)call->gates + t * call->gates_t + tile.stream * call->gates_b + tile.first;
         const REAL *keep = has_keep ? (const REAL *)call->keep + t * call->keep_t + tile.stream * call->keep_b +
                                           tile.first * call->keep_h
                                     : NULL;
-        const REAL *dh = (const REAL *)call->dh + t * call->dh_t + tile.stream * call->dh_b + tile.first;
+        const STORED *dh = (const STORED *)call->dh + t * call->dh_t + tile.stream * call->dh_b + tile.first;
         const int64_t row_step = call->streams * hidden, row = t * row_step + column;
-        const REAL *cell = (const REAL *)call->cells + row, *before = t ? cell - row_step : first;
-        REAL *dgates = (REAL *)call->dgates + num_gates * (row - tile.first) + tile.first;
+        const STORED *cell = (const STORED *)call->cells + row, *before = t ? cell - row_step : cell;
+        STORED *dgates = (STORED *)call->dgates + num_gates * (row - tile.first) + tile.first;
         for (int j = 0; j < tile.width; j += BLOCK) {
             const int n = tile.width - j < BLOCK ? tile.width - j : BLOCK;
             if (t) {
-                for (int gate = 0; gate < num_gates; gate++) prefetch(gates - call->gates_t + gate * hidden + j);
-                if (call->dh) prefetch(dh - call->dh_t + j);
-                if (t > 1) prefetch(before - row_step + j);
+                for (int gate = 0; gate < num_gates; gate++) NAME(prefetch)(gates - call->gates_t + gate * hidden + j);
+                if (call->dh) NAME(prefetch)(dh - call->dh_t + j);
+                if (t > 1) NAME(prefetch)(before - row_step + j);
             }
             struct NAME(block) at = {.mask = mask + j, .carry = carry + j, .out = {out[0], out[1], out[2]}};
             at.z = NAME(fetch)(gates + j, padded[0], n);
             at.f = NAME(fetch)(gates + hidden + j, padded[1], n);
-            at.before = NAME(fetch)(before + j, padded[2], n);
+            at.before = t ? NAME(fetch)(before + j, padded[2], n) : first + j;
             at.dh = call->dh ? NAME(fetch)(dh + j, padded[3], n) : zeros;
             if (output_gate) at.o = NAME(fetch)(gates + 2 * hidden + j, padded[4], n);
             if (output_gate) at.cell = NAME(fetch)(cell + j, padded[5], n);
             if (has_keep) at.keep = NAME(fetch_keep)(keep + j * call->keep_h, call->keep_h, padded[6], n);
             NAME(backward_block)(&at, output_gate, has_keep);
             for (int gate = 0; gate < num_gates; gate++)
-                put(dgates + gate * hidden + j, out[gate], n * sizeof(REAL), call->stream);
+                NAME(store)(dgates + gate * hidden + j, out[gate], n, call->stream);
         }
     }
     memcpy((REAL *)call->dc0 + column, carry, tile.width * sizeof(REAL));

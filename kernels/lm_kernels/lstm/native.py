@@ -1,0 +1,224 @@
+"""One LSTM layer on the CPU with products in bfloat16, by torch and by compiled C; cells and gates in float32.
+
+The inputs of all steps are multiplied at once. The recurrent weight is rounded and packed once per window and
+direction. The backward pass keeps the gradients of the gates in bfloat16 and multiplies them at once as well. In other
+dtypes the layer is that of `lm_kernels.lstm.fused`.
+Letters: T time, B stream, I input, H hidden, G = 4 H.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lm_kernels.compiled import buffers, library
+from lm_kernels.lstm import fused
+
+# Measured: threads that meet after every step gain nothing below this many multiply-adds each.
+_MIN_PRODUCTS_PER_THREAD = 1 << 20
+
+_LINE = 64  # bytes of a cache line, and of the largest vector
+
+
+class Call(ctypes.Structure):
+    """struct lstm_call of lstm.h, which documents the fields. None is a null pointer."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("steps", "streams", "hidden", "row", "next", "done")),
+        ("backward", ctypes.c_int32),
+        *(
+            (name, ctypes.c_void_p)
+            for name in (
+                *("packed", "operand", "gates", "cells", "c0", "inputs", "bias", "h"),
+                *("dh", "dlast", "dgates", "dcell", "dh0", "dbias"),
+            )
+        ),
+    ]
+
+
+class _Pack(ctypes.Structure):
+    """struct lstm_pack of lstm.h, which documents the fields."""
+
+    _fields_ = [
+        ("hidden", ctypes.c_int64),
+        ("next", ctypes.c_int64),
+        ("backward", ctypes.c_int32),
+        ("weight", ctypes.c_void_p),
+        ("packed", ctypes.c_void_p),
+    ]
+
+
+def unavailable(device: torch.device | str) -> str | None:
+    """Why this backend cannot run on `device`, or None if it can."""
+    reason = library.unavailable(device)
+    if reason is None and not library.has_bfloat16():
+        reason = "it needs a CPU with AVX512-BF16, and a compiler that knows it"
+    return reason
+
+
+def worth(x_TBI: Tensor, *_others: Tensor) -> bool:
+    """Whether `auto` takes this backend for these arguments of `lstm`: in bfloat16 on a CPU without AMX.
+
+    torch uses AMX, which has several times the rate of the instructions used here.
+    """
+    return x_TBI.device.type == "cpu" and _in_bfloat16(x_TBI) and not torch.cpu._is_amx_tile_supported()
+
+
+def _in_bfloat16(x_TBI: Tensor) -> bool:
+    if torch.is_autocast_enabled("cpu"):
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16 and x_TBI.dtype in (torch.float32, torch.bfloat16)
+    return x_TBI.dtype == torch.bfloat16
+
+
+def lstm(
+    x_TBI: Tensor,
+    h0_BH: Tensor,
+    c0_BH: Tensor,
+    weight_ih_GI: Tensor,
+    weight_hh_GH: Tensor,
+    bias_ih_G: Tensor,
+    bias_hh_G: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `lm_kernels.lstm.reference.lstm`, on the CPU.
+
+    With bfloat16 arguments or under autocast h_TBH is bfloat16, and the last state has the dtypes of the first one.
+    """
+    if not _in_bfloat16(x_TBI):
+        return fused.lstm(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
+    if x_TBI.shape[0] == 0:
+        raise ValueError("lstm needs at least one time step")
+    with torch.autocast("cpu", enabled=False):
+        x_TBI, weight_ih_GI = x_TBI.bfloat16(), weight_ih_GI.bfloat16()
+        bias_G = bias_ih_G.float() + bias_hh_G.float()
+        h_TBH, c_BH, *_ = _forward(x_TBI, h0_BH.float(), c0_BH.float(), weight_ih_GI, weight_hh_GH.float(), bias_G)
+        return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
+
+
+@torch.library.custom_op("lstm::native", mutates_args=(), device_types="cpu")
+def _forward(
+    x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, bias_G: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return h_TBH, the last cell, the gates after their activations, and all cells."""
+    steps, (streams, hidden) = x_TBI.shape[0], h0_BH.shape
+    inputs_TBG = functional.linear(x_TBI, weight_ih_GI).contiguous()
+    gates_TBG = buffers.empty((steps, streams, 4 * hidden), torch.float32)
+    cells_TBH = buffers.empty((steps, streams, hidden), torch.float32)
+    h_TBH = torch.empty(steps, streams, hidden, dtype=torch.bfloat16)
+    call, parts = _call(gates_TBG, cells_TBH, c0_BH, weight_hh_GH, row=hidden, backward=False)
+    parts["operand"][0, :, :hidden] = h0_BH
+    parts |= {"inputs": inputs_TBG, "bias": bias_G.contiguous(), "h": h_TBH}
+    _run(call, parts)
+    return h_TBH, cells_TBH[-1].clone(), gates_TBG, cells_TBH
+
+
+@_forward.register_fake
+def _(
+    x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, bias_G: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    shape_TBH = (x_TBI.shape[0], *h0_BH.shape)
+    shape_TBG = (*shape_TBH[:2], weight_ih_GI.shape[0])
+    return x_TBI.new_empty(shape_TBH), torch.empty_like(c0_BH), c0_BH.new_empty(shape_TBG), c0_BH.new_empty(shape_TBH)
+
+
+@torch.library.custom_op("lstm::native_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    dh_TBH: Tensor | None,
+    dlast_BH: Tensor | None,
+    gates_TBG: Tensor,
+    cells_TBH: Tensor,
+    c0_BH: Tensor,
+    weight_hh_GH: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of the gates' preactivations in bfloat16, of h0, of c0 and of the bias.
+
+    An incoming gradient that is None counts as zero: dh_TBH of h_TBH, dlast_BH of the last cell.
+    """
+    hidden = c0_BH.shape[1]
+    dgates_TBG = torch.empty(gates_TBG.shape, dtype=torch.bfloat16)
+    dc0_BH = torch.zeros(c0_BH.shape) if dlast_BH is None else dlast_BH.clone(memory_format=torch.contiguous_format)
+    dh0_BH, dbias_G = torch.empty(c0_BH.shape), torch.zeros(4 * hidden)
+    call, parts = _call(gates_TBG, cells_TBH, c0_BH, weight_hh_GH, row=4 * hidden, backward=True)
+    if dh_TBH is not None:
+        parts["dh"] = dh_TBH.contiguous()
+    parts |= {"dgates": dgates_TBG, "dcell": dc0_BH, "dh0": dh0_BH, "dbias": dbias_G}
+    _run(call, parts)
+    return dgates_TBG, dh0_BH, dc0_BH, dbias_G
+
+
+@_backward.register_fake
+def _(
+    dh_TBH: Tensor | None, dlast_BH: Tensor | None, gates_TBG: Tensor, cells_TBH: Tensor, c0_BH: Tensor, _weight: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dgates_TBG = gates_TBG.new_empty(gates_TBG.shape, dtype=torch.bfloat16)
+    return dgates_TBG, c0_BH.new_empty(c0_BH.shape), c0_BH.new_empty(c0_BH.shape), c0_BH.new_empty(gates_TBG.shape[2:])
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+    x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, _ = inputs
+    h_TBH, _, gates_TBG, cells_TBH = output
+    ctx.save_for_backward(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, h_TBH, gates_TBG, cells_TBH)
+    ctx.mark_non_differentiable(gates_TBG, cells_TBH)
+    ctx.set_materialize_grads(False)
+
+
+def _gradients(ctx: Any, dh_TBH: Tensor | None, dlast_BH: Tensor | None, *_others: Any) -> tuple[Tensor | None, ...]:
+    if dh_TBH is None and dlast_BH is None:
+        return None, None, None, None, None, None
+    x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, h_TBH, gates_TBG, cells_TBH = ctx.saved_tensors
+    dgates_TBG, dh0_BH, dc0_BH, dbias_G = _backward(dh_TBH, dlast_BH, gates_TBG, cells_TBH, c0_BH, weight_hh_GH)
+    dgates_NG = dgates_TBG.flatten(0, 1)
+    dx_TBI = dweight_ih = dweight_hh = None
+    if ctx.needs_input_grad[0]:
+        dx_TBI = (dgates_NG @ weight_ih_GI).view(x_TBI.shape)
+    if ctx.needs_input_grad[3]:
+        dweight_ih = dgates_NG.t() @ x_TBI.flatten(0, 1)
+    if ctx.needs_input_grad[4]:
+        before_TBH = torch.cat([h0_BH.unsqueeze(0).bfloat16(), h_TBH[:-1]])
+        dweight_hh = (dgates_NG.t() @ before_TBH.flatten(0, 1)).float()
+    return dx_TBI, dh0_BH, dc0_BH, dweight_ih, dweight_hh, dbias_G
+
+
+_forward.register_autograd(_gradients, setup_context=_save)
+
+
+def _call(
+    gates_TBG: Tensor, cells_TBH: Tensor, c0_BH: Tensor, weight_hh_GH: Tensor, *, row: int, backward: bool
+) -> tuple[Call, dict[str, Tensor]]:
+    """Pack the weight and allocate the operand. Returns a call's sizes, and its tensors by the names of the fields.
+
+    Args:
+        row: values of a row of the operand.
+    """
+    steps, streams, hidden = cells_TBH.shape
+    # A whole number of cache lines, and odd, so that rows of the same k do not share a few sets of the cache.
+    lines = -(-row * 2 // _LINE) | 1
+    operand = torch.zeros(2, streams, lines * _LINE // 2, dtype=torch.bfloat16)
+    call = Call(steps=steps, streams=streams, hidden=hidden, row=operand.shape[2], backward=backward)
+    packed = _aligned(int(library.load().lstm_packed_size(hidden, backward)))
+    weight_hh_GH = weight_hh_GH.contiguous()
+    pack = _Pack(hidden=hidden, backward=backward, weight=weight_hh_GH.data_ptr(), packed=packed.data_ptr())
+    library.run("lstm_pack_work", pack, _num_threads(weight_hh_GH.numel()))
+    parts = {"packed": packed, "operand": operand, "gates": gates_TBG, "cells": cells_TBH, "c0": c0_BH.contiguous()}
+    return call, parts
+
+
+def _run(call: Call, parts: dict[str, Tensor]) -> None:
+    for name, tensor in parts.items():
+        setattr(call, name, tensor.data_ptr())
+    library.run("lstm_work", call, _num_threads(call.streams * 4 * call.hidden * call.hidden))
+
+
+def _num_threads(products: int) -> int:
+    return max(1, min(torch.get_num_threads(), products // _MIN_PRODUCTS_PER_THREAD))
+
+
+def _aligned(size: int) -> Tensor:
+    """`size` elements of bfloat16 at a multiple of a cache line."""
+    line = _LINE // 2
+    whole = buffers.empty((size + line,), torch.bfloat16)
+    first = -whole.data_ptr() % _LINE // 2
+    return whole[first : first + size]

@@ -1,0 +1,188 @@
+"""The LSTM in bfloat16: near float64, the same bits for any threads and windows, and where `auto` takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kernel_support import assert_equal, draw, on_threads
+from torch import Tensor
+
+import lm_kernels
+from harness.timing.ops import results
+from lm_kernels.cases import LSTM_CASES, LstmCase, inputs, tolerance
+from lm_kernels.compiled import library
+from lm_kernels.lstm import native, reference
+
+needs_bfloat16 = pytest.mark.skipif(native.unavailable("cpu") is not None, reason=str(native.unavailable("cpu")))
+
+
+def assert_near_float64(case: LstmCase) -> None:
+    """Outputs and gradients differ from float64's by little more than one rounding to bfloat16."""
+    drawn = inputs(case, torch.bfloat16)
+    exact = results(reference.lstm, drawn.widened())
+    for name, value in results(native.lstm, drawn).items():
+        error = (value.double() - exact[name]).abs().max().item()
+        assert error <= tolerance(torch.bfloat16).allowed(exact[name]), name
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("case", [case for case in LSTM_CASES if not case.slow], ids=lambda case: case.name)
+def test_the_shared_cases_are_near_float64(case: LstmCase) -> None:
+    assert_near_float64(case)
+
+
+@needs_bfloat16
+@settings(deadline=None, max_examples=25)
+@given(
+    steps=st.integers(1, 4),
+    streams=st.one_of(st.integers(1, 14), st.sampled_from([64, 65, 131])),
+    num_inputs=st.integers(1, 20),
+    hidden=st.one_of(st.integers(1, 70), st.sampled_from([127, 129, 257, 300])),
+)
+def test_any_shape_is_near_float64(steps: int, streams: int, num_inputs: int, hidden: int) -> None:
+    assert_near_float64(LstmCase(steps, streams, num_inputs, hidden))
+
+
+def carried(parts: list[Tensor], arguments: tuple[Tensor, ...]) -> list[Tensor]:
+    """h of all windows and the last state, under autocast."""
+    h, c, *weights = arguments
+    outputs = []
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        for part in parts:
+            out, h, c = native.lstm(part, h, c, *weights)
+            outputs.append(out)
+    return [torch.cat(outputs), h, c]
+
+
+@needs_bfloat16
+def test_under_autocast_the_state_is_float32_and_windows_do_not_change_it() -> None:
+    x, *arguments = (leaf.detach() for leaf in inputs(LstmCase(11, 5, 9, 37), torch.float32).leaves)
+    whole = carried([x], tuple(arguments))
+    assert [part.dtype for part in whole] == [torch.bfloat16, torch.float32, torch.float32]
+    assert torch.equal(whole[0][-1].float(), whole[1])
+    assert not torch.equal(whole[2], whole[2].bfloat16().float()), "the cell is not rounded between windows"
+    assert_equal(carried([x[:4], x[4:5], x[5:]], tuple(arguments)), whole)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("team", ["torch", "own"])
+def test_threads_do_not_change_the_bits(team: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_MIN_PRODUCTS_PER_THREAD", 1)
+    drawn = inputs(LstmCase(6, 67, 32, 150), torch.bfloat16)
+    first, *others = on_threads(lambda: list(results(native.lstm, drawn).values()), monkeypatch, team)
+    for other in others:
+        assert_equal(first, other)
+
+
+@needs_bfloat16
+def test_strides_do_not_change_the_bits() -> None:
+    x, h0, c0, w_ih, w_hh, b_ih, b_hh = (leaf.detach() for leaf in inputs(LstmCase(3, 4, 5, 6), torch.bfloat16).leaves)
+    h0, c0 = h0[:1].expand(4, 6), c0[:1].expand(4, 6)
+    plain = (x, h0.contiguous(), c0.contiguous(), w_ih, w_hh, b_ih, b_hh)
+    strided = (
+        x.transpose(0, 1).contiguous().transpose(0, 1), h0, c0, w_ih.t().contiguous().t(), w_hh.t().contiguous().t(),
+        torch.stack([b_ih, b_ih], dim=1)[:, 0], b_hh,
+    )  # fmt: skip
+    assert [part.is_contiguous() for part in strided] == [False] * 6 + [True]
+    outputs = []
+    for arguments in (plain, strided):
+        leaves = [part.detach().requires_grad_() for part in arguments]
+        h, last, c = native.lstm(*leaves)
+        # A gradient with strides of 0, as that of a sum
+        outputs.append([h, last, c, *torch.autograd.grad(h.sum() + c.sum(), leaves)])
+    assert_equal(*outputs)
+
+
+@needs_bfloat16
+def test_nan_poisons_only_what_depends_on_it() -> None:
+    drawn = inputs(LstmCase(5, 9, 4, 19), torch.bfloat16)
+    x, *others = drawn.leaves
+    poisoned = x.detach().clone()
+    poisoned[2, 3] = float("nan")
+    h, _, c = native.lstm(poisoned, *others)
+    expected = torch.zeros(5, 9, 19, dtype=torch.bool)
+    expected[2:, 3] = True
+    assert torch.equal(h.isnan(), expected)
+    assert torch.equal(c.isnan(), expected[-1])
+    h, _, _ = native.lstm(*drawn.leaves)
+    dh = torch.ones_like(h)
+    dh[2, 3] = float("nan")
+    (dx,) = torch.autograd.grad(h, x, dh)
+    expected = torch.zeros(5, 9, 4, dtype=torch.bool)
+    expected[:3, 3] = True
+    assert torch.equal(dx.isnan(), expected)
+
+
+@needs_bfloat16
+def test_saturated_gates_have_finite_gradients() -> None:
+    """Also at infinite preactivations, whose gates are exactly 0, 1 or -1."""
+    x = torch.tensor([[[1e38], [-1e38]]]).bfloat16().requires_grad_()
+    weight = torch.tensor([[1.0], [1.0], [1.0], [1.0]]).bfloat16().requires_grad_()
+    zero_B1, zero_G = torch.zeros(2, 1).bfloat16(), torch.zeros(4).bfloat16()
+    for bias_G in (zero_G, torch.tensor([1.0, 1, 1, 1]).mul(float("inf")).bfloat16()):
+        h, _, c = native.lstm(x, zero_B1, zero_B1, weight, weight, bias_G, zero_G)
+        h.sum().backward()
+        assert x.grad is not None
+        assert x.grad.isfinite().all()
+        assert c[0].item() == pytest.approx(1)
+    assert h.flatten().tolist() == pytest.approx([0.76, 0.76], abs=0.01)
+
+
+@needs_bfloat16
+def test_no_steps_are_refused_and_no_streams_are_not() -> None:
+    with pytest.raises(ValueError, match="at least one time step"):
+        inputs(LstmCase(0, 1, 1, 1), torch.bfloat16).call(native.lstm)
+    h, _, _ = inputs(LstmCase(2, 0, 3, 4), torch.bfloat16).call(native.lstm)
+    h.sum().backward()
+    assert h.shape == (2, 0, 4)
+
+
+@needs_bfloat16
+def test_the_operators_pass_opcheck() -> None:
+    shapes = (3, 2, 4), (2, 5), (2, 5), (20, 4), (20, 5)
+    x, h0, c0, w_ih, w_hh = (draw(*shape, dtype=torch.float32) for shape in shapes)
+    leaves = (x.bfloat16(), h0, c0, w_ih.bfloat16(), w_hh, draw(20, dtype=torch.float32))
+    arguments = tuple(leaf.requires_grad_() for leaf in leaves)
+    torch.library.opcheck(torch.ops.lstm.native.default, arguments)
+    h, c, gates, cells = (part.detach() for part in torch.ops.lstm.native(*arguments))
+    saved = (gates, cells, c0.detach(), w_hh.detach())
+    torch.library.opcheck(torch.ops.lstm.native_backward.default, (h, None, *saved))
+    _, _, dc0, _ = torch.ops.lstm.native_backward(None, c, *saved)
+    assert dc0.shape == c0.shape
+
+
+@needs_bfloat16
+def test_auto_takes_it_in_bfloat16_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(x: Tensor) -> str:
+        return lm_kernels.resolve("lstm", "auto", "cpu", (x, x[0]))[0]
+
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    wide = torch.zeros(2, 3, 4)
+    assert (chosen(wide), chosen(wide.bfloat16()), chosen(wide.half())) == ("fused", "native", "fused")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (chosen(wide), chosen(wide.double())) == ("native", "fused")
+    with torch.autocast("cpu", dtype=torch.float16):
+        assert chosen(wide) == "fused"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert chosen(wide.bfloat16()) == "fused"
+
+
+def test_a_cpu_without_the_instructions_takes_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(library, "unavailable", lambda device: None)
+    x = torch.zeros(2, 3, 4).bfloat16()
+    assert lm_kernels.resolve("lstm", "auto", "cpu", (x, x[0]))[0] == "fused"
+    with pytest.raises(ValueError, match="native: it needs a CPU with AVX512-BF16"):
+        lm_kernels.resolve("lstm", "native")
+
+
+@needs_bfloat16
+def test_other_dtypes_are_those_of_the_library_call() -> None:
+    drawn = inputs(LstmCase(3, 2, 4, 5), torch.float32)
+    with torch.autocast("cpu", enabled=False):
+        outputs: list[Any] = [drawn.call(lm_kernels.resolve("lstm", name)[1]) for name in ("native", "fused")]
+    assert_equal(*map(list, outputs))
