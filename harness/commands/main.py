@@ -107,7 +107,7 @@ def _one_line_errors() -> Iterator[None]:
         sys.exit(EXIT_BAD_INPUT)
     # NoArgsIsHelpError, from click 8.2 on, is the help of a group.
     except click.UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
             raise
         text = one_line(error.format_message()).rstrip(".")
         say(f"harness: {text}" + (f"; see {error.ctx.command_path} --help" if error.ctx else ""))

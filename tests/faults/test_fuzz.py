@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import fuzz_targets
 import pytest
+from hostile_json import any_json, changed, json_text, paths, without
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from specimen import Specimen
@@ -19,15 +20,13 @@ from harness.core.hashing import with_digest
 from harness.suite.yaml_reader import parse_yaml, plain
 from harness.system.source import FOLDERS, ROOT
 
-HOSTILE = [
-    None, True, -1, 0, 1e308, 10**400, 2**63, "", "x" * 5000, "../../x", "\x1b[2J\x07", "=1+1", "[/red]", "\ud800",
-    [], {}, [[]], {"": None}, [1] * 100,
-]  # fmt: skip
 SPLICES = [
     b"9" * 5000, b"-", b"[" * 3000, b'{"a":' * 3000, b"null", b'"', b"\x00", b"\x1b[2J", b"../", b"1e999", b"NaN",
     b"\xff\xfe", b"\xf0\x9f", b"&a [*a, *a]", b"\r\n", b"0x", b"!!python/name:os.system", b"\xc2\x85",
 ]  # fmt: skip
-DEEP = json.loads("[" * 500 + "]" * 500)
+# Besides what `any_json` draws: texts of paths, markup and formulas, and sizes.
+VALUES = ["x" * 5000, "../../x", "[/red]", "=1+1", 2**63, [1] * 100]
+ODD_KEYS = ["", "x" * 5000, "\x1b[2J", "schema"]
 
 
 @st.composite
@@ -38,33 +37,25 @@ def contents(draw: st.DrawFn, seed: bytes) -> bytes:
     except Exception:
         value = None
     if value is not None and draw(st.booleans()):
-        value = _exchanged(draw, value)
+        place, new = draw(st.sampled_from([(), *paths(value)])), draw(any_json() | st.sampled_from(VALUES))
+        change = draw(st.integers(0, 9))
+        if not place:
+            value = new
+        elif change == 0:
+            value = without(value, place)
+        else:
+            is_new_key = change == 1 and isinstance(place[-1], str)
+            value = changed(value, (*place[:-1], draw(st.sampled_from(ODD_KEYS))) if is_new_key else place, new)
         # With a digest that fits: the checks behind that of the digest must hold by themselves.
         if isinstance(value, dict) and "digest" in value and draw(st.integers(0, 3)):
-            value = with_digest(value)
-        return json.dumps(value).encode()
+            with suppress(ValueError):
+                value = with_digest(value)
+        return json_text(value).encode()
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(seed)))
         cut = draw(st.sampled_from([0, 0, 1, 4, 50, len(seed)]))
         seed = seed[:place] + draw(st.sampled_from(SPLICES) | st.binary(max_size=8)) + seed[place + cut :]
     return seed
-
-
-def _exchanged(draw: st.DrawFn, value: Any) -> Any:
-    """The value with one part, at any depth, replaced, removed or added."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
-    if not keys or draw(st.integers(0, 4)) == 0:
-        return draw(st.sampled_from([*HOSTILE, DEEP]))
-    key = draw(st.sampled_from(list(keys)))
-    copy = value.copy()
-    change = draw(st.integers(0, 9))
-    if change == 0:
-        del copy[key]
-    elif change == 1 and isinstance(copy, dict):
-        copy[draw(st.sampled_from(["", "x" * 5000, "\x1b[2J", "schema"]))] = draw(st.sampled_from(HOSTILE))
-    else:
-        copy[key] = _exchanged(draw, copy[key])
-    return copy
 
 
 @pytest.fixture(scope="module")
