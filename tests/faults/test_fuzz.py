@@ -11,8 +11,8 @@ from pathlib import Path
 
 import fuzz_targets
 import pytest
-from hostile_json import any_json, changed, json_text, paths, without
-from hypothesis import HealthCheck, given, settings
+from hostile_json import EXTREMES, any_json, changed, json_text, paths, without
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from specimen import Specimen
 
@@ -25,7 +25,7 @@ SPLICES = [
     b"\xff\xfe", b"\xf0\x9f", b"&a [*a, *a]", b"\r\n", b"0x", b"!!python/name:os.system", b"\xc2\x85",
 ]  # fmt: skip
 # Besides what `any_json` draws: texts of paths, markup and formulas, and sizes.
-VALUES = ["x" * 5000, "../../x", "[/red]", "=1+1", 2**63, [1] * 100]
+VALUES = [*EXTREMES, "x" * 5000, "../../x", "[/red]", "=1+1", 2**63, [1] * 100]
 ODD_KEYS = ["", "x" * 5000, "\x1b[2J", "schema"]
 
 
@@ -37,7 +37,8 @@ def contents(draw: st.DrawFn, seed: bytes) -> bytes:
     except Exception:
         value = None
     if value is not None and draw(st.booleans()):
-        place, new = draw(st.sampled_from([(), *paths(value)])), draw(any_json() | st.sampled_from(VALUES))
+        place = draw(st.sampled_from([(), *paths(value)]))
+        new = draw(st.sampled_from(VALUES) if draw(st.booleans()) else any_json())
         change = draw(st.integers(0, 9))
         if not place:
             value = new
@@ -85,6 +86,8 @@ def test_any_content_is_read_or_refused(tree: Specimen, name: str, max_examples:
 
         @settings(max_examples=max_examples, suppress_health_check=list(HealthCheck), database=None)
         @given(contents(target.seed))
+        @example(b"")
+        @example(b"[" * 100_000)
         def read(content: bytes) -> None:
             target(content)
 
