@@ -7,9 +7,12 @@ line; docs/python.md shows them. `Model` is the base class of a model of your ow
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# Not typing's: its import would take longer than the rest of this module, and Ctrl-C is not handled before `__main__`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from harness.api.compression import compress, decompress
     from harness.api.results import leaderboard, records
     from harness.api.scores import audit, compare, evaluate

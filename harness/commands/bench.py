@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from harness.commands.options import FiniteRange, Target, device_option
+from harness.commands.options import FiniteRange, Name, PathText, Target, device_option
+from harness.commands.output import say
 from harness.core.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -25,21 +26,29 @@ ONLY = {
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[KERNEL]...")
-@click.option("--case", "--entry", "cases", multiple=True, metavar="NAME", help="This one only; may be repeated.")
+@click.argument("names", type=Name(), nargs=-1, metavar="[KERNEL]...")
+@click.option(
+    "--case", "--entry", "cases", type=Name(), multiple=True, metavar="NAME", help="This one only; may be repeated."
+)
 @device_option
 @click.option("--dtype", type=click.Choice(["float32", "float64", "bfloat16", "float16"]), default="float32")
 @click.option("--quick", is_flag=True, help="Small cases and few rounds: seconds instead of minutes.")
-@click.option("--threads", type=click.IntRange(1), default=None, help="Threads of torch; its own choice otherwise.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), default=None, help="Threads of torch; its own choice otherwise."
+)
 @click.option(
     "--results", type=Target(folder=True), help="Write a record with machine and code to DIR/bench.", metavar="DIR"
 )
 @click.option("--json", "json_file", type=Target(), help="Write the rows, a JSON list, to this file.")
-@click.option("--check", "baseline", type=click.Path(path_type=Path), help="Compare the ratios with this baseline.")
+@click.option("--check", "baseline", type=PathText(), help="Compare the ratios with this baseline.")
 @click.option("--update", is_flag=True, help="With --check: write the baseline instead.")
 @click.option("--keep-memory", is_flag=True, help="Keep freed memory: times without page faults of fresh memory.")
-@click.option("--speed", multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated.")
-@click.option("--backend", "backends", multiple=True, metavar="KERNEL=NAME", help="With loop: in place of `auto`.")
+@click.option(
+    "--speed", type=Name(), multiple=True, metavar="SWITCH", help="With loop: turn a speed-up on; may be repeated."
+)
+@click.option(
+    "--backend", "backends", type=Name(), multiple=True, metavar="KERNEL=NAME", help="With loop: in place of `auto`."
+)
 @click.option("--ablate", is_flag=True, help="With loop: leave out each speed-up in turn as well, and all of them.")
 @click.option("--seconds", type=FiniteRange(0.1, 600), default=None, metavar="S",
               help="With loop: how long each variant is timed; the default is 10, with --quick 1.")  # fmt: skip
@@ -56,7 +65,7 @@ def bench(context: click.Context, /, baseline: Path | None, update: bool, **opti
 
     if update and baseline is None:
         raise HarnessError("--update writes a baseline: name its file with --check FILE")
-    request = command.Request(**options, show=click.echo, progress=lambda text: click.echo(text, err=True))
+    request = command.Request(**options, show=click.echo, progress=say)
     kind = request.kind
     for parameter in context.command.params:
         given = context.get_parameter_source(str(parameter.name)) is not ParameterSource.DEFAULT
@@ -98,5 +107,7 @@ def _update(request: Request, baseline: Path) -> int:
     new = speed_ratios.merge(old, speed_ratios.make(session.fingerprint, rows))
     speed_ratios.write(baseline, new)
     failed = sum(row.status == "failed" for row in rows)
-    click.echo(f"{len(new.rows)} rows in {baseline}" + (f"; {failed} failed and were not updated" if failed else ""))
+    say(
+        f"{len(new.rows)} rows in {baseline}" + (f"; {failed} failed and were not updated" if failed else ""), err=False
+    )
     return EXIT_FAILED if failed else EXIT_OK

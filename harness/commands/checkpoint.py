@@ -9,16 +9,16 @@ from typing import Any
 
 import click
 
-from harness.commands.options import FiniteRange, device_option, json_option
-from harness.commands.output import EXIT_FAILED, print_fields, print_json
+from harness.commands.options import MOST_TOKENS, FiniteRange, Name, PathText, device_option, json_option
+from harness.commands.output import EXIT_FAILED, print_fields, print_json, say
 from harness.commands.texts import pretrained_option, text_choice, text_options
 
-checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
+checkpoint_argument = click.argument("checkpoint", type=PathText())
 
 
 @click.command()
 @checkpoint_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder for the shards.")
+@click.option("--out", type=PathText(), required=True, help="A new folder for the shards.")
 @click.option("--dtype", type=click.Choice(["float16", "bfloat16"]), default="float16", show_default=True,
               help="Type of the exported weights.")  # fmt: skip
 @click.option("--shard-mib", type=FiniteRange(0.125, 4096), default=15.0, show_default=True, metavar="N",
@@ -42,10 +42,10 @@ def import_() -> None:
 
 
 @import_.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--data", "data_path", type=click.Path(path_type=Path), required=True, metavar="DIR",
+@click.argument("file", type=PathText())
+@click.option("--data", "data_path", type=PathText(), required=True, metavar="DIR",
               help="The official code's data folder: train.txt, valid.txt, test.txt.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="CHECKPOINT", help="Folder to write.")
+@click.option("--out", type=PathText(), required=True, metavar="CHECKPOINT", help="Folder to write.")
 @json_option
 def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
     """Convert FILE, a checkpoint of awd-lstm-lm, into a safe one that includes its vocabulary."""
@@ -55,7 +55,7 @@ def official(file: Path, data_path: Path, out: Path, as_json: bool) -> None:
 
 
 @click.command("evaluate")
-@click.argument("checkpoint")
+@click.argument("checkpoint", type=Name())
 @pretrained_option
 @text_options
 @json_option
@@ -84,18 +84,18 @@ def evaluate_(
     for name, value in score.metrics.items():
         error = score.std_errors[name]
         shown = "is beyond float64" if value is None else f"{value:.4f}"
-        click.echo(f"{name} {shown}" + ("" if error is None else f" ± {error:.4f}") + f" on {on}")
+        say(f"{name} {shown}" + ("" if error is None else f" ± {error:.4f}") + f" on {on}", err=False)
     click.echo(f"protocol {score.protocol}, {score.num_targets:,} targets, {score.nll_nats:,.2f} nats, "
                f"{score.seconds:.1f} s on {score.device}")  # fmt: skip
     if score.text is not None and score.text.num_unknown:
-        click.echo(f"{score.text.num_unknown:,} unknown tokens read as {score.text.unknown}")
-    click.echo(f"checkpoint {score.checkpoint}, weights in {score.weights_dtype}; --json prints everything")
+        say(f"{score.text.num_unknown:,} unknown tokens read as {score.text.unknown}", err=False)
+    say(f"checkpoint {score.checkpoint}, weights in {score.weights_dtype}; --json prints everything", err=False)
 
 
 @click.command()
-@click.argument("checkpoint", metavar="RUN|CHECKPOINT")
+@click.argument("checkpoint", type=Name(), metavar="RUN|CHECKPOINT")
 @pretrained_option
-@click.option("--stretch", type=click.IntRange(1), default=10_000, show_default=True, metavar="N",
+@click.option("--stretch", type=click.IntRange(1, MOST_TOKENS), default=10_000, show_default=True, metavar="N",
               help="Targets to encode and decode, from the beginning of the text.")  # fmt: skip
 @text_options
 @json_option
@@ -109,7 +109,6 @@ def audit(
     if overrides and not checkpoint.startswith("hf:"):
         raise click.UsageError("--set goes with hf:PATH")
     from harness.api.scores import audit
-    from harness.core.messages import printable
 
     made = audit(checkpoint, device=device, settings=overrides, text=text_choice(options), stretch=stretch)
     if as_json:
@@ -117,12 +116,12 @@ def audit(
     else:
         for check in made.checks:
             figure = "no number" if check.figure is None else f"{check.figure:.3g}"
-            click.echo(printable(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {figure} {check.unit}, "
-                                 f"at most {check.bound:.3g}; {check.detail}"))  # fmt: skip
+            say(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {figure} {check.unit}, "
+                f"at most {check.bound:.3g}; {check.detail}", err=False)  # fmt: skip
             if not check.passed:
                 click.echo(f"      catches {check.catches}")
-        click.echo(printable(f"{'passed' if made.passed else 'FAILED'}: {made.checkpoint} on {made.on}, protocol "
-                             f"{made.protocol}, {made.num_targets:,} targets, {made.nll_nats:,.2f} nats"))  # fmt: skip
+        say(f"{'passed' if made.passed else 'FAILED'}: {made.checkpoint} on {made.on}, protocol {made.protocol}, "
+            f"{made.num_targets:,} targets, {made.nll_nats:,.2f} nats", err=False)  # fmt: skip
     if not made.passed:
         sys.exit(EXIT_FAILED)
 
@@ -134,7 +133,9 @@ def audit(
     default="",
     help="Text to continue; empty for the beginning of a line, or of a word where a text has no lines.",
 )
-@click.option("--tokens", type=click.IntRange(1), default=200, show_default=True, help="How many tokens to generate.")
+@click.option(
+    "--tokens", type=click.IntRange(1, MOST_TOKENS), default=200, show_default=True, help="How many tokens to generate."
+)
 @click.option("--temperature", type=FiniteRange(0, 100), default=1.0, show_default=True,
               help="0 takes the likeliest token.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the draws.")

@@ -73,7 +73,8 @@ def run(
             return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_STARTED
         returncode = child.returncode
         # Printed before the files are written: a full disk must not cost the answer.
-        say(_text(command[0], returncode, measured))
+        for line in _text(command[0], returncode, measured):
+            say(line)
         if json_file is not None:
             usage = measured.usage.to_json() if measured.usage is not None else None
             account = {"command": list(command), "returncode": returncode, "seconds": measured.seconds}
@@ -85,11 +86,13 @@ def run(
     return BY_SIGNAL - returncode if returncode < 0 else returncode
 
 
-def _text(program: str, status: int, measured: Measured) -> str:
+def _text(program: str, status: int, measured: Measured) -> list[str]:
+    """The lines of the answer."""
     from harness.commands.costs_text import account_text
 
     how = f"was ended by {processes.signal_name(-status)}" if status < 0 else f"ended with status {status}"
-    return f"{program} {how} after {measured.seconds:.2f} s\n\n{account_text(measured.costs, measured.usage)}"
+    first = f"{program} {how} after {measured.seconds:.2f} s"
+    return [first, "", *account_text(measured.costs, measured.usage).split("\n")]
 
 
 def _write(path: Path, text: str) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.options import FiniteRange, json_option, results_option
-from harness.commands.output import print_json, print_problems
+from harness.commands.options import FiniteRange, Name, json_option, results_option
+from harness.commands.output import print_json, print_problems, say
 from harness.commands.texts import pretrained_option, text_choice, text_options
 from harness.core.messages import printable_lines
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="A B [C...]")
+@click.argument("names", type=Name(), nargs=-1, required=True, metavar="A B [C...]")
 @results_option
 @click.option("--margin", type=FiniteRange(min=0, min_open=True), metavar="X",
               help="A difference that does not matter, in the metric's unit.")  # fmt: skip
@@ -68,7 +68,7 @@ def compare(
             click.echo(printable_lines(f"{row.split}: {row.a} against {row.b}: {row.verdict}"))
         _print_stretches(sides[0], sides[1], rows[-1].split, rows[-1].metric)
     if len(set().union(*(side.codes for side in sides))) > 1:
-        click.echo("note: the runs were made by different versions of the code", err=True)
+        say("note: the runs were made by different versions of the code")
     print_problems(store.problems)
 
 
@@ -83,9 +83,11 @@ def _print_stretches(a: Side, b: Side, split: str, metric: str) -> None:
 
     found = comparison.find_stretches(a, b, split, metric)
     if not found:
-        click.echo(f"\n{a.name} loses less than {b.name} in no block of {split}.")
+        click.echo()
+        say(f"{a.name} loses less than {b.name} in no block of {split}.", err=False)
         return
-    click.echo(f"\nWhere {a.name} gains most on {b.name} in {split}, A - B in {metric}:")
+    click.echo()
+    say(f"Where {a.name} gains most on {b.name} in {split}, A - B in {metric}:", err=False)
     for stretch in found:
         click.echo(f"{stretch.difference:+9.3f}  target {stretch.first_target:>11,}  {stretch.text or ''}".rstrip())
     if found[0].text is None:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import click
 
-from harness.commands.options import data_option, json_option
-from harness.commands.output import EXIT_BAD_INPUT, print_fields, print_rows
-
-_note = partial(click.echo, err=True)
+from harness.commands.options import Name, PathText, data_option, json_option
+from harness.commands.output import EXIT_BAD_INPUT, print_fields, print_rows, say
 
 
 @click.group()
@@ -36,7 +33,7 @@ def list_(data_path: str | None, as_json: bool) -> None:
 
 
 @data.command()
-@click.argument("name_or_suite")
+@click.argument("name_or_suite", type=Name())
 @data_option
 @json_option
 def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
@@ -50,25 +47,25 @@ def prepare(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     # A download can take minutes; bars would fill a log with control characters.
     if sys.stderr.isatty():
         with http.download_bars() as bars:
-            folder = data.prepare(spec, roots=roots, base=base, progress=bars, note=_note)
+            folder = data.prepare(spec, roots=roots, base=base, progress=bars, note=say)
     else:
-        folder = data.prepare(spec, roots=roots, base=base, progress=http.download_lines(_note), note=_note)
+        folder = data.prepare(spec, roots=roots, base=base, progress=http.download_lines(say), note=say)
     print_fields({"folder": str(folder), **data.read_manifest(folder).as_json()}, as_json)
 
 
 @data.command("import")
-@click.argument("name")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("name", type=Name())
+@click.argument("path", type=PathText())
 @json_option
 def import_(name: str, path: Path, as_json: bool) -> None:
     """Copy the file or archive at PATH as the source of dataset NAME, if its checksum is right."""
     from harness.data import status
 
-    print_fields(status.import_file(name, path, note=_note).as_json(), as_json)
+    print_fields(status.import_file(name, path, note=say).as_json(), as_json)
 
 
 @data.command()
-@click.argument("name_or_suite")
+@click.argument("name_or_suite", type=Name())
 @data_option
 @json_option
 def verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
@@ -78,7 +75,7 @@ def verify(name_or_suite: str, data_path: str | None, as_json: bool) -> None:
     from harness.suite import dataset_named
 
     spec, base = dataset_named(name_or_suite)
-    result = status.verify(spec, roots=data.search_roots(data_path), base=base, note=_note)
+    result = status.verify(spec, roots=data.search_roots(data_path), base=base, note=say)
     print_fields(asdict(result), as_json)
     if not result.ok:
         sys.exit(EXIT_BAD_INPUT)

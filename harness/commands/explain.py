@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import json_option, results_option
+from harness.commands.options import Name, PathText, json_option, results_option
 from harness.commands.output import print_json
 from harness.core.messages import printable_lines
 
 
 @click.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", type=Name(), metavar="RUN")
 @results_option
 @click.option("--split", type=click.Choice(["train", "valid", "test"]), default=None, help="Show this split only.")
-@click.option("--text", type=click.Path(path_type=Path), default=None, metavar="FILE",
+@click.option("--text", type=PathText(), default=None, metavar="FILE",
               help="The split's text before any preparation, for lm-evaluation-harness's counts.")  # fmt: skip
 @json_option
 def explain(run: str, results: Path, split: str | None, text: Path | None, as_json: bool) -> None:

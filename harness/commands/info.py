@@ -11,6 +11,7 @@ import click
 
 from harness.commands.options import (
     FiniteRange,
+    Name,
     data_option,
     json_option,
     profile_option,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", type=Name())
 @profile_option
 @set_option
 @data_option

@@ -19,9 +19,9 @@ from typing import Any
 
 import click
 
-from harness.commands.output import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_BUG, EXIT_INTERRUPTED
+from harness.commands.output import EXIT_BAD_INPUT, EXIT_BROKEN_PIPE, EXIT_BUG, EXIT_INTERRUPTED, say
 from harness.core.errors import HarnessError, named_path
-from harness.core.messages import printable_lines
+from harness.core.messages import one_line
 from harness.system.source import VERSION
 
 # Name -> "module:function", imported only to run or to describe the command: a run does not load the other commands.
@@ -76,13 +76,10 @@ class Group(click.Group):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        if threading.current_thread() is threading.main_thread():
-            # A scheduler's SIGTERM ends a command as Ctrl-C does: with a line, and no file half written.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
         if isinstance(sys.stdout, io.TextIOWrapper):
             # An encoding without dashes or plus-minus signs must not cost the rest of the table.
             sys.stdout.reconfigure(errors="replace")
-        with _one_line_errors():
+        with _one_line_errors(), _interruptible():
             return super().invoke(ctx)
 
 
@@ -96,11 +93,13 @@ def _one_line_errors() -> Iterator[None]:
             # Here and not at the interpreter's exit, which would complain in words of its own.
             sys.stdout.flush()
     except HarnessError as error:
-        click.echo(printable_lines(f"harness: {error}"), err=True)
+        first, *others = error.args or ("",)
+        for line in (f"harness: {first}", *others):
+            say(line)
         sys.exit(error.exit_code)
     # Also SIGTERM, which `invoke` turns into it.
     except KeyboardInterrupt:
-        click.echo("harness: stopped", err=True)
+        say("harness: stopped")
         sys.exit(EXIT_INTERRUPTED)
     # `harness table | head` is no error of anybody: the status is that of a process ended by SIGPIPE.
     except BrokenPipeError:
@@ -112,13 +111,37 @@ def _one_line_errors() -> Iterator[None]:
             # Every file has a name: this is standard output.
             _discard_output()
         reason = "is closed" if error.errno == errno.EBADF else error.strerror or error
-        click.echo(printable_lines(f"harness: {path or 'standard output'}: {reason}"), err=True)
+        say(f"harness: {path or 'standard output'}: {reason}")
+        sys.exit(EXIT_BAD_INPUT)
+    # NoArgsIsHelpError, from click 8.2 on, is the help of a group.
+    except click.UsageError as error:
+        if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+            raise
+        text = one_line(error.format_message()).rstrip(".")
+        say(f"harness: {text}" + (f"; see {error.ctx.command_path} --help" if error.ctx else ""))
         sys.exit(EXIT_BAD_INPUT)
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except Exception:
         traceback.print_exc()
         sys.exit(EXIT_BUG)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C, and a scheduler's SIGTERM, end a command with a line and no file half written."""
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in before.items():
+            # A shell lets its background jobs ignore Ctrl-C.
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
+        yield
+    finally:
+        # Those of `harness.__main__`: an exception at the interpreter's exit would change the status.
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _open_standard_streams() -> None:

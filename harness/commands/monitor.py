@@ -7,12 +7,13 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import Target
+from harness.commands.options import Name, Target
+from harness.commands.output import say
 from harness.core.errors import HarnessError
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.option("--gpu", default="auto", show_default=True, metavar="INDEX|UUID|auto|none",
+@click.option("--gpu", type=Name(), default="auto", show_default=True, metavar="INDEX|UUID|auto|none",
               help="The GPU to measure, by UUID or by index as nvidia-smi counts; auto: the only one.")  # fmt: skip
 @click.option("--json", "json_file", type=Target(), help="Write the complete account to this file.")
 @click.option("--trace", "trace_file", type=Target(), help="Write every sample to this file, as CSV.")
@@ -35,6 +36,6 @@ def monitor(gpu: str, json_file: Path | None, trace_file: Path | None, command: 
         gpu=None if gpu == "none" else gpu,
         json_file=json_file,
         trace_file=trace_file,
-        say=lambda text: click.echo(text, err=True),
+        say=say,
     )
     sys.exit(status)

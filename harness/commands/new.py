@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import Target
+from harness.commands.options import Name, Target
+from harness.commands.output import say
 from harness.core.errors import StoreError
 
 MODEL = '''\
@@ -80,7 +81,7 @@ def new() -> None:
 
 
 @new.command()
-@click.argument("name")
+@click.argument("name", type=Name())
 @click.option("--in", "folder", type=Target(folder=True), default=".", show_default=True, help="Where to write them.")
 def model(name: str, folder: Path) -> None:
     """Write a model NAME.py that works, its suite NAME.yaml, a text NAME.txt, and test_NAME.py."""
@@ -99,6 +100,6 @@ def model(name: str, folder: Path) -> None:
             raise StoreError(f"{path}: exists already; choose another name or folder")
     for path, text in contents.items():
         files.write_atomic(path, text)
-        click.echo(path)
+        say(path, err=False)
     suite = folder / f"{name}.yaml"
-    click.echo(f"next: harness run {suite} --results {folder / 'out'}, pytest {folder / f'test_{name}.py'}", err=True)
+    say(f"next: harness run {suite} --results {folder / 'out'}, pytest {folder / f'test_{name}.py'}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.core.errors import StoreError
+from harness.core.errors import HarnessError, StoreError
 
 
 class FiniteRange(click.FloatRange):
@@ -23,7 +23,38 @@ class FiniteRange(click.FloatRange):
         return number
 
 
-class Target(click.Path):
+# More than any text, model or machine has: a larger number is a slip of the hand.
+MOST_TOKENS, MOST_SECONDS = 10**12, 10**9
+SEED = click.IntRange(0, 2**32 - 1)
+
+
+def _check_not_empty(value: Any, param: click.Parameter | None) -> None:
+    """Refuse an empty text, such as an unset variable of a shell: as a path it would mean the current folder."""
+    if not os.fspath(value):
+        name = param.opts[0] if isinstance(param, click.Option) else param.human_readable_name if param else "a path"
+        raise HarnessError(f"{name} is empty; give it a value or leave it out")
+
+
+class Name(click.types.StringParamType):
+    """A text that is not empty: a name, a setting, or what may be a path."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        _check_not_empty(value, param)
+        return str(super().convert(value, param, ctx))
+
+
+class PathText(click.Path):
+    """A path that is not empty."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        _check_not_empty(value, param)
+        return Path(str(super().convert(value, param, ctx)))
+
+
+class Target(PathText):
     """A file or folder to write, checked before the work whose result goes there.
 
     Args:
@@ -31,13 +62,11 @@ class Target(click.Path):
     """
 
     def __init__(self, *, folder: bool = False) -> None:
-        super().__init__(path_type=Path)
+        super().__init__()
         self.folder = folder
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(str(super().convert(value, param, ctx)))
-        if not str(value):
-            raise StoreError(f"{param.opts[0] if param else 'a path'} is empty; name a path")
+        path = super().convert(value, param, ctx)
         if not self.folder and path.is_dir():
             raise StoreError(f"{path}: cannot be written: it is a folder")
         places = [*([path] if self.folder else []), *path.absolute().parents]
@@ -47,18 +76,6 @@ class Target(click.Path):
         if not os.access(above, os.W_OK | os.X_OK):
             raise StoreError(f"{path}: cannot be written: no permission to write in {above}")
         return path
-
-
-class ResultsFolder(click.Path):
-    """A folder of results; an empty text is refused, because it would mean the current folder."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        if not os.fspath(value):
-            raise StoreError("the folder of results is empty text; name a folder, such as results")
-        return Path(str(super().convert(value, param, ctx)))
 
 
 class NameIn(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on only
@@ -85,21 +102,23 @@ class NameIn(click.ParamType):  # type: ignore[type-arg]  # generic from click 8
 
 
 data_option = click.option(
-    "--data", "data_path", metavar="DIR[:DIR...]", default=None,
+    "--data", "data_path", type=Name(), metavar="DIR[:DIR...]", default=None,
     help="Read-only folders to search for data; the default is HARNESS_DATA.",
 )  # fmt: skip
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
+    "--device", type=Name(), default="auto", show_default=True, metavar="auto|cpu|cuda[:i]", help="Where to run."
 )
 results_option = click.option(
-    "--results", "results", type=ResultsFolder(), default="results", show_default=True,
+    "--results", "results", type=PathText(), default="results", show_default=True,
     help="Folder of records and tables.",
 )  # fmt: skip
-results_argument = click.argument("results", type=ResultsFolder(), default="results")
-profile_option = click.option("--profile", default=None, help="A profile of the suite; the default is its full recipe.")
+results_argument = click.argument("results", type=PathText(), default="results")
+profile_option = click.option(
+    "--profile", type=Name(), default=None, help="A profile of the suite; the default is its full recipe."
+)
 set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+    "--set", "overrides", type=Name(), multiple=True, metavar="KEY=VALUE",
     help="Override a value of the suite, such as entries.qrnn.recipe.lr=1e-3 or recipe.epochs=2.",
 )  # fmt: skip
 

@@ -22,6 +22,11 @@ EXIT_INTERRUPTED = 130
 EXIT_BROKEN_PIPE = 141
 
 
+def say(text: object, *, err: bool = True) -> None:
+    """Print a message, on standard error by default. It is one line, whatever paths and names are in it."""
+    click.echo(printable(str(text)), err=err)
+
+
 def print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=1))
 
@@ -48,7 +53,7 @@ def print_fields(value: Mapping[str, object], as_json: bool) -> None:
 def print_problems(problems: Iterable[str]) -> None:
     """Print one line on standard error for each record or suite that could not be read."""
     for problem in problems:
-        click.echo(printable_lines(f"harness: {problem}"), err=True)
+        say(f"harness: {problem}")
 
 
 def print_board(board: Leaderboard, *, context: bool) -> None:

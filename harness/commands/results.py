@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from harness.commands.options import NameIn, profile_option, results_argument
-from harness.commands.output import EXIT_BAD_INPUT, print_board, print_problems
+from harness.commands.options import Name, NameIn, PathText, profile_option, results_argument
+from harness.commands.output import EXIT_BAD_INPUT, print_board, print_problems, say
 from harness.commands.run import run_seeds
 
 
@@ -16,7 +16,9 @@ from harness.commands.run import run_seeds
 @results_argument
 @click.option("--format", "fmt", type=NameIn("harness.report", "FORMATS"), default=None,
               help="Format of the output; the default is github, and on a terminal what fits its width.")  # fmt: skip
-@click.option("--columns", metavar="NAME,NAME...", help="Show these columns, in this order, by heading or JSON key.")
+@click.option(
+    "--columns", type=Name(), metavar="NAME,NAME...", help="Show these columns, in this order, by heading or JSON key."
+)
 @click.option("--metric", type=NameIn("harness.core.metrics", "METRICS"), default=None,
               help="Show this metric of every record that it fits, such as bits_per_byte.")  # fmt: skip
 @click.option("--save", is_flag=True, help="Write RESULTS/LEADERBOARD.md as well.")
@@ -37,7 +39,7 @@ def table(results: Path, fmt: str | None, columns: str | None, metric: str | Non
     else:
         click.echo(board.text(fmt or "github", None if columns is None else split_names(columns)), nl=False)
     if save:
-        click.echo(f"saved {board.save()}", err=True)
+        say(f"saved {board.save()}")
     print_problems(board.problems)
     if board.num_unreadable:
         sys.exit(EXIT_BAD_INPUT)
@@ -45,7 +47,7 @@ def table(results: Path, fmt: str | None, columns: str | None, metric: str | Non
 
 @click.command()
 @results_argument
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
+@click.option("--out", type=PathText(), required=True, metavar="FILE", help="A .svg, .png or .pdf.")
 def curves(results: Path, out: Path) -> None:
     """Draw the learning curves of RESULTS, a panel for each dataset and metric; needs matplotlib.
 
@@ -59,7 +61,8 @@ def curves(results: Path, out: Path) -> None:
     store = Store(results)
     drawn = panels(store.records(), published.load(published.find(results)))
     draw(drawn, out)
-    click.echo(f"{count(len({line.run_id for lines in drawn.values() for line in lines}), 'run')} drawn in {out}")
+    num_runs = len({line.run_id for lines in drawn.values() for line in lines})
+    say(f"{count(num_runs, 'run')} drawn in {out}", err=False)
     print_problems(store.problems)
     if store.num_left_out:
         sys.exit(EXIT_BAD_INPUT)
@@ -67,13 +70,16 @@ def curves(results: Path, out: Path) -> None:
 
 @click.command()
 @results_argument
-@click.option("--baseline", type=click.Path(path_type=Path), required=True, help="The file to compare with.")
+@click.option("--baseline", type=PathText(), required=True, help="The file to compare with.")
 @click.option("--update", is_flag=True, help="Write the baseline from RESULTS instead; tolerances stay.")
 @click.option("--blocks", is_flag=True, help="With --update: keep the blocks of each score, for paired comparisons.")
-@click.option("--calibrate", type=click.IntRange(min=3), metavar="N",
+@click.option("--calibrate", type=click.IntRange(3, 1000), metavar="N",
               help="Set the baseline's margins from the runs of N seeds in RESULTS, for 1 % false alarms.")  # fmt: skip
 @click.option(
-    "--suite", metavar="SUITE", help="With --calibrate: run what RESULTS lacks of seeds 1 to N of this suite."
+    "--suite",
+    type=Name(),
+    metavar="SUITE",
+    help="With --calibrate: run what RESULTS lacks of seeds 1 to N of this suite.",
 )
 @profile_option
 @click.option("--format", "fmt", type=NameIn("harness.regression.formats", "FORMATS"), default=None,

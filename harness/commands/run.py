@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.commands.options import data_option, device_option, profile_option, results_option, set_option
-from harness.commands.output import EXIT_FAILED, print_board, print_problems
+from harness.commands.options import (
+    MOST_SECONDS,
+    MOST_TOKENS,
+    SEED,
+    FiniteRange,
+    Name,
+    data_option,
+    device_option,
+    profile_option,
+    results_option,
+    set_option,
+)
+from harness.commands.output import EXIT_FAILED, print_board, print_problems, say
 from harness.core.errors import BudgetError, HarnessError, StoreError
 from harness.core.messages import count
 
@@ -22,10 +33,12 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", type=Name())
 @profile_option
-@click.option("--only", multiple=True, metavar="ENTRY", help="Run this entry only; may be repeated.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="Run this seed instead of the suite's; may be repeated.")
+@click.option("--only", type=Name(), multiple=True, metavar="ENTRY", help="Run this entry only; may be repeated.")
+@click.option(
+    "--seed", "seeds", multiple=True, type=SEED, help="Run this seed instead of the suite's; may be repeated."
+)
 @device_option
 @set_option
 @results_option
@@ -40,19 +53,20 @@ if TYPE_CHECKING:
 @click.option(
     "--time-limit",
     "time_limit_s",
-    type=float,
+    type=FiniteRange(max=MOST_SECONDS),
     metavar="SECONDS",
     help="Save and exit with status 75 before SECONDS are over; the same command continues.",
 )
 @click.option(
     "--time-budget",
     "time_budget_s",
-    type=float,
+    type=FiniteRange(max=MOST_SECONDS),
     metavar="SECONDS",
     help="Shorten each recipe to fit into SECONDS, shared by entries, not by seeds; plans are in RESULTS/plans.",
 )
 @click.option(
-    "--tokens-per-s", type=float, metavar="N", help="With --time-budget: assume this training speed; do not measure it."
+    "--tokens-per-s", type=FiniteRange(max=MOST_TOKENS), metavar="N",
+    help="With --time-budget: assume this training speed; do not measure it."
 )  # fmt: skip
 def run(
     suite: str,
@@ -110,11 +124,11 @@ def _exit_if_stopped(reporter: Reporter) -> Iterator[None]:
             yield
     except SuiteInterrupted as interrupted:
         reporter.stop()
-        click.echo(f"harness: {interrupted}", err=True)
+        say(f"harness: {interrupted}")
         sys.exit(interrupted.exit_code)
     except QueueSignal as name:  # while no worker was running
         reporter.stop()
-        click.echo(f"harness: stopped ({name}); the same command continues", err=True)
+        say(f"harness: stopped ({name}); the same command continues")
         sys.exit(EXIT_RESUME)
     finally:
         reporter.stop()
@@ -128,10 +142,10 @@ def _print_leaderboard(suite: Suite, records: list[RunRecord], results: Path) ->
     path = board.save()
     print_board(board.of_suite(suite), context=False)
     print_problems(board.problems)
-    click.echo(f"{count(len(records), 'run')} of this suite in {results / 'runs'}; every table in {path}", err=True)
+    say(f"{count(len(records), 'run')} of this suite in {results / 'runs'}; every table in {path}")
     done = [record for record in records if (results / "runs" / record.run_id / "checkpoints" / "best").is_dir()]
     text = f", harness sample {results / 'runs' / done[0].run_id}" if done else ""
-    click.echo(f"next: harness table {results}, harness curves {results} --out curves.svg{text}", err=True)
+    say(f"next: harness table {results}, harness curves {results} --out curves.svg{text}")
 
 
 def _save_tables(results: Path) -> None:

@@ -9,18 +9,28 @@ from typing import Any
 
 import click
 
-from harness.commands.options import data_option, device_option, profile_option, results_option, set_option, suite_path
-from harness.commands.output import EXIT_FAILED
+from harness.commands.options import (
+    MOST_TOKENS,
+    SEED,
+    Name,
+    data_option,
+    device_option,
+    profile_option,
+    results_option,
+    set_option,
+    suite_path,
+)
+from harness.commands.output import EXIT_FAILED, say
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", type=Name())
 @profile_option
-@click.option("--entry", required=True, help="The entry whose settings are searched.")
-@click.option("--over", multiple=True, metavar="KEY=V1,V2,...",
+@click.option("--entry", type=Name(), required=True, help="The entry whose settings are searched.")
+@click.option("--over", type=Name(), multiple=True, metavar="KEY=V1,V2,...",
               help="An axis of the grid, such as recipe.lr=1e-3,2e-3; may be repeated.")  # fmt: skip
-@click.option("--tokens", type=click.IntRange(1), help="How long each trial trains, in tokens.")
-@click.option("--seed", "seeds", multiple=True, type=int, help="A seed for every trial; may be repeated.")
+@click.option("--tokens", type=click.IntRange(1, MOST_TOKENS), help="How long each trial trains, in tokens.")
+@click.option("--seed", "seeds", multiple=True, type=SEED, help="A seed for every trial; may be repeated.")
 @device_option
 @set_option
 @results_option
@@ -55,12 +65,12 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
         records = run_suite(queue, reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
-        click.echo(f"harness: {interrupted}", err=True)
+        say(f"harness: {interrupted}")
         sys.exit(interrupted.exit_code)
     finally:
         reporter.stop()
     outcome = gather(request, searched, records)
     click.echo(outcome.render(), nl=False)
-    click.echo(f"saved {outcome.write(results)}", err=True)
+    say(f"saved {outcome.write(results)}")
     if any(record.status == "failed" for record in records):
         sys.exit(EXIT_FAILED)

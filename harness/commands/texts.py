@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
-from pathlib import Path
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from harness.commands.options import data_option, device_option
+from harness.commands.options import Name, PathText, data_option, device_option
+from harness.commands.output import say
 
 if TYPE_CHECKING:
     from harness.api.texts import TextChoice
@@ -18,7 +18,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
     click.option(
-        "--dataset", metavar="NAME", default=None, help="A registered dataset, or a suite file with a dataset."
+        "--dataset",
+        type=Name(),
+        metavar="NAME",
+        default=None,
+        help="A registered dataset, or a suite file with a dataset.",
     ),
     click.option(
         "--split",
@@ -28,12 +32,18 @@ _OPTIONS = (
     ),
     click.option(
         "--text",
-        type=click.Path(path_type=Path),
+        type=PathText(),
         default=None,
         metavar="FILE",
         help="A file of tokens separated by spaces, one <eos> per line.",
     ),
-    click.option("--unknown", metavar="TOKEN", default=None, help="With --text: the token that replaces unknown ones."),
+    click.option(
+        "--unknown",
+        type=Name(),
+        metavar="TOKEN",
+        default=None,
+        help="With --text: the token that replaces unknown ones.",
+    ),
     click.option(
         "--protocol",
         type=click.Choice(["exact", "official", "streams"]),
@@ -42,8 +52,12 @@ _OPTIONS = (
         help="A static one. For the neural cache or dynamic evaluation, give a suite's entry `checkpoint:` "
         "and the suite `evaluation: {adaptive: ...}`.",
     ),
-    click.option("--batch", type=click.IntRange(1), default=None, help="With --protocol official: its batch size."),
-    click.option("--window", type=click.IntRange(1), default=None, help="Tokens per forward pass; changes no sum."),
+    click.option(
+        "--batch", type=click.IntRange(1, 10**6), default=None, help="With --protocol official: its batch size."
+    ),
+    click.option(
+        "--window", type=click.IntRange(1, 10**9), default=None, help="Tokens per forward pass; changes no sum."
+    ),
     device_option,
     data_option,
 )
@@ -52,6 +66,7 @@ _OPTIONS = (
 pretrained_option = click.option(
     "--set",
     "overrides",
+    type=Name(),
     multiple=True,
     metavar="KEY=VALUE",
     help="With hf:PATH: a key of its model block, such as context=512.",
@@ -75,4 +90,4 @@ def text_choice(options: dict[str, Any]) -> TextChoice:
         raise click.UsageError("--split goes with --dataset")
     if chosen["text"] is None and chosen["unknown"] is not None:
         raise click.UsageError("--unknown goes with --text")
-    return TextChoice(**chosen, note=partial(click.echo, err=True))
+    return TextChoice(**chosen, note=say)

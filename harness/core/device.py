@@ -8,8 +8,9 @@ import sys
 from importlib import metadata
 
 from harness.core.errors import DeviceError
+from harness.core.messages import printable
 
-PATTERN = re.compile(r"auto|cpu|cuda(:\d+)?")
+PATTERN = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 # NVML answers at once where no board exists, which spares most machines the import of torch.
 # flush: if torch's import then crashes, buffered output would be lost, and the board would seem not to exist.
 PROBE = """
@@ -39,7 +40,7 @@ def resolve(name: str) -> str:
         return "cpu"
     seen, reason = _probed([sys.executable, "-P", "-c", PROBE])
     if reason is not None:
-        print(f"harness: device auto is the cpu: {reason}", file=sys.stderr)
+        print(printable(f"harness: device auto is the cpu: {reason}"), file=sys.stderr)
     return "cuda" if seen else "cpu"
 
 

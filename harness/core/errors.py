@@ -9,9 +9,15 @@ from pathlib import Path
 
 
 class HarnessError(Exception):
-    """Base class. The message names the fault, its place, and a remedy."""
+    """Base class. The message names the fault, its place, and a remedy.
+
+    Each argument is one line, whatever foreign text is in it; nearly all messages are a single one.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class SuiteError(HarnessError):

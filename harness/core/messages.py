@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
-from harness.core.errors import named_path
+from harness.core.errors import HarnessError, named_path
 
 _MUST_BE = {
     "int_type": "a whole number",
@@ -137,6 +139,19 @@ def reason(error: BaseException, *, with_path: bool = False) -> str:
         text = (error.strerror if isinstance(error, OSError) else None) or str(error) or "no reason is given"
     path = named_path(error) if with_path and isinstance(error, OSError) else None
     return cut(text if path is None else f"{path}: {text}", 300)
+
+
+def crash(error: BaseException) -> str:
+    """What happened and where, in one line, for an exception that nobody expected; the log has its traceback.
+
+    The place is the innermost one outside of installed libraries: the code that a reader can change.
+    """
+    if isinstance(error, HarnessError | OSError | MemoryError):
+        return reason(error, with_path=True)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
+    place = f" in {'/'.join(Path(own[-1].filename).parts[-2:])}:{own[-1].lineno}" if own else ""
+    return cut(f"{type(error).__name__}{place}: {reason(error)}", 300)
 
 
 def sentence(error: Mapping[str, Any], path: str) -> str:

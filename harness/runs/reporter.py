@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from harness.core.messages import printable_lines
+from harness.core.messages import printable
 from harness.core.metrics import metric_named
 from harness.worker.job import Coding, Event, KernelTiming, Problem, RecordWritten, Resumed, Scoring, Train, Validation
 
@@ -28,7 +28,7 @@ class Reporter:
 
     def problem(self, text: str) -> None:
         """Print a line that is printed with --quiet too: what was damaged, and what was done about it."""
-        print(printable_lines(text), file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
     def start(self, name: str, metric: str) -> None:
         self.name = name
@@ -89,7 +89,7 @@ class Bars(Reporter):
         self.task: TaskID | None = None
 
     def note(self, text: str) -> None:
-        self.console.print(printable_lines(text), highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(text), highlight=False, markup=False, soft_wrap=True)
 
     def problem(self, text: str) -> None:
         self.note(text)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 import lm_kernels
-from harness.core.messages import reason
+from harness.core.messages import crash, reason
 from harness.timing import clocks
 from harness.timing.ceilings import COPY, GEMM, TRIAD, Ceilings, Flusher, cache_bytes
 from harness.timing.clocks import Budget, Candidate, Clock, Samples
@@ -168,7 +168,7 @@ class Bench:
         try:
             return disagreement(results(function, inputs), expected, autocast=self.autocast is not None)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
-            return reason(error, with_path=True)
+            return crash(error)
 
     def _measure(self, op: str, case: Case, functions: Mapping[str, Kernel], inputs: Inputs) -> _Measured:
         """Time every correct backend in the same rounds as the reference, the comparison and the ceilings."""

@@ -19,7 +19,7 @@ from harness import data
 from harness.checkpoints import model as checkpoint_model
 from harness.core.errors import HarnessError, SuiteError
 from harness.core.hashing import content_hash
-from harness.core.messages import reason
+from harness.core.messages import crash
 from harness.core.scores import Score, TargetFile
 from harness.core.specs import RunSpec
 from harness.evaluation import protocols, target_bytes
@@ -87,9 +87,9 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
         record.status, record.error = "diverged", str(end)
     except HarnessError as error:
         record.status, record.error = "failed", str(error)
-    except Exception as error:  # a crash becomes a record; the traceback goes to the run's log
+    except Exception as error:  # the record has one line, the run's log the traceback
         traceback.print_exc()
-        record.status, record.error = "failed", reason(error, with_path=True)
+        record.status, record.error = "failed", crash(error)
     costs = meter.stop()
     record.seconds = time.monotonic() - started
     attempts.end(record.seconds, record.status, costs)

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 
+from harness.core.messages import printable
 from harness.worker.job import EXIT_RESUME, Emit, Event, Problem, RecordWritten, RunJob, Stop
 
 # How long a worker without a parent may take to save. Nobody is left to kill one that hangs in a driver call, and it
@@ -47,7 +48,7 @@ def main() -> int:
         with store.lock(name, name="worker", wait_s=ORPHAN_GRACE_S + 5, doing="still saving"):
             return _calibrate(job, emit, stop) if job.calibrate_s is not None else _run(job, emit, stop)
     except StoreError as problem:
-        print(problem, file=sys.stderr)
+        print(printable(str(problem)), file=sys.stderr)
         return 1
 
 
@@ -82,7 +83,7 @@ def _calibrate(job: RunJob, emit: Emit, stop: Stop) -> int:
     except Interrupted:
         return EXIT_RESUME
     except (HarnessError, Diverged) as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return 1
     return 0
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lm_kernels.entry_points import added
+from lm_kernels.entry_points import added, no_exit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,14 +81,18 @@ def resolve(
         Name and function of the backend.
 
     Raises:
-        ValueError: an unknown name, or the reason why the backend cannot run on the device.
+        ValueError: an unknown name, or the reason why the backend cannot be imported or run on the device.
     """
     check_name(op, backend)
     backends = KERNELS[op]
     reasons = []
     for name in backends if backend == "auto" else (backend,):
         module_name, _, function_name = backends[name].partition(":")
-        module = import_module(module_name)
+        try:
+            with no_exit():
+                module = import_module(module_name)
+        except Exception as error:
+            raise ValueError(f"{op} backend {name} cannot be imported: {type(error).__name__}: {error}") from error
         if backend == "auto" and hasattr(module, "worth") and (arguments is None or not module.worth(*arguments)):
             continue
         reason = module.unavailable(device) if hasattr(module, "unavailable") else None

@@ -1,7 +1,4 @@
-"""Every file that the harness reads back, as seed and reader. Not a test file.
-
-As a script, with atheris: `python tests/faults/fuzz_targets.py NAME FOLDER [options of libFuzzer]`.
-"""
+"""Every file that the harness reads back, as seed and reader. Not a test file."""
 
 from __future__ import annotations
 
@@ -130,16 +127,14 @@ def _write_official(path: Path, *, legacy: bool) -> None:
     writer.write(path, [model, criterion(writer, []), optimizer()], legacy=legacy)
 
 
-if __name__ == "__main__":
+def fuzz(name: str, folder: Path, *options: str) -> None:
+    """Let atheris choose the content of a target. `options` are those of libFuzzer; it ends the process."""
     import atheris
 
-    name, folder, *options = sys.argv[1:]
-    Path(folder).mkdir()
-    target = make(name, Specimen(Path(folder)))
-    seeds = Path(folder) / "seeds"
+    folder.mkdir()
+    target, seeds = make(name, Specimen(folder)), folder / "seeds"
     seeds.mkdir()
     (seeds / "seed").write_bytes(target.seed)
-    os.environ["HARNESS_CACHE"] = str(Path(folder) / "cache")
-    atheris.instrument_all()
+    os.environ["HARNESS_CACHE"] = str(folder / "cache")
     atheris.Setup([name, *options, str(seeds)], target)
     atheris.Fuzz()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.bench import memory, pipes
 from harness.bench.loops.entries import LoopEntry, LoopJob, LoopResult
-from harness.core.messages import reason
+from harness.core.messages import crash
 
 if TYPE_CHECKING:
     from harness.core.interfaces import Corpus
@@ -43,7 +43,7 @@ def main() -> None:
     try:
         result = time_loop(parse_json(LoopJob, sys.stdin.readline()))
     except Exception as error:  # the parent writes it into the row
-        result = LoopResult(error=reason(error, with_path=True))
+        result = LoopResult(error=crash(error))
     channel.write(json.dumps(asdict(result)) + "\n")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.bench import memory, pipes
 from harness.bench.steps.entries import CHAIN, END, GEMMS, NN_LSTM, StepEntry, StepJob
-from harness.core.messages import reason
+from harness.core.messages import crash
 
 NUM_WINDOWS = 4
 CLIP = 0.25
@@ -31,7 +31,7 @@ def main() -> None:
     except BrokenPipeError:  # the parent has ended
         return
     except Exception as error:  # the parent writes it into the row
-        reply(reason(error, with_path=True))
+        reply(crash(error))
 
 
 def serve(lines: Iterable[str], reply: Callable[[object], None]) -> None:

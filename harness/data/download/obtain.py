@@ -101,7 +101,7 @@ class SourceFinder:
             *(f"Needed: {text}" for text in dict.fromkeys(source.download_file.summary for source in missing)),
             *(f"Looked in: {folder}" for folder in [*self.roots, self.raw_folder]),
         ]
-        raise DataError("\n".join(lines))
+        raise DataError(*lines)
 
     def _find(self, file: SourceFile, wrong: list[str]) -> Path | None:
         """The first candidate with the right size and checksum. Without one, those in roots are added to `wrong`."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from harness.core.messages import reason
+from harness.core.messages import crash, reason
 from harness.monitoring.costs import merge
 from harness.monitoring.costs.attempts import KILLED, Attempts
 from harness.monitoring.costs.columns import COST_KEYS, Work, summarise
@@ -103,7 +103,7 @@ def add_to_record(
         record.traces = thinning.thinned([_trace(attempts, number) for number in range(1, len(attempts.rows) + 1)])
     except Exception as error:
         traceback.print_exc()  # to the log of the run
-        record.costs = _without_account(f"the account failed: {reason(error, with_path=True)}", "died")
+        record.costs = _without_account(f"the account failed: {crash(error)}", "died")
 
 
 def record_costs(

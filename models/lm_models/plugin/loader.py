@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from lm_kernels.entry_points import added
+from lm_kernels.entry_points import added, no_exit
 
 if TYPE_CHECKING:
     from lm_models.plugin.adapter import Adapter
@@ -39,13 +39,12 @@ def add_folder(folder: Path) -> None:
 def foreign_code() -> Iterator[None]:
     """Run code of a model from outside, which may neither end the command nor move it to another folder.
 
-    Relative paths of the command would otherwise name other files. Raises RuntimeError in place of SystemExit.
+    Relative paths of the command would otherwise name other files. Raises RuntimeError where the code would exit.
     """
     folder = Path.cwd()
     try:
-        yield
-    except SystemExit as error:
-        raise RuntimeError(f"its code calls sys.exit({error.code!r})") from None
+        with no_exit():
+            yield
     finally:
         os.chdir(folder)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from invoking import call
 
-from harness.system.source import ROOT
+from harness.system.source import ROOT, SEARCH_PATH
 
 
 def test_data_of_a_suite_is_prepared_and_verified(suite: Path) -> None:
@@ -70,11 +70,11 @@ def test_a_missing_dataset_is_short_lines_that_say_what_to_do(monkeypatch: pytes
             "an oracle needs the same",
         ),
         (["export", "/nowhere", "--out", "/tmp/nothing"], "is not a checkpoint"),
-        (["table", ""], "empty text; name a folder"),
-        (["check", "", "--baseline", "b.json"], "empty text; name a folder"),
-        (["curves", "", "--out", "x.svg"], "empty text; name a folder"),
-        (["compare", "a", "b", "--results", ""], "empty text; name a folder"),
-        (["run", "calibration", "--results", ""], "empty text; name a folder"),
+        (["table", ""], "is empty; give it a value"),
+        (["check", "", "--baseline", "b.json"], "is empty; give it a value"),
+        (["curves", "", "--out", "x.svg"], "is empty; give it a value"),
+        (["compare", "a", "b", "--results", ""], "is empty; give it a value"),
+        (["run", "calibration", "--results", ""], "is empty; give it a value"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_two(arguments: list[str], message: str) -> None:
@@ -118,6 +118,29 @@ main(["wait"])
         process.send_signal(signal.SIGTERM)
         _, message = process.communicate(timeout=30)
     assert (process.returncode, message) == (130, "harness: stopped\n")
+
+
+# The first module that a command imports is still being imported, or the work is done and the interpreter ends.
+EARLY = "import os, signal, time\nos.kill(os.getpid(), signal.{name})\ntime.sleep(20)"
+LATE = """
+import atexit, os, signal
+from harness.__main__ import main
+atexit.register(os.kill, os.getpid(), signal.{name})
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", ["early", "late"])
+def test_a_signal_at_any_moment_is_one_line_and_no_regression(name: str, moment: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", "--version"]
+    if moment == "early":
+        (tmp_path / "click.py").write_text(EARLY.format(name=name))
+    else:
+        command = [sys.executable, "-c", LATE.format(name=name), "--version"]
+    path = os.pathsep.join((str(tmp_path), SEARCH_PATH))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "harness: stopped\n")
 
 
 def test_a_thread_that_a_model_leaves_behind_does_not_hold_the_command() -> None:

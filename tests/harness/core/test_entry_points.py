@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.system.source import SEARCH_PATH
+from harness.system.source import ROOT, SEARCH_PATH
 
 ENTRY_POINTS = """
 [lm_harness.models]
@@ -113,7 +113,22 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(site: Path) -> N
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "added_dataset:LETTERS cannot be loaded: libadded.so is not there" in done.stderr
-    (site / "added_dataset.py").write_text("raise SystemExit(1)")
-    done = harness(site, "list", "datasets")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "added_dataset:LETTERS cannot be loaded: it calls sys.exit(1)" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "call", "words"),
+    [
+        ("added_dataset", "sys.exit(0)", ("list", "datasets")),
+        ("added_metric", "os._exit(0)", ("list", "metrics")),
+        ("added_format", "os._exit(3)", ("table", str(ROOT / "results"), "--format", "count")),
+    ],
+)
+def test_a_package_that_ends_the_process_is_named_in_one_line(
+    site: Path, module: str, call: str, words: tuple[str, ...]
+) -> None:
+    """It would otherwise be a success without a word."""
+    (site / f"{module}.py").write_text(f"import os, sys\n{call}")
+    done = harness(site, *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert module in done.stderr
+    assert f"its code calls {call}" in done.stderr

