@@ -73,7 +73,7 @@ def text_of(loaded: LoadedModel) -> Text:
 
 
 class TokenizerText:
-    """A pretrained model's own tokeniser: a `Text`. A token is its own bytes, or these without the space before them."""
+    """A pretrained model's own tokeniser: a `Text`. A token is its bytes, or these without the space before them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -95,7 +95,9 @@ class TokenizerText:
         first = encoded.begin is not None
         ids, sizes = encoded.ids[first:], encoded.num_bytes[first:]
         shorter = [
-            at for at, (token, size) in enumerate(zip(ids, sizes, strict=True)) if size < len(self._tokenizer.bytes_of(token))
+            at
+            for at, (token, size) in enumerate(zip(ids, sizes, strict=True))
+            if size < len(self._tokenizer.bytes_of(token))
         ]
         residual = Residual(("",) * NUM_PLACES, shorter, [""] * len(shorter), []).to_bytes("utf-8") if shorter else b""
         return np.array(ids, np.int64), residual
