@@ -40,8 +40,8 @@ def compress(
 ) -> None:
     """Compress FILE to OUT, a new file, with the probabilities of MODEL: a run, a checkpoint or hf:PATH.
 
-    Any file can be compressed. OUT is written after it was decompressed again as a check. `harness decompress` needs the
-    same model, software, kind of processor and number of threads.
+    Any file can be compressed. OUT is written after it was decompressed again as a check. `harness decompress` needs
+    the same model, software, kind of processor and number of threads.
     """
     _check_settings(model, overrides)
     import harness
@@ -52,12 +52,12 @@ def compress(
     if as_json:
         print_json(answer)
         return
-    rates = ", ".join(f"{answer[name]:.4f} bits per {unit}" for name, unit in
-                      (("bits_per_byte", "byte"), ("bits_per_char", "character")) if answer[name] is not None)  # fmt: skip
+    units = (("bits_per_byte", "byte"), ("bits_per_char", "character"))
+    rates = "".join(f", {answer[name]:.4f} bits per {unit}" for name, unit in units if answer[name] is not None)
     click.echo(printable(
         f"{file}: {made.num_bytes:,} bytes to {answer['compressed_bytes']:,} ({made.code_bytes:,} of tokens, "
         f"{made.residual_bytes:,} of what they do not say, {answer['header_bytes']:,} of header)"
-        f"{', ' if rates else ''}{rates}; {made.streams} streams, {_speed(made.num_bytes, made.seconds)}, "
+        f"{rates}; {made.streams} streams, {_speed(made.num_bytes, made.seconds)}, "
         f"checked in {made.check_seconds:.1f} s"
     ))  # fmt: skip
 

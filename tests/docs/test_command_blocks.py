@@ -44,7 +44,7 @@ def script_of(page: str) -> str:
 
 # It trains three models twice. tests/models/plugin and tests/harness/commands/test_new.py hold its parts.
 SLOW = ("docs/your-own-model.md",)
-NEEDS = {"docs/audit.md": "constriction"}
+NEEDS = {"docs/audit.md": "constriction", "docs/compress.md": "constriction"}
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Write tokens as a code of the length that their loss claims, and read them back.
 
-Both directions read one token of each stream per forward pass, so that their probabilities have the same bits. They have
-on the same machine with the same software only: the header holds both, and `decode` refuses others. Letters: N tokens,
-S streams, V vocabulary.
+Both directions read one token of each stream per forward pass, so that their probabilities have the same bits. They
+have on the same machine with the same software only: the header holds both, and `decode` refuses others. Letters: N
+tokens, S streams, V vocabulary.
 """
 
 from __future__ import annotations

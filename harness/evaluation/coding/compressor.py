@@ -13,7 +13,7 @@ from harness.evaluation.coding import coder, container
 from harness.evaluation.coding.settings import settings_of
 from harness.evaluation.coding.text import text_of
 
-# A stream begins without context, which costs some 20 bits; a step of many streams takes little longer than one of few.
+# A stream begins without context, which costs some 13 bits; a step of many streams takes little longer than one of few.
 _TOKENS_PER_STREAM = 4096
 _MOST_STREAMS = 256
 

@@ -120,7 +120,7 @@ def unpack(file: bytes) -> Coded:
     body, digest = file[:-_DIGEST_BYTES], file[-_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         raise DataError("the file is damaged: it is not as it was written, or bytes are missing or added at its end")
-    line, _, rest = body[len(MAGIC) : len(MAGIC) + _MAX_HEADER_BYTES].partition(b"\n")
+    line, _, _ = body[len(MAGIC) : len(MAGIC) + _MAX_HEADER_BYTES].partition(b"\n")
     try:
         header = parse_json(Header, line)
     except ValueError as error:

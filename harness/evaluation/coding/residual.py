@@ -1,8 +1,8 @@
 """What a text has besides its tokens, in few bytes: separators and unknown words.
 
-Between two tokens there is a separator, before the first and after the last as well. A text has one usual separator for
-each of four places: between two words, before and after a line's end, and between two line ends. What differs from it is
-listed with its position. Letters: N tokens, so N + 1 separators.
+Between two tokens there is a separator, before the first and after the last as well. A text has one usual separator
+for each of four places: between two words, before and after a line's end, and between two line ends. What differs from
+it is listed with its position. Letters: N tokens, so N + 1 separators.
 
     >>> Residual(("", "", "", ""), [3], ["é"], []).to_bytes("utf-8") != b""
     True

@@ -73,7 +73,7 @@ def text_of(loaded: LoadedModel) -> Text:
 
 
 class TokenizerText:
-    """A pretrained model's own tokeniser: a `Text`. A token is its own bytes, or these without the space before them."""
+    """A pretrained model's own tokeniser: a `Text`. A token is its bytes, or these without the space before them."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
