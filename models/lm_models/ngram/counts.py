@@ -96,9 +96,9 @@ def _occurrences(text: Nodes, order: int, vocab_size: int, sentence_end: int | N
 
 def _children(parents: Nodes, places: Ids, text: Nodes, vocab_size: int) -> _Nodes:
     """The level of the n-grams whose next to last tokens are at `places` of the text."""
-    # Not np.unique: its stable sort takes twice as long, and any occurrence of an n-gram serves as its place.
+    # Not np.unique: it holds more arrays at once. The stable sort is the faster one for keys with many repetitions.
     keys = parents[places].astype(np.int64) * vocab_size + text[places + 1]
-    order = np.argsort(keys)
+    order = np.argsort(keys, kind="stable")
     keys, places = keys[order], places[order] + 1
     del order
     starts = np.flatnonzero(np.concatenate([np.ones(min(1, len(keys)), dtype=bool), keys[1:] != keys[:-1]]))
