@@ -116,8 +116,8 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         repeat.begin(spec)
     for line in queue.outlook(spec):
         reporter.note(f"{name}: {line}")
-    if spec.recipe is not None and (line := dtypes.warning(spec.dtype, spec.device)):
-        reporter.note(f"{name}: {line}")
+    if spec.recipe is not None and (warning := dtypes.warning(spec.dtype, spec.device)):
+        reporter.note(f"{name}: {warning}")
     reporter.start(name, progress_metric(spec.label.metrics).name)
     return _in_worker(spec, queue, reporter)
 
