@@ -9,6 +9,7 @@ few of them.
 __all__ = [
     "config",
     "device",
+    "dtype",
     "errors",
     "hashing",
     "interfaces",
