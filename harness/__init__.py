@@ -10,7 +10,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.api import TextChoice, audit, check_model, compare, evaluate, leaderboard, load_suite, records, run
+    from harness.api import (
+        TextChoice,
+        audit,
+        audit_run,
+        check_model,
+        compare,
+        evaluate,
+        leaderboard,
+        load_suite,
+        records,
+        run,
+    )  # fmt: skip
     from harness.core.errors import HarnessError
     from harness.core.metrics import Metric
     from harness.system.source import VERSION as __version__  # noqa: N811
@@ -23,6 +34,7 @@ __all__ = [
     "TextChoice",
     "__version__",
     "audit",
+    "audit_run",
     "check_model",
     "compare",
     "evaluate",

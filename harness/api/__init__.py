@@ -4,12 +4,13 @@ In: suites, checkpoints, texts and results folders, by path or name. Out: typed 
 pandas data frames. Nothing heavy is imported until a function is called.
 """
 
+from harness.api.audits import audit, audit_run
 from harness.api.results import leaderboard, records
-from harness.api.scores import audit, compare, evaluate, find_sides
+from harness.api.scores import compare, evaluate, find_sides
 from harness.api.suites import check_model, load_suite, run
 from harness.api.texts import TextChoice
 
 __all__ = [
-    "TextChoice", "audit", "check_model", "compare", "evaluate", "find_sides", "leaderboard", "load_suite", "records",
-    "run",
+    "TextChoice", "audit", "audit_run", "check_model", "compare", "evaluate", "find_sides", "leaderboard", "load_suite",
+    "records", "run",
 ]  # fmt: skip

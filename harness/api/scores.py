@@ -11,7 +11,6 @@ from harness.api.texts import TextChoice
 
 if TYPE_CHECKING:
     from harness.core.interfaces import LoadedModel
-    from harness.evaluation.audit.report import Audit
     from harness.evaluation.scoring import CheckpointScore, EvaluationRequest
     from harness.report.comparison import Comparison, Side
     from harness.results.store import Store
@@ -49,36 +48,7 @@ def evaluate(
     from harness.evaluation import scoring
 
     chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text), protocol=protocol)
-    return scoring.score_checkpoint(_request(model, chosen, vocabulary, device, settings))
-
-
-def audit(
-    model: Path | str | Model,
-    *,
-    text: TextChoice | Path | str,
-    vocabulary: Sequence[str] | None = None,
-    device: str = "auto",
-    settings: Sequence[str] = (),
-    stretch: int = 10_000,
-) -> Audit:
-    """Score a model on a text and check that the score is the length of a code: docs/audit.md.
-
-    Args:
-        model: as for `evaluate`, with `vocabulary`, `device` and `settings`.
-        text: a file, or a `TextChoice` with the protocol `exact` or `streams`.
-        stretch: number of targets from the beginning of the text to encode and decode.
-
-    Returns:
-        The checks with their figures and verdicts; `passed` if all of them did.
-
-    Raises:
-        HarnessError: the model, the text or the two together cannot be used, or the extra audit is not installed.
-    """
-    from harness.evaluation.audit import coder, report
-
-    coder.library()  # before data is prepared
-    chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text))
-    return report.audit(_request(model, chosen, vocabulary, device, settings), stretch=stretch)
+    return scoring.score_checkpoint(request_for(model, chosen, vocabulary, device, settings))
 
 
 def compare(
@@ -145,14 +115,14 @@ def find_sides(
     return sides
 
 
-def _request(
+def request_for(
     model: Path | str | Model,
     chosen: TextChoice,
     vocabulary: Sequence[str] | None,
     device: str,
     settings: Sequence[str],
 ) -> EvaluationRequest:
-    """The model loaded and the text found; arguments as of `evaluate`."""
+    """What to score: the model loaded and the text found. Arguments and errors are those of `evaluate`."""
     from harness.core import device as devices
     from harness.evaluation import scoring
 

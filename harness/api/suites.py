@@ -72,6 +72,7 @@ def run(
     """
     from harness import data
     from harness.core import device as devices
+    from harness.evaluation.audit.checks import require_coder
     from harness.results.store import Store
     from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, plan_specs, run_suite
     from harness.suite import check_vocabulary, dry_run, resolve, texts_of
@@ -81,6 +82,8 @@ def run(
     reporter = reporter or Reporter()
     roots = data.search_roots(None if data_path is None else str(data_path))
     specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
+    if any(spec.audit for spec in specs):
+        require_coder()
     if limit is not None or budget is not None:
         check_interruptible(specs)
     texts = texts_of(suite, specs, roots)

@@ -18,8 +18,9 @@ from typing import Any
 
 import click
 
+from harness.commands.audit import audit
 from harness.commands.bench import bench
-from harness.commands.checkpoint import audit, evaluate_, export, import_, sample
+from harness.commands.checkpoint import evaluate_, export, import_, sample
 from harness.commands.compare import compare
 from harness.commands.data import data
 from harness.commands.explain import explain

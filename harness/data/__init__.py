@@ -13,13 +13,13 @@ from harness.data.download.http import download_bars, download_lines
 from harness.data.download.locate import cache_folder, search_roots
 from harness.data.download.obtain import network_is_off
 from harness.data.folder import load, read_manifest
-from harness.data.preparation import facts, find_prepared, find_split, find_text, identify, prepare
+from harness.data.preparation import facts, find_prepared, find_split, find_text, identify, prepare, prepare_again
 from harness.data.registry import DATASETS, Dataset, KnownText, get_dataset
 from harness.data.status import import_file, list_rows, verify, where
 
 __all__ = [
     "DATASETS", "KINDS", "Dataset", "DatasetConfig", "KnownText", "MarkovSource", "Registered", "cache_folder",
     "download_bars", "download_lines", "facts", "find_prepared", "find_split", "find_text", "get_dataset", "identify",
-    "import_file", "list_rows", "load", "network_is_off", "parse", "prepare", "read_manifest", "search_roots", "verify",
-    "where",
+    "import_file", "list_rows", "load", "network_is_off", "parse", "prepare", "prepare_again", "read_manifest",
+    "search_roots", "verify", "where",
 ]  # fmt: skip

@@ -83,6 +83,7 @@ def resolve(
             checkpoint_every_s=suite.checkpoint_every_s,
             kernels=suite.kernels,
             model_source=model_source,
+            audit=entry.audit,
         )
         specs += [replace(first, seed=seed) for seed in (chosen if entry.recipe is not None else chosen[:1])]
     return specs
