@@ -197,7 +197,8 @@ class _Scored:
             bits = coder.payload_bits(file)
             with decoding() as model:
                 decoded = coder.decode(replace(self.untouched, model=model), file, tick=self.tick)
-        except (CheckpointError, DataError) as error:
+        # The coder's library raises AssertionError where the decoder's model gives the file no meaning.
+        except (CheckpointError, DataError, AssertionError) as error:
             return Check("coder", catches, None, bound, "bits from the claim", False, str(error))
         same = counts.text_of(self.loaded, ids) == counts.text_of(self.loaded, decoded)
         figure = abs(bits - claimed)

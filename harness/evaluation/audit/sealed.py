@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.core.audits import Check
+from harness.core.messages import count
 from harness.evaluation.audit.checks import judge
 
 _active: list[Sealed] = []
@@ -51,14 +52,15 @@ class Sealed:
 
     def check(self) -> Check:
         """The check `sealed`."""
-        what = f"{len(self.paths) + len(self.names)} files and folders of the text"
+        watched = count(len(self.paths) + len(self.names), "place")
+        seen = f"; it opened {self.opened[0]}" if self.opened else ""
         return judge(
             "sealed",
             "a model that reads the text from a file",
             len(self.opened),
             0,
             "openings of the text",
-            f"{what} while the model is used" + (f"; it opened {self.opened[0]}" if self.opened else ""),
+            f"{watched} of the text, watched while the model is used{seen}",
         )
 
 

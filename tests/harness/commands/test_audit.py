@@ -20,7 +20,7 @@ from harness.checkpoints.model import model_config
 VOCABULARY = ["<eos>", "_", "a", "b", "c"]
 BLOCK = {"builder": "awd-lstm", "layers": 1, "hidden": 8, "embedding": 8}
 TEXT = "a b _ c\nc a _ b b\n" * 20
-NAMES = ["mass", "loss", "causality", "invariance", "exactly once", "coder"]
+NAMES = ["mass", "loss", "causality", "invariance", "exactly once", "coder", "sealed"]
 
 
 @pytest.fixture
@@ -80,4 +80,4 @@ def test_without_the_coder_one_line_says_what_to_install(words: list[object], mo
     monkeypatch.setitem(sys.modules, "constriction", None)
     done = call(*words)
     assert done.exit_code == 2
-    assert done.stderr.splitlines() == ["harness: coding a text needs constriction: pip install 'lm-harness[audit]'"]
+    assert done.stderr.splitlines() == ["harness: an audit needs constriction: pip install 'lm-harness[audit]'"]
