@@ -90,8 +90,11 @@ def audit_run(
     from harness.worker.job import RunJob
 
     require_coder()
-    record, folder = explain.find_run(str(run), Path(results)), Path(run).absolute()
-    root = folder.parents[1] if (folder / RECORD).is_file() else Path(results)
+    folder = Path(run).absolute()
+    is_run = (folder / RECORD).is_file()
+    if folder.is_dir() and not is_run:
+        raise StoreError(f"{run}: holds no record of a run; give a checkpoint a text, by --text or --dataset")
+    record, root = explain.find_run(str(run), Path(results)), folder.parents[1] if is_run else Path(results)
     if record.status != "finished":
         raise StoreError(f"{record.run_id}: is {record.status}, so there is no score to audit")
     spec = replace(record.spec, device=devices.resolve(device))

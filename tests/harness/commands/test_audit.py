@@ -76,6 +76,13 @@ def test_official_is_refused(words: list[object]) -> None:
     assert "leaves targets out" in done.stderr
 
 
+@needs_coder
+def test_a_checkpoint_without_a_text_is_refused(words: list[object]) -> None:
+    done = call("audit", words[1])
+    assert done.exit_code == 2
+    assert "holds no record of a run; give a checkpoint a text, by --text or --dataset" in done.stderr
+
+
 def test_without_the_coder_one_line_says_what_to_install(words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "constriction", None)
     done = call(*words)
