@@ -13,9 +13,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from harness.api.audits import audit, audit_run
     from harness.api.compression import compress, decompress
     from harness.api.results import leaderboard, records
-    from harness.api.scores import audit, compare, evaluate
+    from harness.api.scores import compare, evaluate
     from harness.api.suites import check_model, load_suite, run
     from harness.api.texts import TextChoice
     from harness.core.errors import HarnessError
@@ -30,6 +31,7 @@ __all__ = [
     "TextChoice",
     "__version__",
     "audit",
+    "audit_run",
     "check_model",
     "compare",
     "compress",
@@ -44,8 +46,8 @@ __all__ = [
 _MODULES = {
     "HarnessError": "harness.core.errors", "Metric": "harness.core.metrics", "Model": "lm_models.plugin.base",
     "TextChoice": "harness.api.texts", "__version__": "harness.system.source",
-    "audit": "harness.api.scores", "compress": "harness.api.compression", "decompress": "harness.api.compression",
-    "check_model": "harness.api.suites", "compare": "harness.api.scores",
+    "audit": "harness.api.audits", "audit_run": "harness.api.audits", "check_model": "harness.api.suites",
+    "compare": "harness.api.scores", "compress": "harness.api.compression", "decompress": "harness.api.compression",
     "evaluate": "harness.api.scores", "leaderboard": "harness.api.results", "load_suite": "harness.api.suites",
     "records": "harness.api.results", "run": "harness.api.suites",
 }  # fmt: skip

@@ -11,10 +11,8 @@ from harness.api.texts import TextChoice
 
 if TYPE_CHECKING:
     from harness.core.interfaces import LoadedModel
-    from harness.evaluation.audit.report import Audit
     from harness.evaluation.scoring import CheckpointScore, EvaluationRequest
     from harness.report.comparison import Comparison, Side
-    from harness.results.record import RunRecord
     from harness.results.store import Store
     from lm_models.plugin.base import Model
 
@@ -50,41 +48,7 @@ def evaluate(
     from harness.evaluation import scoring
 
     chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text), protocol=protocol)
-    return scoring.score_checkpoint(_request(model, chosen, vocabulary, device, settings))
-
-
-def audit(
-    model: Path | str | Model,
-    *,
-    text: TextChoice | Path | str,
-    vocabulary: Sequence[str] | None = None,
-    device: str = "auto",
-    settings: Sequence[str] = (),
-    stretch: int = 10_000,
-) -> Audit:
-    """Score a model on a text and check that the score is the length of a code: docs/audit.md.
-
-    Args:
-        model: as for `evaluate`, with `vocabulary`, `device` and `settings`; or the folder of a compressor's run, whose
-            files are written again.
-        text: a file, or a `TextChoice` with the protocol `exact` or `streams`; for a compressor a split of its dataset.
-        stretch: number of targets from the beginning of the text to encode and decode.
-
-    Returns:
-        The checks with their figures and verdicts; `passed` if all of them did.
-
-    Raises:
-        HarnessError: the model, the text or the two together cannot be used, or the extra audit is not installed.
-    """
-    from harness.evaluation.audit import report
-    from harness.evaluation.coding import rows
-
-    rows.library()  # before data is prepared
-    chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text))
-    compressed = _compressed(model)
-    if compressed is not None:
-        return _audit_of_files(compressed, chosen)
-    return report.audit(_request(model, chosen, vocabulary, device, settings), stretch=stretch)
+    return scoring.score_checkpoint(request_for(model, chosen, vocabulary, device, settings))
 
 
 def compare(
@@ -151,14 +115,14 @@ def find_sides(
     return sides
 
 
-def _request(
+def request_for(
     model: Path | str | Model,
     chosen: TextChoice,
     vocabulary: Sequence[str] | None,
     device: str,
     settings: Sequence[str],
 ) -> EvaluationRequest:
-    """The model loaded and the text found; arguments as of `evaluate`."""
+    """What to score: the model loaded and the text found. Arguments and errors are those of `evaluate`."""
     from harness.core import device as devices
     from harness.evaluation import scoring
 
@@ -176,36 +140,6 @@ def _request(
     return scoring.EvaluationRequest(model=loaded, **target)
 
 
-def _compressed(model: Path | str | Model) -> RunRecord | None:
-    """The record in the folder of a compressor's run; None for any other model."""
-    from harness.results.store import RECORD, Store
-
-    if not isinstance(model, str | Path) or not (Path(model) / RECORD).is_file():
-        return None
-    folder = Path(model).absolute()
-    record = Store(folder.parents[1]).find(folder.name)
-    return record if record is not None and record.spec.is_compressor else None
-
-
-def _audit_of_files(record: RunRecord, chosen: TextChoice) -> Audit:
-    """Write the files of a compressor's run again, for the scores of one split."""
-    from harness.checkpoints.model import model_config
-    from harness.core.errors import DataError
-    from harness.evaluation.compressors import audit
-    from harness.evaluation.compressors.score import Compressor
-
-    split = chosen.split or "test"
-    scores = [score for score in record.scores if score.split == split and score.coding is not None]
-    if chosen.dataset is None or not scores:
-        splits = ", ".join(dict.fromkeys(score.split for score in record.scores)) or "none"
-        raise DataError(f"{record.run_id}: a compressor is audited on a split that it coded ({splits}): give --dataset")
-    corpus = chosen.corpus()
-    if corpus.manifest["identity"] != record.data.get("identity"):
-        raise DataError(f"{record.run_id}: coded {record.data.get('name')}, and {chosen.dataset} is other data")
-    compressor = Compressor(model_config(record.spec.model), corpus)
-    return audit.audit(compressor, record.run_id, scores, record.model.get("libraries") or {})
-
-
 def load_checkpoint(model: Path | str, device: str, settings: Sequence[str]) -> LoadedModel:
     """A checkpoint, the best model of a run or, as `hf:PATH`, a pretrained one; arguments as of `evaluate`."""
     from harness.core import device as devices
@@ -220,11 +154,14 @@ def _folder(path: Path) -> Path:
     """The checkpoint in a folder, whose index can be read: a wrong path is reported before any data is prepared."""
     from harness.checkpoints import export, format
     from harness.core.errors import CheckpointError
+    from harness.results.store import RECORD, Store
 
-    if _compressed(path) is not None:
-        raise CheckpointError(
-            f"{path}: is the run of a compressor, which has no weights; `harness explain` shows its files"
-        )
+    if (path / RECORD).is_file():
+        record = Store(path.absolute().parents[1]).find(path.absolute().name)
+        if record is not None and record.spec.is_compressor:
+            raise CheckpointError(
+                f"{path}: is the run of a compressor, which has no weights; `harness explain` shows its files"
+            )
     folder = export.find(path)
     format.read_index(folder)
     return folder

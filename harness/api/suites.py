@@ -73,6 +73,7 @@ def run(
     from harness import data
     from harness.core import device as devices
     from harness.data.download.http import download_lines
+    from harness.evaluation.coding import rows
     from harness.results.store import Store
     from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, plan_specs, run_suite
     from harness.suite import check_vocabulary, dry_run, resolve, texts_of
@@ -82,6 +83,8 @@ def run(
     reporter = reporter or Reporter()
     roots = data.search_roots(None if data_path is None else str(data_path))
     specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
+    if any(spec.audit for spec in specs):
+        rows.library()
     if limit is not None or budget is not None:
         check_interruptible(specs)
     texts = texts_of(suite, specs, roots)

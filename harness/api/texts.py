@@ -11,7 +11,6 @@ from harness.core.errors import DataError
 
 if TYPE_CHECKING:
     from harness.core.config.evaluation import SplitName
-    from harness.core.interfaces import Corpus
 
 
 def _say_nothing(line: str) -> None:
@@ -76,6 +75,7 @@ class TextChoice:
 
     def _split(self, dataset: str, raw: bool) -> dict[str, Any]:
         from harness import data
+        from harness.data.download.http import download_lines
         from harness.suite import dataset_named
 
         spec, base = dataset_named(dataset)
@@ -84,15 +84,7 @@ class TextChoice:
             return {"file": data.find_text(spec, self.split or "test", roots=roots, base=base)}
         # The file of the split if that is enough to score it and found, else the complete dataset.
         file = data.find_split(spec, self.split or "test", roots=roots)
-        return {"file": file} if file is not None else {"corpus": self.corpus()}
-
-    def corpus(self) -> Corpus:
-        """The complete dataset, prepared if need be. Raises DataError as `find` does."""
-        from harness import data
-        from harness.data.download.http import download_lines
-        from harness.suite import dataset_named
-
-        assert self.dataset is not None
-        spec, base = dataset_named(self.dataset)
-        roots, lines = data.search_roots(self.data_path), download_lines(self.note)
-        return data.load(data.prepare(spec, roots=roots, base=base, progress=lines, note=self.note))
+        if file is not None:
+            return {"file": file}
+        lines = download_lines(self.note)
+        return {"corpus": data.load(data.prepare(spec, roots=roots, base=base, progress=lines, note=self.note))}

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from harness.commands.options import MOST_TOKENS, FiniteRange, Name, PathText, device_option, json_option
-from harness.commands.output import EXIT_FAILED, print_fields, print_json, say
+from harness.commands.output import print_fields, print_json, say
 from harness.commands.texts import pretrained_option, text_choice, text_options
 
 checkpoint_argument = click.argument("checkpoint", type=PathText())
@@ -90,40 +90,6 @@ def evaluate_(
     if score.text is not None and score.text.num_unknown:
         say(f"{score.text.num_unknown:,} unknown tokens read as {score.text.unknown}", err=False)
     say(f"checkpoint {score.checkpoint}, weights in {score.weights_dtype}; --json prints everything", err=False)
-
-
-@click.command()
-@click.argument("checkpoint", type=Name(), metavar="RUN|CHECKPOINT")
-@pretrained_option
-@click.option("--stretch", type=click.IntRange(1, MOST_TOKENS), default=10_000, show_default=True, metavar="N",
-              help="Targets to encode and decode, from the beginning of the text.")  # fmt: skip
-@text_options
-@json_option
-def audit(
-    checkpoint: str, overrides: tuple[str, ...], stretch: int, device: str, as_json: bool, **options: Any
-) -> None:
-    """Score a checkpoint on a text, and check that the score is the length of a code for this text.
-
-    Options and models are those of `harness evaluate`. Ends with status 1 if a check fails.
-    """
-    if overrides and not checkpoint.startswith("hf:"):
-        raise click.UsageError("--set goes with hf:PATH")
-    from harness.api.scores import audit
-
-    made = audit(checkpoint, device=device, settings=overrides, text=text_choice(options), stretch=stretch)
-    if as_json:
-        print_json(made.to_json())
-    else:
-        for check in made.checks:
-            figure = "no number" if check.figure is None else f"{check.figure:.3g}"
-            say(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {figure} {check.unit}, "
-                f"at most {check.bound:.3g}; {check.detail}", err=False)  # fmt: skip
-            if not check.passed:
-                click.echo(f"      catches {check.catches}")
-        say(f"{'passed' if made.passed else 'FAILED'}: {made.checkpoint} on {made.on}, protocol {made.protocol}, "
-            f"{made.num_targets:,} targets, {made.nll_nats:,.2f} nats", err=False)  # fmt: skip
-    if not made.passed:
-        sys.exit(EXIT_FAILED)
 
 
 @click.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from harness.commands.options import FiniteRange, Name, json_option, results_option
 from harness.commands.output import print_json, print_problems, say
-from harness.commands.texts import pretrained_option, text_choice, text_options
+from harness.commands.texts import pretrained_option, refuse_text_settings, text_choice, text_options
 from harness.core.messages import printable_lines
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def compare(
 
     has_text = options["text"] is not None or options["dataset"] is not None
     if not has_text:
-        _refuse_settings(options)
+        refuse_text_settings(options)
     if overrides and not any(name.startswith("hf:") for name in names):
         raise click.UsageError("--set goes with hf:PATH")
     store = Store(results)
@@ -70,12 +69,6 @@ def compare(
     if len(set().union(*(side.codes for side in sides))) > 1:
         say("note: the runs were made by different versions of the code")
     print_problems(store.problems)
-
-
-def _refuse_settings(options: Mapping[str, Any]) -> None:
-    for name in ("split", "unknown", "batch", "window"):
-        if options[name] is not None:
-            raise click.UsageError(f"--{name} goes with --dataset or --text")
 
 
 def _print_stretches(a: Side, b: Side, split: str, metric: str) -> None:

@@ -26,7 +26,7 @@ from harness.system.source import VERSION
 
 # Name -> "module:function", imported only to run or to describe the command: a run does not load the other commands.
 _COMMANDS = {
-    "audit": "checkpoint:audit", "bench": "bench:bench", "check": "results:check", "compare": "compare:compare",
+    "audit": "audit:audit", "bench": "bench:bench", "check": "results:check", "compare": "compare:compare",
     "compress": "compression:compress",
     "curves": "results:curves", "data": "data:data",
     "decompress": "compression:decompress", "describe": "info:describe", "doctor": "info:doctor",

@@ -80,8 +80,9 @@ def run(
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard.
 
-    Exit status: 0 all runs finished; 1 a run failed or diverged; 2 bad input; 75 saved before the runs were done, at
-    the --time-limit or at SIGTERM or SIGUSR1: run the same command again to continue; 130 Ctrl-C, which saves too.
+    Exit status: 0 all runs finished; 1 a run failed, diverged or failed an audit; 2 bad input; 75 saved before the
+    runs were done, at the --time-limit or at SIGTERM or SIGUSR1: run the same command again to continue; 130 Ctrl-C,
+    which saves too.
     """
     import harness
     from harness.runs import SuiteInterrupted, TimeBudget, make_reporter
@@ -99,7 +100,8 @@ def run(
             raise
         reporter.stop()
         _print_leaderboard(loaded, records, results)
-    sys.exit(EXIT_FAILED if any(record.status != "finished" for record in records) else 0)
+    sound = all(record.status == "finished" and record.passed_audits for record in records)
+    sys.exit(0 if sound else EXIT_FAILED)
 
 
 def run_seeds(suite: str, profile: str | None, seeds: Iterable[int], results: Path) -> None:

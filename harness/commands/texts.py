@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -91,3 +91,10 @@ def text_choice(options: dict[str, Any]) -> TextChoice:
     if chosen["text"] is None and chosen["unknown"] is not None:
         raise click.UsageError("--unknown goes with --text")
     return TextChoice(**chosen, note=say)
+
+
+def refuse_text_settings(options: Mapping[str, Any]) -> None:
+    """Raise click.UsageError for an option that needs a text, in a call without one."""
+    for name in ("split", "unknown", "batch", "window"):
+        if options[name] is not None:
+            raise click.UsageError(f"--{name} goes with --dataset or --text")

@@ -1,12 +1,13 @@
 """Types, errors and small functions that every package shares.
 
 `config` has the blocks of a suite file; `specs` holds a suite, its entries and the runs they resolve to; `scores` a
-score and its sums; `metrics` the one place where sums are divided; `target_losses` the loss of each target with its
-bytes; `interfaces` what the harness asks of a model and a corpus. Import the modules by name: the command line needs
-few of them.
+score and its sums; `audits` the checks of one; `metrics` the one place where sums are divided; `target_losses` the loss
+of each target with its bytes; `interfaces` what the harness asks of a model and a corpus. Import the modules by name:
+the command line needs few of them.
 """
 
 __all__ = [
+    "audits",
     "config",
     "device",
     "dtype",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.core.audits import ScoreAudit
 from harness.core.json_values import FILE_BLOCK, NullableNumber
 from lm_models.config import LATER
 
@@ -177,6 +178,7 @@ class Score:
         target_file: the loss of each target, if the suite asked to keep it.
         text: size of the complete split, with what was not scored; None if unknown.
         coding: the files of a compressor.
+        audit: checks that the score is the length of a code, if the suite asked for them.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -193,6 +195,12 @@ class Score:
     target_file: TargetFile | None = field(default=None, metadata=LATER)
     text: TextSize | None = field(default=None, metadata=LATER)
     coding: Coding | None = field(default=None, metadata=LATER)
+    audit: ScoreAudit | None = field(default=None, metadata=LATER)
+
+    @property
+    def can_be_audited(self) -> bool:
+        """Whether every target of the split was scored, with a finite sum."""
+        return self.protocol.name != "official" and math.isfinite(self.tally.nll_nats)
 
     def has_blocks(self) -> bool:
         """Whether the blocks are enough for an interval, and finite."""

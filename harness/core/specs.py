@@ -69,6 +69,7 @@ class RunSpec:
         plan: how the recipe was fitted into a time budget. It is not part of the identity: the fitted recipe is.
         model_source: module, version and checksum of a model from outside the package, or path, revision and checksums
             of a pretrained one. Its checksum names the run: a changed model must not find the record of the one before.
+        audit: whether the scores are audited; it changes none.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -90,6 +91,7 @@ class RunSpec:
     speed: Speed = field(default_factory=Speed)
     plan: dict[str, Any] | None = None
     model_source: dict[str, Any] | None = field(default=None, metadata=LATER)
+    audit: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         if not isinstance(self.model.get("builder"), str):
@@ -175,6 +177,7 @@ class Entry:
     kernel: str
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
+    audit: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from harness.data.config import KINDS, DatasetConfig, MarkovSource, Registered, parse
 from harness.data.download.locate import cache_folder, network_is_off, search_roots
 from harness.data.folder import load, read_manifest
-from harness.data.preparation import facts, find_prepared, find_split, find_text, identify, prepare
+from harness.data.preparation import facts, find_prepared, find_split, find_text, identify, prepare, prepare_again
 from harness.data.registry import DATASETS, Dataset, KnownText, get_dataset
 
 __all__ = [
     "DATASETS", "KINDS", "Dataset", "DatasetConfig", "KnownText", "MarkovSource", "Registered", "cache_folder",
     "download", "facts", "find_prepared", "find_split", "find_text", "get_dataset", "identify", "load",
-    "network_is_off", "parse", "prepare", "read_manifest", "search_roots", "status",
+    "network_is_off", "parse", "prepare", "prepare_again", "read_manifest", "search_roots", "status",
 ]  # fmt: skip

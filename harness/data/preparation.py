@@ -37,9 +37,14 @@ class Request:
     @property
     def prepared_folder(self) -> Path:
         """The folder of the prepared data, for example `enwik8-0f3a9c12d4e5f607`, whether or not it exists."""
-        # Content and format alone: the same text at another path or time is prepared once.
-        key = content_hash({"format": folder.FORMAT, **self.identity})[:16]
-        return cache_folder() / "prepared" / f"{self.name}-{key}"
+        return folder_of(self.identity)
+
+
+def folder_of(identity: Mapping[str, object]) -> Path:
+    """The folder of the prepared data of this content, whether or not it exists."""
+    # Content and format alone: the same text at another path or time is prepared once.
+    key = content_hash({"format": folder.FORMAT, **identity})[:16]
+    return cache_folder() / "prepared" / f"{identity['name']}-{key}"
 
 
 def facts(spec: DatasetSpec) -> DatasetFacts:
@@ -138,6 +143,26 @@ def find_prepared(spec: DatasetSpec, *, roots: Sequence[Path] = (), base: Path |
     """The folder of a prepared dataset, or None; reads no ids. Arguments and errors as in `identify`."""
     place = make_request(spec, roots=roots, base=base).prepared_folder
     return place if folder.usable_manifest(place) is not None else None
+
+
+def prepare_again(
+    spec: DatasetSpec, identity: Mapping[str, object], *, roots: Sequence[Path] = (), progress: Progress | None = None
+) -> Path:
+    """The prepared folder of the data that a record names; other arguments as in `prepare`.
+
+    Args:
+        spec: the record's block, whose own files are not known to this machine.
+        identity: of the data's content.
+
+    Raises:
+        DataError: it is neither prepared, undamaged, nor can it be prepared from the block.
+    """
+    target = folder_of(identity)
+    if not folder.find_damage(target):
+        return target
+    if isinstance(parse(spec), OwnFiles) or dict(make_request(spec).identity) != dict(identity):
+        raise DataError(f"{identity['name']}: the data of this run is not in the cache; name it by a suite's file")
+    return prepare(spec, roots=roots, progress=progress)
 
 
 def find_split(spec: DatasetSpec, split: str, *, roots: Sequence[Path]) -> SplitFile | None:

@@ -127,13 +127,18 @@ class ScoredText:
 
 
 def score_text(
-    request: EvaluationRequest, *, tick: Callable[[int], None] | None = None, keep_nll: bool = False
+    request: EvaluationRequest,
+    *,
+    tick: protocols.Tick | None = None,
+    on_start: protocols.OnStart = protocols.ignore_start,
+    keep_nll: bool = False,
 ) -> ScoredText:
     """Score a checkpoint on a text.
 
     Args:
         request: model, text and protocol.
         tick: called with the number of targets scored since the last call.
+        on_start: called once the text is read; may return another tick.
         keep_nll: also return the loss of each target, except under `official`.
 
     Returns:
@@ -148,6 +153,7 @@ def score_text(
     model = request.model
     text = _source(request)
     protocol = protocol_of(request)
+    tick = on_start(request.split, protocol.name, len(text.ids) - 1) or tick
     started = time.perf_counter()
     try:
         scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=keep_nll)

@@ -202,8 +202,11 @@ CODING = (
     Column("Bytes", lambda row: integer_text(row.file_bytes), "right", "file_bytes", 3),
     Column("MB/s", lambda row: three_digits(row.mb_per_s), "right", "mb_per_s", 11),
 )
+# Shown if a row has one.
+AUDIT = Column("Audit", lambda row: row.audit or NOT_APPLICABLE, "left", "audit", 10)
+AUDIT_NOTE = "Checks that the score is the length of a code from which the text comes back; — was not audited."
 
-EVERY = (*COLUMNS, *CODING, *(column for group in COSTS.values() for column in group))
+EVERY = (*COLUMNS, *CODING, AUDIT, *(column for group in COSTS.values() for column in group))
 
 # A section of the leaderboard has these in its heading.
 HEADING_COLUMNS = ("Task", "Dataset", "Metric", "Split")
@@ -218,8 +221,8 @@ def usual(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> tuple[Col
         columns: always shown.
 
     Returns:
-        `columns` and those that a row knows of compressors and of cost: of the GPU, of the CPU for runs without a GPU,
-        and of energy.
+        `columns`, the audit if a row has one, and those that a row knows of compressors and of cost: of the GPU, of the
+        CPU for runs without a GPU, and of energy.
     """
     # If the work is on the GPU, figures of the CPU say little: its columns need a run on a CPU.
     on_cpu = [row for row in rows if row.device_kind != "cuda"]
@@ -230,7 +233,7 @@ def usual(rows: Sequence[Row], columns: Sequence[Column] = COLUMNS) -> tuple[Col
         *_known(COSTS["energy"], rows),
     ]
     place = next((index for index, each in enumerate(columns) if each.heading == _COSTS_BEFORE), len(columns))
-    return (*columns[:place], *costs, *columns[place:])
+    return (*columns[:place], *costs, *columns[place:], *_known((AUDIT,), rows))
 
 
 def _known(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:

@@ -13,7 +13,7 @@ from harness.report.formats import write
 from harness.report.formats.github import escape, section
 from harness.report.kernels import kernel_section
 from harness.report.paper import paper_section
-from harness.report.table import Table, build
+from harness.report.table import Table, audit_notes, build
 from harness.report.texts import comparability
 from harness.results import published
 from harness.results.store import Store
@@ -103,6 +103,8 @@ class Leaderboard:
             lines += [f"## {escape(table.heading(rows))}", "", section(rows, usual(rows, SECTION_COLUMNS))]
             note = comparability(rows)
             lines += [] if note is None else [escape(note), ""]
+        for heading, note in audit_notes(table.rows):
+            lines += [f"{heading}: {escape(note)}", ""]
         return "\n".join([*lines, *self._kernels()])
 
     def save(self) -> Path:

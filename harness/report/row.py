@@ -49,6 +49,7 @@ class Row:
             of bytes of text that it compressed per second.
         costs: the figures of `harness.monitoring.costs.columns`, each a key of its own in JSON.
         unknown: key -> reason, for each figure of cost that is None.
+        audit: `passed`, or `failed` with the names of checks; None if a seed was not audited.
         blocks: loss by block of the text, for comparisons; not in JSON, as all fields from `decimals` on.
         own_text: whether the data is the user's own, which no published value is about.
         several_recipes: whether other rows have the same name and another recipe.
@@ -105,6 +106,7 @@ class Row:
     mb_per_s: float | None = None
     costs: Mapping[str, float | None] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
+    audit: str | None = None
     # The keys of JSON and CSV end here. Scripts of users read them, so none may be renamed.
     decimals: int = field(default=3, metadata=_HIDDEN)
     blocks: BlockSums | None = field(default=None, metadata=_HIDDEN)

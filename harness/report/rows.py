@@ -202,7 +202,8 @@ def _with_score(row: Row, record: RunRecord, score: Score | None) -> Row:
         return replace(row, error=row.error or "the record gives no reason")
     if score is None:
         return replace(row, status="failed", error=f"the record holds no score of {row.split} under {row.protocol}")
-    row = replace(row, num_targets=score.tally.num_targets, denominator=score.protocol.denominator)
+    audit = None if score.audit is None else _audit(score.audit.failed)
+    row = replace(row, num_targets=score.tally.num_targets, denominator=score.protocol.denominator, audit=audit)
     if row.of_metric.crosses_units:
         try:
             score = texts.with_size(record, score)
@@ -226,6 +227,10 @@ def _with_score(row: Row, record: RunRecord, score: Score | None) -> Row:
         return row
     low, high = intervals.of_text(row.metric, blocks)
     return replace(row, blocks=blocks, ci95_low=low, ci95_high=high)
+
+
+def _audit(failed: Iterable[str]) -> str:
+    return f"failed: {', '.join(names)}" if (names := list(failed)) else "passed"
 
 
 def _compare(row: Row, published: PublishedRow | None) -> Row:
@@ -278,6 +283,8 @@ def _combine_seeds(rows: list[Row]) -> Row:
     for key in FIGURE_KEYS:
         known = [value for row in rows if (value := row.figure(key)) is not None]
         costs[key] = (max(known) if key in _HIGHEST else statistics.fmean(known)) if known else None
+    audits = [row.audit for row in rows]
+    failed = next((audit for audit in audits if audit not in (None, "passed")), None)
     return replace(
         _set_figures(first, costs, first.unknown),
         value=mean,
@@ -292,6 +299,7 @@ def _combine_seeds(rows: list[Row]) -> Row:
         seed_std=statistics.stdev(values) if len(values) > 1 else None,
         run_ids=tuple(name for row in rows for name in row.run_ids),
         seed_list=tuple(seed for row in rows for seed in row.seed_list),
+        audit=failed if failed is not None else None if None in audits else "passed",
         # One impossible seed makes the mean meaningless.
         beyond_limit=any(row.beyond_limit for row in rows),
     )

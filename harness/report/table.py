@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.core.metrics import metric_named
+from harness.report.columns import AUDIT, AUDIT_NOTE
 from harness.report.intervals import mark_ties
 from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row
 from harness.report.rows import mark_changed, primary_protocol, reasons, rows_of
@@ -49,9 +50,9 @@ class Table:
         return f"{first.dataset_title}{data}: {first.metric_title}, {first.split}"
 
     def notes(self) -> list[tuple[str, str]]:
-        """Heading and line of each group whose metric compares models of different units."""
+        """Heading and line of each group whose metric compares models of different units, and of the audits."""
         groups = [(self.heading(group), comparability(group)) for group in self.groups()]
-        return [(heading, note) for heading, note in groups if note is not None]
+        return [*((heading, note) for heading, note in groups if note is not None), *audit_notes(self.rows)]
 
     def records(self) -> list[dict[str, object]]:
         """Rows of single values under `JSON_KEYS`: lists as text with spaces, reasons as JSON."""
@@ -68,6 +69,11 @@ class Table:
         import pandas as pd
 
         return pd.DataFrame(self.records(), columns=list(JSON_KEYS), dtype=object).convert_dtypes()
+
+
+def audit_notes(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Heading and line that explain the audits of rows, if there are any."""
+    return [(AUDIT.heading, AUDIT_NOTE)] if any(row.audit for row in rows) else []
 
 
 def build(

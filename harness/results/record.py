@@ -153,6 +153,11 @@ class RunRecord:
     costs: Costs | None = None
     schema: int = RECORD_SCHEMA
 
+    @property
+    def passed_audits(self) -> bool:
+        """Whether no score failed an audit; true of scores that were not audited."""
+        return all(score.audit is None or score.audit.passed for score in self.scores)
+
 
 def check_sums(record: RunRecord) -> None:
     """Hold a record against itself: metrics follow from the tally, blocks add up to it, counts fit the split.

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from harness.core.audits import ScoreAudit
 from harness.core.errors import BusyError, StoreError, writing
 from harness.core.hashing import has_digest, with_digest, without_digest
 from harness.core.json_values import parse_value, read_json
@@ -151,12 +152,37 @@ class Store:
         Raises:
             StoreError: the record cannot be read or written.
         """
+
+        def change(body: dict[str, Any], path: Path) -> None:
+            body["costs"] = {**(body.get("costs") or {}), **plain(costs, path, "costs")}
+
+        self._change(run_id, change)
+
+    def add_audits(self, run_id: str, audits: Mapping[int, ScoreAudit]) -> None:
+        """Add audits to the scores of a record, or replace them. No-op without a record.
+
+        Args:
+            run_id: the run.
+            audits: index of the score -> its audit.
+
+        Raises:
+            StoreError: the record cannot be read or written.
+        """
+
+        def change(body: dict[str, Any], path: Path) -> None:
+            for index, audit in audits.items():
+                body["scores"][index]["audit"] = plain(audit, path, f"scores[{index}].audit")
+
+        self._change(run_id, change)
+
+    def _change(self, run_id: str, change: Callable[[dict[str, Any], Path], None]) -> None:
+        """Change a record in its place."""
         folder = self.run_folder(run_id)
         if self.find(run_id) is None:
             return
         # From the file's text, which keeps the rows in their CSV files and the keys of a newer version.
         body = _from_json(folder / RECORD)
-        body["costs"] = {**(body.get("costs") or {}), **plain(costs, folder / RECORD, "costs")}
+        change(body, folder / RECORD)
         self._refuse_links(folder)
         with writing(folder):
             write_atomic(folder / RECORD, json_text(with_digest(body)))

@@ -108,7 +108,7 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         if record is not None and record.status in FINAL:
             hint = "--again repeats it" if repeat is None else "repeated by an earlier invocation of this command"
             reporter.note(f"{name}: {record.status} already as {spec.run_id} (code {_made_by(record)}); {hint}")
-            return record
+            return _with_audit(record, spec, name, queue, reporter)
     # Checked after the finished runs, which cost no time and are still reported.
     if queue.limit is not None and queue.limit.left_s() <= 0:
         raise SuiteInterrupted("time limit", f"{spec.run_id} was not running")
@@ -120,6 +120,39 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         reporter.note(f"{name}: {emulated}")
     reporter.start(name, progress_metric(spec.label.metrics).name)
     return _in_worker(spec, queue, reporter)
+
+
+def _with_audit(record: RunRecord, spec: RunSpec, name: str, queue: RunQueue, reporter: Reporter) -> RunRecord:
+    """A finished run's record, with the audit that the suite asks for; nothing is trained or scored for the record."""
+    wanted = any(score.can_be_audited and score.audit is None for score in record.scores)
+    if record.status != "finished" or not (spec.audit and wanted):
+        return record
+    if queue.limit is not None and queue.limit.left_s() <= 0:
+        raise SuiteInterrupted("time limit", f"{spec.run_id} is not audited")
+    reporter.start(name, progress_metric(spec.label.metrics).name)
+    left_s = None if queue.limit is None else queue.limit.left_s()
+    job = _job(spec, queue, left_s, audit_only=True)
+    ending = run_worker(job, queue.store.run_folder(spec.run_id) / "worker.log", reporter.event)
+    if ending.returncode == EXIT_RESUME:
+        if queue.limit is not None and left_s is not None:
+            queue.limit.check_enough(left_s, f"audit {spec.run_id}")
+        raise SuiteInterrupted("time limit", f"{spec.run_id} is not audited")
+    if ending.returncode != 0:
+        reporter.problem(f"{name}: not audited: {ending.describe()}")
+    return queue.store.find(spec.run_id) or record
+
+
+def _job(spec: RunSpec, queue: RunQueue, left_s: float | None, *, audit_only: bool = False) -> RunJob:
+    return RunJob(
+        spec=spec,
+        prepared=queue.prepared,
+        texts=dict(queue.texts),
+        results=queue.store.root,
+        code=source.installed(),
+        sensors=queue.sensors,
+        left_s=left_s,
+        audit_only=audit_only,
+    )
 
 
 def _made_by(record: RunRecord) -> str:
@@ -134,15 +167,7 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
     folder = queue.store.run_folder(spec.run_id)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     left_s = None if queue.limit is None else queue.limit.left_s()
-    job = RunJob(
-        spec=spec,
-        prepared=queue.prepared,
-        texts=dict(queue.texts),
-        results=queue.store.root,
-        code=source.installed(),
-        sensors=queue.sensors,
-        left_s=left_s,
-    )
+    job = _job(spec, queue, left_s)
     has_written = False
 
     def on_event(event: Event) -> None:
@@ -153,12 +178,13 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
     # Compared after the worker: an invocation without any progress would be requeued for ever.
     progress = _saved_progress(folder)
     ending = run_worker(job, folder / "worker.log", on_event)
+    record = queue.store.find(spec.run_id)
     if ending.returncode == EXIT_RESUME:
         is_limit = queue.limit is not None and queue.limit.left_s() <= 0
-        if is_limit and queue.limit is not None and left_s is not None and progress == _saved_progress(folder):
+        is_same = progress == _saved_progress(folder) and (record is None or record.started_at < started_at)
+        if is_limit and queue.limit is not None and left_s is not None and is_same:
             queue.limit.check_enough(left_s, f"get {spec.run_id} any further")
         raise SuiteInterrupted("time limit" if is_limit else "signal to the worker", f"{spec.run_id} is saved")
-    record = queue.store.find(spec.run_id)
     # A worker that died right after writing sent no event. Only its own word counts where a clock was set back.
     if record is not None and (has_written or record.started_at >= started_at):
         # Known only once the worker has ended, and of the last attempt alone.

@@ -29,7 +29,7 @@ class EntryBlock:
     parameters has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit dtypes
     apply to the training step only; weights stay float32. `auto` is bfloat16 on a CPU that multiplies it, else float32:
     a run's id and record name the one it was. `speed` selects faster ways to compute the same step.
-    `adaptive` replaces the suite's `evaluation.adaptive`.
+    `adaptive` replaces the suite's `evaluation.adaptive`, and `audit` the suite's `audit`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -43,6 +43,7 @@ class EntryBlock:
     kernel: str = "auto"
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
+    audit: bool | None = None
 
     def __post_init__(self) -> None:
         averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)
@@ -63,7 +64,8 @@ class SuiteBlock:
     """A dataset, its metrics, and the models to train or load; profiles define smaller or larger variants.
 
     `dataset_title` is the name of the data in tables. `kernels` names ops to check and time at the models' shapes after
-    scoring. `checkpoint_every_s` is the time between two checkpoints of a run, in seconds.
+    scoring. `checkpoint_every_s` is the time between two checkpoints of a run, in seconds. `audit` checks after a run
+    that its scores are lengths of codes; it needs the extra `audit`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -78,6 +80,7 @@ class SuiteBlock:
     evaluation: Evaluation = field(default_factory=Evaluation)
     kernels: tuple[str, ...] = ()
     checkpoint_every_s: float = 60.0
+    audit: bool = False
 
     def __post_init__(self) -> None:
         if not is_name(self.suite):

@@ -32,19 +32,23 @@ OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-l
 # Speeds of one core of a recent CPU, rough: large matrix products; products with one row, which read every weight for
 # each token; and what a layer takes for a token in addition. Measured runs differ by a factor of up to 3.
 PRODUCTS_FLOPS, ROW_FLOPS, LAYER_S = 5e10, 1.2e10, 1e-6
+# An audit scores again, and reads this many targets twice, one at a time: `harness.worker.audit`.
+AUDIT_TARGETS, AUDIT_TARGET_S = 2_000, 3e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Targets:
     """Targets that one protocol scores on one split; None if the data is not known yet.
 
-    `cpu_seconds` is about what scoring them takes on this machine's CPU; None for adaptive protocols.
+    `cpu_seconds` is about what scoring them takes on this machine's CPU, and `audit_cpu_seconds` what their audit
+    takes, if the suite asks for one; None for adaptive protocols.
     """
 
     split: str
     protocol: str
     targets: int | None
     cpu_seconds: float | None = None
+    audit_cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +152,7 @@ def _estimate(suite: Suite, entry: Entry, text: _TextSize, source: str) -> Estim
     except ValueError as error:
         raise SuiteError(f"{suite.path}: entries.{entry.name}.model: {error}") from None
     speed = _Speed.of(config, text.vocab_size)
-    scored = tuple(replace(each, cpu_seconds=speed.scoring_s(each)) for each in row.evaluation)
+    scored = tuple(speed.timed(each, audit=entry.audit) for each in row.evaluation)
     row = replace(row, parameters=num_parameters, evaluation=scored)
     if is_fitted(entry.model["builder"]):
         # How many values it holds depends on the text.
@@ -203,6 +207,17 @@ class _Speed:
         per_token = (self.flops_per_token - row) / PRODUCTS_FLOPS + row / ROW_FLOPS
         return scored.targets * (per_token / hardware.usable_cores() + self.num_layers * LAYER_S)
 
+    def audit_s(self, scored: Targets) -> float | None:
+        scoring = self.scoring_s(scored)
+        if scoring is None or scored.targets is None or self.flops_per_token is None or scored.protocol == "official":
+            return None
+        per_token = self.flops_per_token / ROW_FLOPS + AUDIT_TARGET_S
+        return scoring + 2 * min(scored.targets, AUDIT_TARGETS) * per_token
+
+    def timed(self, scored: Targets, *, audit: bool) -> Targets:
+        audit_s = self.audit_s(scored) if audit else None
+        return replace(scored, cpu_seconds=self.scoring_s(scored), audit_cpu_seconds=audit_s)
+
     def training_s(self, recipe: Recipe, length: TrainingLength, num_valid_tokens: int) -> float | None:
         """Training with its validations; a step costs three forward passes."""
         if self.flops_per_token is None:
@@ -229,8 +244,11 @@ def outlook(spec: RunSpec, vocab_size: int, num_tokens: Mapping[str, int]) -> li
         return [f"scoring {' and '.join(spec.evaluation.splits)} in tokens of its own"]
     speed = _Speed.of(rules.config_of(spec.model), vocab_size)
     length = None if spec.recipe is None else training_length(spec.recipe, num_tokens["train"])
-    parts = [(f"scoring {each.split} ({each.protocol}) {_count(each.targets)} targets", speed.scoring_s(each))
-             for each in _targets(spec.evaluation, num_tokens)]  # fmt: skip
+    targets = [speed.timed(each, audit=spec.audit) for each in _targets(spec.evaluation, num_tokens)]
+    parts = [(f"scoring {each.split} ({each.protocol}) {_count(each.targets)} targets", each.cpu_seconds)
+             for each in targets]  # fmt: skip
+    if spec.audit:
+        parts.append(("auditing", sum(each.audit_cpu_seconds or 0.0 for each in targets) or None))
     if spec.recipe is not None and length is not None:
         trained_s = speed.training_s(spec.recipe, length, num_tokens["valid"])
         parts.insert(0, (f"training {_count(length.num_tokens)} tokens", trained_s))
@@ -393,6 +411,9 @@ def render(rows: Sequence[Estimate]) -> str:
         parts = [(f"{each.split} {each.protocol}", each.targets, each.cpu_seconds) for each in row.evaluation]
         if row.training_tokens:
             parts.insert(0, ("training", None, row.training_cpu_seconds))
+        audited = [each.audit_cpu_seconds for each in row.evaluation if each.audit_cpu_seconds is not None]
+        if audited:
+            parts.append(("audit", None, sum(audited)))
         shown = [
             name + ("" if targets is None else f" ({targets:,} targets)") + (f" {_time(s)}" if s is not None else "")
             for name, targets, s in parts

@@ -157,7 +157,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         metrics=block.metrics,
         evaluation=block.evaluation,
         seeds=block.seeds,
-        entries=tuple(_entry(name, entry, configs[name]) for name, entry in block.entries.items()),
+        entries=tuple(_entry(name, entry, configs[name], block.audit) for name, entry in block.entries.items()),
         checkpoint_every_s=block.checkpoint_every_s,
         kernels=block.kernels,
     )
@@ -168,7 +168,7 @@ def _block(dataset: DatasetConfig) -> dict[str, Any]:
     return {**dataset.block()} if isinstance(dataset, Registered) else as_json(dataset)
 
 
-def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
+def _entry(name: str, entry: EntryBlock, config: Any, audit: bool) -> Entry:
     return Entry(
         name=name,
         title=entry.title or name,
@@ -181,4 +181,5 @@ def _entry(name: str, entry: EntryBlock, config: Any) -> Entry:
         kernel=entry.kernel,
         speed=entry.speed,
         adaptive=entry.adaptive,
+        audit=audit if entry.audit is None else entry.audit,
     )

@@ -84,6 +84,7 @@ def resolve(
             checkpoint_every_s=suite.checkpoint_every_s,
             kernels=suite.kernels,
             model_source=model_source,
+            audit=entry.audit,
         )
         if first.is_compressor:
             # It runs on the CPU wherever the command does, and no kernel of the suite is its own.

@@ -27,6 +27,7 @@ class RunJob(BaseModel):
         sensors: whether the hardware is sampled.
         left_s: seconds until the worker must save and end; None for no limit.
         calibrate_s: time the training loop for about this many seconds instead of running the job.
+        audit_only: audit the scores of the run's record instead of running the job.
     """
 
     # Unknown keys are ignored: the check of `code` then says clearly that the parent runs other code.
@@ -40,6 +41,7 @@ class RunJob(BaseModel):
     sensors: bool = True
     left_s: float | None = None
     calibrate_s: float | None = None
+    audit_only: bool = False
 
 
 class _Event(BaseModel):

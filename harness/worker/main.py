@@ -56,16 +56,22 @@ def _run(job: RunJob, emit: Emit, stop: Stop) -> int:
     from harness.results.store import Store
     from harness.system import files
     from harness.training.progress import Interrupted
-    from harness.worker import execute
+    from harness.worker import audit, execute
 
     store = Store(job.results)
     folder = store.run_folder(job.spec.run_id)
     files.remove_partial(folder)
     try:
+        if job.audit_only:
+            audit.complete(job, emit, stop)
+            return 0
         record = execute.run(job, folder, emit, stop)
+        # Written before the audit, which must not cost a score, and which the next invocation can do.
+        execute.write_record(record, store)
+        if job.spec.audit:
+            audit.complete(job, emit, stop)
     except Interrupted:
         return EXIT_RESUME
-    execute.write_record(record, store)
     for problem in store.problems:
         emit(Problem(text=problem))
     emit(RecordWritten(status=record.status, error=record.error))

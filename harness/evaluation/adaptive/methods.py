@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import cast
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +16,7 @@ from harness.core.errors import DataError
 from harness.core.interfaces import LanguageModel
 from harness.core.scores import EvaluationProtocol, Tally
 from harness.evaluation.adaptive import cache, dynamic
+from harness.evaluation.adaptive.by_token import CacheByToken, DynamicByToken
 from harness.evaluation.adaptive.statistics import num_statistics_targets, root_mean_squares
 from harness.evaluation.blocks import Blocks, Scored
 from harness.evaluation.protocols import OnStart, Tick
@@ -27,6 +30,7 @@ Setting = Mapping[str, float]
 class Method(ABC):
     """One adaptive protocol on one model."""
 
+    model: LanguageModel
     protocol: EvaluationProtocol
 
     def prepare(self, splits: Mapping[str, np.ndarray], on_start: OnStart) -> None:
@@ -53,10 +57,14 @@ class Method(ABC):
             False if the model diverged before the end.
         """
 
-    def score(self, ids: np.ndarray, setting: Setting, tick: Tick | None) -> Scored:
-        """Sum and blocks as of `exact`; the sum is NaN if the model diverged."""
+    @abstractmethod
+    def by_token(self, setting: Setting) -> AbstractContextManager[LanguageModel]:
+        """The protocol as a model that reads one text token by token; afterwards the weights are the trained ones."""
+
+    def score(self, ids: np.ndarray, setting: Setting, tick: Tick | None, *, keep_nll: bool = False) -> Scored:
+        """Sum and blocks as of `exact`, and with `keep_nll` each loss; the sum is NaN if the model diverged."""
         num_targets = len(ids) - 1
-        blocks, sums = Blocks(max(1, num_targets)), []
+        blocks, sums = Blocks(max(1, num_targets), keep_nll=keep_nll), []
 
         def take(first: int, nll: np.ndarray) -> None:
             blocks.add(first, nll)
@@ -92,6 +100,10 @@ class CacheMethod(Method):
             first += nll.shape[-1]
             finite = finite and bool(np.isfinite(nll).all())
         return finite
+
+    def by_token(self, setting: Setting) -> AbstractContextManager[LanguageModel]:
+        reader = CacheByToken(self.model, int(setting["window"]), setting["theta"], setting["interpolation"])
+        return nullcontext(cast(LanguageModel, reader))
 
     def _nll(
         self, ids: np.ndarray, windows: Sequence[int], thetas: Sequence[float], interpolations: Sequence[float]
@@ -136,6 +148,12 @@ class DynamicMethod(Method):
     def nll(self, ids: np.ndarray, setting: Setting, take: dynamic.Take) -> bool:
         with dynamic.adapting(self.model) as weights:
             return dynamic.run(self.model, ids, self._rule(weights, setting), int(setting["segment"]), take)
+
+    @contextmanager
+    def by_token(self, setting: Setting) -> Iterator[LanguageModel]:
+        with dynamic.adapting(self.model) as weights:
+            reader = DynamicByToken(self.model, self._rule(weights, setting), int(setting["segment"]))
+            yield cast(LanguageModel, reader)
 
     def _rule(self, weights: dynamic.Weights, setting: Setting) -> dynamic.Rule:
         lr, decay = setting["lr"], setting["decay"]

@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.core.audits import Check
 from harness.core.interfaces import LanguageModel
-from harness.evaluation.audit.checks import Check, judge
+from harness.evaluation.audit.checks import judge
 from harness.evaluation.protocols import device_of
 from lm_models.step import step_over
 
@@ -52,18 +53,29 @@ def check(model: LanguageModel, ids: np.ndarray, vocab_size: int, dtype: str) ->
         vocab_size: V.
         dtype: that the model computes in.
     """
-    probe = _Probe(model, sample_windows(ids), vocab_size, _NATS_OF_16_BITS if "16" in dtype else _NATS)
+    probe = _Probe(model, sample_windows(ids), vocab_size, most_nats(dtype))
     return [probe.mass(), probe.loss(), probe.causality(), probe.invariance()]
+
+
+def most_nats(dtype: str) -> float:
+    """How far one loss, in nats, may move by rounding alone."""
+    return _NATS_OF_16_BITS if "16" in dtype else _NATS
+
+
+def judge_mass(worst: float, lowest: float, places: str) -> Check:
+    """The check `mass` of these largest |sum - 1| and smallest probability."""
+    catches = "probabilities that sum to more than 1 promise codes that do not exist"
+    return judge("mass", catches, worst, _MASS, "largest |sum - 1|", f"{places}; the smallest probability {lowest:.3g}")
 
 
 class _Probe:
     """A model on sampled windows, each read from the zero state."""
 
-    def __init__(self, model: LanguageModel, tokens_TB: np.ndarray, vocab_size: int, most_nats: float) -> None:
+    def __init__(self, model: LanguageModel, tokens_TB: np.ndarray, vocab_size: int, bound_nats: float) -> None:
         self.model, self.device = model, device_of(model)
         self.tokens_TB = torch.from_numpy(tokens_TB)
         self.steps, self.windows = self.tokens_TB.shape[0] - 1, self.tokens_TB.shape[1]
-        self.vocab_size, self.most_nats = vocab_size, most_nats
+        self.vocab_size, self.bound_nats = vocab_size, bound_nats
         generator = torch.Generator().manual_seed(0)
         # Another token everywhere, except in a vocabulary of one.
         shift_TB = torch.randint(1, max(2, vocab_size), self.tokens_TB.shape, generator=generator)
@@ -74,16 +86,9 @@ class _Probe:
         worst, lowest = 0.0, 1.0
         for log_probs_TV in self._distributions(self.tokens_TB):
             probs_TV = log_probs_TV.double().exp()
-            worst = max(worst, _largest(probs_TV.sum(-1) - 1))
+            worst = max(worst, largest(probs_TV.sum(-1) - 1))
             lowest = min(lowest, float(probs_TV.min()))
-        return judge(
-            "mass",
-            "probabilities that sum to more than 1 promise codes that do not exist",
-            worst,
-            _MASS,
-            "largest |sum - 1|",
-            f"{self.places}; {probs_TV.shape[-1]:,} probabilities each, the smallest {lowest:.3g}",
-        )
+        return judge_mass(worst, lowest, f"{self.places}, {probs_TV.shape[-1]:,} probabilities each")
 
     def loss(self) -> Check:
         # Both the text's own targets and others in their place: a loss that knows its target is low for each.
@@ -93,12 +98,12 @@ class _Probe:
             for column, log_probs_TV in enumerate(self._distributions(self.tokens_TB)):
                 target_T = targets_TB[:, column].to(log_probs_TV.device).unsqueeze(-1)
                 expected_T = -log_probs_TV.double().gather(-1, target_T).squeeze(-1)
-                worst = max(worst, _largest_difference(nll_TB[:, column], expected_T))
+                worst = max(worst, largest_difference(nll_TB[:, column], expected_T))
         return judge(
             "loss",
             "a loss that is not -ln p of the model's distribution: bits for nats, or a target that helps itself",
             worst,
-            self.most_nats,
+            self.bound_nats,
             "nats of one target",
             f"{self.places}, with the text's targets and with others in their place",
         )
@@ -110,14 +115,14 @@ class _Probe:
             # The inputs until `cut` stay, and with them the targets before it.
             changed_TB = torch.cat([self.tokens_TB[: cut + 1], self.others_TB[cut + 1 :]])
             after_TB = self._losses(changed_TB[:-1], changed_TB[1:])
-            nats = _largest_difference(before_TB[:cut], after_TB[:cut])
+            nats = largest_difference(before_TB[:cut], after_TB[:cut])
             share = 0.0
             both = zip(self._distributions(self.tokens_TB), self._distributions(changed_TB), strict=True)
             for log_probs_TV, other_TV in both:
                 distance_T = (log_probs_TV[: cut + 1].double().exp() - other_TV[: cut + 1].double().exp()).abs().sum(-1)
-                share = max(share, _largest(distance_T) / 2)
+                share = max(share, largest(distance_T) / 2)
             # A loss may move by more than its probability does; each has the bound of its own kind.
-            figure = max(share, nats / self.most_nats * _SHARE)
+            figure = max(share, nats / self.bound_nats * _SHARE)
             if not figure <= moved:
                 moved, where = figure, f"tokens after step {cut} move a prediction before them"
         return judge(
@@ -135,7 +140,7 @@ class _Probe:
         worst = 0.0
         for column in range(self.windows):
             alone_T = self._losses(inputs_TB[:, [column]], targets_TB[:, [column]])[:, 0]
-            worst = max(worst, _largest_difference(whole_TB[:, column], alone_T))
+            worst = max(worst, largest_difference(whole_TB[:, column], alone_T))
         for window in (1, 7):
             state, parts = self.model.initial_state(self.windows), []
             for first in range(0, self.steps, window):
@@ -143,12 +148,12 @@ class _Probe:
                 step = step_over(self.model, tokens_TB, state, self.device)
                 parts.append(step.nll_TB)
                 state = step.state
-            worst = max(worst, _largest_difference(whole_TB, torch.cat(parts)))
+            worst = max(worst, largest_difference(whole_TB, torch.cat(parts)))
         return judge(
             "invariance",
             "a score that depends on how the text is cut into windows or what else is in the batch",
             worst,
-            self.most_nats,
+            self.bound_nats,
             "nats of one target",
             f"{self.places}: together and each alone, and read by 1 and by 7 tokens with the state carried",
         )
@@ -169,12 +174,12 @@ class _Probe:
             yield self.model.log_probs(h_TBH[:, column])
 
 
-def _largest(values: Tensor) -> float:
+def largest(values: Tensor) -> float:
     """Largest absolute value; infinite if one is not a number."""
     return float(values.abs().nan_to_num(nan=np.inf, posinf=np.inf).max())
 
 
-def _largest_difference(one: Tensor, other: Tensor) -> float:
+def largest_difference(one: Tensor, other: Tensor) -> float:
     """Largest absolute difference; two infinities are equal."""
     one, other = one.double().cpu(), other.double().cpu()
-    return _largest(torch.where(one == other, 0.0, one - other))
+    return largest(torch.where(one == other, 0.0, one - other))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from harness.report.columns import Column, cells, named
+from harness.report.columns import AUDIT, Column, cells, named
 from harness.report.row import Row
-from harness.report.table import Table
+from harness.report.table import Table, audit_notes
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -38,7 +38,7 @@ ESCAPES = {
 NEEDS = r"% needs \usepackage{booktabs} and \usepackage{longtable}"
 # What fits a line of an article. Texts of any length are wrapped.
 USUAL = ("#", "Model", "Profile", "Value", "Std. error", "Params", "Source")
-WIDTHS = {"Model": 0.28, "Profile": 0.1, "Source": 0.2}
+WIDTHS = {"Model": 0.28, "Profile": 0.1, "Source": 0.2, "Audit": 0.1}
 
 
 def write(table: Table, names: Sequence[str] | None = None) -> str:
@@ -46,7 +46,10 @@ def write(table: Table, names: Sequence[str] | None = None) -> str:
     if names is not None:
         parts = [_longtable(table.rows, named(names))]
     else:
-        parts = [_longtable(rows, named(USUAL), table.heading(rows)) for rows in table.groups()]
+        notes = audit_notes(table.rows)
+        columns = named((*USUAL, AUDIT.heading) if notes else USUAL)
+        parts = [_longtable(rows, columns, table.heading(rows)) for rows in table.groups()]
+        parts += [escape(f"{heading}: {note}") for heading, note in notes]
     return "\n".join([NEEDS, *parts, ""])
 
 

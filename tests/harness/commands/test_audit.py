@@ -20,7 +20,7 @@ from harness.checkpoints.model import model_config
 VOCABULARY = ["<eos>", "_", "a", "b", "c"]
 BLOCK = {"builder": "awd-lstm", "layers": 1, "hidden": 8, "embedding": 8}
 TEXT = "a b _ c\nc a _ b b\n" * 20
-NAMES = ["mass", "loss", "causality", "invariance", "exactly once", "coder"]
+NAMES = ["mass", "loss", "causality", "invariance", "exactly once", "coder", "sealed"]
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_json_has_every_check(words: list[object]) -> None:
 def test_a_check_that_fails_ends_with_status_1(words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     made = harness.audit(Path(str(words[1])), text=Path(str(words[3])), device="cpu")
     first = replace(made.checks[0], passed=False, figure=None)
-    monkeypatch.setattr("harness.api.scores.audit", lambda *_, **__: replace(made, checks=(first, *made.checks[1:])))
+    monkeypatch.setattr("harness.api.audits.audit", lambda *_, **__: replace(made, checks=(first, *made.checks[1:])))
     done = call(*words)
     assert done.exit_code == 1
     assert "FAIL  mass: no number" in done.stdout
@@ -76,8 +76,15 @@ def test_official_is_refused(words: list[object]) -> None:
     assert "leaves targets out" in done.stderr
 
 
+@needs_coder
+def test_a_checkpoint_without_a_text_is_refused(words: list[object]) -> None:
+    done = call("audit", words[1])
+    assert done.exit_code == 2
+    assert "holds no record of a run; give a checkpoint a text, by --text or --dataset" in done.stderr
+
+
 def test_without_the_coder_one_line_says_what_to_install(words: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "constriction", None)
     done = call(*words)
     assert done.exit_code == 2
-    assert done.stderr.splitlines() == ["harness: coding a text needs constriction: pip install 'lm-harness[audit]'"]
+    assert done.stderr.splitlines() == ["harness: an audit needs constriction: pip install 'lm-harness[audit]'"]

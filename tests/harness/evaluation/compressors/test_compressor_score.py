@@ -92,17 +92,17 @@ def test_other_bytes_from_a_file_are_no_score_and_fail_the_audit(monkeypatch: py
     compressor = Compressor(BZIP2, corpus())
     score = compressor.score("test", "alone", ("bits_per_byte",), ignore)
     versions = compressor.versions
-    assert audit.audit(Compressor(BZIP2, corpus()), "run", [score], versions).passed
+    assert audit.audit(Compressor(BZIP2, corpus()), score, versions).passed
     monkeypatch.setattr(codecs, "decompress", lambda config, code, size: bz2.decompress(code)[:-1] + b"?")
     with pytest.raises(HarnessError, match=r"bzip2: other bytes come back from the file of test$"):
         Compressor(BZIP2, corpus()).score("test", "alone", (), ignore)
-    made = audit.audit(Compressor(BZIP2, corpus()), "run", [score], versions)
-    assert [(check.name, check.passed) for check in made.checks] == [("coder, alone", False)]
+    made = audit.audit(Compressor(BZIP2, corpus()), score, versions)
+    assert [(check.name, check.passed) for check in made.checks] == [("coder", False)]
 
 
 def test_an_audit_catches_a_claim_that_no_file_keeps() -> None:
     cheap = Compressor(XZ, corpus()).score("test", "conditional", ("bits_per_byte",), ignore)
-    made = audit.audit(Compressor(BZIP2, corpus()), "run", [cheap], {"liblzma": "1"})
+    made = audit.audit(Compressor(BZIP2, corpus()), cheap, {"liblzma": "1"})
     [check] = made.checks
     size = len(bz2.compress(words("train", "test"))) - len(bz2.compress(words("train")))
     assert not made.passed

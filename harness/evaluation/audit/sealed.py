@@ -1,0 +1,75 @@
+"""The check that a model predicts the text and does not read it from a file.
+
+Python announces every file that is opened by its own functions. What native code opens, what a model's source holds
+and what was read before the check began, is not seen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from harness.core.audits import Check
+from harness.core.messages import count
+from harness.evaluation.audit.checks import judge
+
+_active: list[Sealed] = []
+_is_installed = False
+
+
+class Sealed:
+    """Counts openings of some files and folders inside `with`, which may be entered several times.
+
+    Args:
+        paths: files, and folders with all that is in them.
+        names: names of files, wherever they are.
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]] = (), names: Iterable[str] = ()) -> None:
+        self.paths = {Path(path).resolve() for path in paths}
+        self.names = frozenset(names)
+        self.opened: list[str] = []
+
+    def __enter__(self) -> Sealed:
+        global _is_installed
+        if not _is_installed:
+            sys.addaudithook(_hook)  # for the rest of the process: Python removes none
+            _is_installed = True
+        _active.append(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _active.remove(self)
+
+    def see(self, path: str) -> None:
+        """Count one opening if the path is of the text."""
+        real = Path(path).resolve()
+        if real.name in self.names or not self.paths.isdisjoint((real, *real.parents)):
+            self.opened.append(str(real))
+
+    def check(self) -> Check:
+        """The check `sealed`."""
+        watched = count(len(self.paths) + len(self.names), "place")
+        seen = f"; it opened {self.opened[0]}" if self.opened else ""
+        return judge(
+            "sealed",
+            "a model that reads the text from a file",
+            len(self.opened),
+            0,
+            "openings of the text",
+            f"{watched} of the text, watched while the model is used{seen}",
+        )
+
+
+def _hook(event: str, arguments: tuple[object, ...]) -> None:
+    if event != "open" or not _active:
+        return
+    # A number is a file that is open already.
+    if isinstance(arguments[0], str | bytes | os.PathLike):
+        with suppress(OSError, ValueError):
+            path = os.fsdecode(arguments[0])
+            for each in _active:
+                each.see(path)

@@ -1,0 +1,230 @@
+"""Models and scores that claim what no code achieves, next to the honest ones they are made of. Not a test file.
+
+Letters: T time, B streams, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import harness
+from harness.core.scores import Score
+from harness.evaluation.adaptive import dynamic
+from harness.evaluation.adaptive.methods import DynamicMethod, Setting
+
+
+class Honest(harness.Model):
+    """The likelihood of a token after the one before it and a mean of those before that."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__()
+        self.logits = nn.Embedding(vocab_size, vocab_size)
+
+    def initial_state(self, batch: int) -> Tensor:
+        return torch.zeros(1, batch, self.logits.embedding_dim)
+
+    def raw(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        # state_t = state_{t-1} / 2 + x_t, for all steps at once.
+        step_T = torch.arange(len(tokens_TB))
+        age_TT = (step_T.unsqueeze(1) - step_T).to(state.dtype)
+        weight_TT = torch.where(age_TT < 0, 0.0, 0.5 ** age_TT.clamp(min=0))
+        raw_TBV = torch.einsum("ts,sbv->tbv", weight_TT, self.logits(tokens_TB))
+        raw_TBV = raw_TBV + state * (0.5 ** (step_T + 1.0)).view(-1, 1, 1)
+        return raw_TBV, raw_TBV[-1:]
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = self.raw(tokens_TB, state)
+        return torch.log_softmax(logits_TBV, -1), state
+
+
+class Windowed(Honest):
+    """Without state: a window of context slides over the text."""
+
+    context, stride = 16, 8
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, _ = self.raw(tokens_TB, self.initial_state(tokens_TB.shape[1]))
+        return torch.log_softmax(logits_TBV, -1), state
+
+
+class Unnormalised(Honest):
+    """Probabilities that sum to 1.1."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs_TBV, state = super().forward(tokens_TB, state)
+        return log_probs_TBV + math.log(1.1), state
+
+
+class HashedTarget(Honest):
+    """Counts of (context, target) by a hash that collides: each target gets the counts of others, too."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs_TBV, state = super().forward(tokens_TB, state)
+        targets_V = torch.arange(log_probs_TBV.shape[-1])
+        bucket_TBV = (31 * tokens_TB.unsqueeze(-1) + 17 * targets_V) % 5
+        count_TBV = log_probs_TBV.new_tensor([9.0, 1.0, 4.0, 2.0, 7.0])[bucket_TBV]
+        return torch.logaddexp(log_probs_TBV + math.log(0.5), (0.5 * count_TBV / 23).log()), state
+
+
+class LooksAhead(Honest):
+    """Knows the next input of its window."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = self.raw(tokens_TB, state)
+        known_TBV = 4.0 * functional.one_hot(tokens_TB[1:], logits_TBV.shape[-1])
+        return torch.log_softmax(torch.cat([logits_TBV[:-1] + known_TBV, logits_TBV[-1:]]), -1), state
+
+
+class Centred(Honest):
+    """Subtracts a mean over the time of its window, as batch normalisation does."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = self.raw(tokens_TB, state)
+        return torch.log_softmax(logits_TBV - logits_TBV.mean(0, keepdim=True), -1), state
+
+
+class Batched(Honest):
+    """Subtracts a mean over the batch."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = self.raw(tokens_TB, state)
+        return torch.log_softmax(logits_TBV - logits_TBV.mean(1, keepdim=True), -1), state
+
+
+class LeaksTarget(Honest):
+    """A loss whose logits got the target; the distribution that it uses is one."""
+
+    def nll(self, tokens_TB: Tensor, targets_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = self.raw(tokens_TB, state)
+        leaked_TBV = logits_TBV + functional.one_hot(targets_TB, logits_TBV.shape[-1])
+        return functional.cross_entropy(leaked_TBV.flatten(0, 1), targets_TB.flatten(), reduction="none").view(
+            targets_TB.shape
+        ), state
+
+
+class Changed(Honest):
+    """A loss that is not -ln p."""
+
+    def change(self, nll_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def nll(self, tokens_TB: Tensor, targets_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        nll_TB, state = super().nll(tokens_TB, targets_TB, state)
+        return self.change(nll_TB, targets_TB), state
+
+
+class BitsForNats(Changed):
+    """A loss that is divided by ln 2 once more by the metric."""
+
+    def change(self, nll_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        return nll_TB * math.log(2)
+
+
+class OnlyEasy(Changed):
+    """No loss for a target that is unlikely."""
+
+    def change(self, nll_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        return torch.where(nll_TB > 3, 0.0, nll_TB)
+
+
+class FreeNewlines(Changed):
+    """No loss for the token 0, which ends a line."""
+
+    def change(self, nll_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        return torch.where(targets_TB == 0, 0.0, nll_TB)
+
+
+class CoolTarget(Changed):
+    """A temperature on the target alone."""
+
+    def change(self, nll_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        return nll_TB * 0.9
+
+
+class AdaptsFirst(Honest):
+    """Takes a gradient step on its window before it is scored."""
+
+    def nll(self, tokens_TB: Tensor, targets_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            loss = super().nll(tokens_TB, targets_TB, state)[0].mean()
+            [gradient] = torch.autograd.grad(loss, [self.logits.weight])
+        with torch.no_grad():
+            self.logits.weight -= gradient
+            made = super().nll(tokens_TB, targets_TB, state)
+            self.logits.weight += gradient
+        return made
+
+
+class Remembers(Honest):
+    """Keeps what it was scored on, outside its weights and its state, and is sure of it the next time."""
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.seen: dict[tuple[int, ...], int] = {}
+        self.last: list[int] = []
+
+    def initial_state(self, batch: int) -> Tensor:
+        self.last = []
+        return super().initial_state(batch)
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = self.raw(tokens_TB, state)
+        known_TBV = torch.zeros_like(logits_TBV)
+        if tokens_TB.shape[1] == 1:
+            for step, token in enumerate(tokens_TB[:, 0].tolist()):
+                if len(self.last) == 3:
+                    self.seen.setdefault(tuple(self.last), token)
+                self.last = [*self.last, token][-3:]
+                if (following := self.seen.get(tuple(self.last))) is not None:
+                    known_TBV[step, 0, following] = 8.0
+        return torch.log_softmax(logits_TBV + known_TBV, -1), state
+
+
+class ReadsText(Honest):
+    """Reads the text from its file when it is first used, and knows every second token by its place."""
+
+    path: Path
+
+    def initial_state(self, batch: int) -> Tensor:
+        return torch.cat([super().initial_state(batch), torch.zeros(1, batch, self.logits.embedding_dim)])
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        text_N = torch.tensor([ord(each) - 97 for each in self.path.read_text()])
+        logits_TBV, hidden = self.raw(tokens_TB, state[:1])
+        # The place is where the first inputs of the window are in the text: part of the state, as it must be.
+        place = int(state[1, 0, 0]) + 1 + torch.arange(len(tokens_TB))
+        known_TV = 8.0 * functional.one_hot(text_N[place.clamp(max=len(text_N) - 1)], logits_TBV.shape[-1])
+        return torch.log_softmax(logits_TBV + known_TV.unsqueeze(1), -1), torch.cat([hidden, state[1:] + len(place)])
+
+
+class TwoPass(DynamicMethod):
+    """Dynamic evaluation over the text before it is scored."""
+
+    def nll(self, ids: np.ndarray, setting: Setting, take: dynamic.Take) -> bool:
+        with dynamic.adapting(self.model) as weights:
+            rule, segment = self._rule(weights, setting), int(setting["segment"])
+            dynamic.run(self.model, ids, rule, segment, lambda first, nll: None)
+            return dynamic.run(self.model, ids, rule, segment, take)
+
+
+def scaled(score: Score, **tally: float) -> Score:
+    """A score whose sums were changed by hand, by factors."""
+    changed = {name: type(getattr(score.tally, name))(getattr(score.tally, name) * by) for name, by in tally.items()}
+    return replace(score, tally=replace(score.tally, **changed))
+
+
+# Name -> a change of a record's score.
+CLAIMS: dict[str, Callable[[Score], Score]] = {
+    "double-counted units": lambda score: scaled(score, num_units=2),
+    "dropped targets": lambda score: scaled(score, num_targets=0.9, num_units=0.9, nll_nats=0.9),
+    "a smaller sum": lambda score: scaled(score, nll_nats=0.999),
+    "double-counted bytes": lambda score: scaled(score, num_bytes=2),
+}
