@@ -159,7 +159,7 @@ def test_weights_that_are_not_finite_give_no_score(tmp_path: Path) -> None:
         ({"model": {"builder": "awd-lstm"}}, "its model cannot be built: layers is missing$"),
         ({"model": {**BLOCK, "depth": 3}}, "its model cannot be built: depth is unknown$"),
         ({"model": {**BLOCK, "hidden": "many"}}, "hidden is not valid: Input should be a valid integer"),
-        ({"model": {**BLOCK, "builder": ["gru"]}}, r"builder \['gru'\] is unknown; known: awd-lstm, qrnn"),
+        ({"model": {**BLOCK, "builder": ["gru"]}}, r"builder \['gru'\] is unknown; known: compressor, awd-lstm, qrnn"),
         ({"model": {**BLOCK, "cutoffs": [9]}}, "cutoffs must be below the vocabulary of 5"),
         ({"vocabulary": []}, "holds no vocabulary"),
         ({"vocabulary": ["a", "b", "a", "c", "d"]}, "holds no vocabulary: it contains 'a' twice"),
