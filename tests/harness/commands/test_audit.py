@@ -87,4 +87,4 @@ def test_without_the_coder_one_line_says_what_to_install(words: list[object], mo
     monkeypatch.setitem(sys.modules, "constriction", None)
     done = call(*words)
     assert done.exit_code == 2
-    assert done.stderr.splitlines() == ["harness: an audit needs constriction: pip install 'lm-harness[audit]'"]
+    assert done.stderr.splitlines() == ["harness: coding a text needs constriction: pip install 'lm-harness[audit]'"]

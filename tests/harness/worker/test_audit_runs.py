@@ -259,5 +259,5 @@ def test_without_the_coder_a_suite_that_asks_for_audits_is_refused(
     monkeypatch.setitem(sys.modules, "constriction", None)
     done = call("run", job.results.parent / "small.yaml", "--results", job.results, "--device", "cpu")
     assert done.exit_code == 2
-    assert done.stderr.splitlines() == ["harness: an audit needs constriction: pip install 'lm-harness[audit]'"]
+    assert done.stderr.splitlines() == ["harness: coding a text needs constriction: pip install 'lm-harness[audit]'"]
     assert not run_folder(job).exists()
