@@ -24,7 +24,9 @@ def plans(
 
 
 def test_two_committed_runs_need_twice_the_text(tmp_path: Path) -> None:
-    shutil.copytree(RESULTS / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("*mingru*", "*ngram*", "*transformer*"))
+    shutil.copytree(
+        RESULTS / "runs", tmp_path / "runs", ignore=shutil.ignore_patterns("*mingru*", "*ngram*", "*transformer*")
+    )
     small, other = (plan for plan in plans(0.005, results=tmp_path) if plan["against"])
     assert (small["entry"], small["against"], other["against"]) == ("awd-lstm", "qrnn", "awd-lstm")
     assert small["texts"] == pytest.approx(1.9, abs=0.1)
