@@ -11,7 +11,8 @@ from harness.core.specs import RunSpec, Suite
 
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
-    from harness.runs import Reporter, TimeBudget
+    from harness.runs import Reporter
+    from harness.runs.planning import TimeBudget
     from lm_models.plugin.base import Model
 
 
@@ -73,9 +74,8 @@ def run(
     from harness import data
     from harness.core import device as devices
     from harness.data.download.http import download_lines
-    from harness.evaluation.coding import rows
     from harness.results.store import Store
-    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, plan_specs, run_suite
+    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, run_suite
     from harness.suite import check_vocabulary, dry_run, resolve, texts_of
 
     limit = None if time_limit_s is None else TimeLimit(time_limit_s)
@@ -84,6 +84,8 @@ def run(
     roots = data.search_roots(None if data_path is None else str(data_path))
     specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
     if any(spec.audit for spec in specs):
+        from harness.evaluation.coding import rows
+
         rows.library()
     if limit is not None or budget is not None:
         check_interruptible(specs)
@@ -101,6 +103,7 @@ def run(
     manifest = data.read_manifest(prepared)
     check_vocabulary(suite, manifest.alphabet_size)
     if budget is not None:
+        from harness.runs.planning import plan_specs
 
         def measure(spec: RunSpec, seconds: float) -> float:
             return measure_rate(spec, prepared, store, seconds, limit)

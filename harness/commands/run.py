@@ -85,11 +85,15 @@ def run(
     which saves too.
     """
     import harness
-    from harness.runs import SuiteInterrupted, TimeBudget, make_reporter
+    from harness.runs import SuiteInterrupted, make_reporter
 
     if tokens_per_s is not None and time_budget_s is None:
         raise BudgetError("--tokens-per-s is the speed that a time budget assumes: give --time-budget as well")
-    budget = None if time_budget_s is None else TimeBudget(seconds=time_budget_s, tokens_per_s=tokens_per_s)
+    budget = None
+    if time_budget_s is not None:
+        from harness.runs.planning import TimeBudget
+
+        budget = TimeBudget(seconds=time_budget_s, tokens_per_s=tokens_per_s)
     reporter = make_reporter(quiet=quiet)
     with _exit_if_stopped(reporter):
         loaded = harness.load_suite(suite, profile=profile, overrides=overrides)

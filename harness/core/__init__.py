@@ -10,7 +10,6 @@ __all__ = [
     "audits",
     "config",
     "device",
-    "dtype",
     "errors",
     "hashing",
     "interfaces",

@@ -2,11 +2,10 @@
 
 In: `RunSpec`s, prepared data and a results folder, as a `RunQueue`. Out: a record per run, written by the workers.
 `run_suite` skips finished runs, resumes interrupted ones and raises `SuiteInterrupted` when a time limit, a
-queue's signal or Ctrl-C ends it early. `plan_specs` fits recipes into a `TimeBudget` first. Imports no torch.
+queue's signal or Ctrl-C ends it early. `planning` fits recipes into a time budget first. Imports no torch.
 """
 
 from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
-from harness.runs.planning import TimeBudget, plan_specs
 from harness.runs.reporter import Reporter, make_reporter
 from harness.runs.runner import RunQueue, run_suite
 from harness.runs.worker_process import measure_rate
@@ -16,12 +15,11 @@ __all__ = [
     "Reporter",
     "RunQueue",
     "SuiteInterrupted",
-    "TimeBudget",
     "TimeLimit",
     "check_interruptible",
     "make_reporter",
     "measure_rate",
-    "plan_specs",
+    "planning",
     "queue_signals",
     "run_suite",
     "search",

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.checkpoints import format
-from harness.core import dtype as dtypes
 from harness.core.errors import CheckpointError, StoreError
 from harness.core.metrics import progress_metric
 from harness.core.specs import RunSpec
@@ -19,6 +18,7 @@ from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of, queue_sig
 from harness.runs.reporter import Reporter
 from harness.runs.rerun import Repeat
 from harness.runs.worker_process import Ending, run_worker
+from harness.system import dtype as dtypes
 from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
 

@@ -10,13 +10,13 @@ from typing import Any
 import lm_models
 from harness import data
 from harness.checkpoints import format
-from harness.core import dtype as dtypes
 from harness.core.config.evaluation import CODING, Evaluation, ProtocolName
 from harness.core.errors import CheckpointError, SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, Label, RunSpec, Suite
 from harness.suite import rules
 from harness.suite.blocks import check_seeds
+from harness.system import dtype as dtypes
 from lm_models.huggingface import files
 from lm_models.huggingface.config import Config as PretrainedConfig
 

@@ -2,9 +2,10 @@
 
 `reading` reads regular files of bounded size, `files` is the only writer of files, `paths` checks names that come from
 files. `processes` starts Python children and accounts for them. `hardware` describes the machine that a number was
-measured on, `source` the code that produced it. Imports nothing else of the harness.
+measured on, `dtype` what its CPU multiplies, `source` the code that produced the number. Imports nothing else of the
+harness.
 """
 
 from harness.system import files, hardware, paths, processes, reading, source
 
-__all__ = ["files", "hardware", "paths", "processes", "reading", "source"]
+__all__ = ["dtype", "files", "hardware", "paths", "processes", "reading", "source"]

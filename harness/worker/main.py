@@ -56,26 +56,32 @@ def _run(job: RunJob, emit: Emit, stop: Stop) -> int:
     from harness.results.store import Store
     from harness.system import files
     from harness.training.progress import Interrupted
-    from harness.worker import audit, execute
+    from harness.worker import execute
 
     store = Store(job.results)
     folder = store.run_folder(job.spec.run_id)
     files.remove_partial(folder)
     try:
         if job.audit_only:
-            audit.complete(job, emit, stop)
+            _audit(job, emit, stop)
             return 0
         record = execute.run(job, folder, emit, stop)
         # Written before the audit, which must not cost a score, and which the next invocation can do.
         execute.write_record(record, store)
         if job.spec.audit:
-            audit.complete(job, emit, stop)
+            _audit(job, emit, stop)
     except Interrupted:
         return EXIT_RESUME
     for problem in store.problems:
         emit(Problem(text=problem))
     emit(RecordWritten(status=record.status, error=record.error))
     return 0
+
+
+def _audit(job: RunJob, emit: Emit, stop: Stop) -> None:
+    from harness.worker import audit  # which imports the coder and every protocol
+
+    audit.complete(job, emit, stop)
 
 
 def _calibrate(job: RunJob, emit: Emit, stop: Stop) -> int:

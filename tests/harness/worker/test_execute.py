@@ -19,7 +19,7 @@ from harness.checkpoints.index import to_text
 from harness.evaluation import protocols
 from harness.results import target_files
 from harness.results.store import Store
-from harness.runs import TimeBudget, plan_specs
+from harness.runs.planning import TimeBudget, plan_specs
 from harness.suite import load, resolve
 from harness.system import source
 from harness.timing import ceilings, model_cases

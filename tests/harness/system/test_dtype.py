@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.core import dtype
-from harness.system import hardware
+from harness.system import dtype, hardware
 
 
 @pytest.mark.parametrize(
