@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lm_kernels.compiled import buffers, library
 from lm_kernels.fo_pool import checks
+from lm_kernels.operator import operator
 
 # Measured: waking a thread for fewer elements takes longer than it saves.
 _MIN_ELEMENTS_PER_THREAD = 1 << 14
@@ -71,11 +72,9 @@ def fo_pool(
     return h_TBH.to(h_dtype), c_BH.to(c_dtype)
 
 
-@torch.library.custom_op(
+@operator(
     "fo_pool::native",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor gates, Tensor c0, Tensor? keep, Tensor? out_mask, bool output_gate) -> (Tensor, Tensor, Tensor)",
+    "(Tensor gates, Tensor c0, Tensor? keep, Tensor? out_mask, bool output_gate) -> (Tensor, Tensor, Tensor)",
 )
 def _forward(
     gates_TBG: Tensor, c0_BH: Tensor, keep_TBH: Tensor | None, out_mask_BH: Tensor | None, output_gate: bool
@@ -101,14 +100,10 @@ def _(
     return gates_TBG.new_empty(shape_TBH), gates_TBG.new_empty(cells_shape), c0_BH.new_empty(c0_BH.shape)
 
 
-@torch.library.custom_op(
+@operator(
     "fo_pool::native_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema=(
-        "(Tensor gates, Tensor c0, Tensor? keep, Tensor? out_mask, bool output_gate, Tensor cells, Tensor? dh, "
-        "Tensor? dlast) -> (Tensor, Tensor)"
-    ),
+    "(Tensor gates, Tensor c0, Tensor? keep, Tensor? out_mask, bool output_gate, Tensor cells, Tensor? dh, "
+    "Tensor? dlast) -> (Tensor, Tensor)",
 )
 def _backward(
     gates_TBG: Tensor,

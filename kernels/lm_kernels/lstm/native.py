@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from lm_kernels.compiled import buffers, library
 from lm_kernels.lstm import fused
+from lm_kernels.operator import operator
 
 # Measured: threads that meet after every step gain nothing below this many multiply-adds each.
 _MIN_PRODUCTS_PER_THREAD = 1 << 20
@@ -98,7 +99,7 @@ def lstm(
         return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
 
 
-@torch.library.custom_op("lstm::native", mutates_args=(), device_types="cpu")
+@operator("lstm::native")
 def _forward(
     x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, bias_G: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -124,7 +125,7 @@ def _(
     return x_TBI.new_empty(shape_TBH), torch.empty_like(c0_BH), c0_BH.new_empty(shape_TBG), c0_BH.new_empty(shape_TBH)
 
 
-@torch.library.custom_op("lstm::native_backward", mutates_args=(), device_types="cpu")
+@operator("lstm::native_backward")
 def _backward(
     dh_TBH: Tensor | None,
     dlast_BH: Tensor | None,

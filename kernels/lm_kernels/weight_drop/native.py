@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lm_kernels.compiled import buffers, library
+from lm_kernels.operator import operator
 from lm_kernels.weight_drop import autograd, checks
 
 # Measured: waking a thread for fewer elements takes longer than it saves.
@@ -40,9 +41,7 @@ class _Call(ctypes.Structure):
     ]
 
 
-@torch.library.custom_op(
-    "weight_drop::native", mutates_args=(), device_types="cpu", schema="(Tensor raw, Tensor seed, float p) -> Tensor"
-)
+@operator("weight_drop::native", "(Tensor raw, Tensor seed, float p) -> Tensor")
 def _drop(raw: Tensor, seed: Tensor, p: float) -> Tensor:
     raw = raw.contiguous()
     dropped = buffers.empty(tuple(raw.shape), raw.dtype)
