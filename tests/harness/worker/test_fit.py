@@ -139,6 +139,7 @@ def test_tensors_that_are_no_counts_are_one_line(folder: Path, name: str, change
             "order: 3}\n    recipe: {optimizer: adam, lr: 1, batch: 1, bptt: 1, epochs: 1}",
             "entries.ngram: ngram is fitted to the training split at once; remove its recipe",
         ),
+        ("order: 3}", "order: 3}\n    dtype: bfloat16", "entries.ngram.dtype is nothing to ngram, which counts"),
         (
             "order: 3}",
             "order: 3}\n    adaptive: {neural_cache: {window: [9], theta: [1], interpolation: [0.1]}}",
