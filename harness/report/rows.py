@@ -186,6 +186,8 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
 def _title(record: RunRecord, label: Label, protocol: str) -> str:
     """The model's name, with what makes its value unlike those of models that only learned from the training text."""
     title = f"{label.title} + {ADAPTIVE_MARKS[protocol]}" if protocol in ADAPTIVE_MARKS else label.title
+    if protocol in ("conditional", "alone"):  # two values of one split, also where no column says which
+        title = f"{title}, {protocol}"
     return f"{title} ({OTHER_DATA})" if record.spec.is_pretrained else title
 
 

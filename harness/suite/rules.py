@@ -136,13 +136,15 @@ def model_config(root: Node, name: str) -> ModelConfig:
 def check_weights(root: Node, name: str, entry: EntryBlock, config: ModelConfig, evaluation: Evaluation) -> None:
     """A model with parameters needs a recipe, a checkpoint or `prequential`; a model without takes neither.
 
-    A model that is fitted at once takes no recipe.
+    A model that is fitted at once takes no recipe, and counts have no dtype.
     """
     path, where = f"entries.{name}", locate(root, ("entries", name), root.where)
     builder = entry.model["builder"]
     if lm_models.is_fitted(builder):
         if entry.recipe is not None:
             raise refusal(where, f"{path}: {builder} is fitted to the training split at once; remove its recipe")
+        if entry.dtype != "float32" and builder in lm_models.BUILDERS:
+            raise refusal(where, f"{path}.dtype is nothing to {builder}, which counts; remove it")
         return
     if entry.recipe is not None and entry.checkpoint is not None:
         raise refusal(where, f"{path} has both recipe and checkpoint: one trains the weights, the other loads them")

@@ -123,7 +123,7 @@ def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, 
             train(record, model, corpus, folder / "checkpoints", emit, stop)
     elif spec.is_fitted:
         with meter.phase("train"):
-            fit(record, model, corpus, folder / "checkpoints", stop)
+            model = fit(record, model, corpus, folder / "checkpoints", stop)
     with meter.phase("evaluate"):
         done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
         if spec.is_compressor:

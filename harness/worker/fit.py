@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from harness.checkpoints import format
+from harness.checkpoints import model as checkpoint_model
 from harness.core.errors import SuiteError
 from harness.results.record import RunRecord
 from harness.training.progress import Interrupted
 from harness.worker.job import Stop
 
 
-def fit(record: RunRecord, model: Any, corpus: Any, folder: Path, stop: Stop) -> None:
+def fit(record: RunRecord, model: Any, corpus: Any, folder: Path, stop: Stop) -> Any:
     """Call the model's `fit` on the training split, and save the model where a trained one has its best weights.
 
-    An interrupted run fits again: the same text gives the same model.
+    An interrupted run fits again: the same text gives the same model. What a model from outside keeps elsewhere than in
+    its buffers is lost here, and not between the score and the first use of the checkpoint.
 
     Args:
         record: receives training and the number of fitted values.
@@ -27,7 +29,11 @@ def fit(record: RunRecord, model: Any, corpus: Any, folder: Path, stop: Stop) ->
         folder: for the checkpoint.
         stop: asked once, after the model is saved.
 
+    Returns:
+        The model of the checkpoint.
+
     Raises:
+        CheckpointError: the checkpoint does not fit the model, as where `fit` changed a shape.
         SuiteError: the model refuses the text; the message has its reason.
         Interrupted: `stop` returned True.
     """
@@ -56,6 +62,7 @@ def fit(record: RunRecord, model: Any, corpus: Any, folder: Path, stop: Stop) ->
     }
     if stop():
         raise Interrupted("fitting")
+    return checkpoint_model.load(folder / "best", device=spec.device, kernel=spec.kernel).model
 
 
 def num_fitted(model: Any) -> int:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILDERS",
     "COMPRESSORS",
-    "FITTED",
     "KERNEL_OPS",
     "PRETRAINED",
     "ModelConfig",
@@ -65,8 +64,6 @@ BUILDERS = {
 # Builders of models that have weights and a tokeniser of their own: they are scored on the text itself.
 PRETRAINED = ("hf",)
 
-# Builders of models that `fit` the training split at once, without a recipe.
-FITTED = ("ngram",)
 # Builders without a module: the harness scores the files that they write.
 COMPRESSORS = ("compressor",)
 
@@ -88,7 +85,7 @@ def is_fitted(builder: str) -> bool:
     """Whether a model learns by its method `fit` and not by gradients. A model from outside must be importable."""
     path = None if builder in BUILDERS else loader.import_path(builder)
     if path is None:
-        return builder in FITTED
+        return builder == "ngram"
     from lm_models.plugin.base import Model
 
     return loader.load(path).fit is not Model.fit

@@ -21,6 +21,7 @@ from harness.regression import baseline
 from harness.report import explain
 from harness.report.columns import cells, named
 from harness.report.comparison import compare, find_side
+from harness.report.formats import latex
 from harness.report.table import build
 from harness.results import published
 from harness.results.published import PublishedRow
@@ -47,14 +48,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunRecord]:
+    """A folder with the run of SUITE, and its record; to read, not to change."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "numbers.txt").write_bytes(TEXT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_CACHE", str(folder / "cache"))
+        return folder, run(folder)
+
+
 def run(folder: Path, text: str = SUITE) -> RunRecord:
     record = run_here(make_job(folder, text))
     Store(folder / "results").write(record)
     return record
 
 
-def test_a_record_holds_sizes_versions_and_no_training(folder: Path) -> None:
-    record = run(folder)
+def test_a_record_holds_sizes_versions_and_no_training(finished: tuple[Path, RunRecord]) -> None:
+    folder, record = finished
     assert (record.status, record.error, record.training) == ("finished", None, None)
     sizes = {(score.protocol.name, score.split): score.coding.num_bytes for score in record.scores}
     train, test = CUTS["train"], CUTS["test"]
@@ -74,23 +85,26 @@ def test_a_record_holds_sizes_versions_and_no_training(folder: Path) -> None:
         check_sums(stored)
 
 
-def test_protocols_name_their_rows_and_rank_apart(folder: Path) -> None:
-    record = run(folder)
+def test_protocols_name_their_rows_and_rank_apart(finished: tuple[Path, RunRecord]) -> None:
+    _, record = finished
     table = build([(record, [record.spec.label])], ())
     sizes = {score.protocol.name: f"{score.coding.num_bytes:,}" for score in record.scores}
     assert cells(table.rows, named(["#", "model", "split", "protocol", "bytes"])) == [
-        ["1", "bzip2 -9", "test", "conditional", sizes["conditional"]],
-        ["—", "bzip2 -9", "test", "alone (not ranked)", sizes["alone"]],
+        ["1", "bzip2 -9, conditional", "test", "conditional", sizes["conditional"]],
+        ["—", "bzip2 -9, alone", "test", "alone (not ranked)", sizes["alone"]],
         ["1", "bzip2 -9", "whole", "prequential", sizes["prequential"]],
     ]
+    # Without a column of protocols too.
+    assert r"bzip2 -9, conditional &" in latex.write(table)
     assert all(row.unknown["ci95_low"] == "a file has no loss for parts of its text" for row in table.rows)
 
 
-def test_published_codes_of_all_of_enwik8_rank_with_codes_of_all_of_it(folder: Path) -> None:
-    record = run(folder)
+def test_published_codes_of_all_of_enwik8_rank_with_codes_of_all_of_it(finished: tuple[Path, RunRecord]) -> None:
+    _, record = finished
     label = replace(record.spec.label, dataset="enwik8")
     # As if the text were enwik8, of which published rows are.
-    record.spec = replace(record.spec, label=label, dataset={"name": "enwik8"}, dataset_identity={"name": "enwik8"})
+    spec = replace(record.spec, label=label, dataset={"name": "enwik8"}, dataset_identity={"name": "enwik8"})
+    record = replace(record, spec=spec)
     value = record.scores[2].metrics["bits_per_byte"]
     assert 1.72 < value < 2.32
     other = PublishedRow("x", label.task, "enwik8", "bits_per_byte", "whole", 0.5, "M", None, "s", False, protocol="y")
@@ -114,19 +128,18 @@ def test_published_codes_of_all_of_enwik8_rank_with_codes_of_all_of_it(folder: P
     }
 
 
-def test_a_model_and_a_compressor_of_one_text_share_a_table_but_no_ranking(folder: Path) -> None:
-    model = SUITE[: SUITE.index("  bzip2:")] + (
-        "  lstm:\n    model: {builder: awd-lstm, layers: 1, hidden: 8, embedding: 8}\n"
-        "    recipe: {optimizer: adam, lr: 1e-2, batch: 4, bptt: 20, tokens: 2000}\n"
-    )
-    records = [run(folder), run(folder, model)]
+def test_a_model_and_a_compressor_of_one_text_share_a_table_but_no_ranking(
+    folder: Path, finished: tuple[Path, RunRecord]
+) -> None:
+    model = SUITE[: SUITE.index("  bzip2:")] + "  ngram: {model: {builder: ngram, order: 3}}\n"
+    records = [finished[1], run(folder, model)]
     rows = [row for row in build([(each, [each.spec.label]) for each in records], ()).rows if row.split == "test"]
     assert [(row.protocol, row.rank) for row in rows] == [("exact", 1), ("alone", None), ("conditional", None)]
     assert len({row.group for row in rows}) == 1
 
 
-def test_the_gate_compares_sizes_on_both_sides_and_needs_no_blocks(folder: Path) -> None:
-    record = run(folder)
+def test_the_gate_compares_sizes_on_both_sides_and_needs_no_blocks(finished: tuple[Path, RunRecord]) -> None:
+    _, record = finished
     rows = baseline.measure([(record, [record.spec.label])])
     assert [(row.identity[4], row.protocol.name, row.untrained, row.blocks) for row in rows] == [
         ("test", "conditional", True, None),
@@ -134,8 +147,8 @@ def test_the_gate_compares_sizes_on_both_sides_and_needs_no_blocks(folder: Path)
     ]
 
 
-def test_commands_say_what_a_compressor_has_and_has_not(folder: Path) -> None:
-    record = run(folder)
+def test_commands_say_what_a_compressor_has_and_has_not(finished: tuple[Path, RunRecord]) -> None:
+    folder, record = finished
     results = folder / "results"
     place, suite = str(results / "runs" / record.run_id), str(folder / "small.yaml")
     parts = [each.parts for each in explain.explain(record)]
@@ -238,11 +251,13 @@ evaluation: {protocols: [prequential]}
 entries:
   lstm:
     model: {builder: awd-lstm, layers: 1, hidden: 16, embedding: 16}
-    adaptive: {dynamic_sgd: {lr: [1.0], segment: 20}}
+    adaptive: {dynamic_sgd: {lr: [1.0], segment: 50}}
 """
 
 
-def test_an_untrained_model_codes_the_whole_text_while_it_learns(folder: Path) -> None:
+def test_an_untrained_model_codes_the_whole_text_while_it_learns(
+    folder: Path, finished: tuple[Path, RunRecord]
+) -> None:
     record = run(folder, UNTRAINED)
     assert (record.status, record.error, record.training) == ("finished", None, None)
     [score] = record.scores
@@ -253,8 +268,7 @@ def test_an_untrained_model_codes_the_whole_text_while_it_learns(folder: Path) -
     assert blocks[-30:-1].mean() < 0.8 * blocks[0]
     assert score.metrics["bits_per_byte"] == METRICS["bits_per_byte"].compute(score.tally)
     assert score.adaptation["chosen"]["lr"] == 1.0
-    compressor = run(folder)
-    records = [(each, [each.spec.label]) for each in (record, compressor)]
+    records = [(each, [each.spec.label]) for each in (record, finished[1])]
     rows = [row for row in build(records, ()).rows if row.split == "whole"]
     assert {row.rank for row in rows} == {1, 2}
     assert [row.untrained for row in baseline.measure(records[:1])] == [False]
@@ -263,9 +277,9 @@ def test_an_untrained_model_codes_the_whole_text_while_it_learns(folder: Path) -
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("    adaptive: {dynamic_sgd: {lr: [1.0], segment: 20}}\n", "", "is not trained, so that it learns while"),
+        ("    adaptive: {dynamic_sgd: {lr: [1.0], segment: 50}}\n", "", "is not trained, so that it learns while"),
         ("lr: [1.0]", "lr: [1.0, 2.0]", "give it one setting to learn by"),
-        ("{dynamic_sgd: {lr: [1.0], segment: 20}}", "{dynamic_rms: {lr: [1.0]}}", "give it one setting to learn by"),
+        ("{dynamic_sgd: {lr: [1.0], segment: 50}}", "{dynamic_rms: {lr: [1.0]}}", "give it one setting to learn by"),
         ("[prequential]", "[exact]", "needs a recipe to train by, or a checkpoint to load"),
         ("[prequential]", "[alone]", "needs a recipe to train by, or a checkpoint to load"),
         ("    adaptive", "    recipe: {optimizer: adam, lr: 1, batch: 1, bptt: 2, epochs: 1}\n    adaptive",

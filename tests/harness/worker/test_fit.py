@@ -51,6 +51,24 @@ class Counting(harness.Model):
         return log_probs_V.expand(*tokens_TB.shape, -1), state
 
 
+class Forgetting(Counting):
+    """Its counts are in no buffer, so they are not in its checkpoint."""
+
+    def fit(self, ids: np.ndarray, vocabulary: Any) -> None:
+        self.kept = self.counts_V + torch.from_numpy(np.bincount(ids, minlength=len(vocabulary)))
+
+    def forward(self, tokens_TB: torch.Tensor, state: Any) -> tuple[torch.Tensor, Any]:
+        counts_V = getattr(self, "kept", self.counts_V)
+        return (counts_V / counts_V.sum()).log().expand(*tokens_TB.shape, -1), state
+
+
+class Shrinking(Counting):
+    """Its buffer changes its shape."""
+
+    def fit(self, ids: np.ndarray, vocabulary: Any) -> None:
+        self.counts_V = self.counts_V[:-1]
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "rhyme.txt").write_text(TEXT, encoding="utf-8")
@@ -139,6 +157,7 @@ def test_tensors_that_are_no_counts_are_one_line(folder: Path, name: str, change
             "order: 3}\n    recipe: {optimizer: adam, lr: 1, batch: 1, bptt: 1, epochs: 1}",
             "entries.ngram: ngram is fitted to the training split at once; remove its recipe",
         ),
+        ("order: 3}", "order: 3}\n    dtype: bfloat16", "entries.ngram.dtype is nothing to ngram, which counts"),
         (
             "order: 3}",
             "order: 3}\n    adaptive: {neural_cache: {window: [9], theta: [1], interpolation: [0.1]}}",
@@ -179,3 +198,11 @@ def test_a_model_from_outside_is_fitted_too(folder: Path) -> None:
     letter = loaded.vocabulary.index("g")
     expected = (train.count("g") + 1) / (len(train) + len(loaded.vocabulary))
     assert math.exp(float(log_probs_TBV[0, 0, letter])) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_model_is_scored_as_its_checkpoint_holds_it(folder: Path) -> None:
+    record, _ = run_suite(folder, SUITE.replace("{builder: ngram, order: 3}", '{builder: "test_fit:Forgetting"}'))
+    assert record.scores[0].metrics["bpc"] == pytest.approx(math.log2(len(set(TEXT))), rel=1e-6)
+    record, _ = run_suite(folder, SUITE.replace("{builder: ngram, order: 3}", '{builder: "test_fit:Shrinking"}'))
+    assert record.status == "failed"
+    assert "counts_V" in record.error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def arpa(model: NGram, text: list[int], order: int) -> str:
         for gram in seen[length]:
             after.setdefault(gram[:-1], set()).add(gram[-1])
 
+    @functools.cache
     def log10(context: tuple[int, ...]) -> np.ndarray:
         h_TBK, _ = model.features(torch.tensor(context or (0,)).unsqueeze(1), model.initial_state(1))
         # The zero state stands for the beginning of a sentence, which is no part of this context.
