@@ -182,7 +182,11 @@ class Bench:
         """How a backend's results differ from the reference's, or what it raised; None if they agree."""
         allowed = None if self._half is None else half_tolerance(case, self._half)
         try:
-            return disagreement(results(function, inputs), expected, allowed)
+            actual = results(function, inputs)
+            first = inputs.output_names[0]
+            if allowed and self.autocast is None and actual[first].dtype != self.dtype:
+                return f"{first} is {_name(actual[first].dtype)}, the inputs are {_name(self.dtype)}"
+            return disagreement(actual, expected, allowed)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
             return crash(error)
 
@@ -262,8 +266,11 @@ class Bench:
     def _untimed_row(
         self, op: str, case: Case, backend: str, direction: str, status: str, error: str | None
     ) -> KernelTiming:
-        dtype = str(self.dtype).removeprefix("torch.")
-        return KernelTiming(op, backend, case.name, direction, dtype, str(self.device), status, error)
+        return KernelTiming(op, backend, case.name, direction, _name(self.dtype), str(self.device), status, error)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _speedup(samples: Samples, slow: str, fast: str, directions: Sequence[str]) -> float:

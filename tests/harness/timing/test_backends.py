@@ -197,22 +197,25 @@ def test_other_dtypes_are_compared_with_the_reference_as_well(dtype: torch.dtype
     assert {(row.status, row.dtype) for row in rows} == {("ok", str(dtype).removeprefix("torch."))}
 
 
-HALF = (
-    {"dtype": torch.bfloat16},
-    {"dtype": torch.float16},
-    {"autocast": torch.bfloat16},
-)
-HALF_NAMES = ("bfloat16", "float16", "autocast")
+HALF: tuple[dict[str, torch.dtype], ...] = ({"dtype": torch.bfloat16}, {"autocast": torch.bfloat16})
+HALF_NAMES = ("bfloat16", "autocast")
 
 
-@pytest.mark.parametrize("how", HALF, ids=HALF_NAMES)
-@pytest.mark.parametrize("case", [LstmCase(1, 1, 1, 1), LstmCase(12, 8, 12, 8), LstmCase(20, 10, 17, 129)])
+@pytest.mark.parametrize("how", [*HALF, {"dtype": torch.float16}], ids=[*HALF_NAMES, "float16"])
+@pytest.mark.parametrize("case", [LstmCase(1, 1, 1, 1), LstmCase(12, 8, 17, 33)])
 def test_layers_in_half_precision_differ_from_float32_by_their_roundings(
     case: LstmCase, how: dict[str, torch.dtype], bench: Bench
 ) -> None:
     bench.__dict__.update(how)
     rows = available(bench.case("lstm", case))
     assert {(row.backend, row.error) for row in rows if row.status != "ok"} == set()
+
+
+def test_h_has_the_dtype_of_its_inputs_in_half_precision(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_backend(monkeypatch, lambda g, c0, keep: reference.fo_pool(g.float(), c0, keep))
+    bench.dtype = torch.bfloat16
+    row = by_backend(bench.case("fo_pool", SMALL))["added", FORWARD]
+    assert (row.status, row.error) == ("failed", "h is float32, the inputs are bfloat16")
 
 
 def test_the_bound_in_half_precision_is_a_number_of_roundings() -> None:
