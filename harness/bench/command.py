@@ -12,7 +12,7 @@ import lm_kernels
 import lm_models
 from harness.bench import record
 from harness.bench.loops.entries import LOOPS
-from harness.bench.steps.entries import ENTRIES
+from harness.bench.steps.entries import BFLOAT16, ENTRIES, FLOAT32
 from harness.bench.tables import FAILED
 from harness.core import device as devices
 from harness.core import messages
@@ -191,8 +191,8 @@ def run_training(request: Request) -> bool:
     from harness.bench.steps.measure import measure_entry, step_table
 
     _check_known(request.cases, ENTRIES, "entry")
-    if request.dtype != "float32":
-        raise DeviceError(f"bench training is measured in float32, not {request.dtype}")
+    if request.dtype not in (FLOAT32, BFLOAT16):
+        raise DeviceError(f"bench training is measured in float32 or bfloat16, not {request.dtype}")
     device = _existing(request.device)
     entries = [ENTRIES[name] for name in request.cases] or [
         entry for entry in ENTRIES.values() if entry.quick or not request.quick
@@ -202,7 +202,12 @@ def run_training(request: Request) -> bool:
         row
         for entry in entries
         for row in measure_entry(
-            entry, device=device, budget=budget, threads=request.threads, progress=request.progress
+            entry,
+            device=device,
+            budget=budget,
+            threads=request.threads,
+            names=[FLOAT32, BFLOAT16] if request.dtype == BFLOAT16 else None,
+            progress=request.progress,
         )
     ]
     request.show(step_table(rows))
@@ -211,7 +216,12 @@ def run_training(request: Request) -> bool:
         import torch
 
         torch.set_num_threads(request.threads)
-    how = {"entries": list(map(asdict, entries)), "quick": request.quick, "budget": asdict(budget)}
+    how = {
+        "entries": list(map(asdict, entries)),
+        "quick": request.quick,
+        "budget": asdict(budget),
+        "dtype": request.dtype,
+    }
     request.save(TRAINING, rows, **how)
     return not any_failed(rows)
 

@@ -28,7 +28,7 @@ from harness.timing.ops import (
     work,
     working_set_bytes,
 )
-from lm_kernels.cases import Case, Inputs
+from lm_kernels.cases import HALF_TOLERANCES, Case, Inputs, half_tolerance
 from lm_kernels.cases import inputs as draw_inputs
 
 OK, FAILED, UNAVAILABLE = "ok", "failed", "unavailable"
@@ -139,7 +139,7 @@ class Bench:
         names = [name for name in lm_kernels.KERNELS[op] if self.backends is None or name in self.backends]
         try:
             inputs = draw_inputs(case, self.dtype, self.device)
-            expected = results(lm_kernels.resolve(op, REFERENCE)[1], inputs)
+            expected = self._expected(lm_kernels.resolve(op, REFERENCE)[1], inputs)
         except (RuntimeError, MemoryError) as error:
             return self._untimed(op, case, names, FAILED, f"the reference failed: {reason(error, with_path=True)}")
         rows: list[KernelTiming] = []
@@ -150,7 +150,9 @@ class Bench:
             except ValueError as error:
                 rows += self._untimed(op, case, [name], UNAVAILABLE, reason(error, with_path=True))
                 continue
-            problem = None if name == REFERENCE else self._problem(function, inputs, expected)
+            # In half precision the reference rounds too, and is judged like the others.
+            same = name == REFERENCE and self._half is None
+            problem = None if same else self._problem(function, case, inputs, expected)
             if problem is None:
                 functions[name] = function
             else:
@@ -163,10 +165,28 @@ class Bench:
         shown = [*functions, *([CHAIN] if measured.comparison == CHAIN else []), *([TWIN] if self.twin else [])]
         return [self._row(op, case, name, direction, measured) for name in shown for direction in DIRECTIONS] + rows
 
-    def _problem(self, function: Kernel, inputs: Inputs, expected: Mapping[str, Tensor]) -> str | None:
+    @property
+    def _half(self) -> torch.dtype | None:
+        """The half precision in which backends compute; None in float32 and float64."""
+        dtype = self.autocast or self.dtype
+        return dtype if dtype in HALF_TOLERANCES else None
+
+    def _expected(self, reference: Kernel, inputs: Inputs) -> dict[str, Tensor]:
+        """The reference's results, for half precision those in float32 on the same values."""
+        if self._half is None:
+            return results(reference, inputs)
+        with torch.autocast(torch.device(self.device).type, enabled=False):
+            return results(reference, inputs.widened(torch.float32, self.device))
+
+    def _problem(self, function: Kernel, case: Case, inputs: Inputs, expected: Mapping[str, Tensor]) -> str | None:
         """How a backend's results differ from the reference's, or what it raised; None if they agree."""
+        allowed = None if self._half is None else half_tolerance(case, self._half)
         try:
-            return disagreement(results(function, inputs), expected, autocast=self.autocast is not None)
+            actual = results(function, inputs)
+            first = inputs.output_names[0]
+            if allowed and self.autocast is None and actual[first].dtype != self.dtype:
+                return f"{first} is {_name(actual[first].dtype)}, the inputs are {_name(self.dtype)}"
+            return disagreement(actual, expected, allowed)
         except Exception as error:  # a kernel may fail in any way; the row says how, and the others are still timed
             return crash(error)
 
@@ -246,8 +266,11 @@ class Bench:
     def _untimed_row(
         self, op: str, case: Case, backend: str, direction: str, status: str, error: str | None
     ) -> KernelTiming:
-        dtype = str(self.dtype).removeprefix("torch.")
-        return KernelTiming(op, backend, case.name, direction, dtype, str(self.device), status, error)
+        return KernelTiming(op, backend, case.name, direction, _name(self.dtype), str(self.device), status, error)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _speedup(samples: Samples, slow: str, fast: str, directions: Sequence[str]) -> float:

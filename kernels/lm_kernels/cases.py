@@ -42,6 +42,10 @@ def tolerance(dtype: torch.dtype) -> Tolerance:
     return {**TOLERANCES, **HALF_TOLERANCES}[dtype]
 
 
+# Roundings that one step of an LSTM layer may add in full: of both products, of their sum, and of a gate.
+_ROUNDINGS_OF_A_STEP = 4
+
+
 @dataclass(frozen=True, slots=True)
 class FoPoolCase:
     """One call of fo_pool: T steps, B streams, H hidden units.
@@ -161,14 +165,37 @@ class Inputs:
         outputs = function(*self.leaves, *self.constants)
         return outputs if isinstance(outputs, tuple) else (outputs,)
 
-    def widened(self) -> Inputs:
-        """The same values in float64 on the CPU, to judge results in fewer bits by.
+    def widened(self, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Inputs:
+        """The same values in more bits, to judge results in fewer bits by.
 
-        `inputs` in float64 would draw different values: a generator's numbers depend on the dtype.
+        `inputs` in another dtype would draw different values: a generator's numbers depend on the dtype.
+
+        Args:
+            dtype: of the leaves; constants keep theirs.
+            device: where the arguments go.
         """
-        constants = tuple(part.cpu() if isinstance(part, Tensor) else part for part in self.constants)
-        leaves = tuple(leaf.detach().cpu().double() for leaf in self.leaves)
+        constants = tuple(part.to(device) if isinstance(part, Tensor) else part for part in self.constants)
+        leaves = tuple(leaf.detach().to(device, dtype, copy=True) for leaf in self.leaves)
         return replace(self, leaves=_with_gradient(leaves), constants=constants)
+
+
+def half_tolerance(case: Case, dtype: torch.dtype) -> Tolerance:
+    """Tolerance for a backend that computes in half precision, against the reference in float32 on the same inputs.
+
+    An LSTM layer may round every operation, as torch's layers do. A rounding changes a value by at most the fraction
+    u = eps / 2. Within a step the roundings of both products, of their sum and of a gate may add up in full. The
+    carried cell is rounded once more per step; these roundings are independent, and a sum of T of them, like one of a
+    weight's T gradients, grows with the square root of T. Together (4 + sqrt(T)) u of the tensor's maximum. H does not
+    enter: a product sums in float32, and the roundings of its H terms, each of the size H^-1/2, are independent.
+
+    Args:
+        case: op and sizes.
+        dtype: bfloat16 or float16.
+    """
+    if isinstance(case, LstmCase):
+        unit = torch.finfo(dtype).eps / 2
+        return Tolerance(absolute=0.0, relative=(_ROUNDINGS_OF_A_STEP + case.steps**0.5) * unit)
+    return tolerance(dtype)
 
 
 def inputs(case: Case, dtype: torch.dtype, device: torch.device | str = "cpu") -> Inputs:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.bench import memory, pipes
-from harness.bench.steps.entries import CHAIN, END, GEMMS, NN_LSTM, StepEntry, StepJob
+from harness.bench.steps.entries import BFLOAT16, CHAIN, END, FLOAT32, GEMMS, NN_LSTM, StepEntry, StepJob
 from harness.core.messages import crash
 
 NUM_WINDOWS = 4
@@ -50,7 +50,8 @@ def serve(lines: Iterable[str], reply: Callable[[object], None]) -> None:
     if job.participant == GEMMS:
         step = products_alone(job.entry, job.device)
     else:
-        step = training_step(build(job.entry, job.participant, job.device), job.entry, job.device)
+        model = build(job.entry, job.participant, job.device)
+        step = training_step(model, job.entry, job.device, bfloat16=job.participant == BFLOAT16)
     clock = clocks.clock_for(job.device, launches=True)
     reply(None)
     for line in requests:
@@ -76,7 +77,7 @@ def build(entry: StepEntry, participant: str, device: str) -> Any:
 
     Args:
         entry: the model and its vocabulary.
-        participant: a backend of the entry's op, CHAIN, or NN_LSTM.
+        participant: a backend of the entry's op, CHAIN, NN_LSTM, or a dtype, which stands for the backend `auto`.
         device: where the model goes.
     """
     import torch
@@ -94,19 +95,21 @@ def build(entry: StepEntry, participant: str, device: str) -> Any:
         if participant == CHAIN:
             # Registered in this process only: users cannot choose the chain as a backend.
             lm_kernels.KERNELS["fo_pool"][CHAIN] = "lm_kernels.fo_pool.chain:fo_pool"
-        model = lm_models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=participant)
+        kernel = "auto" if participant in (FLOAT32, BFLOAT16) else participant
+        model = lm_models.build(entry.builder, config, vocab_size=entry.vocab_size, kernel=kernel)
     model = model.to(device)
     model.generator = torch.Generator(device).manual_seed(1)
     return model.train()
 
 
-def training_step(model: Any, entry: StepEntry, device: str) -> Callable[[], Any]:
+def training_step(model: Any, entry: StepEntry, device: str, *, bfloat16: bool = False) -> Callable[[], Any]:
     """Return a function that runs one training step (forward, backward, clip, Adam) on the next window.
 
     Args:
         model: from `build`.
         entry: batch, BPTT and vocabulary; windows are random ids.
         device: where the model is.
+        bfloat16: run the forward pass under autocast, as a run does with `dtype: bfloat16`.
 
     Returns:
         A function that returns the mean nll in nats per token, a tensor without dimensions.
@@ -128,8 +131,9 @@ def training_step(model: Any, entry: StepEntry, device: str) -> Callable[[], Any
     def step() -> Any:
         nonlocal state, num_steps
         tokens_TB = windows[num_steps % NUM_WINDOWS]
-        out = model(tokens_TB[:-1], tokens_TB[1:], detach(state))
-        loss = out.nll_TB.mean() + out.penalty
+        with torch.autocast(device.split(":")[0], dtype=torch.bfloat16, enabled=bfloat16):
+            out = model(tokens_TB[:-1], tokens_TB[1:], detach(state))
+            loss = out.nll_TB.mean() + out.penalty
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, CLIP)

@@ -1,4 +1,4 @@
-"""Models whose training steps are timed: two QRNNs and two AWD-LSTMs. Imports no torch."""
+"""Models whose training steps are timed: QRNNs and AWD-LSTMs. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import lm_kernels
 # Participants that are not backends: the matrix products of a step alone, the official code's chain of operations as
 # the QRNN's pooling, and torch's own LSTM layers without weight drop.
 GEMMS, CHAIN, NN_LSTM = "gemms", "chain", "torch.nn.LSTM"
+
+# Participants of the comparison of dtypes: the model on the backend that `auto` takes, trained in that dtype.
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 # Requests to a child: `step` is answered by [milliseconds, loss in nats per token], `end` by [resident, device] bytes.
 # The loss of the products alone, and the bytes on a device that is no CUDA device, are null. A reply that is text is
@@ -68,8 +71,10 @@ ENTRIES = {
     entry.name: entry
     for entry in (
         StepEntry("qrnn-4x256", "fo_pool", "qrnn", _sizes(4, 256, 64), batch=32, bptt=100, quick=True),
+        StepEntry("qrnn-2x512", "fo_pool", "qrnn", _sizes(2, 512, 512), batch=16, bptt=64),
         StepEntry("qrnn-6x1024", "fo_pool", "qrnn", _sizes(6, 1024, 128), batch=32, bptt=70),
         StepEntry("lstm-2x256", "lstm", "awd-lstm", _sizes(2, 256, 64, **_DROPPED), batch=32, bptt=100, quick=True),
+        StepEntry("lstm-1x512", "lstm", "awd-lstm", _sizes(1, 512, 512), batch=16, bptt=50),
         StepEntry("lstm-3x1000", "lstm", "awd-lstm", _sizes(3, 1000, 200, **_DROPPED), batch=32, bptt=70),
     )
 }

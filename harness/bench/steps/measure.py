@@ -13,7 +13,17 @@ from typing import Any
 
 import lm_kernels
 from harness.bench import pipes
-from harness.bench.steps.entries import CHAIN, COMPARISON, END, GEMMS, NN_LSTM, STEP, StepEntry, StepJob
+from harness.bench.steps.entries import (
+    CHAIN,
+    COMPARISON,
+    END,
+    FLOAT32,
+    GEMMS,
+    NN_LSTM,
+    STEP,
+    StepEntry,
+    StepJob,
+)
 from harness.bench.tables import FAILED, OK, UNAVAILABLE, megabytes, number, table
 from harness.system import processes
 from harness.timing import clocks
@@ -22,15 +32,15 @@ from harness.timing.clocks import Budget, Candidate, Phase
 # Relative difference of the first step's loss between two backends of one model under the same seed.
 LOSS_TOLERANCE = 1e-3
 
-HEADINGS = ("Entry", "Backend", "Tokens/s", "Over chain", "GEMMs of step", "Peak RSS MB")
+HEADINGS = ("Entry", "Backend", "Tokens/s", "Speed-up", "GEMMs of step", "Peak RSS MB")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepRow:
     """Training steps of one participant, as they are saved. Figures are None if nothing was measured.
 
-    speedup_over_chain: median over the rounds of the time of the entry's comparison over this one's. share_of_gemm: the
-    same for the step's matrix products alone. step_ms is a median.
+    speedup_over_chain: median over the rounds of the time of the entry's comparison, or of float32 if dtypes are
+    compared, over this one's. share_of_gemm: the same for the step's matrix products alone. step_ms is a median.
     """
 
     entry: str
@@ -221,7 +231,7 @@ def timed_row(
         status=OK,
         error=None,
         tokens_per_s=entry.tokens_per_step / step_ms * 1e3,
-        speedup_over_chain=relative_to(COMPARISON[entry.op]),
+        speedup_over_chain=relative_to(FLOAT32 if FLOAT32 in samples else COMPARISON[entry.op]),
         share_of_gemm=relative_to(GEMMS),
         peak_rss_bytes=peak_rss_bytes,
         peak_device_bytes=peak_device_bytes,
@@ -279,10 +289,12 @@ def _candidate(process: StepProcess) -> Candidate:
 def _compare_losses(entry: StepEntry, running: Mapping[str, StepProcess], errors: dict[str, str]) -> None:
     """Fail every participant whose first loss differs from the simplest one's: it trains a different model.
 
-    The simplest is the chain, or of LSTM layers the last backend of the table. torch.nn.LSTM is exempt: without weight
-    drop its loss differs.
+    The simplest is float32, the chain, or of LSTM layers the last backend of the table. torch.nn.LSTM is exempt:
+    without weight drop its loss differs.
     """
-    simplest = next((name for name in (CHAIN, *reversed(lm_kernels.KERNELS[entry.op])) if name in running), None)
+    simplest = next(
+        (name for name in (FLOAT32, CHAIN, *reversed(lm_kernels.KERNELS[entry.op])) if name in running), None
+    )
     if simplest is None:
         return
     expected = running[simplest].losses[0]

@@ -17,7 +17,7 @@ import lm_kernels
 import lm_models
 from harness.bench import memory
 from harness.bench.steps import child, measure, products
-from harness.bench.steps.entries import CHAIN, ENTRIES, GEMMS, NN_LSTM, StepEntry, StepJob
+from harness.bench.steps.entries import BFLOAT16, CHAIN, ENTRIES, FLOAT32, GEMMS, NN_LSTM, StepEntry, StepJob
 from harness.bench.steps.measure import ParticipantError, StepRow, measure_entry, step_table
 from harness.checkpoints import model as checkpoint_model
 from harness.timing.clocks import Budget
@@ -99,6 +99,23 @@ def test_speeds_are_ratios_within_a_round(run: Any) -> None:
     assert fast.peak_rss_bytes == 5
 
 
+def test_dtypes_are_compared_with_float32_and_must_begin_with_its_loss(run: Any) -> None:
+    rows = run({FLOAT32: (30.0, 2.0), BFLOAT16: (15.0, 2.001)}, LSTM)
+    assert (rows[FLOAT32].speedup_over_chain, rows[BFLOAT16].speedup_over_chain) == (1, 2)
+    assert run({FLOAT32: (30.0, 2.0), BFLOAT16: (15.0, 2.01)})[BFLOAT16].status == "failed"
+
+
+@pytest.mark.parametrize("entry", [QRNN, LSTM])
+def test_a_step_in_bfloat16_multiplies_in_bfloat16_and_keeps_its_weights_in_float32(entry: StepEntry) -> None:
+    losses = []
+    for participant in (FLOAT32, BFLOAT16):
+        model = child.build(entry, participant, "cpu")
+        losses.append(float(child.training_step(model, entry, "cpu", bfloat16=participant == BFLOAT16)()))
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=measure.LOSS_TOLERANCE)
+
+
 def test_the_others_start_again_without_a_participant_that_dies(run: Any) -> None:
     rows = run({CHAIN: (30.0, 2.0), "dies": (None, 2.0), "fast": (15.0, 2.0)})
     assert (rows["dies"].status, rows["dies"].error) == ("failed", "ended with status -9")
@@ -176,13 +193,15 @@ def test_the_comparison_of_the_lstm_has_the_same_size_and_learns() -> None:
     assert losses[-1] < losses[0]
 
 
-def test_entries_are_the_four_sizes_and_run_every_backend_but_the_reference() -> None:
+def test_entries_are_the_six_sizes_and_run_every_backend_but_the_reference() -> None:
     sizes = {name: (e.model["layers"], e.model["hidden"], e.model["embedding"], e.batch, e.bptt)
              for name, e in ENTRIES.items()}  # fmt: skip
     assert sizes == {
         "qrnn-4x256": (4, 256, 64, 32, 100),
+        "qrnn-2x512": (2, 512, 512, 16, 64),
         "qrnn-6x1024": (6, 1024, 128, 32, 70),
         "lstm-2x256": (2, 256, 64, 32, 100),
+        "lstm-1x512": (1, 512, 512, 16, 50),
         "lstm-3x1000": (3, 1000, 200, 32, 70),
     }
     for entry in ENTRIES.values():

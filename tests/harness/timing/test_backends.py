@@ -15,8 +15,9 @@ from harness.timing import clocks
 from harness.timing.backends import TWIN, Bench, KernelTiming
 from harness.timing.clocks import Budget
 from harness.timing.ops import BACKWARD, FORWARD, Work, disagreement, work
-from lm_kernels.cases import Case, FoPoolCase, LstmCase, WeightDropCase
+from lm_kernels.cases import Case, FoPoolCase, LstmCase, WeightDropCase, half_tolerance
 from lm_kernels.fo_pool import reference
+from lm_kernels.lstm import reference as lstm_reference
 
 pytestmark = pytest.mark.usefixtures("small_cache")
 
@@ -38,8 +39,8 @@ def by_backend(rows: list[KernelTiming]) -> dict[tuple[str, str], KernelTiming]:
     return {(row.backend, row.direction): row for row in rows}
 
 
-def add_backend(monkeypatch: pytest.MonkeyPatch, function: Any, **more: Any) -> list[str]:
-    """Register the backend `added` of fo_pool for one test. Returns a log with one entry per call."""
+def add_backend(monkeypatch: pytest.MonkeyPatch, function: Any, op: str = "fo_pool", **more: Any) -> list[str]:
+    """Register the backend `added` of an op for one test. Returns a log with one entry per call."""
     calls: list[str] = []
 
     def counted(*arguments: Any) -> Any:
@@ -47,10 +48,10 @@ def add_backend(monkeypatch: pytest.MonkeyPatch, function: Any, **more: Any) -> 
         return function(*arguments)
 
     module = types.ModuleType("added_backend")
-    module.__dict__.update({"fo_pool": counted, **more})
+    module.__dict__.update({op: counted, **more})
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    table = {**lm_kernels.KERNELS["fo_pool"], "added": f"{module.__name__}:fo_pool"}
-    monkeypatch.setitem(lm_kernels.KERNELS, "fo_pool", table)
+    table = {**lm_kernels.KERNELS[op], "added": f"{module.__name__}:{op}"}
+    monkeypatch.setitem(lm_kernels.KERNELS, op, table)
     return calls
 
 
@@ -196,12 +197,91 @@ def test_other_dtypes_are_compared_with_the_reference_as_well(dtype: torch.dtype
     assert {(row.status, row.dtype) for row in rows} == {("ok", str(dtype).removeprefix("torch."))}
 
 
-def test_under_autocast_a_layer_may_round_every_product(bench: Bench) -> None:
-    bench.autocast = torch.bfloat16
-    assert {row.status for row in bench.case("lstm", LstmCase(12, 8, 12, 8))} == {"ok"}
-    right = {"h": torch.ones(3)}
-    assert disagreement({"h": torch.full((3,), 1.05)}, right, autocast=True) is None
-    assert disagreement({"h": torch.full((3,), 1.2)}, right, autocast=True) is not None
+HALF: tuple[dict[str, torch.dtype], ...] = ({"dtype": torch.bfloat16}, {"autocast": torch.bfloat16})
+HALF_NAMES = ("bfloat16", "autocast")
+
+
+@pytest.mark.parametrize("how", [*HALF, {"dtype": torch.float16}], ids=[*HALF_NAMES, "float16"])
+@pytest.mark.parametrize("case", [LstmCase(1, 1, 1, 1), LstmCase(12, 8, 17, 33)])
+def test_layers_in_half_precision_differ_from_float32_by_their_roundings(
+    case: LstmCase, how: dict[str, torch.dtype], bench: Bench
+) -> None:
+    bench.__dict__.update(how)
+    rows = available(bench.case("lstm", case))
+    assert {(row.backend, row.error) for row in rows if row.status != "ok"} == set()
+
+
+def test_h_has_the_dtype_of_its_inputs_in_half_precision(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_backend(monkeypatch, lambda g, c0, keep: reference.fo_pool(g.float(), c0, keep))
+    bench.dtype = torch.bfloat16
+    row = by_backend(bench.case("fo_pool", SMALL))["added", FORWARD]
+    assert (row.status, row.error) == ("failed", "h is float32, the inputs are bfloat16")
+
+
+def test_the_bound_in_half_precision_is_a_number_of_roundings() -> None:
+    """(4 + sqrt(T)) 2^-8 of the maximum, in bfloat16; dtypes may differ."""
+    allowed = half_tolerance(LstmCase(100, 3, 5, 7), torch.bfloat16)
+    right = {"h": torch.tensor([2.0, 0.0])}
+    for error, accepted in ((27.9 / 256, True), (28.1 / 256, False), (float("nan"), False)):
+        wrong = {"h": torch.tensor([2.0, error], dtype=torch.float64)}
+        assert (disagreement(wrong, right, allowed) is None) == accepted
+    assert half_tolerance(LstmCase(100, 3, 5, 7), torch.float16).relative == allowed.relative / 8
+
+
+def _gates_swapped(x: Any, h: Any, c: Any, w_ih: Any, w_hh: Any, b_ih: Any, b_hh: Any) -> Any:
+    """Input and forget gate of the last hidden unit alone."""
+    hidden = h.shape[1]
+    order = torch.arange(4 * hidden)
+    order[[hidden - 1, 2 * hidden - 1]] = order[[2 * hidden - 1, hidden - 1]]
+    return lstm_reference.lstm(x, h, c, w_ih[order], w_hh[order], b_ih[order], b_hh[order])
+
+
+def _cell_not_carried(x: Any, h: Any, c: Any, *weights: Any) -> Any:
+    """The cell is lost once, in the middle."""
+    first, h, c = lstm_reference.lstm(x[:6], h, c, *weights)
+    second, h, c = lstm_reference.lstm(x[6:], h, c * 0, *weights)
+    return torch.cat([first, second]), h, c
+
+
+def _h_not_carried(x: Any, h: Any, c: Any, *weights: Any) -> Any:
+    first, h, c = lstm_reference.lstm(x[:6], h, c, *weights)
+    second, h, c = lstm_reference.lstm(x[6:], h * 0, c, *weights)
+    return torch.cat([first, second]), h, c
+
+
+def _gradient_of_time_dropped(x: Any, h: Any, c: Any, *weights: Any) -> Any:
+    """Truncated in the middle: right outputs, and gradients of the second half alone."""
+    first, h, c = lstm_reference.lstm(x[:6], h, c, *weights)
+    second, h, c = lstm_reference.lstm(x[6:], h.detach(), c.detach(), *weights)
+    return torch.cat([first, second]), h, c
+
+
+def _gradient_of_last_step_dropped(x: Any, h: Any, c: Any, w_ih: Any, *weights: Any) -> Any:
+    first, h, c = lstm_reference.lstm(x[:-1], h, c, w_ih, *weights)
+    second, h, c = lstm_reference.lstm(x[-1:], h, c, w_ih.detach(), *weights)
+    return torch.cat([first, second]), h, c
+
+
+@pytest.mark.parametrize("how", HALF, ids=HALF_NAMES)
+@pytest.mark.parametrize(
+    ("function", "error"),
+    [
+        (_gates_swapped, "h_TBH is off by"),
+        (_cell_not_carried, "h_TBH is off by"),
+        (_h_not_carried, "h_TBH is off by"),
+        (_gradient_of_time_dropped, "gradient of "),
+        (_gradient_of_last_step_dropped, "gradient of weight_ih is off by"),
+    ],
+)
+def test_planted_errors_of_a_layer_are_found_in_half_precision(
+    function: Any, error: str, how: dict[str, torch.dtype], bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_backend(monkeypatch, function, op="lstm")
+    bench.__dict__.update(how)
+    rows = by_backend(bench.case("lstm", LstmCase(12, 8, 12, 16)))
+    assert rows["added", FORWARD].status == rows["added", BACKWARD].status == "failed"
+    assert error in (rows["added", FORWARD].error or "")
+    assert rows["fused", FORWARD].status == "ok"
 
 
 def test_on_cuda_launches_are_timed_separately(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
