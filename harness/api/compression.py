@@ -68,13 +68,17 @@ def decompress(
         HarnessError: the file is damaged or cut, or was compressed with another model or on another machine; or as for
             `compress`.
     """
+    from harness.core.errors import DataError
     from harness.evaluation.coding import coder, compressor, container, rows
 
     rows.library()
     compressed = _read(Path(file), Path(out), container.MAX_FILE_BYTES)
-    container.unpack(compressed)  # before the model is loaded
-    loaded = load_checkpoint(model, device, settings)
-    made = compressor.decompress(loaded, compressed, on_start=on_start or coder.ignore_start)
+    try:
+        container.unpack(compressed)  # before the model is loaded
+        loaded = load_checkpoint(model, device, settings)
+        made = compressor.decompress(loaded, compressed, on_start=on_start or coder.ignore_start)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
     _write(Path(out), made.content)
     return made
 

@@ -13,7 +13,7 @@ import click
 from harness.commands.options import Target, device_option, json_option
 from harness.commands.output import print_json
 from harness.commands.texts import pretrained_option
-from harness.core.messages import printable
+from harness.core.messages import count, printable
 
 if TYPE_CHECKING:
     from harness.evaluation.coding.coder import OnStart, Tick
@@ -57,7 +57,7 @@ def compress(
     click.echo(printable(
         f"{file}: {made.num_bytes:,} bytes to {answer['compressed_bytes']:,} ({made.code_bytes:,} of tokens, "
         f"{made.residual_bytes:,} of what they do not say, {answer['header_bytes']:,} of header)"
-        f"{rates}; {made.streams} streams, {_speed(made.num_bytes, made.seconds)}, "
+        f"{rates}; {count(made.streams, 'stream')}, {_speed(made.num_bytes, made.seconds)}, "
         f"checked in {made.check_seconds:.1f} s"
     ))  # fmt: skip
 
