@@ -12,11 +12,21 @@ from torch import Tensor
 import lm_kernels
 
 
-def locked(x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
-    """Multiply by one mask (1, B, H) / (1 - p), the same for all time steps."""
+def locked(
+    x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generator | None, per_step: bool = False
+) -> Tensor:
+    """Multiply by a mask / (1 - p).
+
+    Args:
+        x_TBH: activations.
+        p: probability that an entry is dropped.
+        training: False returns the activations unchanged.
+        generator: source of the mask.
+        per_step: draw the mask anew at each time step; otherwise one mask (1, B, H) is the same for all.
+    """
     if p == 0 or not training:
         return x_TBH
-    return x_TBH * scaled_mask(x_TBH, (1, *x_TBH.shape[1:]), p, generator)
+    return x_TBH * scaled_mask(x_TBH, (len(x_TBH) if per_step else 1, *x_TBH.shape[1:]), p, generator)
 
 
 def embedding(

@@ -143,7 +143,9 @@ class RecurrentModel(TokenModel):
             states.append(layer_state)
         dropped_TBX = x_TBX
         if needs_raw:
-            dropped_TBX = dropout.locked(x_TBX, rates.output, training=training, generator=generator)
+            dropped_TBX = dropout.locked(
+                x_TBX, rates.output, training=training, generator=generator, per_step=self.masks_per_step
+            )
         return dropped_TBX, tuple(states), self._penalty(x_TBX, dropped_TBX, training=training)
 
     def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:

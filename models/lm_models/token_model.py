@@ -35,6 +35,7 @@ class TokenModel(nn.Module):
     """
 
     softmax: Softmax | AdaptiveSoftmax
+    masks_per_step = False  # dropout of activations draws its masks anew at each time step
 
     def __init__(self, *, vocab_size: int, width: int, rates: ActivationDropout) -> None:
         super().__init__()
@@ -114,4 +115,6 @@ class TokenModel(nn.Module):
         x_TBE = dropout.embedding(
             rows_TBE, inputs_TB, len(self.embedding), self.rates.embedding, training=training, generator=self.generator
         )
-        return dropout.locked(x_TBE, self.rates.input, training=training, generator=self.generator)
+        return dropout.locked(
+            x_TBE, self.rates.input, training=training, generator=self.generator, per_step=self.masks_per_step
+        )

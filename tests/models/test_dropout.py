@@ -20,6 +20,13 @@ def test_locked_mask_is_constant_over_time_and_differs_over_streams() -> None:
     assert not torch.equal(out[0, 0], out[0, 1])
 
 
+def test_a_mask_per_step_differs_over_time() -> None:
+    out = dropout.locked(torch.ones(6, 4, 50), 0.25, training=True, generator=seeded(), per_step=True)
+    assert out.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert len(out.flatten(1).unique(dim=0)) == 6
+    assert len(out.flatten(0, 1).unique(dim=0)) == 24
+
+
 def test_embedding_dropout_equals_dropping_rows_of_the_matrix() -> None:
     weight = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
     ids = torch.randint(9, (7, 3))

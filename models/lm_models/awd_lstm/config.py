@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import Literal
 
-from lm_models.config import RecurrentConfig
+from lm_models.config import LATER, RecurrentConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(RecurrentConfig):
-    """A stack of LSTM layers. Merity et al. 2017, arXiv:1708.02182."""
+    """A stack of LSTM layers. Merity et al. 2017, arXiv:1708.02182.
+
+    masks: `window` keeps the dropout masks of input, hidden and output for a window, `step` draws them anew at each
+    time step (Zaremba et al. 2014, arXiv:1409.2329). initial_range: all weights and biases start uniform in
+    +-initial_range; without it each has its own range, as in the official code.
+    """
+
+    masks: Literal["window", "step"] = field(default="window", metadata=LATER)
+    initial_range: float | None = field(default=None, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        RecurrentConfig.__post_init__(self)
+        if self.initial_range is not None and not 0 < self.initial_range < math.inf:
+            raise ValueError(f"initial_range must be finite and positive, got {self.initial_range}")
 
     def num_parameters(self, vocab_size: int) -> int:
         """Two matrices and two biases of four gates per layer, the embedding, and the softmax."""

@@ -27,15 +27,19 @@ class LstmLayer(RecurrentLayer):
         num_hidden: H.
         weight_drop: probability that an entry of the recurrent matrix is dropped.
         kernel: backend of `lstm`.
+        masks_per_step: the dropout of the output draws its mask anew at each time step.
     """
 
     op = "lstm"
 
-    def __init__(self, num_inputs: int, num_hidden: int, *, weight_drop: float, kernel: str) -> None:
+    def __init__(
+        self, num_inputs: int, num_hidden: int, *, weight_drop: float, kernel: str, masks_per_step: bool = False
+    ) -> None:
         super().__init__()
         lm_kernels.check_name("lstm", kernel)
         self.weight_drop = weight_drop
         self.kernel = kernel
+        self.masks_per_step = masks_per_step
         bound = num_hidden**-0.5
         self.weight_ih = nn.Parameter(torch.empty(4 * num_hidden, num_inputs).uniform_(-bound, bound))
         self.weight_hh = nn.Parameter(torch.empty(4 * num_hidden, num_hidden).uniform_(-bound, bound))
@@ -66,14 +70,20 @@ class LstmLayer(RecurrentLayer):
         arguments = (x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
         lstm = self.resolve(x_TBI.device, arguments, training=training)
         h_TBH, h_BH, c_BH = lstm(*arguments)
-        h_TBH = dropout.locked(h_TBH, out_dropout, training=training, generator=generator)
+        h_TBH = dropout.locked(h_TBH, out_dropout, training=training, generator=generator, per_step=self.masks_per_step)
         return h_TBH, (h_BH.unsqueeze(0), c_BH.unsqueeze(0))
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
     """As `lm_models.build`; kernel: backend of `lstm`."""
+    per_step = config.masks == "step"
     layers = [
-        LstmLayer(num_inputs, num_hidden, weight_drop=config.dropout.weight, kernel=kernel)
+        LstmLayer(num_inputs, num_hidden, weight_drop=config.dropout.weight, kernel=kernel, masks_per_step=per_step)
         for num_inputs, num_hidden in config.widths
     ]
-    return RecurrentModel(config, layers, vocab_size=vocab_size)
+    model = RecurrentModel(config, layers, vocab_size=vocab_size)
+    model.masks_per_step = per_step
+    if config.initial_range is not None:
+        for parameter in model.parameters():
+            nn.init.uniform_(parameter, -config.initial_range, config.initial_range)
+    return model
