@@ -164,6 +164,6 @@ def test_kills_at_random_moments_change_no_bit(tmp_path: Path) -> None:
             found += [f"round {rounds}: {key} differs" for key in expected if actual[key] != expected[key]]
         except (HarnessError, OSError, ValueError, KeyError) as error:
             found.append(f"round {rounds}: {error}")
-    print(f"{dict(kills)}, {rounds} runs finished, {len(found)} faults")
+        print(f"{dict(kills)}, {rounds} runs finished, {len(found)} faults", flush=True)
     print((tmp_path / "stderr").read_text()[-2000:])
     assert not found, "\n".join(found)
