@@ -93,6 +93,11 @@ def make(name: str, tree: Specimen) -> Target:
             (data / f"{split}.txt").write_text("the cat sat\nthe dog ran")
         importer.import_checkpoint(own, data, tree.root / f"imported-{time.monotonic_ns()}")
 
+    written = {"speed-baseline": SPEED, "plan": json.dumps(PLAN), "published": PUBLISHED}
+    if name.startswith("official"):
+        _write_official(own, legacy=name.endswith("legacy"))
+    elif name in written:
+        own.write_text(written[name])
     (weights,) = tree.best.glob("*.safetensors")
     readers: dict[str, tuple[Path, Callable[[], object]]] = {
         "suite": (tree.suite, lambda: load(tree.suite)),
@@ -111,11 +116,6 @@ def make(name: str, tree: Specimen) -> Target:
         "attempts": (tree.run / "checkpoints/attempts.json", lambda: Attempts(tree.run / "checkpoints").for_record()),
     }
     path, read = readers[name]
-    written = {"speed-baseline": SPEED, "plan": json.dumps(PLAN), "published": PUBLISHED}
-    if name.startswith("official"):
-        _write_official(own, legacy=name.endswith("legacy"))
-    elif name in written:
-        own.write_text(written[name])
     (tree.results / "published.yaml").write_text(PUBLISHED)  # the real one takes longer to read
     return Target(path, path.read_bytes(), read)
 

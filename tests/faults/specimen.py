@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from jobs import make_job, run_folder, run_here
 from harness.core.errors import HarnessError
 from harness.results.record import RunRecord
 from harness.results.store import Store
+from harness.system.source import SEARCH_PATH
 from harness.worker import execute
 
 SUITE = """
@@ -33,6 +36,14 @@ entries:
     model: {builder: qrnn, layers: 1, hidden: 8, embedding: 6}
     recipe: {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, epochs: 2}
 """
+
+
+def command(folder: Path, results: Path, suite: str = SUITE) -> tuple[list[str], dict[str, str]]:
+    """The words and the environment of a run in a process of its own, whose suite and cache are in a folder."""
+    (folder / "tiny.yaml").write_text(suite)
+    words = [sys.executable, "-P", "-m", "harness", "run", f"{folder / 'tiny.yaml'}", "--results", f"{results}"]
+    own = {"HARNESS_CACHE": f"{folder / 'cache'}", "PYTHONPATH": SEARCH_PATH, "OMP_NUM_THREADS": "1"}
+    return [*words, "--device", "cpu"], {**os.environ, **own}
 
 
 @dataclass(frozen=True)
@@ -115,17 +126,16 @@ class Specimen:
     def readers(self, path: Path) -> dict[str, Callable[[], Answer]]:
         """The commands that read a file, by name."""
         on_cpu = ("--device", "cpu")
-        words: dict[str, tuple[object, ...]] = {
-            "table": ("table", self.results, "--format", "json"),
-            "check": ("check", self.results, "--baseline", self.baseline),
-            "evaluate": ("evaluate", self.best, "--dataset", self.suite, *on_cpu),
-            "sample": ("sample", self.best, "--prompt", "a", "--tokens", 20, *on_cpu),
-            "export": ("export", self.best, "--out", self.root / "new/export"),
-            "verify": ("data", "verify", self.suite),
-            "describe": ("describe", self.suite),
+        every: dict[str, Callable[[], Answer]] = {
+            "table": partial(ask, "table", self.results, "--format", "json"),
+            "check": partial(ask, "check", self.results, "--baseline", self.baseline),
+            "evaluate": partial(ask, "evaluate", self.best, "--dataset", self.suite, *on_cpu),
+            "sample": partial(ask, "sample", self.best, "--prompt", "a", "--tokens", 20, *on_cpu),
+            "export": partial(ask, "export", self.best, "--out", self.root / "new/export"),
+            "verify": partial(ask, "data", "verify", self.suite),
+            "describe": partial(ask, "describe", self.suite),
+            "resume": partial(answered, self.resume),
         }
-        all_readers = {name: partial(ask, *each) for name, each in words.items()}
-        all_readers["resume"] = lambda: answered(self.resume)
         names = ["table", "check"]
         if path.is_relative_to(self.cache):
             names = ["verify", "describe", "evaluate", "resume"]
@@ -133,7 +143,7 @@ class Specimen:
             names = ["verify", "describe", "evaluate"]
         elif path.is_relative_to(self.run / "checkpoints"):
             names = ["evaluate", "sample", "export", "resume"]
-        return {name: all_readers[name] for name in names}
+        return {name: every[name] for name in names}
 
     def resume(self) -> RunRecord:
         """Run again from what the checkpoints hold, in this process."""
@@ -146,10 +156,8 @@ def answered(run: Callable[[], Any]) -> Answer:
     """The answer of a run in this process, whose record it returns."""
     try:
         record = run()
-    except HarnessError as error:
-        return Answer(2, "", str(error))
     except Exception as error:
-        return Answer(1, "", "", error)
+        return Answer(2, "", str(error)) if isinstance(error, HarnessError) else Answer(1, "", "", error)
     if record.status != "finished":
         return Answer(2, "", record.error or "")
     return Answer(0, f"{[score.tally for score in record.scores]} {record.data['limits']}", "")

@@ -73,10 +73,9 @@ with atheris.instrument_imports(include=["harness"]):
     import fuzz_targets
 fuzz_targets.fuzz(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
 """
-SLOW = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-@pytest.mark.parametrize("max_examples", [12, pytest.param(500, marks=SLOW)])
+@pytest.mark.parametrize("max_examples", [12, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", fuzz_targets.NAMES)
 def test_any_content_is_read_or_refused(tree: Specimen, name: str, max_examples: int) -> None:
     with tree.at_home():
@@ -95,7 +94,6 @@ def test_any_content_is_read_or_refused(tree: Specimen, name: str, max_examples:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", fuzz_targets.NAMES)
 def test_content_that_follows_branches_is_read_or_refused(tmp_path: Path, name: str) -> None:
     pytest.importorskip("atheris", reason="atheris is not installed")

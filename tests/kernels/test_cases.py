@@ -82,7 +82,6 @@ def test_the_chain_supports_f_pooling_and_an_output_mask() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     ("op", "backend", "case"),
     [

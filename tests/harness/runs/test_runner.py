@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ entries:
        validation: {streams: 4}}
 """
 HOLDING = Path(__file__).parent / "holding"
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _end_processes() -> Iterator[None]:
+    """End what a failed test leaves running: its open pipes would be a ResourceWarning, an error, in any later test."""
+    yield
+    while STARTED:
+        with STARTED.pop() as process:
+            process.kill()
 
 
 @pytest.fixture
@@ -59,7 +70,7 @@ def start(suite: Path, results: Path, *options: str, held_by: Path | None = None
     command = [sys.executable, "-P", "-m", "harness", "run", str(suite), "--results", str(results), "--device", "cpu"]
     path = [SEARCH_PATH] if held_by is None else [str(HOLDING), SEARCH_PATH]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HELD_BY": str(held_by), "PYTHONPATH": os.pathsep.join(path)}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*command, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -67,6 +78,8 @@ def start(suite: Path, results: Path, *options: str, held_by: Path | None = None
         env=environment,
         cwd=suite.parent,
     )
+    STARTED.append(process)
+    return process
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
