@@ -116,6 +116,25 @@ def test_every_score_but_official_has_its_checks_in_the_record(tmp_path: Path) -
     assert events[-1] == Scoring(split="test", protocol="dynamic-rms, audit", done=3 * 149, total=3 * 149)
 
 
+@pytest.mark.parametrize(
+    ("splits", "rest"),
+    [
+        ("{protocols: [prequential], splits: [whole]}", "adaptive: {dynamic_sgd: {lr: [1.0], segment: 50}}"),
+        ("{splits: [test]}", ""),
+    ],
+)
+def test_runs_without_a_recipe_pass(splits: str, rest: str, tmp_path: Path) -> None:
+    """Untrained weights that learn while they are scored come from the seed, those of n-grams from a checkpoint."""
+    model = "{builder: qrnn, layers: 1, hidden: 4, embedding: 3}" if rest else "{builder: ngram, order: 3}"
+    head = SUITE[: SUITE.index("evaluation:")].replace("train: 2000, valid: 120", "train: 400, valid: 50")
+    job = make_job(tmp_path, f"{head}evaluation: {splits}\nentries:\n  one:\n    model: {model}\n    {rest}\n")
+    finished(job)
+    [score] = completed(job)[0].scores
+    assert score.audit is not None
+    assert (score.audit.failed, score.audit.passed) == ((), True)
+    assert "claim" in {check.name for check in score.audit.checks}
+
+
 def test_the_key_names_no_run_and_an_entry_overrides_its_suite(tmp_path: Path) -> None:
     path = tmp_path / "small.yaml"
     path.write_text(SUITE.replace(", EVALUATION", ""))
