@@ -119,7 +119,7 @@ def test_every_score_but_official_has_its_checks_in_the_record(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("splits", "rest"),
     [
-        ("{protocols: [prequential], splits: [whole]}", "adaptive: {dynamic_sgd: {lr: [1.0], segment: 50}}"),
+        ("{protocols: [prequential]}", "adaptive: {dynamic_sgd: {lr: [1.0], segment: 50}}"),
         ("{splits: [test]}", ""),
     ],
 )
