@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.commands.options import Target, device_option, json_option
+from harness.commands.options import Name, PathText, Target, device_option, json_option
 from harness.commands.output import print_json
 from harness.commands.texts import pretrained_option
 from harness.core.messages import count, printable
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _EVERY_S = 0.5
 
-model_argument = click.argument("model", metavar="MODEL")
-file_argument = click.argument("file", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=Name(), metavar="MODEL")
+file_argument = click.argument("file", type=PathText())
 out_argument = click.argument("out", type=Target())
 
 

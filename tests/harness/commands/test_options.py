@@ -22,7 +22,10 @@ Words = tuple[str, ...]
 
 
 def every_command(group: click.Group = main, words: Words = ()) -> Iterator[tuple[Words, click.Command]]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
         if isinstance(command, click.Group):
             yield from every_command(command, (*words, name))
         else:
