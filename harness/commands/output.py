@@ -23,7 +23,7 @@ EXIT_BROKEN_PIPE = 141
 
 
 def say(text: object, *, err: bool = True) -> None:
-    """Print a message, on standard error by default. It is one line, whatever paths and names are in it."""
+    """Print a message, on standard error by default. It is one line, also if names in it hold newlines."""
     click.echo(printable(str(text)), err=err)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 class HarnessError(Exception):
     """Base class. The message names the fault, its place, and a remedy.
 
-    Each argument is one line, whatever foreign text is in it; nearly all messages are a single one.
+    Each argument is one line, also if foreign text in it has several; nearly all messages are a single one.
     """
 
     exit_code = 2

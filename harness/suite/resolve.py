@@ -87,7 +87,7 @@ def resolve(
             audit=entry.audit,
         )
         if first.is_compressor:
-            # It runs on the CPU wherever the command does, and no kernel of the suite is its own.
+            # It runs on the CPU of the command's machine, and no kernel of the suite is its own.
             first = replace(first, device="cpu", kernels=())
         specs += [replace(first, seed=seed) for seed in (chosen if entry.recipe is not None else chosen[:1])]
     return specs

@@ -25,7 +25,7 @@ class Sealed:
 
     Args:
         paths: files, and folders with all that is in them.
-        names: names of files, wherever they are.
+        names: names of files, in any folder.
     """
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]] = (), names: Iterable[str] = ()) -> None:
