@@ -102,9 +102,9 @@ class KernelBench:
     def __init__(self, request: Request, *, twin: bool = False) -> None:
         import torch
 
-        from harness.bench.memory import keep_freed_memory
         from harness.checkpoints import model
         from harness.system import hardware
+        from harness.system.processes import keep_freed_memory
         from harness.timing.backends import Bench
 
         self.request = request

@@ -1,32 +1,11 @@
-"""Peak memory of this process, and an allocator that keeps freed memory."""
+"""Peak memory of this process."""
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 
 from harness.system import processes
-
-# mallopt parameters, from glibc's malloc.h
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
-_INT_MAX = 2**31 - 1
-
-
-def keep_freed_memory() -> bool:
-    """Stop glibc from returning large arrays to the system, as CUDA's caching allocator does on its device.
-
-    Otherwise a kernel that returns 80 MB of fresh memory makes the system map and clear 20,000 pages in each call,
-    which takes several times as long as writing the result. No effect without glibc.
-
-    Returns: whether the allocator accepted the settings.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, _INT_MAX))
 
 
 def peak_rss_bytes() -> int:

@@ -1,7 +1,8 @@
 """The machine and the installed code: files, child processes, hardware and source checksum.
 
 `reading` reads regular files of bounded size, `files` is the only writer of files, `paths` checks names that come from
-files. `processes` starts Python children and accounts for them. `hardware` describes the machine that a number was
+files. `processes` starts Python children, accounts for them and
+sets their allocator. `hardware` describes the machine that a number was
 measured on, `dtype` what its CPU multiplies, `source` the code that produced the number. Imports nothing else of the
 harness.
 """

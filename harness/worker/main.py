@@ -13,6 +13,7 @@ import threading
 import time
 
 from harness.core.messages import printable
+from harness.system.processes import keep_freed_memory
 from harness.worker.job import EXIT_RESUME, Emit, Event, Problem, RecordWritten, RunJob, Stop
 
 # How long a worker without a parent may take to save. Nobody is left to kill one that hangs in a driver call, and it
@@ -32,6 +33,7 @@ def main() -> int:
     # Before the heavy imports, which take seconds: a signal must not end the process without its status.
     asked = _stop_on_signals()
     emit = _claim_stdout()
+    keep_freed_memory()
     job = RunJob.model_validate_json(_read_line(0))
     # A model from outside may change the current folder.
     job = job.model_copy(

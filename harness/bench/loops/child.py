@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness.bench import memory, pipes
 from harness.bench.loops.entries import LoopEntry, LoopJob, LoopResult
 from harness.core.messages import crash
+from harness.system.processes import keep_freed_memory
 
 if TYPE_CHECKING:
     from harness.core.interfaces import Corpus
@@ -40,6 +41,7 @@ def main() -> None:
     from harness.core.json_values import parse_json
 
     channel = pipes.open_reply_channel()
+    keep_freed_memory()  # as the worker does
     try:
         result = time_loop(parse_json(LoopJob, sys.stdin.readline()))
     except Exception as error:  # the parent writes it into the row

@@ -14,6 +14,7 @@ from typing import Any
 from harness.bench import memory, pipes
 from harness.bench.steps.entries import BFLOAT16, CHAIN, END, FLOAT32, GEMMS, NN_LSTM, StepEntry, StepJob
 from harness.core.messages import crash
+from harness.system.processes import keep_freed_memory
 
 NUM_WINDOWS = 4
 CLIP = 0.25
@@ -22,6 +23,7 @@ CLIP = 0.25
 def main() -> None:
     """Serve one job; a model that cannot be built or a step that fails is the last reply."""
     channel = pipes.open_reply_channel()
+    keep_freed_memory()  # as the worker does
 
     def reply(message: object) -> None:
         channel.write(json.dumps(message) + "\n")

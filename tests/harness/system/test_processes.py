@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -70,3 +71,30 @@ def test_a_child_is_reaped_with_its_usage() -> None:
     assert usage.max_rss_bytes > 1_000_000
     assert usage.to_json().keys() == {"user_s", "system_s", "max_rss_bytes", "covers"}
     assert processes.reap(child) is None
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from harness.system import processes
+if "keep" in sys.argv and not processes.keep_freed_memory():
+    sys.exit("the allocator refused")
+def write():
+    np.ones(8_000_000)  # 64 MB: above every threshold of glibc
+write()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    write()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_freed_memory_that_is_kept_is_not_mapped_again() -> None:
+    def faults(*arguments: str) -> int:
+        done = subprocess.run([sys.executable, "-c", FAULTS, *arguments], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    # Even with huge pages of 2 MB, ten fresh arrays of 64 MB are more than 300 pages.
+    assert faults() > 300
+    assert faults("keep") < 30
