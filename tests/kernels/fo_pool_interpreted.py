@@ -1,6 +1,6 @@
 """The Triton backend in triton's interpreter, on the CPU.
 
-Not collected directly: `test_fo_pool_triton.py` runs this file in a child process with TRITON_INTERPRET=1.
+Not collected directly: `test_interpreted.py` runs this file in a child process with TRITON_INTERPRET=1.
 """
 
 from __future__ import annotations

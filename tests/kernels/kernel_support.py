@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,22 +81,6 @@ def on_threads(run: Callable[[], list[Tensor]], monkeypatch: pytest.MonkeyPatch,
     finally:
         torch.set_num_threads(threads)
     return runs
-
-
-def run_interpreted(selection: str, *files: str) -> str:
-    """Run tests in a child process: triton decides whether to interpret a kernel when it is imported."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", "-k", selection]
-    child = subprocess.run(
-        [*command, *(str(HERE / file) for file in files)],
-        cwd=ROOT,
-        env={**os.environ, "TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert child.returncode == 0, child.stdout[-5000:] + child.stderr[-1000:]
-    assert " passed" in child.stdout
-    return child.stdout
 
 
 class FakeDriver:

@@ -1,4 +1,4 @@
-"""The Triton backend without a device: its choice of scan, its refusals, and its kernels interpreted or compiled."""
+"""The Triton backend without a device: its choice of scan, its refusals, and its kernels compiled."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_support import ROOT, compile_only, needs_triton, run_interpreted
+from kernel_support import ROOT, compile_only, needs_triton
 
 from lm_kernels import triton_launch
 from lm_kernels.fo_pool import triton as backend
@@ -85,19 +85,6 @@ def test_resolving_on_a_cpu_imports_no_triton() -> None:
 def test_a_tensor_of_another_device_is_refused() -> None:
     with pytest.raises(ValueError, match="gates_TBG must be on cuda for backend triton, got cpu"):
         backend.fo_pool(torch.zeros(1, 1, 3), torch.zeros(1, 1))
-
-
-@needs_triton
-def test_interpreted_on_its_own_tests_and_the_shared_cases() -> None:
-    shared = "equals_reference or any_shape or extreme or poisons or bad_argument or compiles"
-    files = "fo_pool_interpreted.py", "test_kernels.py", "test_fo_pool_api.py"
-    run_interpreted(f"fo_pool_interpreted or (triton and not 150 and not weight_drop and ({shared}))", *files)
-
-
-@needs_triton
-@pytest.mark.slow
-def test_interpreted_on_every_shared_test() -> None:
-    run_interpreted("triton and not gpu", "test_kernels.py", "test_fo_pool_api.py")
 
 
 # With at most 64 registers per thread a multiprocessor holds 1,024 columns, as many as the paper's shapes give it.

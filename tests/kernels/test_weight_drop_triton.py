@@ -1,4 +1,4 @@
-"""The Triton backend of weight dropout: interpreted, compiled ahead of time, and on a device if there is one."""
+"""The Triton backend of weight dropout: compiled ahead of time, and on a device if there is one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_support import compile_only, needs_cuda, needs_triton, run_interpreted
+from kernel_support import compile_only, needs_cuda, needs_triton
 from test_weight_drop import python_words
 
 from lm_kernels.weight_drop import triton as backend
@@ -17,12 +17,6 @@ from lm_kernels.weight_drop.reference import weight_drop as reference
 def test_a_tensor_of_another_device_is_refused() -> None:
     with pytest.raises(ValueError, match="raw must be on cuda for backend triton, got cpu"):
         backend.weight_drop(torch.zeros(3), 0.5, torch.tensor(1))
-
-
-@needs_triton
-def test_interpreted_on_the_shared_tests() -> None:
-    selection = "triton and not fo_pool and not gpu and not twice"
-    assert "skipped" not in run_interpreted(selection, "test_weight_drop.py", "test_kernels.py")
 
 
 @needs_triton
