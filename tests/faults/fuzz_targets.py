@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +18,44 @@ from official_files import Writer, criterion, language_model, lstm, lstm_weights
 from specimen import Specimen
 from test_hostile_files import EXPECTED, PLAN
 
+from harness.api import compression
+from harness.checkpoints import format as checkpoint_format
+from harness.checkpoints import model
+from harness.checkpoints.awd_lstm_lm import importer
 from harness.core.errors import HarnessError
+from harness.core.hashing import with_digest
+from harness.data import folder as data_folder
+from harness.evaluation.coding import container
+from harness.monitoring.costs.attempts import Attempts
+from harness.regression import baseline, speed_ratios
+from harness.report import read_leaderboard
+from harness.results import published
+from harness.runs import planning
+from harness.suite import load
+from harness.system.source import ROOT
 
-MOST_CPU_S, MOST_BYTES = 10.0, 128 * 2**20
+MOST_CPU_S, MOST_BYTES, MOST_TOKENS = 10.0, 128 * 2**20, 1000
 PUBLISHED = """rows:
   - {id: markov/a, task: Language Modelling, dataset: markov, metric: bpc, split: test, value: 2.1, model: A,
      params: 1_000, source: "arXiv:1803.08240", paper: true}
 """
-SPEED = json.dumps({"schema": 1, "fingerprint": "cpu", "rows": [EXPECTED]})
+# Content of files that the specimen lacks, and committed files that atheris starts from too.
+WRITTEN = {
+    "speed-baseline": json.dumps({"schema": 1, "fingerprint": "cpu", "rows": [EXPECTED]}),
+    "plan": json.dumps(PLAN),
+    "published": PUBLISHED,
+}
+COMMITTED = {
+    "suite": "suites/*.yaml",
+    "record": "results/runs/*/record.json",
+    "labels": "results/runs/*/labels.json",
+    "baseline": "results/baselines/*.json",
+    "published": "results/published.yaml",
+}
+NAMES = (
+    "suite", "record", "labels", "baseline", "speed-baseline", "plan", "published", "manifest", "vocabulary",
+    "checkpoint", "weights", "official-zip", "official-legacy", "attempts", "compressed",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,26 +90,21 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-NAMES = (
-    "suite", "record", "labels", "baseline", "speed-baseline", "plan", "published", "manifest", "vocabulary",
-    "checkpoint", "weights", "official-zip", "official-legacy", "attempts",
-)  # fmt: skip
+def signed(content: bytes) -> bytes:
+    """The content with a digest that fits, if its kind has one: the checks behind that of the digest are tried too."""
+    if content.startswith(container.MAGIC):
+        return content[:-32] + hashlib.sha256(content[:-32]).digest()
+    with suppress(ValueError, RecursionError):
+        value = json.loads(content)
+        if isinstance(value, dict) and "digest" in value:
+            return json.dumps(with_digest(value)).encode()
+    return content
 
 
 def make(name: str, tree: Specimen) -> Target:
     """The target of a name, in a specimen of its own."""
-    from harness.checkpoints import format as checkpoint_format
-    from harness.checkpoints import model
-    from harness.checkpoints.awd_lstm_lm import importer
-    from harness.data import folder as data_folder
-    from harness.monitoring.costs.attempts import Attempts
-    from harness.regression import baseline, speed_ratios
-    from harness.report import read_leaderboard
-    from harness.results import published
-    from harness.runs import planning
-    from harness.suite import load
-
     (prepared,) = (tree.cache / "prepared").iterdir()
+    (weights,) = tree.best.glob("*.safetensors")
     own = tree.root / name
 
     def board() -> None:
@@ -93,12 +120,19 @@ def make(name: str, tree: Specimen) -> Target:
             (data / f"{split}.txt").write_text("the cat sat\nthe dog ran")
         importer.import_checkpoint(own, data, tree.root / f"imported-{time.monotonic_ns()}")
 
-    written = {"speed-baseline": SPEED, "plan": json.dumps(PLAN), "published": PUBLISHED}
+    def decompress() -> None:
+        # A header may ask for hours of work, as a long text does.
+        if container.unpack(own.read_bytes()).header.num_tokens <= MOST_TOKENS:
+            compression.decompress(tree.best, own, tree.root / f"decompressed-{time.monotonic_ns()}", device="cpu")
+
     if name.startswith("official"):
         _write_official(own, legacy=name.endswith("legacy"))
-    elif name in written:
-        own.write_text(written[name])
-    (weights,) = tree.best.glob("*.safetensors")
+    elif name == "compressed":
+        (tree.root / "text").write_text("abcabdaecab" * 5)
+        own.unlink(missing_ok=True)
+        compression.compress(tree.best, tree.root / "text", own, device="cpu")
+    elif name in WRITTEN:
+        own.write_text(WRITTEN[name])
     readers: dict[str, tuple[Path, Callable[[], object]]] = {
         "suite": (tree.suite, lambda: load(tree.suite)),
         "record": (tree.run / "record.json", board),
@@ -114,6 +148,7 @@ def make(name: str, tree: Specimen) -> Target:
         "official-zip": (own, official),
         "official-legacy": (own, official),
         "attempts": (tree.run / "checkpoints/attempts.json", lambda: Attempts(tree.run / "checkpoints").for_record()),
+        "compressed": (own, decompress),
     }
     path, read = readers[name]
     (tree.results / "published.yaml").write_text(PUBLISHED)  # the real one takes longer to read
@@ -134,7 +169,9 @@ def fuzz(name: str, folder: Path, *options: str) -> None:
     folder.mkdir()
     target, seeds = make(name, Specimen(folder)), folder / "seeds"
     seeds.mkdir()
-    (seeds / "seed").write_bytes(target.seed)
+    files = sorted(ROOT.glob(COMMITTED[name]), key=lambda path: path.stat().st_size) if name in COMMITTED else []
+    for place, content in enumerate([target.seed, *(path.read_bytes() for path in files[:10])]):
+        (seeds / str(place)).write_bytes(content)
     os.environ["HARNESS_CACHE"] = str(folder / "cache")
-    atheris.Setup([name, *options, str(seeds)], target)
+    atheris.Setup([name, *options, str(seeds)], lambda content: target(signed(content)))
     atheris.Fuzz()
