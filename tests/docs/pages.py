@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from forking import write_python
 
 ROOT = Path(__file__).resolve().parents[2]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
@@ -47,7 +48,8 @@ def blocks(text: str) -> Iterator[Block]:
 def run_script(script: str, folder: Path, code: Path) -> str:
     """Run commands as a reader would, with `harness` and `python` of a checkout on the PATH; returns the output.
 
-    As for the installed script, the current folder is not on the path of `harness`.
+    As for the installed script, the current folder is not on the path of `harness`. Each command, and each process that
+    it starts from this Python, is a fork of a process with imported libraries.
 
     Args:
         script: shell commands; the first one that fails ends it.
@@ -56,9 +58,10 @@ def run_script(script: str, folder: Path, code: Path) -> str:
     """
     commands = folder / ".bin"
     commands.mkdir(exist_ok=True)
-    for name, arguments in {"harness": " -P -m harness", "python": ""}.items():
-        (commands / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
-        (commands / name).chmod(0o755)
+    python, harness = commands / "python", commands / "harness"
+    write_python(python)
+    harness.write_text(f'#!/bin/sh\nexec "{python}" -P -m harness "$@"\n', encoding="utf-8")
+    harness.chmod(0o755)
     environment = {
         **os.environ,
         "PATH": os.pathsep.join((str(commands), os.environ["PATH"])),

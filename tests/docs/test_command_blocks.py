@@ -47,6 +47,7 @@ SLOW = ("docs/your-own-model.md",)
 NEEDS = {"docs/audit.md": "constriction", "docs/compress.md": "constriction"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "page",
     [

@@ -108,7 +108,7 @@ def copy_code(target: Path) -> None:
         source = ROOT / name
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target / name)  # with __pycache__, which spares compiling
         else:
             shutil.copy(source, target / name)
 
