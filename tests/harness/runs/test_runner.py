@@ -39,6 +39,7 @@ entries:
       {optimizer: adam, lr: 5e-3, batch: 8, bptt: 12, epochs: 3, clip: 0.25, decay_at: [2], windows: {},
        validation: {streams: 4}}
 """
+pytestmark = pytest.mark.long
 HOLDING = Path(__file__).parent / "holding"
 STARTED: list[subprocess.Popen[str]] = []
 
@@ -85,6 +86,14 @@ def start(suite: Path, results: Path, *options: str, held_by: Path | None = None
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=120)
     return process.returncode, out, err
+
+
+def assert_stopped(process: subprocess.Popen[str], cause: str, status: int) -> None:
+    code, out, err = finish(process)
+    assert (code, out) == (status, ""), err
+    assert f"harness: stopped ({cause}): markov-awd-lstm-s1-" in err
+    assert err.strip().endswith("is saved; the same command continues")
+    assert "Traceback" not in err
 
 
 def start_held(suite: Path, results: Path, *options: str) -> tuple[subprocess.Popen[str], psutil.Process]:
@@ -148,20 +157,17 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_end_of_a_run_saves_and_the_same_command_continues_to_the_same_bits(
     suite: Path, results: Path, uninterrupted: Path
 ) -> None:
-    """Signals, a killed run, and a killed parent whose worker goes on: one run suffers them all."""
+    """A signal, a killed run, and a killed parent whose worker goes on: one run suffers them all.
+
+    The other signals: SIGINT in the test of a repeat, SIGTERM in test_limits.py and test_worker_main.py.
+    """
     process, _ = start_held(suite, results)
     code, _, err = finish(start(suite, results))
     assert code == 2
     assert "another process is running" in err
-    for name, status in (("SIGUSR1", 75), ("SIGTERM", 75), ("SIGINT", 130)):
-        process.send_signal(getattr(signal, name))
-        code, out, err = finish(process)
-        assert (code, out) == (status, ""), err
-        cause = {"SIGINT": "Ctrl-C"}.get(name, name)
-        assert f"harness: stopped ({cause}): markov-awd-lstm-s1-" in err
-        assert err.strip().endswith("is saved; the same command continues")
-        assert "Traceback" not in err
-        process, worker = start_held(suite, results)
+    process.send_signal(signal.SIGUSR1)
+    assert_stopped(process, "SIGUSR1", 75)
+    process, worker = start_held(suite, results)
     worker.suspend()  # or it would save and end once its parent is gone
     process.kill()
     worker.kill()
@@ -179,7 +185,7 @@ def test_every_end_of_a_run_saves_and_the_same_command_continues_to_the_same_bit
     assert code == 0, err
     assert "resumed at step" in err
     assert content(results) == content(uninterrupted)
-    assert attempts(results) == ["interrupted"] * 3 + ["killed", "interrupted", "finished"]
+    assert attempts(results) == ["interrupted", "killed", "interrupted", "finished"]
 
 
 def test_a_time_limit_saves_before_it_is_over(suite: Path, results: Path) -> None:
@@ -193,6 +199,7 @@ def test_a_time_limit_saves_before_it_is_over(suite: Path, results: Path) -> Non
 
 
 def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(suite: Path, results: Path) -> None:
+    """The second try loses the reader of its progress, which ends no run."""
     process, worker = start_held(suite, results)
     wait_for(lambda: any(readings(path.parent, "train") for path in results.rglob("trace.csv")), "a reading")
     worker.kill()
@@ -208,9 +215,17 @@ def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(su
     assert record.traces
     [path] = results.glob("runs/*/record.json")
     assert json.loads(path.read_text())["attempts"][0]["status"] == "killed"
-    code, _, err = finish(start(suite, results, "--no-sensors"))
-    assert code == 0, err
+    process, _ = start_held(suite, results, "--no-sensors")
+    assert process.stderr
+    process.stderr.close()
+    process.stderr = None
+    (suite.parent / "released").touch()
+    assert process.wait(timeout=120) == 0
+    assert process.stdout is not None
+    with process.stdout:
+        assert "AWD-LSTM" in process.stdout.read()
     assert only_record(results).status == "finished"
+    assert attempts(results) == ["killed", "finished"]
     assert len(list(results.glob("runs/*/history/*.json"))) == 1
 
 
@@ -222,7 +237,7 @@ def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(
     again = ("--again", "--no-sensors")
     process, _ = start_held(suite, results, *again)
     process.send_signal(signal.SIGINT)
-    assert finish(process)[0] == 130
+    assert_stopped(process, "Ctrl-C", 130)
     assert only_record(results).started_at == before.started_at
     code, out, err = finish(start(suite, results))
     assert code == 0
@@ -255,19 +270,6 @@ def test_results_that_go_away_during_a_run_are_named(suite: Path, results: Path,
     assert "Traceback" not in err
     # Nothing is lost that came after.
     assert only_record(results).status == "finished"
-
-
-def test_a_lost_reader_of_the_progress_ends_no_run(suite: Path, results: Path) -> None:
-    process, _ = start_held(suite, results)
-    assert process.stderr
-    process.stderr.close()
-    process.stderr = None
-    (suite.parent / "released").touch()
-    assert process.wait(timeout=120) == 0
-    assert process.stdout is not None
-    with process.stdout:
-        assert "AWD-LSTM" in process.stdout.read()
-    assert attempts(results) == ["finished"]
 
 
 OWN_MODEL = """
@@ -376,14 +378,14 @@ def test_costs_of_interrupted_and_killed_attempts_are_counted(suite: Path, resul
 
 
 @pytest.mark.slow
-def test_a_measured_plan_ends_in_time(suite: Path, results: Path) -> None:
-    """On a machine that is as fast throughout as when it was measured."""
-    process = start(suite, results, "--time-budget", "60", "--set", "recipe.epochs=2000")
+def test_a_plan_follows_from_the_speed_that_a_worker_measured(suite: Path, results: Path) -> None:
+    process = start(suite, results, "--time-budget", "20", "--set", "recipe.epochs=2000")
     code, _, err = finish(process)
     assert code == 0, err
     assert "measuring its speed" in err
-    record = only_record(results)
-    assert record.spec.plan["rates"]["source"] == "measured"
-    assert 2 < record.spec.plan["scaled"]["epochs"] < 2000
-    assert record.seconds < 120
+    plan = only_record(results).spec.plan
+    assert plan["rates"]["source"] == "measured"
+    # 7,992 targets and a validation of 1,000 in each epoch; of the budget, 15 % are a reserve.
+    epochs = int(0.85 * 20 * plan["rates"]["train_tokens_per_s"] / (7992 + 1000))
+    assert plan["scaled"]["epochs"] == min(epochs, 2000)
     assert not list(results.glob("runs/*/calibration"))
