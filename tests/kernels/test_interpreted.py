@@ -32,6 +32,7 @@ def run_interpreted(selection: str) -> str:
 
 
 @needs_triton
+@pytest.mark.long
 def test_quick_ones() -> None:
     """In one process, because most of the time goes into imports."""
     assert "skipped" not in run_interpreted(f"({FO_POOL}) or ({WEIGHT_DROP})")
