@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.results.record import RunRecord
     from harness.runs import Reporter
     from harness.runs.planning import TimeBudget
+    from harness.runs.tracking import OpenSink
     from lm_models.plugin.base import Model
 
 
@@ -48,6 +49,8 @@ def run(
     time_limit_s: float | None = None,
     budget: TimeBudget | None = None,
     reporter: Reporter | None = None,
+    track: Sequence[str | OpenSink] = (),
+    track_to: Path | None = None,
 ) -> list[RunRecord]:
     """Train or load each entry of a suite and score it; finished runs of the results folder are not repeated.
 
@@ -63,6 +66,9 @@ def run(
         time_limit_s: save and stop before this many seconds are over.
         budget: shorten the recipes to fit into it.
         reporter: receives progress; None prints nothing.
+        track: programs that draw the progress: `tensorboard`, `mlflow`, or functions that open a sink
+            (`harness.runs.tracking`). One that fails is dropped with a line, and the runs go on.
+        track_to: folder for them; None for `tracking` in the results folder.
 
     Returns:
         A record for each entry and seed. A run that failed has one too: see its `status`.
@@ -91,8 +97,13 @@ def run(
         check_interruptible(specs)
     texts = texts_of(suite, specs, roots)
     store = Store(Path(results))
+    tracking = None
+    if track:
+        from harness.runs.tracking import Tracking
+
+        tracking = Tracking(track, track_to or store.root / "tracking", reporter.problem)
     if all(spec.is_pretrained for spec in specs):
-        return run_suite(RunQueue(specs, None, store, again, sensors, limit, texts=texts), reporter)
+        return run_suite(RunQueue(specs, None, store, again, sensors, limit, texts=texts, tracking=tracking), reporter)
     prepared = data.prepare(
         suite.dataset,
         roots=roots,
@@ -110,7 +121,7 @@ def run(
 
         specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
     outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
-    queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook, texts=texts)
+    queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook, texts=texts, tracking=tracking)
     return run_suite(queue, reporter)
 
 

@@ -16,6 +16,8 @@ from harness.commands.options import (
     SEED,
     FiniteRange,
     Name,
+    NameIn,
+    Target,
     data_option,
     device_option,
     profile_option,
@@ -50,6 +52,16 @@ if TYPE_CHECKING:
 )
 @click.option("--sensors/--no-sensors", default=True, help="Sample the hardware during runs; on by default.")
 @click.option("--quiet", is_flag=True, help="Print the leaderboard only.")
+@click.option(
+    "--track",
+    type=NameIn("harness.runs.tracking", "SINKS"),
+    multiple=True,
+    help="Send the progress there as well, as it comes; may be repeated.",
+)
+@click.option(
+    "--track-to", type=Target(folder=True), metavar="DIR",
+    help="With --track: folder for it; the default is RESULTS/tracking.",
+)  # fmt: skip
 @click.option(
     "--time-limit",
     "time_limit_s",
@@ -89,6 +101,8 @@ def run(
 
     if tokens_per_s is not None and time_budget_s is None:
         raise BudgetError("--tokens-per-s is the speed that a time budget assumes: give --time-budget as well")
+    if options["track_to"] is not None and not options["track"]:
+        raise HarnessError("--track-to is the folder of a --track: give --track as well")
     budget = None
     if time_budget_s is not None:
         from harness.runs.planning import TimeBudget

@@ -38,7 +38,8 @@ class Metric:
         short_unit: the unit on a progress line.
         higher_is_better: direction.
         decimals: digits after the point in tables.
-        absolute_tolerance, relative_tolerance: what the regression gate allows a new row; their sum counts.
+        absolute_tolerance: what the regression gate allows a new row; the sum with `relative_tolerance` counts.
+        relative_tolerance: as a share of the baseline's value.
         divides_by: count of the Tally that gives the mean loss: the dataset's own units, targets (tokens), or bytes,
             characters or words of the scored text.
         dataset_units: units of datasets that the metric fits. Bits per word must not be called bits per character.

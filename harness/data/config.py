@@ -23,7 +23,9 @@ MAX_MARKOV_CONTEXTS = 1 << 16
 class Registered:
     """A dataset of the table DATASETS, under its name or an alias.
 
-    `vocabulary` is the order of a word list, by default `frequency`; other data has none.
+    Attributes:
+        name: of the table.
+        vocabulary: order of a word list, by default `frequency`; other data has none.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -52,7 +54,17 @@ class Registered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OwnFiles:
-    """The files of the user's own text, and its name in tables."""
+    """The files of the user's own text, and its name in tables.
+
+    Attributes:
+        name: in tables and in the names of runs.
+        train: file of the training split; `valid` and `test` go with it.
+        valid: file of the validation split.
+        test: file of the test split.
+        folder: holds train.txt, valid.txt and test.txt.
+        file: one file that is cut by `fractions`.
+        fractions: of train, valid and test in `file`; they sum to 1.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 
@@ -87,8 +99,10 @@ class OwnFiles:
 class OwnText(OwnFiles):
     """The user's own text as characters (Unicode code points of UTF-8) or bytes.
 
-    Give `train`, `valid` and `test`, or a `folder` with train.txt, valid.txt and test.txt, or one `file` that is cut
-    by `fractions`. `name` is its name in tables.
+    Give `train`, `valid` and `test`, or a `folder`, or one `file` with `fractions`.
+
+    Attributes:
+        kind: what a token is.
     """
 
     kind: Literal["bytes", "chars"]
@@ -98,9 +112,13 @@ class OwnText(OwnFiles):
 class OwnWords(OwnFiles):
     """The user's own UTF-8 text as words cut at white space, with `<eos>` at each line's end; files as for characters.
 
-    Every word of the three splits is in the vocabulary. `vocabulary` orders it: by `frequency` in the training
-    split, or by `first-appearance` over train, valid and test. `unit` is what a token counts as: `char` for the
-    official code's character files, which separate any two characters by a space.
+    Every word of the three splits is in the vocabulary.
+
+    Attributes:
+        kind: what a token is.
+        vocabulary: its order: by `frequency` in the training split, or by `first-appearance` in train, valid and test.
+        unit: what a token counts as: `char` for the official code's character files, which separate any two characters
+            by a space.
     """
 
     kind: Literal["words"]
@@ -113,7 +131,16 @@ class MarkovSource:
     """A seeded Markov chain over `symbols` symbols.
 
     Each context of `order` symbols has a next-symbol distribution drawn from a symmetric Dirichlet(`concentration`).
-    `train`, `valid` and `test` are tokens per split.
+
+    Attributes:
+        kind: of dataset.
+        order: symbols of a context.
+        symbols: size of the alphabet.
+        concentration: low values make some symbols much more likely than others.
+        seed: of the source and its texts.
+        train: tokens of the training split.
+        valid: tokens of the validation split.
+        test: tokens of the test split.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

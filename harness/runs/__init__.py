@@ -2,7 +2,8 @@
 
 In: `RunSpec`s, prepared data and a results folder, as a `RunQueue`. Out: a record per run, written by the workers.
 `run_suite` skips finished runs, resumes interrupted ones and raises `SuiteInterrupted` when a time limit, a
-queue's signal or Ctrl-C ends it early. `planning` fits recipes into a time budget first. Imports no torch.
+queue's signal or Ctrl-C ends it early. `planning` fits recipes into a time budget first,
+`tracking` sends progress to other programs. Imports no torch.
 """
 
 from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
@@ -23,4 +24,5 @@ __all__ = [
     "queue_signals",
     "run_suite",
     "search",
+    "tracking",
 ]

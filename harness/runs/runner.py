@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
@@ -21,6 +23,9 @@ from harness.runs.worker_process import Ending, run_worker
 from harness.system import dtype as dtypes
 from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
+
+if TYPE_CHECKING:
+    from harness.runs.tracking import Tracking
 
 # Outcomes that another run would only repeat. A failed run is tried again.
 FINAL = ("finished", "diverged")
@@ -40,6 +45,7 @@ class RunQueue:
         limit: time limit of this invocation.
         names: run id -> the run's name for a person; entry and seed by default.
         outlook: lines to print before a run starts.
+        tracking: receives the events of every run too; None for none.
     """
 
     specs: Sequence[RunSpec]
@@ -51,6 +57,7 @@ class RunQueue:
     names: Mapping[str, str] = field(default_factory=dict)
     outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
     texts: Mapping[str, Path] = field(default_factory=dict)
+    tracking: Tracking | None = None
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -70,7 +77,7 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
     """
     records: list[RunRecord] = []
     problems: list[str] = []
-    with queue_signals():
+    with queue_signals(), nullcontext() if queue.tracking is None else closing(queue.tracking):
         repeat = rerun.start(queue.specs, queue.store) if queue.again else None
         for spec in queue.specs:
             try:
@@ -119,7 +126,7 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
     if spec.recipe is not None and (emulated := dtypes.warning(spec.dtype, spec.device)):
         reporter.note(f"{name}: {emulated}")
     reporter.start(name, progress_metric(spec.label.metrics).name)
-    return _in_worker(spec, queue, reporter)
+    return _in_worker(spec, name, queue, reporter)
 
 
 def _with_audit(record: RunRecord, spec: RunSpec, name: str, queue: RunQueue, reporter: Reporter) -> RunRecord:
@@ -162,18 +169,21 @@ def _made_by(record: RunRecord) -> str:
     return f"{source.describe(record.code)}, while {installed} is installed"
 
 
-def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
+def _in_worker(spec: RunSpec, name: str, queue: RunQueue, reporter: Reporter) -> RunRecord:
     """One worker from start to record. A worker that dies leaves a failed record with its last line."""
     folder = queue.store.run_folder(spec.run_id)
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     left_s = None if queue.limit is None else queue.limit.left_s()
     job = _job(spec, queue, left_s)
     has_written = False
+    series = None if queue.tracking is None else queue.tracking.start(spec, name)
 
     def on_event(event: Event) -> None:
         nonlocal has_written
         has_written = has_written or isinstance(event, RecordWritten)
         reporter.event(event)
+        if series is not None:
+            series.event(event)
 
     # Compared after the worker: an invocation without any progress would be requeued for ever.
     progress = _saved_progress(folder)
@@ -190,9 +200,12 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
         # Known only once the worker has ended, and of the last attempt alone.
         usage = ending.usage and {**ending.usage.to_json(), "attempt": len(record.attempts)}
         queue.store.amend(spec.run_id, rusage=usage)
-        return queue.store.find(spec.run_id) or record
-    record = _death_record(spec, queue, started_at, ending)
-    reporter.event(RecordWritten(status=record.status, error=record.error))
+        record = queue.store.find(spec.run_id) or record
+    else:
+        record = _death_record(spec, queue, started_at, ending)
+        reporter.event(RecordWritten(status=record.status, error=record.error))
+    if series is not None:
+        series.finish(record)
     return record
 
 

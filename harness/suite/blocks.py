@@ -25,11 +25,18 @@ Dtype = Literal["float32", "bfloat16", "float16", "float64", "auto"]
 class EntryBlock:
     """One model of a suite: its builder and config, and the source of its weights.
 
-    `recipe` trains it. `checkpoint` names a folder of trained weights, relative to the suite file. A model without
-    parameters has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit dtypes
-    apply to the training step only; weights stay float32. `auto` is bfloat16 on a CPU that multiplies it, else float32:
-    a run's id and record name the one it was. `speed` selects faster ways to compute the same step.
-    `adaptive` replaces the suite's `evaluation.adaptive`, and `audit` the suite's `audit`.
+    Attributes:
+        model: `builder` and the settings of the model.
+        title: its name in tables.
+        recipe: trains it. A model without parameters has neither recipe nor checkpoint.
+        checkpoint: folder of trained weights, relative to the suite file.
+        published: the row of published values that it is compared with.
+        dtype: of the training step; weights stay float32. `auto` is bfloat16 on a CPU that multiplies it, else float32:
+            a run's id and record name the one it was.
+        kernel: backend of the model's main operation.
+        speed: faster ways to compute the same step.
+        adaptive: replaces the suite's `evaluation.adaptive`.
+        audit: replaces the suite's `audit`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -63,9 +70,18 @@ class EntryBlock:
 class SuiteBlock:
     """A dataset, its metrics, and the models to train or load; profiles define smaller or larger variants.
 
-    `dataset_title` is the name of the data in tables. `kernels` names ops to check and time at the models' shapes after
-    scoring. `checkpoint_every_s` is the time between two checkpoints of a run, in seconds. `audit` checks after a run
-    that its scores are lengths of codes; it needs the extra `audit`.
+    Attributes:
+        suite: name of the suite.
+        dataset: a registered name, or a block.
+        metrics: shown in tables; progress and learning curves are in the first.
+        entries: the models, by name.
+        task: in tables.
+        dataset_title: name of the data in tables.
+        seeds: each entry runs once under each.
+        evaluation: how to score.
+        kernels: ops to check and time at the models' shapes after scoring.
+        checkpoint_every_s: time between two checkpoints of a run, in seconds.
+        audit: check after a run that its scores are lengths of codes; needs the extra `audit`.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

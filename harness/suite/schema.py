@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from inspect import cleandoc
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -29,19 +31,27 @@ def schema() -> JsonSchemaValue:
     root = _take(SuiteBlock, definitions)
     entry = definitions["EntryBlock"]["properties"]
     # The settings of a model from outside are known only where it can be imported.
-    outside = {"type": "object", "properties": {"builder": {"type": "string", "pattern": ":"}}, "required": ["builder"]}
-    entry["model"] = {"anyOf": [*(_model(builder, definitions) for builder in lm_models.BUILDERS), outside]}
+    outside = {
+        "type": "object",
+        "properties": {"builder": {"type": "string", "pattern": ":", "description": "an import path"}},
+        "required": ["builder"],
+    }
+    entry["model"] = {
+        "description": entry["model"]["description"],
+        "anyOf": [*(_model(builder, definitions) for builder in lm_models.BUILDERS), outside],
+    }
     backends = sorted({name for table in lm_kernels.KERNELS.values() for name in table})
     entry["kernel"] = {**entry["kernel"], "enum": ["auto", *backends]}
     names = {"enum": list(data.DATASETS), "type": "string"}
     registered = _take(data.Registered, definitions)
-    registered["properties"]["name"] = names
+    registered["properties"]["name"] |= names
     blocks = {config.__name__: _take(config, definitions) for config in data.KINDS.values()}
-    root["properties"]["dataset"] = {"anyOf": [names, registered, *blocks.values()]}
+    about = root["properties"]["dataset"]["description"]
+    root["properties"]["dataset"] = {"description": about, "anyOf": [names, registered, *blocks.values()]}
     root["properties"]["metrics"]["items"] = {"enum": list(METRICS), "type": "string"}
     root["properties"]["kernels"]["items"] = {"enum": list(lm_kernels.KERNELS), "type": "string"}
     root["properties"]["profiles"] = {
-        "description": "Named variants of this suite, merged into it; a null entry drops that entry.",
+        "description": "named variants of this suite, merged into it; a null entry drops that entry.",
         "type": "object",
         # Built before `profiles` is set on the root, so a profile has no profiles of its own.
         "additionalProperties": _profile(root, definitions),
@@ -61,14 +71,39 @@ def text() -> str:
 def _take(type_: Any, definitions: dict[str, JsonSchemaValue]) -> JsonSchemaValue:
     """The schema of one type; its definitions move to `definitions`."""
     taken: JsonSchemaValue = TypeAdapter(type_).json_schema(mode="validation")
-    definitions.update(taken.pop("$defs", {}))
+    inner = taken.pop("$defs", {})
+    for definition in inner.values():
+        _describe(definition)
+    definitions.update(inner)
     taken.pop("title", None)
+    _describe(taken)
+    for base in type_.__mro__[1:]:
+        _describe(taken, cleandoc(base.__doc__ or ""))
     return taken
+
+
+def _describe(definition: JsonSchemaValue, docstring: str | None = None) -> None:
+    """Move the section `Attributes:` of a class into the descriptions of its keys, where editors show it.
+
+    Args:
+        definition: the schema of the class.
+        docstring: of a class that it inherits keys from; None for its own.
+    """
+    text, _, section = (docstring or definition.get("description", "")).partition("Attributes:\n")
+    if docstring is None and section:
+        definition["description"] = text.strip()
+    for names, meaning in re.findall(r"^ *([a-z_, ]+): (.+(?:\n {8,}.+)*)$", section, re.M):
+        for name in names.split(", "):
+            if name in definition.get("properties", {}):
+                definition["properties"][name].setdefault("description", " ".join(meaning.split()))
 
 
 def _model(builder: str, definitions: dict[str, JsonSchemaValue]) -> JsonSchemaValue:
     model = _take(lm_models.config_class(builder), definitions)
-    model["properties"] = {"builder": {"const": builder, "type": "string"}, **model["properties"]}
+    model["properties"] = {
+        "builder": {"const": builder, "type": "string", "description": "names the model"},
+        **model["properties"],
+    }
     model["required"] = ["builder", *model.get("required", [])]
     name = f"model.{builder}"
     definitions[name] = model

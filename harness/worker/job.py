@@ -70,7 +70,7 @@ class Train(_Event):
 
 
 class Validation(_Event):
-    """A validation during training; value in the suite's first metric."""
+    """A validation during training; value in the suite's first metric, lr of the last step."""
 
     event: Literal["validation"] = "validation"
     epoch: int
@@ -78,6 +78,8 @@ class Validation(_Event):
     value: float | None
     is_best: bool
     averaged: bool = False
+    tokens: int | None = None
+    lr: float | None = None
 
 
 class Scoring(_Event):

@@ -26,7 +26,11 @@ MAX_LAYERS = 1000
 class ActivationDropout:
     """Probabilities in [0, 1) of the dropouts of activations of Merity et al. 2017, arXiv:1708.02182.
 
-    embedding: whole words. input: embedded inputs. hidden: between layers. output: before the softmax.
+    Attributes:
+        embedding: of whole words.
+        input: of embedded inputs.
+        hidden: of what layers pass on.
+        output: of the softmax's input.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -45,7 +49,13 @@ class ActivationDropout:
 class Dropout(ActivationDropout):
     """All five dropouts of arXiv:1708.02182.
 
-    weight: single entries of the recurrent matrix (LSTM) or of the entire linear map to the gates (QRNN, minGRU).
+    Attributes:
+        embedding: of whole words.
+        input: of embedded inputs.
+        hidden: of what layers pass on.
+        output: of the softmax's input.
+        weight: of single entries of the recurrent matrix (LSTM) or of the entire linear map to the gates (QRNN,
+            minGRU).
     """
 
     weight: float = 0.0
@@ -55,10 +65,16 @@ class Dropout(ActivationDropout):
 class RecurrentConfig:
     """Fields of every stack of recurrent layers between an embedding and a softmax.
 
-    layers, hidden and embedding are counts and widths; the last layer is as wide as the embedding if `tie`.
-    ar and tar weigh the activation penalties of the last layer (arXiv:1708.01009). cutoffs: word numbers at which the
-    tails of an adaptive softmax begin, which needs `tie`; none for a full softmax. tail_order: order of the tails in
-    the head, `reversed` as in the official code.
+    Attributes:
+        layers: number of layers.
+        hidden: width of the layers; the last one is as wide as the embedding if `tie`.
+        embedding: width of the embedding.
+        dropout: five rates, all 0 by default.
+        ar: weight of the penalty on the last layer's activations (arXiv:1708.01009).
+        tar: weight of the penalty on their changes from step to step.
+        tie: share one matrix between embedding and softmax.
+        cutoffs: word numbers at which the tails of an adaptive softmax begin, which needs `tie`; none for a full one.
+        tail_order: order of the tails in the head, `reversed` as in the official code.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

@@ -141,7 +141,13 @@ class DynamicRms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptive:
-    """Protocols under which the model learns from the text it is scored on. A table never ranks them with others."""
+    """Protocols under which the model learns from the text it is scored on. A table never ranks them with others.
+
+    Attributes:
+        neural_cache: a cache of recent states.
+        dynamic_sgd: dynamic evaluation by gradient descent.
+        dynamic_rms: dynamic evaluation with a step size per weight.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 

@@ -164,6 +164,7 @@ class Recipe:
         weight_decay: L2 term added to the gradient, as awd-lstm-lm does, not decoupled.
         clip: largest gradient norm over all parameters; 0 does not clip.
         decay_at: epochs after whose validation lr is multiplied by `decay_factor`.
+        decay_factor: factor of lr at each of them.
         schedule: factor of lr over the run.
         windows: random window lengths; None uses exactly `bptt`.
         reset_state: zero the state at the start of each `epoch`, as awd-lstm-lm does, or `never`.

@@ -13,9 +13,11 @@ from lm_models.config import LATER, RecurrentConfig
 class Config(RecurrentConfig):
     """A stack of LSTM layers. Merity et al. 2017, arXiv:1708.02182.
 
-    masks: `window` keeps the dropout masks of input, hidden and output for a window, `step` draws new ones at each
-    time step (Zaremba et al. 2014, arXiv:1409.2329). initial_range: all weights and biases start uniform in
-    +-initial_range; without it each has its own range, as in the official code.
+    Attributes:
+        masks: `window` keeps the dropout masks of input, hidden and output for a window, `step` draws new ones at
+            each time step (Zaremba et al. 2014, arXiv:1409.2329).
+        initial_range: all weights and biases start uniform in +-initial_range; without it each has its own range, as
+            in the official code.
     """
 
     masks: Literal["window", "step"] = field(default="window", metadata=LATER)

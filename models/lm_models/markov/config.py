@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Identifies a source; the fields are the arguments of `source.table`, within limits on its size."""
+    """The true distribution of a Markov source. The fields are those of the dataset `kind: markov`.
+
+    Attributes:
+        order: symbols of a context.
+        symbols: size of the alphabet.
+        concentration: of the Dirichlet distribution that each context's next-symbol distribution is drawn from.
+        seed: of the drawing.
+    """
 
     __pydantic_config__ = {"extra": "forbid"}
 

@@ -11,7 +11,9 @@ from lm_models.config import RecurrentConfig, reads_one_hot
 class Config(RecurrentConfig):
     """A stack of residual minGRU layers. Feng et al. 2024, arXiv:2410.01201.
 
-    embedding is the width between the layers, hidden that of the cells of each.
+    Attributes:
+        hidden: width of the cells of each layer.
+        embedding: width between the layers.
     """
 
     @property

@@ -14,8 +14,10 @@ Discounts = Literal["modified", "single"]
 class Config:
     """Interpolated Kneser-Ney n-grams, counted once and never trained. Chen and Goodman 1999.
 
-    order: tokens of the longest n-gram, its prediction included. discounts: three for each order (`modified`), or one
-    for each order (`single`, Kneser and Ney 1995). sentences: a context begins at `<eos>` at the earliest.
+    Attributes:
+        order: tokens of the longest n-gram, its prediction included.
+        discounts: three for each order (`modified`), or one for each order (`single`, Kneser and Ney 1995).
+        sentences: a context begins at `<eos>` at the earliest.
     """
 
     __pydantic_config__ = {"extra": "forbid"}

@@ -11,8 +11,9 @@ from lm_models.config import RecurrentConfig, check_probability
 class Config(RecurrentConfig):
     """A stack of QRNN layers. Bradbury et al. 2016, arXiv:1611.01576; Merity et al. 2018, arXiv:1803.08240.
 
-    zoneout: probability that a cell keeps its value for a step. first_window: time steps the first layer sees, 1 or 2;
-    the layers above it see 1.
+    Attributes:
+        zoneout: probability that a cell keeps its value for a step.
+        first_window: time steps the first layer sees, 1 or 2; the layers above it see 1.
     """
 
     zoneout: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jsonschema
@@ -55,3 +56,17 @@ def test_the_schema_refuses_what_the_loader_refuses(change: dict[str, Any], flaw
     with pytest.raises(jsonschema.ValidationError) as refused:
         jsonschema.validate({**good, **change}, schema())
     assert flaw in f"{refused.value.json_path} {refused.value.message}"
+
+
+def test_every_key_has_a_description_of_its_own() -> None:
+    def keys(value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            if isinstance(value.get("properties"), dict):
+                yield from value["properties"].items()
+            value = list(value.values())
+        for each in value if isinstance(value, list) else []:
+            yield from keys(each)
+
+    described = [(name, each.get("description", "")) for name, each in keys(schema()) if isinstance(each, dict)]
+    assert len(described) > 200
+    assert [name for name, text in described if not text or "\n" in text or re.search(r"\. \w+: ", text)] == []
