@@ -23,4 +23,5 @@ __all__ = [
     "queue_signals",
     "run_suite",
     "search",
+    "sharing",
 ]

@@ -40,6 +40,7 @@ class RunQueue:
         limit: time limit of this invocation.
         names: run id -> the run's name for a person; entry and seed by default.
         outlook: lines to print before a run starts.
+        processes: that train each run with a recipe.
     """
 
     specs: Sequence[RunSpec]
@@ -51,6 +52,7 @@ class RunQueue:
     names: Mapping[str, str] = field(default_factory=dict)
     outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
     texts: Mapping[str, Path] = field(default_factory=dict)
+    processes: int = 1
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -152,6 +154,7 @@ def _job(spec: RunSpec, queue: RunQueue, left_s: float | None, *, audit_only: bo
         sensors=queue.sensors,
         left_s=left_s,
         audit_only=audit_only,
+        processes=queue.processes,
     )
 
 
