@@ -45,7 +45,6 @@ class Ranks:
         self.rank, self.size = rank, size
         self.store = store
         self._num_announced = 0
-        self._bucket: Tensor | None = None
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(
             backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=TIMEOUT
@@ -71,13 +70,10 @@ class Ranks:
         """Replace each gradient by its mean over the ranks: that of the mean loss over the whole batch."""
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         # One message for all of them: the matrices of a recurrent model are few and small for a network.
-        num_values = sum(gradient.numel() for gradient in gradients)
-        if self._bucket is None or len(self._bucket) != num_values:
-            self._bucket = gradients[0].new_empty(num_values)
-        torch.cat([gradient.flatten() for gradient in gradients], out=self._bucket)
-        self._all_reduce(self._bucket)
-        self._bucket.div_(self.size)
-        parts = self._bucket.split([gradient.numel() for gradient in gradients])
+        joined = torch.cat([gradient.flatten() for gradient in gradients])
+        self._all_reduce(joined)
+        joined.div_(self.size)
+        parts = joined.split([gradient.numel() for gradient in gradients])
         torch._foreach_copy_(gradients, [part.view_as(to) for part, to in zip(parts, gradients, strict=True)])
 
     def total(self, value: Tensor) -> float:

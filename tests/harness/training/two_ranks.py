@@ -1,12 +1,13 @@
-"""Trainings that two processes share with the test's own process. Not a test file.
+"""Trainings that a test's process shares with another one. Not a test file.
 
-Rank 1 runs as `python two_ranks.py PORT FOLDER`; both do the same sequence of trainings, those of `WORK`.
+The other is rank 1 and runs as `python two_ranks.py PORT FOLDER quick|rest`; both call `share`.
 """
 
 from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ ADAM = Recipe(
     validation=Validation(streams=5, warmup=3, window=16),
 )  # fmt: skip
 AVERAGED = Recipe(
-    optimizer="sgd", lr=0.5, batch=BATCH, bptt=10, epochs=2, clip=0.25, weight_decay=1.2e-6, windows=WINDOWS,
+    optimizer="sgd", lr=5.0, batch=BATCH, bptt=10, epochs=2, clip=0.25, weight_decay=1.2e-6, windows=WINDOWS,
     validation=Validation(streams=1, every_tokens=400), averaging=Averaging(patience=1, official_handover=True),
     finetune=Finetune(epochs=1, patience=2),
 )  # fmt: skip
@@ -53,6 +54,13 @@ TRAININGS = {
     "qrnn, averaged": ("qrnn", AVERAGED),
 }
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
+QUICK = [
+    ("awd-lstm, adam", "float64"),
+    ("awd-lstm with cutoffs, averaged", "float32"),
+    ("qrnn, adam", "float32"),
+    ("qrnn, averaged", "float64"),
+]
+PAIRS = {"quick": QUICK, "rest": [pair for pair in product(TRAININGS, DTYPES) if pair not in QUICK]}
 # Stopped here and continued by the other number of processes.
 STOP_AT = 17
 
@@ -63,9 +71,8 @@ def ids() -> np.ndarray:
     return (rng.zipf(1.5, 1700) % VOCAB).astype(np.uint16)
 
 
-def make_trainer(
-    name: str, dtype: str, folder: Path, ranks: Ranks | None, *, stop_at: int | None = None, **changes: Any
-) -> Trainer:
+def train(name: str, dtype: str, folder: Path, ranks: Ranks | None, *, stop_at: int | None = None) -> Trainer:
+    """Train, or continue, to the end or to a step."""
     builder, recipe = TRAININGS[name]
     torch.manual_seed(3)
     model = lm_models.build(builder.split()[0], BUILDERS[builder], vocab_size=VOCAB, kernel="auto")
@@ -84,14 +91,7 @@ def make_trainer(
         autocast=nullcontext,
         ranks=ranks,
         hooks=Hooks(stop=stop),
-        **changes,
     )
-    return trainer
-
-
-def train(name: str, dtype: str, folder: Path, ranks: Ranks | None, *, stop_at: int | None = None) -> Trainer:
-    """Train, or continue, to the end or to a step."""
-    trainer = make_trainer(name, dtype, folder, ranks, stop_at=stop_at)
     trainer.resume()
     try:
         trainer.fit()
@@ -111,11 +111,13 @@ def scores(ranks: Ranks | None) -> list[Scored]:
     ]
 
 
-def share(folder: Path, ranks: Ranks) -> tuple[dict[tuple[str, str], Trainer], list[Scored]]:
+def share(folder: Path, ranks: Ranks, which: str) -> tuple[dict[tuple[str, str], Trainer], list[Scored]]:
     """What both ranks do, in this order."""
     trained = {
-        (name, dtype): train(name, dtype, folder / f"two {name} {dtype}", ranks) for name in TRAININGS for dtype in DTYPES
-    }
+        (name, dtype): train(name, dtype, folder / f"{name} {dtype}", ranks) for name, dtype in PAIRS[which]
+    }  # fmt: skip
+    if which == "rest":
+        return trained, []
     train("qrnn, averaged", "float64", folder / "2 to 1", ranks, stop_at=STOP_AT)
     train("awd-lstm, adam", "float64", folder / "1 to 2", ranks)
     return trained, scores(ranks)
@@ -123,6 +125,6 @@ def share(folder: Path, ranks: Ranks) -> tuple[dict[tuple[str, str], Trainer], l
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    group = Ranks(dist.TCPStore("127.0.0.1", int(sys.argv[1])), 1, 2)
-    share(Path(sys.argv[2]), group)
-    group.leave()
+    others = Ranks(dist.TCPStore("127.0.0.1", int(sys.argv[1])), 1, 2)
+    share(Path(sys.argv[2]), others, sys.argv[3])
+    others.leave()
