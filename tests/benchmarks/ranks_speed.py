@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,8 @@ class Loop:
         """Seconds and CPU seconds a step."""
         self.until = self.trainer.progress.step + steps
         started, cpu = time.perf_counter(), time.process_time()
-        try:
+        with suppress(Interrupted):
             self.trainer.fit()
-        except Interrupted:
-            pass
         return (time.perf_counter() - started) / steps, (time.process_time() - cpu) / steps
 
 
@@ -119,7 +117,9 @@ def compare(builder: str, ranks: Timed, folder: Path, rounds: int, steps: int) -
     if ranks.is_first:
         wall, cpu = (statistics.median(values) for values in zip(*ratios, strict=True))
         values = sum(parameter.numel() for parameter in two.trainer.parameters)
-        print(f"{builder}: {values:,} values; two processes {wall:.2f} times as fast; by CPU seconds {cpu:.2f}", flush=True)
+        print(
+            f"{builder}: {values:,} values; two processes {wall:.2f} times as fast; by CPU time {cpu:.2f}", flush=True
+        )
 
 
 if __name__ == "__main__":
