@@ -38,4 +38,4 @@ def check_shares(specs: Sequence[RunSpec], processes: int, *, measures_speed: bo
                 "leave out --processes"
             )
         if applied(spec.speed, spec.device).graph:
-            raise SuiteError(f"{where}.speed.graph captures the steps of one process; leave out --processes or set false")
+            raise SuiteError(f"{where}.speed.graph captures the steps of one process; leave out one of the two")

@@ -4,7 +4,8 @@ Saved at the edge of a window, it holds everything the loop depends on, so that 
 an uninterrupted one. `folder/resume` has three groups of tensors and an index (`harness.checkpoints.format`):
 
 - `model`: the weights. `optimizer`: its state, as `optimizers.state_to_tensors` names it.
-- `state`: the carried state of the whole batch, the generators of torch and of dropout, the loss scale, accumulated gradients.
+- `state`: the carried state of the whole batch, the generators of torch and of dropout, the loss scale, accumulated
+  gradients.
 - index: the run's identity, `progress` (`TrainingState`), the generator of window lengths, the kernels that have been
   training each layer, the loss as last read, and the index of the best model at this moment.
 """

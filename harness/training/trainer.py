@@ -41,7 +41,7 @@ from harness.training.progress import (
 from harness.training.step import Autocast, LossScale, Step
 from harness.training.windows import epoch_over, next_window
 from lm_models.dropout import ColumnGenerator
-from lm_models.step import State, take_streams, targets_are_split, to_device
+from lm_models.step import State, targets_are_split, to_device
 
 if TYPE_CHECKING:
     from harness.core.ranks import Ranks

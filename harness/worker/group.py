@@ -129,7 +129,9 @@ def _start(job: RunJob) -> subprocess.Popen[str]:
     return process
 
 
-def _watch(rank: int, process: subprocess.Popen[str], others: list[subprocess.Popen[str]], ending: threading.Event) -> None:
+def _watch(
+    rank: int, process: subprocess.Popen[str], others: list[subprocess.Popen[str]], ending: threading.Event
+) -> None:
     """End this process as soon as a rank ends before its time: the others would wait for it in vain."""
     status = process.wait()
     if ending.is_set() or status in (0, EXIT_RESUME):
