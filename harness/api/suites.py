@@ -48,6 +48,7 @@ def run(
     sensors: bool = True,
     time_limit_s: float | None = None,
     budget: TimeBudget | None = None,
+    processes: int = 1,
     reporter: Reporter | None = None,
     track: Sequence[str | OpenSink] = (),
     track_to: Path | None = None,
@@ -65,6 +66,7 @@ def run(
         sensors: whether the hardware is sampled.
         time_limit_s: save and stop before this many seconds are over.
         budget: shorten the recipes to fit into it.
+        processes: that train each run together, each its share of the batch's streams.
         reporter: receives progress; None prints nothing.
         track: programs that draw the progress: `tensorboard`, `mlflow`, or functions that open a sink
             (`harness.runs.tracking`). One that fails is dropped with a line, and the runs go on.
@@ -95,6 +97,10 @@ def run(
         rows.library()
     if limit is not None or budget is not None:
         check_interruptible(specs)
+    if processes > 1:
+        from harness.runs.sharing import check_shares
+
+        check_shares(specs, processes, measures_speed=budget is not None and budget.tokens_per_s is None)
     texts = texts_of(suite, specs, roots)
     store = Store(Path(results))
     tracking = None
@@ -121,7 +127,18 @@ def run(
 
         specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
     outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
-    queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook, texts=texts, tracking=tracking)
+    queue = RunQueue(
+        specs,
+        prepared,
+        store,
+        again,
+        sensors,
+        limit,
+        outlook=outlook,
+        texts=texts,
+        tracking=tracking,
+        processes=processes,
+    )
     return run_suite(queue, reporter)
 
 

@@ -24,7 +24,7 @@ class FiniteRange(click.FloatRange):
 
 
 # More than any text, model or machine has: a larger number is a slip of the hand.
-MOST_TOKENS, MOST_SECONDS = 10**12, 10**9
+MOST_TOKENS, MOST_SECONDS, MOST_PROCESSES = 10**12, 10**9, 1024
 SEED = click.IntRange(0, 2**32 - 1)
 
 

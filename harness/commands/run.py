@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.commands.options import (
+    MOST_PROCESSES,
     MOST_SECONDS,
     MOST_TOKENS,
     SEED,
@@ -79,6 +80,10 @@ if TYPE_CHECKING:
 @click.option(
     "--tokens-per-s", type=FiniteRange(max=MOST_TOKENS), metavar="N",
     help="With --time-budget: assume this training speed; do not measure it."
+)  # fmt: skip
+@click.option(
+    "--processes", type=click.IntRange(min=1, max=MOST_PROCESSES), default=1, metavar="N",
+    help="Train each run in N processes of this machine; they share the streams of its batch, on CUDA a device each."
 )  # fmt: skip
 def run(
     suite: str,

@@ -26,6 +26,7 @@ from lm_models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
     from harness.core.config.evaluation import Evaluation
+    from harness.core.ranks import Ranks
 
 # awd-lstm-lm, main.py: eval_batch_size 10, test_batch_size 1.
 OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}
@@ -149,6 +150,7 @@ def score(
     *,
     tick: Tick | None = None,
     keep_nll: bool = False,
+    ranks: Ranks | None = None,
 ) -> Scored:
     """Score a split under a protocol.
 
@@ -158,6 +160,7 @@ def score(
         protocol: `exact`, `streams` or `official`.
         tick: called after each window.
         keep_nll: also return the loss of each target; not of `official`, which leaves out targets within the text.
+        ranks: processes that share the streams and all call this; with fewer streams than processes, each scores all.
 
     Returns:
         Sums in nats over the targets and over blocks of them.
@@ -174,8 +177,8 @@ def score(
     module.eval()
     try:
         if protocol.name == "official":
-            return _trimmed_streams(model, ids, protocol, tick)
-        return _all_targets(model, ids, protocol, tick, keep_nll)
+            return _trimmed_streams(model, ids, protocol, tick, ranks)
+        return _all_targets(model, ids, protocol, tick, keep_nll, ranks)
     finally:
         module.train(was_training)
 
@@ -242,6 +245,7 @@ def score_splits(
     tokens: TextSizes | None = None,
     on_start: OnStart = ignore_start,
     keep: Keep | None = None,
+    ranks: Ranks | None = None,
 ) -> list[Score]:
     """Score every split under every protocol of a suite.
 
@@ -253,6 +257,7 @@ def score_splits(
         tokens: text of the vocabulary; None if its tokens have no text.
         on_start: called before each scoring.
         keep: stores the losses of the first protocol.
+        ranks: as of `score`.
 
     Returns:
         One score for each pair, protocols outermost.
@@ -264,7 +269,7 @@ def score_splits(
             tick = on_start(split, name, len(splits[split]) - 1)
             started = time.perf_counter()
             kept = keep if name == evaluation.protocols[0] else None
-            scored = score(model, splits[split], protocol, tick=tick, keep_nll=kept is not None)
+            scored = score(model, splits[split], protocol, tick=tick, keep_nll=kept is not None, ranks=ranks)
             seconds = time.perf_counter() - started
             text = measure(splits[split], protocol, tokens)
             made = to_score(scored, split, protocol, metrics, seconds, text)
@@ -296,14 +301,39 @@ def device_of(model: LanguageModel) -> torch.device:
     return torch.device("cpu")
 
 
+class _Shares:
+    """The streams of a protocol that this process scores: all of them unless there are enough for several."""
+
+    def __init__(self, ranks: Ranks | None, num_streams: int) -> None:
+        self.ranks = ranks if ranks is not None and num_streams >= ranks.size else None
+        self.own = slice(0, num_streams) if self.ranks is None else self.ranks.streams(num_streams)
+
+    def add_up(self, blocks: Blocks, total: float) -> float:
+        """Fill the blocks with the sums of the other processes. Returns the total of all."""
+        if self.ranks is None:
+            return total
+        totals = np.array([total])
+        for values in (totals, blocks.sums, blocks.target_nll):
+            if values is not None:
+                self.ranks.add_up(values)
+        return float(totals[0])
+
+
 def _all_targets(
-    model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, tick: Tick | None, keep_nll: bool
+    model: LanguageModel,
+    ids: np.ndarray,
+    protocol: EvaluationProtocol,
+    tick: Tick | None,
+    keep_nll: bool,
+    ranks: Ranks | None,
 ) -> Scored:
     """`exact` and `streams`: N - 1 targets, each scored once; stream s scores targets 1 + s L ... (s + 1) L."""
     num_targets = num_targets_of(ids)
     allowed = allowed_by(num_targets, protocol)
     per_stream = math.ceil(num_targets / allowed.num_streams)
-    starts_B = np.arange(allowed.num_streams) * per_stream
+    shares = _Shares(ranks, allowed.num_streams)
+    all_starts = np.arange(allowed.num_streams) * per_stream
+    starts_B = all_starts[shares.own]
     blocks = Blocks(num_targets, keep_nll=keep_nll)
     total = 0.0
     state = _warm_state(model, ids, starts_B, allowed)
@@ -321,7 +351,9 @@ def _all_targets(
                 # fsum: the total does not depend on the order within a window.
                 total += math.fsum(column)
         if tick is not None:
-            tick(int(scored_TB.sum()))
+            # Of all streams, so that progress is that of the split.
+            tick(int(np.clip(num_targets - all_starts - first, 0, length).sum()))
+    total = shares.add_up(blocks, total)
     return blocks.with_tally(Tally(total, num_targets, num_targets, len(ids) - num_targets))
 
 
@@ -339,25 +371,30 @@ def _warm_state(model: LanguageModel, ids: np.ndarray, starts_B: np.ndarray, pro
     return reset_streams(state, keep_B)
 
 
-def _trimmed_streams(model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, tick: Tick | None) -> Scored:
+def _trimmed_streams(
+    model: LanguageModel, ids: np.ndarray, protocol: EvaluationProtocol, tick: Tick | None, ranks: Ranks | None
+) -> Scored:
     """`official`: the split trimmed to equal columns; the sum is divided by all their tokens, targets or not."""
     num_streams = protocol.num_streams
     rows = len(ids) // num_streams
     if rows < 2:
         raise ValueError(f"a split of {len(ids)} tokens is too short for {num_streams} streams")
-    columns_TB = np.asarray(ids[: rows * num_streams]).reshape(num_streams, rows).T
+    shares = _Shares(ranks, num_streams)
+    own_streams = range(num_streams)[shares.own]
+    columns_TB = np.asarray(ids[: rows * num_streams]).reshape(num_streams, rows).T[:, shares.own]
     num_targets = (rows - 1) * num_streams
     blocks = Blocks(num_targets)
-    state = model.initial_state(num_streams)
+    state = model.initial_state(len(own_streams))
     total = 0.0
     for first in range(0, rows - 1, protocol.window):
         tokens_TB = columns_TB[first : min(first + protocol.window, rows - 1) + 1]
         nll_TB, state = _nll(model, tokens_TB, state)
-        for stream in range(num_streams):
-            blocks.add(stream * (rows - 1) + first, nll_TB[:, stream])
-            total += math.fsum(nll_TB[:, stream])
+        for column, stream in enumerate(own_streams):
+            blocks.add(stream * (rows - 1) + first, nll_TB[:, column])
+            total += math.fsum(nll_TB[:, column])
         if tick is not None:
-            tick(nll_TB.size)
+            tick(len(nll_TB) * num_streams)
+    total = shares.add_up(blocks, total)
     return blocks.with_tally(Tally(total, num_targets, rows * num_streams, len(ids) - num_targets))
 
 

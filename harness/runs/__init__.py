@@ -24,5 +24,6 @@ __all__ = [
     "queue_signals",
     "run_suite",
     "search",
+    "sharing",
     "tracking",
 ]

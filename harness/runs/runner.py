@@ -46,6 +46,7 @@ class RunQueue:
         names: run id -> the run's name for a person; entry and seed by default.
         outlook: lines to print before a run starts.
         tracking: receives the events of every run too; None for none.
+        processes: that train each run with a recipe.
     """
 
     specs: Sequence[RunSpec]
@@ -58,6 +59,7 @@ class RunQueue:
     outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
     texts: Mapping[str, Path] = field(default_factory=dict)
     tracking: Tracking | None = None
+    processes: int = 1
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -159,6 +161,7 @@ def _job(spec: RunSpec, queue: RunQueue, left_s: float | None, *, audit_only: bo
         sensors=queue.sensors,
         left_s=left_s,
         audit_only=audit_only,
+        processes=queue.processes,
     )
 
 

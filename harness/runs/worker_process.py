@@ -61,6 +61,12 @@ def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> End
         SuiteInterrupted: Ctrl-C or a queue's signal; the worker was asked to save.
         BrokenPipeError: the reader of our output is gone; the worker was asked to save.
     """
+    environment = processes.environment()
+    if job.processes > 1:
+        from harness.system.hardware import usable_cores
+
+        # Each would otherwise start a thread on every core.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, usable_cores() // job.processes)))
     process = subprocess.Popen(
         processes.command("harness.worker.main"),
         stdin=subprocess.PIPE,
@@ -69,7 +75,7 @@ def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> End
         text=True,
         encoding="utf-8",
         errors="replace",
-        env=processes.environment(),
+        env=environment,
         start_new_session=True,  # Ctrl-C reaches the parent alone, which then asks the worker to save
     )
     assert process.stdin

@@ -100,11 +100,12 @@ class TrainingSummary:
     thread_counts: list[int]
     averaging: AveragingSummary | None = None
     finetune: FinetuneSummary | None = None
+    process_counts: list[int] | None = None
     checkpoint_sha256: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The summary as a record holds it: no key for a stage that the recipe does not have."""
-        optional = ("averaging", "finetune", "checkpoint_sha256")
+        """The summary as a record holds it: no key for what the recipe or the run does not have."""
+        optional = ("averaging", "finetune", "process_counts", "checkpoint_sha256")
         return {key: value for key, value in asdict(self).items() if key not in optional or value is not None}
 
 
@@ -115,7 +116,7 @@ class TrainingState:
     `epoch` counts passes over both stages, `stage_epoch` is its value when the stage began, `row` is the first row of
     the next window. `lr` is that of the last step, before the factor of its window. `averaging_epoch` and
     `averaging_step` say after which of them SGD was replaced by averaged SGD. `thread_counts` lists the CPU threads of
-    each part of a resumed run.
+    each part of a resumed run, `process_counts` the processes if they were ever several.
     """
 
     epoch: int = 0
@@ -134,6 +135,7 @@ class TrainingState:
     seconds: float = 0.0
     validation_seconds: float = 0.0
     thread_counts: list[int] = field(default_factory=list)
+    process_counts: list[int] = field(default_factory=list)
     curve: list[CurveRow] = field(default_factory=list)
     stage: Stage = TRAIN
     stage_epoch: int = 0
@@ -232,6 +234,7 @@ def summarize(state: TrainingState, recipe: Recipe, *, checkpoint_sha256: str | 
         thread_counts=state.thread_counts,
         averaging=AveragingSummary(state.averaging_epoch, state.averaging_step) if recipe.averaging else None,
         finetune=_finetune_summary(state, recipe.finetune.epochs) if recipe.finetune else None,
+        process_counts=state.process_counts or None,
         checkpoint_sha256=checkpoint_sha256,
     )
 

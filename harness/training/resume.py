@@ -4,7 +4,8 @@ Saved at the edge of a window, it holds everything the loop depends on, so that 
 an uninterrupted one. `folder/resume` has three groups of tensors and an index (`harness.checkpoints.format`):
 
 - `model`: the weights. `optimizer`: its state, as `optimizers.state_to_tensors` names it.
-- `state`: the carried state, the generators of torch and of dropout, the loss scale, accumulated gradients.
+- `state`: the carried state of the whole batch, the generators of torch and of dropout, the loss scale, accumulated
+  gradients.
 - index: the run's identity, `progress` (`TrainingState`), the generator of window lengths, the kernels that have been
   training each layer, the loss as last read, and the index of the best model at this moment.
 """
@@ -23,6 +24,7 @@ from harness.core.json_values import parse_value
 from harness.training.averaging import accumulated_gradients, restore_gradients
 from harness.training.optimizers import load_state, state_to_tensors
 from harness.training.progress import TrainingState
+from lm_models.step import take_streams
 
 if TYPE_CHECKING:
     from harness.training.trainer import Trainer
@@ -57,8 +59,10 @@ def save(trainer: Trainer) -> None:
         CheckpointError: the folder cannot be written; the previous checkpoint is then still valid.
     """
     state = trainer.progress
-    state.nll_since_validation = float(trainer.nll_sum)
-    rest = format.flatten_state(trainer.state)
+    state.nll_since_validation = trainer.nll_nats()
+    rest = format.flatten_state(trainer.whole_state())
+    if trainer.ranks is not None and not trainer.ranks.is_first:
+        return
     rest["dropout_generator"] = trainer.generator.get_state()
     rest["torch_generator"] = torch.get_rng_state()
     if trainer.loss_scale is not None:
@@ -98,6 +102,9 @@ def restore(trainer: Trainer) -> bool:
     if trainer.progress.thread_counts[-1] != threads:
         # Another number of threads splits sums in other places: as good a result, but not the same bits.
         trainer.progress.thread_counts.append(threads)
+    size, counts = 1 if trainer.ranks is None else trainer.ranks.size, trainer.progress.process_counts or [1]
+    if counts[-1] != size:
+        trainer.progress.process_counts = [*counts, size]
     return True
 
 
@@ -112,13 +119,16 @@ def _restore(trainer: Trainer, folder: Path) -> None:
         raise CheckpointError(f"{folder / format.INDEX} cannot be resumed from: {error}") from None
     format.load_into(trainer.module, format.load_group(folder, index, "model"), folder)
     trainer.progress = parsed.progress
-    trainer.best.restore(index.best)
+    is_first = trainer.ranks is None or trainer.ranks.is_first
+    if is_first:
+        trainer.best.restore(index.best)
     if parsed.progress.is_averaging:
         # Before the optimiser's state is loaded: it is that of averaged SGD.
         trainer.switch_to_averaged_sgd()
     load_state(trainer.optimizer, format.load_group(folder, index, "optimizer"))
     rest = format.load_group(folder, index, "state")
-    trainer.state = format.restore_state(trainer.state, rest)
+    whole = format.restore_state(trainer.model.initial_state(trainer.recipe.batch), rest)
+    trainer.state = take_streams(whole, trainer.own)
     trainer.generator.set_state(rest["dropout_generator"])
     torch.set_rng_state(rest["torch_generator"])
     restore_gradients(trainer.parameters, rest)
@@ -128,6 +138,6 @@ def _restore(trainer: Trainer, folder: Path) -> None:
         model.trained_by = parsed.trained_by
     if trainer.loss_scale is not None:
         trainer.loss_scale.restore(rest)
-    trainer.nll_sum.fill_(parsed.progress.nll_since_validation)
+    trainer.nll_sum.fill_(parsed.progress.nll_since_validation if is_first else 0.0)
     read = trainer.loss_read
     read.nll_nats, read.tokens, read.step = parsed.nll_looked_at, parsed.tokens_looked_at, parsed.progress.step

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from harness.core.interfaces import LanguageModel
 from lm_models.step import State, detach, step_over
+
+if TYPE_CHECKING:
+    from harness.core.ranks import Ranks
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -65,6 +68,7 @@ class Step:
         autocast: makes the context of the forward pass.
         folded: let the optimiser apply the clipping factor and the loss scale.
         loss_scale: for float16; needs `folded`, since only the optimiser can skip a step without the host knowing.
+        ranks: the processes that train on the other columns of the batch; None for a single one.
 
     Raises:
         ValueError: a loss scale without `folded`.
@@ -80,11 +84,13 @@ class Step:
         autocast: Autocast,
         folded: bool = False,
         loss_scale: LossScale | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         if loss_scale is not None and not folded:
             raise ValueError("a loss scale needs folded clipping")
         self.model, self.parameters, self.optimizer = model, parameters, optimizer
         self.clip, self.autocast, self.folded, self.loss_scale = clip, autocast, folded, loss_scale
+        self.ranks = ranks
         self.nll_sum = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
 
     def __call__(self, tokens_TB: Tensor, state: State) -> State:
@@ -99,6 +105,10 @@ class Step:
         else:
             # Scaled before the backward pass, so that small gradients do not vanish in float16.
             (loss * self.loss_scale.scale).backward()
+        if self.ranks is not None:
+            # Loss and penalty are means over equal shares of the batch, so their mean is that of the whole. Before the
+            # clip: its norm is that of the whole batch, too.
+            self.ranks.average_gradients(self.parameters)
         if self.folded and not isinstance(self.optimizer, torch.optim.ASGD):
             self._fold()
         elif self.clip > 0:

@@ -10,7 +10,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,7 +40,11 @@ from harness.training.progress import (
 )
 from harness.training.step import Autocast, LossScale, Step
 from harness.training.windows import epoch_over, next_window
+from lm_models.dropout import ColumnGenerator
 from lm_models.step import State, targets_are_split, to_device
+
+if TYPE_CHECKING:
+    from harness.core.ranks import Ranks
 
 # Steps between two readings of the loss on the host. Each waits for the device, which is free on a CPU and cheap every
 # 500 steps on CUDA. Without any, the host would queue steps far ahead of the device, and a request to stop would take
@@ -63,9 +67,12 @@ class Trainer:
         loss_scale: scale the loss, for float16.
         checkpoint_every_s: seconds between checkpoints.
         hooks: callbacks.
+        ranks: the processes of the run, each with its own columns of the batch and a trainer like this one; rank 0
+            writes the checkpoints. None for a single process.
 
     Raises:
-        ValueError: a stream gets fewer than 3 tokens, or `speed.graph` is set for a softmax with cutoffs.
+        ValueError: a stream gets fewer than 3 tokens, `speed.graph` is set for a softmax with cutoffs or for several
+            processes, or these cannot share the batch equally.
         DataError: a stream gets fewer than 2 tokens.
     """
 
@@ -83,24 +90,34 @@ class Trainer:
         loss_scale: bool = False,
         checkpoint_every_s: float = 60.0,
         hooks: Hooks | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         assert isinstance(model, torch.nn.Module)
         self.model, self.module = model, model
         self.best = Best(folder / "best")
         self.corpus, self.recipe, self.folder, self.identity = corpus, recipe, folder, identity
         self.checkpoint_every_s, self.hooks = checkpoint_every_s, hooks or Hooks()
+        self.ranks = ranks
         self.speed = _usable(speed or Speed(), model)
+        if ranks is not None and self.speed.graph:
+            raise ValueError("speed.graph cannot capture the steps of several processes")
         self.device = next(model.parameters()).device
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.window_rng = np.random.Generator(np.random.PCG64(seed))
+        # Which columns of the batch this process trains on.
+        self.own = slice(0, recipe.batch) if ranks is None else ranks.columns(recipe.batch)
         if model.generator is None:
-            model.generator = torch.Generator(self.device)
+            model.generator = torch.Generator(self.device) if ranks is None else ColumnGenerator(self.device)
             model.generator.manual_seed(seed)
         self.generator = model.generator
+        if isinstance(self.generator, ColumnGenerator):
+            self.generator.columns, self.generator.batch = self.own, recipe.batch
         self._cut_split(recipe)
         self.progress = TrainingState(thread_counts=[torch.get_num_threads()])
+        if ranks is not None:
+            self.progress.process_counts = [ranks.size]
         self.progress.next_validation_tokens = recipe.validation.every_tokens or 0
-        self.state: State = model.initial_state(recipe.batch)
+        self.state: State = self._initial_state()
         self.optimizer = make_optimizer(recipe, self.parameters, in_graph=self.speed.graph)
         self.loss_scale = LossScale(self.device) if loss_scale else None
         self.update = Step(
@@ -111,6 +128,7 @@ class Trainer:
             autocast=autocast,
             folded=self.speed.folded_clip or loss_scale,
             loss_scale=self.loss_scale,
+            ranks=ranks,
         )
         self.nll_sum = self.update.nll_sum
         self.graph = GraphStep(self.update, self.state, self.generator) if self.speed.graph else None
@@ -118,8 +136,9 @@ class Trainer:
 
     def _cut_split(self, recipe: Recipe) -> None:
         """Cut the training split into streams and count the targets of the run."""
-        self.columns, _ = to_streams(self.corpus.splits["train"], recipe.batch)
-        self.num_rows = len(self.columns)
+        columns, _ = to_streams(self.corpus.splits["train"], recipe.batch)
+        self.columns = columns[:, self.own]
+        self.num_rows = len(columns)
         self.resident_TB: torch.Tensor | None = None
         if self.num_rows < 3:
             raise ValueError(f"the training split is too short for {recipe.batch} streams: {self.num_rows} rows")
@@ -155,8 +174,7 @@ class Trainer:
                     self._validate()
                 else:
                     self._step()
-                self._stop_if_asked()
-                if time.monotonic() - saved_at > self.checkpoint_every_s:
+                if self._stop_if_asked(or_save=time.monotonic() - saved_at > self.checkpoint_every_s):
                     self.save()
                     saved_at = time.monotonic()
         # Raised between steps or in a validation, which changes no weights: weights and position belong together.
@@ -179,9 +197,25 @@ class Trainer:
         """Replace the optimiser by averaged SGD over the same parameters."""
         self.optimizer = self.update.optimizer = averaged_sgd(self.recipe, self.model, self.parameters)
 
-    def _stop_if_asked(self, _: int = 0) -> None:
-        if self.hooks.stop():
+    def whole_state(self) -> State:
+        """The carried state of the whole batch."""
+        return self.state if self.ranks is None else self.ranks.gather(self.state)
+
+    def nll_nats(self) -> float:
+        """Training loss of the whole batch since the last validation. Waits for the device."""
+        return float(self.nll_sum) if self.ranks is None else self.ranks.total(self.nll_sum)
+
+    def _initial_state(self) -> State:
+        return self.model.initial_state(self.own.stop - self.own.start)
+
+    def _stop_if_asked(self, _: int = 0, *, or_save: bool = False) -> bool:
+        """Stop if any process is asked to. Returns whether any of them wants to save."""
+        stop = self.hooks.stop()
+        if self.ranks is not None:
+            stop, or_save = self.ranks.any(stop, or_save)
+        if stop:
             raise Interrupted(f"step {self.progress.step:,}")
+        return or_save
 
     def _step(self) -> None:
         """Train on one window; then read the loss, end the epoch and schedule a validation, if due."""
@@ -189,7 +223,7 @@ class Trainer:
         state, recipe = self.progress, self.recipe
         # Only at the start of a pass: within it, the state is carried from window to window.
         if state.row == 0 and recipe.reset_state == "epoch":
-            self.state = self.model.initial_state(recipe.batch)
+            self.state = self._initial_state()
         capped = state.stage == FINETUNE and recipe.finetune is not None and recipe.finetune.cap_windows
         length, lr_factor = next_window(
             state.row, self.num_rows, recipe.bptt, recipe.windows, self.window_rng, capped=capped
@@ -241,7 +275,7 @@ class Trainer:
         """Read the loss on the host. Raises Diverged."""
         state, before = self.progress, self.loss_read
         # This copy waits for the device; nothing else in a step does.
-        total = float(self.nll_sum)
+        total = self.nll_nats()
         per_token = (total - before.nll_nats) / max(1, state.tokens_since_validation - before.tokens)
         self.loss_read = LossRead(total, state.tokens_since_validation, state.step)
         check_loss(per_token, self.corpus.vocab_size, state)
@@ -254,8 +288,12 @@ class Trainer:
         protocol = protocols.streams(validation.streams, validation.warmup, validation.window)
         # The best model is saved inside: it holds the averages that were scored.
         with averaged_weights(self.optimizer):
-            scored = protocols.score(self.model, self.corpus.splits["valid"], protocol, tick=self._stop_if_asked)
+            scored = protocols.score(
+                self.model, self.corpus.splits["valid"], protocol, tick=self._stop_if_asked, ranks=self.ranks
+            )
             nll_per_unit = scored.tally.nll_nats / scored.tally.num_units
+            if self.ranks is not None:
+                nll_per_unit = self.ranks.of_first(nll_per_unit)
             if not math.isfinite(nll_per_unit):
                 raise Diverged(f"validation loss became {nll_per_unit} at step {state.step:,}")
             is_best = state.best_nll_per_unit is None or nll_per_unit < state.best_nll_per_unit
@@ -268,7 +306,7 @@ class Trainer:
             while state.next_validation_tokens <= state.tokens:
                 state.next_validation_tokens += validation.every_tokens
         state.validation_seconds += time.perf_counter() - started
-        train_nll_nats = float(self.nll_sum) / max(1, state.tokens_since_validation)
+        train_nll_nats = self.nll_nats() / max(1, state.tokens_since_validation)
         recipe = self.recipe
         # The row is made before this validation changes the optimiser, and appended after: the rules compare the new
         # loss with those before it.
@@ -315,13 +353,15 @@ class Trainer:
         best = self.best.folder
         format.load_into(self.module, format.load_group(best, format.read_index(best), "model"), best)
         state.stage, state.stage_epoch, state.row, state.done = FINETUNE, state.epoch, 0, False
-        self.state = self.model.initial_state(self.recipe.batch)
+        self.state = self._initial_state()
         # finetune.py is a new process: no gradients are left over from the first stage.
         self.module.zero_grad(set_to_none=True)
         self.switch_to_averaged_sgd()
         return True
 
     def _save_best(self) -> None:
+        if self.ranks is not None and not self.ranks.is_first:
+            return
         meta = {
             "identity": self.identity,
             "model": self.identity["model"],

@@ -6,10 +6,11 @@ import math
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -41,6 +42,9 @@ from harness.worker.job import Emit, Event, KernelTiming, Problem, RunJob, Scori
 from harness.worker.train import train
 from lm_models.plugin import contract
 from lm_models.plugin.loader import foreign_code
+
+if TYPE_CHECKING:
+    from harness.core.ranks import Ranks
 
 
 def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
@@ -115,23 +119,29 @@ def write_record(record: RunRecord, store: Store) -> None:
 def _fill(record: RunRecord, job: RunJob, folder: Path, emit: Emit, stop: Stop, meter: Meter) -> None:
     """Do the work of one run; each part enters the record as soon as it is known."""
     spec = job.spec
-    with meter.phase("load"):
-        model, corpus = load(record, job)
-        meter.attempts.set_machine(record.machine["fingerprint"])
-    if spec.recipe is not None:
-        with meter.phase("train"):
-            train(record, model, corpus, folder / "checkpoints", emit, stop)
-    elif spec.is_fitted:
-        with meter.phase("train"):
-            model = fit(record, model, corpus, folder / "checkpoints", stop)
-    with meter.phase("evaluate"):
-        done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
-        if spec.is_compressor:
-            from harness.worker import compressor
+    with ExitStack() as until_scored:
+        ranks = None
+        with meter.phase("load"):
+            model, corpus = load(record, job)
+            meter.attempts.set_machine(record.machine["fingerprint"])
+            if job.processes > 1 and spec.recipe is not None:
+                from harness.worker import group
 
-            record.scores = compressor.scores(record, model, done, _ticks(emit, stop))
-            return
-        record.scores = _score(spec, model, corpus, done, emit, stop, _keeper(corpus, folder))
+                ranks = until_scored.enter_context(group.started(job))
+        if spec.recipe is not None:
+            with meter.phase("train"):
+                train(record, model, corpus, folder / "checkpoints", emit, stop, ranks)
+        elif spec.is_fitted:
+            with meter.phase("train"):
+                model = fit(record, model, corpus, folder / "checkpoints", stop)
+        with meter.phase("evaluate"):
+            done = partial_scores.PartialScores(folder / "checkpoints", _scored_thing(record))
+            if spec.is_compressor:
+                from harness.worker import compressor
+
+                record.scores = compressor.scores(record, model, done, _ticks(emit, stop))
+                return
+            record.scores = _score(spec, model, corpus, done, emit, stop, _keeper(corpus, folder), ranks)
     with meter.phase("kernels"):
         record.timings = _time_kernels(spec, model, emit, stop)
         if spec.recipe is not None:
@@ -272,6 +282,7 @@ def _score(
     emit: Emit,
     stop: Stop,
     keep: protocols.Keep,
+    ranks: Ranks | None = None,
 ) -> list[Score]:
     """Scores of every split under every protocol; those of an earlier invocation are not taken again.
 
@@ -296,6 +307,10 @@ def _score(
             if score is None:
                 keeps = evaluation.keep_nll and protocol == evaluation.protocols[0]
                 piece = replace(evaluation, protocols=(protocol,), splits=(split,), keep_nll=keeps)
+                # One stream cannot be divided: the other processes wait.
+                sharing = None if protocol == "exact" else ranks
+                if sharing is not None:
+                    sharing.announce(f"{protocol} {split} {keeps}")
                 [score] = protocols.score_splits(
                     model,
                     corpus.splits,
@@ -304,6 +319,7 @@ def _score(
                     tokens=corpus.read.get(split, tokens),
                     on_start=on_start,
                     keep=keep if keeps else None,
+                    ranks=sharing,
                 )
                 done.add(score)
             scores.append(score)

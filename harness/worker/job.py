@@ -28,6 +28,9 @@ class RunJob(BaseModel):
         left_s: seconds until the worker must save and end; None for no limit.
         calibrate_s: time the training loop for about this many seconds instead of running the job.
         audit_only: audit the scores of the run's record instead of running the job.
+        processes: that train the run, if it has a recipe; the first is the worker, which starts the others.
+        rank: number of this process among them; 0 for the worker.
+        port: of this machine, where the others find the worker.
     """
 
     # Unknown keys are ignored: the check of `code` then says clearly that the parent runs other code.
@@ -42,6 +45,9 @@ class RunJob(BaseModel):
     left_s: float | None = None
     calibrate_s: float | None = None
     audit_only: bool = False
+    processes: int = 1
+    rank: int = 0
+    port: int = 0
 
 
 class _Event(BaseModel):

@@ -39,6 +39,10 @@ def main() -> int:
     job = job.model_copy(
         update={"results": job.results.absolute(), "prepared": job.prepared and job.prepared.absolute()}
     )
+    if job.rank > 0:
+        from harness.worker import group
+
+        return group.follow(job, asked.is_set)
     stop = _with_deadline(_stop_at_end_of_input(asked), job.left_s)
     from harness.core.errors import StoreError
     from harness.results.store import Store

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,8 +20,13 @@ from harness.training.progress import CurveRow, Diverged, Hooks, TrainingState, 
 from harness.training.trainer import Trainer
 from harness.worker.job import Emit, Resumed, Stop, Train, Validation
 
+if TYPE_CHECKING:
+    from harness.core.ranks import Ranks
 
-def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop) -> None:
+
+def train(
+    record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, stop: Stop, ranks: Ranks | None = None
+) -> None:
     """Train, or continue, and load the best weights into the model.
 
     Args:
@@ -31,6 +36,7 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
         folder: for checkpoints.
         emit: receives progress events.
         stop: asked after every step and validation window.
+        ranks: the processes of the run, which all call this; None for one.
 
     Raises:
         Interrupted: `stop` returned True; a checkpoint is saved.
@@ -58,7 +64,7 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
         emit(Validation.model_validate({"value": value(row.valid_nll_nats), **row.to_json()}))
 
     trainer = make_trainer(
-        spec, model, corpus, folder, record.code["source_sha256"], Hooks(on_step, on_validation, stop)
+        spec, model, corpus, folder, record.code["source_sha256"], Hooks(on_step, on_validation, stop), ranks
     )
     record.model["speed"] = asdict(trainer.speed)
     if trainer.resume():
@@ -78,7 +84,15 @@ def train(record: RunRecord, model: Any, corpus: Any, folder: Path, emit: Emit, 
     _describe_training(record, trainer, format.fingerprint(best))
 
 
-def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha256: str, hooks: Hooks) -> Trainer:
+def make_trainer(
+    spec: RunSpec,
+    model: Any,
+    corpus: Any,
+    folder: Path,
+    code_sha256: str,
+    hooks: Hooks,
+    ranks: Ranks | None = None,
+) -> Trainer:
     """The training loop of a run, as it trains and as a calibration times it.
 
     Args:
@@ -88,6 +102,7 @@ def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha2
         folder: for checkpoints.
         code_sha256: checksum of the code, part of a checkpoint's identity.
         hooks: callbacks of the loop.
+        ranks: the processes of the run; None for one.
 
     Returns:
         A trainer at step 0.
@@ -105,6 +120,7 @@ def make_trainer(spec: RunSpec, model: Any, corpus: Any, folder: Path, code_sha2
         loss_scale=spec.dtype == "float16",
         checkpoint_every_s=spec.checkpoint_every_s,
         hooks=hooks,
+        ranks=ranks,
     )
 
 

@@ -12,6 +12,21 @@ from torch import Tensor
 import lm_kernels
 
 
+class ColumnGenerator(torch.Generator):
+    """Source of the masks of some columns of a batch, for a process that trains on these alone.
+
+    `draw` draws for the whole batch and keeps the columns. So the generators of all processes stay in the same state,
+    and each column has the mask that it has in a single process.
+
+    Attributes:
+        columns: of the batch, those that masks are kept for.
+        batch: streams of the whole batch.
+    """
+
+    columns: slice
+    batch: int
+
+
 def locked(
     x_TBH: Tensor, p: float, *, training: bool, generator: torch.Generator | None, per_step: bool = False
 ) -> Tensor:
@@ -63,5 +78,19 @@ def draw_seed(device: torch.device, generator: torch.Generator | None) -> Tensor
 
 def scaled_mask(like: Tensor, shape: tuple[int, ...], p: float, generator: torch.Generator | None) -> Tensor:
     """Draw a mask with the dtype and device of `like`: 0 with probability p, else 1 / (1 - p)."""
-    keep = torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p, generator=generator)
-    return keep.div_(1 - p)
+    return draw(like, shape, p, generator).div_(1 - p)
+
+
+def draw(like: Tensor, shape: tuple[int, ...], p: float, generator: torch.Generator | None) -> Tensor:
+    """Draw a mask with the dtype and device of `like`: 0 with probability p, else 1.
+
+    Args:
+        like: tells dtype and device.
+        shape: of the mask; with two dimensions or more, the second last one is that of the streams.
+        p: probability of 0.
+        generator: source; a `ColumnGenerator` draws for streams of other processes, too.
+    """
+    if not isinstance(generator, ColumnGenerator) or len(shape) < 2:
+        return torch.empty(shape, dtype=like.dtype, device=like.device).bernoulli_(1 - p, generator=generator)
+    whole = torch.empty((*shape[:-2], generator.batch, shape[-1]), dtype=like.dtype, device=like.device)
+    return whole.bernoulli_(1 - p, generator=generator)[..., generator.columns, :].contiguous()

@@ -41,6 +41,13 @@ def reset_streams(state: State, keep_B: Tensor) -> State:
     return tuple(reset_streams(part, keep_B) for part in state)
 
 
+def take_streams(state: State, columns: slice) -> State:
+    """The state of some of the streams, in memory of its own."""
+    if isinstance(state, Tensor):
+        return state[..., columns, :].clone()
+    return tuple(take_streams(part, columns) for part in state)
+
+
 def step_over(model: Callable[..., StepOutput], tokens_TB: Tensor, state: State, device: torch.device) -> StepOutput:
     """Run a model over a window.
 

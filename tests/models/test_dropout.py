@@ -81,3 +81,21 @@ def test_nothing_is_drawn_with_p_0_or_in_evaluation(p: float, training: bool) ->
         dropout.embedding(weight[ids], ids, len(weight), p, training=training, generator=generator), weight[ids]
     )
     assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (1, 3, 5), (4, 3, 5)])
+def test_the_masks_of_two_processes_are_columns_of_the_mask_of_one(shape: tuple[int, ...]) -> None:
+    like = torch.empty(0, dtype=torch.float64)
+    one = seeded()
+    whole = [dropout.scaled_mask(like, (*shape[:-2], 2 * shape[-2], shape[-1]), 0.4, one) for _ in range(2)]
+    for columns in (slice(0, 3), slice(3, 6)):
+        two = dropout.ColumnGenerator()
+        two.columns, two.batch = columns, 6
+        two.set_state(seeded().get_state())
+        for mask in whole:
+            assert torch.equal(dropout.scaled_mask(like, shape, 0.4, two), mask[..., columns, :])
+        # A mask without streams is the same everywhere.
+        words = dropout.scaled_mask(like, (7,), 0.4, two)
+        again = torch.Generator()
+        again.set_state(one.get_state())
+        assert torch.equal(words, dropout.scaled_mask(like, (7,), 0.4, again))

@@ -109,8 +109,7 @@ class QrnnLayer(RecurrentLayer):
             return None
         if not training:
             return gates_TBG.new_full((), 1 - self.zoneout)
-        mask_TBH = gates_TBG.new_empty(*gates_TBG.shape[:-1], self.num_hidden)
-        return mask_TBH.bernoulli_(1 - self.zoneout, generator=generator)
+        return dropout.draw(gates_TBG, (*gates_TBG.shape[:-1], self.num_hidden), self.zoneout, generator)
 
 
 def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> RecurrentModel:
