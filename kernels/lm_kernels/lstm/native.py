@@ -54,6 +54,9 @@ class _Pack(ctypes.Structure):
     ]
 
 
+# The same in float32, where one stream waits for its weights.
+_MIN_FLOAT_PRODUCTS_PER_THREAD = 1 << 18
+
 # Fewest steps for which packing the weights of a pass in float32 pays.
 _MIN_FLOAT_STEPS = 16
 
@@ -246,7 +249,7 @@ def _call(
     packed = _aligned(int(library.load().lstm_packed_size(hidden, backward)))
     weight_hh_GH = weight_hh_GH.contiguous()
     pack = _Pack(hidden=hidden, backward=backward, weight=weight_hh_GH.data_ptr(), packed=packed.data_ptr())
-    library.run("lstm_pack_work", pack, _num_threads(weight_hh_GH.numel()))
+    library.run("lstm_pack_work", pack, _num_threads(weight_hh_GH.numel(), _MIN_PRODUCTS_PER_THREAD))
     parts = {"packed": packed, "operand": operand, "gates": gates_TBG, "cells": cells_TBH, "c0": c0_BH.contiguous()}
     return call, parts
 
@@ -254,11 +257,12 @@ def _call(
 def _run(worker: str, call: Call | _FloatCall, parts: dict[str, Tensor]) -> None:
     for name, tensor in parts.items():
         setattr(call, name, tensor.data_ptr())
-    library.run(worker, call, _num_threads(call.streams * 4 * call.hidden * call.hidden))
+    each = _MIN_PRODUCTS_PER_THREAD if isinstance(call, Call) else _MIN_FLOAT_PRODUCTS_PER_THREAD
+    library.run(worker, call, _num_threads(call.streams * 4 * call.hidden * call.hidden, each))
 
 
-def _num_threads(products: int) -> int:
-    return max(1, min(torch.get_num_threads(), products // _MIN_PRODUCTS_PER_THREAD))
+def _num_threads(products: int, each: int) -> int:
+    return max(1, min(torch.get_num_threads(), products // each))
 
 
 def _aligned(size: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
