@@ -141,7 +141,11 @@ def _score(
     packed = _aligned(int(library.load().lstm_float_packed_size(hidden)), torch.float32)
     call = _FloatCall(steps=steps, streams=streams, hidden=hidden)
     parts = {"weight": weight_hh_GH, "inputs": inputs_TBG, "h0": h0_BH}
-    parts = {name: tensor.contiguous() for name, tensor in parts.items()} | {"packed": packed, "cells": c_BH, "h": h_TBH}
+    parts = {name: tensor.contiguous() for name, tensor in parts.items()} | {
+        "packed": packed,
+        "cells": c_BH,
+        "h": h_TBH,
+    }
     _run("lstm_float_work", call, parts)
     return h_TBH, h_TBH[-1], c_BH
 
