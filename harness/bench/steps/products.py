@@ -108,9 +108,8 @@ def replay(
     prepared = []
     for product in products:
         left, right = (_like(each, device, dtype).normal_(std=0.01) for each in (product.left, product.right))
-        prepared.append(
-            (left, right, torch.empty(*left.shape[:-1], right.shape[-1], device=device, dtype=dtype), product.count)
-        )
+        out = torch.empty(*left.shape[:-1], right.shape[-1], device=device, dtype=dtype)
+        prepared.append((left, right, out, product.count))
 
     def run() -> None:
         for left, right, out, count in prepared:

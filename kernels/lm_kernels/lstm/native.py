@@ -140,12 +140,9 @@ def _score(
     h_TBH, c_BH = torch.empty(steps, streams, hidden), c0_BH.clone(memory_format=torch.contiguous_format)
     packed = _aligned(int(library.load().lstm_float_packed_size(hidden)), torch.float32)
     call = _FloatCall(steps=steps, streams=streams, hidden=hidden)
-    parts = {"weight": weight_hh_GH, "inputs": inputs_TBG, "h0": h0_BH}
-    parts = {name: tensor.contiguous() for name, tensor in parts.items()} | {
-        "packed": packed,
-        "cells": c_BH,
-        "h": h_TBH,
-    }
+    given = {"weight": weight_hh_GH, "inputs": inputs_TBG, "h0": h0_BH}
+    parts = {name: tensor.contiguous() for name, tensor in given.items()}
+    parts |= {"packed": packed, "cells": c_BH, "h": h_TBH}
     _run("lstm_float_work", call, parts)
     return h_TBH, h_TBH[-1], c_BH
 
