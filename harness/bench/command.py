@@ -12,7 +12,7 @@ import lm_kernels
 import lm_models
 from harness.bench import record
 from harness.bench.loops.entries import LOOPS
-from harness.bench.steps.entries import BFLOAT16, ENTRIES, FLOAT32
+from harness.bench.steps.entries import BFLOAT16, DTYPES, ENTRIES, FLOAT32
 from harness.bench.tables import FAILED
 from harness.core import device as devices
 from harness.core import messages
@@ -206,7 +206,7 @@ def run_training(request: Request) -> bool:
             device=device,
             budget=budget,
             threads=request.threads,
-            names=[FLOAT32, BFLOAT16] if request.dtype == BFLOAT16 else None,
+            names=DTYPES if request.dtype == BFLOAT16 else None,
             progress=request.progress,
         )
     ]

@@ -1,4 +1,5 @@
-"""The LSTM in bfloat16: near float64, the same bits for any threads and windows, and where `auto` takes it."""
+"""The LSTM in bfloat16, and in float32 without gradients: near float64, the same bits for any threads and windows, and
+where `auto` takes it."""
 
 from __future__ import annotations
 
@@ -186,3 +187,80 @@ def test_other_dtypes_are_those_of_the_library_call() -> None:
     with torch.autocast("cpu", enabled=False):
         outputs: list[Any] = [drawn.call(lm_kernels.resolve("lstm", name)[1]) for name in ("native", "fused")]
     assert_equal(*map(list, outputs))
+
+
+@pytest.fixture
+def float_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of any length take the path in float32."""
+    monkeypatch.setattr(native, "_MIN_FLOAT_STEPS", 1)
+
+
+def assert_scores_near_float64(case: LstmCase) -> None:
+    drawn = inputs(case, torch.float32)
+    with torch.no_grad():
+        exact, near = drawn.widened().call(reference.lstm), drawn.call(native.lstm)
+    for name, expected, value in zip(drawn.output_names, exact, near, strict=True):
+        assert value.dtype == torch.float32
+        error = (value.double() - expected).abs().max().item()
+        assert error <= tolerance(torch.float32).allowed(expected), name
+
+
+@needs_bfloat16
+@pytest.mark.usefixtures("float_steps")
+@pytest.mark.parametrize("case", [case for case in LSTM_CASES if not case.slow], ids=lambda case: case.name)
+def test_in_float32_the_shared_cases_are_near_float64(case: LstmCase) -> None:
+    assert_scores_near_float64(case)
+
+
+@needs_bfloat16
+@settings(deadline=None, max_examples=25)
+@given(
+    steps=st.integers(16, 19),
+    streams=st.one_of(st.integers(1, 14), st.sampled_from([64, 65, 131])),
+    num_inputs=st.integers(1, 20),
+    hidden=st.one_of(st.integers(1, 70), st.sampled_from([127, 129, 257])),
+)
+def test_in_float32_any_shape_is_near_float64(steps: int, streams: int, num_inputs: int, hidden: int) -> None:
+    assert_scores_near_float64(LstmCase(steps, streams, num_inputs, hidden))
+
+
+@needs_bfloat16
+@pytest.mark.usefixtures("float_steps")
+@pytest.mark.parametrize("team", ["torch", "own"])
+def test_in_float32_threads_do_not_change_the_bits(team: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_MIN_PRODUCTS_PER_THREAD", 1)
+    drawn = inputs(LstmCase(6, 3, 32, 150), torch.float32)
+    with torch.no_grad():
+        first, *others = on_threads(lambda: list(drawn.call(native.lstm)), monkeypatch, team)
+    for other in others:
+        assert_equal(first, other)
+
+
+@needs_bfloat16
+@pytest.mark.usefixtures("float_steps")
+@torch.no_grad()
+def test_in_float32_nan_poisons_only_what_depends_on_it() -> None:
+    x, *others = (leaf.detach() for leaf in inputs(LstmCase(5, 9, 4, 19), torch.float32).leaves)
+    x[2, 3] = float("nan")
+    h, last, c = native.lstm(x, *others)
+    expected = torch.zeros(5, 9, 19, dtype=torch.bool)
+    expected[2:, 3] = True
+    assert torch.equal(h.isnan(), expected)
+    assert torch.equal(last.isnan(), expected[-1])
+    assert torch.equal(c.isnan(), expected[-1])
+    assert native.lstm(x[:, :0], others[0][:0], others[1][:0], *others[2:])[0].shape == (5, 0, 19)
+    with pytest.raises(ValueError, match="at least one time step"):
+        native.lstm(x[:0], *others)
+
+
+@needs_bfloat16
+def test_auto_takes_it_in_float32_for_windows_without_gradients() -> None:
+    def chosen(x: Tensor) -> str:
+        return lm_kernels.resolve("lstm", "auto", "cpu", (x, x[0]))[0]
+
+    window = torch.zeros(16, 3, 4)
+    assert chosen(window) == "fused"
+    with torch.no_grad():
+        assert (chosen(window), chosen(window[1:]), chosen(window.double())) == ("native", "fused", "fused")
+        with torch.autocast("cpu", dtype=torch.float16):
+            assert chosen(window) == "fused"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from harness.core.errors import StoreError
 from harness.core.metrics import METRICS
 from harness.results import published
 from harness.results.published import dataset_title, load, match, paper_rows
+from harness.system.source import ROOT
 
 ROWS = load(published.find())
 
@@ -48,7 +52,7 @@ def test_the_six_rows_of_the_paper() -> None:
 def test_every_row_is_of_a_known_dataset_and_metric() -> None:
     assert {row.dataset for row in ROWS} == set(published.TITLES)
     assert {row.metric for row in ROWS} <= set(METRICS)
-    assert len(ROWS) == 47
+    assert len(ROWS) == 48
 
 
 def test_exactly_the_rows_with_a_cache_or_dynamic_evaluation_are_marked_as_adaptive() -> None:
@@ -73,6 +77,23 @@ def test_codes_of_all_of_enwik8_are_the_bytes_of_their_files() -> None:
         "zip -9": 36_445_475,
     }
     assert {row.split for row in ROWS if row.protocol is None} == {"test", "train", "valid"}
+
+
+def test_the_record_of_a_track_is_the_mean_of_committed_runs_within_its_rule() -> None:
+    (row,) = [row for row in ROWS if "/track-" in row.id]
+    names = re.findall(r"\S+-s\d+-[0-9a-f]{10}", row.source)
+    records = [json.loads((ROOT / name / "record.json").read_text()) for name in names]
+    values = [
+        score["metrics"][row.metric]
+        for record in records
+        for score in record["scores"]
+        if (score["split"], score["protocol"]["name"]) == (row.split, "exact")
+    ]
+    assert len(values) == len(records) > 0
+    assert row.value == round(statistics.fmean(values), row.decimals)
+    for record in records:
+        assert record["training"]["seconds"] <= 480
+        assert record["model"]["num_parameters"] == row.params < 20_000_000
 
 
 def test_ids_that_suites_may_name() -> None:

@@ -23,9 +23,10 @@ def entry_of(suite: str, name: str) -> Entry:
 def test_a_suite_has_its_files_name_and_names_the_schema_for_editors(path: Path) -> None:
     suite = load(path)
     assert suite.name == path.stem
-    is_search = path.parent.name == "search"
-    assert is_search or suite.profiles[:2] == ("full", "quick")
-    schema = "../suite.schema.json" if is_search else "suite.schema.json"
+    # Searches and tracks have one budget each, and no smaller profile.
+    is_inner = path.parent != SUITES
+    assert is_inner or suite.profiles[:2] == ("full", "quick")
+    schema = "../suite.schema.json" if is_inner else "suite.schema.json"
     assert path.read_text(encoding="utf-8").startswith(f"# yaml-language-server: $schema={schema}\n")
 
 
@@ -37,6 +38,15 @@ def test_a_profile_that_adapts_scores_the_weights_that_its_twin_trains() -> None
         assert entry.adaptive is not None
         assert (entry.recipe, entry.model) == (None, twin.model)
         assert entry.checkpoint == f"../results/runs/{twin.run_id}/checkpoints/best"
+
+
+def test_the_track_begins_with_the_quick_profiles() -> None:
+    """Their records are those of equal runs."""
+    quick = resolve(load(SUITES / "ptb-char.yaml", profile="quick"), device="cpu")
+    known = {(spec.label.entry, spec.seed): spec.run_id for spec in quick}
+    track = resolve(load(SUITES / "tracks" / "ptb-char-480s.yaml"), device="cpu")
+    assert [spec.seed for spec in track] == [1, 2, 3] * 2
+    assert [spec.run_id for spec in track if spec.seed == 1] == [known["awd-lstm", 1], known["qrnn", 1]]
 
 
 def test_the_lstm_to_search_from_is_the_papers() -> None:

@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from harness.bench import memory, pipes
-from harness.bench.steps.entries import BFLOAT16, CHAIN, END, FLOAT32, GEMMS, NN_LSTM, StepEntry, StepJob
+from harness.bench.steps.entries import (
+    BFLOAT16,
+    BFLOAT16_GEMMS,
+    CHAIN,
+    END,
+    FLOAT32,
+    GEMMS,
+    NN_LSTM,
+    StepEntry,
+    StepJob,
+)
 from harness.core.messages import crash
 from harness.system.processes import keep_freed_memory
 
@@ -49,8 +59,8 @@ def serve(lines: Iterable[str], reply: Callable[[object], None]) -> None:
     job = parse_json(StepJob, next(requests))
     if job.threads:
         torch.set_num_threads(job.threads)
-    if job.participant == GEMMS:
-        step = products_alone(job.entry, job.device)
+    if job.participant in (GEMMS, BFLOAT16_GEMMS):
+        step = products_alone(job.entry, job.device, bfloat16=job.participant == BFLOAT16_GEMMS)
     else:
         model = build(job.entry, job.participant, job.device)
         step = training_step(model, job.entry, job.device, bfloat16=job.participant == BFLOAT16)
@@ -64,14 +74,23 @@ def serve(lines: Iterable[str], reply: Callable[[object], None]) -> None:
         reply([milliseconds, None if loss is None else float(loss)])
 
 
-def products_alone(entry: StepEntry, device: str) -> Callable[[], None]:
-    """Return a function that computes the matrix products of one step, which are the same for every backend."""
+def products_alone(entry: StepEntry, device: str, *, bfloat16: bool = False) -> Callable[[], None]:
+    """Return a function that computes the matrix products of one step, which are the same for every backend.
+
+    Args:
+        entry: the model and its window.
+        device: where they run.
+        bfloat16: in that dtype instead of float32; operands are rounded beforehand.
+    """
+    import torch
+
     import lm_kernels
     from harness.bench.steps import products
 
     lm_kernels.KERNELS["lstm"][products.PLACEHOLDER] = "harness.bench.steps.products:placeholder_lstm"
     model = build(entry, products.PLACEHOLDER if entry.op == "lstm" else "reference", device)
-    return products.replay(products.record(training_step(model, entry, device)), device)
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    return products.replay(products.record(training_step(model, entry, device)), device, dtype)
 
 
 def build(entry: StepEntry, participant: str, device: str) -> Any:

@@ -12,8 +12,10 @@ import lm_kernels
 # the QRNN's pooling, and torch's own LSTM layers without weight drop.
 GEMMS, CHAIN, NN_LSTM = "gemms", "chain", "torch.nn.LSTM"
 
-# Participants of the comparison of dtypes: the model on the backend that `auto` takes, trained in that dtype.
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
+# Participants of the comparison of dtypes: the model on the backend that `auto` takes, trained in that dtype, and the
+# products of a step in bfloat16.
+FLOAT32, BFLOAT16, BFLOAT16_GEMMS = "float32", "bfloat16", "gemms in bfloat16"
+DTYPES = [FLOAT32, BFLOAT16, GEMMS, BFLOAT16_GEMMS]
 
 # Requests to a child: `step` is answered by [milliseconds, loss in nats per token], `end` by [resident, device] bytes.
 # The loss of the products alone, and the bytes on a device that is no CUDA device, are null. A reply that is text is

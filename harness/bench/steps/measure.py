@@ -14,6 +14,8 @@ from typing import Any
 import lm_kernels
 from harness.bench import pipes
 from harness.bench.steps.entries import (
+    BFLOAT16,
+    BFLOAT16_GEMMS,
     CHAIN,
     COMPARISON,
     END,
@@ -163,7 +165,7 @@ def measure_entry(
         progress: receives one line before the timing starts.
 
     Returns:
-        One row per participant except GEMMS. A participant that fails has the reason in `error`.
+        One row per participant except those of the products alone. A participant that fails has the reason in `error`.
     """
     names = entry.participants if names is None else names
     unavailable = _unavailable(entry, names, device)
@@ -198,7 +200,7 @@ def measure_entry(
             rows.append(StepRow(entry=entry.name, backend=name, device=device, status=status, error=reason))
         else:
             rows.append(timed_row(entry, name, device, samples, *memory[name]))
-    return [row for row in rows if row.backend != GEMMS]
+    return [row for row in rows if row.backend not in (GEMMS, BFLOAT16_GEMMS)]
 
 
 def timed_row(
@@ -232,7 +234,7 @@ def timed_row(
         error=None,
         tokens_per_s=entry.tokens_per_step / step_ms * 1e3,
         speedup_over_chain=relative_to(FLOAT32 if FLOAT32 in samples else COMPARISON[entry.op]),
-        share_of_gemm=relative_to(GEMMS),
+        share_of_gemm=relative_to(BFLOAT16_GEMMS if name == BFLOAT16 else GEMMS),
         peak_rss_bytes=peak_rss_bytes,
         peak_device_bytes=peak_device_bytes,
         step_ms=step_ms,

@@ -95,12 +95,21 @@ def placeholder_lstm(
     return h_TBH, h_TBH[-1], c0_BH + parameters
 
 
-def replay(products: Sequence[Product], device: torch.device | str) -> Callable[[], None]:
-    """Return a function that computes all products once, in float32. Operands and results are allocated here."""
+def replay(
+    products: Sequence[Product], device: torch.device | str, dtype: torch.dtype = torch.float32
+) -> Callable[[], None]:
+    """Return a function that computes all products once. Operands and results are allocated here.
+
+    Args:
+        products: from `record`.
+        device: where they run.
+        dtype: of operands and results.
+    """
     prepared = []
     for product in products:
-        left, right = (_like(each, device).normal_(std=0.01) for each in (product.left, product.right))
-        prepared.append((left, right, torch.empty(*left.shape[:-1], right.shape[-1], device=device), product.count))
+        left, right = (_like(each, device, dtype).normal_(std=0.01) for each in (product.left, product.right))
+        out = torch.empty(*left.shape[:-1], right.shape[-1], device=device, dtype=dtype)
+        prepared.append((left, right, out, product.count))
 
     def run() -> None:
         for left, right, out, count in prepared:
@@ -110,5 +119,5 @@ def replay(products: Sequence[Product], device: torch.device | str) -> Callable[
     return run
 
 
-def _like(tensor: Tensor, device: torch.device | str) -> Tensor:
-    return torch.empty_strided(tensor.shape, tensor.stride(), device=device)
+def _like(tensor: Tensor, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty_strided(tensor.shape, tensor.stride(), device=device, dtype=dtype)

@@ -1,8 +1,9 @@
 """One LSTM layer on the CPU with products in bfloat16, by torch and by compiled C; cells and gates in float32.
 
 The inputs of all steps are multiplied at once. The recurrent weight is rounded and packed once per window and
-direction. The backward pass keeps the gradients of the gates in bfloat16 and multiplies them at once as well. In other
-dtypes the layer is that of `lm_kernels.lstm.fused`.
+direction. The backward pass keeps the gradients of the gates in bfloat16 and multiplies them at once as well.
+A pass in float32 without gradients is computed by C alone. In other dtypes, and in float32 with gradients, the layer is
+that of `lm_kernels.lstm.fused`.
 Letters: T time, B stream, I input, H hidden, G = 4 H.
 """
 
@@ -53,6 +54,22 @@ class _Pack(ctypes.Structure):
     ]
 
 
+# The same in float32, where one stream waits for its weights.
+_MIN_FLOAT_PRODUCTS_PER_THREAD = 1 << 18
+
+# Fewest steps for which packing the weights of a pass in float32 pays.
+_MIN_FLOAT_STEPS = 16
+
+
+class _FloatCall(ctypes.Structure):
+    """struct lstm_float_call of lstm.h, which documents the fields."""
+
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("steps", "streams", "hidden", "next", "done")),
+        *((name, ctypes.c_void_p) for name in ("weight", "inputs", "h0", "packed", "cells", "h")),
+    ]
+
+
 def unavailable(device: torch.device | str) -> str | None:
     """Why this backend cannot run on `device`, or None if it can."""
     reason = library.unavailable(device)
@@ -62,11 +79,24 @@ def unavailable(device: torch.device | str) -> str | None:
 
 
 def worth(x_TBI: Tensor, *_others: Tensor) -> bool:
-    """Whether `auto` takes this backend for these arguments of `lstm`: in bfloat16 on a CPU without AMX.
+    """Whether `auto` takes this backend for these arguments of `lstm`.
 
-    torch uses AMX, which has several times the rate of the instructions used here.
+    In bfloat16 on a CPU without AMX: torch uses AMX, which has several times the rate of the instructions used here. In
+    float32 without gradients, for windows that are not short.
     """
-    return x_TBI.device.type == "cpu" and _in_bfloat16(x_TBI) and not torch.cpu._is_amx_tile_supported()
+    if x_TBI.device.type != "cpu":
+        return False
+    return (_in_bfloat16(x_TBI) and not torch.cpu._is_amx_tile_supported()) or _scores_in_float32(x_TBI)
+
+
+def _scores_in_float32(x_TBI: Tensor) -> bool:
+    """Whether `lstm` takes its path in float32."""
+    return (
+        x_TBI.dtype == torch.float32
+        and len(x_TBI) >= _MIN_FLOAT_STEPS
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+    )
 
 
 def _in_bfloat16(x_TBI: Tensor) -> bool:
@@ -88,6 +118,8 @@ def lstm(
 
     With bfloat16 arguments or under autocast h_TBH is bfloat16, and the last state has the dtypes of the first one.
     """
+    if _scores_in_float32(x_TBI):
+        return _score(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G + bias_hh_G)
     if not _in_bfloat16(x_TBI):
         return fused.lstm(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
     if x_TBI.shape[0] == 0:
@@ -97,6 +129,22 @@ def lstm(
         bias_G = bias_ih_G.float() + bias_hh_G.float()
         h_TBH, c_BH, *_ = _forward(x_TBI, h0_BH.float(), c0_BH.float(), weight_ih_GI, weight_hh_GH.float(), bias_G)
         return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
+
+
+def _score(
+    x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, bias_G: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`lstm` in float32 without gradients."""
+    inputs_TBG = functional.linear(x_TBI, weight_ih_GI, bias_G)
+    steps, (streams, hidden) = x_TBI.shape[0], h0_BH.shape
+    h_TBH, c_BH = torch.empty(steps, streams, hidden), c0_BH.clone(memory_format=torch.contiguous_format)
+    packed = _aligned(int(library.load().lstm_float_packed_size(hidden)), torch.float32)
+    call = _FloatCall(steps=steps, streams=streams, hidden=hidden)
+    given = {"weight": weight_hh_GH, "inputs": inputs_TBG, "h0": h0_BH}
+    parts = {name: tensor.contiguous() for name, tensor in given.items()}
+    parts |= {"packed": packed, "cells": c_BH, "h": h_TBH}
+    _run("lstm_float_work", call, parts)
+    return h_TBH, h_TBH[-1], c_BH
 
 
 @operator("lstm::native")
@@ -112,7 +160,7 @@ def _forward(
     call, parts = _call(gates_TBG, cells_TBH, c0_BH, weight_hh_GH, row=hidden, backward=False)
     parts["operand"][0, :, :hidden] = h0_BH
     parts |= {"inputs": inputs_TBG, "bias": bias_G.contiguous(), "h": h_TBH}
-    _run(call, parts)
+    _run("lstm_work", call, parts)
     return h_TBH, cells_TBH[-1].clone(), gates_TBG, cells_TBH
 
 
@@ -146,7 +194,7 @@ def _backward(
     if dh_TBH is not None:
         parts["dh"] = dh_TBH.contiguous()
     parts |= {"dgates": dgates_TBG, "dcell": dc0_BH, "dh0": dh0_BH, "dbias": dbias_G}
-    _run(call, parts)
+    _run("lstm_work", call, parts)
     return dgates_TBG, dh0_BH, dc0_BH, dbias_G
 
 
@@ -202,24 +250,24 @@ def _call(
     packed = _aligned(int(library.load().lstm_packed_size(hidden, backward)))
     weight_hh_GH = weight_hh_GH.contiguous()
     pack = _Pack(hidden=hidden, backward=backward, weight=weight_hh_GH.data_ptr(), packed=packed.data_ptr())
-    library.run("lstm_pack_work", pack, _num_threads(weight_hh_GH.numel()))
+    library.run("lstm_pack_work", pack, _num_threads(weight_hh_GH.numel(), _MIN_PRODUCTS_PER_THREAD))
     parts = {"packed": packed, "operand": operand, "gates": gates_TBG, "cells": cells_TBH, "c0": c0_BH.contiguous()}
     return call, parts
 
 
-def _run(call: Call, parts: dict[str, Tensor]) -> None:
+def _run(worker: str, call: Call | _FloatCall, parts: dict[str, Tensor]) -> None:
     for name, tensor in parts.items():
         setattr(call, name, tensor.data_ptr())
-    library.run("lstm_work", call, _num_threads(call.streams * 4 * call.hidden * call.hidden))
+    each = _MIN_PRODUCTS_PER_THREAD if isinstance(call, Call) else _MIN_FLOAT_PRODUCTS_PER_THREAD
+    library.run(worker, call, _num_threads(call.streams * 4 * call.hidden * call.hidden, each))
 
 
-def _num_threads(products: int) -> int:
-    return max(1, min(torch.get_num_threads(), products // _MIN_PRODUCTS_PER_THREAD))
+def _num_threads(products: int, each: int) -> int:
+    return max(1, min(torch.get_num_threads(), products // each))
 
 
-def _aligned(size: int) -> Tensor:
-    """`size` elements of bfloat16 at a multiple of a cache line."""
-    line = _LINE // 2
-    whole = buffers.empty((size + line,), torch.bfloat16)
-    first = -whole.data_ptr() % _LINE // 2
+def _aligned(size: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """`size` elements at a multiple of a cache line."""
+    whole = buffers.empty((size + _LINE // dtype.itemsize,), dtype)
+    first = -whole.data_ptr() % _LINE // dtype.itemsize
     return whole[first : first + size]

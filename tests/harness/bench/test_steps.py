@@ -17,7 +17,17 @@ import lm_kernels
 import lm_models
 from harness.bench import memory
 from harness.bench.steps import child, measure, products
-from harness.bench.steps.entries import BFLOAT16, CHAIN, ENTRIES, FLOAT32, GEMMS, NN_LSTM, StepEntry, StepJob
+from harness.bench.steps.entries import (
+    BFLOAT16,
+    BFLOAT16_GEMMS,
+    CHAIN,
+    ENTRIES,
+    FLOAT32,
+    GEMMS,
+    NN_LSTM,
+    StepEntry,
+    StepJob,
+)
 from harness.bench.steps.measure import ParticipantError, StepRow, measure_entry, step_table
 from harness.checkpoints import model as checkpoint_model
 from harness.timing.clocks import Budget
@@ -100,8 +110,10 @@ def test_speeds_are_ratios_within_a_round(run: Any) -> None:
 
 
 def test_dtypes_are_compared_with_float32_and_must_begin_with_its_loss(run: Any) -> None:
-    rows = run({FLOAT32: (30.0, 2.0), BFLOAT16: (15.0, 2.001)}, LSTM)
+    products = {GEMMS: (24.0, None), BFLOAT16_GEMMS: (9.0, None)}
+    rows = run({FLOAT32: (30.0, 2.0), BFLOAT16: (15.0, 2.001), **products}, LSTM)
     assert (rows[FLOAT32].speedup_over_chain, rows[BFLOAT16].speedup_over_chain) == (1, 2)
+    assert {name: row.share_of_gemm for name, row in rows.items()} == {FLOAT32: 0.8, BFLOAT16: 0.6}
     assert run({FLOAT32: (30.0, 2.0), BFLOAT16: (15.0, 2.01)})[BFLOAT16].status == "failed"
 
 
@@ -149,7 +161,7 @@ def test_lstm_backends_are_compared_with_each_other_and_not_with_layers_without_
     assert {row.status for row in similar.values()} == {"ok"}
 
 
-@pytest.mark.parametrize(("participant", "has_loss"), [(CHAIN, True), (GEMMS, False)])
+@pytest.mark.parametrize(("participant", "has_loss"), [(CHAIN, True), (GEMMS, False), (BFLOAT16_GEMMS, False)])
 def test_a_child_computes_float32_without_tf32(
     participant: str, has_loss: bool, registry: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@
 #include "product.h"
 #include "pack.h"
 #include "cell.h"
+#include "float32.h"
 
 /* Turns of a waiting thread before it lets another one have its core. */
 #define PATIENCE 2000
@@ -49,6 +50,26 @@ void lstm_work(void *argument) {
     }
 }
 
+void lstm_float_work(void *argument) {
+    struct lstm_float_call *call = argument;
+    const int64_t tiles = FORWARD_TILES(call->hidden);
+    if (!tiles) return;
+    for (;;) {
+        const int64_t index = __atomic_fetch_add(&call->next, 1, __ATOMIC_RELAXED), round = index / tiles;
+        if (round > call->steps) return;
+        wait_for(&call->done, round * tiles);
+        if (round)
+            float_tile(call, round - 1, index % tiles);
+        else
+            pack_float(call, index);
+        __atomic_fetch_add(&call->done, 1, __ATOMIC_RELEASE);
+    }
+}
+
+int64_t lstm_float_packed_size(int64_t hidden) {
+    return FORWARD_TILES(hidden) * WIDTH * hidden;
+}
+
 void lstm_pack_work(void *argument) {
     struct lstm_pack *pack = argument;
     const int64_t tiles = pack->backward ? BACKWARD_TILES(pack->hidden) : FORWARD_TILES(pack->hidden);
@@ -83,6 +104,15 @@ void lstm_pack_work(void *pack) {
 }
 
 void lstm_work(void *call) {
+    (void)call;
+}
+
+int64_t lstm_float_packed_size(int64_t hidden) {
+    (void)hidden;
+    return 0;
+}
+
+void lstm_float_work(void *call) {
     (void)call;
 }
 

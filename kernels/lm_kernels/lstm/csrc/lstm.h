@@ -41,14 +41,30 @@ struct lstm_pack {
     uint16_t *packed; /* lstm_packed_size() elements, at a multiple of 64 bytes */
 };
 
+/* A forward pass over a window in float32, cut into rounds as above; the round before the first packs the weights. */
+struct lstm_float_call {
+    int64_t steps, streams, hidden;
+    int64_t next, done;  /* as above */
+    const float *weight; /* (G, H) */
+    const float *inputs; /* the product of the inputs and both biases, (T, B, G) */
+    const float *h0;     /* (B, H) */
+    float *packed;       /* lstm_float_packed_size() elements, at a multiple of 64 bytes */
+    float *cells;        /* (B, H): the first cell, overwritten by the last one */
+    float *h;            /* (T, B, H), written */
+};
+
 /* Whether this library and this machine have the bfloat16 products of AVX-512, which the functions below need. */
 KERNELS_API int32_t lstm_available(void);
 
 /* Elements of the packed weight of a layer. */
 KERNELS_API int64_t lstm_packed_size(int64_t hidden, int32_t backward);
 
-/* Process tiles of a struct lstm_pack or lstm_call until none is left. Every thread calls it once. */
+/* Elements of the packed weight of a layer in float32. */
+KERNELS_API int64_t lstm_float_packed_size(int64_t hidden);
+
+/* Process tiles of a struct lstm_pack, lstm_call or lstm_float_call until none is left. Every thread calls it once. */
 KERNELS_API void lstm_pack_work(void *pack);
 KERNELS_API void lstm_work(void *call);
+KERNELS_API void lstm_float_work(void *call);
 
 #endif
