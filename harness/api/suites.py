@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.errors import BudgetError
 from harness.core.specs import RunSpec, Suite
 
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
     from harness.runs import Reporter
+    from harness.runs.cluster import Cluster, ClusterOptions
     from harness.runs.planning import TimeBudget
     from lm_models.plugin.base import Model
 
@@ -47,6 +50,7 @@ def run(
     sensors: bool = True,
     time_limit_s: float | None = None,
     budget: TimeBudget | None = None,
+    cluster: ClusterOptions | None = None,
     reporter: Reporter | None = None,
 ) -> list[RunRecord]:
     """Train or load each entry of a suite and score it; finished runs of the results folder are not repeated.
@@ -62,6 +66,7 @@ def run(
         sensors: whether the hardware is sampled.
         time_limit_s: save and stop before this many seconds are over.
         budget: shorten the recipes to fit into it.
+        cluster: run on its nodes, several runs at a time; None runs one after the other on this machine.
         reporter: receives progress; None prints nothing.
 
     Returns:
@@ -82,6 +87,8 @@ def run(
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     reporter = reporter or Reporter()
     roots = data.search_roots(None if data_path is None else str(data_path))
+    if cluster is not None:
+        device = cluster.device(device)
     specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
     if any(spec.audit for spec in specs):
         from harness.evaluation.coding import rows
@@ -89,29 +96,43 @@ def run(
         rows.library()
     if limit is not None or budget is not None:
         check_interruptible(specs)
+    if cluster is not None and budget is not None and budget.tokens_per_s is None:
+        raise BudgetError(
+            "--time-budget on a cluster needs --tokens-per-s: the speed is that of a node, not of this machine"
+        )
     texts = texts_of(suite, specs, roots)
     store = Store(Path(results))
-    if all(spec.is_pretrained for spec in specs):
-        return run_suite(RunQueue(specs, None, store, again, sensors, limit, texts=texts), reporter)
-    prepared = data.prepare(
-        suite.dataset,
-        roots=roots,
-        base=suite.path.parent,
-        progress=download_lines(reporter.note),
-        note=reporter.problem,
-    )
-    manifest = data.read_manifest(prepared)
-    check_vocabulary(suite, manifest.alphabet_size)
-    if budget is not None:
-        from harness.runs.planning import plan_specs
+    with _connected(cluster) as nodes:
+        if all(spec.is_pretrained for spec in specs):
+            return run_suite(RunQueue(specs, None, store, again, sensors, limit, texts=texts, cluster=nodes), reporter)
+        prepared = data.prepare(
+            suite.dataset,
+            roots=roots,
+            base=suite.path.parent,
+            progress=download_lines(reporter.note),
+            note=reporter.problem,
+        )
+        manifest = data.read_manifest(prepared)
+        check_vocabulary(suite, manifest.alphabet_size)
+        if budget is not None:
+            from harness.runs.planning import plan_specs
 
-        def measure(spec: RunSpec, seconds: float) -> float:
-            return measure_rate(spec, prepared, store, seconds, limit)
+            def measure(spec: RunSpec, seconds: float) -> float:
+                return measure_rate(spec, prepared, store, seconds, limit)
 
-        specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
-    outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
-    queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook, texts=texts)
-    return run_suite(queue, reporter)
+            specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
+        outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+        queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook, texts=texts, cluster=nodes)
+        return run_suite(queue, reporter)
+
+
+def _connected(options: ClusterOptions | None) -> AbstractContextManager[Cluster | None]:
+    """The cluster of these options, None without any."""
+    if options is None:
+        return nullcontext()
+    from harness.runs.cluster import connected
+
+    return connected(options)
 
 
 def check_model(model: Model, *, vocab_size: int) -> None:

@@ -16,8 +16,10 @@ from harness.commands.options import (
     SEED,
     FiniteRange,
     Name,
+    chosen_executor,
     data_option,
     device_option,
+    executor_options,
     profile_option,
     results_option,
     set_option,
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     "--tokens-per-s", type=FiniteRange(max=MOST_TOKENS), metavar="N",
     help="With --time-budget: assume this training speed; do not measure it."
 )  # fmt: skip
+@executor_options
 def run(
     suite: str,
     profile: str | None,
@@ -76,6 +79,10 @@ def run(
     time_budget_s: float | None,
     tokens_per_s: float | None,
     quiet: bool,
+    executor: str,
+    address: str | None,
+    num_cpus: int | None,
+    num_gpus: float | None,
     **options: Any,
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard.
@@ -94,11 +101,12 @@ def run(
         from harness.runs.planning import TimeBudget
 
         budget = TimeBudget(seconds=time_budget_s, tokens_per_s=tokens_per_s)
+    cluster = chosen_executor(executor, address, num_cpus, num_gpus)
     reporter = make_reporter(quiet=quiet)
     with _exit_if_stopped(reporter):
         loaded = harness.load_suite(suite, profile=profile, overrides=overrides)
         try:
-            records = harness.run(loaded, results=results, budget=budget, reporter=reporter, **options)
+            records = harness.run(loaded, results=results, budget=budget, cluster=cluster, reporter=reporter, **options)
         except (SuiteInterrupted, StoreError):
             _save_tables(results)
             raise

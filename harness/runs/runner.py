@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
@@ -21,6 +22,9 @@ from harness.runs.worker_process import Ending, run_worker
 from harness.system import dtype as dtypes
 from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
+
+if TYPE_CHECKING:
+    from harness.runs.cluster import Cluster
 
 # Outcomes that another run would only repeat. A failed run is tried again.
 FINAL = ("finished", "diverged")
@@ -40,6 +44,7 @@ class RunQueue:
         limit: time limit of this invocation.
         names: run id -> the run's name for a person; entry and seed by default.
         outlook: lines to print before a run starts.
+        cluster: runs them, several at a time; None runs them here, one after the other.
     """
 
     specs: Sequence[RunSpec]
@@ -51,6 +56,15 @@ class RunQueue:
     names: Mapping[str, str] = field(default_factory=dict)
     outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
     texts: Mapping[str, Path] = field(default_factory=dict)
+    cluster: Cluster | None = None
+
+
+@dataclass(slots=True)
+class _Done:
+    """Records by run id, and what kept other runs from one."""
+
+    records: dict[str, RunRecord] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -68,35 +82,47 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
         BudgetError: the time limit is too short for any progress.
         StoreError: at the end, if another process holds a run or its folder cannot be used.
     """
-    records: list[RunRecord] = []
-    problems: list[str] = []
+    done = _Done()
     with queue_signals():
         repeat = rerun.start(queue.specs, queue.store) if queue.again else None
-        for spec in queue.specs:
-            try:
-                # Two commands may share a results folder; the second skips the runs of the first.
-                with queue.store.lock(spec.run_id):
-                    folder = queue.store.run_folder(spec.run_id)
-                    before = files.identity(folder)
-                    records.append(_run_one(spec, queue, repeat, reporter))
-                    queue.store.label(spec.run_id, spec.label)
-                if files.identity(folder) != before:
-                    raise StoreError(f"{folder}: was deleted or renamed during the run; made again for what came after")
-                while queue.store.problems:
-                    reporter.problem(f"{spec.label.entry}: {queue.store.problems.pop()}")
-            except StoreError as problem:
-                # The first one ends the command and is printed then.
-                if problems:
-                    reporter.problem(f"{spec.label.entry}: {problem}")
-                problems.append(str(problem))
-            except KeyboardInterrupt as request:  # between two workers
-                raise SuiteInterrupted(cause_of(request), f"{spec.run_id} was not running") from None
+        if queue.cluster is None:
+            for spec in queue.specs:
+                try:
+                    _take(spec, queue, repeat, reporter, done)
+                except KeyboardInterrupt as request:  # between two workers
+                    raise SuiteInterrupted(cause_of(request), f"{spec.run_id} was not running") from None
+        else:
+            from harness.runs.cluster.concurrent import run_all
+
+            run_all(queue, lambda spec, lane: _take(spec, queue, repeat, lane, done), reporter)
+    problems = done.problems
     if problems:
         raise StoreError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     # Not after a problem: the same command then continues this repeat.
     if repeat is not None:
         repeat.finish()
-    return records
+    return [done.records[spec.run_id] for spec in queue.specs]
+
+
+def _take(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Reporter, done: _Done) -> None:
+    """Do one run under its lock and add its record, or the problem that kept it from one."""
+    try:
+        # Two commands may share a results folder; the second skips the runs of the first.
+        with queue.store.lock(spec.run_id):
+            folder = queue.store.run_folder(spec.run_id)
+            before = files.identity(folder)
+            record = _run_one(spec, queue, repeat, reporter)
+            queue.store.label(spec.run_id, spec.label)
+        if files.identity(folder) != before:
+            raise StoreError(f"{folder}: was deleted or renamed during the run; made again for what came after")
+        done.records[spec.run_id] = record
+        while queue.store.problems:
+            reporter.problem(f"{spec.label.entry}: {queue.store.problems.pop()}")
+    except StoreError as problem:
+        # The first one ends the command and is printed then.
+        if done.problems:
+            reporter.problem(f"{spec.label.entry}: {problem}")
+        done.problems.append(str(problem))
 
 
 def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Reporter) -> RunRecord:
@@ -177,7 +203,8 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
 
     # Compared after the worker: an invocation without any progress would be requeued for ever.
     progress = _saved_progress(folder)
-    ending = run_worker(job, folder / "worker.log", on_event)
+    start = run_worker if queue.cluster is None else queue.cluster.run_worker
+    ending = start(job, folder / "worker.log", on_event)
     record = queue.store.find(spec.run_id)
     if ending.returncode == EXIT_RESUME:
         is_limit = queue.limit is not None and queue.limit.left_s() <= 0

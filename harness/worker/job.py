@@ -28,6 +28,7 @@ class RunJob(BaseModel):
         left_s: seconds until the worker must save and end; None for no limit.
         calibrate_s: time the training loop for about this many seconds instead of running the job.
         audit_only: audit the scores of the run's record instead of running the job.
+        node: of a cluster, where the job runs; the record's attempts name it.
     """
 
     # Unknown keys are ignored: the check of `code` then says clearly that the parent runs other code.
@@ -42,6 +43,7 @@ class RunJob(BaseModel):
     left_s: float | None = None
     calibrate_s: float | None = None
     audit_only: bool = False
+    node: str | None = None
 
 
 class _Event(BaseModel):
