@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from harness.core.specs import RunSpec, Suite
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
     from harness.runs import Reporter
-    from harness.runs.cluster import Cluster, ClusterOptions
+    from harness.runs.cluster import ClusterOptions
     from harness.runs.planning import TimeBudget
     from lm_models.plugin.base import Model
 
@@ -80,7 +79,7 @@ def run(
     from harness.core import device as devices
     from harness.data.download.http import download_lines
     from harness.results.store import Store
-    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, run_suite
+    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, opened, run_suite
     from harness.suite import check_vocabulary, dry_run, resolve, texts_of
 
     limit = None if time_limit_s is None else TimeLimit(time_limit_s)
@@ -102,7 +101,7 @@ def run(
         )
     texts = texts_of(suite, specs, roots)
     store = Store(Path(results))
-    with _connected(cluster) as nodes:
+    with opened(cluster) as nodes:
         if all(spec.is_pretrained for spec in specs):
             return run_suite(RunQueue(specs, None, store, again, sensors, limit, texts=texts, cluster=nodes), reporter)
         prepared = data.prepare(
@@ -124,15 +123,6 @@ def run(
         outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
         queue = RunQueue(specs, prepared, store, again, sensors, limit, outlook=outlook, texts=texts, cluster=nodes)
         return run_suite(queue, reporter)
-
-
-def _connected(options: ClusterOptions | None) -> AbstractContextManager[Cluster | None]:
-    """The cluster of these options, None without any."""
-    if options is None:
-        return nullcontext()
-    from harness.runs.cluster import connected
-
-    return connected(options)
 
 
 def check_model(model: Model, *, vocab_size: int) -> None:

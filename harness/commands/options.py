@@ -157,7 +157,7 @@ def chosen_executor(executor: str, address: str | None, num_cpus: int | None, nu
         ClusterError: an option of clusters is given for runs on this machine.
     """
     given = {"address": address, "num_cpus": num_cpus, "num_gpus": num_gpus}
-    named = {name: value for name, value in given.items() if value is not None}
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if executor == "local":
         if named:
             option = f"--{next(iter(named)).replace('_', '-')}"

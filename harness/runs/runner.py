@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +26,13 @@ from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
 
 if TYPE_CHECKING:
-    from harness.runs.cluster import Cluster
+    from harness.runs.cluster import Cluster, ClusterOptions
 
 # Outcomes that another run would only repeat. A failed run is tried again.
 FINAL = ("finished", "diverged")
+
+# Audits of finished runs need the record and the weights, so they are made here and one at a time, with a cluster too.
+_AUDITS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,15 @@ class RunQueue:
     outlook: Callable[[RunSpec], Sequence[str]] = lambda spec: ()
     texts: Mapping[str, Path] = field(default_factory=dict)
     cluster: Cluster | None = None
+
+
+def opened(options: ClusterOptions | None) -> AbstractContextManager[Cluster | None]:
+    """The cluster of these options, for `RunQueue.cluster`; None without any. Raises ClusterError inside `with`."""
+    if options is None:
+        return nullcontext()
+    from harness.runs.cluster import connected
+
+    return connected(options)
 
 
 @dataclass(slots=True)
@@ -158,7 +172,8 @@ def _with_audit(record: RunRecord, spec: RunSpec, name: str, queue: RunQueue, re
     reporter.start(name, progress_metric(spec.label.metrics).name)
     left_s = None if queue.limit is None else queue.limit.left_s()
     job = _job(spec, queue, left_s, audit_only=True)
-    ending = run_worker(job, queue.store.run_folder(spec.run_id) / "worker.log", reporter.event)
+    with _AUDITS:
+        ending = run_worker(job, queue.store.run_folder(spec.run_id) / "worker.log", reporter.event)
     if ending.returncode == EXIT_RESUME:
         if queue.limit is not None and left_s is not None:
             queue.limit.check_enough(left_s, f"audit {spec.run_id}")

@@ -73,7 +73,8 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     import ray
 
     try:
-        context = ray.init(address, log_to_driver=False, logging_level="CRITICAL")
+        with _without_stderr():
+            context = ray.init(address, log_to_driver=False, logging_level="CRITICAL")
     except Exception as error:  # of many classes: another version of Ray or Python, a port of something else
         raise ClusterError(f"--address {options.address}: {_first_line(error)}") from None
     try:
@@ -94,6 +95,19 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
             context.disconnect()
         with suppress(Exception):
             ray.shutdown()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Drop what C++ code writes to standard error: Ray repeats a failure once a second there, and then raises it."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _reachable(address: str) -> str:

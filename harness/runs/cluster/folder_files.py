@@ -110,9 +110,10 @@ def write(folder: Path, root: Path, files: Mapping[str, bytes], names: Collectio
             for part in name.split("/"):
                 path = under(path, part)
             write_atomic(path, files[name])
-        for path in (folder / CHECKPOINTS).rglob("*") if names is not None else ():
-            if path.is_file() and path.relative_to(folder).as_posix() not in names:
-                remove_tree(path)
+        if names is not None:
+            for path in (folder / CHECKPOINTS).rglob("*"):
+                if path.is_file() and path.relative_to(folder).as_posix() not in names:
+                    remove_tree(path)
 
 
 def _content(path: Path) -> bytes:
