@@ -62,7 +62,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     Raises:
         ClusterError: Ray is not installed, nobody answers at the address, or no node is large enough.
     """
-    if importlib.util.find_spec("ray") is None:
+    if not _has_ray():
         raise ClusterError("--executor ray needs Ray, which is not installed: pip install 'lm-harness[ray]'")
     address = _reachable(options.address)
     # Ray reads both at its import. It would report every use to its makers, and replace a loopback address, on which a
@@ -95,6 +95,10 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
             context.disconnect()
         with suppress(Exception):
             ray.shutdown()
+
+
+def _has_ray() -> bool:
+    return importlib.util.find_spec("ray") is not None
 
 
 @contextmanager

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
 SUITE = """
 suite: small
 task: Language Modelling
-dataset: {kind: markov, order: 1, symbols: 6, train: 400000, valid: 1000, test: 1000}
+dataset: {kind: markov, order: 1, symbols: 6, train: 60000, valid: 1000, test: 1000}
 metrics: [bpc]
-checkpoint_every_s: 1
+checkpoint_every_s: 0.5
 seeds: [0]
 entries:
   qrnn:
