@@ -63,7 +63,8 @@ def run_all(queue_: RunQueue, take: Callable[[RunSpec, Reporter], None], reporte
 
     try:
         while waiting or running:
-            while waiting and running < cluster.num_slots() + WAITING:
+            num_slots = cluster.num_slots()
+            while waiting and running < num_slots + WAITING:
                 threading.Thread(target=one, args=(waiting.popleft(),), daemon=True).start()
                 running += 1
             if limit is not None and limit.left_s() <= 0:

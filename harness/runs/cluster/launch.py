@@ -23,9 +23,12 @@ from harness.worker.job import EXIT_RESUME, Event, Problem, RunJob
 
 # A run that has lost this many nodes may be what kills them.
 MOST_ATTEMPTS = 5
-# How long the driver waits for a mailbox that does not answer, and for messages that a task says it has sent.
-PATIENCE_S = 60.0
+# How long the driver waits for a mailbox that does not answer, and for messages that a task says it has sent. A lost
+# mailbox is reported at once; on a busy machine Ray takes a minute to start one.
+PATIENCE_S = 600.0
 TAKE_S = 5.0
+# Checkpoints that are in the driver's memory at a time.
+MOST_SNAPSHOTS = 4
 
 
 @dataclass(slots=True)
@@ -62,6 +65,7 @@ class Cluster:
         self._refused: dict[str, Refusal] = {}
         self._data: dict[Path, Any] = {}
         self._lock = threading.Lock()
+        self._fetching = threading.BoundedSemaphore(MOST_SNAPSHOTS)
         self._closed = threading.Event()
         self._pump = threading.Thread(target=self._distribute, name="cluster-mailbox", daemon=True)
 
@@ -194,8 +198,10 @@ class Cluster:
                 for event in item.events:
                     on_event(event)
                 if item.snapshot is not None:
-                    snapshot = self._fetched(item.snapshot[0])
-                    folder_files.write(folder, store.root, snapshot.files, snapshot.names)
+                    with self._fetching:
+                        snapshot = self._fetched(item.snapshot[0])
+                        folder_files.write(folder, store.root, snapshot.files, snapshot.names)
+                        del snapshot
                 num_seen = item.number
                 self._mailbox.received.remote(key, num_seen)
             elif isinstance(item, Future):

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from jobs import without_times
-from waiting import wait_for
 
 from harness.system.source import FOLDERS, ROOT, SEARCH_PATH
 
@@ -116,8 +116,11 @@ def node_of_worker(nodes: Nodes) -> psutil.Process | None:
     return None
 
 
-def is_saved(results: Path) -> bool:
-    return any(results.glob("runs/*/checkpoints/resume/checkpoint.json"))
+def wait_until_saved(results: Path, process: subprocess.Popen[str]) -> None:
+    """Wait for a checkpoint that has come back; on a busy machine Ray takes minutes to start its processes."""
+    while not any(results.glob("runs/*/checkpoints/resume/checkpoint.json")):
+        assert process.poll() is None, finish(process)
+        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -168,7 +171,7 @@ def test_a_run_whose_node_is_killed_continues_on_another_one(
     results = tmp_path / "results"
     with cluster((0, {}), (1, {}), (1, {})) as nodes:
         process = start(suite, results, *on(nodes))
-        wait_for(lambda: is_saved(results), "a checkpoint that has come back")
+        wait_until_saved(results, process)
         node = node_of_worker(nodes)
         assert node is not None
         node.kill()
@@ -186,7 +189,7 @@ def test_a_killed_driver_is_started_again_and_continues(suite: Path, tmp_path: P
     results = tmp_path / "results"
     with cluster((1, {}), (1, {})) as nodes:
         process = start(suite, results, *on(nodes))
-        wait_for(lambda: is_saved(results), "a checkpoint that has come back")
+        wait_until_saved(results, process)
         process.kill()
         finish(process)
         code, err = finish(start(suite, results, *on(nodes)))
@@ -203,7 +206,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_continues(
     results = tmp_path / "results"
     with cluster((1, {})) as nodes:
         process = start(suite, results, *on(nodes), "--seed", "0", "--seed", "1")
-        wait_for(lambda: is_saved(results), "a checkpoint that has come back")
+        wait_until_saved(results, process)
         process.send_signal(signal.SIGINT)
         code, err = finish(process)
         assert code == 130, err
