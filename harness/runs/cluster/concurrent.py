@@ -132,7 +132,10 @@ class Display:
             live = [f"{lane.name} {lane.share:.0%}" for lane in self.lanes if lane.share is not None]
             more = f" and {len(live) - SHOWN} more" if len(live) > SHOWN else ""
             listed = f": {', '.join(live[:SHOWN])}{more}" if live else ""
-            self.reporter.note(f"{self.num_done} of {self.num_runs} runs done, {len(live)} running{listed}")
+            starting = len(self.lanes) - len(live)
+            self.reporter.note(
+                f"{self.num_done} of {self.num_runs} runs done, {starting} starting, {len(live)} running{listed}"
+            )
 
 
 class Lane(Reporter):

@@ -178,7 +178,8 @@ class Cluster:
         if isinstance(outcome, Outcome):
             for event in outcome.events:
                 on_event(event)
-            folder_files.write(folder, store.root, outcome.snapshot.files, outcome.snapshot.names)
+            if outcome.snapshot is not None:
+                folder_files.write(folder, store.root, outcome.snapshot.files, outcome.snapshot.names)
             if outcome.record is not None:
                 store.write(outcome.record)
         return outcome
@@ -219,14 +220,13 @@ class Cluster:
     def _result(self, future: Future[Any]) -> Outcome | Refusal:
         """What a task returned. Raises _Lost if it or its node is gone."""
         exceptions = self._ray.exceptions
-        stopped = Outcome(Ending(EXIT_RESUME, None, None), 0, (), folder_files.Snapshot({}, frozenset()), None)
         try:
             result: Outcome | Refusal = future.result()
         except (exceptions.TaskCancelledError, CancelledError):
             raise _Lost("its task was cancelled") from None
         except exceptions.RayTaskError as error:
             # An error on the node, such as a full disk: another attempt may be as good anywhere.
-            return Outcome(Ending(1, None, _reason(error)), 0, (), stopped.snapshot, None)
+            return Outcome(Ending(1, None, _reason(error)), 0, (), None, None)
         except Exception as error:  # of many classes: the node, its process or the object is gone
             raise _Lost(_reason(error)) from None
         return result

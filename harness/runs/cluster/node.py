@@ -60,14 +60,14 @@ class Outcome:
         ending: of the worker.
         num_messages: that were sent; they may arrive later than this.
         events: that no message has brought.
-        snapshot: what changed since the last one.
+        snapshot: what changed since the last one; None if the worker was not started.
         record: that the worker wrote; None if it was stopped or died.
     """
 
     ending: Ending
     num_messages: int
     events: tuple[Event, ...]
-    snapshot: Snapshot
+    snapshot: Snapshot | None
     record: RunRecord | None
 
 
@@ -164,7 +164,7 @@ def run_job(
         watched.snapshot()  # what the driver has sent, it has
         link = _Link(outbox, watched, post, put)
         if link.tell().stop:
-            return Outcome(Ending(EXIT_RESUME, None, None), link.num_sent, (), Snapshot({}, frozenset(files)), None)
+            return Outcome(Ending(EXIT_RESUME, None, None), link.num_sent, (), None, None)
         job = job.model_copy(update={"results": store.root})
         try:
             ending = run_worker(job, folder / "worker.log", outbox.add, on_start=link.start)

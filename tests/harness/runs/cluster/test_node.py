@@ -25,6 +25,7 @@ def test_a_job_on_a_node_gives_the_record_and_the_files_of_a_job_here(tmp_path: 
     outcome = run_job(job, {}, post)
     assert outcome.ending.returncode == 0
     assert outcome.num_messages == len(messages) == messages[-1].number
+    assert outcome.snapshot is not None
     folder_files.write(run_folder(job), here.root, outcome.snapshot.files, outcome.snapshot.names)
     assert outcome.record is not None
     here.write(outcome.record)
