@@ -280,5 +280,6 @@ def _reason(error: BaseException) -> str:
     cause = getattr(error, "cause", None)
     if isinstance(cause, HarnessError):
         return printable(str(cause))
-    lines = [line.strip() for line in str(cause or error).splitlines() if line.strip()]
+    # Ray's first sentence says what happened, the rest what may have caused it.
+    lines = [line.strip().partition(". ")[0] for line in str(cause or error).splitlines() if line.strip()]
     return printable(f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__)

@@ -14,7 +14,8 @@ MEMORY = 100 << 20
 
 
 def main() -> None:
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    # Ray's own niceness of 15 would starve its tasks on a machine that others use.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_worker_niceness": "0"}
     from ray.cluster_utils import Cluster
 
     [temp_dir, text] = sys.argv[1:]
