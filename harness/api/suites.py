@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.core.errors import BudgetError
 from harness.core.specs import RunSpec, Suite
 
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
     from harness.runs import Reporter
+    from harness.runs.cluster import ClusterOptions
     from harness.runs.planning import TimeBudget
     from harness.runs.tracking import OpenSink
     from lm_models.plugin.base import Model
@@ -49,6 +52,7 @@ def run(
     time_limit_s: float | None = None,
     budget: TimeBudget | None = None,
     processes: int = 1,
+    cluster: ClusterOptions | None = None,
     reporter: Reporter | None = None,
     track: Sequence[str | OpenSink] = (),
     track_to: Path | None = None,
@@ -67,6 +71,7 @@ def run(
         time_limit_s: save and stop before this many seconds are over.
         budget: shorten the recipes to fit into it.
         processes: that train each run together, each its share of the batch's streams.
+        cluster: run on its nodes, several runs at a time; None runs one after the other on this machine.
         reporter: receives progress; None prints nothing.
         track: programs that draw the progress: `tensorboard`, `mlflow`, or functions that open a sink
             (`harness.runs.tracking`). One that fails is dropped with a line, and the runs go on.
@@ -83,13 +88,15 @@ def run(
     from harness.core import device as devices
     from harness.data.download.http import download_lines
     from harness.results.store import Store
-    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, run_suite
+    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, opened, run_suite
     from harness.suite import check_vocabulary, dry_run, resolve, texts_of
 
     limit = None if time_limit_s is None else TimeLimit(time_limit_s)
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
     reporter = reporter or Reporter()
     roots = data.search_roots(None if data_path is None else str(data_path))
+    if cluster is not None:
+        device = cluster.device(device)
     specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
     if any(spec.audit for spec in specs):
         from harness.evaluation.coding import rows
@@ -100,7 +107,16 @@ def run(
     if processes > 1:
         from harness.runs.sharing import check_shares
 
-        check_shares(specs, processes, measures_speed=budget is not None and budget.tokens_per_s is None)
+        check_shares(
+            specs,
+            processes,
+            measures_speed=budget is not None and budget.tokens_per_s is None,
+            on_cluster=cluster is not None,
+        )
+    if cluster is not None and budget is not None and budget.tokens_per_s is None:
+        raise BudgetError(
+            "--time-budget on a cluster needs --tokens-per-s: the speed is that of a node, not of this machine"
+        )
     texts = texts_of(suite, specs, roots)
     store = Store(Path(results))
     tracking = None
@@ -108,38 +124,39 @@ def run(
         from harness.runs.tracking import Tracking
 
         tracking = Tracking(track, track_to or store.root / "tracking", reporter.problem)
-    if all(spec.is_pretrained for spec in specs):
-        return run_suite(RunQueue(specs, None, store, again, sensors, limit, texts=texts, tracking=tracking), reporter)
-    prepared = data.prepare(
-        suite.dataset,
-        roots=roots,
-        base=suite.path.parent,
-        progress=download_lines(reporter.note),
-        note=reporter.problem,
-    )
-    manifest = data.read_manifest(prepared)
-    check_vocabulary(suite, manifest.alphabet_size)
-    if budget is not None:
-        from harness.runs.planning import plan_specs
+    with opened(cluster) as nodes:
+        queue = RunQueue(
+            specs,
+            None,
+            store,
+            again,
+            sensors,
+            limit,
+            texts=texts,
+            tracking=tracking,
+            processes=processes,
+            cluster=nodes,
+        )
+        if all(spec.is_pretrained for spec in specs):
+            return run_suite(queue, reporter)
+        prepared = data.prepare(
+            suite.dataset,
+            roots=roots,
+            base=suite.path.parent,
+            progress=download_lines(reporter.note),
+            note=reporter.problem,
+        )
+        manifest = data.read_manifest(prepared)
+        check_vocabulary(suite, manifest.alphabet_size)
+        if budget is not None:
+            from harness.runs.planning import plan_specs
 
-        def measure(spec: RunSpec, seconds: float) -> float:
-            return measure_rate(spec, prepared, store, seconds, limit)
+            def measure(spec: RunSpec, seconds: float) -> float:
+                return measure_rate(spec, prepared, store, seconds, limit)
 
-        specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
-    outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
-    queue = RunQueue(
-        specs,
-        prepared,
-        store,
-        again,
-        sensors,
-        limit,
-        outlook=outlook,
-        texts=texts,
-        tracking=tracking,
-        processes=processes,
-    )
-    return run_suite(queue, reporter)
+            specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
+        outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+        return run_suite(replace(queue, specs=specs, prepared=prepared, outlook=outlook), reporter)
 
 
 def check_model(model: Model, *, vocab_size: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from harness.core.errors import HarnessError, StoreError
+from harness.core.errors import ClusterError, HarnessError, StoreError
 
 
 class FiniteRange(click.FloatRange):
@@ -121,6 +121,51 @@ set_option = click.option(
     "--set", "overrides", type=Name(), multiple=True, metavar="KEY=VALUE",
     help="Override a value of the suite, such as entries.qrnn.recipe.lr=1e-3 or recipe.epochs=2.",
 )  # fmt: skip
+
+MOST_CPUS, MOST_GPUS = 4096, 64
+
+
+def executor_options(command: Any) -> Any:
+    """The options of a command that runs a suite's runs; `chosen_executor` takes their values."""
+    for option in reversed((
+        click.option("--executor", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+                     help="Run one after the other here, or on a cluster by Ray."),
+        click.option("--address", type=Name(), metavar="auto|HOST:PORT|ray://HOST:PORT",
+                     help="With --executor ray: the cluster; the default is that of this machine."),
+        click.option("--num-cpus", type=click.IntRange(1, MOST_CPUS), metavar="N",
+                     help="With --executor ray: cores and threads of one run; the default is 1."),
+        click.option("--num-gpus", type=FiniteRange(0, MOST_GPUS), metavar="N",
+                     help="With --executor ray: GPUs of one run, such as 0.5; the default is 0."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def chosen_executor(executor: str, address: str | None, num_cpus: int | None, num_gpus: float | None) -> Any:
+    """The values of `executor_options` as `harness.run` takes them.
+
+    Args:
+        executor: `local` or `ray`.
+        address: of the cluster.
+        num_cpus: of one run.
+        num_gpus: of one run.
+
+    Returns:
+        ClusterOptions; None for runs on this machine.
+
+    Raises:
+        ClusterError: an option of clusters is given for runs on this machine.
+    """
+    given = {"address": address, "num_cpus": num_cpus, "num_gpus": num_gpus}
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if executor == "local":
+        if named:
+            option = f"--{next(iter(named)).replace('_', '-')}"
+            raise ClusterError(f"{option} is of a cluster: give --executor ray as well")
+        return None
+    from harness.runs.cluster import ClusterOptions
+
+    return ClusterOptions(**named)
 
 
 def suite_path(name: str) -> Path:

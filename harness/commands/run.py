@@ -19,8 +19,10 @@ from harness.commands.options import (
     Name,
     NameIn,
     Target,
+    chosen_executor,
     data_option,
     device_option,
+    executor_options,
     profile_option,
     results_option,
     set_option,
@@ -85,6 +87,7 @@ if TYPE_CHECKING:
     "--processes", type=click.IntRange(min=1, max=MOST_PROCESSES), default=1, metavar="N",
     help="Train each run in N processes of this machine; they share the streams of its batch, on CUDA a device each."
 )  # fmt: skip
+@executor_options
 def run(
     suite: str,
     profile: str | None,
@@ -93,6 +96,10 @@ def run(
     time_budget_s: float | None,
     tokens_per_s: float | None,
     quiet: bool,
+    executor: str,
+    address: str | None,
+    num_cpus: int | None,
+    num_gpus: float | None,
     **options: Any,
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard.
@@ -113,11 +120,12 @@ def run(
         from harness.runs.planning import TimeBudget
 
         budget = TimeBudget(seconds=time_budget_s, tokens_per_s=tokens_per_s)
+    cluster = chosen_executor(executor, address, num_cpus, num_gpus)
     reporter = make_reporter(quiet=quiet)
     with _exit_if_stopped(reporter):
         loaded = harness.load_suite(suite, profile=profile, overrides=overrides)
         try:
-            records = harness.run(loaded, results=results, budget=budget, reporter=reporter, **options)
+            records = harness.run(loaded, results=results, budget=budget, cluster=cluster, reporter=reporter, **options)
         except (SuiteInterrupted, StoreError):
             _save_tables(results)
             raise

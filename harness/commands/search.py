@@ -13,8 +13,10 @@ from harness.commands.options import (
     MOST_TOKENS,
     SEED,
     Name,
+    chosen_executor,
     data_option,
     device_option,
+    executor_options,
     profile_option,
     results_option,
     set_option,
@@ -36,17 +38,31 @@ from harness.commands.output import EXIT_FAILED, say
 @results_option
 @data_option
 @click.option("--quiet", is_flag=True, help="Print the table only.")
-def search(suite: str, data_path: str | None, results: Path, quiet: bool, **options: Any) -> None:
+@executor_options
+def search(
+    suite: str,
+    data_path: str | None,
+    results: Path,
+    quiet: bool,
+    executor: str,
+    address: str | None,
+    num_cpus: int | None,
+    num_gpus: float | None,
+    **options: Any,
+) -> None:
     """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
     from harness import data
     from harness.core import device
     from harness.data.download.http import download_lines
     from harness.results.store import Store
-    from harness.runs import RunQueue, SuiteInterrupted, make_reporter, run_suite
+    from harness.runs import RunQueue, SuiteInterrupted, make_reporter, opened, run_suite
     from harness.runs.search import Request, check_vocabulary, gather, in_words, trials, trials_folder
     from harness.suite import dry_run
 
+    cluster = chosen_executor(executor, address, num_cpus, num_gpus)
     path, roots = suite_path(suite), data.search_roots(data_path)
+    if cluster is not None:
+        options["device"] = cluster.device(options["device"])
     request = Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
     searched = trials(request)
     specs = [trial.spec for trial in searched]
@@ -61,8 +77,10 @@ def search(suite: str, data_path: str | None, results: Path, quiet: bool, **opti
             trial.spec.run_id: f"trial {number} of {len(searched)} ({in_words(trial.values)}, seed {trial.spec.seed})"
             for number, trial in enumerate(searched, 1)
         }
-        queue = RunQueue(specs, prepared, Store(trials_folder(results)), names=names, outlook=outlook)
-        records = run_suite(queue, reporter)
+        store = Store(trials_folder(results))
+        with opened(cluster) as nodes:
+            queue = RunQueue(specs, prepared, store, names=names, outlook=outlook, cluster=nodes)
+            records = run_suite(queue, reporter)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         say(f"harness: {interrupted}")

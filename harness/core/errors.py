@@ -44,6 +44,10 @@ class DeviceError(HarnessError):
     """This machine lacks a device, dtype or kernel."""
 
 
+class ClusterError(HarnessError):
+    """A cluster cannot be reached, is too small, or was lost."""
+
+
 class NotComparableError(HarnessError):
     """A gate has nothing to compare: no baseline or run, another protocol, or other code."""
 

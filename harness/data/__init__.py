@@ -16,6 +16,6 @@ from harness.data.registry import DATASETS, Dataset, KnownText, get_dataset
 
 __all__ = [
     "DATASETS", "KINDS", "Dataset", "DatasetConfig", "KnownText", "MarkovSource", "Registered", "cache_folder",
-    "download", "facts", "find_prepared", "find_split", "find_text", "get_dataset", "identify", "load",
-    "network_is_off", "parse", "prepare", "prepare_again", "read_manifest", "search_roots", "status",
+    "copies", "download", "facts", "find_prepared", "find_split", "find_text", "get_dataset", "identify",
+    "load", "network_is_off", "parse", "prepare", "prepare_again", "read_manifest", "search_roots", "status",
 ]  # fmt: skip

@@ -165,4 +165,5 @@ class Attempt(CostModel):
     status: str  # "running", "killed", "interrupted", or the status of the record
     costs: AttemptCosts | None = None  # not set in the record of a single attempt, whose costs are the record's
     machine: str | None = None  # fingerprint
+    node: str | None = None  # of a cluster, where it ran
     startup: Startup | None = None  # moves to `costs` at the end

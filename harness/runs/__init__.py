@@ -8,7 +8,7 @@ queue's signal or Ctrl-C ends it early. `planning` fits recipes into a time budg
 
 from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
 from harness.runs.reporter import Reporter, make_reporter
-from harness.runs.runner import RunQueue, run_suite
+from harness.runs.runner import RunQueue, opened, run_suite
 from harness.runs.worker_process import measure_rate
 
 __all__ = [
@@ -18,8 +18,10 @@ __all__ = [
     "SuiteInterrupted",
     "TimeLimit",
     "check_interruptible",
+    "cluster",
     "make_reporter",
     "measure_rate",
+    "opened",
     "planning",
     "queue_signals",
     "run_suite",

@@ -7,6 +7,7 @@ and whether its repeat has begun. A run with another record since is done. The n
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -46,6 +47,7 @@ class Repeat:
 
     def __init__(self, path: Path, runs: dict[str, RepeatedRun], store: Store) -> None:
         self.path, self.runs, self.store = path, runs, store
+        self._writing = threading.Lock()  # on a cluster, several runs begin at a time
 
     def is_due(self, spec: RunSpec) -> bool:
         """Whether the run still has the record it had, or none."""
@@ -72,7 +74,7 @@ class Repeat:
             remove_tree(self.path)
 
     def _write(self) -> None:
-        with writing(self.path):
+        with self._writing, writing(self.path):
             refuse_links(self.path.parent, self.path.parents[1])
             write_atomic(self.path, json.dumps(with_digest(_RUNS.dump_python(self.runs)), indent=1))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,10 +26,14 @@ from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
 
 if TYPE_CHECKING:
+    from harness.runs.cluster import Cluster, ClusterOptions
     from harness.runs.tracking import Tracking
 
 # Outcomes that another run would only repeat. A failed run is tried again.
 FINAL = ("finished", "diverged")
+
+# Audits of finished runs need the record and the weights, so they are made here and one at a time, with a cluster too.
+_AUDITS = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class RunQueue:
         outlook: lines to print before a run starts.
         tracking: receives the events of every run too; None for none.
         processes: that train each run with a recipe.
+        cluster: runs them, several at a time; None runs them here, one after the other.
     """
 
     specs: Sequence[RunSpec]
@@ -60,6 +66,24 @@ class RunQueue:
     texts: Mapping[str, Path] = field(default_factory=dict)
     tracking: Tracking | None = None
     processes: int = 1
+    cluster: Cluster | None = None
+
+
+def opened(options: ClusterOptions | None) -> AbstractContextManager[Cluster | None]:
+    """The cluster of these options, for `RunQueue.cluster`; None without any. Raises ClusterError inside `with`."""
+    if options is None:
+        return nullcontext()
+    from harness.runs.cluster import connected
+
+    return connected(options)
+
+
+@dataclass(slots=True)
+class _Done:
+    """Records by run id, and what kept other runs from one."""
+
+    records: dict[str, RunRecord] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
 
 def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
@@ -77,35 +101,47 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
         BudgetError: the time limit is too short for any progress.
         StoreError: at the end, if another process holds a run or its folder cannot be used.
     """
-    records: list[RunRecord] = []
-    problems: list[str] = []
+    done = _Done()
     with queue_signals(), nullcontext() if queue.tracking is None else closing(queue.tracking):
         repeat = rerun.start(queue.specs, queue.store) if queue.again else None
-        for spec in queue.specs:
-            try:
-                # Two commands may share a results folder; the second skips the runs of the first.
-                with queue.store.lock(spec.run_id):
-                    folder = queue.store.run_folder(spec.run_id)
-                    before = files.identity(folder)
-                    records.append(_run_one(spec, queue, repeat, reporter))
-                    queue.store.label(spec.run_id, spec.label)
-                if files.identity(folder) != before:
-                    raise StoreError(f"{folder}: was deleted or renamed during the run; made again for what came after")
-                while queue.store.problems:
-                    reporter.problem(f"{spec.label.entry}: {queue.store.problems.pop()}")
-            except StoreError as problem:
-                # The first one ends the command and is printed then.
-                if problems:
-                    reporter.problem(f"{spec.label.entry}: {problem}")
-                problems.append(str(problem))
-            except KeyboardInterrupt as request:  # between two workers
-                raise SuiteInterrupted(cause_of(request), f"{spec.run_id} was not running") from None
+        if queue.cluster is None:
+            for spec in queue.specs:
+                try:
+                    _take(spec, queue, repeat, reporter, done)
+                except KeyboardInterrupt as request:  # between two workers
+                    raise SuiteInterrupted(cause_of(request), f"{spec.run_id} was not running") from None
+        else:
+            from harness.runs.cluster.concurrent import run_all
+
+            run_all(queue, lambda spec, lane: _take(spec, queue, repeat, lane, done), reporter)
+    problems = done.problems
     if problems:
         raise StoreError(problems[0] + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""))
     # Not after a problem: the same command then continues this repeat.
     if repeat is not None:
         repeat.finish()
-    return records
+    return [done.records[spec.run_id] for spec in queue.specs]
+
+
+def _take(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Reporter, done: _Done) -> None:
+    """Do one run under its lock and add its record, or the problem that kept it from one."""
+    try:
+        # Two commands may share a results folder; the second skips the runs of the first.
+        with queue.store.lock(spec.run_id):
+            folder = queue.store.run_folder(spec.run_id)
+            before = files.identity(folder)
+            record = _run_one(spec, queue, repeat, reporter)
+            queue.store.label(spec.run_id, spec.label)
+        if files.identity(folder) != before:
+            raise StoreError(f"{folder}: was deleted or renamed during the run; made again for what came after")
+        done.records[spec.run_id] = record
+        while queue.store.problems:
+            reporter.problem(f"{spec.label.entry}: {queue.store.problems.pop()}")
+    except StoreError as problem:
+        # The first one ends the command and is printed then.
+        if done.problems:
+            reporter.problem(f"{spec.label.entry}: {problem}")
+        done.problems.append(str(problem))
 
 
 def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Reporter) -> RunRecord:
@@ -141,7 +177,8 @@ def _with_audit(record: RunRecord, spec: RunSpec, name: str, queue: RunQueue, re
     reporter.start(name, progress_metric(spec.label.metrics).name)
     left_s = None if queue.limit is None else queue.limit.left_s()
     job = _job(spec, queue, left_s, audit_only=True)
-    ending = run_worker(job, queue.store.run_folder(spec.run_id) / "worker.log", reporter.event)
+    with _AUDITS:
+        ending = run_worker(job, queue.store.run_folder(spec.run_id) / "worker.log", reporter.event)
     if ending.returncode == EXIT_RESUME:
         if queue.limit is not None and left_s is not None:
             queue.limit.check_enough(left_s, f"audit {spec.run_id}")
@@ -190,7 +227,8 @@ def _in_worker(spec: RunSpec, name: str, queue: RunQueue, reporter: Reporter) ->
 
     # Compared after the worker: an invocation without any progress would be requeued for ever.
     progress = _saved_progress(folder)
-    ending = run_worker(job, folder / "worker.log", on_event)
+    start = run_worker if queue.cluster is None else queue.cluster.run_worker
+    ending = start(job, folder / "worker.log", on_event)
     record = queue.store.find(spec.run_id)
     if ending.returncode == EXIT_RESUME:
         is_limit = queue.limit is not None and queue.limit.left_s() <= 0

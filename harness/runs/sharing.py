@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.core.config.speed import applied
-from harness.core.errors import BudgetError, SuiteError
+from harness.core.errors import BudgetError, ClusterError, SuiteError
 from harness.core.specs import RunSpec
 
 
-def check_shares(specs: Sequence[RunSpec], processes: int, *, measures_speed: bool) -> None:
+def check_shares(specs: Sequence[RunSpec], processes: int, *, measures_speed: bool, on_cluster: bool) -> None:
     """Refuse runs that cannot be shared. Those without a recipe are not: one process loads and scores them.
 
     Args:
         specs: the runs.
         processes: of each run, at least 2.
         measures_speed: whether a time budget is about to measure the speed of training.
+        on_cluster: whether the runs go to the nodes of a cluster.
 
     Raises:
         SuiteError: file and key of what the processes cannot share.
+        ClusterError: one run of a cluster is one process.
         BudgetError: the speed would be that of one process.
     """
+    if on_cluster:
+        raise ClusterError("--processes divides a run among processes of this machine: leave out --executor ray")
     if measures_speed:
         raise BudgetError("--time-budget measures the speed of one process: with --processes, give --tokens-per-s too")
     for spec in specs:

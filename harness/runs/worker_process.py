@@ -46,13 +46,20 @@ class Ending:
         return f"the worker ended with status {self.returncode}: {self.last_line or 'it wrote nothing'}"[:500]
 
 
-def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> Ending:
+def run_worker(
+    job: RunJob,
+    log: Path,
+    on_event: Callable[[Event], None],
+    *,
+    on_start: Callable[[subprocess.Popen[str]], None] = lambda process: None,
+) -> Ending:
     """Run one worker from start to end; leave neither process, thread nor pipe behind.
 
     Args:
         job: what it is to do.
         log: file for its standard error; not created if it writes nothing.
         on_event: receives each event as it arrives.
+        on_start: receives the process.
 
     Returns:
         How it ended; EXIT_RESUME means that it saved on request.
@@ -90,6 +97,7 @@ def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> End
         with contextlib.suppress(BrokenPipeError):
             process.stdin.write(job.model_dump_json() + "\n")
             process.stdin.flush()
+        on_start(process)
         for line in process.stdout:
             event = parse_event(line)
             if event is not None:

@@ -76,7 +76,7 @@ def run(job: RunJob, folder: Path, emit: Emit, stop: Stop) -> RunRecord:
     if attempts.problem:
         emit(Problem(text=attempts.problem))
     account.recover(attempts)
-    attempts.begin(record.started_at, startup() if job.sensors else None)
+    attempts.begin(record.started_at, startup() if job.sensors else None, node=job.node)
     # Started before the load, so that the sampler covers it as a phase of its own.
     meter = Meter(attempts, job.spec.device, sensors=job.sensors)
     meter.start()

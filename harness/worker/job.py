@@ -31,6 +31,7 @@ class RunJob(BaseModel):
         processes: that train the run, if it has a recipe; the first is the worker, which starts the others.
         rank: number of this process among them; 0 for the worker.
         port: of this machine, where the others find the worker.
+        node: of a cluster, where the job runs; the record's attempts name it.
     """
 
     # Unknown keys are ignored: the check of `code` then says clearly that the parent runs other code.
@@ -48,6 +49,7 @@ class RunJob(BaseModel):
     processes: int = 1
     rank: int = 0
     port: int = 0
+    node: str | None = None
 
 
 class _Event(BaseModel):

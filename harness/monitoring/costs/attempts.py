@@ -43,11 +43,18 @@ class Attempts:
         """Folder for the trace of one attempt, counted from 1; of the present one by default."""
         return self.folder / "sensors" / str(len(self.rows) if number is None else number)
 
-    def begin(self, started_at: str, startup: Startup | None = None) -> None:
-        """Add the present attempt; `startup` is what its process has spent so far, None without sensors."""
+    def begin(self, started_at: str, startup: Startup | None = None, *, node: str | None = None) -> None:
+        """Add the present attempt.
+
+        Args:
+            started_at: ISO 8601.
+            startup: what its process has spent so far; None without sensors.
+            node: of a cluster; None for a run on the machine of its command.
+        """
         row = Attempt(started_at=started_at, seconds=None, status=RUNNING, costs=None)
-        # Only a startup that is known is a key of the file.
-        self.rows.append(row if startup is None else row.model_copy(update={"startup": startup}))
+        # Only what is known is a key of the file.
+        known = {key: value for key, value in (("startup", startup), ("node", node)) if value is not None}
+        self.rows.append(row.model_copy(update=known))
         self._write()
 
     def end(self, seconds: float, status: str, costs: AttemptCosts | None) -> None:
