@@ -1,0 +1,71 @@
+"use strict";
+const all = (query, root = document) => Array.from(root.querySelectorAll(query));
+const one = (id) => document.getElementById(id);
+
+// What needs this script is hidden without it.
+all(".needs-script").forEach((each) => { each.hidden = false; });
+
+// Sort a table by a column: numbers by value, rows without one last.
+function sortTable(table, place) {
+  const head = table.tHead.rows[0].cells[place], body = table.tBodies[0];
+  const up = head.getAttribute("aria-sort") !== "ascending";
+  const key = (row) => {
+    const cell = row.cells[place];
+    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
+    return head.classList.contains("num") ? null : cell.textContent.trim().toLowerCase();
+  };
+  const rows = Array.from(body.rows).map((row) => [key(row), row]);
+  rows.sort(([a], [b]) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    return (a < b ? -1 : a > b ? 1 : 0) * (up ? 1 : -1);
+  });
+  rows.forEach(([, row]) => body.append(row));
+  Array.from(table.tHead.rows[0].cells).forEach((cell) => cell.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+}
+all("table.sortable").forEach((table) => {
+  Array.from(table.tHead.rows[0].cells).forEach((head, place) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = head.textContent;
+    button.addEventListener("click", () => sortTable(table, place));
+    head.replaceChildren(button);
+  });
+});
+
+// Filter the leaderboards.
+function filter() {
+  const words = one("find").value.toLowerCase().split(/\s+/).filter(Boolean);
+  const dataset = one("dataset").value, split = one("split").value, ours = one("ours").checked;
+  let shown = 0;
+  all(".board").forEach((board) => {
+    const fits = (!dataset || board.dataset.dataset === dataset) && (!split || board.dataset.split === split);
+    let left = 0;
+    all("tbody tr", board).forEach((row) => {
+      const text = row.textContent.toLowerCase();
+      row.hidden = !fits || (ours && !row.classList.contains("ours")) || !words.every((word) => text.includes(word));
+      left += !row.hidden;
+    });
+    board.hidden = left === 0;
+    shown += left;
+  });
+  one("shown").textContent = `${shown} row${shown === 1 ? "" : "s"}`;
+}
+if (one("find")) {
+  all(".filters input, .filters select").forEach((each) => each.addEventListener("input", filter));
+  all(".filters").forEach((form) => form.addEventListener("submit", (event) => event.preventDefault()));
+}
+
+// Say what a mark of a chart is.
+const tip = one("tip");
+document.addEventListener("pointermove", (event) => {
+  const mark = event.target.closest ? event.target.closest("[data-tip]") : null;
+  tip.hidden = !mark;
+  if (!mark) return;
+  tip.textContent = mark.dataset.tip;
+  tip.style.left = `${Math.min(event.clientX + 14, innerWidth - tip.offsetWidth - 8)}px`;
+  tip.style.top = `${event.clientY + 16}px`;
+});
+
+// A printed page shows everything.
+addEventListener("beforeprint", () => all("details").forEach((each) => { each.open = true; }));
