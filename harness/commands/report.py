@@ -15,7 +15,9 @@ from harness.commands.output import EXIT_BAD_INPUT, print_problems, say
 @results_argument
 @click.option("--out", type=Target(folder=True), required=True, metavar="DIR", help="Folder of the page.")
 @click.option("--watch", is_flag=True, help="Build the page again each time a record changes, until Ctrl-C.")
-@click.option("--show-text", is_flag=True, help="Show the text where one run beats another; its licence may forbid that.")
+@click.option(
+    "--show-text", is_flag=True, help="Show the text where one run beats another; its licence may forbid that."
+)
 def report(results: Path, out: Path, watch: bool, show_text: bool) -> None:
     """Write a page of every record in RESULTS: DIR/index.html opens from disk, without a network.
 

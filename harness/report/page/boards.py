@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.core.messages import count
 from harness.report.columns import NOT_APPLICABLE, SECTION_COLUMNS, Column, cells, usual
+from harness.report.page.slugs import slugs
 from harness.report.row import LIMIT, PUBLISHED, Row
 from harness.report.texts import comparability
 
@@ -64,10 +65,12 @@ class Board:
 
 def boards(table: Table) -> list[Board]:
     """The rankings of a table, in its order."""
-    return [_board(number, table.heading(rows), rows) for number, rows in enumerate(table.groups(), start=1)]
+    groups = table.groups()
+    keys = slugs(f"leaderboard {table.heading(rows)}" for rows in groups)
+    return [_board(key, table.heading(rows), rows) for key, rows in zip(keys, groups, strict=True)]
 
 
-def _board(number: int, heading: str, rows: Sequence[Row]) -> Board:
+def _board(key: str, heading: str, rows: Sequence[Row]) -> Board:
     first, ours = rows[0], [row for row in rows if row.is_ours]
     columns, shared = [], []
     for column in usual(rows, SECTION_COLUMNS):
@@ -85,7 +88,7 @@ def _board(number: int, heading: str, rows: Sequence[Row]) -> Board:
     note = comparability(rows)
     about += [note] if note is not None else []
     return Board(
-        key=f"board-{number}",
+        key=key,
         heading=heading,
         dataset=first.dataset_title,
         split=first.split,

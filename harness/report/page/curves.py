@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.core.metrics import Metric, metric_named
+from harness.report.page.slugs import slugs
 from harness.results.published import dataset_title
 
 if TYPE_CHECKING:
@@ -85,9 +86,10 @@ def panels(records: Sequence[tuple[RunRecord, Sequence[Label]]]) -> list[Panel]:
                 },
             )
             found.setdefault((dataset_title(labels[0].dataset), name), []).append(curve)
+    keys = slugs(f"curves {dataset} {name}" for dataset, name in found)
     return [
-        Panel(f"curves-{number}", dataset, metric_named(name), tuple(curves), _target(curves, metric_named(name)))
-        for number, ((dataset, name), curves) in enumerate(found.items(), start=1)
+        Panel(key, dataset, metric_named(name), tuple(curves), _target(curves, metric_named(name)))
+        for key, ((dataset, name), curves) in zip(keys, found.items(), strict=True)
     ]
 
 

@@ -134,7 +134,9 @@ def _for_page(text: str, label: str) -> Markup:
     text = text.replace(f'data-tip="{TIP}', 'data-tip="')
     match = _OPEN.search(text)
     width, height = match.groups() if match else ("1", "1")
-    start = f'<svg class="drawn" width="{width}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+    start = (
+        f'<svg class="drawn" width="{width}" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+    )
     # Vega escapes what it draws.
     return Markup(start + text[match.end() if match else 0 :])  # noqa: S704
 

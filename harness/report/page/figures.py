@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from harness.core.errors import HarnessError
 from harness.core.messages import near
 from harness.report.leaderboard import read_leaderboard
-from harness.report.page.boards import boards
-from harness.report.page.site import check_extra
+from harness.report.page.content import Content, Machine, gather
+from harness.report.page.curves import AXES
+from harness.report.page.extra import check_extra
+from harness.report.page.front import COSTS
 
 if TYPE_CHECKING:
     from markupsafe import Markup
-
-    from harness.report.leaderboard import Leaderboard
-    from harness.report.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +32,39 @@ class Figure:
         return svg(self.spec, self.title)
 
 
-def draw_all(board: Leaderboard, table: Table) -> dict[str, Figure]:
-    """Every chart of a page's index, by name.
-
-    Args:
-        board: the records.
-        table: of the board.
-    """
+def draw_all(content: Content) -> dict[str, Figure]:
+    """Every chart of a page's index, by name."""
     from harness.report.page import charts
     from harness.report.page.drawing import spec_of
 
-    figures = {}
-    for each in boards(table):
-        chart = charts.ranking(each)
-        if chart is not None:
-            figures[each.key] = Figure(each.heading, spec_of(chart))
-    return figures
+    drawn: dict[str, tuple[str, Any]] = {}
+    for board in content.boards:
+        drawn[board.key] = board.heading, charts.ranking(board)
+    for panel in content.panels:
+        for axis in filter(panel.known, AXES):
+            title = f"{panel.dataset}: validation losses along {axis}"
+            drawn[f"{panel.key}-{axis}"] = title, charts.curves(panel, axis)
+    for each in content.tradeoffs:
+        for cost in filter(each.known, COSTS):
+            drawn[f"cost-{each.key}-{cost}"] = f"{each.heading}, against {COSTS[cost][0]}", charts.tradeoff(each, cost)
+    for machine in content.machines:
+        for name, (title, chart) in _kernels(machine).items():
+            drawn[f"{machine.key}-{name}"] = f"{machine.device}: {title}", chart
+    for pair in content.pairs:
+        drawn[pair.key] = f"{pair.comparison.a} less {pair.comparison.b} along the text", charts.difference(pair)
+    return {name: Figure(title, spec_of(chart)) for name, (title, chart) in drawn.items() if chart is not None}
+
+
+def _kernels(machine: Machine) -> dict[str, tuple[str, Any]]:
+    from harness.report.page import charts
+
+    found: dict[str, tuple[str, Any]] = {"roofline": ("roofline", charts.roofline(machine.newest))}
+    for op, timings in machine.by_op.items():
+        found[f"{op}-bandwidth"] = f"{op}, bytes per second", charts.bandwidth(timings)
+        found[f"{op}-speedup"] = f"{op}, speed over the chain of torch operations", charts.speedups(timings)
+        found[f"{op}-samples"] = f"{op}, raw samples", charts.strips(timings)
+    found["history"] = "medians over sessions", charts.history(machine.timings)
+    return found
 
 
 def write_figure(results: Path, name: str, out: Path) -> str:
@@ -71,7 +87,7 @@ def write_figure(results: Path, name: str, out: Path) -> str:
 
     board = read_leaderboard(results)
     board.check_not_empty()
-    figures = draw_all(board, board.table())
+    figures = draw_all(gather(board))
     if name not in figures:
         raise HarnessError(f"{results}: has no figure '{name}'.{near(name, figures, max_listed=len(figures))}")
     drawing.write(figures[name].spec, out)

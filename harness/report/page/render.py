@@ -12,7 +12,8 @@ import jinja2
 from markupsafe import Markup
 
 from harness.core.messages import cut
-from harness.report.columns import three_digits
+from harness.report.columns import three_digits, value_text
+from harness.report.page.pairs import describe
 
 
 @cache
@@ -25,7 +26,13 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"cut": lambda text, most=160: cut(str(text), most), "three": three_digits}
+    made.filters |= {
+        "cut": lambda text, most=160: cut(str(text), most),
+        "three": three_digits,
+        "value": value_text,
+        "json": json_block,
+        "stretches": describe,
+    }
     made.globals |= {"style": Markup(_asset("style.css")), "script": Markup(_asset("page.js")), "policy": policy()}
     return made
 

@@ -65,7 +65,14 @@ def run_page(record: RunRecord, labels: Sequence[Label], suites: Sequence[Suite]
         suites: the installed ones, which a command can name.
     """
     command, note = repeat_command(record, labels[0], suites)
-    grids = [_scores(record, labels), _audits(record), _curve(record), _phases(record), _attempts(record), _kernels(record)]
+    grids = [
+        _scores(record, labels),
+        _audits(record),
+        _curve(record),
+        _phases(record),
+        _attempts(record),
+        _kernels(record),
+    ]
     spec = asdict(record.spec)
     for key in ("label", "dataset_identity"):
         spec.pop(key, None)
@@ -113,7 +120,11 @@ def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     if isinstance(value, Mapping):
         if not value:
             return [(name, "none")] if name else []
-        return [pair for key, each in value.items() for pair in flat(each, f"{name} › {_words(key)}" if name else _words(key))]
+        return [
+            pair
+            for key, each in value.items()
+            for pair in flat(each, f"{name} › {_words(key)}" if name else _words(key))
+        ]
     if isinstance(value, list | tuple) and any(isinstance(each, Mapping | list | tuple) for each in value):
         return [pair for place, each in enumerate(value, start=1) for pair in flat(each, f"{name} {place}")]
     return [(name, _text(value))]
@@ -141,7 +152,17 @@ def _text(value: Any) -> str:
 def _scores(record: RunRecord, labels: Sequence[Label]) -> Grid:
     names = dict.fromkeys(name for label in labels for name in label.metrics)
     rows = [_score(score, name) for score in record.scores for name in (*names, *_others(score, names))]
-    columns = ("Split", "Protocol", "Metric", "Divided by", "Value", "Std. error", "95 % over the text", "Targets", "Seconds")
+    columns = (
+        "Split",
+        "Protocol",
+        "Metric",
+        "Divided by",
+        "Value",
+        "Std. error",
+        "95 % over the text",
+        "Targets",
+        "Seconds",
+    )
     return Grid("Scores", columns, rows, 4)
 
 
@@ -177,7 +198,9 @@ def _audits(record: RunRecord) -> Grid:
         for check in score.audit.checks
     ]  # fmt: skip
     columns = ("Split", "Check", "Verdict", "Catches", "Unit", "Figure", "Bound")
-    return Grid("Audit", columns, rows, 5, "Checks that the score is the length of a code from which the text comes back.")
+    return Grid(
+        "Audit", columns, rows, 5, "Checks that the score is the length of a code from which the text comes back."
+    )
 
 
 def _curve(record: RunRecord) -> Grid:
@@ -190,8 +213,10 @@ def _curve(record: RunRecord) -> Grid:
 def _cell(value: Any) -> str:
     if value is None:
         return NOT_APPLICABLE
-    return three_digits(value) if isinstance(value, float) and math.isfinite(value) and abs(value) > 1000 else (
-        f"{value:.4g}" if isinstance(value, float) else _text(value)
+    return (
+        three_digits(value)
+        if isinstance(value, float) and math.isfinite(value) and abs(value) > 1000
+        else (f"{value:.4g}" if isinstance(value, float) else _text(value))
     )
 
 
@@ -218,14 +243,16 @@ def _attempts(record: RunRecord) -> Grid:
          NOT_APPLICABLE if each.seconds is None else f"{each.seconds:,.1f}"]
         for number, each in enumerate(record.attempts, start=1)
     ]  # fmt: skip
-    return Grid(f"Attempts ({count(len(rows), 'attempt')})", ("Attempt", "Started", "Status", "Machine", "Seconds"), rows, 4)
+    return Grid(
+        f"Attempts ({count(len(rows), 'attempt')})", ("Attempt", "Started", "Status", "Machine", "Seconds"), rows, 4
+    )
 
 
 def _kernels(record: RunRecord) -> Grid:
-    return Grid("Kernels at this model's shapes", HEADINGS, [kernel_cells(row) for row in record.timings if "op" in row], 4)
+    return Grid(
+        "Kernels at this model's shapes", HEADINGS, [kernel_cells(row) for row in record.timings if "op" in row], 4
+    )
 
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-

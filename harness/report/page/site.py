@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.core.errors import HarnessError, writing
+from harness.core.errors import writing
 from harness.core.messages import count
 from harness.report.leaderboard import Leaderboard, read_leaderboard
-from harness.report.page.boards import boards
+from harness.report.page.content import gather
+from harness.report.page.curves import AXES
+from harness.report.page.extra import check_extra
+from harness.report.page.front import COSTS
 from harness.report.page.runs import RunPage, run_page
-from harness.report.page.verdicts import verdicts
+from harness.report.page.targets import targets_of
 from harness.results.store import RECORD
 from harness.system.files import refuse_links, remove_tree, write_atomic
 
@@ -20,6 +23,10 @@ INDEX, RUNS, DATA = "index.html", "runs", "data.json"
 VIEWS = (
     ("paper", "Paper"),
     ("leaderboards", "Leaderboards"),
+    ("curves", "Curves"),
+    ("costs", "Costs"),
+    ("kernels", "Kernels"),
+    ("pairs", "Comparisons"),
     ("runs", "Runs"),
 )
 
@@ -84,17 +91,6 @@ def watch(results: Path, out: Path, *, show_text: bool = False, every_s: float =
         time.sleep(every_s)
 
 
-def check_extra() -> None:
-    """HarnessError if a library of the extra `report` is missing."""
-    try:
-        import altair
-        import jinja2
-        import vl_convert  # noqa: F401
-    except ImportError as error:
-        raise HarnessError(f"the page needs {error.name}: pip install 'lm-harness[report]'") from None
-    del altair, jinja2
-
-
 def _stamp(results: Path) -> object:
     paths = sorted([*results.glob(f"runs/*/{RECORD}"), *results.glob("bench/*.json")])
     return [(path, path.stat().st_mtime_ns) for path in paths]
@@ -107,8 +103,8 @@ def _files(board: Leaderboard, show_text: bool) -> dict[str, str]:
     from harness.report.page.figures import draw_all
     from harness.report.page.run_drawings import curve_of, trace_of
 
-    table = board.table()
-    ranked = boards(table)
+    content = gather(board, show_text=show_text)
+    figures = draw_all(content)
     pages = {record.run_id: f"{RUNS}/{record.run_id}.html" for record, _ in board.records}
     runs = [run_page(record, labels, board.suites) for record, labels in board.records]
     files = {
@@ -118,20 +114,25 @@ def _files(board: Leaderboard, show_text: bool) -> dict[str, str]:
             lead=_lead(board, runs),
             foot=f"Built from {count(len(runs), 'record')} by harness report. Each number is that of harness table.",
             views=VIEWS,
-            problems=board.problems if board.num_unreadable else (),
-            verdicts=verdicts(board, table),
-            boards=ranked,
-            datasets=list(dict.fromkeys(each.dataset for each in ranked)),
-            splits=list(dict.fromkeys(each.split for each in ranked)),
-            figures=draw_all(board, table),
+            problems=(*(board.problems if board.num_unreadable else ()), *content.problems),
+            content=content,
+            datasets=list(dict.fromkeys(each.dataset for each in content.boards)),
+            splits=list(dict.fromkeys(each.split for each in content.boards)),
+            figures=figures,
+            targets=[targets_of(panel) for panel in content.panels],
             pages=pages,
             runs=runs,
+            axes=AXES,
+            costs=COSTS,
+            show_text=show_text,
         ),
         DATA: board.text("json"),
     }
     for run in runs:
         name = pages[run.record.run_id]
-        files[name] = render.page("run.html", run=run, curve=curve_of(run.record, run.labels[0]), trace=trace_of(run.record))
+        files[name] = render.page(
+            "run.html", run=run, curve=curve_of(run.record, run.labels[0]), trace=trace_of(run.record)
+        )
     return files
 
 

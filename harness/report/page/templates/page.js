@@ -56,6 +56,41 @@ if (one("find")) {
   all(".filters").forEach((form) => form.addEventListener("submit", (event) => event.preventDefault()));
 }
 
+// Renew what a target took.
+const threeDigits = (value) => {
+  if (value === 0) return "0";
+  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
+  return value.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+};
+const whole = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 0 });
+function renewTarget(input) {
+  const panel = one(input.dataset.for), target = input.valueAsNumber;
+  if (!Number.isFinite(target) || target <= 0) return;
+  const found = JSON.parse(panel.querySelector(".target-data").textContent);
+  const rows = panel.rows || (panel.rows = all(".targets tbody tr", panel));
+  const formats = { tokens: whole, seconds: threeDigits, updates: whole, joules: threeDigits };
+  found.curves.forEach((curve, number) => {
+    const place = curve.values.findIndex((value) => value !== null && (found.higher ? value >= target : value <= target));
+    const row = rows[number], tag = row.cells[2].firstElementChild;
+    tag.textContent = place < 0 ? "never reached" : "reached";
+    tag.classList.toggle("reached", place >= 0);
+    Object.entries(formats).forEach(([axis, format], at) => {
+      const cell = row.cells[3 + at], position = place < 0 ? null : curve.axes[axis][place];
+      cell.textContent = position === null ? "—" : format(position);
+      if (position === null) delete cell.dataset.v; else cell.dataset.v = position;
+    });
+  });
+  const heading = panel.querySelector(".targets thead").rows[0].cells[2];
+  (heading.firstElementChild || heading).textContent = `Target ${input.value}`;
+  const scale = found.log ? Math.log : (value) => value;
+  const share = (scale(found.high) - scale(target)) / (scale(found.high) - scale(found.low));
+  all(".target_marks line", panel).forEach((line) => {
+    line.setAttribute("transform", `translate(0,${(found.height * share).toFixed(1)})`);
+    line.style.display = share < 0 || share > 1 ? "none" : "";
+  });
+}
+all("input.target").forEach((input) => input.addEventListener("input", () => renewTarget(input)));
+
 // Say what a mark of a chart is.
 const tip = one("tip");
 document.addEventListener("pointermove", (event) => {
