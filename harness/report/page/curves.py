@@ -74,10 +74,13 @@ def panels(records: Sequence[tuple[RunRecord, Sequence[Label]]]) -> list[Panel]:
             metric = metric_named(name)
             if metric.crosses_units:  # a curve has no bytes to divide by
                 continue
+            values = tuple(metric.of_rate(row["valid_nll_nats"]) for row in rows)
+            if not all(map(math.isfinite, values)):
+                continue
             curve = Curve(
                 record.run_id,
                 labels[0].title,
-                tuple(metric.of_rate(row["valid_nll_nats"]) for row in rows),
+                values,
                 {
                     "tokens": tuple(_number(row.get("tokens")) for row in rows),
                     "seconds": tuple(_number(row.get("train_seconds")) for row in rows),

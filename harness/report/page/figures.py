@@ -34,36 +34,36 @@ class Figure:
 
 def draw_all(content: Content) -> dict[str, Figure]:
     """Every chart of a page's index, by name."""
-    from harness.report.page import charts
+    from harness.report.page.charts import curves, front, pairs, rankings
     from harness.report.page.drawing import spec_of
 
     drawn: dict[str, tuple[str, Any]] = {}
     for board in content.boards:
-        drawn[board.key] = board.heading, charts.ranking(board)
+        drawn[board.key] = board.heading, rankings.ranking(board)
     for panel in content.panels:
         for axis in filter(panel.known, AXES):
             title = f"{panel.dataset}: validation losses along {axis}"
-            drawn[f"{panel.key}-{axis}"] = title, charts.curves(panel, axis)
+            drawn[f"{panel.key}-{axis}"] = title, curves.curves(panel, axis)
     for each in content.tradeoffs:
         for cost in filter(each.known, COSTS):
-            drawn[f"cost-{each.key}-{cost}"] = f"{each.heading}, against {COSTS[cost][0]}", charts.tradeoff(each, cost)
+            drawn[f"cost-{each.key}-{cost}"] = f"{each.heading}, against {COSTS[cost][0]}", front.tradeoff(each, cost)
     for machine in content.machines:
         for name, (title, chart) in _kernels(machine).items():
             drawn[f"{machine.key}-{name}"] = f"{machine.device}: {title}", chart
     for pair in content.pairs:
-        drawn[pair.key] = f"{pair.comparison.a} less {pair.comparison.b} along the text", charts.difference(pair)
+        drawn[pair.key] = f"{pair.comparison.a} less {pair.comparison.b} along the text", pairs.difference(pair)
     return {name: Figure(title, spec_of(chart)) for name, (title, chart) in drawn.items() if chart is not None}
 
 
 def _kernels(machine: Machine) -> dict[str, tuple[str, Any]]:
-    from harness.report.page import charts
+    from harness.report.page.charts import kernels
 
-    found: dict[str, tuple[str, Any]] = {"roofline": ("roofline", charts.roofline(machine.newest))}
+    found: dict[str, tuple[str, Any]] = {"roofline": ("roofline", kernels.roofline(machine.newest))}
     for op, timings in machine.by_op.items():
-        found[f"{op}-bandwidth"] = f"{op}, bytes per second", charts.bandwidth(timings)
-        found[f"{op}-speedup"] = f"{op}, speed over the chain of torch operations", charts.speedups(timings)
-        found[f"{op}-samples"] = f"{op}, raw samples", charts.strips(timings)
-    found["history"] = "medians over sessions", charts.history(machine.timings)
+        found[f"{op}-bandwidth"] = f"{op}, bytes per second", kernels.bandwidth(timings)
+        found[f"{op}-speedup"] = f"{op}, speed over the chain of torch operations", kernels.speedups(timings)
+        found[f"{op}-samples"] = f"{op}, raw samples", kernels.strips(timings)
+    found["history"] = "medians over sessions", kernels.history(machine.timings)
     return found
 
 

@@ -56,8 +56,8 @@ class Tradeoff:
 
 
 def tradeoffs(table: Table) -> list[Tradeoff]:
-    """The rankings in which at least two rows of ours have a value and a cost."""
-    groups = table.groups()
+    """The rankings of test splits in which at least two rows of ours have a value and a cost."""
+    groups = [rows for rows in table.groups() if rows[0].split == "test"]
     found = []
     for key, rows in zip(slugs(table.heading(rows) for rows in groups), groups, strict=True):
         ours = tuple(row for row in rows if row.is_ours and row.rank is not None)

@@ -109,7 +109,8 @@ def _pair(heading: str, a: Row, b: Row, records: Mapping[str, RunRecord], store:
 
 def _side(row: Row, records: Mapping[str, RunRecord], root: Path) -> Runs:
     own = tuple(records[name] for name in row.run_ids)
-    return Runs(cut(row.model, 80), own, (row.metric,), tuple(root / "runs" / name for name in row.run_ids))
+    name = f"{cut(row.model, 60)} ({row.run_ids[0].rpartition('-')[2][:6]})"
+    return Runs(name, own, (row.metric,), tuple(root / "runs" / name for name in row.run_ids))
 
 
 def _parts(a: Runs, b: Runs, split: str, metric: Metric) -> tuple[Part, ...]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from harness.core.metrics import metric_named
-from harness.report.page import charts, traces
+from harness.report.page import traces
+from harness.report.page.charts.runs import run_curve, run_trace
 from harness.report.page.drawing import TIP, Stencil
 
 if TYPE_CHECKING:
@@ -44,9 +45,9 @@ def trace_of(record: RunRecord) -> Markup | None:
 
 @cache
 def _curve(title: str, log: bool) -> Stencil:
-    return Stencil(charts.run_curve(title, log))
+    return Stencil(run_curve(title, log))
 
 
 @cache
 def _trace(names: tuple[str, ...]) -> Stencil:
-    return Stencil(charts.run_trace([(name, traces.PANELS[name][0], name == "busy") for name in names]))
+    return Stencil(run_trace([(name, traces.PANELS[name][0], name == "busy") for name in names]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -126,7 +127,8 @@ def _files(board: Leaderboard, show_text: bool) -> dict[str, str]:
             costs=COSTS,
             show_text=show_text,
         ),
-        DATA: board.text("json"),
+        # Without the blanks that `harness table --format json` has for a reader.
+        DATA: json.dumps(json.loads(board.text("json")), separators=(",", ":")) + "\n",
     }
     for run in runs:
         name = pages[run.record.run_id]

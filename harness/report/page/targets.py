@@ -30,7 +30,8 @@ class Targets:
 
 def targets_of(panel: Panel) -> Targets:
     """The table of a panel at its target: the first validation at least as good, without interpolation."""
-    from harness.report.page.charts import CURVES_HEIGHT, curve_names, y_domain
+    from harness.report.page.charts.axes import HEIGHT
+    from harness.report.page.charts.curves import curve_names, y_domain
 
     names, metric = curve_names(panel), panel.metric
     choose = max if metric.higher_is_better else min
@@ -46,7 +47,7 @@ def targets_of(panel: Panel) -> Targets:
         "low": low,
         "high": high,
         "log": metric.log_axis,
-        "height": CURVES_HEIGHT,
+        "height": HEIGHT,
         "curves": [
             {"values": [value if math.isfinite(value) else None for value in curve.values],
              "axes": {axis: list(positions) for axis, positions in curve.axes.items()}}
