@@ -27,7 +27,8 @@ _ALIGNS = ("left", "left", "left", "right", "left", "right", "right", "right", "
 class PaperLine:
     """A row of the paper, the run of ours that is shown for it, and why it has no value of the full recipe.
 
-    `best` is None without a ranked value; `status` then says how far the runs came. `is_full`: it is of the full recipe.
+    `best` is None without a ranked value; `status` then says how far the runs came. `is_full`: `best` is of the full
+    recipe.
     """
 
     published: PublishedRow

@@ -1,4 +1,4 @@
-"""Two runs compared along the text: the difference of each part with its interval, and the stretches where each wins."""
+"""Two runs compared along the text: the difference of each part with its interval, and where each gains most."""
 
 from __future__ import annotations
 

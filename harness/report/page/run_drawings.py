@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from harness.core.metrics import metric_named
 from harness.report.page import traces
-from harness.report.page.charts.runs import run_curve, run_trace
+from harness.report.page.charts.runs import CURVE_HEIGHT, TRACE_GAP, TRACE_HEIGHT, run_curve, run_trace
 from harness.report.page.drawing import TIP, Stencil
 
 if TYPE_CHECKING:
@@ -45,9 +45,10 @@ def trace_of(record: RunRecord) -> Markup | None:
 
 @cache
 def _curve(title: str, log: bool) -> Stencil:
-    return Stencil(run_curve(title, log))
+    return Stencil(run_curve(title, log), CURVE_HEIGHT)
 
 
 @cache
 def _trace(names: tuple[str, ...]) -> Stencil:
-    return Stencil(run_trace([(name, traces.PANELS[name][0], name == "busy") for name in names]))
+    panels = [(name, traces.PANELS[name][0], name == "busy") for name in names]
+    return Stencil(run_trace(panels), len(names) * (TRACE_HEIGHT + TRACE_GAP) - TRACE_GAP)

@@ -123,7 +123,7 @@ def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
         return [
             pair
             for key, each in value.items()
-            for pair in flat(each, f"{name} › {_words(key)}" if name else _words(key))
+            for pair in flat(each, f"{name}, {_words(key)}" if name else _words(key))
         ]
     if isinstance(value, list | tuple) and any(isinstance(each, Mapping | list | tuple) for each in value):
         return [pair for place, each in enumerate(value, start=1) for pair in flat(each, f"{name} {place}")]

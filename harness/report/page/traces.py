@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from harness.results.record import RunRecord
 
 # A chart of 760 pixels shows no more, and the page stays small.
-MOST_POINTS = 150
+MOST_POINTS = 100
 
 # Name of a panel -> title of its axis, and quantities with a name and the factor to the unit.
 PANELS: dict[str, tuple[str, dict[str, tuple[str, float]]]] = {

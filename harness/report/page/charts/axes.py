@@ -28,8 +28,8 @@ def log_ticks(values: Sequence[float]) -> list[float]:
 
 
 def axis_of(values: Sequence[float], log: bool, **axis: Any) -> dict[str, Any]:
-    """Scale and axis for values: from zero's distance, or logarithmic with few ticks."""
-    if not log or not values or min(values) <= 0:
+    """Scale and axis for values: linear, or logarithmic with few ticks where they span a factor of three."""
+    if not log or not values or min(values) <= 0 or max(values) < 3 * min(values):
         return {"scale": alt.Scale(zero=False, nice=True), "axis": alt.Axis(**axis)}
     ticks = log_ticks(values)
     # A tick is an end of the axis only if it is near.

@@ -11,6 +11,7 @@ from harness.report.columns import three_digits, value_text
 from harness.report.page.charts.axes import HEIGHT, NAME, WIDTH, axis_of, data
 from harness.report.page.drawing import COLOURS, TIP
 from harness.report.page.front import COSTS
+from harness.report.row import PUBLISHED
 
 if TYPE_CHECKING:
     from harness.report.page.front import Tradeoff
@@ -23,7 +24,8 @@ def tradeoff(found: Tradeoff, cost: str) -> alt.TopLevelMixin:
     title, of = COSTS[cost]
     fronts = set(map(id, found.fronts[cost]))
     rows = [
-        {"x": x, "y": row.value, "kind": "published" if row in found.published else FRONT if id(row) in fronts else "ours",
+        {"x": x, "y": row.value,
+         "kind": "published" if row.status == PUBLISHED else FRONT if id(row) in fronts else "ours",
          "name": cut(row.model, 28), "tip": f"{TIP}{cut(row.model, NAME)}: {value_text(row)} for {three_digits(x)}"}
         for row in (*found.published, *found.ours)
         if (x := of(row)) is not None and x > 0

@@ -23,7 +23,7 @@ def roofline(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
     """Rates of kernels whose operations are counted, below the roof of one machine; None without any."""
     rows = [
         {"x": each.intensity, "y": each.gflop_per_s, "kind": f"{each.op} {each.backend}",
-         "tip": f"{TIP}{each.op} {each.backend}, {each.case} {each.direction}: {three_digits(each.gflop_per_s)} GFLOP/s"}
+         "tip": f"{TIP}{each.op} {each.backend}, {kernel_name(each)}: {three_digits(each.gflop_per_s)} GFLOP/s"}
         for each in found
         if each.intensity is not None and each.gflop_per_s is not None
     ]  # fmt: skip

@@ -32,7 +32,8 @@ def difference(pair: Pair) -> alt.TopLevelMixin:
     )
     base = alt.Chart(data(rows)).encode(color=color)
     whiskers = base.mark_rule(opacity=0.45, strokeWidth=2).encode(
-        x=alt.X("middle:Q", title="share of the text, %"), y=alt.Y("low:Q", title=f"A less B, {pair.metric.short_unit}"),
+        x=alt.X("middle:Q", title="share of the text, %"),
+        y=alt.Y("low:Q", title=f"A less B, {pair.metric.short_unit}"),
         y2="high:Q",
     )  # fmt: skip
     steps = base.mark_rule(strokeWidth=3).encode(x=x, x2="end:Q", y="y:Q", description="tip:N")
