@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.json_values import parse_value, read_json
-from harness.core.messages import printable_value, reason
+from harness.core.messages import printable_value, reason, short
 from harness.results.record import TimedRow
 from harness.system.reading import read_bytes
 
@@ -100,11 +100,11 @@ def _timing(row: dict[str, Any], device: str, at: str) -> Timing | None:
     samples = row.get("samples_ms")
     return Timing(
         device=device,
-        op=str(row["op"]),
-        backend=str(row["backend"]),
-        case=str(row["case"]),
-        direction=str(row["direction"]),
-        dtype=str(row["dtype"]),
+        op=short(row["op"]),
+        backend=short(row["backend"]),
+        case=short(row["case"]),
+        direction=short(row["direction"]),
+        dtype=short(row["dtype"]),
         at=at,
         ms=ms,
         samples_ms=tuple(x for each in samples if (x := _positive(each)) is not None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
-from harness.core.messages import near
+from harness.core.messages import cut, near
 from harness.report.leaderboard import read_leaderboard
 from harness.report.page.content import Content, Machine, gather
 from harness.report.page.curves import AXES
@@ -52,7 +52,7 @@ def draw_all(content: Content) -> dict[str, Figure]:
             drawn[f"{machine.key}-{name}"] = f"{machine.device}: {title}", chart
     for pair in content.pairs:
         drawn[pair.key] = f"{pair.comparison.a} less {pair.comparison.b} along the text", pairs.difference(pair)
-    return {name: Figure(title, spec_of(chart)) for name, (title, chart) in drawn.items() if chart is not None}
+    return {name: Figure(cut(title, 160), spec_of(chart)) for name, (title, chart) in drawn.items() if chart is not None}
 
 
 def _kernels(machine: Machine) -> dict[str, tuple[str, Any]]:
