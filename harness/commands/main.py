@@ -31,7 +31,9 @@ _COMMANDS = {
     "curves": "results:curves", "data": "data:data",
     "decompress": "compression:decompress", "describe": "info:describe", "doctor": "info:doctor",
     "evaluate": "checkpoint:evaluate_", "explain": "explain:explain", "export": "checkpoint:export",
+    "figure": "report:figure",
     "import": "checkpoint:import_", "list": "info:list_", "monitor": "monitor:monitor", "new": "new:new",
+    "report": "report:report",
     "run": "run:run", "sample": "checkpoint:sample", "search": "search:search", "table": "results:table",
 }  # fmt: skip
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

@@ -2,8 +2,9 @@
 
 `read_leaderboard` reads a results folder, the published rows and the installed suites once. Its `Leaderboard` gives a
 `Table` of `Row`s, text in any of `FORMATS`, and LEADERBOARD.md; `print_leaderboard` shows what fits a terminal. `build`
-makes a table of records at hand, `kernel_table` one of timed kernels, `grid` one of any cells, and `curves` draws
-learning curves. `rows.py` turns records into rows, `columns.py` rows into text. Imports neither torch nor pandas.
+makes a table of records at hand, `kernel_table` one of timed kernels, and `grid` one of any cells. `curves` draws
+learning curves, and `page` writes a static page. `rows.py` turns records into rows, `columns.py` rows into text.
+Imports neither torch nor pandas.
 """
 
 from harness.report.columns import NOT_APPLICABLE, split_names, three_digits
@@ -28,6 +29,7 @@ __all__ = [
     "explain",
     "grid",
     "kernel_table",
+    "page",
     "primary_protocol",
     "print_leaderboard",
     "read_leaderboard",

@@ -23,7 +23,7 @@ def kernel_table(rows: Sequence[Timed]) -> str:
 
     On a CUDA device a last column has times with the launch.
     """
-    headings, aligns, body = list(HEADINGS), list(ALIGNS), [_cells(row) for row in rows]
+    headings, aligns, body = list(HEADINGS), list(ALIGNS), [kernel_cells(row) for row in rows]
     if any(row.get("ms_with_launch") is not None for row in rows):
         headings.append("ms with launch")
         aligns.append("right")
@@ -59,7 +59,7 @@ def _identity(row: Timed) -> tuple[str, ...]:
     return (str(row["op"]), str(row["case"]), str(row.get("dtype")), order, str(row["backend"]))
 
 
-def _cells(row: Timed) -> list[str]:
+def kernel_cells(row: Timed) -> list[str]:
     # float32 is the usual dtype; only others need to be named.
     dtype = "" if row["dtype"] == "float32" else f" {row['dtype']}"
     head = [row["op"], row["case"] + dtype, row["direction"], row["backend"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.metrics import metric_named
@@ -22,8 +23,23 @@ _HEADINGS = ("Task", "Dataset", "Metric", "Value", "Model", "Ours", "Difference"
 _ALIGNS = ("left", "left", "left", "right", "left", "right", "right", "right", "right", "left", "left")
 
 
-def paper_section(table: Table, published: Sequence[PublishedRow], suites: Sequence[Suite]) -> str:
-    """Markdown of the paper's rows, each with the best run of its full recipe, else with the best run.
+@dataclass(frozen=True, slots=True)
+class PaperLine:
+    """A row of the paper, the run of ours that is shown for it, and why it has no value of the full recipe.
+
+    `best` is None without a ranked value; `status` then says how far the runs came. `is_full`: `best` is of the full
+    recipe.
+    """
+
+    published: PublishedRow
+    best: Row | None
+    is_full: bool
+    status: str
+    remark: str
+
+
+def paper_lines(table: Table, published: Sequence[PublishedRow], suites: Sequence[Suite]) -> list[PaperLine]:
+    """The paper's rows, each with the best run of its full recipe, else with the best run.
 
     Args:
         table: rows of every record.
@@ -39,25 +55,31 @@ def paper_section(table: Table, published: Sequence[PublishedRow], suites: Seque
         same = match([row], compared, metric=row.metric, split=row.split) is not None
         return ours.profile == FULL_PROFILE and ours.changed is False and same
 
-    body = []
+    lines = []
     for row in paper_rows(published):
         ours = [each for each in table.rows if each.published_id == row.id and each.status != PUBLISHED]
-        body.append(_line(row, ours, [each for each in ours if is_full(each, row)]))
-    return grid(body, _HEADINGS, _ALIGNS)
+        complete = [each for each in ours if is_full(each, row)]
+        # Rows are in order of rank, so the first one is the best.
+        best = next((each for each in (*complete, *ours) if each.rank is not None), None)
+        status = next((each.status for each in ours if each.value is None), "none yet") if best is None else best.status
+        lines.append(PaperLine(row, best, best in complete, status, _remark(ours, complete)))
+    return lines
 
 
-def _line(row: PublishedRow, ours: Sequence[Row], full: Sequence[Row]) -> list[str]:
+def paper_section(table: Table, published: Sequence[PublishedRow], suites: Sequence[Suite]) -> str:
+    """Markdown of `paper_lines`, with the same arguments."""
+    return grid([_cells(line) for line in paper_lines(table, published, suites)], _HEADINGS, _ALIGNS)
+
+
+def _cells(line: PaperLine) -> list[str]:
+    row, best = line.published, line.best
     title = metric_named(row.metric).title_for(row.split)
     start = [row.task, dataset_title(row.dataset), title, f"{row.value:.{row.decimals}f}", row.model]
-    # Rows are in order of rank, so the first one is the best.
-    best = next((each for each in (*full, *ours) if each.rank is not None), None)
-    remark = _remark(ours, full)
     if best is None:
-        status = next((each.status for each in ours if each.value is None), "none yet")
-        return [*start, status, *[NOT_APPLICABLE] * 4, remark]
-    profile = f"{best.profile}{', changed' if best.profile == FULL_PROFILE and best not in full else ''}"
+        return [*start, line.status, *[NOT_APPLICABLE] * 4, line.remark]
+    profile = f"{best.profile}{', changed' if best.profile == FULL_PROFILE and not line.is_full else ''}"
     cells = [value_text(best), difference_text(best), params_text(best), seeds_text(best), profile]
-    return [*start, *cells, remark]
+    return [*start, *cells, line.remark]
 
 
 def _remark(ours: Sequence[Row], full: Sequence[Row]) -> str:

@@ -8,6 +8,7 @@ says what would show a difference. Only scoring imports torch.
 from harness.report.comparison import planning
 from harness.report.comparison.checkpoints import Checkpoint, find_checkpoint, score_checkpoint
 from harness.report.comparison.pairs import Comparison, compare, to_json, to_markdown
+from harness.report.comparison.shared import shared_blocks
 from harness.report.comparison.sides import Runs, Side, find_side
 from harness.report.comparison.stretches import Stretch, find_stretches
 
@@ -23,6 +24,7 @@ __all__ = [
     "find_stretches",
     "planning",
     "score_checkpoint",
+    "shared_blocks",
     "to_json",
     "to_markdown",
 ]
