@@ -50,7 +50,7 @@ def check(claimed: Score, computed: Score, dtype: str) -> Check:
         "a record that was changed, or a score of a model that knew more than its weights",
         figure,
         bound,
-        "share of the nats",
+        "of the nats",
         f"{theirs.nll_nats:,.2f} nats in the record, {ours.nll_nats:,.2f} in the audit; {len(counts)} counts"
         + where
         + "".join(wrong[:1]),

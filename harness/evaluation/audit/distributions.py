@@ -64,9 +64,9 @@ def most_nats(dtype: str) -> float:
 
 
 def judge_mass(worst: float, lowest: float, places: str) -> Check:
-    """The check `mass` of these largest |sum - 1| and smallest probability."""
+    """The check `mass` of the largest |sum - 1| and the smallest probability."""
     catches = "probabilities that sum to more than 1 promise codes that do not exist"
-    return judge("mass", catches, worst, _MASS, "largest |sum - 1|", f"{places}; the smallest probability {lowest:.3g}")
+    return judge("mass", catches, worst, _MASS, "from 1", f"{places}; the smallest probability {lowest:.3g}")
 
 
 class _Probe:
@@ -131,7 +131,7 @@ class _Probe:
             "a model that reads the target or what follows it",
             moved,
             _SHARE,
-            "share of probability that moves",
+            "of the probability moved",
             f"{self.places}, with the text after a step replaced; {where if moved > _SHARE else 'nothing moves'}",
         )
 
