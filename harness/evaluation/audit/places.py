@@ -21,8 +21,9 @@ from harness.evaluation.audit.distributions import largest_difference, most_nats
 from harness.evaluation.protocols import device_of, module_of
 from lm_models.step import State, StepOutput
 
-# Windows of scoring to compare, and targets of each stream in all of them together.
-_WINDOWS, _STEPS, _STEPS_WITHOUT_STATE = 8, 1024, 64
+# Windows of scoring to compare, and targets of each stream in all of them together. Whole windows: a model must not be
+# able to cheat at their ends.
+_WINDOWS, _STEPS, _STEPS_WITHOUT_STATE = 8, 2048, 64
 
 
 class Places:
@@ -34,13 +35,14 @@ class Places:
     Args:
         model: that is scored.
         num_windows: forward passes that scoring makes.
+        window: targets of each stream in one of them.
         dtype: that the model computes in.
     """
 
-    def __init__(self, model: LanguageModel, num_windows: int, dtype: str) -> None:
+    def __init__(self, model: LanguageModel, num_windows: int, window: int, dtype: str) -> None:
         self.model, self.bound = model, most_nats(dtype)
         most = _STEPS if getattr(model, "sliding", None) is None else _STEPS_WITHOUT_STATE
-        chosen = min(_WINDOWS, num_windows)
+        chosen = min(_WINDOWS, num_windows, max(1, most // window))
         # From the system's entropy: a model must not be able to find out which windows are compared.
         self.windows = set(np.random.default_rng().choice(num_windows, chosen, replace=False).tolist())
         self.steps = max(1, most // chosen)

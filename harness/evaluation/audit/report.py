@@ -278,7 +278,7 @@ class _Coding:
 
 def _places(loaded: LoadedModel, num_targets: int, protocol: EvaluationProtocol) -> Places:
     num_windows = protocols.num_windows(loaded.model, num_targets, protocol)
-    return Places(loaded.model, num_windows, loaded.dtype)
+    return Places(loaded.model, num_windows, protocol.window, loaded.dtype)
 
 
 def _static(
