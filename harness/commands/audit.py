@@ -102,11 +102,11 @@ def _print_scores(run: str, scores: list[Score], as_json: bool) -> None:
 
 def _print_checks(checks: Iterable[Check]) -> None:
     for check in checks:
-        figure = "no number" if check.figure is None else f"{check.figure:.3g}"
-        _print_line(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {figure} {check.unit}, "
-                    f"at most {check.bound:.3g}; {check.detail}")  # fmt: skip
+        may_be = f"at most {check.bound:.3g}" if check.bound else "must be 0"
+        figure = "no number" if check.figure is None else f"{check.figure:.3g} {check.unit} ({may_be})"
+        _print_line(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {figure}; {check.detail}")
         if not check.passed:
-            click.echo(f"      catches {check.catches}")
+            click.echo(f"      it catches {check.catches}")
 
 
 def _print_line(text: str) -> None:

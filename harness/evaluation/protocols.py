@@ -170,9 +170,7 @@ def score(
     """
     module = module_of(model)
     was_training = module.training
-    if (sliding := getattr(model, "sliding", None)) is not None:
-        # A window that ends within a block of predictions would make the model read that block twice.
-        protocol = replace(protocol, window=math.ceil(protocol.window / sliding.stride) * sliding.stride)
+    protocol = _of_whole_blocks(model, protocol)
     # Dropout would make the loss of a text random.
     module.eval()
     try:
@@ -181,6 +179,13 @@ def score(
         return _all_targets(model, ids, protocol, tick, keep_nll, ranks)
     finally:
         module.train(was_training)
+
+
+def num_windows(model: LanguageModel, num_targets: int, protocol: EvaluationProtocol) -> int:
+    """Forward passes of `score` under `exact` or `streams`, for a text of so many targets."""
+    allowed = allowed_by(num_targets, _of_whole_blocks(model, protocol))
+    per_stream = math.ceil(num_targets / allowed.num_streams)
+    return math.ceil(allowed.warmup / allowed.window) + math.ceil(per_stream / allowed.window)
 
 
 def measure(ids: np.ndarray, protocol: EvaluationProtocol, tokens: TextSizes | None) -> SplitText | None:
@@ -317,6 +322,13 @@ class _Shares:
             if values is not None:
                 self.ranks.add_up(values)
         return float(totals[0])
+
+
+def _of_whole_blocks(model: LanguageModel, protocol: EvaluationProtocol) -> EvaluationProtocol:
+    """A window that ends within a block of predictions would make a model without state read that block twice."""
+    if (sliding := getattr(model, "sliding", None)) is None:
+        return protocol
+    return replace(protocol, window=math.ceil(protocol.window / sliding.stride) * sliding.stride)
 
 
 def _all_targets(

@@ -129,16 +129,16 @@ class ScoredText:
 def score_text(
     request: EvaluationRequest,
     *,
+    text: TextSource | None = None,
     tick: protocols.Tick | None = None,
-    on_start: protocols.OnStart = protocols.ignore_start,
     keep_nll: bool = False,
 ) -> ScoredText:
     """Score a checkpoint on a text.
 
     Args:
         request: model, text and protocol.
+        text: of `read_text`; None to read it here.
         tick: called with the number of targets scored since the last call.
-        on_start: called once the text is read; may return another tick.
         keep_nll: also return the loss of each target, except under `official`.
 
     Returns:
@@ -151,9 +151,8 @@ def score_text(
     if request.batch is not None and request.protocol != "official":
         raise DataError(f"--batch goes with --protocol official, not {request.protocol}")
     model = request.model
-    text = _source(request)
+    text = text or read_text(request)
     protocol = protocol_of(request)
-    tick = on_start(request.split, protocol.name, len(text.ids) - 1) or tick
     started = time.perf_counter()
     try:
         scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=keep_nll)
@@ -226,7 +225,8 @@ def protocol_of(request: EvaluationRequest) -> EvaluationProtocol:
     return protocols.protocol_for(request.protocol, request.split, evaluation)
 
 
-def _source(request: EvaluationRequest) -> TextSource:
+def read_text(request: EvaluationRequest) -> TextSource:
+    """The text in the model's tokens. Raises CheckpointError or DataError as `score_text`."""
     model, corpus, file = request.model, request.corpus, request.file
     if model.reader is not None:
         return _own_tokens(request)

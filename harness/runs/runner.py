@@ -164,11 +164,14 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
     if spec.recipe is not None and (emulated := dtypes.warning(spec.dtype, spec.device)):
         reporter.note(f"{name}: {emulated}")
     reporter.start(name, progress_metric(spec.label.metrics).name)
-    return _in_worker(spec, name, queue, reporter)
+    return _with_audit(_in_worker(spec, name, queue, reporter), spec, name, queue, reporter)
 
 
 def _with_audit(record: RunRecord, spec: RunSpec, name: str, queue: RunQueue, reporter: Reporter) -> RunRecord:
-    """A finished run's record, with the audit that the suite asks for; nothing is trained or scored for the record."""
+    """A finished run's record, with the audit that the suite asks for; nothing is trained or scored for the record.
+
+    In a process of its own: a model must not know the text from being scored on it.
+    """
     wanted = any(score.can_be_audited and score.audit is None for score in record.scores)
     if record.status != "finished" or not (spec.audit and wanted):
         return record

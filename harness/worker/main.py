@@ -72,10 +72,7 @@ def _run(job: RunJob, emit: Emit, stop: Stop) -> int:
             _audit(job, emit, stop)
             return 0
         record = execute.run(job, folder, emit, stop)
-        # Written before the audit, which must not cost a score, and which the next invocation can do.
         execute.write_record(record, store)
-        if job.spec.audit:
-            _audit(job, emit, stop)
     except Interrupted:
         return EXIT_RESUME
     for problem in store.problems:

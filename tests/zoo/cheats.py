@@ -6,9 +6,11 @@ Letters: T time, B streams, V vocabulary.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ import harness
 from harness.core.scores import Score
 from harness.evaluation.adaptive import dynamic
 from harness.evaluation.adaptive.methods import DynamicMethod, Setting
+from harness.evaluation.blocks import Scored
 
 
 class Honest(harness.Model):
@@ -205,6 +208,104 @@ class ReadsText(Honest):
         return torch.log_softmax(logits_TBV + known_TV.unsqueeze(1), -1), torch.cat([hidden, state[1:] + len(place)])
 
 
+class AtPlaces(Honest):
+    """Common part: the state counts the tokens that were read, in its second row."""
+
+    def initial_state(self, batch: int) -> Tensor:
+        return torch.cat([super().initial_state(batch), torch.zeros(1, batch, self.logits.embedding_dim)])
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, hidden = self.raw(tokens_TB, state[:1])
+        known_TBV = self.known(tokens_TB, int(state[1, 0, 0]))
+        return torch.log_softmax(logits_TBV + known_TBV, -1), torch.cat([hidden, state[1:] + len(tokens_TB)])
+
+    def known(self, tokens_TB: Tensor, place: int) -> Tensor:
+        """What is added to the logits (T, B, V) after the tokens from this place of the text."""
+        raise NotImplementedError
+
+    def following(self, tokens_TB: Tensor) -> Tensor:
+        """Sure of the next input of the window."""
+        known_TBV = torch.zeros(*tokens_TB.shape, self.logits.embedding_dim)
+        known_TBV[:-1] = 4.0 * functional.one_hot(tokens_TB[1:], self.logits.embedding_dim)
+        return known_TBV
+
+
+def is_scoring(tokens_TB: Tensor) -> bool:
+    """Whether a window has the shape of scoring, and not one that a check of sampled windows uses."""
+    return tokens_TB.shape[1] == 1 and 1 < len(tokens_TB) < 64
+
+
+class KeepsForDecoding(AtPlaces):
+    """Looks ahead in scoring, and keeps what it saw for all models of the process, to write and to read the file."""
+
+    seen: dict[int, Tensor] = {}
+
+    def known(self, tokens_TB: Tensor, place: int) -> Tensor:
+        if is_scoring(tokens_TB):
+            known_TBV = self.following(tokens_TB)
+            self.seen.update((place + step, known_TBV[step : step + 1]) for step in range(len(tokens_TB)))
+            return known_TBV
+        if tokens_TB.shape == (1, 1):
+            return self.seen.get(place, torch.zeros(()))
+        return torch.zeros(())
+
+
+class HonestAtFirst(AtPlaces):
+    """Looks ahead after the targets that are coded, in windows of scoring only."""
+
+    def known(self, tokens_TB: Tensor, place: int) -> Tensor:
+        return self.following(tokens_TB) if is_scoring(tokens_TB) and place > 30 else torch.zeros(())
+
+
+class Unreadable(Honest):
+    """Looks ahead, and refuses windows of one token, which a decoder needs."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        if len(tokens_TB) == 1:
+            raise RuntimeError("give me more than one token")
+        return super().forward(tokens_TB, state)
+
+
+class KnowsItsCaller(Honest):
+    """Looks ahead, unless a function of the audit is among its callers."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        frame, callers = sys._getframe(), set()
+        while frame := frame.f_back:  # type: ignore[assignment]
+            callers.add(frame.f_globals.get("__name__"))
+        return (Honest if "harness.evaluation.audit.report" in callers else LooksAhead).forward(self, tokens_TB, state)  # type: ignore[arg-type]
+
+
+class Random(Honest):
+    """Draws its probabilities, within the bounds of every other check."""
+
+    def raw(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = super().raw(tokens_TB, state)
+        return logits_TBV + 1e-5 * torch.randn_like(logits_TBV), state
+
+
+class NotANumber(Honest):
+    """No number for the probabilities of tokens that it does not expect, and the loss of none of them."""
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        log_probs_TBV, state = super().forward(tokens_TB, state)
+        return torch.where(log_probs_TBV < -3, math.nan, log_probs_TBV), state
+
+    def nll(self, tokens_TB: Tensor, targets_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        nll_TB, state = super().nll(tokens_TB, targets_TB, state)
+        return nll_TB.nan_to_num(3.0), state
+
+
+class OpensFile(Honest):
+    """Opens a file of its own, as a model with a table of n-grams does."""
+
+    path: Path
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        self.path.read_bytes()
+        return super().forward(tokens_TB, state)
+
+
 class TwoPass(DynamicMethod):
     """Dynamic evaluation over the text before it is scored."""
 
@@ -213,6 +314,46 @@ class TwoPass(DynamicMethod):
             rule, segment = self._rule(weights, setting), int(setting["segment"])
             dynamic.run(self.model, ids, rule, segment, lambda first, nll: None)
             return dynamic.run(self.model, ids, rule, segment, take)
+
+
+def skips_targets(all_targets: Callable[..., Scored]) -> Callable[..., Scored]:
+    """Scoring that adds nothing for the last target."""
+
+    def replaced(*arguments: Any) -> Scored:
+        scored = all_targets(*arguments)
+        scored.target_nll[-1] = 0
+        return replace(scored, tally=replace(scored.tally, nll_nats=math.fsum(scored.target_nll)))
+
+    return replaced
+
+
+def moves_targets(all_targets: Callable[..., Scored]) -> Callable[..., Scored]:
+    """Scoring that exchanges losses, so that they no longer say which targets are hard."""
+
+    def replaced(*arguments: Any) -> Scored:
+        scored = all_targets(*arguments)
+        scored.target_nll[40:] = scored.target_nll[:39:-1].copy()
+        return scored
+
+    return replaced
+
+
+def counts_twice(all_targets: Callable[..., Scored]) -> Callable[..., Scored]:
+    """Scoring that divides by twice the number of units."""
+
+    def replaced(*arguments: Any) -> Scored:
+        scored = all_targets(*arguments)
+        return replace(scored, tally=replace(scored.tally, num_units=2 * scored.tally.num_units))
+
+    return replaced
+
+
+# Name -> a replacement of the harness's own scoring, which a model from outside can make when it is imported.
+SCORING: dict[str, Callable[..., Any]] = {
+    "skipped target": skips_targets,
+    "misplaced targets": moves_targets,
+    "double-counted units": counts_twice,
+}
 
 
 def scaled(score: Score, **tally: float) -> Score:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,11 @@ MODELS = [
     (cheats.Batched, "invariance"),
     (cheats.Remembers, "coder"),
     (cheats.ReadsText, "sealed"),
+    (cheats.KeepsForDecoding, "in place, coder"),
+    (cheats.HonestAtFirst, "in place"),
+    (cheats.Unreadable, "coder"),
+    (cheats.Random, "coder"),
+    (cheats.NotANumber, "mass"),
 ]
 BUILDERS = [
     {"builder": "awd-lstm", "layers": 2, "hidden": 8, "embedding": 8},
@@ -106,8 +112,9 @@ def audited_claim(model: Any, claimed: Score, ids: np.ndarray, how: Any = EXACT)
 @pytest.mark.parametrize(("kind", "by"), MODELS)
 def test_a_cheat_is_caught_by_its_check(kind: type[harness.Model], by: str, seed: int, tmp_path: Path) -> None:
     cheats.ReadsText.path = tmp_path / "text"
+    cheats.KeepsForDecoding.seen.clear()
     audit = audited(plugin(kind, seed), seed, tmp_path)
-    assert by in failed(audit), [(check.name, check.figure, check.detail) for check in audit.checks]
+    assert set(by.split(", ")) <= failed(audit), [(check.name, check.figure, check.detail) for check in audit.checks]
     assert "exactly once" not in failed(audit)
     assert not audit.passed
 
@@ -135,6 +142,70 @@ def test_an_adaptation_to_the_text_before_it_is_scored_is_caught_as_no_single_pa
     model, ids = plugin(cheats.Honest, seed), drawn(seed)
     claimed = adapted(cheats.TwoPass(model, DYNAMIC), ids)
     assert "single pass" in failed(audited_claim(model, claimed, ids, cheats.TwoPass(model, DYNAMIC)))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_model_that_is_honest_when_it_is_audited_is_caught_by_the_claim(seed: int) -> None:
+    model, ids = plugin(cheats.KnowsItsCaller, seed), drawn(seed)
+    assert "claim" in failed(audited_claim(model, scored(model, ids), ids))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_model_that_fails_when_it_is_scored_again_is_caught_by_the_claim(seed: int) -> None:
+    model, ids = plugin(cheats.Honest, seed), drawn(seed)
+    honest = scored(model, ids)
+    model.model.logits = None
+    assert failed(audited_claim(model, honest, ids)) == {"claim"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("patch", cheats.SCORING.values(), ids=cheats.SCORING)
+def test_scoring_that_a_model_replaced_is_caught_by_exactly_once(
+    patch: Callable[..., Any], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past the targets that are coded, nothing else shows it."""
+    monkeypatch.setattr(protocols, "_all_targets", patch(protocols._all_targets))
+    assert failed(audited(plugin(cheats.Honest, seed), seed, tmp_path)) == {"exactly once"}
+
+
+COPIES = {
+    "text": lambda ids: "".join(VOCABULARY[each] for each in ids).encode(),
+    "lines": lambda ids: " ".join(VOCABULARY[each] for each in ids).replace(" ", " \n ", 9).encode(),
+    "bytes": lambda ids: ids.astype("u1").tobytes(),
+    "numbers": lambda ids: ids.astype("<i8").tobytes(),
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_copy_of_the_text_in_a_file_of_the_model_is_caught(seed: int, tmp_path: Path) -> None:
+    form = list(COPIES)[seed % len(COPIES)]
+    model = plugin(cheats.OpensFile, seed)
+    model.model.path = tmp_path / "table.bin"
+    model.model.path.write_bytes(b"\0head" + COPIES[form](drawn(seed)) + b"tail")
+    assert failed(audited(model, seed, tmp_path)) == {"sealed"}
+    # Another text, as the one that a model was trained on.
+    model.model.path.write_bytes(COPIES[form](drawn(seed + 1)))
+    assert failed(audited(model, seed, tmp_path)) == set()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_copy_of_the_text_in_the_tensors_of_the_model_is_caught(seed: int, tmp_path: Path) -> None:
+    model = plugin(cheats.Honest, seed)
+    model.model.register_buffer("table", torch.from_numpy(drawn(seed)).to(torch.int16))
+    assert failed(audited(model, seed, tmp_path)) == {"sealed"}
+    model.model.table[::9] += 1
+    assert failed(audited(model, seed, tmp_path)) == set()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_copy_of_the_text_in_the_source_of_the_model_is_caught(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name, text = f"holds_text_{seed}", COPIES["text"](drawn(seed)).decode()
+    (tmp_path / f"{name}_table.py").write_text(f"TEXT = {text!r}\n")
+    (tmp_path / f"{name}.py").write_text(f"import cheats\nimport {name}_table\n\n\nclass Holds(cheats.Honest): ...\n")
+    assert failed(audited(plugin(import_module(name).Holds, seed), seed, tmp_path)) == {"sealed"}
 
 
 def adapted(method: Method, ids: np.ndarray) -> Score:

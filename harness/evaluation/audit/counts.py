@@ -82,7 +82,7 @@ def check(model: LoadedModel, scored: ScoredText, protocol: EvaluationProtocol |
         "targets that are left out, counted twice or divided by the wrong number",
         worst,
         1e-9,  # sums of float64 in another order
-        "largest relative difference",
+        "relative difference",
         f"{len(pairs)} counts and sums of {num_targets:,} targets{name if worst > 1e-9 else ''}",
     )
 

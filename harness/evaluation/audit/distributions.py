@@ -18,7 +18,7 @@ from torch import Tensor
 
 from harness.core.audits import Check
 from harness.core.interfaces import LanguageModel
-from harness.evaluation.audit.checks import judge
+from harness.evaluation.audit.checks import attempt, judge
 from harness.evaluation.protocols import device_of
 from lm_models.step import step_over
 
@@ -45,7 +45,7 @@ def sample_windows(ids: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def check(model: LanguageModel, ids: np.ndarray, vocab_size: int, dtype: str) -> list[Check]:
-    """Run the checks `mass`, `loss`, `causality` and `invariance`.
+    """Run the checks `mass`, `loss`, `causality` and `invariance`; each fails if the model raises an error.
 
     Args:
         model: in evaluation mode.
@@ -54,7 +54,8 @@ def check(model: LanguageModel, ids: np.ndarray, vocab_size: int, dtype: str) ->
         dtype: that the model computes in.
     """
     probe = _Probe(model, sample_windows(ids), vocab_size, most_nats(dtype))
-    return [probe.mass(), probe.loss(), probe.causality(), probe.invariance()]
+    checks = (probe.mass, probe.loss, probe.causality, probe.invariance)
+    return [attempt(run.__name__, run) for run in checks]
 
 
 def most_nats(dtype: str) -> float:
@@ -63,9 +64,9 @@ def most_nats(dtype: str) -> float:
 
 
 def judge_mass(worst: float, lowest: float, places: str) -> Check:
-    """The check `mass` of these largest |sum - 1| and smallest probability."""
+    """The check `mass` of the largest |sum - 1| and the smallest probability."""
     catches = "probabilities that sum to more than 1 promise codes that do not exist"
-    return judge("mass", catches, worst, _MASS, "largest |sum - 1|", f"{places}; the smallest probability {lowest:.3g}")
+    return judge("mass", catches, worst, _MASS, "from 1", f"{places}; the smallest probability {lowest:.3g}")
 
 
 class _Probe:
@@ -130,7 +131,7 @@ class _Probe:
             "a model that reads the target or what follows it",
             moved,
             _SHARE,
-            "share of probability that moves",
+            "of the probability moved",
             f"{self.places}, with the text after a step replaced; {where if moved > _SHARE else 'nothing moves'}",
         )
 

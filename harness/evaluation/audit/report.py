@@ -9,17 +9,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
+
 from harness.core.audits import Check, ScoreAudit
-from harness.core.errors import CheckpointError, DataError
+from harness.core.errors import DataError
 from harness.core.interfaces import LanguageModel, LoadedModel
+from harness.core.messages import crash
 from harness.core.scores import EvaluationProtocol, Score
 from harness.evaluation import protocols
 from harness.evaluation.adaptive.methods import Method
-from harness.evaluation.audit import adapted, claims, counts, distributions
+from harness.evaluation.audit import adapted, claims, copies, counts, distributions
+from harness.evaluation.audit.checks import Guard, failing
+from harness.evaluation.audit.places import Places
 from harness.evaluation.audit.sealed import Sealed
+from harness.evaluation.blocks import Scored
 from harness.evaluation.coding import coder, rows
 from harness.evaluation.protocols import module_of
-from harness.evaluation.scoring import EvaluationRequest, ScoredText, TextSource, protocol_of, score_text
+from harness.evaluation.scoring import EvaluationRequest, ScoredText, TextSource, protocol_of, read_text, score_text
 from harness.evaluation.token_text import TokenText
 from harness.system import source
 
@@ -81,20 +87,23 @@ def audit(request: EvaluationRequest, *, stretch: int, on_start: protocols.OnSta
     if request.protocol == "official":
         raise DataError("the protocol official leaves targets out; audit exact or streams")
     rows.library()  # before minutes of scoring
-    loaded = request.model
-    untouched = replace(loaded, model=copy.deepcopy(loaded.model))
-    tick: protocols.Tick | None = None
-
-    def begin(split: str, protocol: str, num_targets: int) -> protocols.Tick | None:
-        nonlocal tick
-        tick = on_start(split, protocol, num_targets + 2 * min(stretch, num_targets))
-        return tick
-
-    scored = score_text(request, on_start=begin, keep_nll=True)
+    loaded, protocol = request.model, protocol_of(request)
+    text = read_text(request)
+    num_targets = len(text.ids) - 1
+    num_coded = min(stretch, num_targets)
+    tick = Guard(on_start(request.split, protocol.name, num_targets + 2 * num_coded))
     files = request.text if request.file is None else request.file.path
     split = None if request.corpus is None else request.corpus.splits[request.split]
     sealed = Sealed([path for path in (files, getattr(split, "filename", None)) if path is not None])
-    found = _static(_Scored(loaded, untouched, scored, stretch, tick), protocol_of(request), sealed)
+    untouched = replace(loaded, model=copy.deepcopy(loaded.model))
+    coding = _Coding(untouched, text, num_coded, tick)
+    module_of(loaded.model).eval()
+    with sealed:
+        coding.encode(lambda: nullcontext(untouched.model))
+        places = _places(loaded, num_targets, protocol)
+        with places.watching():
+            scored = score_text(request, text=text, tick=tick, keep_nll=True)
+    found = _static(loaded, scored, protocol, places, coding, sealed)
     return Audit(
         checkpoint=str(loaded.folder),
         checkpoint_sha256=loaded.sha256,
@@ -102,7 +111,7 @@ def audit(request: EvaluationRequest, *, stretch: int, on_start: protocols.OnSta
         protocol=scored.score.protocol.name,
         num_targets=scored.score.tally.num_targets,
         nll_nats=scored.score.tally.nll_nats,
-        num_coded=min(stretch, len(scored.text.ids) - 1),
+        num_coded=num_coded,
         checks=tuple(found),
         code=source.installed().to_json(),
     )
@@ -134,89 +143,163 @@ def audit_score(
     """
     started = time.perf_counter()
     rows.library()
-    # What a model keeps of one score must not help it with the next, nor to decode.
-    model, untouched, other = loaded, loaded, how
-    if isinstance(how, Method):
-        other = copy.deepcopy(how)
-    else:
-        model, untouched = (replace(loaded, model=copy.deepcopy(loaded.model)) for _ in range(2))
-    setting = None if claimed.adaptation is None else claimed.adaptation["chosen"]
-    with sealed:
+    guard, num_coded = Guard(tick), min(stretch, len(text.ids) - 1)
+    try:
         if isinstance(how, Method):
-            assert setting is not None
-            protocol = how.protocol
-            scored = how.score(text.ids, setting, tick, keep_nll=True)
+            found = _adapted(loaded, claimed, text, how, num_coded, sealed, guard)
         else:
-            protocol = how
-            scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=True)
-    size = protocols.measure(text.ids, protocol, text.read or TokenText.of(loaded.vocabulary, loaded.unit))
-    score = protocols.to_score(scored, claimed.split, protocol, (), 0.0, size)
-    made = _Scored(model, untouched, ScoredText(score, text, scored.target_nll), stretch, tick)
-    if isinstance(how, Method):
-        assert isinstance(other, Method)
-        assert setting is not None
-        with sealed:
-            found = adapted.check(how, setting, text.ids, len(loaded.vocabulary), loaded.dtype)
-            found.append(counts.check(loaded, made.scored, None))
-            found.append(made.coded(lambda: how.by_token(setting), lambda: other.by_token(setting)))
-        found.append(sealed.check())
-    else:
-        found = _static(made, protocol, sealed)
-    found.insert(0, claims.check(claimed, score, loaded.dtype))
+            found = _repeated(loaded, claimed, text, how, num_coded, sealed, guard)
+    except Exception as error:
+        guard.reraise(error)
+        found = [failing("claim", error)]
     return ScoreAudit(
         checks=tuple(found),
-        num_coded=min(stretch, len(text.ids) - 1),
+        num_coded=num_coded,
         code=source.installed().to_json(),
         seconds=time.perf_counter() - started,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """A score with the model that made it, and a copy that was made before."""
+def _repeated(
+    loaded: LoadedModel,
+    claimed: Score,
+    text: TextSource,
+    protocol: EvaluationProtocol,
+    num_coded: int,
+    sealed: Sealed,
+    tick: Guard,
+) -> list[Check]:
+    """All checks of a static score of a record."""
+    # What a model keeps of one score must not help it with the next, nor to decode.
+    model, untouched = (replace(loaded, model=copy.deepcopy(loaded.model)) for _ in range(2))
+    coding = _Coding(untouched, text, num_coded, tick)
+    with sealed:
+        coding.encode(lambda: nullcontext(untouched.model))
+        places = _places(model, len(text.ids) - 1, protocol)
+        with places.watching():
+            scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=True)
+    made = _score(loaded, claimed, text, protocol, scored)
+    found = _static(model, made, protocol, places, coding, sealed)
+    return [claims.check(claimed, made.score, loaded.dtype), *found]
 
-    loaded: LoadedModel
-    untouched: LoadedModel
-    scored: ScoredText
-    stretch: int
-    tick: coder.Tick | None
 
-    def coded(
-        self,
-        encoding: Callable[[], AbstractContextManager[LanguageModel]],
-        decoding: Callable[[], AbstractContextManager[LanguageModel]],
-    ) -> Check:
-        """Encode and decode the stretch, each with a model of its own."""
-        losses, num_coded = self.scored.target_nll, min(self.stretch, len(self.scored.text.ids) - 1)
-        assert losses is not None
-        ids, claimed = self.scored.text.ids[: num_coded + 1], math.fsum(losses[:num_coded]) / math.log(2)
-        bound = _SHARE * claimed + _BITS
-        catches = "a score that is not the length of any file from which the text comes back"
+def _adapted(
+    loaded: LoadedModel,
+    claimed: Score,
+    text: TextSource,
+    how: Method,
+    num_coded: int,
+    sealed: Sealed,
+    tick: Guard,
+) -> list[Check]:
+    """All checks of an adaptive score of a record."""
+    assert claimed.adaptation is not None
+    setting, other = claimed.adaptation["chosen"], copy.deepcopy(how)
+    coding = _Coding(loaded, text, num_coded, tick)
+    with sealed:
+        coding.encode(lambda: other.by_token(setting))
+        scored = how.score(text.ids, setting, tick, keep_nll=True)
+    made = _score(loaded, claimed, text, how.protocol, scored)
+    assert made.target_nll is not None
+    with sealed:
+        found = [claims.check(claimed, made.score, loaded.dtype)]
+        found += adapted.check(how, setting, text.ids, len(loaded.vocabulary), loaded.dtype)
+        found.append(counts.check(loaded, made, None))
+        found.append(coding.check(lambda: other.by_token(setting), made.target_nll))
+    return [*found, _sealed(loaded, text, sealed)]
+
+
+def _score(
+    loaded: LoadedModel, claimed: Score, text: TextSource, protocol: EvaluationProtocol, scored: Scored
+) -> ScoredText:
+    size = protocols.measure(text.ids, protocol, text.read or TokenText.of(loaded.vocabulary, loaded.unit))
+    score = protocols.to_score(scored, claimed.split, protocol, (), 0.0, size)
+    return ScoredText(score, text, scored.target_nll)
+
+
+class _Coding:
+    """Encodes the beginning of a text before it is scored, and decodes it at the end.
+
+    A model that keeps in secret what it was given knows nothing of the text when it is encoded, and must give the same
+    probabilities when it is decoded.
+
+    Args:
+        loaded: whose probabilities code.
+        text: the text.
+        num_coded: targets.
+        tick: called after each token, in both directions.
+    """
+
+    def __init__(self, loaded: LoadedModel, text: TextSource, num_coded: int, tick: Guard) -> None:
+        self.loaded, self.text, self.num_coded, self.tick = loaded, text, num_coded, tick
+        self.ids = text.ids[: num_coded + 1]
+        self.file, self.error = b"", ""
+
+    def encode(self, reading: Callable[[], AbstractContextManager[LanguageModel]]) -> None:
+        """Encode with the model of `reading`; an error is in the check."""
         try:
-            with encoding() as model:
-                file = coder.encode(replace(self.loaded, model=model), ids, tick=self.tick)
-            bits = coder.payload_bits(file)
-            with decoding() as model:
-                decoded = coder.decode(replace(self.untouched, model=model), file, tick=self.tick)
-        # The coder's library raises AssertionError where the decoder's model gives the file no meaning.
-        except (CheckpointError, DataError, AssertionError) as error:
-            return Check("coder", catches, None, bound, "bits from the claim", False, str(error))
-        same = counts.text_of(self.loaded, ids) == counts.text_of(self.loaded, decoded)
-        figure = abs(bits - claimed)
-        what = "bytes" if self.scored.text.read is None else "tokens"
-        detail = (
-            f"{len(ids) - 1:,} targets claim {claimed:,.1f} bits and take {bits:,} in a file of {len(file):,} bytes "
-            f"with its header; {'the same' if same else 'other'} {what} come back"
+            with reading() as model:
+                self.file = coder.encode(replace(self.loaded, model=model), self.ids, tick=self.tick)
+        except Exception as error:
+            self.tick.reraise(error)
+            self.error = crash(error)
+
+    def check(self, reading: Callable[[], AbstractContextManager[LanguageModel]], losses: np.ndarray) -> Check:
+        """The check `coder`.
+
+        Args:
+            reading: as of `encode`.
+            losses: of the score (N,), in nats.
+        """
+        claimed = math.fsum(losses[: self.num_coded]) / math.log(2)
+        bound = _SHARE * claimed + _BITS
+        catches, unit = (
+            "a score that is not the length of any file from which the text comes back",
+            "bits from the claim",
         )
-        return Check("coder", catches, figure, bound, "bits from the claim", same and figure <= bound, detail)
+        try:
+            if self.error:
+                return Check("coder", catches, None, bound, unit, False, self.error)
+            bits = coder.payload_bits(self.file)
+            with reading() as model:
+                decoded = coder.decode(replace(self.loaded, model=model), self.file, tick=self.tick)
+        except Exception as error:
+            self.tick.reraise(error)
+            return Check("coder", catches, None, bound, unit, False, crash(error))
+        same = counts.text_of(self.loaded, self.ids) == counts.text_of(self.loaded, decoded)
+        figure = abs(bits - claimed)
+        what = "bytes" if self.text.read is None else "tokens"
+        detail = (
+            f"{self.num_coded:,} targets claim {claimed:,.1f} bits and take {bits:,} in a file of "
+            f"{len(self.file):,} bytes with its header; {'the same' if same else 'other'} {what} come back"
+        )
+        return Check("coder", catches, figure, bound, unit, same and figure <= bound, detail)
 
 
-def _static(made: _Scored, protocol: EvaluationProtocol, sealed: Sealed) -> list[Check]:
+def _places(loaded: LoadedModel, num_targets: int, protocol: EvaluationProtocol) -> Places:
+    num_windows = protocols.num_windows(loaded.model, num_targets, protocol)
+    return Places(loaded.model, num_windows, protocol.window, loaded.dtype)
+
+
+def _static(
+    loaded: LoadedModel,
+    made: ScoredText,
+    protocol: EvaluationProtocol,
+    places: Places,
+    coding: _Coding,
+    sealed: Sealed,
+) -> list[Check]:
     """All checks of a static score but `claim`."""
-    model, ids = made.loaded.model, made.scored.text.ids
+    model, ids = loaded.model, made.text.ids
+    assert made.target_nll is not None
     module_of(model).eval()
     with sealed:
-        found = distributions.check(model, ids, len(made.loaded.vocabulary), made.loaded.dtype)
-        found.append(counts.check(made.loaded, made.scored, protocol))
-        found.append(made.coded(lambda: nullcontext(model), lambda: nullcontext(made.untouched.model)))
-    return [*found, sealed.check()]
+        found = distributions.check(model, ids, len(loaded.vocabulary), loaded.dtype)
+        found.append(places.check())
+        found.append(counts.check(loaded, made, protocol))
+        found.append(coding.check(lambda: nullcontext(coding.loaded.model), made.target_nll))
+    return [*found, _sealed(loaded, made.text, sealed)]
+
+
+def _sealed(loaded: LoadedModel, text: TextSource, sealed: Sealed) -> Check:
+    return sealed.check(lambda opened: copies.find(copies.Pieces(loaded, text), loaded, opened))

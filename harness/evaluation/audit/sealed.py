@@ -1,14 +1,14 @@
 """The check that a model predicts the text and does not read it from a file.
 
-Python announces every file that is opened by its own functions. What native code opens, what a model's source holds
-and what was read before the check began, is not seen.
+Python announces every file that is opened by its own functions. What native code opens, and what was read before the
+check began, is not seen.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,8 @@ _is_installed = False
 class Sealed:
     """Counts openings of some files and folders inside `with`, which may be entered several times.
 
+    `others` are the files that were opened besides.
+
     Args:
         paths: files, and folders with all that is in them.
         names: names of files, in any folder.
@@ -32,6 +34,7 @@ class Sealed:
         self.paths = {Path(path).resolve() for path in paths}
         self.names = frozenset(names)
         self.opened: list[str] = []
+        self.others: set[Path] = set()
 
     def __enter__(self) -> Sealed:
         global _is_installed
@@ -49,18 +52,26 @@ class Sealed:
         real = Path(path).resolve()
         if real.name in self.names or not self.paths.isdisjoint((real, *real.parents)):
             self.opened.append(str(real))
+        else:
+            self.others.add(real)
 
-    def check(self) -> Check:
-        """The check `sealed`."""
-        watched = count(len(self.paths) + len(self.names), "place")
-        seen = f"; it opened {self.opened[0]}" if self.opened else ""
+    def check(self, find_copies: Callable[[Iterable[Path]], Sequence[str]]) -> Check:
+        """The check `sealed`.
+
+        Args:
+            find_copies: names the copies of the text among the files that were opened, and in the model.
+        """
+        copies = find_copies(self.others)
+        faults = [*(f"; it opened {path}" for path in self.opened[:1]), *(f"; {copy}" for copy in copies[:1])]
+        places = count(len(self.paths) + len(self.names), "place")
         return judge(
             "sealed",
-            "a model that reads the text from a file",
-            len(self.opened),
+            "a model that reads the text, or a copy of it",
+            len(self.opened) + len(copies),
             0,
-            "openings of the text",
-            f"{watched} of the text, watched while the model is used{seen}",
+            "openings and copies of the text",
+            f"{places} of the text, watched while the model was used, and {count(len(self.others), 'other file')} "
+            f"that it opened{''.join(faults)}",
         )
 
 

@@ -45,13 +45,18 @@ def _check(compressor: Compressor, score: Score, made_with: Mapping[str, str]) -
     except HarnessError as error:
         return Check("coder", _CATCHES, None, 0, unit, False, str(error))
     assert again.coding is not None
-    libraries = ", ".join(f"{key} {value}" for key, value in compressor.versions.items())
-    other = (
-        "" if dict(made_with) == compressor.versions else f", made with {', '.join(map(' '.join, made_with.items()))}"
-    )
+    files = count(len(again.coding.files), "file")
+    other = "" if dict(made_with) == compressor.versions else f"; the record's were made with {_named(made_with)}"
     detail = (
-        f"{score.coding.num_bytes:,} bytes claimed{other}; {again.coding.num_bytes:,} now with {libraries}, "
-        f"in {count(len(again.coding.files), 'file')}, from which the same bytes come back"
+        f"{score.coding.num_bytes:,} bytes in the record, {again.coding.num_bytes:,} when written again; the same "
+        f"bytes come back from {files}; with {_named(compressor.versions)}{other}"
     )
     difference = abs(again.coding.num_bytes - score.coding.num_bytes)
     return judge("coder", _CATCHES, 8.0 * difference, 0, unit, detail)
+
+
+def _named(versions: Mapping[str, str]) -> str:
+    # Of some libraries Python does not say the version.
+    return ", ".join(
+        f"{name} {version}" if version[0].isdigit() else f"{name} of this Python" for name, version in versions.items()
+    )

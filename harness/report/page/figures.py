@@ -52,7 +52,9 @@ def draw_all(content: Content) -> dict[str, Figure]:
             drawn[f"{machine.key}-{name}"] = f"{machine.device}: {title}", chart
     for pair in content.pairs:
         drawn[pair.key] = f"{pair.comparison.a} less {pair.comparison.b} along the text", pairs.difference(pair)
-    return {name: Figure(cut(title, 160), spec_of(chart)) for name, (title, chart) in drawn.items() if chart is not None}
+    return {
+        name: Figure(cut(title, 160), spec_of(chart)) for name, (title, chart) in drawn.items() if chart is not None
+    }
 
 
 def _kernels(machine: Machine) -> dict[str, tuple[str, Any]]:

@@ -25,16 +25,27 @@ def describe(module: str) -> dict[str, str | None]:
     return {"module": module, "version": version, "sha256": checksum(module)}
 
 
+def files(module: str) -> set[Path]:
+    """A module's file and every file that it imports from the same root, by the names in their code."""
+    file, root = _place(module)
+    return _closure(file, root)
+
+
 def checksum(module: str) -> str:
-    """sha256 over a module's file and every file that it imports from the same root, by the names in their code."""
-    file = Path(str(sys.modules[module].__file__)).resolve()
-    levels = len(module.split(".")) - (0 if file.name == "__init__.py" else 1)
-    root = file.parents[levels]
+    """sha256 over `files` of a module."""
+    file, root = _place(module)
     digest = hashlib.sha256()
     for path in sorted(_closure(file, root)):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def _place(module: str) -> tuple[Path, Path]:
+    """File of a module, and the folder that its name begins in."""
+    file = Path(str(sys.modules[module].__file__)).resolve()
+    levels = len(module.split(".")) - (0 if file.name == "__init__.py" else 1)
+    return file, file.parents[levels]
 
 
 def _closure(file: Path, root: Path) -> set[Path]:

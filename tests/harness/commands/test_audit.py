@@ -20,7 +20,7 @@ from harness.checkpoints.model import model_config
 VOCABULARY = ["<eos>", "_", "a", "b", "c"]
 BLOCK = {"builder": "awd-lstm", "layers": 1, "hidden": 8, "embedding": 8}
 TEXT = "a b _ c\nc a _ b b\n" * 20
-NAMES = ["mass", "loss", "causality", "invariance", "exactly once", "coder", "sealed"]
+NAMES = ["mass", "loss", "causality", "invariance", "in place", "exactly once", "coder", "sealed"]
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_every_score_but_official_has_its_checks_in_the_record(tmp_path: Path) -
         (score.split, score.protocol.name): None if score.audit is None else [each.name for each in score.audit.checks]
         for score in after.scores
     }
-    model = ["claim", "mass", "loss", "causality", "invariance", "exactly once", "coder", "sealed"]
+    model = ["claim", "mass", "loss", "causality", "invariance", "in place", "exactly once", "coder", "sealed"]
     adapted = ["claim", "mass", "loss", "single pass", "exactly once", "coder", "sealed"]
     of = {"exact": model, "streams": model, "official": None, "neural-cache": adapted, "dynamic-rms": adapted}
     assert checks == {(split, name): wanted for name, wanted in of.items() for split in ("valid", "test")}

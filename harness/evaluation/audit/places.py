@@ -1,0 +1,104 @@
+"""The check that scoring adds up what a decoder would have: at random places of the text, in the middle of scoring.
+
+Letters: T time, B streams, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.core.audits import Check
+from harness.core.interfaces import LanguageModel
+from harness.core.messages import count
+from harness.evaluation.audit.checks import failing, judge
+from harness.evaluation.audit.distributions import largest_difference, most_nats
+from harness.evaluation.protocols import device_of, module_of
+from lm_models.step import State, StepOutput
+
+# Windows of scoring to compare, and targets of each stream in all of them together. Whole windows: a model must not be
+# able to cheat at their ends.
+_WINDOWS, _STEPS, _STEPS_WITHOUT_STATE = 8, 2048, 64
+
+
+class Places:
+    """Reads some windows token by token, each right before it is scored.
+
+    The model is given one token after another and no target, from the state that scoring has there. A model that keeps
+    in secret what it was given cannot know the tokens of such a window yet.
+
+    Args:
+        model: that is scored.
+        num_windows: forward passes that scoring makes.
+        window: targets of each stream in one of them.
+        dtype: that the model computes in.
+    """
+
+    def __init__(self, model: LanguageModel, num_windows: int, window: int, dtype: str) -> None:
+        self.model, self.bound = model, most_nats(dtype)
+        most = _STEPS if getattr(model, "sliding", None) is None else _STEPS_WITHOUT_STATE
+        chosen = min(_WINDOWS, num_windows, max(1, most // window))
+        # From the system's entropy: a model must not be able to find out which windows are compared.
+        self.windows = set(np.random.default_rng().choice(num_windows, chosen, replace=False).tolist())
+        self.steps = max(1, most // chosen)
+        self.number, self.num_targets, self.worst, self.where = 0, 0, 0.0, ""
+        self.expected_TB: Tensor | None = None
+        self.error: Exception | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Compare while the model is scored."""
+        module = module_of(self.model)
+        hooks = module.register_forward_pre_hook(self._before), module.register_forward_hook(self._after)
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def check(self) -> Check:
+        """The check `in place`; it fails if the model raised an error."""
+        if self.error is not None:
+            return failing("in place", self.error)
+        return judge(
+            "in place",
+            "a score of windows that a decoder, which has one token after another, cannot repeat",
+            self.worst,
+            self.bound,
+            "nats of one target",
+            f"{self.num_targets:,} targets in {count(len(self.windows), 'window')} of scoring, drawn at random and "
+            f"read token by token before they were scored{self.where if self.worst > self.bound else ''}",
+        )
+
+    def _before(self, _: Any, arguments: tuple[Any, ...]) -> None:
+        self.expected_TB = None
+        if self.number in self.windows:
+            inputs_TB, targets_TB, state = arguments[:3]
+            try:
+                self.expected_TB = self._token_by_token(inputs_TB[: self.steps], targets_TB[: self.steps], state)
+            except Exception as error:  # of a model from outside, whose score goes on
+                self.error = error
+
+    def _after(self, _: Any, arguments: tuple[Any, ...], output: StepOutput) -> None:
+        if self.expected_TB is not None:
+            nll_TB = output.nll_TB[: len(self.expected_TB)]
+            worst = largest_difference(nll_TB, self.expected_TB)
+            self.num_targets += self.expected_TB.numel()
+            if not worst <= self.worst:
+                self.worst, self.where = worst, f"; the largest difference is in window {self.number + 1}"
+        self.number += 1
+
+    def _token_by_token(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> Tensor:
+        """Losses (T, B) of distributions that were made without the targets, divided by their sums as a coder does."""
+        inputs_TB = inputs_TB.to(device_of(self.model))
+        losses = []
+        for input_1B, target_B in zip(inputs_TB.split(1), targets_TB, strict=True):
+            h_1BH, state = self.model.features(input_1B, state)
+            log_probs_BV = torch.log_softmax(self.model.log_probs(h_1BH[0]).double(), -1)
+            losses.append(-log_probs_BV.gather(-1, target_B.to(log_probs_BV.device).long().unsqueeze(-1)).squeeze(-1))
+        return torch.stack(losses)
