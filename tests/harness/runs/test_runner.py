@@ -83,8 +83,8 @@ def start(suite: Path, results: Path, *options: str, held_by: Path | None = None
     return process
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
+def finish(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=timeout_s)
     return process.returncode, out, err
 
 
@@ -189,13 +189,18 @@ def test_every_end_of_a_run_saves_and_the_same_command_continues_to_the_same_bit
 
 
 def test_a_time_limit_saves_before_it_is_over(suite: Path, results: Path) -> None:
-    began = time.monotonic()
-    process, _ = start_held(suite, results, "--time-limit", "15")
-    code, out, err = finish(process)
-    assert time.monotonic() - began >= 12, "the reserve is a fifth of a short limit"
+    """A busy machine may need longer than a limit to begin with the training; a longer limit is tried then."""
+    held = suite.parent / "held"
+    for limit_s in (6, 30, 150):
+        began = time.monotonic()
+        process = start(suite, results / str(limit_s), "--time-limit", str(limit_s), held_by=suite.parent)
+        code, out, err = finish(process, timeout_s=300)
+        if held.exists():
+            break
+    assert time.monotonic() - began >= 0.8 * limit_s, "the reserve is a fifth of a short limit"
     assert (code, out) == (75, ""), err
     assert "harness: stopped (time limit): markov-awd-lstm-s1-" in err
-    assert attempts(results) == ["interrupted"]
+    assert attempts(results / str(limit_s)) == ["interrupted"]
 
 
 def test_a_killed_worker_is_a_failed_record_with_its_costs_and_is_tried_again(suite: Path, results: Path) -> None:
