@@ -94,14 +94,15 @@ class QrnnLayer(RecurrentLayer):
         self, x_TBV: Tensor, state: tuple[Tensor, ...], weight: Tensor, table_VI: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`_gates` of x @ table. The carried input is already a row of the table and is not multiplied by it."""
-        taps = [functional.linear(part, table_VI) for part in weight.split(self.num_inputs, dim=1)]
+        parts = weight.split(self.num_inputs, dim=1)
+        taps = [functional.linear(part, table_VI) for part in parts]
         last_1BI = x_TBV[-1:] @ table_VI
         if self.window == 1:
             return functional.linear(x_TBV, taps[0], self.linear.bias), last_1BI
         source = torch.cat([x_TBV[1:], x_TBV[:-1]], dim=-1)
         later = functional.linear(source, torch.cat(taps, dim=1), self.linear.bias)
         first_source = torch.cat([x_TBV[:1], state[1]], dim=-1)
-        first_weight = torch.cat([taps[0], weight[:, self.num_inputs :]], dim=1)
+        first_weight = torch.cat([taps[0], parts[1]], dim=1)
         return torch.cat([functional.linear(first_source, first_weight, self.linear.bias), later]), last_1BI
 
     def _keep(self, gates_TBG: Tensor, *, training: bool, generator: torch.Generator | None) -> Tensor | None:
