@@ -62,8 +62,10 @@ TIMES = {
 
 def without_times(folder: Path) -> Any:
     """The record and the learning curve in a run's folder, as stored, without what a clock says."""
-    with (folder / "curve.csv").open(encoding="utf-8", newline="") as file:
-        curve = list(csv.DictReader(file))
+    curve = []
+    if (folder / "curve.csv").exists():  # a model that is not trained has none
+        with (folder / "curve.csv").open(encoding="utf-8", newline="") as file:
+            curve = list(csv.DictReader(file))
     return _timeless({**json.loads((folder / "record.json").read_text(encoding="utf-8")), "curve": curve})
 
 

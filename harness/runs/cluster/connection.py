@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from harness.core.errors import ClusterError
 from harness.core.messages import printable
 from harness.runs.cluster.launch import Cluster
 from harness.runs.cluster.mailbox import Mailbox
+from harness.runs.limits import QUEUE_SIGNALS
 from harness.system.reading import read_text
 
 CLIENT = "ray://"
@@ -65,15 +68,16 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     if not _has_ray():
         raise ClusterError("--executor ray needs Ray, which is not installed: pip install 'lm-harness[ray]'")
     address = _reachable(options.address)
-    # Ray reads both at its import. It would report every use to its makers, and replace a loopback address, on which a
-    # cluster of this machine may listen alone, by the machine's outer one.
+    # Ray reads these at its import. It would report every use to its makers, connect again when a thread uses it after
+    # the end, and replace a loopback address, on which a cluster of this machine may listen alone, by the outer one.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     if _host(address) in LOOPBACK:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     try:
-        with _without_stderr():
+        with _without_stderr(), _own_signals():
             context = ray.init(address, log_to_driver=False, logging_level="CRITICAL")
     except Exception as error:  # of many classes: another version of Ray or Python, a port of something else
         raise ClusterError(f"--address {options.address}: {_first_line(error)}") from None
@@ -112,6 +116,20 @@ def _without_stderr() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of this process: Ray's own for SIGTERM ends it before the runs are saved."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, *QUEUE_SIGNALS)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _reachable(address: str) -> str:

@@ -200,21 +200,26 @@ def test_a_killed_driver_is_started_again_and_continues(suite: Path, tmp_path: P
     assert records(results) == local
 
 
-def test_ctrl_c_saves_every_run_and_the_same_command_continues(
-    suite: Path, tmp_path: Path, local: dict[str, Any]
+@pytest.mark.parametrize(
+    ("number", "cause", "status"), [(signal.SIGINT, "Ctrl-C", 130), (signal.SIGTERM, "SIGTERM", 75)]
+)
+def test_a_signal_saves_every_run_and_the_same_command_continues(
+    suite: Path, tmp_path: Path, local: dict[str, Any], number: signal.Signals, cause: str, status: int
 ) -> None:
     results = tmp_path / "results"
     with cluster((1, {})) as nodes:
         process = start(suite, results, *on(nodes), "--seed", "0", "--seed", "1")
         wait_until_saved(results, process)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         code, err = finish(process)
-        assert code == 130, err
-        assert "harness: stopped (Ctrl-C): " in err
-        code, err = finish(start(suite, results, *on(nodes)))
+        assert code == status, err
+        assert f"harness: stopped ({cause}): " in err.splitlines()[-1]
+        code, err = finish(start(suite, results, *on(nodes), "--seed", "0", "--seed", "1"))
     assert code == 0, err
     assert "resumed at step" in err
-    assert records(results).items() >= local.items() or local.keys() <= records(results).keys()
+    [name] = local
+    assert records(results)[name] == local[name]
+    assert len(records(results)) == 2
 
 
 def test_a_node_of_other_code_gets_no_runs(suite: Path, tmp_path: Path, local: dict[str, Any]) -> None:
