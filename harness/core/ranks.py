@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,19 +36,17 @@ class Ranks:
     """This process among those of the run.
 
     Args:
-        store: through which the ranks find each other.
+        store: of torch.distributed, through which the ranks find each other.
         rank: number of this process, from 0; rank 0 writes all files.
         size: number of processes.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int) -> None:
+    def __init__(self, store: Any, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.store = store
         self._num_announced = 0
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(
-            backend, store=dist.PrefixStore("group", store), rank=rank, world_size=size, timeout=TIMEOUT
-        )
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
 
     @property
     def is_first(self) -> bool:
@@ -118,7 +116,7 @@ class Ranks:
         name = f"next/{self._num_announced}"
         self._num_announced += 1
         self.store.wait([name], LONGEST_WAIT)
-        return self.store.get(name).decode()
+        return str(self.store.get(name), "utf-8")
 
     def leave(self) -> None:
         """End the connections to the other ranks."""

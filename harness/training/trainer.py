@@ -174,7 +174,7 @@ class Trainer:
                     self._validate()
                 else:
                     self._step()
-                if self._stop_if_asked(or_save=time.monotonic() - saved_at > self.checkpoint_every_s):
+                if self._stop_or_save(due=time.monotonic() - saved_at > self.checkpoint_every_s):
                     self.save()
                     saved_at = time.monotonic()
         # Raised between steps or in a validation, which changes no weights: weights and position belong together.
@@ -208,14 +208,17 @@ class Trainer:
     def _initial_state(self) -> State:
         return self.model.initial_state(self.own.stop - self.own.start)
 
-    def _stop_if_asked(self, _: int = 0, *, or_save: bool = False) -> bool:
-        """Stop if any process is asked to. Returns whether any of them wants to save."""
+    def _stop_if_asked(self, _: int = 0) -> None:
+        self._stop_or_save(due=False)
+
+    def _stop_or_save(self, *, due: bool) -> bool:
+        """Stop if any process is asked to. Returns whether a checkpoint is due in any of them."""
         stop = self.hooks.stop()
         if self.ranks is not None:
-            stop, or_save = self.ranks.any(stop, or_save)
+            stop, due = self.ranks.any(stop, due)
         if stop:
             raise Interrupted(f"step {self.progress.step:,}")
-        return or_save
+        return due
 
     def _step(self) -> None:
         """Train on one window; then read the loss, end the epoch and schedule a validation, if due."""

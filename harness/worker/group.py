@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
-from torch import distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined, unused-ignore]
 
 from harness.checkpoints import model as checkpoint_model
 from harness.core.ranks import LOST_GRACE_S, Ranks
@@ -54,7 +54,7 @@ def started(job: RunJob) -> Iterator[Ranks]:
         )
     _use_loopback()
     # The system chooses the port, so that no other process can take it in between.
-    store = dist.TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False, timeout=START)
+    store = TCPStore(LOOPBACK, 0, is_master=True, wait_for_workers=False, timeout=START)
     others = [_start(job.model_copy(update={"rank": rank, "port": store.port})) for rank in range(1, job.processes)]
     ending = threading.Event()
     for rank, process in enumerate(others, 1):
@@ -89,7 +89,7 @@ def follow(job: RunJob, stop: Stop) -> int:
     folder = Store(job.results).run_folder(spec.run_id) / "checkpoints"
     record = RunRecord(run_id=spec.run_id, spec=spec, status="finished", code=job.code.to_json())
     model, corpus = execute.load(record, job.model_copy(update={"spec": spec}))
-    store = dist.TCPStore(LOOPBACK, job.port, timeout=START)
+    store = TCPStore(LOOPBACK, job.port, timeout=START)
     ranks = Ranks(store, job.rank, job.processes)
     try:
         train(record, model, corpus, folder, lambda event: None, stop, ranks)
