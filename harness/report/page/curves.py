@@ -101,7 +101,7 @@ def _target(curves: Sequence[Curve], metric: Metric) -> float:
     best = sorted((choose(curve.values) for curve in curves), reverse=metric.higher_is_better)
     middle = best[(len(best) - 1) // 2] if len(best) > 1 else float(np.median(curves[0].values))
     # Rounded so that the run in the middle still reaches it.
-    scale = 10**metric.decimals
+    scale = 10.0**metric.decimals
     rounded: int = (math.floor if metric.higher_is_better else math.ceil)(middle * scale)
     return rounded / scale
 

@@ -56,7 +56,7 @@ def run_trace(panels: Sequence[tuple[str, str, bool]]) -> alt.TopLevelMixin:
         drawn.append((shades.encode(x=alt.X("start:Q", axis=axis)) + line).properties(width=WIDTH, height=TRACE_HEIGHT))
     names = ["phases", *(name for name, _, _ in panels)]
     chart: alt.TopLevelMixin = alt.vconcat(*drawn, spacing=TRACE_GAP, bounds="flush", datasets=_empty(*names))
-    return chart.resolve_scale(x="shared")  # type: ignore[attr-defined,no-any-return]
+    return chart.resolve_scale(x="shared")  # type: ignore[no-any-return]
 
 
 def _empty(*names: str) -> dict[str, list[dict[str, Any]]]:
