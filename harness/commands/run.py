@@ -88,6 +88,8 @@ if TYPE_CHECKING:
     help="Train each run in N processes of this machine; they share the streams of its batch, on CUDA a device each."
 )  # fmt: skip
 @executor_options
+@click.option("--report", type=Target(folder=True), default=None, metavar="DIR",
+              help="Keep a page of RESULTS in DIR, built again after each run; needs the extra `report`.")  # fmt: skip
 def run(
     suite: str,
     profile: str | None,
@@ -100,6 +102,7 @@ def run(
     address: str | None,
     num_cpus: int | None,
     num_gpus: float | None,
+    report: Path | None,
     **options: Any,
 ) -> None:
     """Train or load each entry of SUITE, score it, and print and save the leaderboard.
@@ -122,6 +125,8 @@ def run(
         budget = TimeBudget(seconds=time_budget_s, tokens_per_s=tokens_per_s)
     cluster = chosen_executor(executor, address, num_cpus, num_gpus)
     reporter = make_reporter(quiet=quiet)
+    if report is not None:
+        reporter = _with_page(reporter, results, report)
     with _exit_if_stopped(reporter):
         loaded = harness.load_suite(suite, profile=profile, overrides=overrides)
         try:
@@ -133,6 +138,22 @@ def run(
         _print_leaderboard(loaded, records, results)
     sound = all(record.status == "finished" and record.passed_audits for record in records)
     sys.exit(0 if sound else EXIT_FAILED)
+
+
+def _with_page(reporter: Reporter, results: Path, out: Path) -> Reporter:
+    """The reporter, which also builds the page after each record. A page that cannot be written fails no run."""
+    from harness.report.page import extra, site
+    from harness.runs import Following
+
+    extra.check_extra()
+
+    def build() -> None:
+        try:
+            site.build(results, out)
+        except HarnessError as error:
+            reporter.problem(f"{out}: the page was not built: {error}")
+
+    return Following(reporter, build)
 
 
 def run_seeds(suite: str, profile: str | None, seeds: Iterable[int], results: Path) -> None:

@@ -7,11 +7,12 @@ queue's signal or Ctrl-C ends it early. `planning` fits recipes into a time budg
 """
 
 from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
-from harness.runs.reporter import Reporter, make_reporter
+from harness.runs.reporter import Following, Reporter, make_reporter
 from harness.runs.runner import RunQueue, opened, run_suite
 from harness.runs.worker_process import measure_rate
 
 __all__ = [
+    "Following",
     "QueueSignal",
     "Reporter",
     "RunQueue",

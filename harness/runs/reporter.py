@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.core.messages import printable
@@ -39,6 +40,35 @@ class Reporter:
 
     def stop(self) -> None:
         return
+
+
+class Following(Reporter):
+    """Passes everything on to another reporter, and calls a function each time a record was written.
+
+    Args:
+        inner: the other one.
+        on_record: is called after it.
+    """
+
+    def __init__(self, inner: Reporter, on_record: Callable[[], None]) -> None:
+        self.inner, self.on_record = inner, on_record
+
+    def note(self, text: str) -> None:
+        self.inner.note(text)
+
+    def problem(self, text: str) -> None:
+        self.inner.problem(text)
+
+    def start(self, name: str, metric: str) -> None:
+        self.inner.start(name, metric)
+
+    def event(self, event: Event) -> None:
+        self.inner.event(event)
+        if isinstance(event, RecordWritten):
+            self.on_record()
+
+    def stop(self) -> None:
+        self.inner.stop()
 
 
 class Plain(Reporter):

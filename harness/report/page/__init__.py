@@ -6,4 +6,4 @@ their numbers against the records. `charts` turns it into Altair charts, `drawin
 these need the extra `report`.
 """
 
-__all__ = ["figures", "site"]
+__all__ = ["extra", "figures", "site"]

@@ -39,8 +39,8 @@ class Curve:
 
     def reached(self, target: float, metric: Metric) -> int | None:
         """The first validation that is at least as good as the target; None if there is none."""
-        better = (lambda value: value >= target) if metric.higher_is_better else (lambda value: value <= target)
-        return next((place for place, value in enumerate(self.values) if better(value)), None)
+        sign = -1 if metric.higher_is_better else 1
+        return next((place for place, value in enumerate(self.values) if sign * value <= sign * target), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,9 @@ def _target(curves: Sequence[Curve], metric: Metric) -> float:
     best = sorted((choose(curve.values) for curve in curves), reverse=metric.higher_is_better)
     middle = best[(len(best) - 1) // 2] if len(best) > 1 else float(np.median(curves[0].values))
     # Rounded so that the run in the middle still reaches it.
-    scale = 10**metric.decimals
-    return (math.floor if metric.higher_is_better else math.ceil)(middle * scale) / scale
+    scale = 10.0**metric.decimals
+    rounded: int = (math.floor if metric.higher_is_better else math.ceil)(middle * scale)
+    return rounded / scale
 
 
 def _joules(record: RunRecord, rows: Sequence[Mapping[str, Any]]) -> tuple[float | None, ...]:

@@ -69,7 +69,7 @@ Spec = dict[str, Any]
 
 def spec_of(chart: alt.TopLevelMixin) -> Spec:
     """The Vega-Lite of a chart, with the look of the page."""
-    spec: Spec = chart.to_dict(validate=False)  # type: ignore[attr-defined]
+    spec: Spec = chart.to_dict(validate=False)
     # Altair's own look would come back under the keys that this one leaves out.
     return {**spec, "config": _CONFIG}
 

@@ -51,7 +51,8 @@ def draw_all(content: Content) -> dict[str, Figure]:
         for name, (title, chart) in _kernels(machine).items():
             drawn[f"{machine.key}-{name}"] = f"{machine.device}: {title}", chart
     for pair in content.pairs:
-        drawn[pair.key] = f"{pair.comparison.a} less {pair.comparison.b} along the text", pairs.difference(pair)
+        title = f"{pair.comparison.a} less {pair.comparison.b} along the text"
+        drawn[pair.key] = title, pairs.difference(pair)
     return {
         name: Figure(cut(title, 160), spec_of(chart)) for name, (title, chart) in drawn.items() if chart is not None
     }

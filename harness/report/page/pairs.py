@@ -96,7 +96,7 @@ def _pair(heading: str, a: Row, b: Row, records: Mapping[str, RunRecord], store:
     metric = a.of_metric
     try:
         row = next(each for each in compare(sides) if (each.split, each.metric) == (a.split, metric.name))
-        parts = _parts(*sides, a.split, metric)
+        parts = _parts(sides[0], sides[1], a.split, metric)
         a_wins, b_wins = (
             find_stretches(one, other, a.split, metric.name, _STRETCHES) for one, other in (sides, sides[::-1])
         )

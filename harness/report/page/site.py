@@ -19,6 +19,7 @@ from harness.report.page.runs import RunPage, run_page
 from harness.report.page.targets import targets_of
 from harness.results.store import RECORD
 from harness.system.files import refuse_links, remove_tree, write_atomic
+from harness.system.reading import read_bytes
 
 INDEX, RUNS, DATA = "index.html", "runs", "data.json"
 VIEWS = (
@@ -70,8 +71,9 @@ def build(results: Path, out: Path, *, show_text: bool = False) -> Built:
         for name, text in files.items():
             path = out / name
             # Unchanged pages keep their time: a synchronised copy then sends what is new.
-            if not path.is_file() or path.read_bytes() != text.encode():
-                write_atomic(path, text)
+            content = text.encode()
+            if not _holds(path, content):
+                write_atomic(path, content)
     num_bytes = sum(len(text.encode()) for text in files.values())
     return Built(out / INDEX, len(board.records), num_bytes, board.problems, board.num_unreadable)
 
@@ -90,6 +92,10 @@ def watch(results: Path, out: Path, *, show_text: bool = False, every_s: float =
             seen = now
             yield build(results, out, show_text=show_text)
         time.sleep(every_s)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and read_bytes(path, len(content)) == content
 
 
 def _stamp(results: Path) -> object:

@@ -40,4 +40,4 @@ def axis_of(values: Sequence[float], log: bool, **axis: Any) -> dict[str, Any]:
 
 def data(rows: Sequence[dict[str, Any]]) -> alt.Data:
     """Rows as the data of a chart."""
-    return alt.Data(values=list(rows))  # type: ignore[no-any-return]
+    return alt.Data(values=list(rows))  # type: ignore[no-untyped-call]

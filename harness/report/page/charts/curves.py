@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def curves(panel: Panel, axis: str) -> alt.TopLevelMixin:
     """The validations of several runs along one axis, with a line at the target, whose mark is named `target`."""
     names = curve_names(panel)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"x": x, "y": y, "run": names[curve.run_id], "tip": f"{TIP}{names[curve.run_id]}: {y:.{panel.metric.decimals}f}"
          f" after {three_digits(x)} {axis}"}
         for curve in panel.curves
@@ -29,10 +29,9 @@ def curves(panel: Panel, axis: str) -> alt.TopLevelMixin:
     low, high = y_domain(panel)
     is_log = panel.metric.log_axis
     scale = alt.Scale(domain=[low, high], type="log" if is_log else "linear", nice=False)
-    ticks = (
-        {"axis": alt.Axis(values=[tick for tick in log_ticks([low, high]) if low <= tick <= high])} if is_log else {}
-    )
-    y = alt.Y("y:Q", title=f"validation, {panel.metric.unit}", scale=scale, **ticks)
+    ticks = [tick for tick in log_ticks([low, high]) if low <= tick <= high] if is_log else []
+    axis_y = alt.Axis(values=ticks) if is_log else alt.Axis()
+    y = alt.Y("y:Q", title=f"validation, {panel.metric.unit}", scale=scale, axis=axis_y)
     base = alt.Chart(data(rows)).encode(
         x=alt.X("x:Q", title=f"{AXES[axis].lower()} of training", axis=alt.Axis(format="~s")),
         y=y,

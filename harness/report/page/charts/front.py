@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
@@ -23,12 +23,12 @@ def tradeoff(found: Tradeoff, cost: str) -> alt.TopLevelMixin:
     """Values of a ranking against one cost, with the Pareto front of ours as steps."""
     title, of = COSTS[cost]
     fronts = set(map(id, found.fronts[cost]))
-    rows = [
-        {"x": x, "y": row.value,
+    rows: list[dict[str, Any]] = [
+        {"x": spent, "y": row.value,
          "kind": "published" if row.status == PUBLISHED else FRONT if id(row) in fronts else "ours",
-         "name": cut(row.model, 28), "tip": f"{TIP}{cut(row.model, NAME)}: {value_text(row)} for {three_digits(x)}"}
+         "name": cut(row.model, 28), "tip": f"{TIP}{cut(row.model, NAME)}: {value_text(row)} for {three_digits(spent)}"}
         for row in (*found.published, *found.ours)
-        if (x := of(row)) is not None and x > 0
+        if (spent := of(row)) is not None and spent > 0
     ]  # fmt: skip
     metric = found.ours[0].of_metric
     form = {"format": "~g" if cost == "memory" else "~s"}

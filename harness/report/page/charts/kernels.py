@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
@@ -21,7 +21,7 @@ MOST_SAMPLES = 16
 
 def roofline(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
     """Rates of kernels whose operations are counted, below the roof of one machine; None without any."""
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"x": each.intensity, "y": each.gflop_per_s, "kind": f"{each.op} {each.backend}",
          "tip": f"{TIP}{each.op} {each.backend}, {kernel_name(each)}: {three_digits(each.gflop_per_s)} GFLOP/s"}
         for each in found
@@ -33,7 +33,8 @@ def roofline(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
         return None
     speed, peak = median(speeds), median(peaks)
     ends = [row["x"] for row in rows] + [peak / speed]
-    roof = [{"x": x, "y": min(peak, speed * x)} for x in (min(ends) / 4, peak / speed, max(ends) * 4)]
+    places = (min(ends) / 4, peak / speed, max(ends) * 4)
+    roof: list[dict[str, Any]] = [{"x": place, "y": min(peak, speed * place)} for place in places]
     x = alt.X("x:Q", title="operations per byte", **axis_of([each["x"] for each in roof], True))
     y = alt.Y("y:Q", title="GFLOP/s", **axis_of([each["y"] for each in (*rows, *roof)], True))
     line = alt.Chart(data(roof)).mark_line(color=INK, strokeWidth=1.5).encode(x=x, y=y)
@@ -71,7 +72,7 @@ def speedups(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
 def _bars(
     found: Sequence[tuple[Timing, float | None, str]], title: str, rules: Sequence[tuple[str, Sequence[float | None]]]
 ) -> alt.TopLevelMixin | None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "y": kernel_name(each),
             "x": value,
@@ -102,7 +103,7 @@ def kernel_name(each: Timing) -> str:
 
 def strips(found: Sequence[Timing]) -> alt.TopLevelMixin:
     """The raw samples of each backend, thinned evenly by rank."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for each in found:
         samples = sorted(each.samples_ms)
         chosen = {round(place * (len(samples) - 1) / (MOST_SAMPLES - 1)) for place in range(MOST_SAMPLES)}
@@ -130,7 +131,7 @@ def history(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
     sessions: dict[tuple[str, ...], list[Timing]] = {}
     for each in found:
         sessions.setdefault(each.what, []).append(each)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"x": each.at, "y": each.ms, "name": f"{each.op} {each.backend}, {kernel_name(each)}",
          "tip": f"{TIP}{each.op} {each.backend}, {kernel_name(each)}: {three_digits(each.ms)} ms at {each.at}"}
         for timed in sessions.values()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def difference(pair: Pair) -> alt.TopLevelMixin:
     """A less B along the text, a step per part with its interval, and the difference over all of it."""
     digits = pair.metric.decimals
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"start": 100 * part.start, "end": 100 * part.end, "middle": 50 * (part.start + part.end),
          "y": part.difference, "low": part.low, "high": part.high,
          "kind": "A better" if (part.high < 0) != pair.metric.higher_is_better and part.low * part.high > 0

@@ -20,7 +20,7 @@ _MOST_ROWS = 40
 
 def ranking(board: Board) -> alt.TopLevelMixin | None:
     """Values of a ranking from the best down, ours with their intervals; None for fewer than two."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, line in enumerate(line for line in board.lines if line.row.value is not None):
         row = line.row
         kind = "ours" if line.kind == "ours" else line.kind

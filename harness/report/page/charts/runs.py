@@ -55,7 +55,8 @@ def run_trace(panels: Sequence[tuple[str, str, bool]]) -> alt.TopLevelMixin:
         )  # fmt: skip
         drawn.append((shades.encode(x=alt.X("start:Q", axis=axis)) + line).properties(width=WIDTH, height=TRACE_HEIGHT))
     names = ["phases", *(name for name, _, _ in panels)]
-    return alt.vconcat(*drawn, spacing=TRACE_GAP, bounds="flush", datasets=_empty(*names)).resolve_scale(x="shared")
+    chart: alt.TopLevelMixin = alt.vconcat(*drawn, spacing=TRACE_GAP, bounds="flush", datasets=_empty(*names))
+    return chart.resolve_scale(x="shared")  # type: ignore[no-any-return]
 
 
 def _empty(*names: str) -> dict[str, list[dict[str, Any]]]:

@@ -16,14 +16,8 @@ from harness.system.source import data_folder
 
 sync_api: Any = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
 RESULTS = data_folder("results")
 
 
@@ -52,8 +46,10 @@ def test_every_view_renders_with_the_numbers_of_the_records(page: Any) -> None:
     found = gather(read_leaderboard(RESULTS))
     # What the browser shows, table by table.
     shown = page.evaluate(
-        """() => Object.fromEntries([...document.querySelectorAll('.board')].map((board) =>
-             [board.id, [...board.querySelectorAll('tbody tr')].map((row) => [...row.cells].map((cell) => cell.dataset.v))]))"""
+        """() => Object.fromEntries([...document.querySelectorAll('.board')].map((board) => [
+             board.id,
+             [...board.querySelectorAll('tbody tr')].map((row) => [...row.cells].map((cell) => cell.dataset.v)),
+           ]))"""
     )
     rows = json.loads(read_leaderboard(RESULTS).text("json"))
     assert sum(map(len, shown.values())) == len(rows)
