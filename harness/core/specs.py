@@ -12,6 +12,7 @@ from harness.core.config import speed as switches
 from harness.core.config.as_json import as_json
 from harness.core.config.evaluation import Adaptive, Evaluation
 from harness.core.config.recipe import Recipe
+from harness.core.config.space import Parameter
 from harness.core.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
@@ -178,6 +179,7 @@ class Entry:
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
     audit: bool = False
+    space: Mapping[str, Parameter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ In: `RunSpec`s, prepared data and a results folder, as a `RunQueue`. Out: a reco
 queue's signal or Ctrl-C ends it early. `planning` fits recipes into a time budget first. Imports no torch.
 """
 
-from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
+from harness.runs.limits import QueueSignal, StopRun, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
 from harness.runs.reporter import Reporter, make_reporter
 from harness.runs.runner import RunQueue, run_suite
 from harness.runs.worker_process import measure_rate
@@ -14,6 +14,7 @@ __all__ = [
     "QueueSignal",
     "Reporter",
     "RunQueue",
+    "StopRun",
     "SuiteInterrupted",
     "TimeLimit",
     "check_interruptible",

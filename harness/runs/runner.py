@@ -14,10 +14,10 @@ from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.runs import rerun
-from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of, queue_signals
+from harness.runs.limits import StopRun, SuiteInterrupted, TimeLimit, cause_of, queue_signals
 from harness.runs.reporter import Reporter
 from harness.runs.rerun import Repeat
-from harness.runs.worker_process import Ending, run_worker
+from harness.runs.worker_process import run_worker
 from harness.system import dtype as dtypes
 from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
@@ -177,7 +177,10 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
 
     # Compared after the worker: an invocation without any progress would be requeued for ever.
     progress = _saved_progress(folder)
-    ending = run_worker(job, folder / "worker.log", on_event)
+    try:
+        ending = run_worker(job, folder / "worker.log", on_event)
+    except StopRun as stop:
+        return _record_without_scores(spec, queue, started_at, reporter, "pruned", str(stop))
     record = queue.store.find(spec.run_id)
     if ending.returncode == EXIT_RESUME:
         is_limit = queue.limit is not None and queue.limit.left_s() <= 0
@@ -191,9 +194,7 @@ def _in_worker(spec: RunSpec, queue: RunQueue, reporter: Reporter) -> RunRecord:
         usage = ending.usage and {**ending.usage.to_json(), "attempt": len(record.attempts)}
         queue.store.amend(spec.run_id, rusage=usage)
         return queue.store.find(spec.run_id) or record
-    record = _death_record(spec, queue, started_at, ending)
-    reporter.event(RecordWritten(status=record.status, error=record.error))
-    return record
+    return _record_without_scores(spec, queue, started_at, reporter, "failed", ending.describe())
 
 
 def _saved_progress(folder: Path) -> tuple[int, ...]:
@@ -207,16 +208,18 @@ def _saved_progress(folder: Path) -> tuple[int, ...]:
         return (0, 0, num_bytes)
 
 
-def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Ending) -> RunRecord:
-    """The record of a worker that ended without one: killed, out of memory, or broken at import."""
+def _record_without_scores(
+    spec: RunSpec, queue: RunQueue, started_at: str, reporter: Reporter, status: str, error: str
+) -> RunRecord:
+    """The record of a worker that ended without one: stopped, killed, out of memory, or broken at import."""
     from harness.monitoring.costs import account
     from harness.monitoring.costs.attempts import Attempts
 
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
-        status="failed",
-        error=ending.describe(),
+        status=status,
+        error=error,
         started_at=started_at,
         code=source.installed().to_json(),
     )
@@ -224,8 +227,9 @@ def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Endin
     attempts = Attempts(queue.store.run_folder(record.run_id) / "checkpoints")
     if attempts.problem:
         queue.store.problems.append(attempts.problem)
-    # The record has to say what the dead attempt cost, too.
+    # The record has to say what the ended attempt cost, too.
     account.recover(attempts)
     account.add_to_record(record, attempts, sensors=queue.sensors)
     queue.store.write(record)
+    reporter.event(RecordWritten(status=record.status, error=record.error))
     return record

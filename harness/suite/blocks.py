@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from harness.core.config.evaluation import Adaptive, Evaluation
 from harness.core.config.recipe import Recipe
+from harness.core.config.space import Parameter
 from harness.core.config.speed import Speed
 from harness.core.messages import short
 
@@ -29,7 +30,8 @@ class EntryBlock:
     parameters has neither. `title` is its name in tables, `published` the row it is compared with. 16-bit dtypes
     apply to the training step only; weights stay float32. `auto` is bfloat16 on a CPU that multiplies it, else float32:
     a run's id and record name the one it was. `speed` selects faster ways to compute the same step.
-    `adaptive` replaces the suite's `evaluation.adaptive`, and `audit` the suite's `audit`.
+    `adaptive` replaces the suite's `evaluation.adaptive`, and `audit` the suite's `audit`. `space` has the values
+    that `harness search` tries, by key, such as `recipe.lr`; it changes no run of the entry itself.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -44,6 +46,7 @@ class EntryBlock:
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
     audit: bool | None = None
+    space: dict[str, Parameter] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)

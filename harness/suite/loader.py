@@ -17,6 +17,7 @@ from harness.suite import rules
 from harness.suite.blocks import DEFAULT_PROFILE, EntryBlock, SuiteBlock, is_name, name_rule
 from harness.suite.check import check
 from harness.suite.merge import apply_overrides, apply_profile
+from harness.suite.space import check_space
 from harness.suite.yaml_reader import Member, Node, Where, read_yaml
 from harness.system.source import data_folder
 from lm_models.huggingface.config import Config as PretrainedConfig
@@ -133,17 +134,9 @@ def _profile_names(root: Node, path: Path) -> tuple[str, ...]:
 def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, note: str) -> Suite:
     """One profile's view of the file as a Suite; an error ends with `note`."""
     try:
-        block = check(root, SuiteBlock, ())
-        dataset = rules.dataset_config(root)
-        rules.check_names(root, dataset)
-        if any(":" in str(entry.model.get("builder")) for entry in block.entries.values()):
-            plugin_loader.add_folder(path.parent)
-        configs = {name: rules.model_config(root, name) for name in block.entries}
-        for name, config in configs.items():
-            rules.check_weights(root, name, block.entries[name], config, block.evaluation)
-            rules.check_protocols(root, name, block.entries[name], block.evaluation)
-            rules.check_compressor(root, name, block.entries[name], block.evaluation, dataset)
-            rules.check_model_and_data(root, name, config, dataset)
+        block, dataset, configs = _check(root, path)
+        for name, entry in block.entries.items():
+            check_space(root, name, entry.space, lambda changed: _check(changed, path))
     except SuiteError as error:
         raise SuiteError(f"{error}{note}") from None
     return Suite(
@@ -161,6 +154,22 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         checkpoint_every_s=block.checkpoint_every_s,
         kernels=block.kernels,
     )
+
+
+def _check(root: Node, path: Path) -> tuple[SuiteBlock, DatasetConfig, dict[str, Any]]:
+    """The block of a suite, its dataset, and the config of each entry's model; SuiteError for the first mistake."""
+    block = check(root, SuiteBlock, ())
+    dataset = rules.dataset_config(root)
+    rules.check_names(root, dataset)
+    if any(":" in str(entry.model.get("builder")) for entry in block.entries.values()):
+        plugin_loader.add_folder(path.parent)
+    configs = {name: rules.model_config(root, name) for name in block.entries}
+    for name, config in configs.items():
+        rules.check_weights(root, name, block.entries[name], config, block.evaluation)
+        rules.check_protocols(root, name, block.entries[name], block.evaluation)
+        rules.check_compressor(root, name, block.entries[name], block.evaluation, dataset)
+        rules.check_model_and_data(root, name, config, dataset)
+    return block, dataset, configs
 
 
 def _block(dataset: DatasetConfig) -> dict[str, Any]:
@@ -182,4 +191,5 @@ def _entry(name: str, entry: EntryBlock, config: Any, audit: bool) -> Entry:
         speed=entry.speed,
         adaptive=entry.adaptive,
         audit=audit if entry.audit is None else entry.audit,
+        space=entry.space,
     )

@@ -70,11 +70,12 @@ class Train(_Event):
 
 
 class Validation(_Event):
-    """A validation during training; value in the suite's first metric."""
+    """A validation during training; value in the suite's first metric, `tokens` the targets trained on so far."""
 
     event: Literal["validation"] = "validation"
     epoch: int
     step: int
+    tokens: int = 0
     value: float | None
     is_best: bool
     averaged: bool = False
