@@ -36,7 +36,7 @@ from harness.commands.output import EXIT_FAILED, say
 @click.option("--trials", "num_trials", type=click.IntRange(1, 100_000), metavar="N",
               help="Trials of the study, earlier ones included; a grid has all of its own.")  # fmt: skip
 @click.option("--prune", "pruner", type=click.Choice(["none", "median", "halving"]), default="none",
-              help="Stop trials that are worse than the median, or not in the better half, at equal tokens.")  # fmt: skip
+              help="Stop trials worse than the median, or not in the better half, at equal tokens.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(1, 256), default=1, show_default=True, help="Trials to run at a time.")
 @click.option("--study", type=Name(), help="Name of the study's file; the default is made of suite, entry and space.")
 @click.option("--tokens", type=click.IntRange(1, MOST_TOKENS), help="How long each trial trains, in tokens.")

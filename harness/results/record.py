@@ -127,9 +127,9 @@ class RunRecord:
     `seconds` vary with wall time.
 
     `status` is `finished`, `failed`, `diverged` or `pruned` (stopped by a search), and `error` says why it did not
-    finish; `started_at` (ISO 8601) and `seconds` are those of the last of the `attempts`; `scores` has one per split and protocol, `curve` the rows of the
-    learning curve, `timings` those of `harness.timing.backends`, `traces` thinned sensor readings. `costs` is None in
-    records made before there were sensors.
+    finish; `started_at` (ISO 8601) and `seconds` are those of the last of the `attempts`; `scores` has one per split
+    and protocol, `curve` the rows of the learning curve, `timings` those of `harness.timing.backends`, `traces` thinned
+    sensor readings. `costs` is None in records made before there were sensors.
     """
 
     __pydantic_config__ = FILE_BLOCK

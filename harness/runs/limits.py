@@ -42,7 +42,7 @@ class SuiteInterrupted(Exception):  # noqa: N818 - a granted request, not an err
 
 
 class StopRun(Exception):  # noqa: N818 - a decision, not an error
-    """Raised by a reporter at an event: the worker saves and ends, and the run's record is `pruned`, for this reason."""
+    """Raised by a reporter at an event: the worker saves and ends, and the run's record is `pruned` and says why."""
 
 
 class TimeLimit:
