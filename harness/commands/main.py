@@ -31,7 +31,8 @@ _COMMANDS = {
     "curves": "results:curves", "data": "data:data",
     "decompress": "compression:decompress", "describe": "info:describe", "doctor": "info:doctor",
     "evaluate": "checkpoint:evaluate_", "explain": "explain:explain", "export": "checkpoint:export",
-    "import": "checkpoint:import_", "list": "info:list_", "monitor": "monitor:monitor", "new": "new:new",
+    "import": "checkpoint:import_", "importance": "importance:importance",
+    "list": "info:list_", "monitor": "monitor:monitor", "new": "new:new",
     "run": "run:run", "sample": "checkpoint:sample", "search": "search:search", "table": "results:table",
 }  # fmt: skip
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}

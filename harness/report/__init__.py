@@ -1,9 +1,10 @@
 """Tables of records and published rows.
 
 `read_leaderboard` reads a results folder, the published rows and the installed suites once. Its `Leaderboard` gives a
-`Table` of `Row`s, text in any of `FORMATS`, and LEADERBOARD.md; `print_leaderboard` shows what fits a terminal. `build`
-makes a table of records at hand, `kernel_table` one of timed kernels, `grid` one of any cells, and `curves` draws
-learning curves. `rows.py` turns records into rows, `columns.py` rows into text. Imports neither torch nor pandas.
+`Table` of `Row`s, text in any of `FORMATS`, and LEADERBOARD.md; `print_leaderboard` shows what fits a terminal.
+`build` makes a table of records at hand, `kernel_table` one of timed kernels, `grid` one of any cells, and `curves`
+draws learning curves; `figures` saves any figure. `rows.py` turns records into rows, `columns.py` rows into text.
+Imports neither torch nor pandas.
 """
 
 from harness.report.columns import NOT_APPLICABLE, split_names, three_digits
@@ -26,6 +27,7 @@ __all__ = [
     "comparison",
     "curves",
     "explain",
+    "figures",
     "grid",
     "kernel_table",
     "primary_protocol",

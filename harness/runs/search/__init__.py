@@ -1,22 +1,27 @@
 """Search over keys of a suite by Optuna: every trial is one or more ordinary runs, ranked on the validation split.
 
 `space_of` checks a request, `open_study` begins or continues its study, `run_trials` runs what is pending, and `gather`
-ranks the records and writes a table. Imports neither torch nor Optuna.
+ranks the records and writes a table; `importances` says which axes matter. Imports neither torch nor Optuna.
 """
 
+from harness.runs.search.figures import draw as draw_importances
+from harness.runs.search.importance import Importances, importances
 from harness.runs.search.results import Outcome, gather
 from harness.runs.search.space import Request, Space, Trial, check_vocabulary, in_words, space_of, trials_folder
 from harness.runs.search.study import open_study, read_study, study_path, told
 from harness.runs.search.trials import Setting, run_trials
 
 __all__ = [
+    "Importances",
     "Outcome",
     "Request",
     "Setting",
     "Space",
     "Trial",
     "check_vocabulary",
+    "draw_importances",
     "gather",
+    "importances",
     "in_words",
     "open_study",
     "read_study",

@@ -24,6 +24,7 @@ from harness.runs.limits import StopRun
 from harness.runs.reporter import Reporter
 from harness.runs.search.space import SPLIT, Request, Space, Trial, trials_folder
 from harness.system.files import refuse_links, remove_tree, write_atomic
+from harness.system.reading import read_bytes
 from harness.worker.job import Event, Validation
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 # Trials before a pruner stops one, and the share that each rung of successive halving keeps.
 STARTUP_TRIALS, KEEP_ONE_IN = 5, 2
+
+# Some 200,000 trials.
+MOST_BYTES = 1 << 30
 
 
 class Told(NamedTuple):
@@ -241,7 +245,7 @@ def _repair(path: Path) -> None:
     """Remove what a killed process left: its lock, and an unfinished line, to which the next would be added."""
     remove_tree(Path(f"{path}.lock"))
     if path.is_file():
-        whole, newline, torn = path.read_bytes().rpartition(b"\n")
+        whole, newline, torn = read_bytes(path, MOST_BYTES).rpartition(b"\n")
         if torn:
             write_atomic(path, whole + newline)
 
