@@ -37,8 +37,8 @@ def importance(
     found = importances(study, num_trees=num_trees, num_resamples=num_resamples)
     if fmt == "json":
         head = {"study": str(study), "suite": found.suite, "metric": found.metric, "trials": len(found.y)}
-        rows = {"parameters": found.rows(), "interactions": found.interactions()}
-        print_json({**head, **rows, "remarks": found.remarks})
+        tables = {"parameters": found.rows(), "interactions": found.interactions()}
+        print_json({**head, **tables, "remarks": found.remarks})
     else:
         from tabulate import tabulate
 

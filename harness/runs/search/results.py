@@ -141,8 +141,12 @@ def _point(runs: pd.DataFrame, axes: Sequence[str], metric: str) -> dict[str, An
         "std_error": first["std_error"] if num == 1 else None,
         "tokens": runs["tokens"].mean(),
         "seconds": runs["seconds"].mean(),
-        "status": "finished" if len(scores) == num else first["status"] if num == 1 else "incomplete",
+        "status": "finished" if len(scores) == num else _lost(first["status"]) if num == 1 else "incomplete",
     }
+
+
+def _lost(status: str) -> str:
+    return "no score" if status == "finished" else status
 
 
 def _conclusions(space: Space, points: pd.DataFrame, runs: pd.DataFrame) -> list[str]:

@@ -22,7 +22,7 @@ from harness.core.metrics import metric_named, progress_metric, value_of
 from harness.results.record import RunRecord
 from harness.runs.limits import StopRun
 from harness.runs.reporter import Reporter
-from harness.runs.search.space import SPLIT, Request, Space, Trial, trials_folder
+from harness.runs.search.space import SPLIT, Request, Space, Trial, in_words, trials_folder
 from harness.system.files import refuse_links, remove_tree, write_atomic
 from harness.system.reading import read_bytes
 from harness.worker.job import Event, Validation
@@ -105,12 +105,15 @@ def read_study(path: Path) -> optuna.Study:
     return study
 
 
-def pending(study: optuna.Study, space: Space) -> Iterator[tuple[optuna.trial.Trial, Trial]]:
+def pending(
+    study: optuna.Study, space: Space, grid: Sequence[Trial] = ()
+) -> Iterator[tuple[optuna.trial.Trial, Trial]]:
     """Trials to run: those that an earlier invocation began first, then new ones. Asked for one at a time.
 
     Args:
         study: of the space.
         space: what is searched.
+        grid: its points, if that is the sampler.
 
     Yields:
         Optuna's trial and its runs.
@@ -123,12 +126,14 @@ def pending(study: optuna.Study, space: Space) -> Iterator[tuple[optuna.trial.Tr
             study.tell(each.number, state=optuna.trial.TrialState.FAIL)
             continue
         yield optuna.trial.Trial(study, each._trial_id), space.trial(dict(each.user_attrs["values"]))
-    for values in space.grid() if space.request.sampler == "grid" else ():
-        study.enqueue_trial(_parameters(space, values), skip_if_exists=True)
+    known = {in_words(trial.values): trial for trial in grid}
+    for trial in grid:
+        study.enqueue_trial(_parameters(space, trial.values), skip_if_exists=True)
     while _num_left(study, space) > 0:
         study.sampler = _sampler(space.request, len(study.get_trials(deepcopy=False)))
         asked = study.ask()
-        trial = space.trial(_suggest(asked, space))
+        values = _suggest(asked, space)
+        trial = known.get(in_words(values)) or space.trial(values)
         asked.set_user_attr("runs", [spec.run_id for spec in trial.specs])
         asked.set_user_attr("values", trial.values)
         yield asked, trial
@@ -276,8 +281,9 @@ def _load(space: Space, path: Path) -> optuna.Study:
 def _difference(of: dict[str, Any], identity: dict[str, Any], study: optuna.Study) -> str:
     if (of["suite"], of["entry"]) != (identity["suite"], identity["entry"]):
         return f"the study of {study.user_attrs['suite']}, not of {identity['suite']}, entry {identity['entry']}"
-    part = "space" if of["space"] != identity["space"] else "runs (data, recipe, seeds or device)"
-    return f"a study of {study.user_attrs['suite']} with another {part}"
+    is_same = canonical_json(of["space"]) == canonical_json(identity["space"])
+    part = "other data, recipe, seeds or device" if is_same else "another space"
+    return f"a study of {study.user_attrs['suite']} with {part}"
 
 
 def _pruner(space: Space) -> optuna.pruners.BasePruner:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
@@ -21,6 +21,8 @@ from harness.worker.job import Event
 
 if TYPE_CHECKING:
     import optuna
+
+    _Pending: TypeAlias = tuple[optuna.trial.Trial, Trial]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,15 @@ def run_trials(
         SuiteInterrupted: Ctrl-C or a signal; the same search continues. Every trial that was running is saved.
     """
     records: list[RunRecord] = []
+    # A grid is known, so that all of it can be refused before anything runs.
+    grid = space.grid_trials() if space.request.sampler == "grid" else []
+    for trial in grid:
+        check_vocabulary(space, trial, setting.vocab_size)
+    todo = pending(study, space, grid)
     with queue_signals():
         if setting.jobs > 1:
-            return _run_several(study, space, setting, make_reporter)
-        for asked, trial in pending(study, space):
+            return _run_several(study, space, setting, todo, make_reporter)
+        for asked, trial in todo:
             check_vocabulary(space, trial, setting.vocab_size)
             reporter = TrialReporter(make_reporter(), asked, trial, space.request.pruner)
             found = _run(asked.number, trial, setting, reporter)
@@ -88,19 +95,22 @@ def run_trials(
 
 
 def _run_several(
-    study: optuna.Study, space: Space, setting: Setting, make_reporter: Callable[[], Reporter]
+    study: optuna.Study, space: Space, setting: Setting, todo: Iterator[_Pending], make_reporter: Callable[[], Reporter]
 ) -> list[RunRecord]:
     """As `run_trials`, with a thread for each worker process."""
     records: list[RunRecord] = []
     stopping = threading.Event()
-    running: dict[Future[list[RunRecord]], tuple[optuna.trial.Trial, Trial]] = {}
-    todo = pending(study, space)
+    running: dict[Future[list[RunRecord]], _Pending] = {}
     following = next(todo, None)
     with ThreadPoolExecutor(setting.jobs) as pool:
         try:
             while running or following is not None:
                 # Two trials may be one point and so one run: the second then finds the record of the first.
-                while following is not None and len(running) < setting.jobs and not _shares_a_run(following, running):
+                while (
+                    following is not None
+                    and len(running) < setting.jobs
+                    and not _shares_a_run(following, running.values())
+                ):
                     asked, trial = following
                     check_vocabulary(space, trial, setting.vocab_size)
                     reporter = _Stoppable(make_reporter(), asked, trial, space.request.pruner, stopping)
@@ -119,10 +129,8 @@ def _run_several(
             stopping.set()
 
 
-def _shares_a_run(
-    following: tuple[optuna.trial.Trial, Trial], running: Mapping[Any, tuple[optuna.trial.Trial, Trial]]
-) -> bool:
-    ids = {spec.run_id for _, trial in running.values() for spec in trial.specs}
+def _shares_a_run(following: _Pending, running: Iterable[_Pending]) -> bool:
+    ids = {spec.run_id for _, trial in running for spec in trial.specs}
     return any(spec.run_id in ids for spec in following[1].specs)
 
 
