@@ -6,18 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.config import speed as switches
 from harness.core.config.as_json import as_json
 from harness.core.config.evaluation import Adaptive, Evaluation
 from harness.core.config.recipe import Recipe
-from harness.core.config.space import Parameter
 from harness.core.config.speed import Speed
 from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
 from lm_models import COMPRESSORS, PRETRAINED, is_fitted
 from lm_models.config import LATER
+
+if TYPE_CHECKING:
+    from harness.core.config.space import Parameter
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from harness.core.config.evaluation import Adaptive, Evaluation
 from harness.core.config.recipe import Recipe
-from harness.core.config.space import Parameter
 from harness.core.config.speed import Speed
 from harness.core.messages import short
 
@@ -46,7 +45,7 @@ class EntryBlock:
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
     audit: bool | None = None
-    space: dict[str, Parameter] = field(default_factory=dict)
+    space: Any = None  # parameters by key: `space.check_space` checks them, since few suites have any
 
     def __post_init__(self) -> None:
         averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)

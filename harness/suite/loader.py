@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import data
 from harness.core.config.as_json import as_json
@@ -17,11 +18,13 @@ from harness.suite import rules
 from harness.suite.blocks import DEFAULT_PROFILE, EntryBlock, SuiteBlock, is_name, name_rule
 from harness.suite.check import check
 from harness.suite.merge import apply_overrides, apply_profile
-from harness.suite.space import check_space
 from harness.suite.yaml_reader import Member, Node, Where, read_yaml
 from harness.system.source import data_folder
 from lm_models.huggingface.config import Config as PretrainedConfig
 from lm_models.plugin import loader as plugin_loader
+
+if TYPE_CHECKING:
+    from harness.core.config.space import Parameter
 
 SUITES = data_folder("suites")
 
@@ -135,8 +138,7 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
     """One profile's view of the file as a Suite; an error ends with `note`."""
     try:
         block, dataset, configs = _check(root, path)
-        for name, entry in block.entries.items():
-            check_space(root, name, entry.space, lambda changed: _check(changed, path))
+        spaces = {name: _space(root, name, path) for name, entry in block.entries.items() if entry.space is not None}
     except SuiteError as error:
         raise SuiteError(f"{error}{note}") from None
     return Suite(
@@ -150,10 +152,20 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         metrics=block.metrics,
         evaluation=block.evaluation,
         seeds=block.seeds,
-        entries=tuple(_entry(name, entry, configs[name], block.audit) for name, entry in block.entries.items()),
+        entries=tuple(
+            replace(_entry(name, entry, configs[name], block.audit), space=spaces.get(name, {}))
+            for name, entry in block.entries.items()
+        ),
         checkpoint_every_s=block.checkpoint_every_s,
         kernels=block.kernels,
     )
+
+
+def _space(root: Node, entry: str, path: Path) -> Mapping[str, Parameter]:
+    # Here, because a run of a suite without a space does not need it.
+    from harness.suite.space import check_space
+
+    return check_space(root, entry, lambda changed: _check(changed, path))
 
 
 def _check(root: Node, path: Path) -> tuple[SuiteBlock, DatasetConfig, dict[str, Any]]:
@@ -191,5 +203,4 @@ def _entry(name: str, entry: EntryBlock, config: Any, audit: bool) -> Entry:
         speed=entry.speed,
         adaptive=entry.adaptive,
         audit=audit if entry.audit is None else entry.audit,
-        space=entry.space,
     )

@@ -11,6 +11,7 @@ from pydantic.json_schema import JsonSchemaValue
 import lm_kernels
 import lm_models
 from harness import data
+from harness.core.config.space import Parameter
 from harness.core.metrics import METRICS
 from harness.suite.blocks import SuiteBlock
 from harness.suite.merge import NOT_IN_A_PROFILE
@@ -31,6 +32,7 @@ def schema() -> JsonSchemaValue:
     # The settings of a model from outside are known only where it can be imported.
     outside = {"type": "object", "properties": {"builder": {"type": "string", "pattern": ":"}}, "required": ["builder"]}
     entry["model"] = {"anyOf": [*(_model(builder, definitions) for builder in lm_models.BUILDERS), outside]}
+    entry["space"] = _take(dict[str, Parameter], definitions)
     backends = sorted({name for table in lm_kernels.KERNELS.values() for name in table})
     entry["kernel"] = {**entry["kernel"], "enum": ["auto", *backends]}
     names = {"enum": list(data.DATASETS), "type": "string"}

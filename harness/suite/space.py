@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from harness.core.config.space import Parameter
 from harness.core.errors import SuiteError
 from harness.core.messages import near
-from harness.suite.check import refusal
+from harness.suite.check import check, refusal
 from harness.suite.merge import entries_of, merge
 from harness.suite.yaml_reader import Member, Node, Where, parse_yaml
 
@@ -15,21 +15,23 @@ from harness.suite.yaml_reader import Member, Node, Where, parse_yaml
 SEARCHED = ("model", "recipe", "speed", "dtype", "kernel")
 
 
-def check_space(root: Node, entry: str, space: Mapping[str, Parameter], check: Callable[[Node], object]) -> None:
+def check_space(root: Node, entry: str, check_suite: Callable[[Node], object]) -> Mapping[str, Parameter]:
     """Check that every end of every parameter makes a valid suite; others hold the suite's own values meanwhile.
 
     Args:
         root: the suite under a profile.
         entry: whose space it is.
-        space: its parameters by key.
-        check: raises SuiteError for a wrong suite.
+        check_suite: raises SuiteError for a wrong suite.
+
+    Returns:
+        Its parameters by key.
 
     Raises:
         SuiteError: cites the line of the parameter in the space.
     """
-    if not space:
-        return
-    members = entries_of(root)[entry].node.members["space"].node.members
+    whole = entries_of(root)[entry].node.members["space"]
+    space = check(whole.node, dict[str, Parameter], ("entries", entry, "space"), whole.where)
+    members = whole.node.members
     for key, parameter in space.items():
         where = members[key].where
         path = f"entries.{entry}.space.{key}"
@@ -41,9 +43,10 @@ def check_space(root: Node, entry: str, space: Mapping[str, Parameter], check: C
             for name, value in {**conditions, key: text}.items():
                 changed = merge(changed, _tree(("entries", entry, *name.split(".")), value, where))
             try:
-                check(changed)
+                check_suite(changed)
             except SuiteError as error:
                 raise SuiteError(f"{error} (in {path} at {text})") from None
+    return space
 
 
 def _conditions(where: Where, path: str, key: str, space: Mapping[str, Parameter]) -> dict[str, str]:
