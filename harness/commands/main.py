@@ -32,7 +32,8 @@ _COMMANDS = {
     "decompress": "compression:decompress", "describe": "info:describe", "doctor": "info:doctor",
     "evaluate": "checkpoint:evaluate_", "explain": "explain:explain", "export": "checkpoint:export",
     "figure": "report:figure",
-    "import": "checkpoint:import_", "list": "info:list_", "monitor": "monitor:monitor", "new": "new:new",
+    "import": "checkpoint:import_", "importance": "importance:importance",
+    "list": "info:list_", "monitor": "monitor:monitor", "new": "new:new",
     "report": "report:report",
     "run": "run:run", "sample": "checkpoint:sample", "search": "search:search", "table": "results:table",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`harness search`: try a grid of settings for one entry of a suite."""
+"""`harness search`: try settings of one entry of a suite."""
 
 from __future__ import annotations
 
@@ -28,9 +28,20 @@ from harness.commands.output import EXIT_FAILED, say
 @click.command()
 @click.argument("suite", type=Name())
 @profile_option
-@click.option("--entry", type=Name(), required=True, help="The entry whose settings are searched.")
+@click.option(
+    "--entry", type=Name(), help="The entry whose settings are searched; the default is the one with a space."
+)
 @click.option("--over", type=Name(), multiple=True, metavar="KEY=V1,V2,...",
-              help="An axis of the grid, such as recipe.lr=1e-3,2e-3; may be repeated.")  # fmt: skip
+              help="Values of a key, such as recipe.lr=1e-3,2e-3, in place of its space; may be repeated.")  # fmt: skip
+@click.option("--sampler", type=click.Choice(["grid", "random", "tpe"]), default="grid", show_default=True,
+              help="Choose all combinations, points at random, or by Optuna's TPE from earlier trials.")  # fmt: skip
+@click.option("--trials", "num_trials", type=click.IntRange(1, 100_000), metavar="N",
+              help="Trials of the study, earlier ones included; a grid has all of its own.")  # fmt: skip
+@click.option("--prune", "pruner", type=click.Choice(["none", "median", "halving"]), default="none",
+              help="Stop trials worse than the median, or not in the better half, at equal tokens.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1, 256), metavar="N",
+              help="Trials to run at a time; 1 by default, on a cluster as many as it has room for.")  # fmt: skip
+@click.option("--study", type=Name(), help="Name of the study's file; the default is made of suite, entry and space.")
 @click.option("--tokens", type=click.IntRange(1, MOST_TOKENS), help="How long each trial trains, in tokens.")
 @click.option("--seed", "seeds", multiple=True, type=SEED, help="A seed for every trial; may be repeated.")
 @device_option
@@ -43,6 +54,7 @@ def search(
     suite: str,
     data_path: str | None,
     results: Path,
+    jobs: int | None,
     quiet: bool,
     executor: str,
     address: str | None,
@@ -50,45 +62,50 @@ def search(
     num_gpus: float | None,
     **options: Any,
 ) -> None:
-    """Try every combination of values for one entry of SUITE and choose by the validation split alone."""
+    """Try settings of one entry of SUITE and choose by the validation split alone; needs the extra `search`.
+
+    The settings are the entry's `space`, or --over. The same command continues a search that was stopped or killed.
+    """
     from harness import data
     from harness.core import device
     from harness.data.download.http import download_lines
     from harness.results.store import Store
-    from harness.runs import RunQueue, SuiteInterrupted, make_reporter, opened, run_suite
-    from harness.runs.search import Request, check_vocabulary, gather, in_words, trials, trials_folder
+    from harness.runs import SuiteInterrupted, make_reporter, opened
+    from harness.runs import search as searching
     from harness.suite import dry_run
 
     cluster = chosen_executor(executor, address, num_cpus, num_gpus)
-    path, roots = suite_path(suite), data.search_roots(data_path)
     if cluster is not None:
         options["device"] = cluster.device(options["device"])
-    request = Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
-    searched = trials(request)
-    specs = [trial.spec for trial in searched]
-    reporter = make_reporter(quiet=quiet)
+    path, roots = suite_path(suite), data.search_roots(data_path)
+    request = searching.Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
+    space = searching.space_of(request)
+    is_plain = cluster is not None or (jobs or 1) > 1
+    reporter = make_reporter(quiet=quiet, plain=is_plain)
+    store = Store(searching.trials_folder(results))
     try:
-        lines = download_lines(reporter.note)
-        prepared = data.prepare(specs[0].dataset, roots=roots, base=path.parent, progress=lines, note=reporter.problem)
-        manifest = data.read_manifest(prepared)
-        check_vocabulary(request, searched, manifest.alphabet_size)
-        outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
-        names = {
-            trial.spec.run_id: f"trial {number} of {len(searched)} ({in_words(trial.values)}, seed {trial.spec.seed})"
-            for number, trial in enumerate(searched, 1)
-        }
-        store = Store(trials_folder(results))
-        with opened(cluster) as nodes:
-            queue = RunQueue(specs, prepared, store, names=names, outlook=outlook, cluster=nodes)
-            records = run_suite(queue, reporter)
+        with searching.open_study(space, results) as study, opened(cluster) as nodes:
+            lines = download_lines(reporter.note)
+            prepared = data.prepare(
+                space.specs[0].dataset, roots=roots, base=path.parent, progress=lines, note=reporter.problem
+            )
+            manifest = data.read_manifest(prepared)
+            outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+            jobs = jobs or (1 if nodes is None else max(1, nodes.num_slots()))
+            setting = searching.Setting(prepared, manifest.alphabet_size, store, outlook, jobs, nodes)
+            another = partial(make_reporter, quiet=quiet, plain=True)
+            searching.run_trials(study, space, setting, another if is_plain else lambda: reporter)
+            trials = searching.told(study)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         say(f"harness: {interrupted}")
         sys.exit(interrupted.exit_code)
     finally:
         reporter.stop()
-    outcome = gather(request, searched, records)
+    found = {run: record for trial in trials for run in trial.runs if (record := store.find(run)) is not None}
+    outcome = searching.gather(space, trials, found)
     click.echo(outcome.render(), nl=False)
-    say(f"saved {outcome.write(results)}")
-    if any(record.status == "failed" for record in records):
+    file = searching.study_path(space, results)
+    say(f"saved {outcome.write(file)}; next: harness importance {file}")
+    if any(record.status == "failed" for record in found.values()):
         sys.exit(EXIT_FAILED)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.core.config import speed as switches
 from harness.core.config.as_json import as_json
@@ -17,6 +17,9 @@ from harness.core.hashing import content_hash
 from harness.core.json_values import FILE_BLOCK
 from lm_models import COMPRESSORS, PRETRAINED, is_fitted
 from lm_models.config import LATER
+
+if TYPE_CHECKING:
+    from harness.core.config.space import Parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,7 @@ class Entry:
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
     audit: bool = False
+    space: Mapping[str, Parameter] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 `read_leaderboard` reads a results folder, the published rows and the installed suites once. Its `Leaderboard` gives a
 `Table` of `Row`s, text in any of `FORMATS`, and LEADERBOARD.md; `print_leaderboard` shows what fits a terminal. `build`
 makes a table of records at hand, `kernel_table` one of timed kernels, and `grid` one of any cells. `curves` draws
-learning curves, and `page` writes a static page. `rows.py` turns records into rows, `columns.py` rows into text.
+learning curves, `figures` saves any figure, and `page` writes a static page. `rows.py` turns records into rows,
+`columns.py` rows into text.
 Imports neither torch nor pandas.
 """
 
@@ -27,6 +28,7 @@ __all__ = [
     "comparison",
     "curves",
     "explain",
+    "figures",
     "grid",
     "kernel_table",
     "page",

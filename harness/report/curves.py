@@ -8,18 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from harness.core.errors import HarnessError, writing
+from harness.core.errors import HarnessError
 from harness.core.metrics import Metric, metric_named
+from harness.report.figures import saved_figure
 from harness.results.published import PublishedRow, dataset_title, match
-from harness.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from harness.core.specs import Label
     from harness.results.record import RunRecord
-
-ENDINGS = (".svg", ".png", ".pdf")
 
 # Inches; a page is about 8 wide.
 _PANEL_SIZE_IN = (8.0, 4.0)
@@ -77,33 +75,17 @@ def draw(drawn: Mapping[tuple[str, str], Sequence[Line]], out: Path) -> None:
 
     Args:
         drawn: lines by panel.
-        out: file to write; its ending is one of ENDINGS.
+        out: file to write; its ending is one of `figures.ENDINGS`.
 
     Raises:
         HarnessError: no curve, unknown ending, or matplotlib is missing.
         StoreError: the file cannot be written.
     """
-    if out.suffix not in ENDINGS:
-        raise HarnessError(f"{out}: a picture's name ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
     if not drawn:
         raise HarnessError("no curve to draw: none of these records has a row of a validation")
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise HarnessError("pictures need matplotlib: pip install 'lm-harness[plot]'") from None
-    # A fixed salt makes the ids in an SVG repeatable, and text stays text that can be searched.
-    with matplotlib.rc_context({"svg.hashsalt": "harness", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(_PANEL_SIZE_IN[0], _PANEL_SIZE_IN[1] * len(drawn)), layout="constrained")
-        # Without pyplot there is no global state and no window.
-        FigureCanvasAgg(figure)
+    with saved_figure(out, (_PANEL_SIZE_IN[0], _PANEL_SIZE_IN[1] * len(drawn))) as figure:
         for axes, (title, lines) in zip(figure.subplots(len(drawn), squeeze=False)[:, 0], drawn.items(), strict=True):
             _panel(axes, title, lines)
-        with writing(out), replacing(out) as partial:
-            # The metadata holds a date under a different name in each format; without it the bytes are repeatable.
-            dated = {".svg": "Date", ".pdf": "CreationDate"}.get(out.suffix)
-            figure.savefig(partial, format=out.suffix[1:], metadata={dated: None} if dated else None, dpi=150)
 
 
 def _line(

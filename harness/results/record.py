@@ -126,10 +126,10 @@ class RunRecord:
     Only `seconds`, `started_at`, `attempts`, `timings`, `costs`, `traces` and names ending in `_s`, `_per_s` or
     `seconds` vary with wall time.
 
-    `status` is `finished`, `failed` or `diverged`, and `error` says why it did not finish; `started_at` (ISO 8601) and
-    `seconds` are those of the last of the `attempts`; `scores` has one per split and protocol, `curve` the rows of the
-    learning curve, `timings` those of `harness.timing.backends`, `traces` thinned sensor readings. `costs` is None in
-    records made before there were sensors.
+    `status` is `finished`, `failed`, `diverged` or `pruned` (stopped by a search), and `error` says why it did not
+    finish; `started_at` (ISO 8601) and `seconds` are those of the last of the `attempts`; `scores` has one per split
+    and protocol, `curve` the rows of the learning curve, `timings` those of `harness.timing.backends`, `traces` thinned
+    sensor readings. `costs` is None in records made before there were sensors.
     """
 
     __pydantic_config__ = FILE_BLOCK

@@ -6,7 +6,7 @@ queue's signal or Ctrl-C ends it early. `planning` fits recipes into a time budg
 `tracking` sends progress to other programs. Imports no torch.
 """
 
-from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
+from harness.runs.limits import QueueSignal, StopRun, SuiteInterrupted, TimeLimit, check_interruptible, queue_signals
 from harness.runs.reporter import Following, Reporter, make_reporter
 from harness.runs.runner import RunQueue, opened, run_suite
 from harness.runs.worker_process import measure_rate
@@ -16,6 +16,7 @@ __all__ = [
     "QueueSignal",
     "Reporter",
     "RunQueue",
+    "StopRun",
     "SuiteInterrupted",
     "TimeLimit",
     "check_interruptible",

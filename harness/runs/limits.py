@@ -41,6 +41,10 @@ class SuiteInterrupted(Exception):  # noqa: N818 - a granted request, not an err
         self.exit_code = EXIT_CTRL_C if cause == "Ctrl-C" else EXIT_RESUME
 
 
+class StopRun(Exception):  # noqa: N818 - a decision, not an error
+    """Raised by a reporter at an event: the worker saves and ends, and the run's record is `pruned` and says why."""
+
+
 class TimeLimit:
     """A deadline that counts from when it was made."""
 

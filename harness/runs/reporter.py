@@ -145,11 +145,11 @@ class Bars(Reporter):
         self.bars.stop()
 
 
-def make_reporter(*, quiet: bool) -> Reporter:
-    """The reporter for where standard error goes."""
+def make_reporter(*, quiet: bool, plain: bool = False) -> Reporter:
+    """The reporter for where standard error goes; `plain` for several at a time, which cannot share a line."""
     if quiet:
         return Reporter()
-    return Bars() if sys.stderr.isatty() else Plain()
+    return Bars() if sys.stderr.isatty() and not plain else Plain()
 
 
 class Phrases:

@@ -17,10 +17,10 @@ from harness.core.specs import RunSpec
 from harness.results.record import RunRecord
 from harness.results.store import Store
 from harness.runs import rerun
-from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of, queue_signals
+from harness.runs.limits import StopRun, SuiteInterrupted, TimeLimit, cause_of, queue_signals
 from harness.runs.reporter import Reporter
 from harness.runs.rerun import Repeat
-from harness.runs.worker_process import Ending, run_worker
+from harness.runs.worker_process import run_worker
 from harness.system import dtype as dtypes
 from harness.system import files, source
 from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
@@ -53,6 +53,7 @@ class RunQueue:
         tracking: receives the events of every run too; None for none.
         processes: that train each run with a recipe.
         cluster: runs them, several at a time; None runs them here, one after the other.
+        in_turn: on a cluster, one after the other too, from the calling thread.
     """
 
     specs: Sequence[RunSpec]
@@ -67,6 +68,7 @@ class RunQueue:
     tracking: Tracking | None = None
     processes: int = 1
     cluster: Cluster | None = None
+    in_turn: bool = False
 
 
 def opened(options: ClusterOptions | None) -> AbstractContextManager[Cluster | None]:
@@ -104,7 +106,7 @@ def run_suite(queue: RunQueue, reporter: Reporter) -> list[RunRecord]:
     done = _Done()
     with queue_signals(), nullcontext() if queue.tracking is None else closing(queue.tracking):
         repeat = rerun.start(queue.specs, queue.store) if queue.again else None
-        if queue.cluster is None:
+        if queue.cluster is None or queue.in_turn:
             for spec in queue.specs:
                 try:
                     _take(spec, queue, repeat, reporter, done)
@@ -231,7 +233,10 @@ def _in_worker(spec: RunSpec, name: str, queue: RunQueue, reporter: Reporter) ->
     # Compared after the worker: an invocation without any progress would be requeued for ever.
     progress = _saved_progress(folder)
     start = run_worker if queue.cluster is None else queue.cluster.run_worker
-    ending = start(job, folder / "worker.log", on_event)
+    try:
+        ending = start(job, folder / "worker.log", on_event)
+    except StopRun as stop:
+        return _record_without_scores(spec, queue, started_at, reporter, "pruned", str(stop))
     record = queue.store.find(spec.run_id)
     if ending.returncode == EXIT_RESUME:
         is_limit = queue.limit is not None and queue.limit.left_s() <= 0
@@ -246,8 +251,7 @@ def _in_worker(spec: RunSpec, name: str, queue: RunQueue, reporter: Reporter) ->
         queue.store.amend(spec.run_id, rusage=usage)
         record = queue.store.find(spec.run_id) or record
     else:
-        record = _death_record(spec, queue, started_at, ending)
-        reporter.event(RecordWritten(status=record.status, error=record.error))
+        record = _record_without_scores(spec, queue, started_at, reporter, "failed", ending.describe())
     if series is not None:
         series.finish(record)
     return record
@@ -264,16 +268,18 @@ def _saved_progress(folder: Path) -> tuple[int, ...]:
         return (0, 0, num_bytes)
 
 
-def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Ending) -> RunRecord:
-    """The record of a worker that ended without one: killed, out of memory, or broken at import."""
+def _record_without_scores(
+    spec: RunSpec, queue: RunQueue, started_at: str, reporter: Reporter, status: str, error: str
+) -> RunRecord:
+    """The record of a worker that ended without one: stopped, killed, out of memory, or broken at import."""
     from harness.monitoring.costs import account
     from harness.monitoring.costs.attempts import Attempts
 
     record = RunRecord(
         run_id=spec.run_id,
         spec=spec,
-        status="failed",
-        error=ending.describe(),
+        status=status,
+        error=error,
         started_at=started_at,
         code=source.installed().to_json(),
     )
@@ -281,8 +287,9 @@ def _death_record(spec: RunSpec, queue: RunQueue, started_at: str, ending: Endin
     attempts = Attempts(queue.store.run_folder(record.run_id) / "checkpoints")
     if attempts.problem:
         queue.store.problems.append(attempts.problem)
-    # The record has to say what the dead attempt cost, too.
+    # The record has to say what the ended attempt cost, too.
     account.recover(attempts)
     account.add_to_record(record, attempts, sensors=queue.sensors)
     queue.store.write(record)
+    reporter.event(RecordWritten(status=record.status, error=record.error))
     return record

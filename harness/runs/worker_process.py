@@ -14,7 +14,7 @@ from typing import IO
 from harness.core.errors import BudgetError
 from harness.core.specs import RunSpec
 from harness.results.store import Store
-from harness.runs.limits import SuiteInterrupted, TimeLimit, cause_of
+from harness.runs.limits import StopRun, SuiteInterrupted, TimeLimit, cause_of
 from harness.system import processes, source
 from harness.system.files import open_new
 from harness.worker.job import EXIT_RESUME, Event, Rates, RunJob, parse_event
@@ -58,7 +58,7 @@ def run_worker(
     Args:
         job: what it is to do.
         log: file for its standard error; not created if it writes nothing.
-        on_event: receives each event as it arrives.
+        on_event: receives each event as it arrives; may raise StopRun or SuiteInterrupted.
         on_start: receives the process.
 
     Returns:
@@ -67,6 +67,7 @@ def run_worker(
     Raises:
         SuiteInterrupted: Ctrl-C or a queue's signal; the worker was asked to save.
         BrokenPipeError: the reader of our output is gone; the worker was asked to save.
+        StopRun: of `on_event`; the worker was asked to save.
     """
     environment = processes.environment()
     if job.processes > 1:
@@ -108,7 +109,7 @@ def run_worker(
         saved = _stop(process)
         state = "saved" if saved else "stopped before it could save; it continues from its last checkpoint"
         raise SuiteInterrupted(cause_of(request), f"{job.spec.run_id} is {state}") from None
-    except BrokenPipeError:
+    except (BrokenPipeError, StopRun, SuiteInterrupted):
         _stop(process)
         raise
     finally:

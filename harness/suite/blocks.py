@@ -37,6 +37,7 @@ class EntryBlock:
         speed: faster ways to compute the same step.
         adaptive: replaces the suite's `evaluation.adaptive`.
         audit: replaces the suite's `audit`.
+        space: values that `harness search` tries, by key, such as `recipe.lr`; it changes no run of the entry itself.
     """
 
     __pydantic_config__ = {"extra": "forbid"}
@@ -51,6 +52,7 @@ class EntryBlock:
     speed: Speed = field(default_factory=Speed)
     adaptive: Adaptive | None = None
     audit: bool | None = None
+    space: Any = None  # parameters by key: `space.check_space` checks them, since few suites have any
 
     def __post_init__(self) -> None:
         averages = self.recipe is not None and bool(self.recipe.averaging or self.recipe.finetune)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import data
 from harness.core.config.as_json import as_json
@@ -21,6 +22,9 @@ from harness.suite.yaml_reader import Member, Node, Where, read_yaml
 from harness.system.source import data_folder
 from lm_models.huggingface.config import Config as PretrainedConfig
 from lm_models.plugin import loader as plugin_loader
+
+if TYPE_CHECKING:
+    from harness.core.config.space import Parameter
 
 SUITES = data_folder("suites")
 
@@ -133,17 +137,8 @@ def _profile_names(root: Node, path: Path) -> tuple[str, ...]:
 def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, note: str) -> Suite:
     """One profile's view of the file as a Suite; an error ends with `note`."""
     try:
-        block = check(root, SuiteBlock, ())
-        dataset = rules.dataset_config(root)
-        rules.check_names(root, dataset)
-        if any(":" in str(entry.model.get("builder")) for entry in block.entries.values()):
-            plugin_loader.add_folder(path.parent)
-        configs = {name: rules.model_config(root, name) for name in block.entries}
-        for name, config in configs.items():
-            rules.check_weights(root, name, block.entries[name], config, block.evaluation)
-            rules.check_protocols(root, name, block.entries[name], block.evaluation)
-            rules.check_compressor(root, name, block.entries[name], block.evaluation, dataset)
-            rules.check_model_and_data(root, name, config, dataset)
+        block, dataset, configs = _check(root, path)
+        spaces = {name: _space(root, name, path) for name, entry in block.entries.items() if entry.space is not None}
     except SuiteError as error:
         raise SuiteError(f"{error}{note}") from None
     return Suite(
@@ -157,10 +152,36 @@ def _checked(root: Node, profile: str, profiles: tuple[str, ...], path: Path, no
         metrics=block.metrics,
         evaluation=block.evaluation,
         seeds=block.seeds,
-        entries=tuple(_entry(name, entry, configs[name], block.audit) for name, entry in block.entries.items()),
+        entries=tuple(
+            replace(_entry(name, entry, configs[name], block.audit), space=spaces.get(name, {}))
+            for name, entry in block.entries.items()
+        ),
         checkpoint_every_s=block.checkpoint_every_s,
         kernels=block.kernels,
     )
+
+
+def _space(root: Node, entry: str, path: Path) -> Mapping[str, Parameter]:
+    # Here, because a run of a suite without a space does not need it.
+    from harness.suite.space import check_space
+
+    return check_space(root, entry, lambda changed: _check(changed, path))
+
+
+def _check(root: Node, path: Path) -> tuple[SuiteBlock, DatasetConfig, dict[str, Any]]:
+    """The block of a suite, its dataset, and the config of each entry's model; SuiteError for the first mistake."""
+    block = check(root, SuiteBlock, ())
+    dataset = rules.dataset_config(root)
+    rules.check_names(root, dataset)
+    if any(":" in str(entry.model.get("builder")) for entry in block.entries.values()):
+        plugin_loader.add_folder(path.parent)
+    configs = {name: rules.model_config(root, name) for name in block.entries}
+    for name, config in configs.items():
+        rules.check_weights(root, name, block.entries[name], config, block.evaluation)
+        rules.check_protocols(root, name, block.entries[name], block.evaluation)
+        rules.check_compressor(root, name, block.entries[name], block.evaluation, dataset)
+        rules.check_model_and_data(root, name, config, dataset)
+    return block, dataset, configs
 
 
 def _block(dataset: DatasetConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pydantic.json_schema import JsonSchemaValue
 import lm_kernels
 import lm_models
 from harness import data
+from harness.core.config.space import Parameter
 from harness.core.metrics import METRICS
 from harness.suite.blocks import SuiteBlock
 from harness.suite.merge import NOT_IN_A_PROFILE
@@ -40,6 +41,7 @@ def schema() -> JsonSchemaValue:
         "description": entry["model"]["description"],
         "anyOf": [*(_model(builder, definitions) for builder in lm_models.BUILDERS), outside],
     }
+    entry["space"] = {**entry["space"], **_take(dict[str, Parameter], definitions)}
     backends = sorted({name for table in lm_kernels.KERNELS.values() for name in table})
     entry["kernel"] = {**entry["kernel"], "enum": ["auto", *backends]}
     names = {"enum": list(data.DATASETS), "type": "string"}

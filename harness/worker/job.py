@@ -78,15 +78,15 @@ class Train(_Event):
 
 
 class Validation(_Event):
-    """A validation during training; value in the suite's first metric, lr of the last step."""
+    """A validation during training; value in the suite's first metric, after `tokens` targets, `lr` of the last step."""
 
     event: Literal["validation"] = "validation"
     epoch: int
     step: int
+    tokens: int
     value: float | None
     is_best: bool
     averaged: bool = False
-    tokens: int | None = None
     lr: float | None = None
 
 

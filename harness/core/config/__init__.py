@@ -4,4 +4,4 @@ Each block is a dataclass that checks its own values and names the wrong one. `a
 Imports nothing of the harness but the models' configs, and no torch.
 """
 
-__all__ = ["as_json", "evaluation", "recipe", "speed"]
+__all__ = ["as_json", "evaluation", "recipe", "space", "speed"]

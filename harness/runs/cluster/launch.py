@@ -18,6 +18,7 @@ from harness.data import copies
 from harness.results.store import Store
 from harness.runs.cluster import folder_files
 from harness.runs.cluster.node import Message, Outcome, Refusal, run_task
+from harness.runs.limits import StopRun, SuiteInterrupted
 from harness.runs.worker_process import Ending
 from harness.worker.job import EXIT_RESUME, Event, Problem, RunJob
 
@@ -123,6 +124,7 @@ class Cluster:
             How the worker ended; EXIT_RESUME means that `stop` was called.
 
         Raises:
+            StopRun, SuiteInterrupted: of `on_event`; the worker was asked to save.
             ClusterError: the cluster is gone, or no node has this code.
             StoreError: the files that came back cannot be written.
         """
@@ -169,7 +171,13 @@ class Cluster:
                 self._mailbox,
             )
             attempt.reference.future().add_done_callback(attempt.inbox.put)
-            outcome = self._follow(key, attempt, store, folder, on_event)
+            try:
+                outcome = self._follow(key, attempt, store, folder, on_event)
+            except (StopRun, SuiteInterrupted) as request:
+                self._mailbox.stop_one.remote(key)
+                with suppress(_Lost):
+                    self._keep(self._follow(key, attempt, store, folder, lambda event: None), store, folder)
+                raise request from None
         finally:
             with self._lock:
                 del self._attempts[key]
@@ -178,11 +186,17 @@ class Cluster:
         if isinstance(outcome, Outcome):
             for event in outcome.events:
                 on_event(event)
+        self._keep(outcome, store, folder)
+        return outcome
+
+    @staticmethod
+    def _keep(outcome: Outcome | Refusal, store: Store, folder: Path) -> None:
+        """Write the last files of a task that has ended."""
+        if isinstance(outcome, Outcome):
             if outcome.snapshot is not None:
                 folder_files.write(folder, store.root, outcome.snapshot.files, outcome.snapshot.names)
             if outcome.record is not None:
                 store.write(outcome.record)
-        return outcome
 
     def _follow(
         self, key: str, attempt: _Attempt, store: Store, folder: Path, on_event: Callable[[Event], None]

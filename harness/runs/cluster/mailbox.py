@@ -17,11 +17,12 @@ class Mailbox:
         self._messages: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
         self._received: dict[str, int] = {}
         self._is_stopped = False
+        self._stopped: set[str] = set()
 
     async def post(self, key: str, message: Any) -> tuple[bool, int]:
         """Leave a message of a task; returns whether the task must stop, and what the driver has received of it."""
         await self._messages.put((key, message))
-        return self._is_stopped, self._received.get(key, 0)
+        return self._is_stopped or key in self._stopped, self._received.get(key, 0)
 
     async def take(self, wait_s: float) -> list[tuple[str, Any]]:
         """All messages, after the first has arrived or `wait_s` seconds have passed."""
@@ -40,6 +41,11 @@ class Mailbox:
     async def forget(self, key: str) -> None:
         """Drop what is noted of a task that has ended."""
         self._received.pop(key, None)
+        self._stopped.discard(key)
+
+    async def stop_one(self, key: str) -> None:
+        """Tell one task to save and end."""
+        self._stopped.add(key)
 
     async def stop(self) -> None:
         """Tell every task to save and end, also those that start later."""

@@ -1,10 +1,33 @@
-"""Search over a suite's keys: a grid of trials, each an ordinary run, ranked on the validation split.
+"""Search over keys of a suite by Optuna: every trial is one or more ordinary runs, ranked on the validation split.
 
-`search` turns a request into trials, the command runs them as any other runs, and `results` ranks their records by the
-mean over seeds and writes a table. Imports no torch.
+`space_of` checks a request, `open_study` begins or continues its study, `run_trials` runs what is pending, and `gather`
+ranks the records and writes a table; `importances` says which axes matter. Imports neither torch nor Optuna.
 """
 
-from harness.runs.search.grid import Request, Trial, check_vocabulary, in_words, trials, trials_folder
+from harness.runs.search.figures import draw as draw_importances
+from harness.runs.search.importance import Importances, importances
 from harness.runs.search.results import Outcome, gather
+from harness.runs.search.space import Request, Space, Trial, check_vocabulary, in_words, space_of, trials_folder
+from harness.runs.search.study import open_study, read_study, study_path, told
+from harness.runs.search.trials import Setting, run_trials
 
-__all__ = ["Outcome", "Request", "Trial", "check_vocabulary", "gather", "in_words", "trials", "trials_folder"]
+__all__ = [
+    "Importances",
+    "Outcome",
+    "Request",
+    "Setting",
+    "Space",
+    "Trial",
+    "check_vocabulary",
+    "draw_importances",
+    "gather",
+    "importances",
+    "in_words",
+    "open_study",
+    "read_study",
+    "run_trials",
+    "space_of",
+    "study_path",
+    "told",
+    "trials_folder",
+]

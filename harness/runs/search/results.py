@@ -3,264 +3,235 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import writing
-from harness.core.hashing import content_hash
-from harness.core.metrics import metric_named, std_error_of, value_of
-from harness.report import primary_protocol
+from harness.core.messages import count
+from harness.core.metrics import metric_named, std_error_of
 from harness.results.record import RunRecord
-from harness.runs.search.grid import SPLIT, Axis, Request, Trial, axes, in_words, trials_folder
-from harness.system.files import refuse_links, write_atomic
+from harness.runs.search.space import SPLIT, Space, in_words
+from harness.runs.search.study import Told, score_of
+from harness.system.files import write_atomic
 
-Cells = dict[str, str | int | float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class TrialResult:
-    """One trial. Without a `score`, `status` and `error` say why."""
-
-    seed: int
-    score: float | None
-    std_error: float | None
-    tokens: int | None
-    seconds: float | None
-    status: str
-    error: str | None
-    run_id: str
-
-    def to_json(self, metric: str) -> Cells:
-        """The row of a table, with the score under the name of its metric."""
-        return {metric if key == "score" else key: value for key, value in asdict(self).items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One point of the grid: values by axis name, and one trial per seed in the order of the seeds."""
-
-    values: Mapping[str, str]
-    trials: tuple[TrialResult, ...]
-    metric: str
-
-    @property
-    def scores(self) -> list[float]:
-        return [trial.score for trial in self.trials if trial.score is not None]
-
-    @property
-    def is_complete(self) -> bool:
-        return len(self.scores) == len(self.trials)
-
-    @property
-    def mean(self) -> float | None:
-        """Over the seeds that have a score; None without any."""
-        return statistics.fmean(self.scores) if self.scores else None
-
-    @property
-    def deviation(self) -> float | None:
-        """Sample standard deviation (n - 1) over the seeds; None for fewer than two."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
-
-    def without_score(self) -> list[str]:
-        """One line for every seed without a score: why, and which run."""
-        return [
-            f"seed {trial.seed} {trial.status}{f': {trial.error}' if trial.error else ''} ({trial.run_id})"
-            for trial in self.trials
-            if trial.score is None
-        ]
-
-    def to_json(self) -> Cells:
-        """The row of a table: `tokens` and `seconds` are means, `std_error` is that of a single score."""
-        num, scored = len(self.trials), len(self.scores)
-        status = "finished" if self.is_complete else "incomplete"
-        return {
-            **self.values,
-            "seeds": str(num) if scored == num else f"{scored} of {num}",
-            self.metric: self.mean,
-            "std_dev": self.deviation,
-            "std_error": self.trials[0].std_error if num == 1 else None,
-            "tokens": _mean([trial.tokens for trial in self.trials]),
-            "seconds": _mean([trial.seconds for trial in self.trials]),
-            "status": self.trials[0].status if num == 1 else status,
-        }
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Points, best first and incomplete ones last, and conclusions in sentences."""
+    """A search as tables: `runs` has a row per run, `points` one per trial, best first, those without a score last."""
 
-    request: Request
-    suite: str
-    metric: str
-    seeds: tuple[int, ...]
-    points: tuple[Point, ...]
+    space: Space
+    runs: pd.DataFrame
+    points: pd.DataFrame
     conclusions: tuple[str, ...]
 
     def render(self) -> str:
         """The table as Markdown, with the request above and the conclusions below."""
-        lines = [f"# {self._asked()}", "", _grid([point.to_json() for point in self.points]), ""]
-        if len(self.seeds) > 1:
-            trials = [{k: v for k, v in row.items() if k not in ("run_id", "error")} for row in self._trials()]
-            lines += ["Every trial:", "", _grid(trials), ""]
+        lines = [f"# {self._asked()}", "", _markdown(self.points), ""]
+        if len(self.space.specs) > 1:
+            lines += ["Every run:", "", _markdown(self.runs.drop(columns=["run_id", "error"])), ""]
         return "\n".join([*lines, *(f"- {sentence}" for sentence in self.conclusions)]) + "\n"
 
-    def write(self, results: Path) -> Path:
-        """Write the table as Markdown and JSON next to the trials; returns the path of the Markdown.
+    def write(self, study: Path) -> Path:
+        """Write the table as Markdown and JSON next to the study; returns the path of the Markdown.
 
         Raises StoreError if the folder cannot be written.
         """
-        request, folder = self.request, trials_folder(results)
-        # Named by all its runs, and so by seeds, device, data and overrides: no search overwrites another.
-        runs = sorted(trial.run_id for point in self.points for trial in point.trials)
-        what = [self.suite, request.entry, request.profile, *request.over, *runs]
-        # Cut, since the two names together may be longer than a file's name.
-        stem = f"{request.suite.stem[:60]}-{request.entry[:60]}-{content_hash(what)[:10]}"
+        request, label = self.space.request, self.space.specs[0].label
         body = {
-            "suite": self.suite, "entry": request.entry, "profile": request.profile, "set": list(request.overrides),
-            "over": list(request.over), "tokens": request.tokens, "seeds": list(self.seeds), "device": self._device(),
-            "conclusions": list(self.conclusions), "points": [point.to_json() for point in self.points],
-            "trials": self._trials(),
+            "suite": label.suite, "entry": self.space.entry, "profile": request.profile,
+            "set": list(request.overrides), "over": list(request.over), "sampler": request.sampler,
+            "pruner": request.pruner, "tokens": request.tokens, "seeds": self._seeds(), "device": self._device(),
+            "conclusions": list(self.conclusions), "points": _rows(self.points), "trials": _rows(self.runs),
         }  # fmt: skip
-        with writing(folder):
-            refuse_links(folder, results)
-            write_atomic(folder / f"{stem}.json", json.dumps(body, indent=1) + "\n")
-            write_atomic(folder / f"{stem}.md", self.render())
-        return folder / f"{stem}.md"
+        with writing(study):
+            write_atomic(study.with_suffix(".json"), json.dumps(body, indent=1) + "\n")
+            write_atomic(study.with_suffix(".md"), self.render())
+        return study.with_suffix(".md")
 
     def _asked(self) -> str:
-        request = self.request
+        space, request = self.space, self.space.request
         profile = "" if request.profile is None else f", profile {request.profile}"
-        seeds = f"seed{'s' * (len(self.seeds) > 1)} {', '.join(map(str, self.seeds))}"
+        seeds = f"seed{'s' * (len(space.specs) > 1)} {', '.join(map(str, self._seeds()))}"
         changed = "".join(f" --set {text}" for text in request.overrides)
         over = "".join(f" --over {text}" for text in request.over)
         length = "" if request.tokens is None else f", {request.tokens:,} tokens each"
-        return f"{self.suite}, entry {request.entry}{profile}, {seeds}, on {self._device()}:{over}{changed}{length}"
+        pruned = "" if request.pruner == "none" else f" and the {request.pruner} pruner"
+        return (
+            (
+                f"{space.specs[0].label.suite}, entry {space.entry}{profile}, {seeds}, on {self._device()}, by the "
+                f"{request.sampler} sampler{pruned}:{over}{changed}{length}"
+            )
+            .replace(":,", ",")
+            .removesuffix(":")
+        )
+
+    def _seeds(self) -> list[int]:
+        return [spec.seed for spec in self.space.specs]
 
     def _device(self) -> str:
-        return self.request.device.split(":")[0]
-
-    def _trials(self) -> list[Cells]:
-        return [{**point.values, **trial.to_json(self.metric)} for point in self.points for trial in point.trials]
+        return self.space.request.device.split(":")[0]
 
 
-def gather(request: Request, searched: Sequence[Trial], records: Sequence[RunRecord]) -> Outcome:
-    """Rank the trials of a request by their records.
+def gather(space: Space, trials: Sequence[Told], records: Mapping[str, RunRecord]) -> Outcome:
+    """Rank the trials of a study by their records.
 
     Args:
-        request: what was searched.
-        searched: its trials.
-        records: of those that were run, in any order.
+        space: what was searched.
+        trials: of the study.
+        records: by run id; a run without one was not run.
 
     Returns:
         The ranked points and the conclusions.
     """
-    metric = searched[0].spec.label.metrics[0]
-    by_run = {record.run_id: record for record in records}
-    results: dict[str, list[TrialResult]] = {}
-    values: dict[str, Mapping[str, str]] = {}
-    for trial in searched:
-        name = in_words(trial.values)
-        results.setdefault(name, []).append(_result(trial, by_run.get(trial.spec.run_id), metric))
-        values[name] = trial.values
-    points = [Point(values[name], tuple(results[name]), metric) for name in results]
-    sign = -1 if metric_named(metric).higher_is_better else 1
-    ordered = sorted(points, key=lambda point: (not point.is_complete, point.mean is None, sign * (point.mean or 0.0)))
-    return Outcome(
-        request=request,
-        suite=searched[0].spec.label.suite,
-        metric=metric,
-        seeds=tuple(dict.fromkeys(trial.spec.seed for trial in searched)),
-        points=tuple(ordered),
-        conclusions=tuple(_conclusions(ordered, axes(request.over, request.entry))),
-    )
+    import pandas as pd
 
-
-def _result(trial: Trial, record: RunRecord | None, metric: str) -> TrialResult:
-    if record is None:
-        return TrialResult(trial.spec.seed, None, None, None, None, "not run", None, trial.spec.run_id)
-    place = (SPLIT, primary_protocol(record))
-    score = next((each for each in record.scores if (each.split, each.protocol.name) == place), None)
-    finished = record.status == "finished"
-    value = value_of(score, metric) if score and finished else None
-    return TrialResult(
-        seed=trial.spec.seed,
-        score=value,
-        std_error=std_error_of(score, metric) if score and value is not None else None,
-        tokens=(record.training or {}).get("tokens"),
-        seconds=record.seconds,
-        status=record.status,
-        error=f"no finite {metric} of {SPLIT}" if finished and value is None else record.error,
-        run_id=trial.spec.run_id,
-    )
-
-
-def _conclusions(points: Sequence[Point], grid: Sequence[Axis]) -> list[str]:
-    """The best point, its lead, whether it is at the edge of the grid, and which points are incomplete."""
-    complete = [point for point in points if point.is_complete]
-    unjudged = [
-        f"{in_words(point.values)} is not judged: {'; '.join(point.without_score())}"
-        for point in points
-        if not point.is_complete
+    metric, axes = space.metric, list(space.axes)
+    rows = [
+        {
+            "trial": trial.number,
+            **{name: trial.values.get(name) for name in axes},
+            "seed": spec.seed,
+            **_result(records.get(run_id), metric),
+            "run_id": run_id,
+        }
+        for trial in trials
+        for spec, run_id in zip(space.specs, trial.runs, strict=True)
     ]
+    columns = ["trial", *axes, "seed", metric, "std_error", "tokens", "seconds", "status", "error", "run_id"]
+    runs = pd.DataFrame(rows, columns=columns)
+    points = pd.DataFrame([_point(runs_of, axes, metric) for _, runs_of in runs.groupby("trial", sort=False)])
+    if len(points):
+        points["_last"] = points["status"] != "finished"
+        ascending = not metric_named(metric).higher_is_better
+        points = points.sort_values(["_last", metric], ascending=[True, ascending], kind="stable").drop(columns="_last")
+        place = {number: index for index, number in enumerate(points["trial"])}
+        runs = runs.sort_values("trial", key=lambda numbers: numbers.map(place), kind="stable")
+    return Outcome(space, runs, points, tuple(_conclusions(space, points, runs)))
+
+
+def _result(record: RunRecord | None, metric: str) -> dict[str, Any]:
+    if record is None:
+        return {"status": "not run"}
+    value = score_of(record, metric)
+    score = next((each for each in record.scores if each.split == SPLIT), None)
+    lost = record.status == "finished" and value is None
+    return {
+        metric: value,
+        "std_error": std_error_of(score, metric) if score and value is not None else None,
+        "tokens": (record.training or {}).get("tokens"),
+        "seconds": record.seconds,
+        "status": record.status,
+        "error": f"no finite {metric} of {SPLIT}" if lost else record.error,
+    }
+
+
+def _point(runs: pd.DataFrame, axes: Sequence[str], metric: str) -> dict[str, Any]:
+    """The row of a trial: tokens and seconds are means, `std_error` is that of a single score."""
+    scores, first, num = runs[metric].dropna(), runs.iloc[0], len(runs)
+    return {
+        **first[["trial", *axes]],
+        "seeds": str(num) if len(scores) == num else f"{len(scores)} of {num}",
+        metric: scores.mean(),
+        "std_dev": scores.std(),
+        "std_error": first["std_error"] if num == 1 else None,
+        "tokens": runs["tokens"].mean(),
+        "seconds": runs["seconds"].mean(),
+        "status": "finished" if len(scores) == num else _lost(first["status"]) if num == 1 else "incomplete",
+    }
+
+
+def _lost(status: str) -> str:
+    return "no score" if status == "finished" else status
+
+
+def _conclusions(space: Space, points: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """The best point, its lead, whether it is at the edge of its values, and which points are not judged."""
+    complete = [point for _, point in points.iterrows() if point["status"] == "finished"]
+    others = [point for _, point in points.iterrows() if point["status"] not in ("finished", "pruned")]
+    unjudged = [f"{_place(space, point)} is not judged: {_reasons(space, runs, point)}" for point in others]
+    num_pruned = len(points) - len(complete) - len(others)
+    if num_pruned:
+        unjudged.insert(0, f"{count(num_pruned, 'trial')} stopped early by the pruner")
     if not complete:
-        some = any(point.scores for point in points)
+        some = len(points) > 0 and points[space.metric].notna().any()
         return [
             f"no {'point has a score for each seed' if some else 'trial finished'}: nothing is concluded",
             *unjudged,
         ]
-    best, num_seeds = complete[0], len(complete[0].trials)
-    lines = [
-        f"best on {SPLIT}: {in_words(best.values)}" + (f", the mean of {num_seeds} seeds" if num_seeds > 1 else "")
-    ]
+    best, num_seeds = complete[0], len(space.specs)
+    several = f", the mean of {num_seeds} seeds" if num_seeds > 1 else ""
+    lines = [f"best on {SPLIT}: {_place(space, best)}{several}"]
     if len(complete) > 1:
-        lines.append(_next(best, complete[1]))
+        lines.append(_next(space, runs, best, complete[1]))
     lines += [
-        f"{axis.name} {best.values[axis.name]} is at the edge of the values tried: try further ones"
-        for axis in grid
-        if len(axis.values) > 1 and _at_edge(best.values[axis.name], axis.values)
+        f"{name} {best[name]} is at the edge of the values tried: try further ones"
+        for name, parameter in space.axes.items()
+        if len(parameter.texts) > 1 and _at_edge(best[name], parameter.texts)
     ]
     if num_seeds == 1:
-        lines.append(f"one seed ({best.trials[0].seed}): differences between seeds are not known")
+        lines.append(f"one seed ({space.specs[0].seed}): differences between seeds are not known")
     return [*lines, *unjudged]
 
 
-def _next(best: Point, after: Point) -> str:
-    """The lead of the best point over the second, with its standard error, paired by seed if there are several."""
-    gaps = [second - first for first, second in zip(best.scores, after.scores, strict=True)]
-    behind = f"the next, {in_words(after.values)}, is {abs(statistics.fmean(gaps)):.4f} behind"
-    if len(gaps) > 1:
-        # Paired by seed: what a seed does to both points cancels.
-        error = statistics.stdev(gaps) / len(gaps) ** 0.5
-        return f"{behind}; the standard error of that difference, seed by seed, is {error:.4f}"
-    error_of_one = best.trials[0].std_error
-    return f"{behind}; the standard error of one score is " + (
-        "not known" if error_of_one is None else f"{error_of_one:.4f}"
+def _place(space: Space, point: pd.Series[Any]) -> str:
+    return in_words({name: point[name] for name in space.axes if point[name] is not None})
+
+
+def _reasons(space: Space, runs: pd.DataFrame, point: pd.Series[Any]) -> str:
+    """Why each seed of a point without a score has none, and which run it is."""
+    of_point = runs[runs["trial"] == point["trial"]]
+    lost = of_point[of_point[space.metric].isna()]
+    return "; ".join(
+        f"seed {run['seed']} {run['status']}{_because(run['error'])} ({run['run_id']})" for _, run in lost.iterrows()
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Mean of the known values, a whole number if all are that number."""
-    known = [value for value in values if value is not None]
-    mean = statistics.fmean(known) if known else None
-    return int(mean) if mean is not None and known == [int(mean)] * len(known) else mean
+def _because(error: str | None) -> str:
+    return f": {error}" if error else ""
 
 
-def _at_edge(value: str, values: Sequence[str]) -> bool:
+def _next(space: Space, runs: pd.DataFrame, best: pd.Series[Any], after: pd.Series[Any]) -> str:
+    """The lead of the best point over the second, with its standard error, paired by seed if there are several."""
+    one, other = (runs[runs["trial"] == point["trial"]][space.metric].to_numpy() for point in (best, after))
+    gaps = other - one
+    behind = f"the next, {_place(space, after)}, is {abs(gaps.mean()):.4f} behind"
+    if len(gaps) > 1:
+        # Paired by seed: what a seed does to both points cancels.
+        error = gaps.std(ddof=1) / len(gaps) ** 0.5
+        return f"{behind}; the standard error of that difference, seed by seed, is {error:.4f}"
+    error = best["std_error"]
+    known = "not known" if error is None or error != error else f"{error:.4f}"
+    return f"{behind}; the standard error of one score is {known}"
+
+
+def _at_edge(value: str | None, values: Sequence[str]) -> bool:
     """Whether a value is the least or greatest number tried; False if any value is not a number."""
     try:
         numbers = [float(each) for each in values]
     except ValueError:
         return False
-    return float(value) in (min(numbers), max(numbers))
+    return value is not None and float(value) in (min(numbers), max(numbers))
 
 
-def _grid(rows: Sequence[Cells]) -> str:
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows for JSON: None for what is not known, and whole numbers without a fraction."""
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
+    return [{key: int(v) if isinstance(v, float) and v == int(v) else v for key, v in row.items()} for row in rows]
+
+
+def _markdown(frame: pd.DataFrame) -> str:
     from tabulate import tabulate
 
-    # A seed is a name and gets no thousands separator.
-    cells = [{key: str(value) if key == "seed" else _cell(value) for key, value in row.items()} for row in rows]
+    # A trial and a seed are names and get no thousands separator.
+    cells = [
+        {key: str(value) if key in ("trial", "seed") else _cell(value) for key, value in row.items()}
+        for row in _rows(frame)
+    ]
     text: str = tabulate(cells, headers="keys", tablefmt="github", disable_numparse=True)
     return text
 

@@ -99,7 +99,7 @@ class Series:
                     event.tokens, {f"train/{self._metric}": event.loss, **self._rate(event), **_readings(event)}
                 )
                 self._latest = event
-            case Validation() if event.tokens is not None:
+            case Validation():
                 values = {f"validation/{self._metric}": event.value, "train/learning_rate": event.lr}
                 self._points(event.tokens, values)
 

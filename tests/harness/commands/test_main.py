@@ -66,8 +66,13 @@ def test_a_missing_dataset_is_short_lines_that_say_what_to_do(monkeypatch: pytes
         (["run", "calibration", "--time-limit", "-5"], "--time-limit must be positive seconds"),
         (["search", "calibration", "--entry", "qrnn"], "nothing to search"),
         (
+            ["search", "calibration", "--over", "recipe.lr=1,2"],
+            "name the entry to search with --entry: oracle, awd-lstm",
+        ),
+        (["importance", "/nowhere.journal"], "there is no such study"),
+        (
             ["search", "calibration", "--entry", "oracle", "--over", "model.order=1,2"],
-            "an oracle needs the same",
+            "entry oracle trains nothing",
         ),
         (["export", "/nowhere", "--out", "/tmp/nothing"], "is not a checkpoint"),
         (["table", ""], "is empty; give it a value"),

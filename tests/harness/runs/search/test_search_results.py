@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from record_factory import failed, record, score
 
-from harness.runs.search.grid import Request, trials
 from harness.runs.search.results import Outcome, gather
+from harness.runs.search.space import Request, Space, space_of
+from harness.runs.search.study import Told, study_path
 
 SUITE = """
 suite: {name}
@@ -41,26 +42,35 @@ def request(suite: Path, *over: str, **changes: Any) -> Request:
 
 def outcome(asked: Request, *values: float | str | None) -> Outcome:
     """Trials in the grid's order, seeds together: a score, a status without one, or None for no record."""
-    found = trials(asked)
+    space = space_of(asked)
+    told = trials(space)
+    specs = [spec for trial in space.grid_trials() for spec in trial.specs]
     records = []
-    for trial, value in zip(found, values, strict=True):
+    for spec, value in zip(specs, values, strict=True):
         if isinstance(value, str):
-            records.append(failed(value, spec_=trial.spec))
+            records.append(failed(value, spec_=spec))
         elif value is not None:
-            records.append(record(spec_=trial.spec, scores=[score(value, split="valid")]))
-    return gather(asked, found, records)
+            records.append(record(spec_=spec, scores=[score(value, split="valid")]))
+    return gather(space, told, {each.run_id: each for each in records})
+
+
+def trials(space: Space) -> list[Told]:
+    return [
+        Told(number, trial.values, tuple(spec.run_id for spec in trial.specs))
+        for number, trial in enumerate(space.grid_trials())
+    ]
 
 
 def order(found: Outcome) -> list[str]:
-    return [point.values["recipe.lr"] for point in found.points]
+    return list(found.points["recipe.lr"])
 
 
 def test_the_best_stands_first_and_a_failure_last_with_its_reason(suite: Path) -> None:
     found = outcome(request(suite), 1.5, "failed", 1.4)
     assert order(found) == ["4e-3", "1e-3", "2e-3"]
-    best, _, lost = (point.to_json() for point in found.points)
+    best, _, lost = found.points.to_dict("records")
     assert (best["bpc"], best["std_error"], best["status"], best["seeds"]) == (1.4, 0.004, "finished", "1")
-    assert (lost["bpc"], lost["status"], lost["seeds"]) == (None, "failed", "0 of 1")
+    assert (math.isnan(lost["bpc"]), lost["status"], lost["seeds"]) == (True, "failed", "0 of 1")
     [said] = [each for each in found.conclusions if "not judged" in each]
     assert said.startswith("recipe.lr 2e-3 is not judged: seed 1 failed: out of memory at step 12 (")
 
@@ -82,7 +92,7 @@ def test_settings_are_ranked_by_their_mean_and_not_by_their_luckiest_seed(suite:
     seeds = {1: (1.30, 1.60, 1.60), 2: (1.45, 1.40, 1.44), 4: (1.9, 1.8, 1.7)}
     found = outcome(request(suite, seeds=(1, 2, 3)), *(value for values in seeds.values() for value in values))
     assert order(found) == ["2e-3", "1e-3", "4e-3"]
-    best = found.points[0].to_json()
+    best = found.points.iloc[0]
     assert best["bpc"] == pytest.approx(1.43)
     assert best["std_dev"] == pytest.approx(statistics.stdev(seeds[2]))
     assert (best["seeds"], best["std_error"]) == ("3", None)
@@ -100,8 +110,8 @@ def test_settings_are_ranked_by_their_mean_and_not_by_their_luckiest_seed(suite:
 def test_a_point_that_lacks_a_seed_is_never_the_best_and_says_why(suite: Path) -> None:
     found = outcome(request(suite, seeds=(1, 2)), 1.1, "diverged", 1.5, 1.6, 1.2, None)
     assert order(found) == ["2e-3", "1e-3", "4e-3"]
-    assert found.points[1].to_json()["seeds"] == "1 of 2"
-    assert found.points[1].to_json()["status"] == "incomplete"
+    assert found.points.iloc[1]["seeds"] == "1 of 2"
+    assert found.points.iloc[1]["status"] == "incomplete"
     assert found.conclusions[0] == "best on valid: recipe.lr 2e-3, the mean of 2 seeds"
     assert not [said for said in found.conclusions if "behind" in said]
     unjudged = [said for said in found.conclusions if "not judged" in said]
@@ -112,12 +122,19 @@ def test_a_point_that_lacks_a_seed_is_never_the_best_and_says_why(suite: Path) -
 
 
 def test_a_score_that_was_recorded_under_another_metric_is_divided_anew(suite: Path) -> None:
-    asked = request(suite, "recipe.lr=1e-3")
-    [trial] = trials(asked)
-    words = record(spec_=trial.spec, scores=[score(2.0, split="valid", metric="perplexity")])
-    assert gather(asked, [trial], [words]).points[0].mean == pytest.approx(1.0)
-    lost = record(spec_=trial.spec, scores=[score(None, split="valid")])
-    assert "no finite bpc of valid" in gather(asked, [trial], [lost]).conclusions[1]
+    space = space_of(request(suite, "recipe.lr=1e-3"))
+    [trial] = space.grid_trials()
+    words = record(spec_=trial.specs[0], scores=[score(2.0, split="valid", metric="perplexity")])
+    assert gather(space, trials(space), {words.run_id: words}).points["bpc"][0] == pytest.approx(1.0)
+    lost = record(spec_=trial.specs[0], scores=[score(None, split="valid")])
+    assert "no finite bpc of valid" in gather(space, trials(space), {lost.run_id: lost}).conclusions[1]
+
+
+def test_pruned_trials_are_counted_and_not_listed(suite: Path) -> None:
+    found = outcome(request(suite), 1.5, "pruned", 1.4)
+    assert order(found) == ["4e-3", "1e-3", "2e-3"]
+    assert "1 trial stopped early by the pruner" in found.conclusions
+    assert not [said for said in found.conclusions if "not judged" in said]
 
 
 def test_no_search_overwrites_the_table_of_another(suite: Path, tmp_path: Path) -> None:
@@ -140,20 +157,22 @@ def test_no_search_overwrites_the_table_of_another(suite: Path, tmp_path: Path) 
         replace(plain, over=("recipe.lr=1e-3,2e-3",)),
     ]
     results = tmp_path / "results"
-    written = [gather(asked, found, []).write(results) for asked in several for found in [trials(asked)]]
+    written = [study_path(space_of(asked), results) for asked in several]
     assert len(set(written)) == len(several)
     same = [replace(plain, seeds=(1,)), replace(plain, device="cpu")]
-    assert {gather(asked, trials(asked), []).write(results) for asked in same} == {written[0]}
-    card = gather(several[3], trials(several[3]), []).write(results)
+    assert {study_path(space_of(asked), results) for asked in same} == {written[0]}
     other_card = replace(plain, device="cuda:1")
-    assert gather(other_card, trials(other_card), []).write(results) == card
+    assert study_path(space_of(other_card), results) == study_path(space_of(several[3]), results)
 
 
 def test_the_heading_says_seeds_device_and_all_that_was_asked(suite: Path, tmp_path: Path) -> None:
     asked = request(suite, seeds=(7, 8), device="cuda:1", overrides=("recipe.clip=0.5",))
     found = outcome(asked, 1.5, 1.6, 1.4, 1.45, 1.7, 1.8)
-    heading = f"# small, entry qrnn, seeds 7, 8, on cuda: --over {THREE} --set recipe.clip=0.5, 640 tokens each"
-    path = found.write(tmp_path)
+    heading = (
+        f"# small, entry qrnn, seeds 7, 8, on cuda, by the grid sampler: --over {THREE} --set recipe.clip=0.5, "
+        "640 tokens each"
+    )
+    path = found.write(tmp_path / "s.journal")
     assert path.read_text().splitlines()[0] == heading
     body = json.loads(path.with_suffix(".json").read_text())
     assert (body["suite"], body["seeds"], body["device"]) == ("small", [7, 8], "cuda")

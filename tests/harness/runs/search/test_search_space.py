@@ -1,4 +1,4 @@
-"""Small grids: what is tried, what is concluded, and that the test split has no say."""
+"""Spaces: what a grid tries, what is refused, and that the test split has no say."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.commands.main import main
 from harness.core.errors import SuiteError
 from harness.results.store import Store
 from harness.runs import runner
-from harness.runs.search.grid import Request, check_vocabulary, split_values, trials
+from harness.runs.search.space import Request, Trial, check_vocabulary, space_of, split_values
 from harness.runs.worker_process import Ending
 from harness.worker import execute
 from harness.worker.job import Event, RunJob
@@ -46,14 +46,18 @@ def request(suite: Path, *over: str, **changes: Any) -> Request:
     return Request(**{"suite": suite, "entry": "qrnn", "over": over, "tokens": 640, **changes})
 
 
+def trials(asked: Request) -> list[Trial]:
+    return space_of(asked).grid_trials()
+
+
 def test_a_grid_is_every_combination_of_one_entry_and_scores_valid_alone(suite: Path) -> None:
     found = trials(request(suite, "recipe.lr=1e-3,2e-3", "model.hidden=8,9", "recipe.betas=[0.9, 0.99]"))
     assert [tuple(trial.values.values()) for trial in found] == [
         (lr, hidden, "[0.9, 0.99]") for lr in ("1e-3", "2e-3") for hidden in ("8", "9")
     ]
-    assert len({trial.spec.run_id for trial in found}) == 4
+    assert len({trial.specs[0].run_id for trial in found}) == 4
     for trial in found:
-        spec = trial.spec
+        [spec] = trial.specs
         assert spec.recipe is not None
         assert (spec.recipe.lr, spec.model["hidden"]) == (
             float(trial.values["recipe.lr"]),
@@ -86,7 +90,7 @@ def test_values_in_brackets_stay_together() -> None:
         (("recipe.lr=1,-2",), "lr must be positive"),
         (
             [f"recipe.{key}={','.join(map(str, range(1, 301)))}" for key in ("batch", "bptt", "epochs")],
-            "27000000 trials",
+            "more than 200 trials",
         ),
     ],
 )
@@ -114,9 +118,11 @@ def test_a_point_that_cannot_have_the_texts_tokens_is_named(suite: Path) -> None
         SUITE.replace("layers: 2, hidden: 8, embedding: 6", "layers: 2, hidden: 8, embedding: 6, cutoffs: [2]")
     )
     asked = request(suite, "model.cutoffs=[2],[4]")
-    check_vocabulary(asked, trials(asked), 5)
+    two, four = trials(asked)
+    check_vocabulary(space_of(asked), four, 5)
+    check_vocabulary(space_of(asked), two, 4)
     with pytest.raises(SuiteError, match=r"entries.qrnn.model at model.cutoffs \[4\]: .*cutoff"):
-        check_vocabulary(asked, trials(asked), 4)
+        check_vocabulary(space_of(asked), four, 4)
 
 
 def in_this_process(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> Ending:
@@ -133,7 +139,8 @@ def test_the_command_runs_trials_and_writes_their_table(
                "--device", "cpu", "--results", str(tmp_path / "results")]  # fmt: skip
     done = CliRunner().invoke(main, command, catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
-    assert "trial 2 of 2 (recipe.lr 1e-2, seed 1): validation" in done.stderr
+    assert "trial 1: recipe.lr 1e-2\n" in done.stderr
+    assert "trial 1: validation" in done.stderr
     assert "best on valid: recipe.lr 1e-2" in done.stdout
     [table] = (tmp_path / "results" / "search").glob("*.json")
     body = json.loads(table.read_text())
@@ -159,4 +166,46 @@ def test_the_command_refuses_a_model_that_cannot_have_the_texts_tokens_before_it
     done = CliRunner().invoke(main, command, catch_exceptions=False)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "entries.a.model at model.cutoffs [40]:" in done.stderr
-    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "results" / "search" / "runs").exists()
+
+
+SPACE = """
+    space:
+      recipe.lr: {log_uniform: [1e-4, 1e-1]}
+      model.layers: {integer: [1, 3]}
+      recipe.optimizer: {choice: [adam, sgd]}
+      recipe.betas: {choice: [[0.9, 0.999], [0.9, 0.99]], when: {recipe.optimizer: adam}}
+"""
+
+
+def test_a_grid_lists_whole_numbers_and_searches_a_key_only_under_its_condition(suite: Path) -> None:
+    suite.write_text(SUITE + SPACE)
+    found = trials(request(suite, "recipe.lr=1e-3"))
+    assert [tuple(trial.values.values())[1:] for trial in found] == [
+        (layers, *rest) for layers in "123" for rest in (("adam", "[0.9, 0.999]"), ("adam", "[0.9, 0.99]"), ("sgd",))
+    ]
+    with pytest.raises(SuiteError, match=r"recipe.lr has real numbers, which a grid cannot list"):
+        trials(request(suite))
+
+
+def test_the_entry_with_a_space_is_the_one_that_is_searched(suite: Path) -> None:
+    suite.write_text(SUITE + SPACE)
+    assert space_of(request(suite, entry=None)).entry == "qrnn"
+    with pytest.raises(SuiteError, match=r"entry 'qrn' is unknown in profile full. Did you mean 'qrnn'\?"):
+        space_of(request(suite, entry="qrn"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sampler": "random"}, "--trials N goes with --sampler random and tpe"),
+        ({"num_trials": 3}, "a grid has all of its points"),
+        ({"pruner": "median"}, "give entries.qrnn.recipe.validation.every_tokens"),
+        ({"pruner": "median", "seeds": (1, 2)}, "--prune judges one run a trial"),
+        ({"pruner": "median", "over": ("recipe.tokens=1,2",)}, "recipe.tokens cannot be searched with it"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(suite: Path, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        space_of(request(suite, **{"over": ("recipe.lr=1e-3,2e-3",), **changes}))
+    assert said in str(caught.value)

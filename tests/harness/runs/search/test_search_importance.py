@@ -1,0 +1,125 @@
+"""`harness importance` on studies whose values are functions of the parameters."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from click.testing import CliRunner
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from harness.commands.main import main
+from harness.runs.search.importance import Scale
+from harness.runs.search.study import _storage
+
+SPACE = {
+    "recipe.lr": FloatDistribution(1e-4, 1e-1, log=True),
+    "recipe.clip": FloatDistribution(0.1, 1.0),
+    "model.layers": IntDistribution(1, 4),
+    "recipe.optimizer": CategoricalDistribution(("adam", "sgd")),
+}
+
+
+def make_study(path: Path, num: int = 60) -> Path:
+    """A study whose value is log10 of the learning rate and the optimiser's step of two; the rest is nothing."""
+    study = optuna.create_study(study_name="x", storage=_storage(path))
+    for name, value in {"suite": "small, entry qrnn", "metric": "bpc", "space": [*SPACE, "recipe.betas"]}.items():
+        study.set_user_attr(name, value)
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study.sampler = sampler
+    trials = []
+    for number in range(num):
+        trial = study.ask(SPACE)
+        parameters: dict[str, Any] = dict(trial.params)
+        if parameters["recipe.optimizer"] == "adam":
+            trial.suggest_float("recipe.betas", 0, 1)
+        if number == 0:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            continue
+        study.tell(trial, math.log10(parameters["recipe.lr"]) + 2 * (parameters["recipe.optimizer"] == "sgd"))
+        trials.append(trial)
+    return path
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("study") / "x.journal")
+
+
+def invoke(*arguments: object) -> Any:
+    command = ["importance", *map(str, arguments), "--trees", "40", "--resamples", "10"]
+    return CliRunner().invoke(main, command, catch_exceptions=False)
+
+
+def test_the_table_ranks_what_matters_above_the_random_parameter(study: Path) -> None:
+    done = invoke(study, "--format", "json")
+    assert done.exit_code == 0, done.stderr
+    found = json.loads(done.stdout)
+    rows = {row["parameter"]: row for row in found["parameters"]}
+    assert [row["parameter"] for row in found["parameters"]][:2] == ["recipe.optimizer", "recipe.lr"]
+    # log10 of the rate over three decades has variance 9 / 12, the step 1.
+    assert rows["recipe.lr"]["fanova"] == pytest.approx(0.75 / 1.75, abs=0.12)
+    assert rows["recipe.optimizer"]["fanova"] == pytest.approx(1 / 1.75, abs=0.12)
+    verdicts = {name: row["verdict"] for name, row in rows.items()}
+    assert verdicts == {
+        "recipe.lr": "matters",
+        "recipe.optimizer": "matters",
+        "recipe.clip": "noise",
+        "model.layers": "noise",
+        "(random)": None,
+    }
+    assert found["trials"] == 59
+    assert found["remarks"] == [
+        "small, entry qrnn: 59 finished trials",
+        "left out: 1 trial that did not finish or were pruned",
+        "left out: recipe.betas, which not all trials have or vary",
+    ]
+
+
+def test_the_picture_has_the_joint_plot_of_rate_and_clipping_and_is_repeatable(study: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+    for name in ("a.svg", "b.svg"):
+        assert invoke(study, "--out", tmp_path / name).exit_code == 0
+    text = (tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert text == (tmp_path / "b.svg").read_text(encoding="utf-8")
+    assert text.count("recipe.clip") == text.count("recipe.lr") == 2
+    assert text.count("model.layers") == 1
+    assert invoke(study, "--out", tmp_path / "c.svg", "--pair", "model.layers,recipe.lr").exit_code == 0
+    assert (tmp_path / "c.svg").read_text(encoding="utf-8").count("model.layers") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pair", "a,b"], "--pair goes with --out"),
+        (["--out", "x.svg", "--pair", "recipe.lrr,recipe.clip"], "'recipe.lrr' is no parameter of the study. Did you"),
+        (["--out", "x.svg", "--pair", "recipe.lr"], "is not NAME,NAME of two parameters"),
+    ],
+)
+def test_bad_options_are_one_line(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = invoke(study, *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_too_few_trials_are_refused(tmp_path: Path) -> None:
+    done = invoke(make_study(tmp_path / "few.journal", 6))
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "5 finished trials are too few: importance needs 8" in done.stderr
+
+
+def test_scales_are_uniform_in_the_distribution() -> None:
+    rate, layers = Scale(SPACE["recipe.lr"]), Scale(SPACE["model.layers"])
+    assert rate.to_unit(1e-3) == pytest.approx(1 / 3)
+    assert float(rate.from_unit(1 / 3)) == pytest.approx(1e-3)
+    assert [layers.to_unit(number) for number in (1, 4)] == [1 / 8, 7 / 8]
+    optimizer = Scale(SPACE["recipe.optimizer"])
+    assert [optimizer.from_unit(optimizer.to_unit(name)) for name in ("adam", "sgd")] == ["adam", "sgd"]
