@@ -78,7 +78,7 @@ class Train(_Event):
 
 
 class Validation(_Event):
-    """A validation during training; value in the suite's first metric, after `tokens` targets, `lr` of the last step."""
+    """A validation after `tokens` trained targets; value in the suite's first metric, lr of the last step."""
 
     event: Literal["validation"] = "validation"
     epoch: int
