@@ -58,7 +58,7 @@ def test_known_sensor_readings_are_shown(
             "x: scoring test (exact) 25%, 90 W",
         ),
         (
-            Validation(epoch=2, step=1500, value=1.25, is_best=True, averaged=True),
+            Validation(epoch=2, step=1500, tokens=75_000, value=1.25, is_best=True, averaged=True),
             "x: validation 1.2500 bit/char at epoch 2, step 1,500, averaged weights (best so far)",
         ),
         (Resumed(tokens=9, step=3, thread_counts=(2,)), "x: resumed at step 3 (9 tokens)"),

@@ -48,7 +48,7 @@ def test_a_job_that_is_to_stop_does_not_start(tmp_path: Path) -> None:
 
 def test_of_events_that_only_show_progress_the_newest_is_sent() -> None:
     box = Outbox()
-    validation = Validation(epoch=1, step=1, value=1.0, is_best=True)
+    validation = Validation(epoch=1, step=1, tokens=64, value=1.0, is_best=True)
     progress = [Scoring(split="test", protocol="exact", done=done, total=3) for done in range(4)]
     for event in (*progress[:2], validation, *progress[2:]):
         box.add(event)
