@@ -25,20 +25,22 @@ def spec(tmp_path: Path) -> RunSpec:
 
 
 def test_equal_shares_and_runs_without_a_recipe_are_accepted(spec: RunSpec) -> None:
-    check_shares([spec, replace(spec, recipe=None)], 4, measures_speed=False)
-    check_shares([replace(spec, recipe=None)], 3, measures_speed=False)
-    check_shares([replace(spec, speed=Speed(graph=True))], 2, measures_speed=False)  # no effect on a CPU
+    check_shares([spec, replace(spec, recipe=None)], 4, measures_speed=False, on_cluster=False)
+    check_shares([replace(spec, recipe=None)], 3, measures_speed=False, on_cluster=False)
+    check_shares(
+        [replace(spec, speed=Speed(graph=True))], 2, measures_speed=False, on_cluster=False
+    )  # no effect on a CPU
 
 
 def test_what_cannot_be_shared_is_refused(spec: RunSpec) -> None:
     with pytest.raises(HarnessError, match=r"entries\.qrnn\.recipe\.batch of 8 streams .* among 3 processes"):
-        check_shares([spec], 3, measures_speed=False)
+        check_shares([spec], 3, measures_speed=False, on_cluster=False)
     with pytest.raises(HarnessError, match="a model from outside"):
-        check_shares([replace(spec, model_source={"sha256": "0"})], 2, measures_speed=False)
+        check_shares([replace(spec, model_source={"sha256": "0"})], 2, measures_speed=False, on_cluster=False)
     with pytest.raises(HarnessError, match=r"speed\.graph"):
-        check_shares([replace(spec, speed=Speed(graph=True), device="cuda")], 2, measures_speed=False)
+        check_shares([replace(spec, speed=Speed(graph=True), device="cuda")], 2, measures_speed=False, on_cluster=False)
     with pytest.raises(HarnessError, match="--tokens-per-s"):
-        check_shares([spec], 2, measures_speed=True)
+        check_shares([spec], 2, measures_speed=True, on_cluster=False)
 
 
 def test_the_command_says_so_in_one_line(tmp_path: Path) -> None:
