@@ -95,7 +95,7 @@ def search(
             setting = searching.Setting(prepared, manifest.alphabet_size, store, outlook, jobs, nodes)
             another = partial(make_reporter, quiet=quiet, plain=True)
             searching.run_trials(study, space, setting, another if is_plain else lambda: reporter)
-            trials = searching.told(study)
+            trials = searching.known_trials(study)
     except SuiteInterrupted as interrupted:
         reporter.stop()
         say(f"harness: {interrupted}")

@@ -107,7 +107,7 @@ class Ranks:
         return torch.cat(parts, dim=-2)
 
     def announce(self, text: str) -> None:
-        """Tell the other ranks what is next; they may have waited for it in `next_announced` for long."""
+        """Tell the other ranks what comes next; they may have waited for it in `next_announced` for long."""
         self.store.set(f"next/{self._num_announced}", text)
         self._num_announced += 1
 

@@ -100,7 +100,7 @@ def follow(job: RunJob, stop: Stop) -> int:
     except (Interrupted, Diverged):
         return EXIT_RESUME
     except Exception:
-        # Rank 0 most likely has the same error. It ends this process once it has told of it.
+        # Rank 0 most likely has the same error. It reports it and then ends this process.
         time.sleep(LOST_GRACE_S)
         raise
 
@@ -161,7 +161,7 @@ def _end(others: list[subprocess.Popen[str]]) -> None:
 
 
 def _end_with_input() -> None:
-    """Exit at the end of standard input, which means that rank 0 is gone or needs this process no more."""
+    """Exit at the end of standard input, which means that rank 0 is gone or has finished."""
 
     def read_to_end() -> None:
         while os.read(0, 4096):

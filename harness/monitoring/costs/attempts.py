@@ -52,7 +52,7 @@ class Attempts:
             node: of a cluster; None for a run on the machine of its command.
         """
         row = Attempt(started_at=started_at, seconds=None, status=RUNNING, costs=None)
-        # Only what is known is a key of the file.
+        # The file has keys for known values only.
         known = {key: value for key, value in (("startup", startup), ("node", node)) if value is not None}
         self.rows.append(row.model_copy(update=known))
         self._write()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +89,7 @@ def newest(found: Sequence[Timing]) -> list[Timing]:
     return sorted(last.values(), key=lambda each: (*each.what[:3], each.direction != "forward", each.dtype, each.ms))
 
 
-def _timing(row: dict[str, Any], device: str, at: str) -> Timing | None:
+def _timing(row: Mapping[str, Any], device: str, at: str) -> Timing | None:
     if row.get("status") != "ok" or "op" not in row:
         return None
     parse_value(TimedRow, row)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import altair as alt
 import vl_convert
@@ -19,6 +19,9 @@ from markupsafe import Markup
 
 from harness.core.errors import HarnessError, writing
 from harness.system.files import write_atomic
+
+# A value by the name of its field, as Vega takes the points of a chart.
+Datum: TypeAlias = dict[str, Any]
 
 ENDINGS = (".svg", ".pdf", ".png")
 # Visible on white and on black: at least 3:1 against both.
@@ -87,7 +90,7 @@ class Stencil:
         # Margins that are known need no second layout, which takes half of the time.
         self.vega = {**vega, "height": height, "autosize": {"type": "none"}, "padding": _MARGINS}
 
-    def svg(self, label: str, **datasets: Sequence[dict[str, Any]]) -> Markup:
+    def svg(self, label: str, **datasets: Sequence[Datum]) -> Markup:
         """Draw the chart with these datasets. As `svg` otherwise."""
         named = [
             {**each, "values": datasets[each["name"]]} if each["name"] in datasets else each

@@ -17,13 +17,15 @@ from harness.report.page.front import COSTS
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from harness.report.page.drawing import Spec
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A chart: what it shows, its Vega-Lite, and how it looks on the page."""
 
     title: str
-    spec: dict[str, Any]
+    spec: Spec
 
     @property
     def svg(self) -> Markup:

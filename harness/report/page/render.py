@@ -65,7 +65,7 @@ def json_block(value: Any) -> Markup:
 @cache
 def _asset(name: str) -> str:
     loader = jinja2.PackageLoader("harness.report.page")
-    # What stands between the tags is what the browser hashes.
+    # The browser hashes the text between the tags.
     return loader.get_source(jinja2.Environment(autoescape=True), name)[0].replace("\r\n", "\n").strip()
 
 

@@ -77,7 +77,7 @@ def run_page(record: RunRecord, labels: Sequence[Label], suites: Sequence[Suite]
     for key in ("label", "dataset_identity"):
         spec.pop(key, None)
     costs = record.costs
-    blocks: dict[str, Any] = {
+    blocks: dict[str, object] = {
         "How it was trained and scored": spec,
         "Model": record.model,
         "Training": record.training or {},

@@ -70,7 +70,7 @@ def build(results: Path, out: Path, *, show_text: bool = False) -> Built:
                 remove_tree(old)
         for name, text in files.items():
             path = out / name
-            # Unchanged pages keep their time: a synchronised copy then sends what is new.
+            # Unchanged pages keep their time: a synchronised copy then sends only new pages.
             content = text.encode()
             if not _holds(path, content):
                 write_atomic(path, content)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.report.columns import NOT_APPLICABLE, integer_text, three_digits
 from harness.report.page.curves import AXES
@@ -25,7 +25,7 @@ class Targets:
     """
 
     rows: tuple[tuple[str, str, str, bool, tuple[str, ...]], ...]
-    script: dict[str, Any]
+    script: dict[str, object]
 
 
 def targets_of(panel: Panel) -> Targets:

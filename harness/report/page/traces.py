@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
 
-# A chart of 760 pixels shows no more, and the page stays small.
+# A chart of 760 pixels cannot show more, and the page stays small.
 MOST_POINTS = 100
 
 # Name of a panel -> title of its axis, and quantities with a name and the factor to the unit.
@@ -25,8 +25,8 @@ PANELS: dict[str, tuple[str, dict[str, tuple[str, float]]]] = {
 class Trace:
     """Panels of rows of x in seconds, y and kind; phases of start, end and phase. Empty without readings."""
 
-    panels: Mapping[str, Sequence[dict[str, Any]]]
-    phases: Sequence[dict[str, Any]]
+    panels: Mapping[str, Sequence[dict[str, object]]]
+    phases: Sequence[dict[str, object]]
 
 
 def trace_of(record: RunRecord) -> Trace:
@@ -66,8 +66,8 @@ def _thinned(readings: Sequence[tuple[float, float]]) -> list[tuple[float, float
     ]
 
 
-def _phases(rows: Sequence[tuple[float, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    spans: list[dict[str, Any]] = []
+def _phases(rows: Sequence[tuple[float, Mapping[str, Any]]]) -> list[dict[str, object]]:
+    spans: list[dict[str, object]] = []
     for time, row in rows:
         phase = row.get("phase")
         if spans and spans[-1]["phase"] == phase:

@@ -75,7 +75,7 @@ class Cluster:
         self._pump.start()
 
     def close(self) -> None:
-        """Take no more messages. Tasks that still run end with the connection."""
+        """Stop taking messages. Tasks that still run end with the connection."""
         self._closed.set()
         if self._pump.is_alive():
             self._pump.join(timeout=2 * TAKE_S)
@@ -145,7 +145,7 @@ class Cluster:
                 continue
             if outcome.ending.returncode == EXIT_RESUME and not self.is_stopping:
                 # A node that is drained or preempted sends SIGTERM to all its processes.
-                why, attempt = "the worker was told to end by its node", attempt + 1
+                why, attempt = "its node ended the worker", attempt + 1
                 continue
             return outcome.ending
         return Ending(1, None, f"{why}, for the {MOST_ATTEMPTS}th time")
@@ -159,7 +159,7 @@ class Cluster:
         with self._lock:
             self._attempts[key] = attempt
         try:
-            options: dict[str, Any] = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "max_retries": 0}
+            options: dict[str, object] = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "max_retries": 0}
             if self._refused:
                 options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._refused)})"}
             attempt.reference = self._task.options(**options).remote(
@@ -246,7 +246,7 @@ class Cluster:
         return result
 
     def _refuse(self, refusal: Refusal, job: RunJob, on_event: Callable[[Event], None]) -> None:
-        """Give no more runs to a node of other code. Raises ClusterError if there is no other node."""
+        """Stop giving runs to a node with other code. Raises ClusterError if there is no other node."""
         with self._lock:
             is_new = refusal.node_id not in self._refused
             self._refused[refusal.node_id] = refusal

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Mailbox:
-    """Messages of all tasks in the order of their arrival, and what the tasks are told.
+    """Messages of all tasks in the order of their arrival, and the answers to them.
 
     It holds references to snapshots and not their bytes, so it stays small. Methods are coroutines: one that waits does
     not hold up the others.
@@ -39,7 +39,7 @@ class Mailbox:
         self._received[key] = number
 
     async def forget(self, key: str) -> None:
-        """Drop what is noted of a task that has ended."""
+        """Drop the notes on a task that has ended."""
         self._received.pop(key, None)
         self._stopped.discard(key)
 

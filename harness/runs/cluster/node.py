@@ -26,7 +26,7 @@ from harness.runs.worker_process import Ending, run_worker
 from harness.system import source
 from harness.worker.job import EXIT_RESUME, Coding, Event, RunJob, Scoring, Train
 
-# Between two messages to the driver. A shorter time would cost the driver more, and a person sees no more.
+# Between two messages to the driver. A shorter time would cost the driver more and show a person nothing new.
 TICK_S = 1.0
 # A checkpoint that is replaced while it is read is read again, this often at the end of a run.
 SNAPSHOT_TRIES = 20

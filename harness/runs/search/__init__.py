@@ -8,7 +8,7 @@ from harness.runs.search.figures import draw as draw_importances
 from harness.runs.search.importance import Importances, importances
 from harness.runs.search.results import Outcome, gather
 from harness.runs.search.space import Request, Space, Trial, check_vocabulary, in_words, space_of, trials_folder
-from harness.runs.search.study import open_study, read_study, study_path, told
+from harness.runs.search.study import known_trials, open_study, read_study, study_path
 from harness.runs.search.trials import Setting, run_trials
 
 __all__ = [
@@ -23,11 +23,11 @@ __all__ = [
     "gather",
     "importances",
     "in_words",
+    "known_trials",
     "open_study",
     "read_study",
     "run_trials",
     "space_of",
     "study_path",
-    "told",
     "trials_folder",
 ]

@@ -13,7 +13,7 @@ from harness.core.messages import count
 from harness.core.metrics import metric_named, std_error_of
 from harness.results.record import RunRecord
 from harness.runs.search.space import SPLIT, Space, in_words
-from harness.runs.search.study import Told, score_of
+from harness.runs.search.study import KnownTrial, score_of
 from harness.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Outcome:
         return self.space.request.device.split(":")[0]
 
 
-def gather(space: Space, trials: Sequence[Told], records: Mapping[str, RunRecord]) -> Outcome:
+def gather(space: Space, trials: Sequence[KnownTrial], records: Mapping[str, RunRecord]) -> Outcome:
     """Rank the trials of a study by their records.
 
     Args:
@@ -114,7 +114,7 @@ def gather(space: Space, trials: Sequence[Told], records: Mapping[str, RunRecord
     return Outcome(space, runs, points, tuple(_conclusions(space, points, runs)))
 
 
-def _result(record: RunRecord | None, metric: str) -> dict[str, Any]:
+def _result(record: RunRecord | None, metric: str) -> dict[str, object]:
     if record is None:
         return {"status": "not run"}
     value = score_of(record, metric)
@@ -130,7 +130,7 @@ def _result(record: RunRecord | None, metric: str) -> dict[str, Any]:
     }
 
 
-def _point(runs: pd.DataFrame, axes: Sequence[str], metric: str) -> dict[str, Any]:
+def _point(runs: pd.DataFrame, axes: Sequence[str], metric: str) -> dict[str, object]:
     """The row of a trial: tokens and seconds are means, `std_error` is that of a single score."""
     scores, first, num = runs[metric].dropna(), runs.iloc[0], len(runs)
     return {
@@ -219,7 +219,7 @@ def _at_edge(value: str | None, values: Sequence[str]) -> bool:
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for JSON: None for what is not known, and whole numbers without a fraction."""
+    """Rows for JSON: None for unknown values, and whole numbers without a fraction."""
     rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
     return [{key: int(v) if isinstance(v, float) and v == int(v) else v for key, v in row.items()} for row in rows]
 

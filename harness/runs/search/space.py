@@ -147,7 +147,7 @@ def check_vocabulary(space: Space, trial: Trial, vocab_size: int) -> None:
     """Check a trial's model against a vocabulary that is known only after the data is prepared.
 
     Args:
-        space: what is searched.
+        space: the settings to search.
         trial: a trial of it.
         vocab_size: tokens in the vocabulary.
 
@@ -209,7 +209,9 @@ def _over(over: Sequence[str], entry: str) -> dict[str, Parameter]:
         if len(set(parts)) != len(parts):
             raise SuiteError(f"--over {key}: names a value twice")
         if key.split(".")[0] in (*NOT_SEARCHED, "entries"):
-            raise SuiteError(f"--over {key}: a search may not change what is scored or on what, nor another entry")
+            raise SuiteError(
+                f"--over {key}: a search may change neither the scoring, nor the dataset, nor another entry"
+            )
         if key in result:
             raise SuiteError("--over names a key twice; give all its values at once")
         result[key] = Parameter(choice=parts)

@@ -7,10 +7,10 @@ RESULTS/search/<study>.journal    Optuna's journal: each trial's point, its vali
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -37,7 +37,7 @@ STARTUP_TRIALS, KEEP_ONE_IN = 5, 2
 MOST_BYTES = 1 << 30
 
 
-class Told(NamedTuple):
+class KnownTrial(NamedTuple):
     """A trial of a study: its number, its values by axis name, and the ids of its runs."""
 
     number: int
@@ -58,7 +58,7 @@ def open_study(space: Space, results: Path) -> Iterator[optuna.Study]:
     """Begin or continue the study of a space, for this process alone.
 
     Args:
-        space: what is searched.
+        space: the settings to search.
         results: root of the results tree.
 
     Raises:
@@ -112,7 +112,7 @@ def pending(
 
     Args:
         study: of the space.
-        space: what is searched.
+        space: the settings to search.
         grid: its points, if that is the sampler.
 
     Yields:
@@ -162,10 +162,10 @@ def tell(study: optuna.Study, asked: optuna.trial.Trial, records: Sequence[RunRe
         study.tell(asked, state=TrialState.FAIL)
 
 
-def told(study: optuna.Study) -> list[Told]:
+def known_trials(study: optuna.Study) -> list[KnownTrial]:
     """Every trial whose point is known."""
     known = [each for each in study.get_trials(deepcopy=False) if "values" in each.user_attrs]
-    return [Told(each.number, dict(each.user_attrs["values"]), tuple(each.user_attrs["runs"])) for each in known]
+    return [KnownTrial(each.number, dict(each.user_attrs["values"]), tuple(each.user_attrs["runs"])) for each in known]
 
 
 def score_of(record: RunRecord, metric: str) -> float | None:
@@ -227,7 +227,7 @@ def require_optuna() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
-def _identity(space: Space) -> dict[str, Any]:
+def _identity(space: Space) -> dict[str, object]:
     """What the trials of a study have in common: runs in which every axis has the suite's value, and the axes."""
     first = space.specs[0].label
     return {
@@ -278,7 +278,7 @@ def _load(space: Space, path: Path) -> optuna.Study:
     return study
 
 
-def _difference(of: dict[str, Any], identity: dict[str, Any], study: optuna.Study) -> str:
+def _difference(of: Mapping[str, object], identity: Mapping[str, object], study: optuna.Study) -> str:
     if (of["suite"], of["entry"]) != (identity["suite"], identity["entry"]):
         return f"the study of {study.user_attrs['suite']}, not of {identity['suite']}, entry {identity['entry']}"
     is_same = canonical_json(of["space"]) == canonical_json(identity["space"])
@@ -332,7 +332,7 @@ def _suggest(asked: optuna.trial.Trial, space: Space) -> dict[str, str]:
     return values
 
 
-def _parameters(space: Space, values: dict[str, str]) -> dict[str, Any]:
+def _parameters(space: Space, values: dict[str, str]) -> dict[str, object]:
     """A point of a grid as Optuna stores it: texts of choices, and whole numbers."""
     return {name: text if space.axes[name].texts else int(text) for name, text in values.items()}
 

@@ -70,7 +70,7 @@ def run_trials(
 
     Args:
         study: of the space.
-        space: what is searched.
+        space: the settings to search.
         setting: where and how.
         make_reporter: called for each trial that runs at the same time as others.
 

@@ -23,7 +23,7 @@ class TrackedRun:
         suite: name of its suite.
         folder: where every sink of this invocation writes.
         tokens: where the attempt begins. An older attempt may have got further than its last checkpoint, so points
-            after this one are trained again. 0 begins the series anew.
+            after this one are trained again. 0 begins a new series.
         settings: the run's settings, nested keys joined by dots.
     """
 
@@ -56,14 +56,14 @@ class Sink(Protocol):
         """
 
     def close(self) -> None:
-        """Write what is not yet on disk."""
+        """Write everything that is still in memory."""
 
 
 OpenSink: TypeAlias = Callable[[TrackedRun], Sink]
 
 
 def settings_of(spec: RunSpec) -> dict[str, Setting]:
-    """What names a run, flat: `recipe.lr`, `model.hidden`, `seed`. What is not set is left out, lists become text."""
+    """The settings of a run, flat: `recipe.lr`, `model.hidden`, `seed`. Unset ones are left out, lists become text."""
     blocks: dict[str, Any] = {
         "entry": spec.label.entry,
         "dataset": spec.label.dataset,

@@ -8,6 +8,8 @@ from typing import Any
 
 import altair as alt
 
+from harness.report.page.drawing import Datum
+
 WIDTH, HEIGHT = 760, 260
 # Characters of a name in a chart.
 NAME = 44
@@ -22,7 +24,7 @@ def log_ticks(values: Sequence[float]) -> list[float]:
     factors = (1, 2, 5) if high - low <= 3 else (1,)
     found = [factor * 10.0**power for power in range(low, high + 1) for factor in factors]
     inside = [tick for tick in found if min(values) <= tick <= max(values)]
-    # One beyond each end, so that the values lie between ticks.
+    # One beyond each end, so that the values are between ticks.
     below = [tick for tick in found if tick < min(values)][-1:]
     return [*below, *inside, *[tick for tick in found if tick > max(values)][:1]]
 
@@ -38,6 +40,6 @@ def axis_of(values: Sequence[float], log: bool, **axis: Any) -> dict[str, Any]:
     return {"scale": scale, "axis": alt.Axis(values=[tick for tick in ticks if low <= tick <= high], **axis)}
 
 
-def data(rows: Sequence[dict[str, Any]]) -> alt.Data:
+def data(rows: Sequence[Datum]) -> alt.Data:
     """Rows as the data of a chart."""
     return alt.Data(values=list(rows))  # type: ignore[no-untyped-call]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
@@ -10,7 +10,7 @@ from harness.core.messages import cut
 from harness.report.columns import three_digits
 from harness.report.page.charts.axes import HEIGHT, NAME, WIDTH, data, log_ticks
 from harness.report.page.curves import AXES
-from harness.report.page.drawing import TIP
+from harness.report.page.drawing import TIP, Datum
 
 if TYPE_CHECKING:
     from harness.report.page.curves import Panel
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def curves(panel: Panel, axis: str) -> alt.TopLevelMixin:
     """The validations of several runs along one axis, with a line at the target, whose mark is named `target`."""
     names = curve_names(panel)
-    rows: list[dict[str, Any]] = [
+    rows: list[Datum] = [
         {"x": x, "y": y, "run": names[curve.run_id], "tip": f"{TIP}{names[curve.run_id]}: {y:.{panel.metric.decimals}f}"
          f" after {three_digits(x)} {axis}"}
         for curve in panel.curves

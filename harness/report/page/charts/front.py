@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
 from harness.core.messages import cut
 from harness.report.columns import three_digits, value_text
 from harness.report.page.charts.axes import HEIGHT, NAME, WIDTH, axis_of, data
-from harness.report.page.drawing import COLOURS, TIP
+from harness.report.page.drawing import COLOURS, TIP, Datum
 from harness.report.page.front import COSTS
 from harness.report.row import PUBLISHED
 
@@ -23,7 +23,7 @@ def tradeoff(found: Tradeoff, cost: str) -> alt.TopLevelMixin:
     """Values of a ranking against one cost, with the Pareto front of ours as steps."""
     title, of = COSTS[cost]
     fronts = set(map(id, found.fronts[cost]))
-    rows: list[dict[str, Any]] = [
+    rows: list[Datum] = [
         {"x": spent, "y": row.value,
          "kind": "published" if row.status == PUBLISHED else FRONT if id(row) in fronts else "ours",
          "name": cut(row.model, 28), "tip": f"{TIP}{cut(row.model, NAME)}: {value_text(row)} for {three_digits(spent)}"}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
 from harness.core.messages import cut
 from harness.report.columns import three_digits
 from harness.report.page.charts.axes import WIDTH, axis_of, data
-from harness.report.page.drawing import INK, TIP
+from harness.report.page.drawing import INK, TIP, Datum
 
 if TYPE_CHECKING:
     from harness.report.page.ceilings import Timing
@@ -21,7 +21,7 @@ MOST_SAMPLES = 16
 
 def roofline(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
     """Rates of kernels whose operations are counted, below the roof of one machine; None without any."""
-    rows: list[dict[str, Any]] = [
+    rows: list[Datum] = [
         {"x": each.intensity, "y": each.gflop_per_s, "kind": f"{each.op} {each.backend}",
          "tip": f"{TIP}{each.op} {each.backend}, {kernel_name(each)}: {three_digits(each.gflop_per_s)} GFLOP/s"}
         for each in found
@@ -34,7 +34,7 @@ def roofline(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
     speed, peak = median(speeds), median(peaks)
     ends = [row["x"] for row in rows] + [peak / speed]
     places = (min(ends) / 4, peak / speed, max(ends) * 4)
-    roof: list[dict[str, Any]] = [{"x": place, "y": min(peak, speed * place)} for place in places]
+    roof: list[Datum] = [{"x": place, "y": min(peak, speed * place)} for place in places]
     x = alt.X("x:Q", title="operations per byte", **axis_of([each["x"] for each in roof], True))
     y = alt.Y("y:Q", title="GFLOP/s", **axis_of([each["y"] for each in (*rows, *roof)], True))
     line = alt.Chart(data(roof)).mark_line(color=INK, strokeWidth=1.5).encode(x=x, y=y)
@@ -72,7 +72,7 @@ def speedups(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
 def _bars(
     found: Sequence[tuple[Timing, float | None, str]], title: str, rules: Sequence[tuple[str, Sequence[float | None]]]
 ) -> alt.TopLevelMixin | None:
-    rows: list[dict[str, Any]] = [
+    rows: list[Datum] = [
         {
             "y": kernel_name(each),
             "x": value,
@@ -103,7 +103,7 @@ def kernel_name(each: Timing) -> str:
 
 def strips(found: Sequence[Timing]) -> alt.TopLevelMixin:
     """The raw samples of each backend, thinned evenly by rank."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Datum] = []
     for each in found:
         samples = sorted(each.samples_ms)
         chosen = {round(place * (len(samples) - 1) / (MOST_SAMPLES - 1)) for place in range(MOST_SAMPLES)}
@@ -131,7 +131,7 @@ def history(found: Sequence[Timing]) -> alt.TopLevelMixin | None:
     sessions: dict[tuple[str, ...], list[Timing]] = {}
     for each in found:
         sessions.setdefault(each.what, []).append(each)
-    rows: list[dict[str, Any]] = [
+    rows: list[Datum] = [
         {"x": each.at, "y": each.ms, "name": f"{each.op} {each.backend}, {kernel_name(each)}",
          "tip": f"{TIP}{each.op} {each.backend}, {kernel_name(each)}: {three_digits(each.ms)} ms at {each.at}"}
         for timed in sessions.values()

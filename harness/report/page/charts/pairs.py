@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import altair as alt
 
 from harness.report.page.charts.axes import WIDTH, data
-from harness.report.page.drawing import COLOURS, TIP
+from harness.report.page.drawing import COLOURS, TIP, Datum
 
 if TYPE_CHECKING:
     from harness.report.page.pairs import Pair
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def difference(pair: Pair) -> alt.TopLevelMixin:
     """A less B along the text, a step per part with its interval, and the difference over all of it."""
     digits = pair.metric.decimals
-    rows: list[dict[str, Any]] = [
+    rows: list[Datum] = [
         {"start": 100 * part.start, "end": 100 * part.end, "middle": 50 * (part.start + part.end),
          "y": part.difference, "low": part.low, "high": part.high,
          "kind": "A better" if (part.high < 0) != pair.metric.higher_is_better and part.low * part.high > 0

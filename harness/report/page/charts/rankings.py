@@ -9,7 +9,7 @@ import altair as alt
 from harness.core.messages import cut
 from harness.report.columns import interval_text, value_text
 from harness.report.page.charts.axes import NAME, WIDTH, axis_of, data
-from harness.report.page.drawing import COLOURS, TIP
+from harness.report.page.drawing import COLOURS, TIP, Datum
 
 if TYPE_CHECKING:
     from harness.report.page.boards import Board
@@ -20,7 +20,7 @@ _MOST_ROWS = 40
 
 def ranking(board: Board) -> alt.TopLevelMixin | None:
     """Values of a ranking from the best down, ours with their intervals; None for fewer than two."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Datum] = []
     for place, line in enumerate(line for line in board.lines if line.row.value is not None):
         row = line.row
         kind = "ours" if line.kind == "ours" else line.kind

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import altair as alt
 
 from harness.report.page.charts.axes import WIDTH
-from harness.report.page.drawing import COLOURS, INK
+from harness.report.page.drawing import COLOURS, INK, Datum
 
 CURVE_HEIGHT, TRACE_HEIGHT, TRACE_GAP = 200, 70, 12
 PHASES = {"load": COLOURS[8], "train": COLOURS[0], "evaluate": COLOURS[2], "kernels": COLOURS[1]}
@@ -59,5 +58,5 @@ def run_trace(panels: Sequence[tuple[str, str, bool]]) -> alt.TopLevelMixin:
     return chart.resolve_scale(x="shared")  # type: ignore[no-any-return]
 
 
-def _empty(*names: str) -> dict[str, list[dict[str, Any]]]:
+def _empty(*names: str) -> dict[str, list[Datum]]:
     return {name: [] for name in names}

@@ -14,7 +14,7 @@ from record_factory import failed, record, score
 
 from harness.runs.search.results import Outcome, gather
 from harness.runs.search.space import Request, Space, space_of
-from harness.runs.search.study import Told, study_path
+from harness.runs.search.study import KnownTrial, study_path
 
 SUITE = """
 suite: {name}
@@ -54,9 +54,9 @@ def outcome(asked: Request, *values: float | str | None) -> Outcome:
     return gather(space, told, {each.run_id: each for each in records})
 
 
-def trials(space: Space) -> list[Told]:
+def trials(space: Space) -> list[KnownTrial]:
     return [
-        Told(number, trial.values, tuple(spec.run_id for spec in trial.specs))
+        KnownTrial(number, trial.values, tuple(spec.run_id for spec in trial.specs))
         for number, trial in enumerate(space.grid_trials())
     ]
 

@@ -16,7 +16,16 @@ from harness.core.errors import BusyError, HarnessError, SuiteError
 from harness.results.store import Store
 from harness.runs import SuiteInterrupted, runner
 from harness.runs.reporter import Reporter
-from harness.runs.search import Request, Setting, open_study, read_study, run_trials, space_of, study_path, told
+from harness.runs.search import (
+    Request,
+    Setting,
+    known_trials,
+    open_study,
+    read_study,
+    run_trials,
+    space_of,
+    study_path,
+)
 from harness.runs.worker_process import Ending
 from harness.worker.job import Event, RecordWritten, RunJob, Validation
 
@@ -277,6 +286,6 @@ def test_a_search_without_optuna_says_what_to_install(
 
 def test_told_trials_have_their_values_and_runs(suite: Path, worker: Worker, tmp_path: Path) -> None:
     run(request(suite, 2), tmp_path)
-    found = told(read_study(study_path(space_of(request(suite, 2)), tmp_path)))
+    found = known_trials(read_study(study_path(space_of(request(suite, 2)), tmp_path)))
     assert [trial.number for trial in found] == [0, 1]
     assert [trial.runs for trial in found] == [(run_id,) for run_id in worker.runs]
