@@ -64,7 +64,7 @@ OpenSink: TypeAlias = Callable[[TrackedRun], Sink]
 
 def settings_of(spec: RunSpec) -> dict[str, Setting]:
     """The settings of a run, flat: `recipe.lr`, `model.hidden`, `seed`. Unset ones are left out, lists become text."""
-    blocks: dict[str, Any] = {
+    blocks: dict[str, object] = {
         "entry": spec.label.entry,
         "dataset": spec.label.dataset,
         "model": spec.model,
