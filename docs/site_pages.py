@@ -112,6 +112,7 @@ SECTIONS = (
     ("`recipe.validation`", "Validation"),
     ("`recipe.averaging`", "Averaging"),
     ("`recipe.finetune`", "Finetune"),
+    ("`space`: the values of one key", "Parameter"),
     ("`speed`", "Speed"),
     ("`evaluation`", "Evaluation"),
     ("`evaluation.adaptive`", "Adaptive"),
@@ -172,8 +173,8 @@ def kind_of(value: dict[str, Any], titles: dict[str, str]) -> str:
     if "enum" in value or "const" in value:
         return ", ".join(f"`{each}`" for each in value.get("enum", [value.get("const")]))
     if value.get("type") == "array":
-        items = value.get("items") or value["prefixItems"][0]
-        return f"list of {kind_of(items, titles)}"
+        items = value["prefixItems"][0] if "prefixItems" in value else value["items"]
+        return f"list of {kind_of(items, titles) if items else 'any values'}"
     if value.get("type") == "object" and isinstance(value.get("additionalProperties"), dict):
         inner = value["additionalProperties"]
         return f"name: {kind_of(inner, titles) if '$ref' in inner else 'keys of a suite'}"

@@ -15,8 +15,10 @@ class Parameter:
     """Values of one key; exactly one kind is given.
 
     Attributes:
-        uniform, log_uniform: least and greatest number; the second is uniform in the logarithm.
-        integer, log_integer: least and greatest whole number, both included.
+        uniform: least and greatest number.
+        log_uniform: least and greatest number, uniform in the logarithm.
+        integer: least and greatest whole number, both included.
+        log_integer: least and greatest whole number, both included, uniform in the logarithm.
         choice: a list of values, each as the suite would hold it.
         when: keys above this one, each with the value or values under which this key is searched. Otherwise the suite's
             value of this key holds.
