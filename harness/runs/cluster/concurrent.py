@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import queue
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from copy import copy as shallow_copy
 from typing import TYPE_CHECKING
 
 from harness.core.messages import count
@@ -146,7 +146,7 @@ class Lane(Reporter):
         self.share: float | None = None
         self.phrases = Phrases("bpc")
         # A copy shares the bars of the terminal and has a bar of its own.
-        self.bar = copy.copy(display.reporter) if isinstance(display.reporter, Bars) else None
+        self.bar = shallow_copy(display.reporter) if isinstance(display.reporter, Bars) else None
 
     def note(self, text: str) -> None:
         with self.display.lock:

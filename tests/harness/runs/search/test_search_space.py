@@ -85,7 +85,7 @@ def test_values_in_brackets_stay_together() -> None:
         (("recipe.lr=1,",), "is not KEY=VALUE,VALUE"),
         (("recipe.lr=1,1",), "names a value twice"),
         (("recipe.lr=1", "entries.qrnn.recipe.lr=2"), "names a key twice"),
-        (("evaluation.splits=[test],[valid]",), "may not change what is scored"),
+        (("evaluation.splits=[test],[valid]",), "may change neither the scoring"),
         (("recipe.lrr=1,2",), "Did you mean 'lr'?"),
         (("recipe.lr=1,-2",), "lr must be positive"),
         (
