@@ -15,6 +15,11 @@ from harness.system.source import SEARCH_PATH
 # Processes that tests start run this code, not what may be installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SEARCH_PATH, os.environ.get("PYTHONPATH"))))
 
+# One core for each process of the test run. Not in a hook: torch reads the number when it is loaded, which the conftest
+# of a folder named on the command line does before the first hook. Workers that tests start would have another one.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shared machine may hold any example, and its drawing, up for seconds; the suite's own timeout ends what hangs.
 # The same commit draws the same examples. `--hypothesis-profile=search` draws others each time.
 settings.register_profile("search", deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow])
@@ -31,13 +36,11 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Give torch one core per process of the test run, and let Ctrl-C reach the commands that tests start."""
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands that tests start."""
     # A shell lets its background jobs ignore SIGINT, and what they start inherits that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if hasattr(config, "workerinput"):
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

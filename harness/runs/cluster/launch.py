@@ -34,11 +34,13 @@ MOST_SNAPSHOTS = 4
 
 @dataclass(slots=True)
 class _Attempt:
-    """One task: what has arrived for it, and whether it has started."""
+    """One task: what has arrived for it and is not dealt with, how far it is, and how it ended."""
 
     inbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     reference: Any = None
     has_started: bool = False
+    num_seen: int = 0
+    outcome: Outcome | Refusal | None = None
 
 
 class _Lost(Exception):  # noqa: N818 - the run goes on elsewhere
@@ -183,10 +185,11 @@ class Cluster:
                 del self._attempts[key]
             with suppress(Exception):
                 self._mailbox.forget.remote(key)
+        # Before the last events, one of which may end the run or the command: what has come back is kept.
+        self._keep(outcome, store, folder)
         if isinstance(outcome, Outcome):
             for event in outcome.events:
                 on_event(event)
-        self._keep(outcome, store, folder)
         return outcome
 
     @staticmethod
@@ -202,25 +205,27 @@ class Cluster:
         self, key: str, attempt: _Attempt, store: Store, folder: Path, on_event: Callable[[Event], None]
     ) -> Outcome | Refusal:
         """Pass on what a task says and saves, until it has ended and all it has sent has arrived."""
-        outcome: Outcome | Refusal | None = None
-        num_seen = 0
-        while outcome is None or (isinstance(outcome, Outcome) and num_seen < outcome.num_messages):
+        # Kept in the attempt, since `on_event` may end this call and another one then follows the task to its end.
+        while (outcome := attempt.outcome) is None or (
+            isinstance(outcome, Outcome) and attempt.num_seen < outcome.num_messages
+        ):
             try:
                 item = attempt.inbox.get(timeout=None if outcome is None else PATIENCE_S)
             except queue.Empty:
                 raise _Lost("messages of its task were lost") from None
             if isinstance(item, Message):
-                for event in item.events:
-                    on_event(event)
+                # Before the events, which may raise: the next snapshot has only what changes after this one.
                 if item.snapshot is not None:
                     with self._fetching:
                         snapshot = self._fetched(item.snapshot[0])
                         folder_files.write(folder, store.root, snapshot.files, snapshot.names)
                         del snapshot
-                num_seen = item.number
-                self._mailbox.received.remote(key, num_seen)
+                attempt.num_seen = item.number
+                self._mailbox.received.remote(key, item.number)
+                for event in item.events:
+                    on_event(event)
             elif isinstance(item, Future):
-                outcome = self._result(item)
+                attempt.outcome = self._result(item)
             else:
                 raise item
         return outcome

@@ -99,10 +99,12 @@ def read_study(path: Path) -> optuna.Study:
         study.user_attrs["space"], study.user_attrs["suite"]
     # Optuna raises what it meets, such as KeyError for a line that is JSON and no entry of a journal.
     except Exception as error:
-        raise HarnessError(
-            f"{path}: is not a study of harness search, or is damaged ({cut(repr(error), 100)})"
-        ) from None
+        raise _damaged(path, error) from None
     return study
+
+
+def _damaged(path: Path, error: Exception) -> HarnessError:
+    return HarnessError(f"{path}: is not a study of harness search, or is damaged ({cut(repr(error), 100)})")
 
 
 def pending(
@@ -260,13 +262,21 @@ def _load(space: Space, path: Path) -> optuna.Study:
 
     identity = _identity(space)
     is_higher_better = metric_named(space.metric).higher_is_better
-    study = optuna.create_study(
-        study_name=path.stem,
-        storage=_storage(path),
-        direction="maximize" if is_higher_better else "minimize",
-        load_if_exists=True,
-        pruner=_pruner(space),
-    )
+    try:
+        storage = _storage(path)
+        # A journal has one study, whose name stays when the file is renamed or copied.
+        [name] = optuna.get_all_study_names(storage) or [path.stem]
+        study = optuna.create_study(
+            study_name=name,
+            storage=storage,
+            direction="maximize" if is_higher_better else "minimize",
+            load_if_exists=True,
+            pruner=_pruner(space),
+        )
+    except OSError:
+        raise
+    except Exception as error:  # of any class, as in `read_study`
+        raise _damaged(path, error) from None
     of = study.user_attrs.get("identity")
     if of is None:
         study.set_user_attr("suite", f"{identity['suite']}, entry {space.entry}")

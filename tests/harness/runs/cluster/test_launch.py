@@ -13,12 +13,16 @@ import pytest
 from jobs import make_job, run_folder
 
 from harness.core.errors import ClusterError
+from harness.results.store import Store
 from harness.runs.cluster.folder_files import Snapshot
 from harness.runs.cluster.launch import MOST_ATTEMPTS, Cluster
-from harness.runs.cluster.node import Outcome, Refusal
+from harness.runs.cluster.node import Message, Outcome, Refusal
+from harness.runs.limits import StopRun
+from harness.runs.reporter import Reporter
+from harness.runs.runner import RunQueue, run_suite
 from harness.runs.worker_process import Ending
 from harness.system.files import write_atomic
-from harness.worker.job import EXIT_RESUME, Event, Problem, RunJob
+from harness.worker.job import EXIT_RESUME, Event, Problem, RunJob, Validation
 
 NODES = {"one": 4.0, "two": 2.0}
 
@@ -28,7 +32,7 @@ class NodeDiedError(Exception):
 
 
 class ScriptedRay:
-    """Ray as `Cluster` uses it: each task gives the next answer of a script."""
+    """Ray as `Cluster` uses it: each task gives the next answer of a script, or is a function that says more."""
 
     exceptions = SimpleNamespace(
         RayError=NodeDiedError, RayTaskError=type("RayTaskError", (Exception,), {}), TaskCancelledError=KeyError
@@ -42,7 +46,10 @@ class ScriptedRay:
             self.sent.append(arguments)
             future: Future[Any] = Future()
             answer = self.answers.pop(0)
-            future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
+            if callable(answer):
+                answer(arguments[1], future)
+            else:
+                future.set_exception(answer) if isinstance(answer, Exception) else future.set_result(answer)
             return SimpleNamespace(future=lambda: future)
 
         def options(**values: Any) -> Any:
@@ -54,6 +61,8 @@ class ScriptedRay:
     def put(self, value: Any) -> Any:
         return value
 
+    get = put
+
     def nodes(self) -> list[dict[str, Any]]:
         return [{"NodeID": name, "Alive": True, "Resources": {"CPU": cpus}} for name, cpus in NODES.items()]
 
@@ -61,6 +70,17 @@ class ScriptedRay:
 def ended(returncode: int = 0, **files: bytes) -> Outcome:
     names = {f"checkpoints/{name}": content for name, content in files.items()}
     return Outcome(Ending(returncode, None, None), 0, (), Snapshot(names, frozenset(names)), None)
+
+
+class Pruning(Reporter):
+    """Stops a run at its first validation."""
+
+    def event(self, event: Event) -> None:
+        if isinstance(event, Validation):
+            raise StopRun("worse than others")
+
+
+VALIDATION = Validation(epoch=1, step=1, tokens=64, value=1.0, is_best=True)
 
 
 @pytest.fixture
@@ -126,3 +146,41 @@ def test_a_stopped_cluster_starts_nothing(job: RunJob) -> None:
     cluster.stop()
     assert cluster.run_worker(job, Path("worker.log"), lambda event: None).returncode == EXIT_RESUME
     assert ray.sent == []
+
+
+@pytest.mark.parametrize("ends", ["when it is asked", "before it is asked", "before its messages arrive"])
+def test_a_run_in_turn_that_is_pruned_keeps_what_it_had_saved(job: RunJob, ends: str) -> None:
+    mailbox = MagicMock()
+    names = {f"checkpoints/{name}": name.encode() for name in ("best", "resume")}
+    first = Snapshot({"checkpoints/best": b"best"}, frozenset({"checkpoints/best"}))
+    last = Outcome(
+        Ending(EXIT_RESUME, None, None), 2, (), Snapshot({"checkpoints/resume": b"resume"}, frozenset(names)), None
+    )
+
+    def task(key: str, future: Future[Any]) -> None:
+        inbox = cluster._attempts[key].inbox
+        message = Message(2, (VALIDATION,), [first])
+        inbox.put(Message(1, (), None))
+        if ends == "before its messages arrive":
+            mailbox.received.remote.side_effect = lambda _, number: inbox.put(message) if number == 1 else None
+        else:
+            inbox.put(message)
+        if ends == "when it is asked":
+            mailbox.stop_one.remote.side_effect = lambda asked: future.set_result(last) if asked == key else None
+        else:
+            future.set_result(last)
+
+    cluster = Cluster(ScriptedRay(task), mailbox, num_cpus=1, num_gpus=0)
+    queue = RunQueue([job.spec], job.prepared, Store(job.results), cluster=cluster, in_turn=True)
+    [record] = run_suite(queue, Pruning())
+    assert (record.status, record.error) == ("pruned", "worse than others")
+    assert {name: (run_folder(job) / name).read_bytes() for name in names} == names
+    mailbox.stop_one.remote.assert_called_once()
+
+
+def test_files_of_a_run_that_ended_are_kept_if_its_last_events_stop_the_command(job: RunJob) -> None:
+    outcome = Outcome(ended().ending, 0, (VALIDATION,), ended(scores=b"all").snapshot, None)
+    cluster = Cluster(ScriptedRay(outcome), MagicMock(), num_cpus=1, num_gpus=0)
+    with pytest.raises(StopRun):
+        cluster.run_worker(job, Path("worker.log"), Pruning().event)
+    assert (run_folder(job) / "checkpoints" / "scores").read_bytes() == b"all"

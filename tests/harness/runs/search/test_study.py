@@ -261,6 +261,24 @@ def test_a_study_of_another_suite_or_space_is_refused(suite: Path, worker: Worke
         run(request(suite, 1, study="mine", seeds=(2,)), tmp_path)
 
 
+def test_a_journal_that_was_renamed_is_the_same_study_and_a_damaged_one_is_named(
+    suite: Path, worker: Worker, tmp_path: Path
+) -> None:
+    run(request(suite, 1, study="mine"), tmp_path)
+    journal = study_path(space_of(request(suite, 1, study="mine")), tmp_path)
+    renamed = journal.with_name("yours.journal")
+    renamed.write_bytes(journal.read_bytes())
+    run(request(suite, 2, study="yours"), tmp_path)
+    assert len(read_study(renamed).trials) == 2
+    other = tmp_path / "other.yaml"
+    other.write_text(SUITE.replace("suite: small", "suite: large"))
+    with pytest.raises(SuiteError, match="is the study of small"):
+        run(request(other, 1, study="yours"), tmp_path)
+    renamed.write_bytes(renamed.read_bytes()[:200] + b"\n{}\n")
+    with pytest.raises(HarnessError, match=r"yours\.journal: is not a study of harness search, or is damaged"):
+        run(request(suite, 2, study="yours"), tmp_path)
+
+
 def test_a_study_is_run_by_one_process_at_a_time(suite: Path, worker: Worker, tmp_path: Path) -> None:
     space = space_of(request(suite, 1))
     with open_study(space, tmp_path), pytest.raises(BusyError, match="another process runs this study"):
