@@ -72,7 +72,8 @@ Spec = dict[str, Any]
 
 def spec_of(chart: alt.TopLevelMixin) -> Spec:
     """The Vega-Lite of a chart, with the look of the page."""
-    spec: Spec = chart.to_dict(validate=False)
+    # Rows of data were kept from Altair, which would copy them.
+    spec: Spec = json.loads(json.dumps(chart.to_dict(validate=False), default=lambda rows: rows.to_dict()))
     # Altair's own look would come back under the keys that this one leaves out.
     return {**spec, "config": _CONFIG}
 
