@@ -136,6 +136,8 @@ def run(
             raise
         reporter.stop()
         _print_leaderboard(loaded, records, results)
+        if report is not None:
+            say(f"page: {report / 'index.html'}")
     sound = all(record.status == "finished" and record.passed_audits for record in records)
     sys.exit(0 if sound else EXIT_FAILED)
 

@@ -37,8 +37,8 @@ ESCAPES = {
 
 NEEDS = r"% needs \usepackage{booktabs} and \usepackage{longtable}"
 # What fits a line of an article. Texts of any length are wrapped.
-USUAL = ("#", "Model", "Profile", "Value", "Std. error", "Params", "Source")
-WIDTHS = {"Model": 0.28, "Profile": 0.1, "Source": 0.2, "Audit": 0.1}
+USUAL = ("#", "Model", "Profile", "Value", "95 %", "Params", "Source")
+WIDTHS = {"Model": 0.24, "Profile": 0.1, "Source": 0.16, "Audit": 0.1}
 
 
 def write(table: Table, names: Sequence[str] | None = None) -> str:

@@ -30,7 +30,7 @@ INK, GRID = "currentColor", "#8884"
 # What a file for a paper has instead.
 _PRINT = {INK: "#1a1a1a", GRID: "#e3e3e3"}
 _PNG_SCALE = 2
-_MARGINS = {"left": 64, "right": 16, "top": 34, "bottom": 44}
+_MARGINS = {"left": 64, "right": 16, "top": 12, "bottom": 44}
 
 _CONFIG: dict[str, Any] = {
     "background": None,
@@ -47,7 +47,7 @@ _CONFIG: dict[str, Any] = {
     "axisY": {"tickCount": 5},
     "legend": {"labelColor": INK, "titleColor": INK, "labelFontSize": 11, "labelLimit": 260, "symbolLimit": 12,
                "orient": "top", "columns": 4, "columnPadding": 28, "offset": 10, "title": None, "symbolType": "circle",
-               "symbolStrokeWidth": 0},
+               "symbolStrokeWidth": 0, "symbolOpacity": 1},
     "header": {"labelColor": INK, "titleColor": INK},
     "title": {"color": INK, "fontSize": 12, "fontWeight": "normal", "anchor": "start", "offset": 8},
     "text": {"color": INK, "fontSize": 11},
@@ -72,7 +72,8 @@ Spec = dict[str, Any]
 
 def spec_of(chart: alt.TopLevelMixin) -> Spec:
     """The Vega-Lite of a chart, with the look of the page."""
-    spec: Spec = chart.to_dict(validate=False)
+    # Rows of data were kept from Altair, which would copy them.
+    spec: Spec = json.loads(json.dumps(chart.to_dict(validate=False), default=lambda rows: rows.to_dict()))
     # Altair's own look would come back under the keys that this one leaves out.
     return {**spec, "config": _CONFIG}
 
@@ -87,8 +88,11 @@ class Stencil:
 
     def __init__(self, chart: alt.TopLevelMixin, height: int) -> None:
         vega = vl_convert.vegalite_to_vega(spec_of(chart))
+        # Labels that are known to be short need no measuring against a limit.
+        config = {**vega["config"], "axis": {**vega["config"]["axis"], "labelLimit": 0, "titleLimit": 0}}
         # Margins that are known need no second layout, which takes half of the time.
-        self.vega = {**vega, "height": height, "autosize": {"type": "none"}, "padding": _MARGINS}
+        known = {"height": height, "autosize": {"type": "none"}, "padding": _MARGINS}
+        self.vega = {**vega, **known, "config": config}
 
     def svg(self, label: str, **datasets: Sequence[Datum]) -> Markup:
         """Draw the chart with these datasets. As `svg` otherwise."""

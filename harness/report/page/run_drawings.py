@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -9,7 +11,7 @@ from markupsafe import Markup
 
 from harness.core.metrics import metric_named
 from harness.report.page import traces
-from harness.report.page.charts.runs import CURVE_HEIGHT, TRACE_GAP, TRACE_HEIGHT, run_curve, run_trace
+from harness.report.page.charts.runs import CURVE_HEIGHT, DASHES, PHASES, TRACE_GAP, TRACE_HEIGHT, run_curve, run_trace
 from harness.report.page.drawing import TIP, Stencil
 
 if TYPE_CHECKING:
@@ -17,7 +19,15 @@ if TYPE_CHECKING:
     from harness.results.record import RunRecord
 
 
-def curve_of(record: RunRecord, label: Label) -> Markup | None:
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A chart, and its legend as classes of the page's style with their names."""
+
+    svg: Markup
+    key: Sequence[tuple[str, str]]
+
+
+def curve_of(record: RunRecord, label: Label) -> Drawing | None:
     """The learning curve of a run in its first metric of scored targets; None without validations."""
     metric = next((each for name in label.metrics if not (each := metric_named(name)).crosses_units), None)
     if metric is None:
@@ -32,15 +42,24 @@ def curve_of(record: RunRecord, label: Label) -> Markup | None:
                 points.append({"x": x / 1e6, "y": y, "kind": kind, "tip": tip})
     if not points:
         return None
-    return _curve(f"{metric.title}, {metric.unit}", metric.log_axis).svg("Learning curve", curve=points)
+    kinds = [kind for kind in ("validation", "training") if any(point["kind"] == kind for point in points)]
+    # Training is reported often, and validations are what runs are judged by.
+    dots = [point for point in points if point["kind"] == kinds[0]]
+    stencil = _curve(f"{metric.title}, {metric.unit}", metric.log_axis)
+    return Drawing(stencil.svg("Learning curve", curve=points, dots=dots), [(kind, kind) for kind in kinds])
 
 
-def trace_of(record: RunRecord) -> Markup | None:
+def trace_of(record: RunRecord) -> Drawing | None:
     """The trace of a run; None without readings."""
     trace = traces.trace_of(record)
     if not trace.panels:
         return None
-    return _trace(tuple(trace.panels)).svg("Trace of the sensors", **trace.panels, phases=trace.phases)
+    drawn = _trace(tuple(trace.panels)).svg("Trace of the sensors", **trace.panels, phases=trace.phases)
+    phases = {each["phase"] for each in trace.phases}
+    kinds = {row["kind"] for rows in trace.panels.values() for row in rows}
+    lines = {kind: "dashed" if DASHES[kind][0] > 1 else "solid" for kind in DASHES if kind in kinds}
+    key = [(name, name) for name in PHASES if name in phases]
+    return Drawing(drawn, [*key, *((line, name) for name, line in lines.items())])
 
 
 @cache

@@ -22,6 +22,8 @@ class TensorBoard:
     def points(self, values: Mapping[str, float], tokens: int) -> None:
         for name, value in values.items():
             self._writer.add_scalar(name, value, tokens)
+        # Its own two minutes between flushes would lose that much of a run that is killed.
+        self._writer.flush()
 
     def finish(self, status: str, scores: Mapping[str, float], tokens: int) -> None:
         # "." is this run's own folder: without a name it would get one of a clock's reading below it.

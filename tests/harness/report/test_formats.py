@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 import unicodedata
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -67,11 +69,40 @@ def test_latex_has_a_table_per_dataset_metric_and_split(table: Table) -> None:
     groups = table.groups()
     for rows, [title, headings, *body] in zip(groups, tables_of(write(table, "latex")), strict=True):
         assert table.heading(rows) in title[0]
-        assert headings == ["#", "Model", "Profile", "Value", "Std. error", "Params", "Source"]
+        assert headings == ["#", "Model", "Profile", "Value", "95 %", "Params", "Source"]
         for row, cells in zip(rows, body, strict=True):
             assert cells[0] == ("—" if row.rank is None else str(row.rank))
             assert cells[1] == " ".join(row.model.split())
             assert cells[3] == (row.status if row.value is None else f"{row.value:.{row.decimals}f}")
+            if row.ci95_low is not None:
+                assert cells[4].startswith(f"{row.ci95_low:.{row.decimals}f} to {row.ci95_high:.{row.decimals}f}")
+
+
+def test_latex_is_balanced_whatever_a_title_says(table: Table) -> None:
+    text = write(table, "latex")
+    assert re.findall(r"\\(begin|end){longtable}", text) == ["begin", "end"] * len(table.groups())
+    for rule in ("toprule", "midrule", "bottomrule"):
+        assert text.count(f"\\{rule}\n") == len(table.groups())
+    plain = re.sub(r"\\[{}%&$#_]|\\\\$", "", text, flags=re.MULTILINE)
+    depth = 0
+    for brace in re.findall("[{}]", plain):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_latex_compiles_with_hostile_titles(table: Table, tmp_path: Path) -> None:
+    has_booktabs = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode == 0
+    # Without the package, rules of the same names.
+    rules = "".join(f"\\def\\{name}rule{{\\hline}}" for name in ("top", "mid", "bottom"))
+    load = r"\usepackage{booktabs}" if has_booktabs else rules
+    document = [r"\documentclass{article}", r"\usepackage{longtable}", load, r"\begin{document}", write(table, "latex")]
+    (tmp_path / "t.tex").write_text("\n".join([*document, r"\end{document}"]), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout[-1500:]
+    assert (tmp_path / "t.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_latex_shows_exactly_the_chosen_columns_in_one_table(table: Table) -> None:

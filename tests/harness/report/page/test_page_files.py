@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from invoking import call
+from page_records import write_records
 from record_factory import failed, label, record, spec, timed
 
 from harness.core.errors import HarnessError
@@ -177,3 +178,44 @@ def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert "holds no records" in done.stderr
     assert not (tmp_path / "page").exists()
+
+
+RUN = """
+suite: two
+dataset: {kind: markov, order: 1, symbols: 4, train: 500, valid: 400, test: 600}
+metrics: [bpc]
+entries:
+  oracle: {title: first oracle, model: {builder: markov-oracle, order: 1, symbols: 4, concentration: 0.2, seed: 0}}
+"""
+
+
+def test_a_run_leaves_a_page_of_its_records(tmp_path: Path) -> None:
+    suite, results, out = tmp_path / "two.yaml", tmp_path / "results", tmp_path / "page"
+    suite.write_text(RUN, encoding="utf-8")
+    done = call("run", suite, "--results", results, "--report", out, "--device", "cpu", "--quiet")
+    assert done.exit_code == 0
+    assert done.stderr.splitlines()[-1] == f"page: {out / 'index.html'}"
+    [record_] = results.glob("runs/*/record.json")
+    page = out / "runs" / f"{record_.parent.name}.html"
+    assert "first oracle" in page.read_text(encoding="utf-8")
+    assert json.loads((out / "data.json").read_text(encoding="utf-8")) == json.loads(
+        read_leaderboard(results).text("json")
+    )
+
+
+def test_a_run_page_shows_its_trace_without_costs_and_names_only_what_is_in_it(tmp_path: Path) -> None:
+    write_records(tmp_path / "results", 10)
+    built_ = site.build(tmp_path / "results", tmp_path / "page")
+    assert built_.num_runs == len(list((tmp_path / "page" / "runs").iterdir())) == 10
+    for path in (tmp_path / "page" / "runs").iterdir():
+        page = Page(path.read_text(encoding="utf-8"))
+        keys = [each["class"] for tag, each in page.elements if tag == "li" and "key-" in (each.get("class") or "")]
+        assert keys == [
+            "key-validation",
+            "key-training",
+            "key-load",
+            "key-train",
+            "key-evaluate",
+            "key-solid",
+            "key-solid",
+        ]
