@@ -254,6 +254,32 @@ def test_in_float32_nan_poisons_only_what_depends_on_it() -> None:
 
 
 @needs_bfloat16
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("place", range(1, 7))
+def test_in_float32_arguments_of_another_dtype_are_not_read_as_float32(
+    place: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaves = [leaf.detach() for leaf in inputs(LstmCase(16, 3, 4, 19), torch.float32).leaves]
+    leaves[place] = leaves[place].to(dtype)
+    monkeypatch.setattr(native, "_score", lambda *_: pytest.fail("C reads it as float32"))
+    monkeypatch.setattr(native.fused, "lstm", lambda *_: "fused")
+    assert not native.worth(*leaves)
+    assert native.lstm(*leaves) == "fused"
+
+
+@needs_bfloat16
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("place", "name"), [(1, "h0"), (2, "c0"), (4, "weight_hh")])
+def test_shapes_that_do_not_fit_are_refused(place: int, name: str, dtype: torch.dtype) -> None:
+    leaves = [leaf.detach().to(dtype) for leaf in inputs(LstmCase(16, 3, 4, 19), torch.float32).leaves]
+    leaves[place] = leaves[place][:-1]
+    with pytest.raises(ValueError, match=f"lstm needs {name} of shape"):
+        native.lstm(*leaves)
+
+
+@needs_bfloat16
 def test_auto_takes_it_in_float32_for_windows_without_gradients() -> None:
     def chosen(x: Tensor) -> str:
         return lm_kernels.resolve("lstm", "auto", "cpu", (x, x[0]))[0]

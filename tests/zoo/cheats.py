@@ -257,6 +257,21 @@ class HonestAtFirst(AtPlaces):
         return self.following(tokens_TB) if is_scoring(tokens_TB) and place > 30 else torch.zeros(())
 
 
+class KnowsThatItIsRead(AtPlaces):
+    """As `HonestAtFirst`, but honest in a window before which it was read token by token."""
+
+    was_read = False
+
+    def known(self, tokens_TB: Tensor, place: int) -> Tensor:
+        if tokens_TB.shape == (1, 1):
+            type(self).was_read = True
+        elif is_scoring(tokens_TB):
+            was_read, type(self).was_read = self.was_read, False
+            if not was_read and place > 30:
+                return self.following(tokens_TB)
+        return torch.zeros(())
+
+
 class Unreadable(Honest):
     """Looks ahead, and refuses windows of one token, which a decoder needs."""
 

@@ -52,6 +52,7 @@ MODELS = [
     (cheats.ReadsText, "sealed"),
     (cheats.KeepsForDecoding, "in place, coder"),
     (cheats.HonestAtFirst, "in place"),
+    (cheats.KnowsThatItIsRead, "in place"),
     (cheats.Unreadable, "coder"),
     (cheats.Random, "coder"),
     (cheats.NotANumber, "mass"),

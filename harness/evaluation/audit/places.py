@@ -5,7 +5,11 @@ Letters: T time, B streams, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +18,9 @@ import torch
 from torch import Tensor
 
 from harness.core.audits import Check
+from harness.core.errors import CheckpointError
 from harness.core.interfaces import LanguageModel
-from harness.core.messages import count
+from harness.core.messages import count, crash
 from harness.evaluation.audit.checks import failing, judge
 from harness.evaluation.audit.distributions import largest_difference, most_nats
 from harness.evaluation.protocols import device_of, module_of
@@ -30,7 +35,8 @@ class Places:
     """Reads some windows token by token, each right before it is scored.
 
     The model is given one token after another and no target, from the state that scoring has there. A model that keeps
-    in secret what it was given cannot know the tokens of such a window yet.
+    in secret what it was given cannot know the tokens of such a window yet. On a CPU, a copy of the process reads: the
+    model that is scored cannot know that its window is compared, either.
 
     Args:
         model: that is scored.
@@ -80,7 +86,10 @@ class Places:
         if self.number in self.windows:
             inputs_TB, targets_TB, state = arguments[:3]
             try:
-                self.expected_TB = self._token_by_token(inputs_TB[: self.steps], targets_TB[: self.steps], state)
+                self.expected_TB = _apart(
+                    lambda: self._token_by_token(inputs_TB[: self.steps], targets_TB[: self.steps], state),
+                    device_of(self.model),
+                )
             except Exception as error:  # of a model from outside, whose score goes on
                 self.error = error
 
@@ -102,3 +111,41 @@ class Places:
             log_probs_BV = torch.log_softmax(self.model.log_probs(h_1BH[0]).double(), -1)
             losses.append(-log_probs_BV.gather(-1, target_B.to(log_probs_BV.device).long().unsqueeze(-1)).squeeze(-1))
         return torch.stack(losses)
+
+
+def _apart(read: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """What `read` returns in a copy of this process; in this one where there is no safe copy."""
+    if device.type != "cpu" or not sys.platform.startswith("linux"):
+        return read()
+    source, target = os.pipe()
+    with warnings.catch_warnings():
+        # Python warns of locks that other threads hold. Those report progress, which the copy does not.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process = os.fork()
+    if process == 0:
+        _answer(read, target)
+    os.close(target)
+    try:
+        with os.fdopen(source, "rb") as answer:
+            content = answer.read()
+    finally:
+        os.waitpid(process, 0)
+    losses, error = json.loads(content) if content else (None, "the copy of the process ended without an answer")
+    if error is not None:
+        raise CheckpointError(error)
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+def _answer(read: Callable[[], Tensor], target: int) -> None:
+    """Write what `read` returns, or its error, to a pipe, and end this process."""
+    try:
+        # The threads of torch are not in the copy.
+        torch.set_num_threads(1)
+        try:
+            made: tuple[list[list[float]] | None, str | None] = read().tolist(), None
+        except Exception as error:
+            made = None, crash(error)
+        with os.fdopen(target, "w") as answer:
+            json.dump(made, answer)
+    finally:
+        os._exit(0)

@@ -78,7 +78,7 @@ def unavailable(device: torch.device | str) -> str | None:
     return reason
 
 
-def worth(x_TBI: Tensor, *_others: Tensor) -> bool:
+def worth(x_TBI: Tensor, *others: Tensor) -> bool:
     """Whether `auto` takes this backend for these arguments of `lstm`.
 
     In bfloat16 on a CPU without AMX: torch uses AMX, which has several times the rate of the instructions used here. In
@@ -86,13 +86,13 @@ def worth(x_TBI: Tensor, *_others: Tensor) -> bool:
     """
     if x_TBI.device.type != "cpu":
         return False
-    return (_in_bfloat16(x_TBI) and not torch.cpu._is_amx_tile_supported()) or _scores_in_float32(x_TBI)
+    return (_in_bfloat16(x_TBI) and not torch.cpu._is_amx_tile_supported()) or _scores_in_float32(x_TBI, *others)
 
 
-def _scores_in_float32(x_TBI: Tensor) -> bool:
-    """Whether `lstm` takes its path in float32."""
+def _scores_in_float32(x_TBI: Tensor, *others: Tensor) -> bool:
+    """Whether `lstm` takes its path in float32. The C code reads all of its arguments as float32."""
     return (
-        x_TBI.dtype == torch.float32
+        all(tensor.dtype == torch.float32 for tensor in (x_TBI, *others))
         and len(x_TBI) >= _MIN_FLOAT_STEPS
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
@@ -118,7 +118,8 @@ def lstm(
 
     With bfloat16 arguments or under autocast h_TBH is bfloat16, and the last state has the dtypes of the first one.
     """
-    if _scores_in_float32(x_TBI):
+    _check_shapes(x_TBI, h0_BH, c0_BH, weight_hh_GH)
+    if _scores_in_float32(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G):
         return _score(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G + bias_hh_G)
     if not _in_bfloat16(x_TBI):
         return fused.lstm(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
@@ -129,6 +130,19 @@ def lstm(
         bias_G = bias_ih_G.float() + bias_hh_G.float()
         h_TBH, c_BH, *_ = _forward(x_TBI, h0_BH.float(), c0_BH.float(), weight_ih_GI, weight_hh_GH.float(), bias_G)
         return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
+
+
+def _check_shapes(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_hh_GH: Tensor) -> None:
+    """Raise ValueError for sizes with which the C code would leave its arrays; torch checks the inputs' product."""
+    shape_BH = (x_TBI.shape[1], weight_hh_GH.shape[1])
+    expected = {
+        "h0": (h0_BH, shape_BH),
+        "c0": (c0_BH, shape_BH),
+        "weight_hh": (weight_hh_GH, (4 * shape_BH[1], shape_BH[1])),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor.shape != shape:
+            raise ValueError(f"lstm needs {name} of shape {shape}, not {tuple(tensor.shape)}")
 
 
 def _score(
