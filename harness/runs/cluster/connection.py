@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ClusterError
-from harness.core.messages import printable
+from harness.core.messages import printable, reason
 from harness.runs.cluster.launch import Cluster
 from harness.runs.cluster.mailbox import Mailbox
 from harness.runs.limits import QUEUE_SIGNALS
@@ -167,4 +167,4 @@ def _host(address: str) -> str:
 
 def _first_line(error: Exception) -> Any:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable(lines[0] if lines else type(error).__name__)
+    return printable(lines[0]) if lines else reason(error)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ClusterError, HarnessError
-from harness.core.messages import count, printable
+from harness.core.messages import count, cut, printable, reason
 from harness.data import copies
 from harness.results.store import Store
 from harness.runs.cluster import folder_files
@@ -301,4 +301,4 @@ def _reason(error: BaseException) -> str:
         return printable(str(cause))
     # Ray's first sentence says what happened, the rest what may have caused it.
     lines = [line.strip().partition(". ")[0] for line in str(cause or error).splitlines() if line.strip()]
-    return printable(f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__)
+    return cut(printable(lines[0]), 200) if lines else reason(error)
