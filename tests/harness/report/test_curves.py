@@ -12,7 +12,7 @@ import pytest
 from record_factory import failed, label, record, spec
 
 from harness.core.errors import HarnessError, StoreError
-from harness.report import curves
+from harness.report import curves, figures
 from harness.results.published import PublishedRow
 
 PAPER = PublishedRow(
@@ -54,7 +54,7 @@ def test_words_are_drawn_in_perplexity_in_a_panel_of_their_own() -> None:
     assert line.published is None
 
 
-@pytest.mark.parametrize("ending", curves.ENDINGS)
+@pytest.mark.parametrize("ending", figures.ENDINGS)
 def test_the_same_records_give_the_same_bytes(tmp_path: Path, ending: str) -> None:
     panels = {("text", "bpc"): [drawn()], ("words", "perplexity"): [drawn()]}
     for name in ("a", "b"):
