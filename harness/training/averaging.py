@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from harness.training.optimizers import without_compiler
+
 if TYPE_CHECKING:
     from harness.core.config.recipe import Recipe
+
+ASGD = without_compiler(torch.optim.ASGD)
 
 
 def non_monotone(earlier: Sequence[float], latest: float, patience: int) -> bool:
@@ -52,7 +56,7 @@ def averaged_sgd(recipe: Recipe, model: object, parameters: Sequence[torch.nn.Pa
     if recipe.averaging is not None and recipe.averaging.official_handover:
         excluded = {id(parameter) for parameter in getattr(model, "criterion_parameters", list)()}
     trained = [parameter for parameter in parameters if id(parameter) not in excluded]
-    return torch.optim.ASGD(
+    return ASGD(
         trained,
         lr=recipe.lr,
         lambd=0.0,

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
     from harness.core.config.recipe import Recipe, Schedule
+
+Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
+
+
+def without_compiler(kind: type[Kind]) -> type[Kind]:
+    """A subclass of an optimiser without torch's decorators for torch.compile.
+
+    These import torch._dynamo when the optimiser is made, which takes longer than `import torch`. Outside of a compiled
+    function they change nothing else: a step is made without gradients, as here.
+    """
+    names = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(inspect.unwrap(kind.step))})
+
+
+Adam = without_compiler(torch.optim.Adam)
+SGD = without_compiler(torch.optim.SGD)
 
 
 def make_optimizer(
@@ -31,10 +49,8 @@ def make_optimizer(
     # A float would be frozen into the graph as a kernel argument.
     lr: float | torch.Tensor = torch.tensor(recipe.lr, device=trained[0].device) if in_graph else recipe.lr
     if recipe.optimizer == "sgd":
-        return torch.optim.SGD(trained, lr=lr, weight_decay=recipe.weight_decay, fused=True)
-    return torch.optim.Adam(
-        trained, lr=lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True, capturable=in_graph
-    )
+        return SGD(trained, lr=lr, weight_decay=recipe.weight_decay, fused=True)
+    return Adam(trained, lr=lr, betas=recipe.betas, weight_decay=recipe.weight_decay, fused=True, capturable=in_graph)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

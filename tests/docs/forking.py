@@ -24,8 +24,7 @@ from importlib import import_module
 from pathlib import Path
 
 LIBRARIES = (
-    "torch", "torch._dynamo",  # the first optimizer imports the second, which takes as long as the first
-    "numpy", "pandas", "pydantic", "pyarrow", "scipy.stats", "rich.console", "rich.progress", "ruamel.yaml", "click",
+    "torch", "numpy", "pandas", "pydantic", "pyarrow", "scipy.stats", "rich.console", "rich.progress", "ruamel.yaml", "click",
     "safetensors.torch", "tabulate", "filelock", "psutil", "platformdirs", "constriction",
 )  # fmt: skip
 # In the place of `python`: hands its streams over, and ends as the command does.

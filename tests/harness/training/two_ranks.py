@@ -128,3 +128,5 @@ if __name__ == "__main__":
     others = Ranks(dist.TCPStore("127.0.0.1", int(sys.argv[1])), 1, 2)
     share(Path(sys.argv[2]), others, sys.argv[3])
     others.leave()
+    # torch's own optimisers import it, which would take every training longer than torch itself.
+    assert "torch._dynamo" not in sys.modules
