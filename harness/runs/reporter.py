@@ -42,16 +42,11 @@ class Reporter:
         return
 
 
-class Following(Reporter):
-    """Passes everything on to another reporter, and calls a function each time a record was written.
+class Relay(Reporter):
+    """Passes everything on to another reporter."""
 
-    Args:
-        inner: the other one.
-        on_record: is called after it.
-    """
-
-    def __init__(self, inner: Reporter, on_record: Callable[[], None]) -> None:
-        self.inner, self.on_record = inner, on_record
+    def __init__(self, inner: Reporter) -> None:
+        self.inner = inner
 
     def note(self, text: str) -> None:
         self.inner.note(text)
@@ -64,11 +59,22 @@ class Following(Reporter):
 
     def event(self, event: Event) -> None:
         self.inner.event(event)
-        if isinstance(event, RecordWritten):
-            self.on_record()
 
     def stop(self) -> None:
         self.inner.stop()
+
+
+class Following(Relay):
+    """Calls a function each time a record was written, after the other reporter."""
+
+    def __init__(self, inner: Reporter, on_record: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self.on_record = on_record
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        if isinstance(event, RecordWritten):
+            self.on_record()
 
 
 class Plain(Reporter):

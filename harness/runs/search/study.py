@@ -21,7 +21,7 @@ from harness.core.messages import cut
 from harness.core.metrics import metric_named, progress_metric, value_of
 from harness.results.record import RunRecord
 from harness.runs.limits import StopRun
-from harness.runs.reporter import Reporter
+from harness.runs.reporter import Relay, Reporter
 from harness.runs.search.space import SPLIT, Request, Space, Trial, in_words, trials_folder
 from harness.system.files import refuse_links, remove_tree, write_atomic
 from harness.system.reading import read_bytes
@@ -181,7 +181,7 @@ def score_of(record: RunRecord, metric: str) -> float | None:
     return value_of(score, metric) if score else None
 
 
-class TrialReporter(Reporter):
+class TrialReporter(Relay):
     """Reports a run's validations to Optuna as well, and stops the run if the study's pruner says so.
 
     Validations are compared at equal tokens: at multiples of the recipe's `every_tokens`. One is made after the first
@@ -197,20 +197,12 @@ class TrialReporter(Reporter):
     def __init__(self, inner: Reporter, asked: optuna.trial.Trial, trial: Trial, pruner: str) -> None:
         recipe = trial.specs[0].recipe
         assert recipe is not None
-        self.inner, self.asked, self.pruner = inner, asked, pruner
+        super().__init__(inner)
+        self.asked, self.pruner = asked, pruner
         self.every, self.total = recipe.validation.every_tokens, recipe.tokens
 
-    def note(self, text: str) -> None:
-        self.inner.note(text)
-
-    def problem(self, text: str) -> None:
-        self.inner.problem(text)
-
-    def start(self, name: str, metric: str) -> None:
-        self.inner.start(name, metric)
-
     def event(self, event: Event) -> None:
-        self.inner.event(event)
+        super().event(event)
         if not isinstance(event, Validation) or self.pruner == "none" or event.value is None or self.every is None:
             return
         is_last = self.total is not None and event.tokens >= self.total
