@@ -13,7 +13,7 @@ from harness.core.specs import RunSpec, Suite
 
 if TYPE_CHECKING:
     from harness.results.record import RunRecord
-    from harness.runs import Reporter
+    from harness.runs import Reporter, RunQueue, TimeLimit
     from harness.runs.cluster import ClusterOptions
     from harness.runs.planning import TimeBudget
     from harness.runs.tracking import OpenSink
@@ -86,10 +86,9 @@ def run(
     """
     from harness import data
     from harness.core import device as devices
-    from harness.data.download.http import download_lines
     from harness.results.store import Store
-    from harness.runs import Reporter, RunQueue, TimeLimit, check_interruptible, measure_rate, opened, run_suite
-    from harness.suite import check_vocabulary, dry_run, resolve, texts_of
+    from harness.runs import Reporter, RunQueue, TimeLimit, opened, run_suite
+    from harness.suite import resolve, texts_of
 
     limit = None if time_limit_s is None else TimeLimit(time_limit_s)
     suite = suite if isinstance(suite, Suite) else load_suite(suite)
@@ -98,65 +97,76 @@ def run(
     if cluster is not None:
         device = cluster.device(device)
     specs = resolve(suite, seeds=seeds or None, only=only, device=devices.resolve(device), roots=roots)
+    _check_options(specs, limit, budget, processes, cluster)
+    texts, store = texts_of(suite, specs, roots), Store(Path(results))
+    tracking = None
+    if track:
+        from harness.runs.tracking import Tracking
+
+        tracking = Tracking(track, track_to or store.root / "tracking", reporter.problem)
+    queue = RunQueue(specs, None, store, again, sensors, limit, texts=texts, tracking=tracking, processes=processes)
+    with opened(cluster) as nodes:
+        queue = replace(queue, cluster=nodes)
+        if not all(spec.is_pretrained for spec in specs):
+            queue = _with_data(queue, suite, roots, budget, reporter)
+        return run_suite(queue, reporter)
+
+
+def _check_options(
+    specs: Sequence[RunSpec],
+    limit: TimeLimit | None,
+    budget: TimeBudget | None,
+    processes: int,
+    cluster: ClusterOptions | None,
+) -> None:
+    """Refuse options of `run` that these runs cannot have, or that exclude each other."""
+    from harness.runs import check_interruptible
+
     if any(spec.audit for spec in specs):
         from harness.evaluation.coding import rows
 
         rows.library()
     if limit is not None or budget is not None:
         check_interruptible(specs)
+    measures_speed = budget is not None and budget.tokens_per_s is None
     if processes > 1:
         from harness.runs.sharing import check_shares
 
-        check_shares(
-            specs,
-            processes,
-            measures_speed=budget is not None and budget.tokens_per_s is None,
-            on_cluster=cluster is not None,
-        )
-    if cluster is not None and budget is not None and budget.tokens_per_s is None:
+        check_shares(specs, processes, measures_speed=measures_speed, on_cluster=cluster is not None)
+    if cluster is not None and measures_speed:
         raise BudgetError(
             "--time-budget on a cluster needs --tokens-per-s: the speed is that of a node, not of this machine"
         )
-    texts = texts_of(suite, specs, roots)
-    store = Store(Path(results))
-    tracking = None
-    if track:
-        from harness.runs.tracking import Tracking
 
-        tracking = Tracking(track, track_to or store.root / "tracking", reporter.problem)
-    with opened(cluster) as nodes:
-        queue = RunQueue(
-            specs,
-            None,
-            store,
-            again,
-            sensors,
-            limit,
-            texts=texts,
-            tracking=tracking,
-            processes=processes,
-            cluster=nodes,
-        )
-        if all(spec.is_pretrained for spec in specs):
-            return run_suite(queue, reporter)
-        prepared = data.prepare(
-            suite.dataset,
-            roots=roots,
-            base=suite.path.parent,
-            progress=download_lines(reporter.note),
-            note=reporter.problem,
-        )
-        manifest = data.read_manifest(prepared)
-        check_vocabulary(suite, manifest.alphabet_size)
-        if budget is not None:
-            from harness.runs.planning import plan_specs
 
-            def measure(spec: RunSpec, seconds: float) -> float:
-                return measure_rate(spec, prepared, store, seconds, limit)
+def _with_data(
+    queue: RunQueue, suite: Suite, roots: Sequence[Path], budget: TimeBudget | None, reporter: Reporter
+) -> RunQueue:
+    """The queue with the suite's data prepared, and its recipes fitted into the budget."""
+    from harness import data
+    from harness.data.download.http import download_lines
+    from harness.runs import measure_rate
+    from harness.suite import check_vocabulary, dry_run
 
-            specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
-        outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
-        return run_suite(replace(queue, specs=specs, prepared=prepared, outlook=outlook), reporter)
+    prepared = data.prepare(
+        suite.dataset,
+        roots=roots,
+        base=suite.path.parent,
+        progress=download_lines(reporter.note),
+        note=reporter.problem,
+    )
+    manifest = data.read_manifest(prepared)
+    check_vocabulary(suite, manifest.alphabet_size)
+    specs, store, limit = queue.specs, queue.store, queue.limit
+    if budget is not None:
+        from harness.runs.planning import plan_specs
+
+        def measure(spec: RunSpec, seconds: float) -> float:
+            return measure_rate(spec, prepared, store, seconds, limit)
+
+        specs = plan_specs(specs, budget, manifest.num_tokens, store, measure, limit=limit, note=reporter.note)
+    outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+    return replace(queue, specs=specs, prepared=prepared, outlook=outlook)
 
 
 def check_model(model: Model, *, vocab_size: int) -> None:
