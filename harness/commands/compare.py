@@ -37,7 +37,7 @@ def compare(
 ) -> None:
     """Compare runs or checkpoints on one text: the difference, its 95 % interval, and a verdict.
 
-    A and B are run ids, run folders, or entries such as `qrnn` or `ptb-char/quick/qrnn`, which stand for all of their
+    A and B are run ids, run folders, or entries such as `qrnn` or `ptb-char/quick/qrnn`, which mean all of their
     seeds. Two single runs are compared over the text alone; with several seeds on both sides, over seeds and text.
 
     With --text or --dataset, A and B are checkpoints, runs with a best model, or hf:PATH for pretrained models. All are

@@ -1,4 +1,4 @@
-"""The dtype of a training step: what `auto` stands for on a device, and a dtype that the device only emulates."""
+"""The dtype of a training step: what `auto` means on a device, and a dtype that the device only emulates."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def locked(
         p: probability that an entry is dropped.
         training: False returns the activations unchanged.
         generator: source of the mask.
-        per_step: draw the mask anew at each time step; otherwise one mask (1, B, H) is the same for all.
+        per_step: draw a new mask at each time step; otherwise one mask (1, B, H) is the same for all.
     """
     if p == 0 or not training:
         return x_TBH

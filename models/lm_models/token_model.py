@@ -35,7 +35,7 @@ class TokenModel(nn.Module):
     """
 
     softmax: Softmax | AdaptiveSoftmax
-    masks_per_step = False  # dropout of activations draws its masks anew at each time step
+    masks_per_step = False  # dropout of activations draws new masks at each time step
 
     def __init__(self, *, vocab_size: int, width: int, rates: ActivationDropout) -> None:
         super().__init__()

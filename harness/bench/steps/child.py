@@ -98,7 +98,7 @@ def build(entry: StepEntry, participant: str, device: str) -> Any:
 
     Args:
         entry: the model and its vocabulary.
-        participant: a backend of the entry's op, CHAIN, NN_LSTM, or a dtype, which stands for the backend `auto`.
+        participant: a backend of the entry's op, CHAIN, NN_LSTM, or a dtype, which runs the backend `auto`.
         device: where the model goes.
     """
     import torch

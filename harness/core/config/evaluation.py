@@ -219,7 +219,7 @@ class Evaluation:
 
     @property
     def adaptive_protocols(self) -> tuple[str, ...]:
-        """Names of the adaptive protocols that are scored beside the static ones."""
+        """Names of the adaptive protocols that are scored in addition to the static ones."""
         return () if self.adaptive is None or self.is_prequential else tuple(self.adaptive.by_protocol())
 
     @property

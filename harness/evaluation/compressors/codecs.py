@@ -38,7 +38,7 @@ _BROTLI_WINDOW_LOG = (10, 24)
 _PPMD_MEMORY_LOG = (24, 30)
 _PPMD_BYTES_PER_BYTE = 32
 
-# Method -> package that it needs, beside Python itself.
+# Method -> package that it needs; the others come with Python.
 PACKAGES = {"zstd": "zstandard", "brotli": "brotli", "ppmd": "pyppmd"}
 
 

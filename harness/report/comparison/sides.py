@@ -163,7 +163,7 @@ def _side(name: str, found: Sequence[tuple[RunRecord, Sequence[Label]]], store: 
         if record.status != "finished":
             raise NotComparableError(f"{record.run_id}: {record.status}: {record.error}")
         if record.spec.is_compressor:
-            hint = "`harness table` shows its size beside others"
+            hint = "`harness table` shows its size with the others"
             raise NotComparableError(f"{record.run_id}: a compressor's file has no loss for parts of its text; {hint}")
     metrics = dict.fromkeys(m for _, labels in found for label in labels for m in label.metrics)
     ordered = sorted((record for record, _ in found), key=lambda record: record.spec.seed)

@@ -27,7 +27,7 @@ class LstmLayer(RecurrentLayer):
         num_hidden: H.
         weight_drop: probability that an entry of the recurrent matrix is dropped.
         kernel: backend of `lstm`.
-        masks_per_step: the dropout of the output draws its mask anew at each time step.
+        masks_per_step: the dropout of the output draws a new mask at each time step.
     """
 
     op = "lstm"

@@ -68,7 +68,7 @@ class Adapter(nn.Module):
 
     @torch.no_grad()
     def features(self, inputs_TB: Tensor, state: State) -> tuple[Tensor, State]:
-        """Log-probabilities (T, B, V), which stand for hidden vectors of a model whose inside is not known."""
+        """Log-probabilities (T, B, V), in place of the hidden vectors, which a model from outside need not have."""
         inputs_TB = inputs_TB.long()
         if self.sliding is None:
             log_probs_TBV, state = self.model(inputs_TB, state)
