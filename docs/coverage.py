@@ -26,7 +26,7 @@ from harness.evaluation.blocks import Blocks, Scored, rate_std_error
 from harness.regression import calibrate, check
 from harness.results.record import RunRecord
 from harness.results.store import Store
-from harness.statistics import bootstrap, intervals, paired, seeds
+from harness.statistics import intervals, paired, seeds
 from harness.system.source import installed
 from lm_models.markov import source
 
@@ -159,11 +159,55 @@ def p_values(nats_a: Array, nats_b: Array, units: Array) -> list[float]:
     unpaired = math.hypot(intervals.rate(nats_a, units).std_error, intervals.rate(nats_b, units).std_error)
     return [
         intervals.mean_of(value, influences).p_value(),
-        bootstrap.p_value(value, influences, RESAMPLES),
-        paired.sign_flip_p_value(value, influences, 999),
+        bootstrap_p_value(value, influences, RESAMPLES),
+        sign_flip_p_value(value, influences, 999),
         math.erfc(abs(value) / error / math.sqrt(2)),
         math.erfc(abs(value) / unpaired / math.sqrt(2)),
     ]
+
+
+def bootstrap_p_value(mean: float, influences: Array, resamples: int, seed: int = 0) -> float:
+    """Test a mean against 0 by the studentised moving-block bootstrap (Künsch 1989), with arch's block length.
+
+    Every resample is studentised like the data, so that the bootstrap also accounts for the error of the error
+    (Gonçalves and Vogelsang 2011).
+    """
+    from arch.bootstrap import optimal_block_length  # which takes 2 s
+
+    num = len(influences)
+    length = round(max(1.0, optimal_block_length(influences).to_numpy()[0, 1]))
+    starts = np.random.default_rng(seed).integers(0, num - length + 1, (resamples, math.ceil(num / length), 1))
+    drawn = influences[(starts + np.arange(length)).reshape(resamples, -1)[:, :num]]
+    # Blocks reach the ends less often than the middle: the mean over all draws is not that of the data.
+    by_offset = np.lib.stride_tricks.sliding_window_view(influences, length).mean(axis=0)
+    centre = float(np.resize(by_offset, num).mean())
+    observed = abs(float(t_statistics(influences[None] + mean, influences.mean())[0]))
+    return float(1 + np.count_nonzero(np.abs(t_statistics(drawn, centre)) >= observed)) / (resamples + 1)
+
+
+def t_statistics(samples: Array, centre: float) -> Array:
+    """Studentised means of rows (rows, n)."""
+    num = samples.shape[1]
+    means = samples.mean(axis=1)
+    projections = (samples - means[:, None]) @ intervals.smooth_functions(num)
+    return (means - centre) / np.sqrt(np.mean(projections**2, axis=1) / num)
+
+
+def sign_flip_p_value(mean: float, influences: Array, flips: int, seed: int = 0) -> float:
+    """Test a mean against 0 by flipping the signs of batches of blocks; with B batches it is at least 2 / 2^B.
+
+    Batches, and not blocks, because neighbouring blocks are correlated.
+    """
+    num = len(influences)
+    # Fewer than the interval has functions, because correlation between neighbouring batches makes this test reject too
+    # often and the interval's functions avoid it. With fewer than 8 it could hardly reject at all.
+    num_batches = min(num, max(8, round(0.2 * math.cbrt(num) ** 2) + 1))
+    first = np.linspace(0, num, num_batches + 1).round().astype(int)[:-1]
+    sums = np.add.reduceat(influences - influences.mean() + mean, first)
+    signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), (flips, len(sums)))
+    # The observed pattern is among the flips up to rounding, which must not decide.
+    extreme = np.abs(signs @ sums) >= abs(float(sums.sum())) * (1 - 1e-12)
+    return (1 + int(np.count_nonzero(extreme))) / (flips + 1)
 
 
 def null() -> tuple[list[str], list[list[str]]]:

@@ -1,31 +1,15 @@
-"""The difference of two scores of one text, block by block.
+"""The difference of two scores of one text, block by block, and the test of equivalence.
 
 Two models find the same stretches hard, so the blocks' differences vary much less than the blocks (Miller 2024,
-arXiv:2411.00640). Three tests of no difference: the t of `intervals`, a studentised block bootstrap and sign flips. The
-interval belongs to the first; the other two confirm it with other assumptions.
+arXiv:2411.00640). docs/coverage.py compares the t test of `intervals` with two others.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
-import numpy as np
 import numpy.typing as npt
 from scipy.special import stdtr
 
-from harness.statistics import bootstrap
-from harness.statistics.intervals import Curve, Estimate, FloatArray, mean_of, values_and_influences
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """A difference over one text: the estimate, what each block adds to its error, and p-values of the other tests."""
-
-    estimate: Estimate
-    influences: FloatArray
-    p_bootstrap: float
-    p_sign_flip: float
+from harness.statistics.intervals import Curve, Estimate, mean_of, values_and_influences
 
 
 def difference(
@@ -34,7 +18,7 @@ def difference(
     units: npt.ArrayLike,
     of_rate: Curve = lambda rate: rate,
     slope: Curve = lambda rate: 1.0,
-) -> Paired:
+) -> Estimate:
     """Compare two runs on one text.
 
     Args:
@@ -52,40 +36,7 @@ def difference(
     """
     (value_a,), (influences_a,) = values_and_influences(nats_a, units, of_rate, slope)
     (value_b,), (influences_b,) = values_and_influences(nats_b, units, of_rate, slope)
-    value, influences = float(value_a - value_b), influences_a - influences_b
-    return Paired(
-        mean_of(value, influences),
-        influences,
-        bootstrap.p_value(value, influences),
-        sign_flip_p_value(value, influences),
-    )
-
-
-def sign_flip_p_value(mean: float, influences: FloatArray, flips: int = 9999, seed: int = 0) -> float:
-    """Test a mean against 0 by flipping the signs of batches of blocks.
-
-    Under no difference a batch is as likely to favour A as B. Batches, and not blocks, are flipped because neighbouring
-    blocks are correlated. With B batches no p-value is below 2 / 2^B.
-
-    Args:
-        mean: the observed mean.
-        influences: what each block adds to its error, (n,).
-        flips: random patterns of signs.
-        seed: of the patterns.
-
-    Returns:
-        Two-sided p-value, at least 1 / (flips + 1).
-    """
-    num = len(influences)
-    # Fewer than the interval has functions, because correlation between neighbouring batches makes this test reject too
-    # often and the interval's functions avoid it. With fewer than 8 it could hardly reject at all.
-    num_batches = min(num, max(8, round(0.2 * math.cbrt(num) ** 2) + 1))
-    first = np.linspace(0, num, num_batches + 1).round().astype(int)[:-1]
-    sums = np.add.reduceat(influences - influences.mean() + mean, first)
-    signs = np.random.default_rng(seed).choice(np.array([-1.0, 1.0]), (flips, len(sums)))
-    # The observed pattern is among the flips up to rounding, which must not decide.
-    extreme = np.abs(signs @ sums) >= abs(float(sums.sum())) * (1 - 1e-12)
-    return (1 + int(np.count_nonzero(extreme))) / (flips + 1)
+    return mean_of(float(value_a - value_b), influences_a - influences_b)
 
 
 def equivalence_p_value(estimate: Estimate, margin: float) -> float:

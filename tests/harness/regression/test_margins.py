@@ -211,7 +211,7 @@ def test_the_power_counts_what_the_text_cannot_tell(tmp_path: Path) -> None:
         # Half of the interval of a seed's difference from the row, which is of the first seed.
         first, *others = (score for run in runs for score in run.scores if score.split == row.split)
         units = [first.block_targets] * 25
-        ends = [difference(each.block_nll_nats, first.block_nll_nats, units).estimate.interval() for each in others]
+        ends = [difference(each.block_nll_nats, first.block_nll_nats, units).interval() for each in others]
         assert row.calibration.text == pytest.approx(np.mean([(b - a) / 2 / math.log(2) for a, b in ends]))
     assert power[0.0001] > 0.5 > power[0.02]
 
