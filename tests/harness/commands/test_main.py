@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 from invoking import call
+from jobs import in_this_process
 
+from harness.runs import runner
 from harness.system.source import ROOT, SEARCH_PATH
 
 
@@ -25,8 +27,9 @@ def test_data_of_a_suite_is_prepared_and_verified(suite: Path) -> None:
 
 @pytest.mark.parametrize("command", [["data", "verify"], ["data", "prepare"], ["run", "--quiet"]])
 def test_a_changed_manifest_is_rebuilt_and_every_command_says_so_and_why(
-    suite: Path, tmp_path: Path, command: list[str]
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
+    monkeypatch.setattr(runner, "run_worker", in_this_process)
     folder = Path(json.loads(call("data", "prepare", suite, "--json").stdout)["folder"])
     manifest = folder / "manifest.json"
     sound = manifest.read_text()

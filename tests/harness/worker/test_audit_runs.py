@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from invoking import call
-from jobs import make_job, run_folder, run_here
+from jobs import in_this_process, make_job, run_folder, run_here
 
 import harness
 from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import with_digest
 from harness.results.record import RunRecord
 from harness.results.store import Store
+from harness.runs import runner
 from harness.suite import dry_run, load, resolve
 from harness.worker import audit, execute
 from harness.worker.job import Event, Problem, RunJob, Scoring
@@ -252,7 +253,7 @@ def test_data_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
         harness.audit_run(run_folder(job), device="cpu")
 
 
-def test_a_finished_run_gets_the_audit_that_its_suite_asks_for(tmp_path: Path) -> None:
+def test_a_finished_run_gets_the_audit_that_its_suite_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "oracle.yaml"
     source = "order: 1, symbols: 5, concentration: 0.2, seed: 0"
     path.write_text(
@@ -260,7 +261,9 @@ def test_a_finished_run_gets_the_audit_that_its_suite_asks_for(tmp_path: Path) -
         f"entries: {{oracle: {{model: {{builder: markov-oracle, {source}}}}}}}\n"
     )
     results = tmp_path / "results"
-    [before] = harness.run(path, results=results, device="cpu", sensors=False)
+    with monkeypatch.context() as patched:  # the audit has the process of its own
+        patched.setattr(runner, "run_worker", in_this_process)
+        [before] = harness.run(path, results=results, device="cpu", sensors=False)
     assert [score.audit for score in before.scores] == [None, None]
     done = call("run", path, "--set", "audit=true", "--results", results, "--device", "cpu", "--quiet")
     assert done.exit_code == 0, done.stderr

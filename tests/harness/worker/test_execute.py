@@ -258,7 +258,7 @@ def planned_job(folder: Path) -> RunJob:
     budget = TimeBudget(seconds=40.0, tokens_per_s=1500.0)
     specs = resolve(suite, device="cpu")
     [spec] = plan_specs(specs, budget, counts, Store(folder / "results"), lambda spec, seconds: 0.0)
-    return RunJob(spec=spec, prepared=prepared, results=folder / "results", code=source.installed())
+    return RunJob(spec=spec, prepared=prepared, results=folder / "results", code=source.installed(), sensors=False)
 
 
 def invoke(folder: Path, stop_at: int | None = None) -> Any:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from jobs import run_here
+from jobs import in_this_process
 
 from harness.commands.main import main
 from harness.core.errors import SuiteError
-from harness.results.store import Store
 from harness.runs import runner
 from harness.runs.search.space import Request, Trial, check_vocabulary, space_of, split_values
-from harness.runs.worker_process import Ending
-from harness.worker import execute
-from harness.worker.job import Event, RunJob
 
 SUITE = """
 suite: small
@@ -123,12 +118,6 @@ def test_a_point_that_cannot_have_the_texts_tokens_is_named(suite: Path) -> None
     check_vocabulary(space_of(asked), two, 4)
     with pytest.raises(SuiteError, match=r"entries.qrnn.model at model.cutoffs \[4\]: .*cutoff"):
         check_vocabulary(space_of(asked), four, 4)
-
-
-def in_this_process(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> Ending:
-    """A worker's work without the seconds that its process takes to start."""
-    execute.write_record(run_here(job, on_event), Store(job.results))
-    return Ending(0, None, None)
 
 
 def test_the_command_runs_trials_and_writes_their_table(

@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import record_factory
 from invoking import call
-from jobs import make_job, run_here
+from jobs import in_this_process, make_job
 
 import harness
 from harness.runs import runner
 from harness.runs.tracking import TrackedRun, Tracking
-from harness.runs.worker_process import Ending
-from harness.worker.job import Event, Resumed, RunJob, Train, Validation
+from harness.worker.job import Event, Resumed, Train, Validation
 
 RUN_ID = record_factory.spec().run_id
 
@@ -158,13 +157,7 @@ def test_a_sink_that_hangs_is_dropped_with_one_line(tmp_path: Path, capacity: in
 def test_a_run_is_tracked_and_a_failing_sink_changes_nothing(
     tmp_path: Path, kept: type[Kept], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def here(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> Ending:
-        from harness.results.store import Store
-
-        Store(job.results).write(run_here(job, on_event))
-        return Ending(0, None, None)
-
-    monkeypatch.setattr(runner, "run_worker", here)
+    monkeypatch.setattr(runner, "run_worker", in_this_process)
     make_job(tmp_path)
     broken = type("Broken", (Broken,), {"runs": {}})
     [record] = harness.run(
