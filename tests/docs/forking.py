@@ -1,6 +1,6 @@
 """A process that has imported the libraries, and forks for each command: imports take most of a short command's time.
 
-Not a test file. Nothing of the harness is imported before the fork, so its code may differ from command to command.
+Not a test file. It has imported this checkout's harness too; a fork whose command uses another one forgets it.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from importlib import import_module
 from pathlib import Path
 
 LIBRARIES = (
-    "torch", "numpy", "pandas", "pydantic", "pyarrow", "scipy.stats", "rich.console", "rich.progress", "ruamel.yaml", "click",
-    "safetensors.torch", "tabulate", "filelock", "psutil", "platformdirs", "constriction",
+    "torch", "numpy", "pandas", "pydantic", "pyarrow", "scipy.stats", "rich.console", "rich.progress", "ruamel.yaml",
+    "click", "safetensors.torch", "tabulate", "filelock", "psutil", "platformdirs", "constriction",
 )  # fmt: skip
+ROOT, PACKAGES = str(Path(__file__).resolve().parents[2]), ("harness", "lm_models", "lm_kernels")
+# What `harness run` and its worker import. Not their main modules, which are run.
+OURS = ("harness.api.suites", "harness.suite", "harness.runs", "harness.report", "harness.worker.execute")
 # In the place of `python`: hands its streams over, and ends as the command does.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
@@ -105,7 +108,11 @@ def run(streams: list[int], arguments: list[str], folder: str, environment: dict
 
 def interpret(arguments: list[str]) -> None:
     sys.executable, *rest = arguments  # what it starts is forked too
-    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    if ROOT not in path:
+        for name in [name for name in sys.modules if name.partition(".")[0] in PACKAGES]:
+            del sys.modules[name]
+    sys.path[:0] = path
     if rest[0] == "-P":
         rest.pop(0)
     else:
@@ -123,7 +130,7 @@ def interpret(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     os.environ["OMP_NUM_THREADS"] = "1"
-    for library in LIBRARIES:
+    for library in (*LIBRARIES, *OURS):
         with suppress(ModuleNotFoundError):
             import_module(library)
     own = tempfile.mkdtemp()  # TemporaryDirectory would be removed by each fork that ends
