@@ -57,12 +57,21 @@ def loaded(checkpoints: dict[str, Path]) -> dict[str, LoadedModel]:
     return {unit: model.load(folder, device="cpu") for unit, folder in checkpoints.items()}
 
 
-@pytest.fixture
-def made(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
-    """A compressed file of CONTENT."""
-    (tmp_path / "text").write_bytes(CONTENT)
-    done = call("compress", checkpoints["char"], tmp_path / "text", tmp_path / "made", "--device", "cpu")
+@pytest.fixture(scope="module")
+def compressed(checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """CONTENT as the command compresses it."""
+    folder = tmp_path_factory.mktemp("compressed")
+    (folder / "text").write_bytes(CONTENT)
+    done = call("compress", checkpoints["char"], folder / "text", folder / "made", "--device", "cpu")
     assert done.exit_code == 0, done.stderr
+    return (folder / "made").read_bytes()
+
+
+@pytest.fixture
+def made(compressed: bytes, tmp_path: Path) -> Path:
+    """A compressed file of CONTENT, and the text in the same folder."""
+    (tmp_path / "text").write_bytes(CONTENT)
+    (tmp_path / "made").write_bytes(compressed)
     return tmp_path / "made"
 
 

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from record_factory import record
 
-from harness.system.source import ROOT, SEARCH_PATH
+from harness.results.store import Store
+from harness.system.source import SEARCH_PATH
 
 ENTRY_POINTS = """
 [lm_harness.models]
@@ -83,6 +85,25 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# Several commands in one process: imports take most of the time of each.
+COMMANDS = """
+import json, sys
+from click.testing import CliRunner
+from harness.commands.main import main
+done = [CliRunner().invoke(main, arguments) for arguments in json.loads(sys.argv[1])]
+print(json.dumps([[each.stdout, each.stderr] for each in done]))
+"""
+
+
+def outputs(site: Path, *commands: str) -> list[list[str]]:
+    """Standard output and error of each command."""
+    path = os.pathsep.join((SEARCH_PATH, str(site)))
+    command = [sys.executable, "-c", COMMANDS, json.dumps([each.split() for each in commands])]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True)
+    answer: list[list[str]] = json.loads(done.stdout)
+    return answer
+
+
 def harness(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join((SEARCH_PATH, str(site)))
     command = [sys.executable, "-m", "harness", *arguments]
@@ -90,21 +111,24 @@ def harness(site: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_table_has_what_the_package_adds_and_keeps_its_own(site: Path) -> None:
-    listed = harness(site, "list", "models", "--json")
-    assert listed.returncode == 0, listed.stderr
-    models = json.loads(listed.stdout)
-    assert {"name": "pair", "what": "Two tokens.", "keys": ""} in models
-    datasets = {row["name"]: row["title"] for row in json.loads(harness(site, "list", "datasets", "--json").stdout)}
-    assert (datasets["letters"], datasets["ptb-char"]) == ("Letters", "Penn Treebank (Character Level)")
-    metrics = json.loads(harness(site, "list", "metrics", "--json").stdout)
-    assert {"name": "nats", "title": "Nats", "unit": "nat/token", "better": "lower"} in metrics
-    checks = harness(site, "doctor").stdout
+    Store(site / "results").write(record())
+    (models, _), (datasets, _), (metrics, _), (checks, _), (table, _), (_, refused) = outputs(
+        site,
+        "list models --json",
+        "list datasets --json",
+        "list metrics --json",
+        "doctor",
+        f"table {site / 'results'} --format count",
+        "run ptb-char --set entries.qrnn.kernel=other",
+    )
+    assert {"name": "pair", "what": "Two tokens.", "keys": ""} in json.loads(models)
+    titles = {row["name"]: row["title"] for row in json.loads(datasets)}
+    assert (titles["letters"], titles["ptb-char"]) == ("Letters", "Penn Treebank (Character Level)")
+    assert {"name": "nats", "title": "Nats", "unit": "nat/token", "better": "lower"} in json.loads(metrics)
     assert "sensor load" in checks
     assert "pair = added_model:Pair (added)" in checks
-    table = harness(site, "table", str(Path(__file__).parents[3] / "results"), "--format", "count")
-    assert table.stdout.endswith(" rows\n"), table.stderr
-    refused = harness(site, "run", "ptb-char", "--set", "entries.qrnn.kernel=other")
-    assert "Known: auto, copied, " in refused.stderr
+    assert table.endswith(" rows\n")
+    assert "Known: auto, copied, " in refused
 
 
 def test_a_package_that_cannot_be_imported_is_named_in_one_line(site: Path) -> None:
@@ -120,7 +144,7 @@ def test_a_package_that_cannot_be_imported_is_named_in_one_line(site: Path) -> N
     [
         ("added_dataset", "sys.exit(0)", ("list", "datasets")),
         ("added_metric", "os._exit(0)", ("list", "metrics")),
-        ("added_format", "os._exit(3)", ("table", str(ROOT / "results"), "--format", "count")),
+        ("added_format", "os._exit(3)", ("table", "RESULTS", "--format", "count")),
     ],
 )
 def test_a_package_that_ends_the_process_is_named_in_one_line(
@@ -128,7 +152,8 @@ def test_a_package_that_ends_the_process_is_named_in_one_line(
 ) -> None:
     """It would otherwise be a success without a word."""
     (site / f"{module}.py").write_text(f"import os, sys\n{call}")
-    done = harness(site, *words)
+    Store(site / "results").write(record())
+    done = harness(site, *(str(site / "results") if word == "RESULTS" else word for word in words))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert module in done.stderr
     assert f"its code calls {call}" in done.stderr
