@@ -19,9 +19,22 @@ def test_a_tensor_of_another_device_is_refused() -> None:
         backend.weight_drop(torch.zeros(3), 0.5, torch.tensor(1))
 
 
+COMPILED = [
+    (capability, dtype)
+    for capability in (80, 90)
+    for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+]
+QUICK = [(80, torch.float64), (90, torch.float32), (90, torch.bfloat16)]
+
+
 @needs_triton
-@pytest.mark.parametrize("capability", [80, 90])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("capability", "dtype"),
+    [
+        pytest.param(*each, marks=() if each in QUICK else pytest.mark.slow, id="-".join(map(str, each)))
+        for each in COMPILED
+    ],
+)
 def test_compiles_ahead_of_time_without_spills(
     capability: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

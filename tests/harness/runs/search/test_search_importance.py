@@ -50,13 +50,13 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_study(tmp_path_factory.mktemp("study") / "x.journal")
 
 
-def invoke(*arguments: object) -> Any:
-    command = ["importance", *map(str, arguments), "--trees", "40", "--resamples", "10"]
+def invoke(*arguments: object, trees: int = 4) -> Any:
+    command = ["importance", *map(str, arguments), "--trees", str(trees), "--resamples", "10"]
     return CliRunner().invoke(main, command, catch_exceptions=False)
 
 
 def test_the_table_ranks_what_matters_above_the_random_parameter(study: Path) -> None:
-    done = invoke(study, "--format", "json")
+    done = invoke(study, "--format", "json", trees=40)
     assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     rows = {row["parameter"]: row for row in found["parameters"]}
