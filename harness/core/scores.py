@@ -208,6 +208,7 @@ class Score:
 
     def block_units(self, count: int) -> tuple[float, ...]:
         """What each block is divided by, if the whole score is divided by `count`: a share by its targets."""
+        # The last block is shorter, and its share of the count follows.
         targets = [float(self.block_targets)] * len(self.block_nll_nats)
         targets[-1] = self.tally.num_targets - self.block_targets * (len(targets) - 1)
         return tuple(each * (count / self.tally.num_targets) for each in targets)

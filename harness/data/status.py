@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from harness.core.errors import DataError
@@ -200,7 +200,7 @@ class ImportReport:
     prepared: Path | None
     manifest: Manifest | None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         prepared = str(self.prepared) if self.prepared is not None else None
         manifest = self.manifest.as_json() if self.manifest is not None else None
         return {**asdict(self), "prepared": prepared, "manifest": manifest}

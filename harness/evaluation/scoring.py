@@ -162,6 +162,7 @@ def score_text(
     seconds = time.perf_counter() - started
     size = protocols.measure(text.ids, protocol, text.read or TokenText.of(model.vocabulary, model.unit))
     score = protocols.to_score(scored, request.split, protocol, metrics, seconds, size)
+    # Weights that were damaged or diverged: a table must not show NaN as a score.
     if not math.isfinite(score.tally.nll_nats):
         raise CheckpointError(f"{model.folder}: its loss on {text.title} is {score.tally.nll_nats}")
     return ScoredText(score, text, scored.target_nll)
@@ -261,6 +262,7 @@ def _own_tokens(request: EvaluationRequest) -> TextSource:
     if request.unknown is not None or request.protocol == "official":
         raise DataError(f"{model.folder}: --unknown and --protocol official are for vocabularies, not for a tokeniser")
     read = model.reader.read(path)
+    # A beginning token is fed to the model and is no part of the text.
     tokens = len(read.ids) - read.num_added
     text = TextFile(str(path), read.sha256, tokens, model.reader.reading, None, 0, read.begin, read.size_read)
     if file is None:
@@ -280,6 +282,7 @@ def _translated(model: LoadedModel, corpus: Corpus, split: str) -> np.ndarray:
             f"{model.folder}: its vocabulary ({len(ids):,} tokens) lacks {len(missing):,} of {corpus.name}'s "
             f"{corpus.vocab_size:,}, such as {missing[0][:40]!r}; score it on the dataset it was trained on"
         )
+    # By table, since a split may have 10^8 tokens.
     table = np.array([ids[token] for token in corpus.vocabulary], dtype=np.uint32)
     return np.take(table, corpus.splits[split])
 

@@ -181,6 +181,7 @@ def read(path: Path) -> list[BaselineRow]:
         raise StoreError(f"{path}: cannot be read: {reason(error)}") from error
     except ValueError as error:
         raise StoreError(f"{path}: is not a baseline: {reason(error)}") from error
+    # Merging two versions of the file by hand is how a row comes twice.
     if len({row.identity for row in rows}) != len(rows):
         raise StoreError(f"{path}: is not a baseline: a row occurs twice")
     if not rows:
@@ -191,6 +192,7 @@ def read(path: Path) -> list[BaselineRow]:
 def write(path: Path, rows: Iterable[BaselineRow]) -> None:
     """Replace the file in one step. Rows are sorted, so equal rows make equal files. Raises StoreError."""
     ordered = [
+        # Files from before these keys stay as they are, byte for byte.
         {key: value for key, value in asdict(row).items() if value is not None or key not in ("blocks", "calibration")}
         for row in sorted(rows, key=lambda row: row.identity)
     ]
@@ -208,6 +210,7 @@ def _of_label(record: RunRecord, label: Label) -> Iterator[Measured]:
         if limit is not None:
             data = content_hash(record.spec.dataset_identity)
             row = _measured(record, label, ("limit", 0, "data", metric, "limit"), limit, identity=data)
+            # A limit is a property of the data: device, dtype and kernel do not matter to it.
             yield replace(row, variant=())
 
 

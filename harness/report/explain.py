@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.core.errors import DataError, StoreError
 from harness.core.hashing import finite_or_none
@@ -71,7 +70,7 @@ def explain(record: RunRecord, *, split: str | None = None, original: Path | Non
     return [_explained(record, score, page) for score in scores]
 
 
-def to_json(record: RunRecord, explanations: Sequence[Explanation]) -> dict[str, Any]:
+def to_json(record: RunRecord, explanations: Sequence[Explanation]) -> dict[str, object]:
     """As `harness explain --json` prints it."""
     return {"run_id": record.run_id, "scores": [asdict(each) for each in explanations]}
 

@@ -52,6 +52,7 @@ def joined(rows: Sequence[Row]) -> BlockSums | None:
     """The blocks of several seeds of one recipe, if they are of one text."""
     parts = [row.blocks for row in rows]
     known = [part for part in parts if part is not None]
+    # Equal units of every block mean the same text, cut in the same places.
     if len(known) < len(parts) or len({part.units for part in known}) > 1:
         return None
     return BlockSums(tuple(sums for part in known for sums in part.nats), known[0].units)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.core.metrics import Metric, metric_named
 from harness.monitoring.costs.columns import COST_KEYS
@@ -117,7 +117,7 @@ class Row:
     text_count: int | None = field(default=None, metadata=_HIDDEN)
     published_protocol: str | None = field(default=None, metadata=_HIDDEN)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """The row under `JSON_KEYS`, tuples as lists."""
         row = {key: self.figure(key) if key in COST_KEYS else getattr(self, key) for key in JSON_KEYS}
         row = {key: list(value) if isinstance(value, tuple) else value for key, value in row.items()}

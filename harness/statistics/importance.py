@@ -86,6 +86,7 @@ def analyse(
         raise ValueError(f"{num} finished trials are too few: importance needs {FEWEST_TRIALS}")
     if np.ptp(y_N) == 0:
         raise ValueError("all trials have the same value")
+    # One generator for noise and draws, so that a study and a seed give one table.
     random = np.random.default_rng(seed)
     forest = _fit(_with_noise(x_ND, random), y_N, num_trees, seed)
     pairs = list(combinations(range(width), 2))
@@ -94,6 +95,7 @@ def analyse(
     singles, impurities, doubles = [], [], []
     for number in range(num_resamples):
         drawn = random.integers(0, num, num)
+        # Such a draw has no variance to share out.
         if np.ptp(y_N[drawn]) == 0:
             continue
         again = _fit(_with_noise(x_ND, random)[drawn], y_N[drawn], max(32, num_trees // 20), seed + 1 + number)
@@ -102,6 +104,7 @@ def analyse(
         impurities.append(again.feature_importances_)
         doubles.append([two[pair] for pair in strongest])
     fanova, impurity = np.array(singles), np.array(impurities)
+    # Compared within each draw: both shares come from the same forest and trials.
     beats = (fanova > fanova[:, -1:]).mean(axis=0)
     parameters = [
         Importance(
@@ -126,6 +129,7 @@ def decompose(forest: RandomForestRegressor, pairs: Sequence[Pair] = ()) -> tupl
     shares, joint = [], []
     for estimator in forest.estimators_:
         boxes = _boxes(estimator.tree_, forest.n_features_in_)
+        # A tree without a split, or whose leaves are equal: its shares would be 0 / 0.
         if boxes.variance <= 0:
             continue
         shares.append([np.dot(boxes.cells[d], boxes.effect(d) ** 2) / boxes.variance for d in range(len(boxes.cells))])
@@ -176,6 +180,7 @@ class _Boxes:
     def weight(self, *parameters: int) -> Array:
         """Value of each leaf times its extent in all parameters but these, shape (L,)."""
         extent = self.high - self.low
+        # Parameters are uniform on [0, 1], so a mean over a parameter is a sum over leaves weighted by their width.
         extent[:, list(parameters)] = 1.0
         weights: Array = self.value * extent.prod(axis=1)
         return weights
@@ -190,6 +195,7 @@ class _Boxes:
         one, other = pair
         rows, columns = (self.holds(d, _middles(self.edges[d])) for d in pair)
         together = rows.T @ (self.weight(one, other)[:, None] * columns) - self.mean
+        # fANOVA (Hutter, Hoos and Leyton-Brown 2014): what is left of the joint effect without the parts.
         beyond = together - self.effect(one)[:, None] - self.effect(other)
         return float(self.cells[one] @ beyond**2 @ self.cells[other])
 

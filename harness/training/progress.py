@@ -183,6 +183,7 @@ class Hooks:
 
 def stage_over(state: TrainingState, recipe: Recipe) -> bool:
     """Whether the stage has used up the epochs or tokens of its recipe."""
+    # `tokens` limits the first stage alone; the second has epochs of its own.
     if state.stage == FINETUNE and recipe.finetune is not None:
         return state.epoch >= state.stage_epoch + recipe.finetune.epochs
     if recipe.tokens is not None:
@@ -208,6 +209,7 @@ def check_loss(nll_per_token: float, vocab_size: int, state: TrainingState) -> N
     where = f"at step {state.step:,} of epoch {state.epoch + 1}"
     if not math.isfinite(nll_per_token):
         raise Diverged(f"training loss became {nll_per_token} {where}")
+    # A uniform guess costs ln V: far above it the weights have exploded, even if they are still finite.
     if nll_per_token > DIVERGED_AT * math.log(max(2, vocab_size)):
         raise Diverged(f"training loss rose to {nll_per_token:.3f} nats per token {where}, above {DIVERGED_AT:g} ln V")
 

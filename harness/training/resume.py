@@ -60,13 +60,16 @@ def save(trainer: Trainer) -> None:
     """
     state = trainer.progress
     state.nll_since_validation = trainer.nll_nats()
+    # Every rank takes part in this and the sum above, which join all shares; only the first one writes.
     rest = format.flatten_state(trainer.whole_state())
     if trainer.ranks is not None and not trainer.ranks.is_first:
         return
+    # All three generators: masks, torch's own for what a model draws itself, and window lengths (in `meta`).
     rest["dropout_generator"] = trainer.generator.get_state()
     rest["torch_generator"] = torch.get_rng_state()
     if trainer.loss_scale is not None:
         rest.update(trainer.loss_scale.tensors())
+    # They are part of the next step's clipped norm under the official handover.
     rest.update(accumulated_gradients(trainer.optimizer, trainer.parameters))
     groups = {"model": trainer.module.state_dict(), "optimizer": state_to_tensors(trainer.optimizer), "state": rest}
     meta = {
@@ -79,6 +82,7 @@ def save(trainer: Trainer) -> None:
         "best": trainer.best.index,
     }
     format.save(trainer.folder / FOLDER, groups, meta)
+    # From here on the checkpoint names the best model, so an older one may be deleted.
     trainer.best.is_saved()
 
 
@@ -138,6 +142,7 @@ def _restore(trainer: Trainer, folder: Path) -> None:
         model.trained_by = parsed.trained_by
     if trainer.loss_scale is not None:
         trainer.loss_scale.restore(rest)
+    # The sum is added over the ranks when it is read, so one rank alone starts from it.
     trainer.nll_sum.fill_(parsed.progress.nll_since_validation if is_first else 0.0)
     read = trainer.loss_read
     read.nll_nats, read.tokens, read.step = parsed.nll_looked_at, parsed.tokens_looked_at, parsed.progress.step

@@ -73,12 +73,14 @@ def train(
     try:
         trainer.fit()
     except Diverged:
+        # The record keeps the curve up to the divergence.
         _describe_training(record, trainer, None)
         raise
     finally:
         # Only now: a layer may choose its backend by the shapes and dtype of its first call.
         record.model["kernels"] = dict(getattr(model, "kernels", {}))
         record.model["unverified"] = unverified(trainer.speed, record.model["kernels"], spec.dtype, spec.device)
+    # What is scored is read from the file, and not kept in memory: a resumed run scores the same bytes.
     best = folder / "best"
     format.load_into(model, format.load_group(best, format.read_index(best), "model"), best)
     _describe_training(record, trainer, format.fingerprint(best))

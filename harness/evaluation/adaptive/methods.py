@@ -64,6 +64,7 @@ class Method(ABC):
     def score(self, ids: np.ndarray, setting: Setting, tick: Tick | None, *, keep_nll: bool = False) -> Scored:
         """Sum and blocks as of `exact`, and with `keep_nll` each loss; the sum is NaN if the model diverged."""
         num_targets = len(ids) - 1
+        # Exact sums, rounded once a part and once at the end: a running total would lose digits over 10^7 losses.
         blocks, sums = Blocks(max(1, num_targets), keep_nll=keep_nll), []
 
         def take(first: int, nll: np.ndarray) -> None:
@@ -134,6 +135,7 @@ class DynamicMethod(Method):
         ids = splits["train"]
         num_targets = num_statistics_targets(len(ids), streams, tokens)
         tick = on_start("train", f"{self.protocol.name}, statistics", num_targets)
+        # In evaluation mode, as the text is scored: gradients under dropout have other sizes.
         with dynamic.adapting(self.model):
             self.rms = root_mean_squares(
                 self.model, ids, streams=streams, segment=config.segment, tokens=tokens, tick=tick

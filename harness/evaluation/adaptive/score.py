@@ -102,6 +102,7 @@ def score_adapted(
     for config in adaptive.by_protocol().values():
         method = method_for(model, config, window)
         _check_tunable(method, config, splits)
+        # Before the clock starts: the statistics serve every setting and split.
         method.prepare(splits, on_start)
         tuned = _tune(method, config, splits, on_start)
         for split in score:
@@ -129,6 +130,7 @@ def compare_with_static(adapted: Scored, split: str, static: Sequence[Score]) ->
     """
     num_targets = adapted.tally.num_targets
     for score in static:
+        # Blocks of another size or number would pair losses of different targets.
         same = score.split == split and score.tally.num_targets == num_targets
         if not same or score.block_targets != adapted.block_targets:
             continue
@@ -158,11 +160,13 @@ def _tune(method: Method, config: Config, splits: Mapping[str, np.ndarray], on_s
     not_compared = StaticComparison()
     if len(settings) == 1:
         return Adaptation(settings[0], None, [{**settings[0], "nll_nats_per_target": None}], not_compared)
+    # One token more than targets: the first token only conditions.
     ids = splits[TUNE_SPLIT][: None if config.tune_tokens is None else config.tune_tokens + 1]
     num_targets = len(ids) - 1
     tick = on_start(TUNE_SPLIT, f"{method.protocol.name}, tuning", method.tuning_targets(num_targets))
     started = time.perf_counter()
     sums = method.tune(ids, tick or (lambda _: None))
+    # A setting that diverged is not chosen, but stays in the grid as null.
     best = min(range(len(sums)), key=lambda index: sums[index] if math.isfinite(sums[index]) else math.inf)
     grid = [
         {**setting, "nll_nats_per_target": finite_or_none(total / num_targets)}

@@ -89,6 +89,7 @@ def _plan(name: str, sides: dict[str, Runs | None], split: str, metric: str, siz
         found.append((variances.text, other_name, min(len(side.records), len(other.records)), variances))
     if not found:
         return replace(none, reason=reason)
+    # The pair that varies most: what shows its difference shows that of the others.
     _, against, num_seeds, variances = max(found, key=lambda each: each[0])
     seeds = seeds_needed(variances, size)
     unknown = "a side has one seed" if num_seeds == 1 else "more than a thousand"

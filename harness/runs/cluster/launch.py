@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from harness.core.errors import ClusterError, HarnessError
 from harness.core.messages import count, cut, printable, reason
@@ -30,6 +30,14 @@ PATIENCE_S = 600.0
 TAKE_S = 5.0
 # Checkpoints that are in the driver's memory at a time.
 MOST_SNAPSHOTS = 4
+
+
+class _Node(TypedDict):
+    """What Ray says of a node, as far as it is read here."""
+
+    NodeID: str
+    Alive: bool
+    Resources: dict[str, float]
 
 
 @dataclass(slots=True)
@@ -268,7 +276,7 @@ class Cluster:
                 self._data[folder] = self._ray.put(copies.pack(folder))
             return self._data[folder]
 
-    def _nodes(self) -> list[dict[str, Any]]:
+    def _nodes(self) -> list[_Node]:
         try:
             return [node for node in self._ray.nodes() if node["Alive"]]
         except Exception as error:  # of Ray, once its head is gone
