@@ -193,6 +193,7 @@ class Bench:
     def _measure(self, op: str, case: Case, functions: Mapping[str, Kernel], inputs: Inputs) -> _Measured:
         """Time every correct backend in the same rounds as the reference, the comparison and the ceilings."""
         compared, chain = comparison(op)
+        # In the same rounds: what slows the machine for a while slows all of them, and ratios stay.
         timed = {**functions, REFERENCE: lm_kernels.resolve(op, REFERENCE)[1], compared: chain}
         if self.twin:
             timed[TWIN] = timed[REFERENCE]
@@ -216,6 +217,7 @@ class Bench:
             for each in candidates
             for name, phase in each.phases.items()
         }
+        # Only the least number of rounds: this figure is not compared with others.
         few = replace(self.budget, seconds=0.0)
         launching = clocks.clock_for(self.device, launches=True)
         return clocks.measure(candidates, few, launching, flush=self.flusher), exposed
@@ -255,6 +257,7 @@ class Bench:
 
     def _share(self, ceiling: str, amount: int, samples: Sequence[float], cold: Samples) -> float:
         """Median over rounds of the rate for `amount` bytes or operations, over that round's ceiling."""
+        # Paired by round, for the same reason as the speedups.
         ratios = clocks.paired_ratios(cold[ceiling, ceiling], samples)
         return amount / self.ceilings.work()[ceiling] * median(ratios)
 

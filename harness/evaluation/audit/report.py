@@ -95,6 +95,7 @@ def audit(request: EvaluationRequest, *, stretch: int, on_start: protocols.OnSta
     files = request.text if request.file is None else request.file.path
     split = None if request.corpus is None else request.corpus.splits[request.split]
     sealed = Sealed([path for path in (files, getattr(split, "filename", None)) if path is not None])
+    # The coder reads a copy: what the model keeps of being scored must not help to decode.
     untouched = replace(loaded, model=copy.deepcopy(loaded.model))
     coding = _Coding(untouched, text, num_coded, tick)
     module_of(loaded.model).eval()
@@ -194,6 +195,7 @@ def _adapted(
 ) -> list[Check]:
     """All checks of an adaptive score of a record."""
     assert claimed.adaptation is not None
+    # A second copy adapts while it decodes, from the same trained weights.
     setting, other = claimed.adaptation["chosen"], copy.deepcopy(how)
     coding = _Coding(loaded, text, num_coded, tick)
     with sealed:
@@ -266,6 +268,7 @@ class _Coding:
         except Exception as error:
             self.tick.reraise(error)
             return Check("coder", catches, None, bound, unit, False, crash(error))
+        # Compared as text, which is what the reader of a file gets.
         same = counts.text_of(self.loaded, self.ids) == counts.text_of(self.loaded, decoded)
         figure = abs(bits - claimed)
         what = "bytes" if self.text.read is None else "tokens"

@@ -48,6 +48,7 @@ class Encoder:
         if probs_SV.shape[1] <= _ONE_SYMBOL:
             self._append(tokens_S, probs_SV)
             return
+        # Two symbols of about sqrt(V) choices: the coder builds a table for each row that it codes with.
         probs_SRC = _square(probs_SV)
         rows_S, columns_S = np.divmod(tokens_S, probs_SRC.shape[2])
         self._append(rows_S, probs_SRC.sum(2))
