@@ -258,7 +258,7 @@ def test_an_honest_model_from_outside_passes(kind: type[harness.Model], seed: in
     assert (audit.num_targets, audit.num_coded) == (69, STRETCH)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 25))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
 @pytest.mark.parametrize("block", BUILDERS, ids=lambda block: f"{block['builder']}-{len(block)}")
 def test_a_builder_passes(block: dict[str, Any], seed: int, tmp_path: Path) -> None:
     torch.manual_seed(seed)
