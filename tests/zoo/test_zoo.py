@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -23,7 +24,7 @@ from harness.core.interfaces import LoadedModel
 from harness.core.scores import Score
 from harness.evaluation import protocols
 from harness.evaluation.adaptive.methods import CacheMethod, DynamicMethod, Method
-from harness.evaluation.audit import report
+from harness.evaluation.audit import places, report
 from harness.evaluation.audit.sealed import Sealed
 from harness.evaluation.scoring import EvaluationRequest, TextSource
 from harness.evaluation.token_text import TokenText
@@ -53,6 +54,7 @@ MODELS = [
     (cheats.KeepsForDecoding, "in place, coder"),
     (cheats.HonestAtFirst, "in place"),
     (cheats.KnowsThatItIsRead, "in place"),
+    (cheats.ReadsInCopy, "sealed"),
     (cheats.Unreadable, "coder"),
     (cheats.Random, "coder"),
     (cheats.NotANumber, "mass"),
@@ -112,12 +114,25 @@ def audited_claim(model: Any, claimed: Score, ids: np.ndarray, how: Any = EXACT)
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("kind", "by"), MODELS)
 def test_a_cheat_is_caught_by_its_check(kind: type[harness.Model], by: str, seed: int, tmp_path: Path) -> None:
-    cheats.ReadsText.path = tmp_path / "text"
+    cheats.ReadsText.path = cheats.ReadsInCopy.path = tmp_path / "text"
     cheats.KeepsForDecoding.seen.clear()
     audit = audited(plugin(kind, seed), seed, tmp_path)
     assert set(by.split(", ")) <= failed(audit), [(check.name, check.figure, check.detail) for check in audit.checks]
     assert "exactly once" not in failed(audit)
     assert not audit.passed
+
+
+def test_a_model_that_hangs_where_it_is_compared_ends_the_check_and_not_the_audit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_SECONDS", 0.1)
+    monkeypatch.setattr(places, "_FACTOR", 0)
+    audit = audited(plugin(cheats.Hangs, 0), 0, tmp_path)
+    assert failed(audit) == {"in place"}
+    [detail] = [check.detail for check in audit.checks if not check.passed]
+    assert detail == "the copy of the process that reads token by token has not ended in 0 s"
+    with pytest.raises(ChildProcessError):  # no copy is left
+        os.waitpid(-1, os.WNOHANG)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -243,7 +258,7 @@ def test_an_honest_model_from_outside_passes(kind: type[harness.Model], seed: in
     assert (audit.num_targets, audit.num_coded) == (69, STRETCH)
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 25))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
 @pytest.mark.parametrize("block", BUILDERS, ids=lambda block: f"{block['builder']}-{len(block)}")
 def test_a_builder_passes(block: dict[str, Any], seed: int, tmp_path: Path) -> None:
     torch.manual_seed(seed)

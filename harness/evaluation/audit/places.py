@@ -5,11 +5,8 @@ Letters: T time, B streams, V vocabulary.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import warnings
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,11 +15,11 @@ import torch
 from torch import Tensor
 
 from harness.core.audits import Check
-from harness.core.errors import CheckpointError
 from harness.core.interfaces import LanguageModel
-from harness.core.messages import count, crash
+from harness.core.messages import count
 from harness.evaluation.audit.checks import failing, judge
 from harness.evaluation.audit.distributions import largest_difference, most_nats
+from harness.evaluation.audit.forked import Forked, is_safe
 from harness.evaluation.protocols import device_of, module_of
 from lm_models.step import State, StepOutput
 
@@ -30,13 +27,18 @@ from lm_models.step import State, StepOutput
 # able to cheat at their ends.
 _WINDOWS, _STEPS, _STEPS_WITHOUT_STATE = 8, 2048, 64
 
+# The longest wait for a copy of the process. One token takes less than a window, which all threads read and not one;
+# the factor and the constant are for other work on the machine.
+_FACTOR, _SECONDS = 10, 60.0
+
 
 class Places:
     """Reads some windows token by token, each right before it is scored.
 
     The model is given one token after another and no target, from the state that scoring has there. A model that keeps
-    in secret what it was given cannot know the tokens of such a window yet. On a CPU, a copy of the process reads: the
-    model that is scored cannot know that its window is compared, either.
+    in secret what it was given cannot know the tokens of such a window yet. On a CPU, a copy of the process reads while
+    this one scores: the model that is scored cannot know that its window is compared, either. Nothing is compared after
+    an error.
 
     Args:
         model: that is scored.
@@ -53,8 +55,9 @@ class Places:
         self.windows = set(np.random.default_rng().choice(num_windows, chosen, replace=False).tolist())
         self.steps = max(1, most // chosen)
         self.number, self.num_targets, self.worst, self.where = 0, 0, 0.0, ""
-        self.expected_TB: Tensor | None = None
+        self.expected: Tensor | Forked | None = None
         self.error: Exception | None = None
+        self.began = 0.0
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -66,6 +69,8 @@ class Places:
         finally:
             for hook in hooks:
                 hook.remove()
+            if isinstance(self.expected, Forked):
+                self.expected.end()
 
     def check(self) -> Check:
         """The check `in place`; it fails if the model raised an error."""
@@ -82,25 +87,37 @@ class Places:
         )
 
     def _before(self, _: Any, arguments: tuple[Any, ...]) -> None:
-        self.expected_TB = None
-        if self.number in self.windows:
+        if self.number in self.windows and self.error is None:
             inputs_TB, targets_TB, state = arguments[:3]
+
+            def read() -> Tensor:
+                return self._token_by_token(inputs_TB[: self.steps], targets_TB[: self.steps], state)
+
             try:
-                self.expected_TB = _apart(
-                    lambda: self._token_by_token(inputs_TB[: self.steps], targets_TB[: self.steps], state),
-                    device_of(self.model),
-                )
+                self.expected = Forked(read) if is_safe(device_of(self.model)) else read()
             except Exception as error:  # of a model from outside, whose score goes on
                 self.error = error
+        self.began = time.perf_counter()
 
     def _after(self, _: Any, arguments: tuple[Any, ...], output: StepOutput) -> None:
-        if self.expected_TB is not None:
-            nll_TB = output.nll_TB[: len(self.expected_TB)]
-            worst = largest_difference(nll_TB, self.expected_TB)
-            self.num_targets += self.expected_TB.numel()
-            if not worst <= self.worst:
-                self.worst, self.where = worst, f"; the largest difference is in window {self.number + 1}"
+        if self.expected is not None:
+            try:
+                self._compare(output.nll_TB, time.perf_counter() - self.began)
+            except Exception as error:  # of the model in the copy
+                self.error = error
+            self.expected = None
         self.number += 1
+
+    def _compare(self, nll_TB: Tensor, seconds: float) -> None:
+        """Compare the losses (T, B) of a window that was scored in so many seconds."""
+        expected_TB = self.expected
+        if isinstance(expected_TB, Forked):
+            expected_TB = expected_TB.answer(_SECONDS + _FACTOR * seconds * torch.get_num_threads() * self.steps)
+        assert expected_TB is not None
+        worst = largest_difference(nll_TB[: len(expected_TB)], expected_TB)
+        self.num_targets += expected_TB.numel()
+        if not worst <= self.worst:
+            self.worst, self.where = worst, f"; the largest difference is in window {self.number + 1}"
 
     def _token_by_token(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> Tensor:
         """Losses (T, B) of distributions that were made without the targets, divided by their sums as a coder does."""
@@ -111,41 +128,3 @@ class Places:
             log_probs_BV = torch.log_softmax(self.model.log_probs(h_1BH[0]).double(), -1)
             losses.append(-log_probs_BV.gather(-1, target_B.to(log_probs_BV.device).long().unsqueeze(-1)).squeeze(-1))
         return torch.stack(losses)
-
-
-def _apart(read: Callable[[], Tensor], device: torch.device) -> Tensor:
-    """What `read` returns in a copy of this process; in this one where there is no safe copy."""
-    if device.type != "cpu" or not sys.platform.startswith("linux"):
-        return read()
-    source, target = os.pipe()
-    with warnings.catch_warnings():
-        # Python warns of locks that other threads hold. Those report progress, which the copy does not.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        process = os.fork()
-    if process == 0:
-        _answer(read, target)
-    os.close(target)
-    try:
-        with os.fdopen(source, "rb") as answer:
-            content = answer.read()
-    finally:
-        os.waitpid(process, 0)
-    losses, error = json.loads(content) if content else (None, "the copy of the process ended without an answer")
-    if error is not None:
-        raise CheckpointError(error)
-    return torch.tensor(losses, dtype=torch.float64)
-
-
-def _answer(read: Callable[[], Tensor], target: int) -> None:
-    """Write what `read` returns, or its error, to a pipe, and end this process."""
-    try:
-        # The threads of torch are not in the copy.
-        torch.set_num_threads(1)
-        try:
-            made: tuple[list[list[float]] | None, str | None] = read().tolist(), None
-        except Exception as error:
-            made = None, crash(error)
-        with os.fdopen(target, "w") as answer:
-            json.dump(made, answer)
-    finally:
-        os._exit(0)

@@ -75,12 +75,16 @@ class Sealed:
         )
 
 
+def report(path: str) -> None:
+    """Count an opening that another process has seen wherever openings are counted here."""
+    for each in _active:
+        each.see(path)
+
+
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
     if event != "open" or not _active:
         return
     # A number is a file that is open already.
     if isinstance(arguments[0], str | bytes | os.PathLike):
         with suppress(OSError, ValueError):
-            path = os.fsdecode(arguments[0])
-            for each in _active:
-                each.see(path)
+            report(os.fsdecode(arguments[0]))

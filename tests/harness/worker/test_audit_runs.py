@@ -35,6 +35,30 @@ entries:
     model: {builder: qrnn, layers: 1, hidden: 8, embedding: 6}
     recipe: {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, tokens: 1000}
 """
+HONEST = """\
+suite: honest
+dataset: {kind: markov, order: 2, symbols: 30, concentration: 0.1, train: 2000, valid: 60, test: 80}
+metrics: [bpc]
+audit: true
+evaluation: {protocols: [exact, streams], splits: [test], streams: 3, warmup: 5, window: 30}
+entries:
+  one:
+    adaptive:
+      neural_cache: {window: [50], theta: [0.3], interpolation: [0.2]}
+      dynamic_sgd: {lr: [0.3], segment: 7}
+      dynamic_rms: {lr: [1e-3], decay: [0.01], segment: 7, statistics_streams: 4}
+    model: {builder: MODEL}
+    dtype: DTYPE
+    recipe: {optimizer: adam, lr: 1e-2, batch: 8, bptt: 20, tokens: 2000}
+"""
+BUILDERS = {
+    "awd-lstm": "awd-lstm, layers: 2, hidden: 24, embedding: 16, dropout: {hidden: 0.1, weight: 0.3}",
+    "adaptive-softmax": "awd-lstm, layers: 1, hidden: 24, embedding: 16, cutoffs: [8, 20]",
+    "qrnn": "qrnn, layers: 2, hidden: 24, embedding: 16",
+    "mingru": "mingru, layers: 2, hidden: 24, embedding: 16",
+    "memory": "transformer, layers: 2, hidden: 16, heads: 2, feed_forward: 32, memory: 16",
+    "context": "transformer, layers: 2, hidden: 16, heads: 2, feed_forward: 32, context: 24, stride: 8",
+}
 PLUGIN = """\
 suite: outside
 dataset: {kind: chars, name: own, train: train.txt, valid: valid.txt, test: test.txt}
@@ -97,7 +121,8 @@ def change(path: Path, changes: Any) -> None:
 
 def test_every_score_but_official_has_its_checks_in_the_record(tmp_path: Path) -> None:
     adaptive = "adaptive: {neural_cache: {window: [20]}, dynamic_rms: {lr: [1e-4], statistics_streams: 4}}"
-    job = make_job(tmp_path, SUITE.replace("EVALUATION", adaptive))
+    text = SUITE.replace("EVALUATION", adaptive).replace("    recipe:", "    dtype: bfloat16\n    recipe:")
+    job = make_job(tmp_path, text)
     before = finished(job)
     after, events = completed(job)
     checks = {
@@ -134,6 +159,18 @@ def test_runs_without_a_recipe_pass(splits: str, rest: str, tmp_path: Path) -> N
     assert score.audit is not None
     assert (score.audit.failed, score.audit.passed) == ((), True)
     assert "claim" in {check.name for check in score.audit.checks}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("model", BUILDERS.values(), ids=BUILDERS)
+@pytest.mark.slow
+def test_a_trained_model_passes_with_every_protocol(model: str, dtype: str, tmp_path: Path) -> None:
+    job = make_job(tmp_path, HONEST.replace("MODEL", model).replace("DTYPE", dtype))
+    finished(job)
+    audits = {score.protocol.name: score.audit for score in completed(job)[0].scores}
+    assert {name: audit and audit.failed for name, audit in audits.items()} == dict.fromkeys(
+        ("exact", "streams", "neural-cache", "dynamic-sgd", "dynamic-rms"), ()
+    )
 
 
 def test_the_key_names_no_run_and_an_entry_overrides_its_suite(tmp_path: Path) -> None:
