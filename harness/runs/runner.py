@@ -23,7 +23,7 @@ from harness.runs.rerun import Repeat
 from harness.runs.worker_process import run_worker
 from harness.system import dtype as dtypes
 from harness.system import files, source
-from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
+from harness.worker.job import EXIT_RESUME, Event, Launch, RecordWritten, RunJob
 
 if TYPE_CHECKING:
     from harness.runs.cluster import Cluster, ClusterOptions
@@ -52,6 +52,7 @@ class RunQueue:
         outlook: lines to print before a run starts.
         tracking: receives the events of every run too; None for none.
         processes: that train each run with a recipe.
+        launch: torchrun has started them; None if the workers do.
         cluster: runs them, several at a time; None runs them here, one after the other.
         in_turn: on a cluster, one after the other too, from the calling thread.
     """
@@ -67,6 +68,7 @@ class RunQueue:
     texts: Mapping[str, Path] = field(default_factory=dict)
     tracking: Tracking | None = None
     processes: int = 1
+    launch: Launch | None = None
     cluster: Cluster | None = None
     in_turn: bool = False
 
@@ -204,6 +206,7 @@ def _job(spec: RunSpec, queue: RunQueue, left_s: float | None, *, audit_only: bo
         left_s=left_s,
         audit_only=audit_only,
         processes=queue.processes,
+        launch=queue.launch,
     )
 
 

@@ -53,7 +53,7 @@ def cluster(*nodes: tuple[int, Mapping[str, str]]) -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("cluster_nodes.py")), folder, json.dumps(nodes)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
     assert process.stdin
     assert process.stdout
