@@ -115,6 +115,7 @@ def _damaged(path: Path, error: Exception) -> HarnessError:
     """What is wrong with a journal. Optuna's own error counts columns, and does not say in which line."""
     why = str(error) if isinstance(error, HarnessError) else cut(repr(error), 100)
     if isinstance(error, ValueError):
+        why = "the value of an entry cannot be read"
         with suppress(OSError):
             # A last line without its end was being written, and is read by nobody.
             for number, line in enumerate(read_bytes(path, MOST_BYTES).split(b"\n")[:-1], 1):
