@@ -22,7 +22,8 @@ from jobs import without_times
 from harness.system.source import FOLDERS, ROOT, SEARCH_PATH
 
 pytest.importorskip("ray", reason="Ray is not installed")
-pytestmark = pytest.mark.slow
+# On a busy machine Ray takes minutes to start its processes, and each test starts many.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SUITE = """
 suite: small
