@@ -6,6 +6,7 @@ which starts processes, is not counted. `python cluster_overhead.py 0 200` queue
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,8 @@ import psutil
 
 HELPERS = Path(__file__).resolve().parents[1] / "harness"
 sys.path[:0] = [str(HELPERS), str(HELPERS / "runs" / "cluster")]
+# As a command sets them before it imports Ray, which the tests' helpers do here.
+os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_ENABLE_AUTO_CONNECT": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 
 from jobs import make_job  # noqa: E402
 from test_cluster_runs import cluster  # noqa: E402
