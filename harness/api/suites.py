@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from harness.runs.cluster import ClusterOptions
     from harness.runs.planning import TimeBudget
     from harness.runs.tracking import OpenSink
+    from harness.worker.job import Launch
     from lm_models.plugin.base import Model
 
 
@@ -52,6 +53,7 @@ def run(
     time_limit_s: float | None = None,
     budget: TimeBudget | None = None,
     processes: int = 1,
+    launch: Launch | None = None,
     cluster: ClusterOptions | None = None,
     reporter: Reporter | None = None,
     track: Sequence[str | OpenSink] = (),
@@ -71,6 +73,7 @@ def run(
         time_limit_s: save and stop before this many seconds are over.
         budget: shorten the recipes to fit into it.
         processes: that train each run together, each its share of the batch's streams.
+        launch: torchrun has started the processes; None if the workers start them.
         cluster: run on its nodes, several runs at a time; None runs one after the other on this machine.
         reporter: receives progress; None prints nothing.
         track: programs that draw the progress: `tensorboard`, `mlflow`, or functions that open a sink
@@ -104,7 +107,9 @@ def run(
         from harness.runs.tracking import Tracking
 
         tracking = Tracking(track, track_to or store.root / "tracking", reporter.problem)
-    queue = RunQueue(specs, None, store, again, sensors, limit, texts=texts, tracking=tracking, processes=processes)
+    queue = RunQueue(
+        specs, None, store, again, sensors, limit, texts=texts, tracking=tracking, processes=processes, launch=launch
+    )
     with opened(cluster) as nodes:
         queue = replace(queue, cluster=nodes)
         if not all(spec.is_pretrained for spec in specs):

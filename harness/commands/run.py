@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from harness.core.specs import Suite
     from harness.results.record import RunRecord
     from harness.runs import Reporter
+    from harness.worker.job import Launch
 
 
 @click.command()
@@ -118,6 +120,9 @@ def run(
         raise BudgetError("--tokens-per-s is the speed that a time budget assumes: give --time-budget as well")
     if options["track_to"] is not None and not options["track"]:
         raise HarnessError("--track-to is the folder of a --track: give --track as well")
+    launch = None
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        launch, options["processes"] = _take_place(options["processes"], executor)
     budget = None
     if time_budget_s is not None:
         from harness.runs.planning import TimeBudget
@@ -130,7 +135,9 @@ def run(
     with _exit_if_stopped(reporter):
         loaded = harness.load_suite(suite, profile=profile, overrides=overrides)
         try:
-            records = harness.run(loaded, results=results, budget=budget, cluster=cluster, reporter=reporter, **options)
+            records = harness.run(
+                loaded, results=results, budget=budget, launch=launch, cluster=cluster, reporter=reporter, **options
+            )
         except (SuiteInterrupted, StoreError):
             _save_tables(results)
             raise
@@ -138,8 +145,25 @@ def run(
         _print_leaderboard(loaded, records, results)
         if report is not None:
             say(f"page: {report / 'index.html'}")
+    if launch is not None:
+        from harness.runs import torchrun
+
+        torchrun.finish(launch)
     sound = all(record.status == "finished" and record.passed_audits for record in records)
     sys.exit(0 if sound else EXIT_FAILED)
+
+
+def _take_place(processes: int, executor: str) -> tuple[Launch | None, int]:
+    """What torchrun has started, and how many processes that are. Ends this one if it is not the first of them."""
+    from harness.runs import torchrun
+
+    place = torchrun.place()
+    if processes > 1 or executor != "local":
+        raise HarnessError(f"torchrun has started {place.size} processes: leave out --processes and --executor")
+    if place.rank > 0:
+        torchrun.follow(place)
+        sys.exit(0)
+    return (place.launch, place.size) if place.size > 1 else (None, 1)
 
 
 def _with_page(reporter: Reporter, results: Path, out: Path) -> Reporter:

@@ -21,8 +21,8 @@ from harness.core.errors import HarnessError
 if TYPE_CHECKING:
     from lm_models.step import State
 
-# For a rank that neither answers nor ends. One that ends is noticed at once, by its connections and by its parent.
-# Longer than the slowest thing that one rank does alone: writing a checkpoint.
+# For an exchange. `harness.core.pulse` notices a rank that does not answer long before, and one that ends is noticed at
+# once. Longer than the slowest thing that rank 0 does alone: writing a checkpoint.
 TIMEOUT = timedelta(minutes=30)
 
 # Rank 0 scores for hours alone where a protocol has one stream.
@@ -44,6 +44,8 @@ class Ranks:
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self.rank, self.size = rank, size
         self.store = store
+        # Odd while an exchange lasts.
+        self.num_turns = 0
         self._num_announced = 0
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
@@ -126,8 +128,10 @@ class Ranks:
         self._run(lambda: dist.all_reduce(values))
 
     def _run(self, operation: Callable[[], object]) -> None:
+        self.num_turns += 1
         try:
             operation()
+            self.num_turns += 1
         except RuntimeError as error:
             time.sleep(LOST_GRACE_S)
             raise HarnessError(f"the processes of the run lost contact: {str(error).splitlines()[0]}") from error

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.checkpoints import format
 from harness.core.errors import CheckpointError, StoreError
@@ -23,11 +23,13 @@ from harness.runs.rerun import Repeat
 from harness.runs.worker_process import run_worker
 from harness.system import dtype as dtypes
 from harness.system import files, source
-from harness.worker.job import EXIT_RESUME, Event, RecordWritten, RunJob
+from harness.worker.job import EXIT_RESUME, Event, Launch, RecordWritten, RunJob
 
 if TYPE_CHECKING:
     from harness.runs.cluster import Cluster, ClusterOptions
     from harness.runs.tracking import Tracking
+
+T = TypeVar("T")
 
 # Outcomes that another run would only repeat. A failed run is tried again.
 FINAL = ("finished", "diverged")
@@ -52,6 +54,7 @@ class RunQueue:
         outlook: lines to print before a run starts.
         tracking: receives the events of every run too; None for none.
         processes: that train each run with a recipe.
+        launch: torchrun has started them; None if the workers do.
         cluster: runs them, several at a time; None runs them here, one after the other.
         in_turn: on a cluster, one after the other too, from the calling thread.
     """
@@ -67,6 +70,7 @@ class RunQueue:
     texts: Mapping[str, Path] = field(default_factory=dict)
     tracking: Tracking | None = None
     processes: int = 1
+    launch: Launch | None = None
     cluster: Cluster | None = None
     in_turn: bool = False
 
@@ -204,6 +208,7 @@ def _job(spec: RunSpec, queue: RunQueue, left_s: float | None, *, audit_only: bo
         left_s=left_s,
         audit_only=audit_only,
         processes=queue.processes,
+        launch=queue.launch,
     )
 
 
@@ -261,11 +266,21 @@ def _saved_progress(folder: Path) -> tuple[int, ...]:
     """Steps, validations and bytes of scores that an unfinished run has saved: equal if nothing was gained."""
     scores = folder / "checkpoints" / "scores.json"
     num_bytes = scores.stat().st_size if scores.exists() else 0
+    return (*_from_checkpoint(folder, lambda state: (int(state["step"]), len(state["curve"])), (0, 0)), num_bytes)
+
+
+def _saved_training(folder: Path) -> dict[str, Any] | None:
+    """How far an unfinished run has been trained, as far as it is saved; as in a record."""
+    return _from_checkpoint(
+        folder, lambda state: {"tokens": int(state["tokens"]), "seconds": float(state["seconds"])}, None
+    )
+
+
+def _from_checkpoint(folder: Path, read: Callable[[Any], T], default: T) -> T:
     try:
-        state = format.read_index(folder / "checkpoints" / "resume").training["progress"]
-        return (int(state["step"]), len(state["curve"]), num_bytes)
+        return read(format.read_index(folder / "checkpoints" / "resume").training["progress"])
     except (CheckpointError, KeyError, TypeError, ValueError):
-        return (0, 0, num_bytes)
+        return default
 
 
 def _record_without_scores(
@@ -289,6 +304,10 @@ def _record_without_scores(
         queue.store.problems.append(attempts.problem)
     # The record has to say what the ended attempt cost, too.
     account.recover(attempts)
+    if status == "pruned":
+        # What it has used counts like that of a whole run.
+        record.training = _saved_training(queue.store.run_folder(record.run_id))
+        record.seconds = (attempts.rows[-1].seconds if attempts.rows else None) or 0.0
     account.add_to_record(record, attempts, sensors=queue.sensors)
     queue.store.write(record)
     reporter.event(RecordWritten(status=record.status, error=record.error))

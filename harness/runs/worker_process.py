@@ -42,7 +42,8 @@ class Ending:
         if self.returncode < 0:
             name = processes.signal_name(-self.returncode)
             hint = " (the system may have run out of memory)" if name == "SIGKILL" else ""
-            return f"the worker was killed by {name}{hint}"
+            said = f"; its last line: {self.last_line}" if self.last_line else ""
+            return f"the worker was killed by {name}{hint}{said}"[:500]
         return f"the worker ended with status {self.returncode}: {self.last_line or 'it wrote nothing'}"[:500]
 
 

@@ -14,6 +14,23 @@ from harness.system.source import SourceVersion
 # sysexits.h EX_TEMPFAIL: stopped on request with everything saved; the same command continues.
 EXIT_RESUME = 75
 
+LOOPBACK = "127.0.0.1"
+
+
+class Launch(BaseModel):
+    """The processes that torchrun has started, where the worker is to find those of its run.
+
+    Attributes:
+        host, port: of torchrun's store, on the machine of rank 0.
+        attempt: how often torchrun has started the processes again.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str
+    port: int
+    attempt: int = 0
+
 
 class RunJob(BaseModel):
     """One run for one worker.
@@ -30,7 +47,8 @@ class RunJob(BaseModel):
         audit_only: audit the scores of the run's record instead of running the job.
         processes: that train the run, if it has a recipe; the first is the worker, which starts the others.
         rank: number of this process among them; 0 for the worker.
-        port: of this machine, where the others find the worker.
+        host, port: where the others find the worker.
+        launch: torchrun has started the others; None if the worker does.
         node: of a cluster, where the job runs; the record's attempts name it.
     """
 
@@ -48,7 +66,9 @@ class RunJob(BaseModel):
     audit_only: bool = False
     processes: int = 1
     rank: int = 0
+    host: str = LOOPBACK
     port: int = 0
+    launch: Launch | None = None
     node: str | None = None
 
 

@@ -7,8 +7,9 @@ RESULTS/search/<study>.journal    Optuna's journal: each trial's point, its vali
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 # Trials before a pruner stops one, and the share that each rung of successive halving keeps.
 STARTUP_TRIALS, KEEP_ONE_IN = 5, 2
+
+# What `open_study` stores of a study.
+ATTRIBUTES = ("suite", "metric", "space", "identity")
 
 # Some 200,000 trials.
 MOST_BYTES = 1 << 30
@@ -94,9 +98,13 @@ def read_study(path: Path) -> optuna.Study:
     import optuna
 
     try:
-        [name] = optuna.get_all_study_names(_storage(path))
-        study = optuna.load_study(study_name=name, storage=_storage(path))
-        study.user_attrs["space"], study.user_attrs["suite"]
+        names = optuna.get_all_study_names(_storage(path))
+        if not names:
+            raise HarnessError("it holds no study")
+        study = optuna.load_study(study_name=names[0], storage=_storage(path))
+        missing = [name for name in ATTRIBUTES if name not in study.user_attrs]
+        if missing:
+            raise HarnessError(f"its {missing[0]} is missing")
     # Optuna raises what it meets, such as KeyError for a line that is JSON and no entry of a journal.
     except Exception as error:
         raise _damaged(path, error) from None
@@ -104,7 +112,25 @@ def read_study(path: Path) -> optuna.Study:
 
 
 def _damaged(path: Path, error: Exception) -> HarnessError:
-    return HarnessError(f"{path}: is not a study of harness search, or is damaged ({cut(repr(error), 100)})")
+    """What is wrong with a journal. Optuna's own error counts columns, and does not say in which line."""
+    why = str(error) if isinstance(error, HarnessError) else cut(repr(error), 100)
+    if isinstance(error, ValueError):
+        why = "the value of an entry cannot be read"
+        with suppress(OSError):
+            # A last line without its end was being written, and is read by nobody.
+            for number, line in enumerate(read_bytes(path, MOST_BYTES).split(b"\n")[:-1], 1):
+                if not _is_json(line):
+                    why = f"line {number} is not JSON"
+                    break
+    return HarnessError(f"{path}: is not a study of harness search, or is damaged ({why})")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:  # of text that is no UTF-8, too
+        return False
+    return True
 
 
 def pending(

@@ -86,6 +86,18 @@ def test_a_killed_process_ends_the_run_which_then_continues(tmp_path: Path, vict
     assert index["progress"]["process_counts"] == [2, 4]
 
 
+@pytest.mark.parametrize("victim", [0, 1], ids=["the worker", "another"])
+def test_a_stopped_process_ends_the_run(tmp_path: Path, victim: int) -> None:
+    process = start(tmp_path, LONG, "--processes", "2")
+    wait_for(lambda: list(tmp_path.glob("results/runs/*/checkpoints/resume/checkpoint.json")), "a checkpoint")
+    both = workers(process)
+    both[victim].suspend()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert all(has_ended(each) for each in both)
+    assert f"process {victim + 1} of 2 has not answered for 20 s; the run continues" in str(record(tmp_path)["error"])
+
+
 def test_a_failure_of_every_process_is_told_by_the_worker(tmp_path: Path) -> None:
     job = make_job(tmp_path / "one")
     run_here(job)

@@ -22,7 +22,8 @@ from jobs import without_times
 from harness.system.source import FOLDERS, ROOT, SEARCH_PATH
 
 pytest.importorskip("ray", reason="Ray is not installed")
-pytestmark = pytest.mark.slow
+# On a busy machine Ray takes minutes to start its processes, and each test starts many.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SUITE = """
 suite: small
@@ -53,7 +54,7 @@ def cluster(*nodes: tuple[int, Mapping[str, str]]) -> Iterator[Nodes]:
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("cluster_nodes.py")), folder, json.dumps(nodes)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
     assert process.stdin
     assert process.stdout

@@ -1,44 +1,46 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import pytest
 from jobs import make_job, run_folder, run_here, without_times
+from thread_ray import Actor, ThreadRay
 
 from harness.results.store import Store
-from harness.runs.cluster import folder_files
-from harness.runs.cluster.node import Answer, Message, Outbox, run_job
+from harness.runs.cluster import Cluster
+from harness.runs.cluster.mailbox import Mailbox
+from harness.runs.cluster.node import Answer, Outbox, run_job
+from harness.runs.reporter import Reporter
+from harness.runs.runner import RunQueue, run_suite
 from harness.worker import execute
-from harness.worker.job import EXIT_RESUME, RecordWritten, Scoring, Validation
+from harness.worker.job import EXIT_RESUME, Scoring, Validation
 
 
-def test_a_job_on_a_node_gives_the_record_and_the_files_of_a_job_here(tmp_path: Path) -> None:
-    job = make_job(tmp_path, node="a node")
-    here = Store(job.results)
-    messages: list[Message] = []
-
-    def post(message: Message) -> Answer:
-        messages.append(message)
-        for snapshot in message.snapshot or ():
-            folder_files.write(run_folder(job), here.root, snapshot.files, snapshot.names)
-        return Answer(stop=False, received=message.number)
-
-    outcome = run_job(job, {}, post)
-    assert outcome.ending.returncode == 0
-    assert outcome.num_messages == len(messages) == messages[-1].number
-    assert outcome.snapshot is not None
-    folder_files.write(run_folder(job), here.root, outcome.snapshot.files, outcome.snapshot.names)
-    assert outcome.record is not None
-    here.write(outcome.record)
-    events = [event for message in messages for event in message.events] + list(outcome.events)
-    assert events[-1] == RecordWritten(status="finished", error=None)
-    assert [row.node for row in outcome.record.attempts] == ["a node"]
+def test_a_run_on_a_node_has_the_record_and_the_files_of_a_run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(tmp_path)
     local = job.model_copy(update={"results": tmp_path / "local"})
     execute.write_record(run_here(local), Store(local.results))
+    # The node lacks the data, which is sent.
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "node"))
+    ray = ThreadRay(num_cpus=1)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    cluster = Cluster(ray, Actor(Mailbox()), num_cpus=1, num_gpus=0)
+    cluster.open()
+    try:
+        [record] = run_suite(RunQueue([job.spec], job.prepared, Store(job.results), cluster=cluster), Reporter())
+    finally:
+        cluster.close()
+    assert (record.status, record.error) == ("finished", None)
+    assert [str(row.node).endswith("(one)") for row in record.attempts] == [True]
     # The environment of this process is not that of a worker, and part of the machine.
-    mine, other = (without_times(run_folder(each)) | {"machine": None} for each in (job, local))
-    assert mine == other
+    there, here = (without_times(run_folder(each)) | {"machine": None} for each in (job, local))
+    assert there == here
     weights = [sorted(path.name for path in run_folder(each).glob("checkpoints/best/*")) for each in (job, local)]
     assert weights[0] == weights[1]
+    assert len(list((tmp_path / "node" / "prepared").iterdir())) == 1
 
 
 def test_a_job_that_is_to_stop_does_not_start(tmp_path: Path) -> None:

@@ -12,13 +12,17 @@ import optuna
 import pytest
 from record_factory import failed, record, score
 
+from harness.checkpoints import format
 from harness.core.errors import BusyError, HarnessError, SuiteError
+from harness.monitoring.costs.attempts import Attempts
 from harness.results.store import Store
 from harness.runs import SuiteInterrupted, runner
+from harness.runs.limits import StopRun
 from harness.runs.reporter import Reporter
 from harness.runs.search import (
     Request,
     Setting,
+    gather,
     known_trials,
     open_study,
     read_study,
@@ -232,6 +236,28 @@ def test_pruned_trials_stop_early_and_are_judged_at_equal_tokens(
     assert best.value == min(loss(float(trial.user_attrs["values"]["recipe.lr"])) for trial in trials)
 
 
+def test_a_pruned_trial_has_the_tokens_and_seconds_that_it_used(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> Ending:
+        folder = Store(job.results).run_folder(job.spec.run_id) / "checkpoints"
+        attempts = Attempts(folder)
+        attempts.begin("2026-01-01T00:00:00+00:00")
+        attempts.end(2.5, "interrupted", None)
+        format.save(folder / "resume", {}, {"identity": {}, "progress": {"tokens": 640, "seconds": 1.5}})
+        raise StopRun("worse than others")
+
+    monkeypatch.setattr(runner, "run_worker", stopped)
+    [trial] = run(request(suite, 1), tmp_path)
+    kept = Store(tmp_path / "search").find(trial.user_attrs["runs"][0])
+    assert kept is not None
+    assert (kept.status, kept.seconds, kept.training) == ("pruned", 2.5, {"tokens": 640, "seconds": 1.5})
+    space = space_of(request(suite, 1))
+    with open_study(space, tmp_path) as study:
+        points = gather(space, known_trials(study), {kept.run_id: kept}).points
+    assert points[["tokens", "seconds", "status"]].values.tolist() == [[640, 2.5, "pruned"]]
+
+
 def test_a_median_pruner_stops_what_is_above_the_median_of_the_others(
     suite: Path, worker: Worker, tmp_path: Path
 ) -> None:
@@ -277,6 +303,25 @@ def test_a_journal_that_was_renamed_is_the_same_study_and_a_damaged_one_is_named
     renamed.write_bytes(renamed.read_bytes()[:200] + b"\n{}\n")
     with pytest.raises(HarnessError, match=r"yours\.journal: is not a study of harness search, or is damaged"):
         run(request(suite, 2, study="yours"), tmp_path)
+
+
+def test_a_journal_that_was_cut_and_damaged_says_what_is_wrong(suite: Path, worker: Worker, tmp_path: Path) -> None:
+    run(request(suite, 2, study="mine"), tmp_path)
+    journal = study_path(space_of(request(suite, 2, study="mine")), tmp_path)
+    lines = journal.read_bytes().splitlines(keepends=True)
+    torn = lines[-1][:-9]  # as a process leaves it that is killed while it writes
+    [metric] = [line for line in lines if b'"user_attr":{"metric"' in line]
+    for content, why in (
+        ([*lines[:7], lines[7][:20], *lines[8:-1], torn], "line 8 is not JSON"),
+        ([*lines[:7], b"\xff" + lines[7][1:], *lines[8:-1], torn], "line 8 is not JSON"),
+        ([*(line for line in lines[:-1] if line != metric), torn], "its metric is missing"),
+        ([], "it holds no study"),
+    ):
+        journal.write_bytes(b"".join(content))
+        with pytest.raises(HarnessError, match=rf"mine\.journal: is not .*, or is damaged \({why}\)$"):
+            read_study(journal)
+    journal.write_bytes(b"".join([*lines[:-1], torn]))
+    assert len(read_study(journal).trials) == 2
 
 
 def test_a_study_is_run_by_one_process_at_a_time(suite: Path, worker: Worker, tmp_path: Path) -> None:
