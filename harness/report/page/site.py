@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.core.errors import writing
 from harness.core.messages import count
+from harness.report.formats import write
 from harness.report.leaderboard import Leaderboard, read_leaderboard
 from harness.report.page.content import gather
 from harness.report.page.curves import AXES
@@ -134,7 +135,7 @@ def _files(board: Leaderboard, show_text: bool) -> dict[str, str]:
             show_text=show_text,
         ),
         # Without the blanks that `harness table --format json` has for a reader.
-        DATA: json.dumps(json.loads(board.text("json")), separators=(",", ":")) + "\n",
+        DATA: json.dumps(json.loads(write(content.table, "json")), separators=(",", ":")) + "\n",
     }
     for run in runs:
         name = pages[run.record.run_id]
