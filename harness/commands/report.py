@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -27,12 +28,18 @@ def report(results: Path, out: Path, watch: bool, show_text: bool) -> None:
     from harness.core.messages import count
     from harness.report.page import site
 
+    built: Iterable[site.Built | None]
     built = site.watch(results, out, show_text=show_text) if watch else [site.build(results, out, show_text=show_text)]
     for each in built:
+        if each is None:
+            say(f"{results} holds no records yet; waiting for the first, until Ctrl-C")
+            continue
         size = f"{each.num_bytes / 1e6:.2f} MB"
         say(f"{count(each.num_runs, 'run')} in {each.index}, {size} with its other files", err=False)
         print_problems(each.problems)
-        if each.num_unreadable and not watch:
+        if watch:
+            say(f"watching {results}, until Ctrl-C")
+        elif each.num_unreadable:
             sys.exit(EXIT_BAD_INPUT)
 
 

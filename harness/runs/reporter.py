@@ -48,10 +48,13 @@ class Following(Reporter):
     Args:
         inner: the other one.
         on_record: is called after it.
+
+    `num_records` counts the calls.
     """
 
     def __init__(self, inner: Reporter, on_record: Callable[[], None]) -> None:
         self.inner, self.on_record = inner, on_record
+        self.num_records = 0
 
     def note(self, text: str) -> None:
         self.inner.note(text)
@@ -65,6 +68,7 @@ class Following(Reporter):
     def event(self, event: Event) -> None:
         self.inner.event(event)
         if isinstance(event, RecordWritten):
+            self.num_records += 1
             self.on_record()
 
     def stop(self) -> None:

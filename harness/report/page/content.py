@@ -65,7 +65,7 @@ def gather(board: Leaderboard, *, show_text: bool = False) -> Content:
     machines = []
     for key, device in zip(slugs(f"kernels {device}" for device in devices), devices, strict=True):
         own = [each for each in timed if each.device == device]
-        machines.append(Machine(key, device, tuple(own), tuple(newest(own))))
+        machines.append(Machine(key, device.replace(" | ", ", "), tuple(own), tuple(newest(own))))
     return Content(
         table=table,
         verdicts=verdicts(board, table),

@@ -32,8 +32,8 @@ INK, GRID = "currentColor", "#8884"
 _PRINT = {INK: "#1a1a1a", GRID: "#e3e3e3"}
 _PNG_SCALE = 2
 _MARGINS = {"left": 64, "right": 16, "top": 12, "bottom": 44}
-# Measuring texts takes half of the time of a small chart, and a text of size 0 is not measured: the page's style has its
-# size. Labels are moved by what their size would have moved them, and titles are where the margins have room.
+# Measuring texts takes half of the time of a small chart, and a text of size 0 is not measured: the page's style gives
+# it one. Labels are moved by what their size would have moved them, and titles are where the margins have room.
 _UNMEASURED: dict[str, Any] = {
     "axis": {"labelFontSize": 0, "titleFontSize": 0, "labelLimit": 0, "titleLimit": 0},
     "axisX": {"tickCount": 7, "labelFlush": False, "labelPadding": 14, "titleY": 36},
@@ -67,7 +67,8 @@ _CONFIG: dict[str, Any] = {
 _NUMBER = re.compile(r"-?\d+\.\d{2,}")
 # What the style of the page says of every chart.
 _STYLED = re.compile(
-    r' font-family="sans-serif"| font-size="(?:11|0)px"|(?<=") fill="currentColor"(?=>)| stroke="#8884"(?: stroke-width="1")?'
+    r' font-family="sans-serif"| font-size="(?:11|0)px"|(?<=") fill="currentColor"(?=>)'
+    r'| stroke="#8884"(?: stroke-width="1")?'
 )
 _CLASS = re.compile(r' class="(?!marks"|[^"]*(?:role-axis-grid|target_marks))[^"]*"')
 _GEOMETRY = re.compile(r' (?:d|transform|x2|y2|x1|y1|width|height)="[^"]*"')

@@ -30,8 +30,8 @@ def curves(panel: Panel, axis: str) -> alt.TopLevelMixin:
     is_log = panel.metric.log_axis
     scale = alt.Scale(domain=[low, high], type="log" if is_log else "linear", nice=False)
     ticks = [tick for tick in log_ticks([low, high]) if low <= tick <= high] if is_log else []
-    axis_y = alt.Axis(values=ticks) if is_log else alt.Axis()
-    y = alt.Y("y:Q", title=f"validation, {panel.metric.unit}", scale=scale, axis=axis_y)
+    axis_y = alt.Axis(values=ticks) if len(ticks) > 1 else alt.Axis()
+    y = alt.Y("y:Q", title=f"{panel.metric.title}, validation", scale=scale, axis=axis_y)
     base = alt.Chart(data(rows)).encode(
         x=alt.X("x:Q", title=f"{AXES[axis].lower()} of training", axis=alt.Axis(format="~s")),
         y=y,
