@@ -146,9 +146,8 @@ def test_axe_finds_no_serious_fault(page: Any, scheme: str) -> None:
         page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
         page.evaluate("for (const each of document.querySelectorAll('*')) each.style.contentVisibility = 'visible'")
         page.evaluate(script)
-        found += page.evaluate(
-            """async () => (await axe.run()).violations
-                 .filter((each) => ['serious', 'critical'].includes(each.impact))
-                 .map((each) => [each.id, each.nodes.length, each.nodes[0].html.slice(0, 200)])"""
-        )
+        result = page.evaluate("axe.run()")
+        # Contrast was judged: it is what a change of style breaks.
+        assert "color-contrast" in {each["id"] for each in result["passes"]}
+        found += [each["id"] for each in result["violations"] if each["impact"] in ("serious", "critical")]
     assert found == []
