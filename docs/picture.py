@@ -27,7 +27,9 @@ def console() -> Console:
     recorder = Console(record=True, width=WIDTH, file=io.StringIO())
     for section in sections:
         heading, *rows = Text.from_ansi(section).plain.splitlines()
-        if heading.rstrip().endswith(", test") and any(re.search(r" [+-]\d+\.\d", row) for row in rows):
+        if re.search(r"(, test|: Test perplexity)\s*$", heading) and any(
+            re.search(r" [+-]\d+\.\d", row) for row in rows
+        ):
             recorder.print(Text.from_ansi(section), end="\n\n")
     return recorder
 

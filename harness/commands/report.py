@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -14,7 +15,11 @@ from harness.commands.output import EXIT_BAD_INPUT, print_problems, say
 @click.command()
 @results_argument
 @click.option("--out", type=Target(folder=True), required=True, metavar="DIR", help="Folder of the page.")
-@click.option("--watch", is_flag=True, help="Build the page again each time a record changes, until Ctrl-C.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Build the page again each time a record changes, until Ctrl-C; wait if there is none yet.",
+)
 @click.option(
     "--show-text", is_flag=True, help="Show the text where one run beats another; its licence may forbid that."
 )
@@ -27,11 +32,17 @@ def report(results: Path, out: Path, watch: bool, show_text: bool) -> None:
     from harness.core.messages import count
     from harness.report.page import site
 
+    built: Iterable[site.Built | None]
     built = site.watch(results, out, show_text=show_text) if watch else [site.build(results, out, show_text=show_text)]
-    for each in built:
+    for place, each in enumerate(built):
+        if each is None:
+            say(f"{results} holds no records yet; waiting for the first, until Ctrl-C")
+            continue
         size = f"{each.num_bytes / 1e6:.2f} MB"
         say(f"{count(each.num_runs, 'run')} in {each.index}, {size} with its other files", err=False)
         print_problems(each.problems)
+        if watch and place == 0:
+            say("builds it again each time a record changes, until Ctrl-C")
         if each.num_unreadable and not watch:
             sys.exit(EXIT_BAD_INPUT)
 

@@ -114,7 +114,7 @@ def run(
     which saves too.
     """
     import harness
-    from harness.runs import SuiteInterrupted, make_reporter
+    from harness.runs import Following, SuiteInterrupted, make_reporter
 
     if tokens_per_s is not None and time_budget_s is None:
         raise BudgetError("--tokens-per-s is the speed that a time budget assumes: give --time-budget as well")
@@ -143,7 +143,10 @@ def run(
             raise
         reporter.stop()
         _print_leaderboard(loaded, records, results)
-        if report is not None:
+        if isinstance(reporter, Following):
+            # Runs that had finished before wrote no record.
+            if not reporter.num_records:
+                reporter.on_record()
             say(f"page: {report / 'index.html'}")
     if launch is not None:
         from harness.runs import torchrun

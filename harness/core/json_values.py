@@ -64,11 +64,12 @@ def read_json(text: str | bytes, *, finite: bool = True) -> Any:
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
     # Level by level: a recursive walk would itself need the bound.
-    level = [each for each in [value] if isinstance(each, dict | list)]
-    for _ in range(MAX_DEPTH):
+    level, depth = [value] if isinstance(value, dict | list) else [], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise ValueError(_TOO_DEEP)
         level = [item for each in level for item in _items(each) if isinstance(item, dict | list)]
-    if level:
-        raise ValueError(_TOO_DEEP)
     return value
 
 

@@ -97,6 +97,11 @@ class Metric:
         """Title of the metric on a split."""
         return dict(self.split_titles).get(split, self.title)
 
+    def heading_for(self, split: str) -> str:
+        """The title and the split, which some titles name already."""
+        title = self.title_for(split)
+        return title if title != self.title else f"{title}, {split}"
+
     def tolerance(self, value: float) -> float:
         """Absolute tolerance that the regression gate gives a new row of this value."""
         return self.absolute_tolerance + self.relative_tolerance * abs(value)

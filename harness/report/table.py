@@ -14,7 +14,7 @@ from harness.report.intervals import mark_ties
 from harness.report.row import JSON_KEYS, LIMIT, NO_PROTOCOL, PUBLISHED, Row
 from harness.report.rows import mark_changed, primary_protocol, reasons, rows_of
 from harness.report.texts import comparability
-from harness.results.published import PublishedRow, dataset_title
+from harness.results.published import PublishedRow, dataset_title, paper_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +30,7 @@ _SPLIT_ORDER = {"test": 0, "valid": 1, "train": 2, "whole": 3}
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows in the order they are shown: test before valid, and within a group by rank."""
+    """Rows in the order they are shown: groups of the paper's rows, others test before valid; in a group by rank."""
 
     rows: tuple[Row, ...]
 
@@ -47,7 +47,7 @@ class Table:
         # Two texts of a user may have one name; their values must not be read as one ranking.
         same_name = {row.data for row in self.rows if row.dataset == first.dataset and row.data}
         data = f" (data {first.data})" if len(same_name) > 1 and first.data else ""
-        return f"{first.dataset_title}{data}: {first.metric_title}, {first.split}"
+        return f"{first.dataset_title}{data}: {first.of_metric.heading_for(first.split)}"
 
     def notes(self) -> list[tuple[str, str]]:
         """Heading and line of each group whose metric compares models of different units, and of the audits."""
@@ -102,7 +102,13 @@ def build(
     groups: dict[Group, list[Row]] = {}
     for row in (*ours, *_limits(ours), *_published(ours, published, every_published)):
         groups.setdefault(row.group, []).append(row)
-    ordered = sorted(groups, key=lambda group: _group_order(groups[group][0]))
+    papers = [(row.task, row.dataset, row.metric, row.split) for row in paper_rows(published)]
+
+    def order(group: Group) -> tuple[int, int, str, str, str, str]:
+        place = papers.index(group[:4]) if group[:4] in papers else len(papers)
+        return (place, *_group_order(groups[group][0]))
+
+    ordered = sorted(groups, key=order)
     ranked = (row for group in ordered for row in mark_ties(_rank(groups[group], primary.get(group))))
     return Table(tuple(replace(row, unknown=reasons(row)) for row in ranked))
 

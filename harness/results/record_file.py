@@ -176,6 +176,9 @@ def _encode(value: Any) -> str:
 
 
 def _decode(cell: str) -> Any:
+    # Most texts are words, and an error for each takes as long as all numbers.
+    if cell[:1].isalpha() and cell.strip() not in ("true", "false", "null"):
+        return cell
     try:
         # NaN, or a number out of range, is text: `_encode` refuses such numbers.
         return read_json(cell)

@@ -65,15 +65,22 @@ class Relay(Reporter):
 
 
 class Following(Relay):
-    """Calls a function each time a record was written, after the other reporter."""
+    """Calls a function each time a record was written, after the other reporter. `num_records` counts the calls.
+
+    Args:
+        inner: the other one.
+        on_record: is called after it.
+    """
 
     def __init__(self, inner: Reporter, on_record: Callable[[], None]) -> None:
         super().__init__(inner)
         self.on_record = on_record
+        self.num_records = 0
 
     def event(self, event: Event) -> None:
         super().event(event)
         if isinstance(event, RecordWritten):
+            self.num_records += 1
             self.on_record()
 
 

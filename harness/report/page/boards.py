@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.core.messages import count
-from harness.report.columns import NOT_APPLICABLE, SECTION_COLUMNS, Column, cells, usual
+from harness.report.columns import COSTS, NOT_APPLICABLE, SECTION_COLUMNS, Column, cells, usual
 from harness.report.page.slugs import slugs
 from harness.report.row import LIMIT, PUBLISHED, Row
 from harness.report.texts import comparability
 
 if TYPE_CHECKING:
+    from harness.core.metrics import Metric
     from harness.report.table import Table
 
 # Shown once above a ranking where all runs agree in it.
 _SHARED = ("Protocol", "Device", "Profile", "Seeds")
-# A run's page has them.
-_ELSEWHERE = ("Source", "Std. error")
+# A run's page or the view of costs has them, and the difference says what was published.
+_ELSEWHERE = ("Source", "Std. error", "Published", *(column.heading for group in COSTS.values() for column in group))
 _HEADINGS = {"#": "Rank", "95 %": "95 % interval"}
 
 
@@ -78,11 +79,15 @@ def _board(key: str, heading: str, rows: Sequence[Row]) -> Board:
         if column.heading in _ELSEWHERE or all(column.text(row) == NOT_APPLICABLE for row in rows):
             continue
         if column.heading in _SHARED and len(texts) == 1 and len(ours) > 1:
-            shared.append(f"{column.heading.lower()} {texts.pop()}")
+            text = texts.pop()
+            shared.append(
+                "one seed each" if (column.heading, text) == ("Seeds", "1") else f"{column.heading.lower()} {text}"
+            )
             continue
         columns.append(column)
     metric = first.of_metric
-    about = [f"In {metric.unit}; {'higher' if metric.higher_is_better else 'lower'} is better."]
+    unit = unit_text(metric)
+    about = [f"{unit[:1].upper()}{unit[1:]}; {'higher' if metric.higher_is_better else 'lower'} is better."]
     if shared:
         about.append(f"All {count(len(ours), 'row')} of ours: {', '.join(shared)}.")
     note = comparability(rows)
@@ -96,6 +101,11 @@ def _board(key: str, heading: str, rows: Sequence[Row]) -> Board:
         columns=tuple((_HEADINGS.get(column.heading, column.heading), column.align == "right") for column in columns),
         lines=tuple(_line(row, columns, texts) for row, texts in zip(rows, cells(rows, columns), strict=True)),
     )
+
+
+def unit_text(metric: Metric) -> str:
+    """The unit of a metric in words: `bit/char`, `per word`."""
+    return metric.unit.replace("1/", "per ", 1) if metric.unit.startswith("1/") else metric.unit
 
 
 def _line(row: Row, columns: Sequence[Column], texts: Sequence[str]) -> Line:

@@ -16,6 +16,7 @@ from harness.results.store import Store
 
 if TYPE_CHECKING:
     from harness.report.leaderboard import Leaderboard
+    from harness.report.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """The views of an index; `problems` names files that could not be read."""
+    """The views of an index, and the table that they show; `problems` names files that could not be read."""
 
+    table: Table
     verdicts: list[Verdict]
     boards: list[Board]
     panels: list[Panel]
@@ -63,8 +65,9 @@ def gather(board: Leaderboard, *, show_text: bool = False) -> Content:
     machines = []
     for key, device in zip(slugs(f"kernels {device}" for device in devices), devices, strict=True):
         own = [each for each in timed if each.device == device]
-        machines.append(Machine(key, device, tuple(own), tuple(newest(own))))
+        machines.append(Machine(key, device.replace(" | ", ", "), tuple(own), tuple(newest(own))))
     return Content(
+        table=table,
         verdicts=verdicts(board, table),
         boards=boards(table),
         panels=panels(board.records),

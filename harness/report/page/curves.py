@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Axis -> heading and unit.
 AXES = {"tokens": "Tokens", "seconds": "Seconds", "updates": "Updates", "joules": "Joules"}
+# Lines of a chart: as many as it has colours.
+MOST_DRAWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,20 @@ class Panel:
     target: float
 
     def known(self, axis: str) -> bool:
-        """Whether a run has positions along the axis."""
-        return any(None not in curve.axes[axis] for curve in self.curves)
+        """Whether a drawn run has positions along the axis."""
+        return any(None not in curve.axes[axis] for curve in self.drawn)
+
+    @property
+    def drawn(self) -> tuple[Curve, ...]:
+        """At most MOST_DRAWN curves, in order: by their best value, the best of each title before others of it."""
+        if len(self.curves) <= MOST_DRAWN:
+            return self.curves
+        sign = -1 if self.metric.higher_is_better else 1
+        ranked = sorted(self.curves, key=lambda curve: min(sign * value for value in curve.values))
+        first = {curve.title: curve for curve in reversed(ranked)}
+        ranked.sort(key=lambda curve: first[curve.title] is not curve)
+        chosen = {curve.run_id for curve in ranked[:MOST_DRAWN]}
+        return tuple(curve for curve in self.curves if curve.run_id in chosen)
 
 
 def panels(records: Sequence[tuple[RunRecord, Sequence[Label]]]) -> list[Panel]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from harness.core.messages import cut
 from harness.report.columns import three_digits, value_text
+from harness.report.page.boards import unit_text
 from harness.report.page.pairs import describe
 
 
@@ -32,6 +34,8 @@ def environment() -> jinja2.Environment:
         "value": value_text,
         "json": json_block,
         "stretches": describe,
+        "unit": unit_text,
+        "code": _code,
     }
     made.globals |= {
         "style": Markup(_asset("style.css")),
@@ -45,6 +49,11 @@ def environment() -> jinja2.Environment:
 def page(template: str, **values: Any) -> str:
     """Render a template."""
     return environment().get_template(template).render(**values)
+
+
+def _code(text: str) -> Markup:
+    """Text with what is between backticks as code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def policy() -> str:

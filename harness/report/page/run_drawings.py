@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from harness.core.metrics import metric_named
 from harness.report.page import traces
+from harness.report.page.boards import unit_text
 from harness.report.page.charts.runs import CURVE_HEIGHT, DASHES, PHASES, TRACE_GAP, TRACE_HEIGHT, run_curve, run_trace
 from harness.report.page.drawing import TIP, Stencil
 
@@ -45,7 +46,7 @@ def curve_of(record: RunRecord, label: Label) -> Drawing | None:
     kinds = [kind for kind in ("validation", "training") if any(point["kind"] == kind for point in points)]
     # Training is reported often, and validations are what runs are judged by.
     dots = [point for point in points if point["kind"] == kinds[0]]
-    stencil = _curve(f"{metric.title}, {metric.unit}", metric.log_axis)
+    stencil = _curve(f"{metric.title}, {unit_text(metric)}", metric.log_axis)
     return Drawing(stencil.svg("Learning curve", curve=points, dots=dots), [(kind, kind) for kind in kinds])
 
 
@@ -54,10 +55,13 @@ def trace_of(record: RunRecord) -> Drawing | None:
     trace = traces.trace_of(record)
     if not trace.panels:
         return None
-    drawn = _trace(tuple(trace.panels)).svg("Trace of the sensors", **trace.panels, phases=trace.phases)
+    titles = tuple((name, _title(name, rows)) for name, rows in trace.panels.items())
+    drawn = _trace(titles).svg("Trace of the sensors", **trace.panels, phases=trace.phases)
     phases = {each["phase"] for each in trace.phases}
     kinds = {row["kind"] for rows in trace.panels.values() for row in rows}
     lines = {kind: "dashed" if DASHES[kind][0] > 1 else "solid" for kind in DASHES if kind in kinds}
+    # Without dashed lines, the titles of the axes say it all.
+    lines = lines if "dashed" in lines.values() else {}
     key = [(name, name) for name in PHASES if name in phases]
     return Drawing(drawn, [*key, *((line, name) for name, line in lines.items())])
 
@@ -68,6 +72,11 @@ def _curve(title: str, log: bool) -> Stencil:
 
 
 @cache
-def _trace(names: tuple[str, ...]) -> Stencil:
-    panels = [(name, traces.PANELS[name][0], name == "busy") for name in names]
-    return Stencil(run_trace(panels), len(names) * (TRACE_HEIGHT + TRACE_GAP) - TRACE_GAP)
+def _trace(titles: tuple[tuple[str, str], ...]) -> Stencil:
+    panels = [(name, title, name == "busy") for name, title in titles]
+    return Stencil(run_trace(panels), len(titles) * (TRACE_HEIGHT + TRACE_GAP) - TRACE_GAP)
+
+
+def _title(name: str, rows: Sequence[Mapping[str, object]]) -> str:
+    kinds = {str(row["kind"]) for row in rows}
+    return f"{kinds.pop()} %" if name == "busy" and len(kinds) == 1 else traces.PANELS[name][0]

@@ -206,8 +206,19 @@ def _audits(record: RunRecord) -> Grid:
 def _curve(record: RunRecord) -> Grid:
     keys = list(dict.fromkeys(key for row in record.curve for key in row))
     rows = [[_cell(row.get(key)) for key in keys] for row in record.curve]
-    note = "" if rows else "nothing was trained"
-    return Grid("Validations", [_words(key) for key in keys], rows, 0, note)
+    return Grid("Validations", [_HEADINGS.get(key, _words(key).capitalize()) for key in keys], rows, 0)
+
+
+_HEADINGS = {
+    "step": "Updates",
+    "lr": "Learning rate",
+    "train_nll_nats": "Training, nats/target",
+    "valid_nll_nats": "Validation, nats/target",
+    "is_best": "Best so far",
+    "train_seconds": "Training, s",
+    "validation_seconds": "Validation, s",
+    "averaged": "Averaged weights",
+}
 
 
 def _cell(value: Any) -> str:
@@ -232,9 +243,13 @@ def _phases(record: RunRecord) -> Grid:
         memory = phase.quantities.get("peak_rss_bytes")
         joules = phase.joules("gpu" if record.spec.device.startswith("cuda") else "package")
         peak = None if memory is None or memory.peak is None else memory.peak / 1e9
-        rows.append([name, *map(three_digits, (phase.seconds, phase.cpu_seconds, *means, peak, joules))])
+        rows.append([name, *map(_at_least_ms, (phase.seconds, phase.cpu_seconds, *means, peak, joules))])
     columns = ("Phase", "Seconds", "CPU s", *(f"Mean {_QUANTITIES[key]}" for key in known), "Peak RSS, GB", "Joules")
     return Grid("What each phase cost", columns, rows)
+
+
+def _at_least_ms(value: float | None) -> str:
+    return "< 0.001" if value is not None and 0 < value < 0.001 else three_digits(value)
 
 
 def _attempts(record: RunRecord) -> Grid:

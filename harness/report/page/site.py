@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.errors import writing
 from harness.core.messages import count
+from harness.report.formats import write
 from harness.report.leaderboard import Leaderboard, read_leaderboard
 from harness.report.page.content import gather
 from harness.report.page.curves import AXES
@@ -78,19 +80,23 @@ def build(results: Path, out: Path, *, show_text: bool = False) -> Built:
     return Built(out / INDEX, len(board.records), num_bytes, board.problems, board.num_unreadable)
 
 
-def watch(results: Path, out: Path, *, show_text: bool = False, every_s: float = 2.0) -> Iterator[Built]:
+def watch(results: Path, out: Path, *, show_text: bool = False, every_s: float = 2.0) -> Iterator[Built | None]:
     """Build the page, then again each time a record changes; ends only with its process.
 
     Args:
         results, out, show_text: as for `build`.
         every_s: seconds between two looks at the folder.
+
+    Yields:
+        What was built; None while the folder holds no record.
     """
-    seen = None
+    check_extra()
+    seen: list[tuple[Path, int]] | None = None
     while True:
         now = _stamp(results)
         if now != seen:
             seen = now
-            yield build(results, out, show_text=show_text)
+            yield None if not now else build(results, out, show_text=show_text)
         time.sleep(every_s)
 
 
@@ -98,9 +104,15 @@ def _holds(path: Path, content: bytes) -> bool:
     return path.is_file() and path.stat().st_size == len(content) and read_bytes(path, len(content)) == content
 
 
-def _stamp(results: Path) -> object:
-    paths = sorted([*results.glob(f"runs/*/{RECORD}"), *results.glob("bench/*.json")])
-    return [(path, path.stat().st_mtime_ns) for path in paths]
+def _stamp(results: Path) -> list[tuple[Path, int]]:
+    records = sorted(results.glob(f"runs/*/{RECORD}"))
+    paths = [*records, *sorted(results.glob("bench/*.json"))] if records else []
+    stamp = []
+    for path in paths:
+        # A run that begins again moves its record.
+        with suppress(FileNotFoundError):
+            stamp.append((path, path.stat().st_mtime_ns))
+    return stamp
 
 
 def _files(board: Leaderboard, show_text: bool) -> dict[str, str]:
@@ -134,7 +146,7 @@ def _files(board: Leaderboard, show_text: bool) -> dict[str, str]:
             show_text=show_text,
         ),
         # Without the blanks that `harness table --format json` has for a reader.
-        DATA: json.dumps(json.loads(board.text("json")), separators=(",", ":")) + "\n",
+        DATA: json.dumps(json.loads(write(content.table, "json")), separators=(",", ":")) + "\n",
     }
     for run in runs:
         name = pages[run.record.run_id]

@@ -59,16 +59,10 @@ class Verdict:
         return {
             "Dataset": dataset_title(row.dataset),
             "Model": row.model,
-            "Metric": _title(row.metric, row.split),
+            "Metric": metric_named(row.metric).heading_for(row.split),
             "Paper": f"{row.value:.{row.decimals}f}",
             **ours,
         }
-
-
-def _title(metric: str, split: str) -> str:
-    title = metric_named(metric).title_for(split)
-    # The titles of perplexities name their split.
-    return title if split in title.lower() else f"{title}, {split}"
 
 
 def verdicts(board: Leaderboard, table: Table) -> list[Verdict]:

@@ -10,20 +10,23 @@ import altair as alt
 
 from harness.report.page.drawing import Datum
 
-WIDTH, HEIGHT = 760, 260
+WIDTH, HEIGHT = 900, 280
 # Characters of a name in a chart.
 NAME = 44
 
 
 def log_ticks(values: Sequence[float]) -> list[float]:
-    """1, 2 and 5 times powers of ten around values: all that a logarithmic axis needs to name.
+    """Round numbers around values: all that a logarithmic axis needs to name.
 
-    Over more than three powers of ten, the powers alone.
+    Over more than three powers of ten, the powers alone; else 1, 2 and 5 times them, and more where these are too few.
     """
     low, high = floor(log10(min(values))), ceil(log10(max(values)))
-    factors = (1, 2, 5) if high - low <= 3 else (1,)
-    found = [factor * 10.0**power for power in range(low, high + 1) for factor in factors]
-    inside = [tick for tick in found if min(values) <= tick <= max(values)]
+    found, inside = [], []
+    for factors in ((1,),) if high - low > 3 else ((1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [factor * 10.0**power for power in range(low, high + 1) for factor in factors]
+        inside = [tick for tick in found if min(values) <= tick <= max(values)]
+        if len(inside) > 2:
+            break
     # One beyond each end, so that the values are between ticks.
     below = [tick for tick in found if tick < min(values)][-1:]
     return [*below, *inside, *[tick for tick in found if tick > max(values)][:1]]

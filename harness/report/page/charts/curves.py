@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def curves(panel: Panel, axis: str) -> alt.TopLevelMixin:
-    """The validations of several runs along one axis, with a line at the target, whose mark is named `target`."""
+    """The validations of the drawn runs along one axis, with a line at the target, whose mark is named `target`."""
     names = curve_names(panel)
     rows: list[Datum] = [
         {"x": x, "y": y, "run": names[curve.run_id], "tip": f"{TIP}{names[curve.run_id]}: {y:.{panel.metric.decimals}f}"
          f" after {three_digits(x)} {axis}"}
-        for curve in panel.curves
+        for curve in panel.drawn
         for x, y in zip(curve.axes[axis], curve.values, strict=True)
         if x is not None
     ]  # fmt: skip
@@ -30,12 +30,12 @@ def curves(panel: Panel, axis: str) -> alt.TopLevelMixin:
     is_log = panel.metric.log_axis
     scale = alt.Scale(domain=[low, high], type="log" if is_log else "linear", nice=False)
     ticks = [tick for tick in log_ticks([low, high]) if low <= tick <= high] if is_log else []
-    axis_y = alt.Axis(values=ticks) if is_log else alt.Axis()
-    y = alt.Y("y:Q", title=f"validation, {panel.metric.unit}", scale=scale, axis=axis_y)
+    axis_y = alt.Axis(values=ticks) if len(ticks) > 1 else alt.Axis()
+    y = alt.Y("y:Q", title=f"{panel.metric.title}, validation", scale=scale, axis=axis_y)
     base = alt.Chart(data(rows)).encode(
         x=alt.X("x:Q", title=f"{AXES[axis].lower()} of training", axis=alt.Axis(format="~s")),
         y=y,
-        color=alt.Color("run:N", sort=list(names.values())),
+        color=alt.Color("run:N", sort=[names[curve.run_id] for curve in panel.drawn]),
     )
     line = base.mark_line(strokeWidth=1.5)
     dots = base.mark_point(filled=True, size=28).encode(description="tip:N")
@@ -55,7 +55,7 @@ def curve_names(panel: Panel) -> dict[str, str]:
 
 def y_domain(panel: Panel) -> tuple[float, float]:
     """The ends of the axis of values."""
-    values = [value for curve in panel.curves for value in curve.values]
+    values = [value for curve in panel.drawn for value in curve.values]
     low, high = min(values), max(values)
     if panel.metric.log_axis:
         return low * 0.95, high * 1.05

@@ -8,6 +8,7 @@ import altair as alt
 
 from harness.core.messages import cut
 from harness.report.columns import three_digits, value_text
+from harness.report.page.boards import unit_text
 from harness.report.page.charts.axes import HEIGHT, NAME, WIDTH, axis_of, data
 from harness.report.page.drawing import COLOURS, TIP, Datum
 from harness.report.page.front import COSTS
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from harness.report.page.front import Tradeoff
 
 FRONT = "Pareto front"
+KINDS = [FRONT, "ours", "published"]
 
 
 def tradeoff(found: Tradeoff, cost: str) -> alt.TopLevelMixin:
@@ -33,11 +35,14 @@ def tradeoff(found: Tradeoff, cost: str) -> alt.TopLevelMixin:
     metric = found.ours[0].of_metric
     form = {"format": "~g" if cost == "memory" else "~s"}
     x = alt.X("x:Q", title=title, **axis_of([row["x"] for row in rows], True, **form))
-    y = alt.Y("y:Q", title=f"{metric.title}, {metric.unit}", **axis_of([row["y"] for row in rows], metric.log_axis))
+    y = alt.Y(
+        "y:Q", title=f"{metric.title}, {unit_text(metric)}", **axis_of([row["y"] for row in rows], metric.log_axis)
+    )
     dots = alt.Chart(data(rows)).mark_point(filled=True, size=60, opacity=1).encode(
         x=x, y=y, description="tip:N",
-        color=alt.Color("kind:N", scale=alt.Scale(domain=[FRONT, "ours", "published"],
-                                                  range=[COLOURS[2], COLOURS[0], COLOURS[8]])),
+        color=alt.Color("kind:N", scale=alt.Scale(domain=KINDS,
+                                                  range=[COLOURS[2], COLOURS[0], COLOURS[8]]),
+                        legend=alt.Legend(values=[kind for kind in KINDS if any(row["kind"] == kind for row in rows)])),
     )  # fmt: skip
     best = [row for row in rows if row["kind"] == FRONT]
     steps = (

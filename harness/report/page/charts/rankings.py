@@ -8,6 +8,7 @@ import altair as alt
 
 from harness.core.messages import cut
 from harness.report.columns import interval_text, value_text
+from harness.report.page.boards import unit_text
 from harness.report.page.charts.axes import NAME, WIDTH, axis_of, data
 from harness.report.page.drawing import COLOURS, TIP, Datum
 
@@ -58,7 +59,7 @@ def ranking(board: Board) -> alt.TopLevelMixin | None:
             legend=alt.Legend(values=list(dict.fromkeys(row["kind"] for row in rows))),
         ),
     )
-    title = f"{metric.title}, {metric.unit}"
+    title = f"{metric.title}, {unit_text(metric)}"
     whisker = base.mark_rule(strokeWidth=2, opacity=0.75).encode(
         x=alt.X("low:Q", title=title, **along), x2="high:Q"
     ).transform_filter("isValid(datum.low)")  # fmt: skip

@@ -29,7 +29,7 @@ def write_records(results: Path, num_records: int) -> None:
         ]  # fmt: skip
         traces = [
             {"times_s": float(s), "phase": "load" if s < 20 else "train" if s < 260 else "evaluate",
-             "cpu_percent": 50.0 + 40 * math.sin(s), "rss_bytes": 1e9 + 1e6 * s}
+             "cpu_percent": 50.0 + 40 * math.sin(s + number), "rss_bytes": 1e9 + 1e6 * s}
             for s in range(300)
         ]  # fmt: skip
         built = {"builder": "awd-lstm", "layers": 2, "hidden": 64 + model}

@@ -22,14 +22,19 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 RESULTS = data_folder("results")
 
 
-# A part of the records has a chart of every kind in a quarter of the time.
-@pytest.fixture(scope="module", params=["ptb-char-[!c]*", pytest.param("*", marks=pytest.mark.slow)])
+# Three runs have a chart of every kind.
+FEW = ("ptb-char-awd-lstm-s1-275b6a3d28", "ptb-char-qrnn-s1-e9ebfb6e14", "ptb-char-ngram-s1-18feb08ed8")
+
+
+@pytest.fixture(scope="module", params=["few", pytest.param("all", marks=pytest.mark.slow)])
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's own records: those of one dataset, or all of them."""
+    """The project's own records: a few, or all of them and its benchmarks of kernels."""
     folder = tmp_path_factory.mktemp("results")
-    for run in RESULTS.glob(f"runs/{request.param}"):
-        shutil.copytree(run, folder / "runs" / run.name)
-    shutil.copytree(RESULTS / "bench", folder / "bench")
+    if request.param == "all":
+        shutil.copytree(RESULTS / "bench", folder / "bench")
+    for run in (RESULTS / "runs").iterdir():
+        if request.param == "all" or run.name in FEW:
+            shutil.copytree(run, folder / "runs" / run.name)
     return folder
 
 
@@ -120,8 +125,29 @@ def test_every_view_renders_with_the_numbers_of_the_records(page: Any, results: 
     assert page.problems == []
 
     # A run's page, by its link.
-    page.goto(page.url.split("#")[0])
     page.locator("#runs tbody a").first.click()
     page.wait_for_selector("h2:has-text('Run it again')")
     assert page.locator("table").count() > 1
     assert page.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.timeout(600)
+def test_axe_finds_no_serious_fault(page: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    script = Path(axe.__path__[0], "axe.min.js").read_text(encoding="utf-8")
+    page.emulate_media(color_scheme=scheme)
+    index = page.url if page.url.endswith("index.html") else page.url.rpartition("/runs/")[0] + "/index.html"
+    found = []
+    for url in (index, None):
+        page.goto(url) if url else page.locator("#runs tbody a").first.click()
+        # Axe sees what is folded in or out of view only if it is rendered.
+        page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+        page.evaluate("for (const each of document.querySelectorAll('*')) each.style.contentVisibility = 'visible'")
+        page.evaluate(script)
+        result = page.evaluate("axe.run()")
+        # Contrast was judged: it is what a change of style breaks.
+        assert "color-contrast" in {each["id"] for each in result["passes"]}
+        found += [each["id"] for each in result["violations"] if each["impact"] in ("serious", "critical")]
+    assert found == []
