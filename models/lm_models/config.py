@@ -112,9 +112,13 @@ class RecurrentConfig:
         return self.widths[-1][1]
 
     def training_widths(self, vocab_size: int) -> list[tuple[int, int]]:
-        """`widths`, with the number of columns that the first layer multiplies in training as its input width."""
+        """`widths`, with the number of columns that the first layer multiplies in training as its input width.
+
+        A small alphabet's products are looked up (see `looks_up`), or those of one-hot inputs with V columns.
+        """
         (inputs, outputs), *others = self.widths
-        if reads_one_hot(vocab_size=vocab_size, embedding=inputs, dropout=self.dropout, training=True):
+        masked = self.dropout.input > 0 or self.dropout.embedding > 0
+        if not masked and vocab_size * 2 <= inputs:
             inputs = vocab_size
         return [(inputs, outputs), *others]
 
@@ -130,20 +134,19 @@ class RecurrentConfig:
         return round(2 * self.features * softmax_columns(vocab_size, self.cutoffs))
 
 
-def reads_one_hot(*, vocab_size: int, embedding: int, dropout: ActivationDropout, training: bool) -> bool:
-    """Whether the first layer reads one-hot symbols instead of rows of the embedding.
+def looks_up(vocab_size: int, num_tokens: int, *, dropout: ActivationDropout, training: bool) -> bool:
+    """Whether the first layer looks up the products of its inputs in a table with a row per word.
 
-    Over a small alphabet these are narrower, which makes the layer's products smaller. A mask on the embedding's
-    columns or rows prevents it.
+    The table takes as many products as V tokens; it must be made for twice as many at least. A mask on the columns of
+    the embedded inputs prevents it.
 
     Args:
         vocab_size: V.
-        embedding: E.
+        num_tokens: T B of the window.
         dropout: rates of the model.
         training: whether dropout is active.
     """
-    masked = training and (dropout.input > 0 or dropout.embedding > 0)
-    return not masked and vocab_size * 2 <= embedding
+    return 2 * vocab_size <= num_tokens and not (training and dropout.input > 0)
 
 
 def check_probability(name: str, value: float) -> None:

@@ -54,6 +54,13 @@ def embedding(
     return rows_TBE * mask_V[ids_TB].unsqueeze(-1)
 
 
+def words(table_VE: Tensor, p: float, *, training: bool, generator: torch.Generator | None) -> Tensor:
+    """As `embedding`, applied to the whole matrix instead of its rows."""
+    if p == 0 or not training:
+        return table_VE
+    return table_VE * scaled_mask(table_VE, (len(table_VE), 1), p, generator)
+
+
 def weight(raw: Tensor, p: float, *, training: bool, generator: torch.Generator | None, kernel: str = "auto") -> Tensor:
     """Drop single entries of a weight (DropConnect); the gradient flows to the raw weight.
 

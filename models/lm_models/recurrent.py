@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import lm_kernels
 from lm_models import dropout
 from lm_models.adaptive_softmax import AdaptiveSoftmax
-from lm_models.config import reads_one_hot
+from lm_models.config import looks_up
 from lm_models.softmax import Softmax
 from lm_models.step import State
 from lm_models.token_model import TokenModel
@@ -86,10 +86,10 @@ class RecurrentLayer(nn.Module):
         """Run the layer over a window.
 
         Args:
-            x_TBI: input; with `table_VI` one-hot symbols (T, B, V).
+            x_TBI: input; with `table_VI` symbols (T, B).
             state: before the window.
-            table_VI: the input is x @ table. The layer multiplies its input weights by the table once instead of by
-                every row of x.
+            table_VI: the inputs are its rows, fewer than the symbols. The layer multiplies its input weights by the
+                table once, and looks up rows of the product.
             training: dropout is active.
             generator: source of the masks.
             out_dropout: rate of locked dropout on the output; its mask is drawn after all others of the layer.
@@ -149,13 +149,11 @@ class RecurrentModel(TokenModel):
         return dropped_TBX, tuple(states), self._penalty(x_TBX, dropped_TBX, training=training)
 
     def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
-        """Return the first layer's input and, if it is one-hot (see `reads_one_hot`), the table to multiply it by."""
-        rates = self.config.dropout
-        num_symbols, width = self.embedding.shape
-        one_hot = reads_one_hot(vocab_size=num_symbols, embedding=width, dropout=rates, training=training)
-        if rows_TBE is None and one_hot:
-            one_hot_TBV = nn.functional.one_hot(inputs_TB, num_symbols).to(self.embedding.dtype)
-            return one_hot_TBV, self.embedding
+        """Return the first layer's input; or symbols, and the table whose rows are the input (see `looks_up`)."""
+        rates, num_symbols = self.config.dropout, len(self.embedding)
+        if rows_TBE is None and looks_up(num_symbols, inputs_TB.numel(), dropout=rates, training=training):
+            table_VE = dropout.words(self.embedding, rates.embedding, training=training, generator=self.generator)
+            return inputs_TB, table_VE
         return self.embed(inputs_TB, rows_TBE, training=training), None
 
     def _penalty(self, raw_TBH: Tensor, dropped_TBH: Tensor, *, training: bool) -> Tensor:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from lm_kernels.lookup import lookup
 from lm_models import dropout
 from lm_models.adaptive_softmax import AdaptiveSoftmax, Split
 from lm_models.step import State, StepOutput
-from lm_models.tied_lookup import lookup
 
 if TYPE_CHECKING:
     from lm_models.config import ActivationDropout

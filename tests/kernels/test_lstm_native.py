@@ -80,6 +80,46 @@ def test_threads_do_not_change_the_bits(team: str, monkeypatch: pytest.MonkeyPat
 
 
 @needs_bfloat16
+@pytest.mark.usefixtures("float_steps")
+@pytest.mark.parametrize("case", [LstmCase(1, 1, 1, 1), LstmCase(6, 5, 7, 37)], ids=lambda case: case.name)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_symbols_have_the_bits_of_one_hot_inputs(dtype: torch.dtype, case: LstmCase) -> None:
+    """Their gradients are sums of bfloat16 values in float32 in either case, in another order."""
+    _, *others = (leaf.detach() for leaf in inputs(case, dtype).leaves)
+    symbols = torch.randint(case.inputs, (case.steps, case.streams), generator=torch.Generator().manual_seed(5))
+    outputs, gradients = [], []
+    for x in (symbols, torch.nn.functional.one_hot(symbols, case.inputs).to(dtype)):
+        leaves = [leaf.clone().requires_grad_(dtype == torch.bfloat16) for leaf in others]
+        with torch.set_grad_enabled(dtype == torch.bfloat16):
+            outputs.append(list(native.lstm(x, *leaves)))
+        if dtype == torch.bfloat16:
+            gradients.append(torch.autograd.grad(sum(part.square().sum() for part in outputs[-1]), leaves))
+    assert_equal(*outputs)
+    if gradients:
+        for ours, theirs in zip(*gradients, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=8e-3, atol=1e-6)
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("symbol", [-1, 4])
+def test_symbols_outside_the_input_weight_are_refused(symbol: int) -> None:
+    _, *others = (leaf.detach() for leaf in inputs(LstmCase(2, 1, 4, 3), torch.bfloat16).leaves)
+    with pytest.raises(IndexError, match=r"symbols in 0\.\.3"):
+        native.lstm(torch.tensor([[0], [symbol]]), *others)
+
+
+@pytest.mark.parametrize("name", ["fused", "padded", "native"])
+def test_every_backend_reads_symbols(name: str) -> None:
+    _, *others = (leaf.detach().double() for leaf in inputs(LstmCase(3, 2, 4, 5), torch.float32).leaves)
+    symbols = torch.tensor([[0, 3], [1, 1], [2, 0]])
+    if native.unavailable("cpu") is not None and name == "native":
+        pytest.skip(str(native.unavailable("cpu")))
+    found = lm_kernels.resolve("lstm", name)[1](symbols, *others)
+    for ours, theirs in zip(found, reference.lstm(torch.eye(4).double()[symbols], *others), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@needs_bfloat16
 def test_strides_do_not_change_the_bits() -> None:
     x, h0, c0, w_ih, w_hh, b_ih, b_hh = (leaf.detach() for leaf in inputs(LstmCase(3, 4, 5, 6), torch.bfloat16).leaves)
     h0, c0 = h0[:1].expand(4, 6), c0[:1].expand(4, 6)

@@ -123,5 +123,5 @@ def test_formulas_agree_with_the_built_model(embedding: int, cutoffs: tuple[int,
     assert sum(parameter.numel() for parameter in model.parameters()) == config.num_parameters(V)
     if not cutoffs:
         matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
-        one_hot = V * embedding if embedding > 2 * V else 0
-        assert config.forward_flops_per_token(V) == 2 * (matrices + one_hot)
+        looked_up = 2 * 7 * (embedding - V) if embedding > 2 * V else 0
+        assert config.forward_flops_per_token(V) == 2 * (matrices - looked_up)

@@ -11,7 +11,7 @@ import lm_kernels
 import lm_models
 from lm_kernels.compiled import library
 from lm_kernels.lstm import native, padded
-from lm_models import dropout
+from lm_models import dropout, recurrent
 from lm_models.config import Dropout
 from lm_models.recurrent import RecurrentModel
 from lm_models.step import detach, reset_streams
@@ -173,25 +173,73 @@ def test_zoneout_leaves_cells_unchanged_and_is_reproducible() -> None:
     assert (cell[~held] != 1).all()
 
 
+LOOKED_UP = {
+    "lstm": ("awd-lstm", {"embedding": 17, "tie": False}, 0.0),
+    "lstm, tied": ("awd-lstm", {"embedding": 13}, 0.0),
+    "lstm, narrow": ("awd-lstm", {"embedding": 3}, 0.0),
+    "qrnn": ("qrnn", {"tie": False}, 0.0),
+    "qrnn, tied": ("qrnn", {"embedding": 17, "zoneout": 0.3}, 0.0),
+    "qrnn of one step": ("qrnn", {"first_window": 1}, 0.0),
+    "mingru": ("mingru", {}, 0.0),
+    "lstm without words": ("awd-lstm", {"embedding": 17}, 0.4),
+    "qrnn without words": ("qrnn", {"tie": False}, 0.4),
+    "mingru without words": ("mingru", {}, 0.4),
+}
+
+
+def two_windows(model: RecurrentModel, sizes: tuple[int, int]) -> list[torch.Tensor]:
+    """Losses, last state and gradients of two windows with a carried state."""
+    steps, streams = sizes
+    x, state = ids(2 * steps + 1, streams), model.initial_state(streams)
+    model.generator = torch.Generator().manual_seed(4)
+    results = []
+    for window in (x[: steps + 1], x[steps:]):
+        step = model(window[:-1], window[1:], state)
+        state = detach(step.state)
+        step.nll_TB.sum().backward()
+        results.append(step.nll_TB.detach())
+    return [*results, *(part for layer in state for part in layer), *(each.grad for each in model.parameters())]
+
+
+@pytest.mark.parametrize("sizes", [(9, 3), (1, 26), (27, 1)], ids=str)
+@pytest.mark.parametrize("case", LOOKED_UP)
+def test_looked_up_products_are_those_of_embedded_inputs(
+    case: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second model is kept from looking up."""
+    builder, fields, words = LOOKED_UP[case]
+    rates = Dropout(embedding=words, hidden=0.3, output=0.3, weight=0.3)
+    calls = []
+    monkeypatch.setattr(
+        dropout, "words", lambda *args, f=dropout.words, **options: calls.append(1) or f(*args, **options)
+    )
+    looked_up = two_windows(make(builder, dropout=rates, **fields), sizes)
+    assert len(calls) == 2
+    monkeypatch.setattr(recurrent, "looks_up", lambda *_, **__: False)
+    embedded = two_windows(make(builder, dropout=rates, **fields), sizes)
+    assert len(calls) == 2
+    for ours, theirs in zip(looked_up, embedded, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("builder", BUILDERS)
-@pytest.mark.parametrize("field", ["weight", "hidden", "output"])
-def test_one_hot_inputs_give_the_same_results_as_embedded_ones(builder: str, field: str) -> None:
-    """The embedding is wide enough for one-hot symbols; the second model is patched to embed them."""
-    sizes = {"embedding": 2 * VOCAB, "dropout": Dropout(**{field: 0.3})}
-    one_hot = make(builder, **sizes)
-    embedded = make(builder, **sizes)
-    embedded._inputs = lambda inputs_TB, rows_TBE, *, training: (embedded.embedding[inputs_TB], None)  # type: ignore[method-assign]
-    x = ids(9, 3)
-    for model in (one_hot, embedded):
-        model.generator = torch.Generator().manual_seed(4)
-        state = model.initial_state(3)
-        for window in (x[:5], x[4:]):
-            step = model(window[:-1], window[1:], state)
-            state = detach(step.state)
-            step.nll_TB.sum().backward()
-    torch.testing.assert_close(nll(one_hot, x, 9), nll(embedded, x, 9), rtol=1e-12, atol=1e-12)
-    for (name, ours), (_, theirs) in zip(one_hot.named_parameters(), embedded.named_parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-12, msg=name)
+def test_products_are_looked_up_where_a_table_is_smaller_and_no_mask_differs_by_stream(
+    builder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice as many tokens as words are enough, one fewer are not; a single token of one stream never is."""
+    calls = []
+    monkeypatch.setattr(dropout, "words", lambda table, *_, **__: calls.append(1) or table)
+
+    def looks_up(model: RecurrentModel, steps: int) -> bool:
+        calls.clear()
+        x = ids(steps + 1, 1)
+        model(x[:-1], x[1:], model.initial_state(1))
+        return bool(calls)
+
+    masked = make(builder, dropout=Dropout(input=0.1))
+    assert [looks_up(make(builder), steps) for steps in (1, 25, 26)] == [False, False, True]
+    assert [looks_up(masked, 26), looks_up(masked.eval(), 26)] == [False, True]
+    assert not looks_up(make(builder, cutoffs=(5,)), 26)
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

@@ -79,19 +79,21 @@ def placeholder_lstm(
     Returns:
         Tensors of the right shapes, with a gradient for every input.
     """
-    steps, streams, inputs = x_TBI.shape
+    (steps, streams), inputs = x_TBI.shape[:2], weight_ih_GI.shape[1]
     gates, hidden = weight_hh_GH.shape
     rows = steps * streams
-    # Those of the inputs are over all steps at once, recurrent ones per step; the last four are of the backward pass.
-    products = [(rows, inputs, gates, 1), (streams, hidden, gates, steps), (streams, gates, hidden, steps),
-                (gates, rows, hidden, 1), (gates, rows, inputs, 1)]  # fmt: skip
+    # Recurrent ones are per step; those of the inputs are over all steps at once, and none for symbols. All but the
+    # first of both are of the backward pass.
+    products = [(streams, hidden, gates, steps), (streams, gates, hidden, steps), (gates, rows, hidden, 1)]
+    if x_TBI.is_floating_point():
+        products += [(rows, inputs, gates, 1), (gates, rows, inputs, 1)]
     if x_TBI.requires_grad:
         products.append((rows, gates, inputs, 1))
     for size, inner, columns, count in products:
         left, right = torch.empty(size, inner, device="meta"), torch.empty(inner, columns, device="meta")
         _placeholder_products.append(Product(left, right, count))
     parameters = sum(part.mean() for part in (weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G))
-    h_TBH = h0_BH + x_TBI.mean(dim=-1, keepdim=True) + parameters
+    h_TBH = h0_BH + x_TBI.to(h0_BH.dtype).view(steps, streams, -1).mean(dim=-1, keepdim=True) + parameters
     return h_TBH, h_TBH[-1], c0_BH + parameters
 
 

@@ -21,7 +21,7 @@ LEVELS = ("plain", "AVX2", "AVX-512") if platform.machine() in ("x86_64", "AMD64
 REBUILD = "run `pip install -e .` again in the project's folder"
 
 # Exported functions that work on a call; see compiled.h
-WORKERS = ("fo_pool_work", "lstm_float_work", "lstm_pack_work", "lstm_work", "weight_drop_work")
+WORKERS = ("fo_pool_work", "lookup_work", "lstm_float_work", "lstm_pack_work", "lstm_work", "weight_drop_work")
 
 
 class MissingLibraryError(Exception):

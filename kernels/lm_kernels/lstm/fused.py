@@ -10,11 +10,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lm_kernels.lookup import one_hot
+
 
 def lstm(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, *weights_of_layer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `lm_kernels.lstm.reference.lstm`."""
     if x_TBI.shape[0] == 0:
         raise ValueError("lstm needs at least one time step")
+    x_TBI = one_hot(x_TBI, weights_of_layer[0])
     if x_TBI.is_cuda and torch.is_autocast_enabled("cuda"):
         # torch casts to float16 before cuDNN's LSTM, even if autocast was asked for bfloat16; so cast here.
         dtype = torch.get_autocast_dtype("cuda")

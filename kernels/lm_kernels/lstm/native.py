@@ -1,9 +1,9 @@
 """One LSTM layer on the CPU with products in bfloat16, by torch and by compiled C; cells and gates in float32.
 
-The inputs of all steps are multiplied at once. The recurrent weight is rounded and packed once per window and
-direction. The backward pass keeps the gradients of the gates in bfloat16 and multiplies them at once as well.
-A pass in float32 without gradients is computed by C alone. In other dtypes, and in float32 with gradients, the layer is
-that of `lm_kernels.lstm.fused`.
+The inputs of all steps are multiplied at once; the products of symbols are rows of the input weight. The recurrent
+weight is rounded and packed once per window and direction. The backward pass keeps the gradients of the gates in
+bfloat16 and multiplies them at once as well. A pass in float32 without gradients is computed by C alone. In other
+dtypes, and in float32 with gradients, the layer is that of `lm_kernels.lstm.fused`.
 Letters: T time, B stream, I input, H hidden, G = 4 H.
 """
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lm_kernels import lookup
 from lm_kernels.compiled import buffers, library
 from lm_kernels.lstm import fused
 from lm_kernels.operator import operator
@@ -35,7 +36,7 @@ class Call(ctypes.Structure):
         *(
             (name, ctypes.c_void_p)
             for name in (
-                *("packed", "operand", "gates", "cells", "c0", "inputs", "bias", "h"),
+                *("packed", "operand", "gates", "cells", "c0", "inputs", "symbols", "bias", "h"),
                 *("dh", "dlast", "dgates", "dcell", "dh0", "dbias"),
             )
         ),
@@ -66,7 +67,7 @@ class _FloatCall(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("steps", "streams", "hidden", "next", "done")),
-        *((name, ctypes.c_void_p) for name in ("weight", "inputs", "h0", "packed", "cells", "h")),
+        *((name, ctypes.c_void_p) for name in ("weight", "inputs", "symbols", "h0", "packed", "cells", "h")),
     ]
 
 
@@ -86,23 +87,31 @@ def worth(x_TBI: Tensor, *others: Tensor) -> bool:
     """
     if x_TBI.device.type != "cpu":
         return False
-    return (_in_bfloat16(x_TBI) and not torch.cpu._is_amx_tile_supported()) or _scores_in_float32(x_TBI, *others)
+    return (_in_bfloat16(x_TBI, *others) and not torch.cpu._is_amx_tile_supported()) or _scores_in_float32(
+        x_TBI, *others
+    )
 
 
 def _scores_in_float32(x_TBI: Tensor, *others: Tensor) -> bool:
     """Whether `lstm` takes its path in float32. The C code reads all of its arguments as float32."""
     return (
-        all(tensor.dtype == torch.float32 for tensor in (x_TBI, *others))
+        all(tensor.dtype == torch.float32 for tensor in _reals(x_TBI, *others))
         and len(x_TBI) >= _MIN_FLOAT_STEPS
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
     )
 
 
-def _in_bfloat16(x_TBI: Tensor) -> bool:
+def _in_bfloat16(*arguments: Tensor) -> bool:
+    dtype = _reals(*arguments)[0].dtype
     if torch.is_autocast_enabled("cpu"):
-        return torch.get_autocast_dtype("cpu") == torch.bfloat16 and x_TBI.dtype in (torch.float32, torch.bfloat16)
-    return x_TBI.dtype == torch.bfloat16
+        return torch.get_autocast_dtype("cpu") == torch.bfloat16 and dtype in (torch.float32, torch.bfloat16)
+    return dtype == torch.bfloat16
+
+
+def _reals(x_TBI: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """The arguments of `lstm` with the one first that decides its dtype: for symbols, the input weight."""
+    return (x_TBI, *others) if x_TBI.is_floating_point() else (others[2], *others)
 
 
 def lstm(
@@ -119,14 +128,16 @@ def lstm(
     With bfloat16 arguments or under autocast h_TBH is bfloat16, and the last state has the dtypes of the first one.
     """
     _check_shapes(x_TBI, h0_BH, c0_BH, weight_hh_GH)
+    _check_symbols(x_TBI, weight_ih_GI.shape[1])
     if _scores_in_float32(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G):
         return _score(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G + bias_hh_G)
-    if not _in_bfloat16(x_TBI):
+    if not _in_bfloat16(x_TBI, h0_BH, c0_BH, weight_ih_GI):
         return fused.lstm(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
     if x_TBI.shape[0] == 0:
         raise ValueError("lstm needs at least one time step")
     with torch.autocast("cpu", enabled=False):
-        x_TBI, weight_ih_GI = x_TBI.bfloat16(), weight_ih_GI.bfloat16()
+        x_TBI = x_TBI.bfloat16() if x_TBI.is_floating_point() else x_TBI
+        weight_ih_GI = weight_ih_GI.bfloat16()
         bias_G = bias_ih_G.float() + bias_hh_G.float()
         h_TBH, c_BH, *_ = _forward(x_TBI, h0_BH.float(), c0_BH.float(), weight_ih_GI, weight_hh_GH.float(), bias_G)
         return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
@@ -145,20 +156,36 @@ def _check_shapes(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_hh_GH: Ten
             raise ValueError(f"lstm needs {name} of shape {shape}, not {tuple(tensor.shape)}")
 
 
+def _check_symbols(x_TBI: Tensor, num_symbols: int) -> None:
+    """Raise IndexError for symbols with which the C code would leave the table."""
+    if x_TBI.is_floating_point() or x_TBI.numel() == 0:
+        return
+    lowest, highest = (int(end) for end in x_TBI.aminmax())
+    if lowest < 0 or highest >= num_symbols:
+        raise IndexError(f"lstm needs symbols in 0..{num_symbols - 1}, not {lowest} to {highest}")
+
+
 def _score(
     x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, bias_G: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`lstm` in float32 without gradients."""
-    inputs_TBG = functional.linear(x_TBI, weight_ih_GI, bias_G)
     steps, (streams, hidden) = x_TBI.shape[0], h0_BH.shape
     h_TBH, c_BH = torch.empty(steps, streams, hidden), c0_BH.clone(memory_format=torch.contiguous_format)
     packed = _aligned(int(library.load().lstm_float_packed_size(hidden)), torch.float32)
     call = _FloatCall(steps=steps, streams=streams, hidden=hidden)
-    given = {"weight": weight_hh_GH, "inputs": inputs_TBG, "h0": h0_BH}
+    given = {"weight": weight_hh_GH, "h0": h0_BH, **_inputs(x_TBI, weight_ih_GI, bias_G)}
     parts = {name: tensor.contiguous() for name, tensor in given.items()}
     parts |= {"packed": packed, "cells": c_BH, "h": h_TBH}
     _run("lstm_float_work", call, parts)
     return h_TBH, h_TBH[-1], c_BH
+
+
+def _inputs(x_TBI: Tensor, weight_ih_GI: Tensor, bias_G: Tensor | None = None) -> dict[str, Tensor]:
+    """The product of the inputs and its rows, by the names of a call's fields."""
+    if x_TBI.is_floating_point():
+        return {"inputs": functional.linear(x_TBI, weight_ih_GI, bias_G)}
+    table_IG = weight_ih_GI.t()
+    return {"inputs": table_IG if bias_G is None else table_IG + bias_G, "symbols": x_TBI.long()}
 
 
 @operator("lstm::native")
@@ -167,13 +194,13 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return h_TBH, the last cell, the gates after their activations, and all cells."""
     steps, (streams, hidden) = x_TBI.shape[0], h0_BH.shape
-    inputs_TBG = functional.linear(x_TBI, weight_ih_GI).contiguous()
     gates_TBG = buffers.empty((steps, streams, 4 * hidden), torch.float32)
     cells_TBH = buffers.empty((steps, streams, hidden), torch.float32)
     h_TBH = torch.empty(steps, streams, hidden, dtype=torch.bfloat16)
     call, parts = _call(gates_TBG, cells_TBH, c0_BH, weight_hh_GH, row=hidden, backward=False)
     parts["operand"][0, :, :hidden] = h0_BH
-    parts |= {"inputs": inputs_TBG, "bias": bias_G.contiguous(), "h": h_TBH}
+    parts |= {name: tensor.contiguous() for name, tensor in _inputs(x_TBI, weight_ih_GI).items()}
+    parts |= {"bias": bias_G.contiguous(), "h": h_TBH}
     _run("lstm_work", call, parts)
     return h_TBH, cells_TBH[-1].clone(), gates_TBG, cells_TBH
 
@@ -184,7 +211,8 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     shape_TBH = (x_TBI.shape[0], *h0_BH.shape)
     shape_TBG = (*shape_TBH[:2], weight_ih_GI.shape[0])
-    return x_TBI.new_empty(shape_TBH), torch.empty_like(c0_BH), c0_BH.new_empty(shape_TBG), c0_BH.new_empty(shape_TBH)
+    h_TBH = c0_BH.new_empty(shape_TBH, dtype=torch.bfloat16)
+    return h_TBH, torch.empty_like(c0_BH), c0_BH.new_empty(shape_TBG), c0_BH.new_empty(shape_TBH)
 
 
 @operator("lstm::native_backward")
@@ -238,11 +266,17 @@ def _gradients(ctx: Any, dh_TBH: Tensor | None, dlast_BH: Tensor | None, *_other
     if ctx.needs_input_grad[0]:
         dx_TBI = (dgates_NG @ weight_ih_GI).view(x_TBI.shape)
     if ctx.needs_input_grad[3]:
-        dweight_ih = dgates_NG.t() @ x_TBI.flatten(0, 1)
+        dweight_ih = _dweight_ih(dgates_NG, x_TBI, weight_ih_GI)
     if ctx.needs_input_grad[4]:
         before_TBH = torch.cat([h0_BH.unsqueeze(0).bfloat16(), h_TBH[:-1]])
         dweight_hh = (dgates_NG.t() @ before_TBH.flatten(0, 1)).float()
     return dx_TBI, dh0_BH, dc0_BH, dweight_ih, dweight_hh, dbias_G
+
+
+def _dweight_ih(dgates_NG: Tensor, x_TBI: Tensor, weight_ih_GI: Tensor) -> Tensor:
+    if x_TBI.is_floating_point():
+        return dgates_NG.t() @ x_TBI.flatten(0, 1)
+    return lookup.sums_by_row(x_TBI.reshape(-1, 1), dgates_NG, weight_ih_GI.shape[1]).t().to(weight_ih_GI.dtype)
 
 
 _forward.register_autograd(_gradients, setup_context=_save)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lm_kernels.lookup import one_hot
 from lm_kernels.lstm import fused
 
 # Conditions under which torch selects cuDNN's persistent kernel, which keeps the recurrent weights on the chip
@@ -29,6 +30,7 @@ def lstm(
     x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, *biases_G: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `lm_kernels.lstm.reference.lstm`, on any device, with I and H padded to multiples of 128."""
+    x_TBI = one_hot(x_TBI, weight_ih_GI)
     num_hidden = h0_BH.shape[1]
     inputs, hidden = -x_TBI.shape[2] % MULTIPLE, -num_hidden % MULTIPLE
     h_TBH, h_BH, c_BH = fused.lstm(
@@ -42,14 +44,15 @@ def lstm(
     return h_TBH[..., :num_hidden], h_BH[:, :num_hidden], c_BH[:, :num_hidden]
 
 
-def worth(x_TBI: Tensor, h0_BH: Tensor, *_others: Tensor) -> bool:
+def worth(x_TBI: Tensor, h0_BH: Tensor, *others: Tensor) -> bool:
     """Whether `auto` takes this backend for these arguments of `lstm`; see `pays`."""
     if not x_TBI.is_cuda or not torch.backends.cudnn.enabled:
         return False
-    dtype = x_TBI.dtype
+    sized = x_TBI if x_TBI.is_floating_point() else others[1]
+    dtype = sized.dtype
     if dtype == torch.float32 and torch.is_autocast_enabled("cuda"):
         dtype = torch.get_autocast_dtype("cuda")
-    return pays(dtype, streams=x_TBI.shape[1], inputs=x_TBI.shape[2], hidden=h0_BH.shape[1])
+    return pays(dtype, streams=x_TBI.shape[1], inputs=sized.shape[-1], hidden=h0_BH.shape[1])
 
 
 def pays(dtype: torch.dtype, *, streams: int, inputs: int, hidden: int) -> bool:

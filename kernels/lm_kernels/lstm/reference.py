@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lm_kernels.lookup import one_hot
+
 
 def lstm(
     x_TBI: Tensor,
@@ -25,7 +27,7 @@ def lstm(
     W_ih x_t + b_ih + W_hh h_{t-1} + b_hh.
 
     Args:
-        x_TBI: inputs, T at least 1.
+        x_TBI: inputs, T at least 1; or int64 symbols x_TB, which stand for one-hot inputs.
         h0_BH, c0_BH: state before the first step.
         weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G: gates in torch's order i, f, g, o.
 
@@ -37,6 +39,7 @@ def lstm(
     """
     if x_TBI.shape[0] == 0:
         raise ValueError("lstm needs at least one time step")
+    x_TBI = one_hot(x_TBI, weight_ih_GI)
     h_BH, c_BH = h0_BH, c0_BH
     outputs = []
     for x_BI in x_TBI.unbind(0):

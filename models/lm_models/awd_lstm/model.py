@@ -66,7 +66,12 @@ class LstmLayer(RecurrentLayer):
         """As `RecurrentLayer.run`; in training the recurrent matrix gets a new mask for each window."""
         h_1BH, c_1BH = state
         weight_hh = self.dropped_weight(training=training, generator=generator)
-        weight_ih = self.weight_ih if table_VI is None else functional.linear(self.weight_ih, table_VI)
+        weight_ih = self.weight_ih
+        if table_VI is not None and len(table_VI) > table_VI.shape[1]:
+            # Most backends multiply one-hot inputs, which would be wider than the embedded ones.
+            x_TBI, table_VI = functional.embedding(x_TBI, table_VI), None
+        if table_VI is not None:
+            weight_ih = functional.linear(table_VI, weight_ih).t()
         arguments = (x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
         lstm = self.resolve(x_TBI.device, arguments, training=training)
         h_TBH, h_BH, c_BH = lstm(*arguments)

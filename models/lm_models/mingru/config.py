@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lm_models.config import RecurrentConfig, reads_one_hot
+from lm_models.config import RecurrentConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,5 @@ class Config(RecurrentConfig):
 
     def forward_flops_per_token(self, vocab_size: int) -> int:
         """FLOPs of training's matrix products, two per multiply-add; an adaptive softmax's are an expectation."""
-        one_hot = reads_one_hot(vocab_size=vocab_size, embedding=self.embedding, dropout=self.dropout, training=True)
-        lookup = vocab_size * self.embedding if one_hot and not self.cutoffs else 0
-        return 2 * (lookup + 3 * self.layers * self.hidden * self.embedding) + self.softmax_flops_per_token(vocab_size)
+        multiply_adds = sum(h * (2 * x + self.embedding) for x, h in self.training_widths(vocab_size))
+        return 2 * multiply_adds + self.softmax_flops_per_token(vocab_size)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lm_kernels
+from lm_kernels import lookup
 from lm_models import dropout
 from lm_models.recurrent import RecurrentLayer, RecurrentModel
 
@@ -64,8 +65,10 @@ class MinGruLayer(RecurrentLayer):
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """As `RecurrentLayer.run`; all layers but the last drop what they add, not what they pass on."""
         weight = self.dropped_weight(training=training, generator=generator)
-        x_TBE = x_TBI if table_VI is None else x_TBI @ table_VI
-        gates_TBG = functional.linear(self.norm(x_TBE), weight, self.gates.bias)
+        gates = functional.linear(self.norm(x_TBI if table_VI is None else table_VI), weight, self.gates.bias)
+        x_TBE, gates_TBG = x_TBI, gates
+        if table_VI is not None:
+            x_TBE, gates_TBG = (lookup.sums_of_rows(x_TBI.unsqueeze(-1), each) for each in (table_VI, gates))
         fo_pool = self.resolve(x_TBE.device, training=training)
         h_TBH, h_BH = fo_pool(gates_TBG, state[0][0], output_gate=False)
         added_TBE = self.narrow(h_TBH)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lm_kernels
+from lm_kernels import lookup
 from lm_models import dropout
 from lm_models.recurrent import RecurrentLayer, RecurrentModel
 
@@ -91,19 +92,18 @@ class QrnnLayer(RecurrentLayer):
         return functional.linear(source, weight, self.linear.bias), x_TBI[-1:]
 
     def _gates_of_symbols(
-        self, x_TBV: Tensor, state: tuple[Tensor, ...], weight: Tensor, table_VI: Tensor
+        self, x_TB: Tensor, state: tuple[Tensor, ...], weight: Tensor, table_VI: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`_gates` of x @ table. The carried input is already a row of the table and is not multiplied by it."""
+        """`_gates` of rows of the table. The inputs before the window have products of their own."""
         parts = weight.split(self.num_inputs, dim=1)
-        taps = [functional.linear(part, table_VI) for part in parts]
-        last_1BI = x_TBV[-1:] @ table_VI
-        if self.window == 1:
-            return functional.linear(x_TBV, taps[0], self.linear.bias), last_1BI
-        source = torch.cat([x_TBV[1:], x_TBV[:-1]], dim=-1)
-        later = functional.linear(source, torch.cat(taps, dim=1), self.linear.bias)
-        first_source = torch.cat([x_TBV[:1], state[1]], dim=-1)
-        first_weight = torch.cat([taps[0], parts[1]], dim=1)
-        return torch.cat([functional.linear(first_source, first_weight, self.linear.bias), later]), last_1BI
+        products = [functional.linear(table_VI, parts[0], self.linear.bias)]
+        numbers = [x_TB]
+        if self.window == 2:
+            products.append(functional.linear(torch.cat([table_VI, state[1][0]]), parts[1]))
+            before_1B = 2 * len(table_VI) + torch.arange(x_TB.shape[1], device=x_TB.device).unsqueeze(0)
+            numbers.append(torch.cat([before_1B, x_TB[:-1] + len(table_VI)]))
+        gates_TBG = lookup.sums_of_rows(torch.stack(numbers, dim=-1), torch.cat(products))
+        return gates_TBG, functional.embedding(x_TB[-1:], table_VI)
 
     def _keep(self, gates_TBG: Tensor, *, training: bool, generator: torch.Generator | None) -> Tensor | None:
         if self.zoneout == 0:

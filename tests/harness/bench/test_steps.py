@@ -192,6 +192,8 @@ def test_the_placeholder_has_the_shapes_of_a_layer_and_a_gradient_for_every_inpu
     given = [torch.randn(shape, requires_grad=True) for shape in shapes]
     placeholder, real = products.placeholder_lstm(*given), lstm_reference.lstm(*given)
     assert [part.shape for part in placeholder] == [part.shape for part in real]
+    of_symbols = products.placeholder_lstm(torch.tensor([[0, 2]] * 4), *given[1:])
+    assert [part.shape for part in of_symbols] == [part.shape for part in real]
     gradients = torch.autograd.grad(placeholder[0].sum() + placeholder[2].sum(), given)
     assert [gradient.shape for gradient in gradients] == [value.shape for value in given]
 

@@ -35,6 +35,11 @@ static ALWAYS_INLINE FOR_BF16 __m512 hyperbolic(__m512 x) {
     return _mm512_fmsub_ps(_mm512_set1_ps(2), sigmoid(_mm512_add_ps(x, x)), _mm512_set1_ps(1));
 }
 
+/* Row of `inputs` for a row of (T, B). */
+static ALWAYS_INLINE int64_t input_row(const int64_t *symbols, int64_t row) {
+    return symbols ? symbols[row] : row;
+}
+
 static FOR_BF16 void forward_tile(const struct lstm_call *call, int64_t t, int64_t tile) {
     const int64_t hidden = call->hidden, streams = call->streams, first = tile * LANES;
     const __mmask16 lanes = below(first, hidden);
@@ -51,9 +56,10 @@ static FOR_BF16 void forward_tile(const struct lstm_call *call, int64_t t, int64
         for (int m = 0; m < rows; m++) {
             const int64_t b = start + m, at = (t * streams + b) * hidden + first;
             const int64_t at_gates = (t * streams + b) * 4 * hidden + first;
+            const int64_t at_inputs = input_row(call->symbols, t * streams + b) * 4 * hidden + first;
             __m512 gates[VECTORS];
             for (int gate = 0; gate < VECTORS; gate++) {
-                const __m512 input = load_bf16(lanes, call->inputs + at_gates + gate * hidden);
+                const __m512 input = load_bf16(lanes, call->inputs + at_inputs + gate * hidden);
                 const __m512 sum = _mm512_load_ps(sums + m * WIDTH + gate * LANES);
                 gates[gate] = _mm512_add_ps(sum, _mm512_add_ps(input, bias[gate]));
                 gates[gate] = gate == 2 ? hyperbolic(gates[gate]) : sigmoid(gates[gate]);

@@ -66,7 +66,7 @@ static FOR_BF16 void float_tile(const struct lstm_float_call *call, int64_t t, i
         multiply_float(before + start * hidden, rows, call->packed + tile * WIDTH * hidden, hidden, sums);
         for (int m = 0; m < rows; m++) {
             const int64_t b = start + m, at = b * hidden + first;
-            const float *const inputs = call->inputs + (t * streams + b) * 4 * hidden + first;
+            const float *const inputs = call->inputs + input_row(call->symbols, t * streams + b) * 4 * hidden + first;
             __m512 gates[VECTORS];
             for (int gate = 0; gate < VECTORS; gate++) {
                 const __m512 sum = _mm512_load_ps(sums + m * WIDTH + gate * LANES);

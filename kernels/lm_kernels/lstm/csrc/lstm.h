@@ -22,7 +22,8 @@ struct lstm_call {
     float *cells; /* (T, B, H); forward: written, backward: read */
     const float *c0;
     /* forward */
-    const uint16_t *inputs; /* the product of the inputs, (T, B, G) */
+    const uint16_t *inputs; /* the product of the inputs, (T, B, G), or with symbols a table of them, (V, G) */
+    const int64_t *symbols; /* rows of the table, (T, B), or null */
     const float *bias;      /* (G): the sum of both biases */
     uint16_t *h;            /* (T, B, H), written */
     /* backward */
@@ -46,7 +47,8 @@ struct lstm_float_call {
     int64_t steps, streams, hidden;
     int64_t next, done;  /* as above */
     const float *weight; /* (G, H) */
-    const float *inputs; /* the product of the inputs and both biases, (T, B, G) */
+    const float *inputs; /* the product of the inputs and both biases, (T, B, G), or with symbols a table, (V, G) */
+    const int64_t *symbols; /* rows of the table, (T, B), or null */
     const float *h0;     /* (B, H) */
     float *packed;       /* lstm_float_packed_size() elements, at a multiple of 64 bytes */
     float *cells;        /* (B, H): the first cell, overwritten by the last one */
