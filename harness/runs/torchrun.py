@@ -64,9 +64,9 @@ def follow(here: Place) -> None:
     Raises HarnessError if torchrun's store is gone.
     """
     asked = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for request in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         # Rank 0 saves first, which takes all ranks.
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(request, lambda *_: asked.set())
     from harness.worker import group
 
     try:

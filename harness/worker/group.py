@@ -63,7 +63,10 @@ def started(job: RunJob) -> Iterator[Ranks]:
         with _children(job) if job.launch is None else _called(job, job.launch) as lost:
             for rank in range(1, job.processes):
                 _wait_for(store, rank, job.processes)
-            pulse = Pulse(store.clone(), 0, job.processes, lost, turns=lambda: 0 if ranks is None else ranks.num_turns)
+            pulse = Pulse(
+                _client(LOOPBACK, store.port), 0, job.processes, lost,
+                turns=lambda: 0 if ranks is None else ranks.num_turns,
+            )  # fmt: skip
             pulse.start()
             try:
                 ranks = Ranks(store, 0, job.processes)
@@ -148,7 +151,7 @@ def follow(job: RunJob, stop: Stop) -> int:
     folder = Store(job.results).run_folder(spec.run_id) / "checkpoints"
     record = RunRecord(run_id=spec.run_id, spec=spec, status="finished", code=job.code.to_json())
     model, corpus = execute.load(record, job)
-    store = TCPStore(job.host, job.port, timeout=START)
+    store = _client(job.host, job.port)
 
     def lost(line: str) -> None:
         # A stopped process cannot end itself. Its own parent then reads the line.
@@ -158,7 +161,7 @@ def follow(job: RunJob, stop: Stop) -> int:
         os._exit(1)
 
     store.set(_here(job.rank), "")
-    Pulse(store.clone(), job.rank, job.processes, lost).start()
+    Pulse(_client(job.host, job.port), job.rank, job.processes, lost).start()
     ranks = Ranks(store, job.rank, job.processes)
     try:
         train(record, model, corpus, folder, lambda event: None, stop, ranks)
@@ -244,8 +247,7 @@ def end(others: list[subprocess.Popen[str]]) -> None:
 
 def connect(launch: Launch) -> PrefixStore:
     """A connection to torchrun's store, for this start of its processes."""
-    store = TCPStore(launch.host, launch.port, is_master=False, wait_for_workers=False, timeout=START)
-    return PrefixStore(f"harness/{launch.attempt}", store)
+    return PrefixStore(f"harness/{launch.attempt}", _client(launch.host, launch.port))
 
 
 def called(number: int) -> str:
@@ -261,6 +263,10 @@ def failed(number: int) -> str:
 def over(number: int) -> str:
     """Name of what says that a run is over."""
     return f"over/{number}"
+
+
+def _client(host: str, port: int) -> TCPStore:
+    return TCPStore(host, port, is_master=False, wait_for_workers=False, timeout=START)
 
 
 def _here(rank: int) -> str:
