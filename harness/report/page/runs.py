@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.core.messages import count
 from harness.core.metrics import METRICS, metric_named, std_error_of, value_of
 from harness.report import intervals
 from harness.report.columns import NOT_APPLICABLE, integer_text, three_digits
@@ -254,13 +253,11 @@ def _at_least_ms(value: float | None) -> str:
 
 def _attempts(record: RunRecord) -> Grid:
     rows = [
-        [str(number), each.started_at, each.status, each.machine or NOT_APPLICABLE,
-         NOT_APPLICABLE if each.seconds is None else f"{each.seconds:,.1f}"]
+        [str(number), each.started_at.replace("T", " ").replace("+00:00", " UTC"), each.status,
+         each.machine or NOT_APPLICABLE, NOT_APPLICABLE if each.seconds is None else f"{each.seconds:,.1f}"]
         for number, each in enumerate(record.attempts, start=1)
     ]  # fmt: skip
-    return Grid(
-        f"Attempts ({count(len(rows), 'attempt')})", ("Attempt", "Started", "Status", "Machine", "Seconds"), rows, 4
-    )
+    return Grid("Attempts", ("Attempt", "Started", "Status", "Machine", "Seconds"), rows, 4)
 
 
 def _kernels(record: RunRecord) -> Grid:
