@@ -95,7 +95,11 @@ class QrnnLayer(RecurrentLayer):
         self, x_TB: Tensor, state: tuple[Tensor, ...], weight: Tensor, table_VI: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`_gates` of rows of the table. The inputs before the window have products of their own."""
-        parts = weight.split(self.num_inputs, dim=1)
+        if torch.is_autocast_enabled(weight.device.type):
+            # Once: autocast would convert each part, and its gradient, by itself.
+            weight = weight.to(torch.get_autocast_dtype(weight.device.type))
+        # The gradients of strided parts would be transposed, which makes joining them slow.
+        parts = [part.contiguous() for part in weight.split(self.num_inputs, dim=1)]
         products = [functional.linear(table_VI, parts[0], self.linear.bias)]
         numbers = [x_TB]
         if self.window == 2:
