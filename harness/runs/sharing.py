@@ -41,5 +41,7 @@ def check_shares(specs: Sequence[RunSpec], processes: int, *, measures_speed: bo
                 f"{where}.model: a model from outside draws masks of its own, which several processes cannot share; "
                 "leave out --processes"
             )
+        if spec.recipe.clip_embedding == "occurrences":
+            raise SuiteError(f"{where}.recipe.clip_embedding: occurrences is for one process; leave out --processes")
         if applied(spec.speed, spec.device).graph:
             raise SuiteError(f"{where}.speed.graph captures the steps of one process; leave out one of the two")

@@ -64,8 +64,22 @@ class EntryBlock:
         # The switch replaces the optimiser, but graphs captured before it would still run the old one's kernels.
         if self.speed.graph and averages:
             raise ValueError("speed.graph does not support a recipe that switches to averaged SGD; remove it")
+        if self.recipe is not None and self.recipe.clip_embedding == "occurrences":
+            self._check_occurrences()
         if self.speed.graph and self.model.get("cutoffs"):
             raise ValueError("speed.graph cannot capture a softmax with cutoffs, whose clusters change size each step")
+
+    def _check_occurrences(self) -> None:
+        # A tied matrix has gradients of the softmax too, which belong to no token of the input.
+        if self.model.get("builder") not in ("awd-lstm", "qrnn") or self.model.get("tie", True):
+            raise ValueError(
+                "recipe.clip_embedding: occurrences needs an embedding of its own: builder awd-lstm or qrnn, tie: false"
+            )
+        if self.speed.folded_clip or self.speed.graph or self.dtype == "float16":
+            raise ValueError(
+                "recipe.clip_embedding: occurrences needs a step that clips by itself: no speed.folded_clip, no "
+                "speed.graph, not float16"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

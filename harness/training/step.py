@@ -14,6 +14,7 @@ from torch import Tensor
 
 from harness.core.interfaces import LanguageModel
 from lm_models.step import State, detach, step_over
+from lm_models.token_model import TokenModel
 
 if TYPE_CHECKING:
     from harness.core.ranks import Ranks
@@ -65,6 +66,8 @@ class Step:
         parameters: its trained parameters; the clipped norm is over all of them.
         optimizer: may be replaced during training.
         clip: largest gradient norm; 0 for none.
+        by_occurrence: the norm counts the embedding's gradient of each input token on its own. For a `TokenModel`
+            whose embedding is not tied.
         autocast: makes the context of the forward pass.
         folded: let the optimiser apply the clipping factor and the loss scale.
         loss_scale: for float16; needs `folded`, since only the optimiser can skip a step without the host knowing.
@@ -81,6 +84,7 @@ class Step:
         optimizer: torch.optim.Optimizer,
         *,
         clip: float,
+        by_occurrence: bool = False,
         autocast: Autocast,
         folded: bool = False,
         loss_scale: LossScale | None = None,
@@ -91,6 +95,10 @@ class Step:
         self.model, self.parameters, self.optimizer = model, parameters, optimizer
         self.clip, self.autocast, self.folded, self.loss_scale = clip, autocast, folded, loss_scale
         self.ranks = ranks
+        self.embedder: TokenModel | None = None
+        if by_occurrence:
+            assert isinstance(model, TokenModel)
+            self.embedder, model.sums_occurrences = model, True
         self.nll_sum = torch.zeros((), dtype=torch.float64, device=parameters[0].device)
 
     def __call__(self, tokens_TB: Tensor, state: State) -> State:
@@ -112,11 +120,21 @@ class Step:
         if self.folded and not isinstance(self.optimizer, torch.optim.ASGD):
             self._fold()
         elif self.clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+            self._clip()
         self.optimizer.step()
         # Summed in float64: a float32 sum over an epoch would lose the digits that resuming must reproduce.
         self.nll_sum += step.nll_TB.detach().sum(dtype=torch.float64)
         return detach(step.state)
+
+    def _clip(self) -> None:
+        if self.embedder is None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.clip)
+            return
+        embedding, square = self.embedder.embedding, self.embedder.occurrences_square
+        assert square is not None
+        others = [each.grad for each in self.parameters if each is not embedding and each.grad is not None]
+        norm = (torch.nn.utils.get_total_norm(others).square() + square).sqrt()
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, self.clip, norm)
 
     def _fold(self) -> None:
         """Give the optimiser the divisor of the gradients instead of rescaling them here."""

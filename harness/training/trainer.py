@@ -125,6 +125,7 @@ class Trainer:
             self.parameters,
             self.optimizer,
             clip=recipe.clip,
+            by_occurrence=recipe.clip_embedding == "occurrences",
             autocast=autocast,
             folded=self.speed.folded_clip or loss_scale,
             loss_scale=self.loss_scale,

@@ -151,7 +151,8 @@ class RecurrentModel(TokenModel):
     def _inputs(self, inputs_TB: Tensor, rows_TBE: Tensor | None, *, training: bool) -> tuple[Tensor, Tensor | None]:
         """Return the first layer's input; or symbols, and the table whose rows are the input (see `looks_up`)."""
         rates, num_symbols = self.config.dropout, len(self.embedding)
-        if rows_TBE is None and looks_up(num_symbols, inputs_TB.numel(), dropout=rates, training=training):
+        wants_table = looks_up(num_symbols, inputs_TB.numel(), dropout=rates, training=training)
+        if rows_TBE is None and wants_table and not self.sums_occurrences:
             table_VE = dropout.words(self.embedding, rates.embedding, training=training, generator=self.generator)
             return inputs_TB, table_VE
         return self.embed(inputs_TB, rows_TBE, training=training), None

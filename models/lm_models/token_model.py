@@ -36,6 +36,8 @@ class TokenModel(nn.Module):
 
     softmax: Softmax | AdaptiveSoftmax
     masks_per_step = False  # dropout of activations draws new masks at each time step
+    sums_occurrences = False  # a backward pass fills in `occurrences_square`
+    occurrences_square: Tensor | None = None  # squared norm of the gradients of embedded tokens, each on its own
 
     def __init__(self, *, vocab_size: int, width: int, rates: ActivationDropout) -> None:
         super().__init__()
@@ -112,9 +114,14 @@ class TokenModel(nn.Module):
         """Rows of the embedding under the dropouts of words and of inputs; arguments as of `encode`."""
         if rows_TBE is None:
             rows_TBE = nn.functional.embedding(inputs_TB, self.embedding)
+            if self.sums_occurrences and rows_TBE.requires_grad:
+                rows_TBE.register_hook(self._note_occurrences)
         x_TBE = dropout.embedding(
             rows_TBE, inputs_TB, len(self.embedding), self.rates.embedding, training=training, generator=self.generator
         )
         return dropout.locked(
             x_TBE, self.rates.input, training=training, generator=self.generator, per_step=self.masks_per_step
         )
+
+    def _note_occurrences(self, gradient_TBE: Tensor) -> None:
+        self.occurrences_square = gradient_TBE.square().sum()

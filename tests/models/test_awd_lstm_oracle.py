@@ -76,3 +76,21 @@ def test_equals_numpy(config: Config, steps: tuple[int, ...], kernel: str) -> No
     model = build(config, vocab_size=11, kernel=kernel).double()
     state = [tuple(np.zeros((3, h)) for _ in range(2)) for _, h in config.widths]
     compare(model, lambda *window: oracle_window(config, *window), state, steps)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "reference"])
+def test_a_single_bias_is_the_second_of_two_with_the_first_at_zero(kernel: str) -> None:
+    torch.manual_seed(5)
+    two = build(Config(layers=2, hidden=6, embedding=3, tie=False), vocab_size=11, kernel=kernel).double()
+    config = Config(layers=2, hidden=6, embedding=3, tie=False, biases=1)
+    one = build(config, vocab_size=11, kernel=kernel).double()
+    assert sum(each.numel() for each in one.parameters()) == config.num_parameters(11)
+    missing = two.load_state_dict(one.state_dict(), strict=False).missing_keys
+    assert missing == ["layers.0.bias_ih", "layers.1.bias_ih"]
+    for key in missing:
+        torch.nn.init.zeros_(two.get_parameter(key))
+    tokens_TB = torch.randint(11, (8, 3), generator=torch.Generator().manual_seed(1))
+    for model in (one, two):
+        model(tokens_TB[:-1], tokens_TB[1:], model.initial_state(3)).nll_TB.mean().backward()
+    for key, parameter in one.named_parameters():
+        assert torch.equal(parameter.grad, two.get_parameter(key).grad), key

@@ -163,6 +163,8 @@ class Recipe:
         betas: Adam's moment decays.
         weight_decay: L2 term added to the gradient, as awd-lstm-lm does, not decoupled.
         clip: largest gradient norm over all parameters; 0 does not clip.
+        clip_embedding: what of the embedding enters that norm: `sum`, its gradient, or `occurrences`, the gradient of
+            each input token on its own, as in TensorFlow.
         decay_at: epochs after whose validation lr is multiplied by `decay_factor`.
         decay_factor: factor of lr at each of them.
         schedule: factor of lr over the run.
@@ -183,6 +185,7 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
     clip: float = 0.0
+    clip_embedding: Literal["sum", "occurrences"] = field(default="sum", metadata=LATER)
     decay_at: tuple[int, ...] = ()
     decay_factor: float = 0.1
     schedule: Schedule = field(default_factory=Schedule)

@@ -18,10 +18,12 @@ class Config(RecurrentConfig):
             each time step (Zaremba et al. 2014, arXiv:1409.2329).
         initial_range: all weights and biases start uniform in +-initial_range; without it each has its own range, as
             in the official code.
+        biases: vectors added to the gates of a layer: 2 as in torch and the official code, 1 as in TensorFlow's cells.
     """
 
     masks: Literal["window", "step"] = field(default="window", metadata=LATER)
     initial_range: float | None = field(default=None, metadata=LATER)
+    biases: Literal[1, 2] = field(default=2, metadata=LATER)
 
     def __post_init__(self) -> None:
         RecurrentConfig.__post_init__(self)
@@ -29,8 +31,8 @@ class Config(RecurrentConfig):
             raise ValueError(f"initial_range must be finite and positive, got {self.initial_range}")
 
     def num_parameters(self, vocab_size: int) -> int:
-        """Two matrices and two biases of four gates per layer, the embedding, and the softmax."""
-        return sum(4 * h * (x + h + 2) for x, h in self.widths) + self.num_softmax_parameters(vocab_size)
+        """Two matrices and the biases of four gates per layer, the embedding, and the softmax."""
+        return sum(4 * h * (x + h + self.biases) for x, h in self.widths) + self.num_softmax_parameters(vocab_size)
 
     def forward_flops_per_token(self, vocab_size: int) -> int:
         """FLOPs of training's matrix products, two per multiply-add; an adaptive softmax's are an expectation."""

@@ -28,12 +28,20 @@ class LstmLayer(RecurrentLayer):
         weight_drop: probability that an entry of the recurrent matrix is dropped.
         kernel: backend of `lstm`.
         masks_per_step: the dropout of the output draws a new mask at each time step.
+        single_bias: leave out `bias_ih`.
     """
 
     op = "lstm"
 
     def __init__(
-        self, num_inputs: int, num_hidden: int, *, weight_drop: float, kernel: str, masks_per_step: bool = False
+        self,
+        num_inputs: int,
+        num_hidden: int,
+        *,
+        weight_drop: float,
+        kernel: str,
+        masks_per_step: bool = False,
+        single_bias: bool = False,
     ) -> None:
         super().__init__()
         lm_kernels.check_name("lstm", kernel)
@@ -43,7 +51,9 @@ class LstmLayer(RecurrentLayer):
         bound = num_hidden**-0.5
         self.weight_ih = nn.Parameter(torch.empty(4 * num_hidden, num_inputs).uniform_(-bound, bound))
         self.weight_hh = nn.Parameter(torch.empty(4 * num_hidden, num_hidden).uniform_(-bound, bound))
-        self.bias_ih = nn.Parameter(torch.empty(4 * num_hidden).uniform_(-bound, bound))
+        self.register_parameter("bias_ih", None)
+        if not single_bias:
+            self.bias_ih = nn.Parameter(torch.empty(4 * num_hidden).uniform_(-bound, bound))
         self.bias_hh = nn.Parameter(torch.empty(4 * num_hidden).uniform_(-bound, bound))
 
     def raw_weight(self) -> Tensor:
@@ -72,7 +82,8 @@ class LstmLayer(RecurrentLayer):
             x_TBI, table_VI = functional.embedding(x_TBI, table_VI), None
         if table_VI is not None:
             weight_ih = functional.linear(table_VI, weight_ih).t()
-        arguments = (x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, self.bias_ih, self.bias_hh)
+        bias_ih = torch.zeros_like(self.bias_hh) if self.bias_ih is None else self.bias_ih
+        arguments = (x_TBI, h_1BH[0], c_1BH[0], weight_ih, weight_hh, bias_ih, self.bias_hh)
         lstm = self.resolve(x_TBI.device, arguments, training=training)
         h_TBH, h_BH, c_BH = lstm(*arguments)
         h_TBH = dropout.locked(h_TBH, out_dropout, training=training, generator=generator, per_step=self.masks_per_step)
@@ -83,7 +94,14 @@ def build(config: Config, *, vocab_size: int, kernel: str = "auto") -> Recurrent
     """As `lm_models.build`; kernel: backend of `lstm`."""
     per_step = config.masks == "step"
     layers = [
-        LstmLayer(num_inputs, num_hidden, weight_drop=config.dropout.weight, kernel=kernel, masks_per_step=per_step)
+        LstmLayer(
+            num_inputs,
+            num_hidden,
+            weight_drop=config.dropout.weight,
+            kernel=kernel,
+            masks_per_step=per_step,
+            single_bias=config.biases == 1,
+        )
         for num_inputs, num_hidden in config.widths
     ]
     model = RecurrentModel(config, layers, vocab_size=vocab_size)

@@ -229,3 +229,18 @@ def test_a_file_with_only_a_dataset_can_be_prepared_but_not_run(write: Write) ->
     assert refusal(write("suite: x\ndataset: enwik8\nmetrics: [bpc]\n")) == "1: entries is missing"
     with pytest.raises(SuiteError, match=r"tiny\.yaml:1: dataset is missing"):
         load_dataset(write("suite: x\n"))
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("entries.lstm.model.tie=true", "needs an embedding of its own"),
+        ("entries.lstm.model.builder=mingru", "needs an embedding of its own"),
+        ("entries.lstm.speed.folded_clip=true", "needs a step that clips by itself"),
+        ("entries.lstm.dtype=float16", "needs a step that clips by itself"),
+    ],
+)
+def test_clipping_by_occurrence_is_refused_where_it_is_not_defined(write: Write, override: str, reason: str) -> None:
+    by_occurrence = ("entries.lstm.recipe.clip_embedding=occurrences", "entries.lstm.model.tie=false")
+    load(write(SUITE), overrides=by_occurrence)
+    assert reason in refusal(write(SUITE), overrides=(*by_occurrence, override))

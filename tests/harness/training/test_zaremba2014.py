@@ -23,7 +23,7 @@ ENTRIES = {entry.name: entry for entry in load(ROOT / "suites" / "zaremba2014.ya
 # Layers, width, initial range, steps, epochs at the first rate, epochs, decay, dropout. arXiv:1409.2329, section 4.1.
 PUBLISHED = {"small": (2, 200, 0.1, 20, 4, 13, 0.5, 0.0), "medium": (2, 650, 0.05, 35, 6, 39, 0.8, 0.5)}
 VOCAB, WIDTH, STREAMS = 11, 6, 5
-NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+NAMES = ("weight_ih", "weight_hh", "bias_hh")
 
 
 def recipe_of(name: str) -> Recipe:
@@ -49,6 +49,8 @@ def test_the_suite_says_what_was_published(name: str) -> None:
     drop = {"embedding": 0, "input": rate, "hidden": rate, "output": rate, "weight": 0}
     assert (model["dropout"], model.get("masks", "window")) == (drop, "step" if rate else "window")
     assert (recipe.optimizer, recipe.batch, recipe.bptt, recipe.epochs) == ("sgd", 20, steps, epochs)
+    # TensorFlow's ptb_word_lm.py: cells with one bias, and clip_by_global_norm over the gradients of embedded tokens.
+    assert (model["biases"], recipe.clip_embedding) == (1, "occurrences")
     assert (recipe.windows, recipe.weight_decay, recipe.reset_state) == (None, 0, "epoch")
     # The published loss is this one's times the steps of a window.
     assert (recipe.lr / steps, recipe.clip * steps) == pytest.approx((1, 5), rel=1e-15)
@@ -70,7 +72,7 @@ def test_every_parameter_starts_uniform_in_the_initial_range(name: str) -> None:
 
 
 class PlainLstm(nn.Module):
-    """Embedding, LSTM and softmax from torch.nn, with the weights of a model of ours."""
+    """Embedding, LSTM and softmax from torch.nn, with the weights of a model of ours; `bias_ih` is zero and fixed."""
 
     def __init__(self, weights: dict[str, torch.Tensor]) -> None:
         super().__init__()
@@ -78,8 +80,11 @@ class PlainLstm(nn.Module):
         self.layers = nn.ModuleList([nn.LSTM(WIDTH, WIDTH), nn.LSTM(WIDTH, WIDTH)])
         self.out = nn.Linear(WIDTH, VOCAB)
         self.double()
+        for layer in self.layers:
+            layer.bias_ih_l0.requires_grad_(False).zero_()
         for key, parameter in self.named().items():
             parameter.data.copy_(weights[key])
+        self.rows_TBE = torch.empty(0)
 
     def named(self) -> dict[str, nn.Parameter]:
         lstm = {f"layers.{i}.{key}": getattr(self.layers[i], f"{key}_l0") for i in range(2) for key in NAMES}
@@ -87,7 +92,8 @@ class PlainLstm(nn.Module):
         return outer | lstm
 
     def forward(self, x_TB, targets_TB, states, masks=(1, 1, 1)):
-        x_TBH, new_states = self.embedding(x_TB) * masks[0], []
+        self.rows_TBE = self.embedding(x_TB)
+        x_TBH, new_states = self.rows_TBE * masks[0], []
         for layer, state, mask in zip(self.layers, states, masks[1:], strict=True):
             x_TBH, new_state = layer(x_TBH, state)
             x_TBH = x_TBH * mask
@@ -104,6 +110,7 @@ def zeros() -> list[tuple[torch.Tensor, torch.Tensor]]:
 def test_training_is_that_of_the_published_loss(tmp_path: Path) -> None:
     """Loss summed over steps and averaged over streams, rate 1 that halves, norm 5; a last shorter window counts as 20.
 
+    The norm is over the gradients of embedded tokens, not of the embedding, as that of TensorFlow's IndexedSlices.
     The norm's 1e-6, which torch adds before it divides, is that of the mean loss: 20 times it here.
     """
     # Text with structure and larger weights, so that some gradients exceed the norm of 5 and some do not.
@@ -119,21 +126,24 @@ def test_training_is_that_of_the_published_loss(tmp_path: Path) -> None:
 
     plain = PlainLstm(weights)
     data_TB = torch.from_numpy(ids.astype(np.int64)).view(STREAMS, 50).t()
-    norms, sizes = [], set()
+    norms, dense_norms, sizes = [], [], set()
     for epoch in range(6):
         states, rate = zeros(), [1, 1, 1, 1, 0.5, 0.25][epoch]
         for start in (0, 20, 40):
             inputs_TB, targets_TB = data_TB[start : start + 20][: 49 - start], data_TB[start + 1 : start + 21]
             nll_TB, states = plain(inputs_TB, targets_TB, states)
             loss = nll_TB.mean(dim=1).sum() * 20 / len(nll_TB)
-            gradients = torch.autograd.grad(loss, list(plain.parameters()))
-            norms.append(sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5)
+            weights_of = list(plain.named().values())
+            *gradients, of_rows = torch.autograd.grad(loss, [*weights_of, plain.rows_TBE])
+            norms.append(sum(float(each.square().sum()) for each in [*gradients[1:], of_rows]) ** 0.5)
+            dense_norms.append(sum(float(each.square().sum()) for each in gradients) ** 0.5)
             sizes.add(len(nll_TB))
             with torch.no_grad():
-                for weight, gradient in zip(plain.parameters(), gradients, strict=True):
+                for weight, gradient in zip(weights_of, gradients, strict=True):
                     weight -= rate * min(1.0, 5 / (norms[-1] + 20e-6)) * gradient
     assert sizes == {20, 9}
     assert min(norms) < 5 < max(norms)
+    assert max(dense / norm for dense, norm in zip(dense_norms, norms, strict=True)) > 1.005
     assert [row.lr for row in rows] == pytest.approx([20, 20, 20, 20, 10, 5], rel=1e-15)
     for key, weight in plain.named().items():
         torch.testing.assert_close(trainer.module.state_dict()[key], weight.detach(), rtol=0, atol=1e-12)
