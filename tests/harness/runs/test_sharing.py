@@ -39,8 +39,9 @@ def test_what_cannot_be_shared_is_refused(spec: RunSpec) -> None:
         check_shares([replace(spec, model_source={"sha256": "0"})], 2, measures_speed=False, on_cluster=False)
     with pytest.raises(HarnessError, match=r"speed\.graph"):
         check_shares([replace(spec, speed=Speed(graph=True), device="cuda")], 2, measures_speed=False, on_cluster=False)
+    assert spec.recipe is not None
+    by_occurrence = replace(spec, recipe=replace(spec.recipe, clip_embedding="occurrences"))
     with pytest.raises(HarnessError, match=r"clip_embedding: occurrences is for one process"):
-        by_occurrence = replace(spec, recipe=replace(spec.recipe, clip_embedding="occurrences"))
         check_shares([by_occurrence], 2, measures_speed=False, on_cluster=False)
     with pytest.raises(HarnessError, match="--tokens-per-s"):
         check_shares([spec], 2, measures_speed=True, on_cluster=False)
