@@ -161,23 +161,23 @@ def test_every_end_of_a_run_saves_and_the_same_command_continues_to_the_same_bit
 
     The other signals: SIGINT in the test of a repeat, SIGTERM in test_limits.py and test_worker_main.py.
     """
-    process, _ = start_held(suite, results)
-    code, _, err = finish(start(suite, results))
+    process, _ = start_held(suite, results, "--no-sensors")
+    code, _, err = finish(start(suite, results, "--no-sensors"))
     assert code == 2
     assert "another process is running" in err
     process.send_signal(signal.SIGUSR1)
     assert_stopped(process, "SIGUSR1", 75)
-    process, worker = start_held(suite, results)
+    process, worker = start_held(suite, results, "--no-sensors")
     worker.suspend()  # or it would save and end once its parent is gone
     process.kill()
     worker.kill()
     finish(process)
     assert not list(results.glob("runs/*/record.json"))
-    process, worker = start_held(suite, results)
+    process, worker = start_held(suite, results, "--no-sensors")
     worker.suspend()
     process.kill()
     finish(process)
-    second = start(suite, results)
+    second = start(suite, results, "--no-sensors")
     wait_for(lambda: worker_of(second), "the second worker")
     time.sleep(1)  # enough for a worker that does not wait to note its attempt
     worker.resume()
@@ -193,7 +193,8 @@ def test_a_time_limit_saves_before_it_is_over(suite: Path, results: Path) -> Non
     held = suite.parent / "held"
     for limit_s in (6, 30, 150):
         began = time.monotonic()
-        process = start(suite, results / str(limit_s), "--time-limit", str(limit_s), held_by=suite.parent)
+        options = ("--time-limit", str(limit_s), "--no-sensors")
+        process = start(suite, results / str(limit_s), *options, held_by=suite.parent)
         code, out, err = finish(process, timeout_s=300)
         if held.exists():
             break
@@ -310,7 +311,7 @@ def test_a_project_keeps_its_own_models_kernels_suites_and_results(tmp_path: Pat
     (tmp_path / "own.py").write_text(OWN_MODEL)
     text = re.sub(r"\{builder.*?\}\}", '{builder: "own:Own"}', SUITE, flags=re.S)
     (tmp_path / "own.yaml").write_text(text.replace("epochs: 3", "epochs: 1").replace("decay_at: [2], ", ""))
-    code, _, err = finish(start(tmp_path / "own.yaml", tmp_path / "results"))
+    code, _, err = finish(start(tmp_path / "own.yaml", tmp_path / "results", "--no-sensors"))
     assert code == 0, err
     record = only_record(tmp_path / "results")
     assert (record.status, record.spec.model) == ("finished", {"builder": "own:Own", "hidden": 8})
