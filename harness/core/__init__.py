@@ -3,7 +3,7 @@
 `config` has the blocks of a suite file; `specs` holds a suite, its entries and the runs they resolve to; `scores` a
 score and its sums; `audits` the checks of one; `metrics` the one place where sums are divided; `target_losses` the loss
 of each target with its bytes; `interfaces` what the harness asks of a model and a corpus; `ranks` the processes of one
-run. Import the modules by name: the command line needs few of them.
+run, and `pulse` whether they answer. Import the modules by name: the command line needs few of them.
 """
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "messages",
     "metrics",
     "plugins",
+    "pulse",
     "ranks",
     "scores",
     "specs",

@@ -29,5 +29,6 @@ __all__ = [
     "run_suite",
     "search",
     "sharing",
+    "torchrun",
     "tracking",
 ]

@@ -112,6 +112,6 @@ def _own(prepared: Path) -> Path:
     """The folder of the same content in the cache of this machine, unless it is there under the same path."""
     if prepared.is_dir():
         return prepared
-    from harness.data.download.locate import cache_folder
+    from harness import data
 
-    return cache_folder() / "prepared" / prepared.name
+    return data.cache_folder() / "prepared" / prepared.name
