@@ -143,7 +143,7 @@ def run(
             raise
         reporter.stop()
         _print_leaderboard(loaded, records, results)
-        if isinstance(reporter, Following):
+        if report is not None and isinstance(reporter, Following):
             # Runs that had finished before wrote no record.
             if not reporter.num_records:
                 reporter.on_record()

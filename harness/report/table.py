@@ -102,7 +102,7 @@ def build(
     groups: dict[Group, list[Row]] = {}
     for row in (*ours, *_limits(ours), *_published(ours, published, every_published)):
         groups.setdefault(row.group, []).append(row)
-    papers = [(row.task, row.dataset, row.metric, row.split) for row in paper_rows(published)]
+    papers: list[tuple[str, ...]] = [(row.task, row.dataset, row.metric, row.split) for row in paper_rows(published)]
 
     def order(group: Group) -> tuple[int, int, str, str, str, str]:
         place = papers.index(group[:4]) if group[:4] in papers else len(papers)
