@@ -76,7 +76,7 @@ class LstmLayer(RecurrentLayer):
         """As `RecurrentLayer.run`; in training the recurrent matrix gets a new mask for each window."""
         h_1BH, c_1BH = state
         weight_hh = self.dropped_weight(training=training, generator=generator)
-        weight_ih = self.weight_ih
+        weight_ih: Tensor = self.weight_ih
         if table_VI is not None and len(table_VI) > table_VI.shape[1]:
             # Most backends multiply one-hot inputs, which would be wider than the embedded ones.
             x_TBI, table_VI = functional.embedding(x_TBI, table_VI), None

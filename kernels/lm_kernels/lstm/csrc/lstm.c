@@ -32,6 +32,11 @@ static void wait_for(const int64_t *done, int64_t tiles) {
     }
 }
 
+/* Tile of a round. Each round goes back over the tiles of the one before, so that their weights are still cached. */
+static int64_t tile_of(int64_t index, int64_t tiles) {
+    return index / tiles & 1 ? tiles - 1 - index % tiles : index % tiles;
+}
+
 void lstm_work(void *argument) {
     struct lstm_call *call = argument;
     const int64_t tiles = call->backward ? BACKWARD_TILES(call->hidden) : FORWARD_TILES(call->hidden);
@@ -43,9 +48,9 @@ void lstm_work(void *argument) {
         if (round >= rounds) return;
         wait_for(&call->done, round * tiles);
         if (call->backward)
-            backward_tile(call, call->steps - 1 - round, index % tiles);
+            backward_tile(call, call->steps - 1 - round, tile_of(index, tiles));
         else
-            forward_tile(call, round, index % tiles);
+            forward_tile(call, round, tile_of(index, tiles));
         __atomic_fetch_add(&call->done, 1, __ATOMIC_RELEASE);
     }
 }
@@ -59,7 +64,7 @@ void lstm_float_work(void *argument) {
         if (round > call->steps) return;
         wait_for(&call->done, round * tiles);
         if (round)
-            float_tile(call, round - 1, index % tiles);
+            float_tile(call, round - 1, tile_of(index, tiles));
         else
             pack_float(call, index);
         __atomic_fetch_add(&call->done, 1, __ATOMIC_RELEASE);
