@@ -222,6 +222,21 @@ def test_looked_up_products_are_those_of_embedded_inputs(
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("builder", BUILDERS)
+def test_looked_up_products_in_bfloat16_are_near_those_in_float32(
+    builder: str, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without a compiled library."""
+    if not compiled:
+        monkeypatch.setattr(library, "unavailable", lambda device: "no compiler")
+    exact = two_windows(make(builder, embedding=17).float(), (9, 3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = two_windows(make(builder, embedding=17).float(), (9, 3))
+    for ours, theirs in zip(rough, exact, strict=True):
+        torch.testing.assert_close(ours.float(), theirs, rtol=0, atol=3e-2 * theirs.abs().max().item())
+
+
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_products_are_looked_up_where_a_table_is_smaller_and_no_mask_differs_by_stream(
     builder: str, monkeypatch: pytest.MonkeyPatch
