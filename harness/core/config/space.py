@@ -37,6 +37,8 @@ class Parameter:
         given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"must have one of {', '.join(KINDS)}, got {' and '.join(given) or 'none'}")
+        if empty := [key for key in self.when if not self.allowed(key)]:
+            raise ValueError(f"when must name at least one value of {empty[0]}")
         if self.choice is not None:
             if not self.choice:
                 raise ValueError("choice must hold at least one value")

@@ -51,6 +51,10 @@ def with_space(path: Path, *lines: str) -> Path:
             ["recipe.clip: {uniform: [0, 1]}", "recipe.lr: {uniform: [1, 2], when: {recipe.clip: 0.5}}"],
             "real numbers, which a condition cannot name",
         ),
+        (
+            ["recipe.optimizer: {choice: [adam, sgd]}", "recipe.lr: {uniform: [1, 2], when: {recipe.optimizer: []}}"],
+            "10: entries.qrnn.space.recipe.lr.when must name at least one value of recipe.optimizer",
+        ),
     ],
 )
 def test_a_wrong_space_is_one_line_with_its_place(tmp_path: Path, lines: list[str], said: str) -> None:
