@@ -16,7 +16,7 @@ SEARCHED = ("model", "recipe", "speed", "dtype", "kernel")
 
 
 def check_space(root: Node, entry: str, check_suite: Callable[[Node], object]) -> Mapping[str, Parameter]:
-    """Check that every end of every parameter makes a valid suite; others hold the suite's own values meanwhile.
+    """Check that the `checked` values of every parameter make a valid suite; others hold the suite's own values meanwhile.
 
     Args:
         root: the suite under a profile.
@@ -38,7 +38,7 @@ def check_space(root: Node, entry: str, check_suite: Callable[[Node], object]) -
         if key.split(".")[0] not in SEARCHED:
             raise refusal(where, f"{path} cannot be searched: a search changes {', '.join(SEARCHED)}")
         conditions = _conditions(where, path, key, space)
-        for text in parameter.ends:
+        for text in parameter.checked:
             changed = root
             for name, value in {**conditions, key: text}.items():
                 changed = merge(changed, _tree(("entries", entry, *name.split(".")), value, where))
