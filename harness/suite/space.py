@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from harness.core.config.space import Parameter
 from harness.core.errors import SuiteError
 from harness.core.messages import near
 from harness.suite.check import check, refusal
 from harness.suite.merge import entries_of, merge
-from harness.suite.yaml_reader import Member, Node, Where, parse_yaml
+from harness.suite.yaml_reader import Member, Node, Where, parse_yaml, plain
 
 # Of an entry: the other keys name, weigh or place its run.
 SEARCHED = ("model", "recipe", "speed", "dtype", "kernel")
@@ -37,6 +38,8 @@ def check_space(root: Node, entry: str, check_suite: Callable[[Node], object]) -
         path = f"entries.{entry}.space.{key}"
         if key.split(".")[0] not in SEARCHED:
             raise refusal(where, f"{path} cannot be searched: a search changes {', '.join(SEARCHED)}")
+        if block := block_of(key, space):
+            raise refusal(where, f"{path} is a key of {block}, which is searched as well: search one of them")
         conditions = _conditions(where, path, key, space)
         for text in parameter.checked:
             changed = root
@@ -61,6 +64,17 @@ def _conditions(where: Where, path: str, key: str, space: Mapping[str, Parameter
                 raise refusal(where, f"{path}.when {name} is never {text}: it is one of {_in_words(space[name])}")
         found |= {**_conditions(where, path, name, space), name: space[key].allowed(name)[0]}
     return found
+
+
+def block_of(key: str, names: Iterable[str]) -> str | None:
+    """The name, if any, of a block that holds a key: a value of one would replace a value of the other."""
+    return next((name for name in names if key.startswith(f"{name}.")), None)
+
+
+def value_of(text: str) -> Any:
+    """The value that `--set` reads from a text."""
+    node = parse_yaml(text, "value", numbered=False)
+    return None if node is None else plain(node)
 
 
 def is_possible(parameter: Parameter, text: str) -> bool:

@@ -54,6 +54,10 @@ def with_space(path: Path, *lines: str) -> Path:
             "real numbers, which a condition cannot name",
         ),
         (
+            ["model.layers: {integer: [1, 2]}", "model: {choice: [{layers: 3}]}"],
+            "9: entries.qrnn.space.model.layers is a key of model, which is searched as well",
+        ),
+        (
             ["recipe.optimizer: {choice: [adam, sgd]}", "recipe.lr: {uniform: [1, 2], when: {recipe.optimizer: []}}"],
             "10: entries.qrnn.space.recipe.lr.when must name at least one value of recipe.optimizer",
         ),

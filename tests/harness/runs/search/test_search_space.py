@@ -192,6 +192,11 @@ def test_the_entry_with_a_space_is_the_one_that_is_searched(suite: Path) -> None
         ({"pruner": "median"}, "give entries.qrnn.recipe.validation.every_tokens"),
         ({"pruner": "median", "seeds": (1, 2)}, "--prune judges one run a trial"),
         ({"pruner": "median", "over": ("recipe.tokens=1,2",)}, "recipe.tokens cannot be searched with it"),
+        (
+            {"pruner": "median", "over": ("recipe={lr: 1, tokens: 9},{lr: 2}",)},
+            "recipe.tokens cannot be searched with it",
+        ),
+        ({"over": ("recipe.lr=1,2", "recipe={lr: 1},{lr: 2}")}, "recipe.lr is a key of recipe, which is searched as"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(suite: Path, changes: dict[str, Any], said: str) -> None:
