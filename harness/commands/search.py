@@ -80,6 +80,8 @@ def search(
     path, roots = suite_path(suite), data.search_roots(data_path)
     request = searching.Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
     space = searching.space_of(request)
+    for line in space.remarks():
+        say(line)
     is_plain = cluster is not None or (jobs or 1) > 1
     reporter = make_reporter(quiet=quiet, plain=is_plain)
     store = Store(searching.trials_folder(results))

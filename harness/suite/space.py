@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from harness.core.config.space import Parameter
+from harness.core.config.space import Parameter, as_text
 from harness.core.errors import SuiteError
 from harness.core.messages import near
 from harness.suite.check import check, refusal
@@ -77,12 +77,17 @@ def value_of(text: str) -> Any:
     return None if node is None else plain(node)
 
 
+def as_searched(text: str) -> str:
+    """One text for all spellings of a value, such as 1e-3 and 0.001."""
+    return as_text(value_of(text))
+
+
 def is_possible(parameter: Parameter, text: str) -> bool:
     """Whether a choice or a range of whole numbers holds a value. No single real number is likely to be drawn."""
     if parameter.is_integer:
         low, high = parameter.bounds
         return text.lstrip("-").isdecimal() and low <= int(text) <= high
-    return text in parameter.texts
+    return as_searched(text) in map(as_searched, parameter.texts)
 
 
 def _in_words(parameter: Parameter) -> str:

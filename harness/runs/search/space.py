@@ -15,7 +15,7 @@ from harness.core.errors import SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, RunSpec, Suite
 from harness.suite import check_model, load, resolve, unused_setting
-from harness.suite.space import block_of, value_of
+from harness.suite.space import as_searched, block_of, is_possible, value_of
 
 PROFILE = "search"
 MAX_GRID = 200
@@ -84,7 +84,19 @@ class Space:
     def is_active(self, name: str, values: Mapping[str, str]) -> bool:
         """Whether an axis is searched at a point, whose values of the axes above it are known."""
         parameter = self.axes[name]
-        return all(values.get(other) in parameter.allowed(other) for other in parameter.when)
+        return all(
+            other in values and as_searched(values[other]) in map(as_searched, parameter.allowed(other))
+            for other in parameter.when
+        )
+
+    def remarks(self) -> list[str]:
+        """A line on each axis that is never searched, because of the values that `--over` gives to another."""
+        return [
+            f"{name} is not searched: --over never gives {other} {' or '.join(parameter.allowed(other))}"
+            for name, parameter in self.axes.items()
+            for other in parameter.when
+            if not any(is_possible(self.axes[other], text) for text in parameter.allowed(other))
+        ]
 
     def grid(self) -> list[dict[str, str]]:
         """Every point, the last axis fastest. SuiteError for an axis of real numbers and for too many points."""

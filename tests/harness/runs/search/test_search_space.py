@@ -177,6 +177,18 @@ def test_a_grid_lists_whole_numbers_and_searches_a_key_only_under_its_condition(
         trials(request(suite))
 
 
+def test_a_condition_holds_for_every_spelling_of_a_value_and_one_that_never_holds_is_said(suite: Path) -> None:
+    suite.write_text(
+        f"{SUITE}    space:\n      recipe.lr: {{choice: [0.001, 0.002]}}\n"
+        "      recipe.clip: {choice: [1, 2], when: {recipe.lr: 0.001}}\n"
+    )
+    space = space_of(request(suite, "recipe.lr=1e-3,2.0e-3"))
+    assert [tuple(point.values()) for point in space.grid()] == [("1e-3", "1"), ("1e-3", "2"), ("2.0e-3",)]
+    assert space.remarks() == []
+    space = space_of(request(suite, "recipe.lr=3e-3"))
+    assert space.remarks() == ["recipe.clip is not searched: --over never gives recipe.lr 0.001"]
+
+
 def test_the_entry_with_a_space_is_the_one_that_is_searched(suite: Path) -> None:
     suite.write_text(SUITE + SPACE)
     assert space_of(request(suite, entry=None)).entry == "qrnn"
