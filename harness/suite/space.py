@@ -17,7 +17,7 @@ SEARCHED = ("model", "recipe", "speed", "dtype", "kernel")
 
 
 def check_space(root: Node, entry: str, check_suite: Callable[[Node], object]) -> Mapping[str, Parameter]:
-    """Check that the `checked` values of every parameter make a valid suite; others hold the suite's own values meanwhile.
+    """Check that the `checked` values of every parameter make a valid suite; others hold those of the suite meanwhile.
 
     Args:
         root: the suite under a profile.

@@ -15,8 +15,7 @@ from harness.system.source import SourceVersion
 # sysexits.h EX_TEMPFAIL: stopped on request with everything saved; the same command continues.
 EXIT_RESUME = 75
 
-# What asks a worker to save and end. SIGUSR1 is what Slurm sends with --signal, to every process of a job step and so to
-# workers too.
+# What asks a worker to save and end. Slurm sends SIGUSR1, with --signal, to every process of a job step: to workers too.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 LOOPBACK = "127.0.0.1"
