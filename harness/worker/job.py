@@ -15,7 +15,7 @@ from harness.system.source import SourceVersion
 # sysexits.h EX_TEMPFAIL: stopped on request with everything saved; the same command continues.
 EXIT_RESUME = 75
 
-# What asks a worker to save and end. Slurm sends SIGUSR1, with --signal, to every process of a job step: to workers too.
+# What asks a worker to save and end. By --signal Slurm sends SIGUSR1 to every process of a job step, so to workers too.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 LOOPBACK = "127.0.0.1"

@@ -11,13 +11,14 @@ import numpy as np
 
 from harness.core.errors import HarnessError
 from harness.core.messages import count
-from harness.runs.search.study import read_study
+from harness.runs.search.study import bias_of, read_study
 from harness.statistics import importance
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 RANDOM = "(random)"
+NO_SAMPLE = "these shares may be wrong, they need trials drawn by random without --prune"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Importances:
         scales: of each parameter, for axes of pictures.
         x, y: the trials, parameters scaled to [0, 1], shapes (N, D) and (N,).
         analysis: its columns are the parameters and the random one.
-        remarks: which trials and parameters are left out, one line each.
+        remarks: why the trials are no random sample, and which trials and parameters are left out, one line each.
     """
 
     suite: str
@@ -135,6 +136,8 @@ def importances(path: Path, *, num_trees: int, num_resamples: int) -> Importance
     except ValueError as error:
         raise HarnessError(f"{path}: {error}") from None
     remarks = [f"{study.user_attrs['suite']}: {count(len(finished), 'finished trial')}"]
+    if bias := bias_of(study):
+        remarks.append(f"{NO_SAMPLE}: {bias}")
     if len(trials) > len(finished):
         remarks.append(f"left out: {count(len(trials) - len(finished), 'trial')} that did not finish or were pruned")
     remarks += [f"left out: {name}, which not all trials have or vary" for name in space if name not in names]

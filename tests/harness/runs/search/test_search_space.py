@@ -141,6 +141,13 @@ def test_the_command_runs_trials_and_writes_their_table(
         kept = json.loads((tmp_path / "results" / "search" / "runs" / row["run_id"] / "record.json").read_text())
         assert [each["split"] for each in kept["scores"]] == ["valid"]
     assert not (tmp_path / "results" / "runs").exists()
+    assert "harness importance" not in done.stderr
+    sampled = [*command, "--sampler", "random", "--trials", "1", "--study", "mine"]
+    assert "; next: harness importance" in CliRunner().invoke(main, sampled, catch_exceptions=False).stderr
+    sampled[sampled.index("random")], sampled[sampled.index("--trials") + 1] = "tpe", "2"
+    done = CliRunner().invoke(main, sampled, catch_exceptions=False)
+    assert "earlier trials of this study were drawn by random, new ones by tpe" in done.stderr
+    assert "harness importance" not in done.stderr
 
 
 def test_the_command_refuses_a_model_that_cannot_have_the_texts_tokens_before_it_runs(tmp_path: Path) -> None:
