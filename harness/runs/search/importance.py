@@ -51,18 +51,33 @@ class Importances:
                 **_cells("fanova", each.fanova),
                 **_cells("impurity", each.impurity),
                 "beats_random": each.beats_random if name != RANDOM else None,
-                "verdict": None if name == RANDOM else "noise" if each.is_noise else "matters",
+                "verdict": None if name == RANDOM else self._verdict(d),
             }
-            for name, each in zip([*self.names, RANDOM], self.analysis.parameters, strict=True)
+            for d, (name, each) in enumerate(zip([*self.names, RANDOM], self.analysis.parameters, strict=True))
         ]
         return sorted(rows, key=lambda row: -row["fanova"])
 
     def interactions(self) -> list[dict[str, Any]]:
-        """A row per pair, the strongest first: the share of variance beyond the two parameters alone."""
-        return [
-            {"pair": f"{self.names[one]} x {self.names[other]}", **_cells("fanova", share)}
-            for (one, other), share in self.analysis.interactions.items()
+        """A row per pair, the strongest first: its share of variance beyond the parameters alone. Last, the floor."""
+        rows = [
+            {
+                "pair": f"{self.names[one]} x {self.names[other]}",
+                **_cells("fanova", each.fanova),
+                "beats_random": each.beats_random,
+            }
+            for (one, other), each in self.analysis.interactions.items()
         ]
+        floor = {"pair": f"{RANDOM} x any", **_cells("fanova", self.analysis.random_pair), "beats_random": None}
+        return [*rows, floor] if rows else []
+
+    def _verdict(self, d: int) -> str:
+        if not self.analysis.parameters[d].is_noise:
+            return "matters"
+        # The strongest first.
+        for pair, each in self.analysis.interactions.items():
+            if d in pair and not each.is_noise:
+                return f"in a pair with {self.names[sum(pair) - d]}"
+        return "noise"
 
 
 @dataclass(frozen=True, slots=True)
