@@ -28,7 +28,7 @@ def importance(
     """Rank the settings of STUDY, a .journal of `harness search`, by the variance that they explain.
 
     fANOVA and mean decrease in impurity come from one random forest, with 95 % intervals over trials. A setting that
-    does not beat a random one in 95 % of the draws is called noise. Needs the extra `search`.
+    does not beat a random one in 95 % of the draws, alone or in a pair, is called noise. Needs the extra `search`.
     """
     if pairs and out is None:
         raise click.UsageError("--pair goes with --out")

@@ -80,6 +80,8 @@ def search(
     path, roots = suite_path(suite), data.search_roots(data_path)
     request = searching.Request(suite=path, roots=roots, **{**options, "device": device.resolve(options["device"])})
     space = searching.space_of(request)
+    for line in space.remarks():
+        say(line)
     is_plain = cluster is not None or (jobs or 1) > 1
     reporter = make_reporter(quiet=quiet, plain=is_plain)
     store = Store(searching.trials_folder(results))
@@ -91,11 +93,13 @@ def search(
             )
             manifest = data.read_manifest(prepared)
             outlook = partial(dry_run.outlook, vocab_size=manifest.alphabet_size, num_tokens=manifest.num_tokens)
+            if others := sorted({*searching.samplers_of(study)} - {request.sampler}):
+                say(f"earlier trials of this study were drawn by {' and '.join(others)}, new ones by {request.sampler}")
             jobs = jobs or (1 if nodes is None else max(1, nodes.num_slots()))
             setting = searching.Setting(prepared, manifest.alphabet_size, store, outlook, jobs, nodes)
             another = partial(make_reporter, quiet=quiet, plain=True)
             searching.run_trials(study, space, setting, another if is_plain else lambda: reporter)
-            trials = searching.known_trials(study)
+            trials, is_random = searching.known_trials(study), searching.bias_of(study) is None
     except SuiteInterrupted as interrupted:
         reporter.stop()
         say(f"harness: {interrupted}")
@@ -106,6 +110,6 @@ def search(
     outcome = searching.gather(space, trials, found)
     click.echo(outcome.render(), nl=False)
     file = searching.study_path(space, results)
-    say(f"saved {outcome.write(file)}; next: harness importance {file}")
+    say(f"saved {outcome.write(file)}" + (f"; next: harness importance {file}" if is_random else ""))
     if any(record.status == "failed" for record in found.values()):
         sys.exit(EXIT_FAILED)

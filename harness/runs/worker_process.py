@@ -17,7 +17,7 @@ from harness.results.store import Store
 from harness.runs.limits import StopRun, SuiteInterrupted, TimeLimit, cause_of
 from harness.system import processes, source
 from harness.system.files import open_new
-from harness.worker.job import EXIT_RESUME, Event, Rates, RunJob, parse_event
+from harness.worker.job import EXIT_RESUME, STOP_SIGNALS, Event, Rates, RunJob, parse_event
 
 # How long a worker may take to finish its step and save before it is killed.
 STOP_GRACE_S = 60.0
@@ -63,7 +63,7 @@ def run_worker(
         on_start: receives the process.
 
     Returns:
-        How it ended; EXIT_RESUME means that it saved on request.
+        How it ended; EXIT_RESUME means that it saved on request, or that a request came before it had begun.
 
     Raises:
         SuiteInterrupted: Ctrl-C or a queue's signal; the worker was asked to save.
@@ -116,7 +116,9 @@ def run_worker(
     finally:
         _close(process, reader)
     lines = (line.strip() for line in reversed(last_lines) if line.strip())
-    return Ending(process.returncode, usage, next(lines, None))
+    # A worker sets its handlers before it imports anything heavy: one that a request still ended had not begun.
+    is_stopped = -process.returncode in STOP_SIGNALS
+    return Ending(EXIT_RESUME if is_stopped else process.returncode, usage, next(lines, None))
 
 
 def measure_rate(spec: RunSpec, prepared: Path, store: Store, seconds: float, limit: TimeLimit | None) -> float:

@@ -51,11 +51,31 @@ class Importance:
 
 
 @dataclass(frozen=True, slots=True)
+class Interaction:
+    """One pair; `beats_random` is the share of resamples in which it exceeds the pairs of both with a random one."""
+
+    fanova: Share
+    beats_random: float
+
+    @property
+    def is_noise(self) -> bool:
+        return self.beats_random < ABOVE_NOISE
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
-    """Parameters in the order of the columns, the random one last; interactions of the strongest pairs; the forest."""
+    """What `analyse` finds.
+
+    Attributes:
+        parameters: in the order of the columns, the random one last.
+        interactions: of the strongest pairs, the strongest first.
+        random_pair: the strongest pair of the random parameter.
+        forest: fitted to all trials.
+    """
 
     parameters: list[Importance]
-    interactions: dict[Pair, Share]
+    interactions: dict[Pair, Interaction]
+    random_pair: Share
     forest: RandomForestRegressor
 
 
@@ -90,19 +110,22 @@ def analyse(
     random = np.random.default_rng(seed)
     forest = _fit(_with_noise(x_ND, random), y_N, num_trees, seed)
     pairs = list(combinations(range(width), 2))
-    single, double = decompose(forest, pairs)
+    random_pairs = [(d, width) for d in range(width)]
+    single, double = decompose(forest, [*pairs, *random_pairs])
     strongest = sorted(pairs, key=lambda pair: -double[pair])[:num_pairs]
-    singles, impurities, doubles = [], [], []
+    singles, impurities, doubles, floors, highest = [], [], [], [], []
     for number in range(num_resamples):
         drawn = random.integers(0, num, num)
         # Such a draw has no variance to share out.
         if np.ptp(y_N[drawn]) == 0:
             continue
         again = _fit(_with_noise(x_ND, random)[drawn], y_N[drawn], max(32, num_trees // 20), seed + 1 + number)
-        one, two = decompose(again, strongest)
-        singles.append(one)
+        alone, two = decompose(again, [*strongest, *random_pairs])
+        singles.append(alone)
         impurities.append(again.feature_importances_)
         doubles.append([two[pair] for pair in strongest])
+        floors.append([max(two[one, width], two[other, width]) for one, other in strongest])
+        highest.append(max(two[pair] for pair in random_pairs))
     fanova, impurity = np.array(singles), np.array(impurities)
     # Compared within each draw: both shares come from the same forest and trials.
     beats = (fanova > fanova[:, -1:]).mean(axis=0)
@@ -112,8 +135,12 @@ def analyse(
         )
         for d in range(width + 1)
     ]
-    interactions = {pair: _share(double[pair], np.array(doubles)[:, k]) for k, pair in enumerate(strongest)}
-    return Analysis(parameters, interactions, forest)
+    interactions = {
+        pair: Interaction(_share(double[pair], shares), float((shares > floor).mean()))
+        for pair, shares, floor in zip(strongest, np.array(doubles).T, np.array(floors).T, strict=True)
+    }
+    random_pair = _share(max(double[pair] for pair in random_pairs), np.array(highest))
+    return Analysis(parameters, interactions, random_pair, forest)
 
 
 def decompose(forest: RandomForestRegressor, pairs: Sequence[Pair] = ()) -> tuple[Array, dict[Pair, float]]:

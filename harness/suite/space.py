@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-from harness.core.config.space import Parameter
+from harness.core.config.space import Parameter, as_text
 from harness.core.errors import SuiteError
 from harness.core.messages import near
 from harness.suite.check import check, refusal
 from harness.suite.merge import entries_of, merge
-from harness.suite.yaml_reader import Member, Node, Where, parse_yaml
+from harness.suite.yaml_reader import Member, Node, Where, parse_yaml, plain
 
 # Of an entry: the other keys name, weigh or place its run.
 SEARCHED = ("model", "recipe", "speed", "dtype", "kernel")
 
 
 def check_space(root: Node, entry: str, check_suite: Callable[[Node], object]) -> Mapping[str, Parameter]:
-    """Check that every end of every parameter makes a valid suite; others hold the suite's own values meanwhile.
+    """Check that the `checked` values of every parameter make a valid suite; others hold those of the suite meanwhile.
 
     Args:
         root: the suite under a profile.
@@ -37,8 +38,10 @@ def check_space(root: Node, entry: str, check_suite: Callable[[Node], object]) -
         path = f"entries.{entry}.space.{key}"
         if key.split(".")[0] not in SEARCHED:
             raise refusal(where, f"{path} cannot be searched: a search changes {', '.join(SEARCHED)}")
+        if block := block_of(key, space):
+            raise refusal(where, f"{path} is a key of {block}, which is searched as well: search one of them")
         conditions = _conditions(where, path, key, space)
-        for text in parameter.ends:
+        for text in parameter.checked:
             changed = root
             for name, value in {**conditions, key: text}.items():
                 changed = merge(changed, _tree(("entries", entry, *name.split(".")), value, where))
@@ -63,12 +66,28 @@ def _conditions(where: Where, path: str, key: str, space: Mapping[str, Parameter
     return found
 
 
+def block_of(key: str, names: Iterable[str]) -> str | None:
+    """The name, if any, of a block that holds a key: a value of one would replace a value of the other."""
+    return next((name for name in names if key.startswith(f"{name}.")), None)
+
+
+def value_of(text: str) -> Any:
+    """The value that `--set` reads from a text."""
+    node = parse_yaml(text, "value", numbered=False)
+    return None if node is None else plain(node)
+
+
+def as_searched(text: str) -> str:
+    """One text for all spellings of a value, such as 1e-3 and 0.001."""
+    return as_text(value_of(text))
+
+
 def is_possible(parameter: Parameter, text: str) -> bool:
     """Whether a choice or a range of whole numbers holds a value. No single real number is likely to be drawn."""
     if parameter.is_integer:
         low, high = parameter.bounds
         return text.lstrip("-").isdecimal() and low <= int(text) <= high
-    return text in parameter.texts
+    return as_searched(text) in map(as_searched, parameter.texts)
 
 
 def _in_words(parameter: Parameter) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -13,6 +14,9 @@ from harness.system.source import SourceVersion
 
 # sysexits.h EX_TEMPFAIL: stopped on request with everything saved; the same command continues.
 EXIT_RESUME = 75
+
+# What asks a worker to save and end. By --signal Slurm sends SIGUSR1 to every process of a job step, so to workers too.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 LOOPBACK = "127.0.0.1"
 

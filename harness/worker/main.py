@@ -14,14 +14,11 @@ import time
 
 from harness.core.messages import printable
 from harness.system.processes import keep_freed_memory
-from harness.worker.job import EXIT_RESUME, Emit, Event, Problem, RecordWritten, RunJob, Stop
+from harness.worker.job import EXIT_RESUME, STOP_SIGNALS, Emit, Event, Problem, RecordWritten, RunJob, Stop
 
 # How long a worker without a parent may take to save. Nobody is left to kill one that hangs in a driver call, and it
 # would keep the device.
 ORPHAN_GRACE_S = 60.0
-
-# SIGUSR1 is what Slurm sends with --signal, to every process of a job step and so to workers too.
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = ("uniform", "log_uniform", "integer", "log_integer", "choice")
+FRACTION = 0.382
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class Parameter:
         given = [name for name in KINDS if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"must have one of {', '.join(KINDS)}, got {' and '.join(given) or 'none'}")
+        if empty := [key for key in self.when if not self.allowed(key)]:
+            raise ValueError(f"when must name at least one value of {empty[0]}")
         if self.choice is not None:
             if not self.choice:
                 raise ValueError("choice must hold at least one value")
@@ -74,8 +77,19 @@ class Parameter:
 
     @property
     def ends(self) -> tuple[str, ...]:
-        """The values whose validity a suite checks: the least and the greatest number, or every choice."""
+        """The least and the greatest number, or every choice."""
         return self.texts or tuple(as_text(value) for value in self.bounds)
+
+    @property
+    def checked(self) -> tuple[str, ...]:
+        """The values whose validity a suite checks: the ends, and of real numbers one between them with a fraction."""
+        if self.texts or self.is_integer:
+            return self.ends
+        low, high = self.bounds
+        # Both ends may be whole numbers, and all that is drawn far from 0 may be, with four digits.
+        smallest = min(max(low, 0.0), high)
+        inward = FRACTION * min(1.0, high - low) * (1 if smallest < high else -1)
+        return (*self.ends, as_text(smallest + inward))
 
     def allowed(self, key: str) -> tuple[str, ...]:
         """The values of another key under which this one is searched, as texts."""

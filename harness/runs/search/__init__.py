@@ -8,7 +8,7 @@ from harness.runs.search.figures import draw as draw_importances
 from harness.runs.search.importance import Importances, importances
 from harness.runs.search.results import Outcome, gather
 from harness.runs.search.space import Request, Space, Trial, check_vocabulary, in_words, space_of, trials_folder
-from harness.runs.search.study import known_trials, open_study, read_study, study_path
+from harness.runs.search.study import bias_of, known_trials, open_study, read_study, samplers_of, study_path
 from harness.runs.search.trials import Setting, run_trials
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Setting",
     "Space",
     "Trial",
+    "bias_of",
     "check_vocabulary",
     "draw_importances",
     "gather",
@@ -27,6 +28,7 @@ __all__ = [
     "open_study",
     "read_study",
     "run_trials",
+    "samplers_of",
     "space_of",
     "study_path",
     "trials_folder",

@@ -11,13 +11,14 @@ import numpy as np
 
 from harness.core.errors import HarnessError
 from harness.core.messages import count
-from harness.runs.search.study import read_study
+from harness.runs.search.study import bias_of, read_study
 from harness.statistics import importance
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 RANDOM = "(random)"
+NO_SAMPLE = "these shares may be wrong, they need trials drawn by random without --prune"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Importances:
         scales: of each parameter, for axes of pictures.
         x, y: the trials, parameters scaled to [0, 1], shapes (N, D) and (N,).
         analysis: its columns are the parameters and the random one.
-        remarks: which trials and parameters are left out, one line each.
+        remarks: why the trials are no random sample, and which trials and parameters are left out, one line each.
     """
 
     suite: str
@@ -50,18 +51,33 @@ class Importances:
                 **_cells("fanova", each.fanova),
                 **_cells("impurity", each.impurity),
                 "beats_random": each.beats_random if name != RANDOM else None,
-                "verdict": None if name == RANDOM else "noise" if each.is_noise else "matters",
+                "verdict": None if name == RANDOM else self._verdict(d),
             }
-            for name, each in zip([*self.names, RANDOM], self.analysis.parameters, strict=True)
+            for d, (name, each) in enumerate(zip([*self.names, RANDOM], self.analysis.parameters, strict=True))
         ]
         return sorted(rows, key=lambda row: -row["fanova"])
 
     def interactions(self) -> list[dict[str, Any]]:
-        """A row per pair, the strongest first: the share of variance beyond the two parameters alone."""
-        return [
-            {"pair": f"{self.names[one]} x {self.names[other]}", **_cells("fanova", share)}
-            for (one, other), share in self.analysis.interactions.items()
+        """A row per pair, the strongest first: its share of variance beyond the parameters alone. Last, the floor."""
+        rows = [
+            {
+                "pair": f"{self.names[one]} x {self.names[other]}",
+                **_cells("fanova", each.fanova),
+                "beats_random": each.beats_random,
+            }
+            for (one, other), each in self.analysis.interactions.items()
         ]
+        floor = {"pair": f"{RANDOM} x any", **_cells("fanova", self.analysis.random_pair), "beats_random": None}
+        return [*rows, floor] if rows else []
+
+    def _verdict(self, d: int) -> str:
+        if not self.analysis.parameters[d].is_noise:
+            return "matters"
+        # The strongest first.
+        for pair, each in self.analysis.interactions.items():
+            if d in pair and not each.is_noise:
+                return f"in a pair with {self.names[sum(pair) - d]}"
+        return "noise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +151,8 @@ def importances(path: Path, *, num_trees: int, num_resamples: int) -> Importance
     except ValueError as error:
         raise HarnessError(f"{path}: {error}") from None
     remarks = [f"{study.user_attrs['suite']}: {count(len(finished), 'finished trial')}"]
+    if bias := bias_of(study):
+        remarks.append(f"{NO_SAMPLE}: {bias}")
     if len(trials) > len(finished):
         remarks.append(f"left out: {count(len(trials) - len(finished), 'trial')} that did not finish or were pruned")
     remarks += [f"left out: {name}, which not all trials have or vary" for name in space if name not in names]

@@ -15,6 +15,7 @@ from harness.core.errors import SuiteError
 from harness.core.messages import near
 from harness.core.specs import Entry, RunSpec, Suite
 from harness.suite import check_model, load, resolve, unused_setting
+from harness.suite.space import as_searched, block_of, is_possible, value_of
 
 PROFILE = "search"
 MAX_GRID = 200
@@ -83,7 +84,19 @@ class Space:
     def is_active(self, name: str, values: Mapping[str, str]) -> bool:
         """Whether an axis is searched at a point, whose values of the axes above it are known."""
         parameter = self.axes[name]
-        return all(values.get(other) in parameter.allowed(other) for other in parameter.when)
+        return all(
+            other in values and as_searched(values[other]) in map(as_searched, parameter.allowed(other))
+            for other in parameter.when
+        )
+
+    def remarks(self) -> list[str]:
+        """A line on each axis that is never searched, because of the values that `--over` gives to another."""
+        return [
+            f"{name} is not searched: --over never gives {other} {' or '.join(parameter.allowed(other))}"
+            for name, parameter in self.axes.items()
+            for other in parameter.when
+            if not any(is_possible(self.axes[other], text) for text in parameter.allowed(other))
+        ]
 
     def grid(self) -> list[dict[str, str]]:
         """Every point, the last axis fastest. SuiteError for an axis of real numbers and for too many points."""
@@ -127,6 +140,9 @@ def space_of(request: Request) -> Space:
         raise SuiteError(
             f"nothing to search: give --over KEY=VALUE,VALUE at least once, or entries.{entry.name} a space"
         )
+    for name in axes:
+        if block := block_of(name, axes):
+            raise SuiteError(f"--over: {name} is a key of {block}, which is searched as well: search one of them")
     if entry.recipe is None:
         raise SuiteError(f"{request.suite}: entry {entry.name} trains nothing, so there is nothing to search")
     if (request.sampler == "grid") != (request.num_trials is None):
@@ -223,9 +239,15 @@ def _check_pruner(request: Request, axes: Mapping[str, Parameter]) -> None:
         return
     if len(request.seeds) > 1:
         raise SuiteError("--prune judges one run a trial: give one --seed")
-    for name in axes:
+    for name in (changed for axis, parameter in axes.items() for changed in _changed(axis, parameter)):
         if name in ("recipe.tokens", "recipe.epochs") or name.startswith("recipe.validation"):
             raise SuiteError(f"--prune compares trials at equal tokens, so {name} cannot be searched with it")
+
+
+def _changed(name: str, parameter: Parameter) -> list[str]:
+    """The keys that an axis changes: its own, and those in the blocks that it chooses from."""
+    blocks = [value for value in map(value_of, parameter.texts) if isinstance(value, dict)]
+    return [name, *(f"{name}.{key}" for block in blocks for key in block)]
 
 
 def _base(request: Request, entry: str) -> list[str]:

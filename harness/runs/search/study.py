@@ -8,6 +8,7 @@ RESULTS/search/<study>.journal    Optuna's journal: each trial's point, its vali
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 from harness.core.config.space import as_text
 from harness.core.errors import BusyError, HarnessError, SuiteError, writing
 from harness.core.hashing import canonical_json, content_hash
-from harness.core.messages import cut
+from harness.core.messages import count, cut
 from harness.core.metrics import metric_named, progress_metric, value_of
 from harness.results.record import RunRecord
 from harness.runs.limits import StopRun
@@ -162,6 +163,7 @@ def pending(
         asked = study.ask()
         values = _suggest(asked, space)
         trial = known.get(in_words(values)) or space.trial(values)
+        asked.set_user_attr("sampler", space.request.sampler)
         asked.set_user_attr("runs", [spec.run_id for spec in trial.specs])
         asked.set_user_attr("values", trial.values)
         yield asked, trial
@@ -196,6 +198,31 @@ def known_trials(study: optuna.Study) -> list[KnownTrial]:
     return [KnownTrial(each.number, dict(each.user_attrs["values"]), tuple(each.user_attrs["runs"])) for each in known]
 
 
+def samplers_of(study: optuna.Study) -> Counter[str]:
+    """How many of the trials with a value each sampler drew."""
+    return Counter(
+        # A point of a grid is given to whoever asks next.
+        "grid" if "fixed_params" in each.system_attrs else each.user_attrs.get("sampler", "an unnamed sampler")
+        for each in study.get_trials(deepcopy=False)
+        if each.state.name == "COMPLETE"
+    )
+
+
+def bias_of(study: optuna.Study) -> str | None:
+    """Why the trials of a study are no random sample; None if they are one."""
+    reasons = [
+        f"{count(number, 'trial')} drawn by {sampler}"
+        for sampler, number in sorted(samplers_of(study).items())
+        if sampler != "random"
+    ]
+    pruners = {
+        each.user_attrs.get("pruner", "an unnamed rule" if each.state.name == "PRUNED" else None)
+        for each in study.get_trials(deepcopy=False)
+    }
+    reasons += [f"trials pruned by {name}" for name in sorted(pruners - {None})]
+    return ", ".join(reasons) or None
+
+
 def score_of(record: RunRecord, metric: str) -> float | None:
     """The finite value of a metric on the validation split; None of a run that did not finish."""
     from harness.report import primary_protocol
@@ -226,6 +253,12 @@ class TrialReporter(Relay):
         super().__init__(inner)
         self.asked, self.pruner = asked, pruner
         self.every, self.total = recipe.validation.every_tokens, recipe.tokens
+
+    def start(self, name: str, metric: str) -> None:
+        # Not when its point is drawn: another invocation may continue it under another rule.
+        if self.pruner != "none":
+            self.asked.set_user_attr("pruner", self.pruner)
+        super().start(name, metric)
 
     def event(self, event: Event) -> None:
         super().event(event)

@@ -20,7 +20,7 @@ from harness.runs.limits import QueueSignal, SuiteInterrupted, TimeLimit, check_
 from harness.runs.reporter import Reporter
 from harness.runs.runner import RunQueue, run_suite
 from harness.runs.worker_process import Ending, measure_rate
-from harness.system import hardware
+from harness.system import hardware, source
 from harness.worker.job import EXIT_RESUME, Rates, RunJob
 
 
@@ -171,6 +171,16 @@ def test_a_calibration_gives_tokens_per_second(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(worker_process, "run_worker", run_worker)
     assert measure_rate(spec(), tmp_path, Store(tmp_path), 2.5, None) == 1234.5
+
+
+@pytest.mark.parametrize(("name", "status"), [("TERM", EXIT_RESUME), ("USR1", EXIT_RESUME), ("KILL", -signal.SIGKILL)])
+def test_a_worker_that_a_request_ends_while_it_starts_is_one_that_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, status: int
+) -> None:
+    """A shell stands for a worker that has not set its handlers."""
+    monkeypatch.setattr(worker_process.processes, "command", lambda module: ["sh", "-c", f"kill -{name} $$"])
+    job = RunJob(spec=spec(), prepared=tmp_path, results=tmp_path, code=source.installed(), sensors=False)
+    assert worker_process.run_worker(job, tmp_path / "worker.log", lambda event: None).returncode == status
 
 
 @pytest.mark.parametrize("multiplies", [True, False])

@@ -73,6 +73,21 @@ def test_a_planted_decisive_parameter_is_at_the_top_and_an_irrelevant_one_at_the
         assert each.impurity.low < each.impurity.value < each.impurity.high
 
 
+def test_parameters_that_act_only_as_a_pair_are_found_by_their_pair() -> None:
+    random = np.random.default_rng(2)
+    x = random.random((100, 4))
+    y = 4 * (x[:, 0] - 0.5) * (x[:, 1] - 0.5) + 0.02 * random.standard_normal(100)
+    found = analyse(x, y, num_trees=100, num_resamples=20)
+    assert [pair for pair, each in found.interactions.items() if not each.is_noise] == [(0, 1)]
+    assert found.interactions[0, 1].fanova.low > found.random_pair.value
+
+
+def test_nothing_matters_in_pure_noise() -> None:
+    random = np.random.default_rng(0)
+    found = analyse(random.random((60, 4)), random.standard_normal(60), num_trees=40, num_resamples=20)
+    assert all(each.is_noise for each in (*found.parameters, *found.interactions.values()))
+
+
 def test_what_cannot_be_analysed_is_refused() -> None:
     x = RANDOM.random((FEWEST_TRIALS, 2))
     with pytest.raises(ValueError, match="7 finished trials are too few"):

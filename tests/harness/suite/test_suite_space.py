@@ -31,6 +31,8 @@ def with_space(path: Path, *lines: str) -> Path:
         (["recipe.lr: {uniform: [-1, 2]}"], "9: entries.qrnn.recipe.lr must be positive, got -1.0 (in "),
         (["model.dropout.weight: {uniform: [0, 1]}"], "entries.qrnn.model.dropout.weight must be in [0, 1)"),
         (["model.layers: {uniform: [1, 2.5]}"], "entries.qrnn.space.model.layers at 2.5"),
+        (["recipe.batch: {uniform: [4, 8]}"], "9: entries.qrnn.recipe.batch must be a whole number, got 4.382 (in "),
+        (["recipe.batch: {log_uniform: [400, 8000]}"], "entries.qrnn.space.recipe.batch at 400.4"),
         (["recipe.lr: {uniform: [2, 1]}"], "uniform must rise from a least to a greatest number, got [2.0, 1.0]"),
         (["recipe.lr: {log_uniform: [0, 1]}"], "log_uniform must be positive, got [0.0, 1.0]"),
         (["recipe.lr: {uniform: [1, 2], choice: [1]}"], "must have one of uniform, log_uniform, integer, log_integer"),
@@ -50,6 +52,14 @@ def with_space(path: Path, *lines: str) -> Path:
         (
             ["recipe.clip: {uniform: [0, 1]}", "recipe.lr: {uniform: [1, 2], when: {recipe.clip: 0.5}}"],
             "real numbers, which a condition cannot name",
+        ),
+        (
+            ["model.layers: {integer: [1, 2]}", "model: {choice: [{layers: 3}]}"],
+            "9: entries.qrnn.space.model.layers is a key of model, which is searched as well",
+        ),
+        (
+            ["recipe.optimizer: {choice: [adam, sgd]}", "recipe.lr: {uniform: [1, 2], when: {recipe.optimizer: []}}"],
+            "10: entries.qrnn.space.recipe.lr.when must name at least one value of recipe.optimizer",
         ),
     ],
 )

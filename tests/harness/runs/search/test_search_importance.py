@@ -7,14 +7,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from click.testing import CliRunner
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from sklearn.ensemble import RandomForestRegressor
 
 from harness.commands.main import main
-from harness.runs.search.importance import Scale
+from harness.runs.search.importance import Importances, Scale
 from harness.runs.search.study import _storage
+from harness.statistics.importance import Analysis, Importance, Interaction, Share
 
 SPACE = {
     "recipe.lr": FloatDistribution(1e-4, 1e-1, log=True),
@@ -27,13 +30,15 @@ SPACE = {
 def make_study(path: Path, num: int = 60) -> Path:
     """A study whose value is log10 of the learning rate and the optimiser's step of two; the rest is nothing."""
     study = optuna.create_study(study_name="x", storage=_storage(path))
-    for name, value in {"suite": "small, entry qrnn", "metric": "bpc", "space": [*SPACE, "recipe.betas"]}.items():
+    attributes = {"suite": "small, entry qrnn", "metric": "bpc", "space": [*SPACE, "recipe.betas"], "identity": {}}
+    for name, value in attributes.items():
         study.set_user_attr(name, value)
     sampler = optuna.samplers.RandomSampler(seed=0)
     study.sampler = sampler
     trials = []
     for number in range(num):
         trial = study.ask(SPACE)
+        trial.set_user_attr("sampler", "tpe" if number == 1 else "random")
         parameters: dict[str, Any] = dict(trial.params)
         if parameters["recipe.optimizer"] == "adam":
             trial.suggest_float("recipe.betas", 0, 1)
@@ -75,9 +80,24 @@ def test_the_table_ranks_what_matters_above_the_random_parameter(study: Path) ->
     assert found["trials"] == 59
     assert found["remarks"] == [
         "small, entry qrnn: 59 finished trials",
+        "these shares may be wrong, they need trials drawn by random without --prune: "
+        "1 trial drawn by tpe, trials pruned by an unnamed rule",
         "left out: 1 trial that did not finish or were pruned",
         "left out: recipe.betas, which not all trials have or vary",
     ]
+
+
+def test_a_parameter_that_acts_in_a_pair_alone_is_named_with_the_other() -> None:
+    share = Share(0.1, 0.0, 0.2)
+    parameters = [Importance(share, share, beats) for beats in (0.5, 1.0, 0.5, 0.0)]
+    pairs = {(1, 2): Interaction(share, 0.9), (0, 1): Interaction(share, 1.0)}
+    forest = RandomForestRegressor()
+    empty = np.zeros((0, 3))
+    analysis = Analysis(parameters, pairs, share, forest)
+    found = Importances("small", "bpc", ["a", "b", "c"], [], empty, empty[:, 0], analysis, [])
+    verdicts = {row["parameter"]: row["verdict"] for row in found.rows()}
+    assert verdicts == {"a": "in a pair with b", "b": "matters", "c": "noise", "(random)": None}
+    assert [row["pair"] for row in found.interactions()] == ["b x c", "a x b", "(random) x any"]
 
 
 def test_the_picture_has_the_joint_plot_of_rate_and_clipping_and_is_repeatable(study: Path, tmp_path: Path) -> None:

@@ -141,6 +141,13 @@ def test_the_command_runs_trials_and_writes_their_table(
         kept = json.loads((tmp_path / "results" / "search" / "runs" / row["run_id"] / "record.json").read_text())
         assert [each["split"] for each in kept["scores"]] == ["valid"]
     assert not (tmp_path / "results" / "runs").exists()
+    assert "harness importance" not in done.stderr
+    sampled = [*command, "--sampler", "random", "--trials", "1", "--study", "mine"]
+    assert "; next: harness importance" in CliRunner().invoke(main, sampled, catch_exceptions=False).stderr
+    sampled[sampled.index("random")], sampled[sampled.index("--trials") + 1] = "tpe", "2"
+    done = CliRunner().invoke(main, sampled, catch_exceptions=False)
+    assert "earlier trials of this study were drawn by random, new ones by tpe" in done.stderr
+    assert "harness importance" not in done.stderr
 
 
 def test_the_command_refuses_a_model_that_cannot_have_the_texts_tokens_before_it_runs(tmp_path: Path) -> None:
@@ -177,6 +184,18 @@ def test_a_grid_lists_whole_numbers_and_searches_a_key_only_under_its_condition(
         trials(request(suite))
 
 
+def test_a_condition_holds_for_every_spelling_of_a_value_and_one_that_never_holds_is_said(suite: Path) -> None:
+    suite.write_text(
+        f"{SUITE}    space:\n      recipe.lr: {{choice: [0.001, 0.002]}}\n"
+        "      recipe.clip: {choice: [1, 2], when: {recipe.lr: 0.001}}\n"
+    )
+    space = space_of(request(suite, "recipe.lr=1e-3,2.0e-3"))
+    assert [tuple(point.values()) for point in space.grid()] == [("1e-3", "1"), ("1e-3", "2"), ("2.0e-3",)]
+    assert space.remarks() == []
+    space = space_of(request(suite, "recipe.lr=3e-3"))
+    assert space.remarks() == ["recipe.clip is not searched: --over never gives recipe.lr 0.001"]
+
+
 def test_the_entry_with_a_space_is_the_one_that_is_searched(suite: Path) -> None:
     suite.write_text(SUITE + SPACE)
     assert space_of(request(suite, entry=None)).entry == "qrnn"
@@ -192,6 +211,11 @@ def test_the_entry_with_a_space_is_the_one_that_is_searched(suite: Path) -> None
         ({"pruner": "median"}, "give entries.qrnn.recipe.validation.every_tokens"),
         ({"pruner": "median", "seeds": (1, 2)}, "--prune judges one run a trial"),
         ({"pruner": "median", "over": ("recipe.tokens=1,2",)}, "recipe.tokens cannot be searched with it"),
+        (
+            {"pruner": "median", "over": ("recipe={lr: 1, tokens: 9},{lr: 2}",)},
+            "recipe.tokens cannot be searched with it",
+        ),
+        ({"over": ("recipe.lr=1,2", "recipe={lr: 1},{lr: 2}")}, "recipe.lr is a key of recipe, which is searched as"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(suite: Path, changes: dict[str, Any], said: str) -> None:

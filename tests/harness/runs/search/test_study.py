@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from harness.runs.reporter import Reporter
 from harness.runs.search import (
     Request,
     Setting,
+    bias_of,
     gather,
     known_trials,
     open_study,
@@ -150,6 +152,20 @@ def test_tpe_learns_from_the_values_of_the_trials_before(suite: Path, worker: Wo
     # The first ten are random.
     assert once[:10] == other[:10]
     assert once[11:] != other[11:]
+
+
+def test_a_study_knows_whether_its_trials_are_a_random_sample(suite: Path, worker: Worker, tmp_path: Path) -> None:
+    asked = request(suite, 2, study="mine")
+    path = study_path(space_of(asked), tmp_path)
+    run(asked, tmp_path)
+    assert bias_of(read_study(path)) is None
+    run(replace(asked, sampler="tpe", num_trials=5), tmp_path)
+    assert bias_of(read_study(path)) == "3 trials drawn by tpe"
+    run(replace(asked, num_trials=6, pruner="median"), tmp_path)
+    assert bias_of(read_study(path)) == "3 trials drawn by tpe, trials pruned by median"
+    grid = Request(suite=suite, over=("recipe.lr=1e-3", "recipe.optimizer=sgd", "model.layers=2"), study="grid")
+    run(grid, tmp_path)
+    assert bias_of(read_study(study_path(space_of(grid), tmp_path))) == "1 trial drawn by grid"
 
 
 def test_a_grid_runs_all_of_its_points_in_order_once(suite: Path, worker: Worker, tmp_path: Path) -> None:
