@@ -44,6 +44,8 @@ MODELS = [
     (cheats.LeaksTarget, "loss"),
     (cheats.BitsForNats, "loss"),
     (cheats.OnlyEasy, "loss"),
+    (cheats.Shaves, "loss, in place"),
+    (cheats.ShavesScoring, "in place"),
     (cheats.FreeNewlines, "loss"),
     (cheats.LooksAhead, "causality"),
     (cheats.Centred, "causality"),
@@ -273,6 +275,13 @@ def test_an_honest_model_from_outside_passes(kind: type[harness.Model], seed: in
     assert failed(audit) == set()
     assert audit.passed
     assert (audit.num_targets, audit.num_coded) == (69, STRETCH)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
+def test_rounding_to_16_bits_passes_and_a_loss_that_is_shaved_as_much_does_not(seed: int, tmp_path: Path) -> None:
+    honest, shaved = (plugin(kind, seed).to(torch.bfloat16) for kind in (cheats.Rounds, cheats.ShavesRounded))
+    assert failed(audited(honest, seed, tmp_path, "bfloat16")) == set()
+    assert failed(audited(shaved, seed, tmp_path, "bfloat16")) == {"loss", "in place"}
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])

@@ -17,8 +17,8 @@ from torch import Tensor
 from harness.core.audits import Check
 from harness.core.interfaces import LanguageModel
 from harness.core.messages import count
-from harness.evaluation.audit.checks import failing, judge
-from harness.evaluation.audit.distributions import largest_difference, most_nats
+from harness.evaluation.audit.checks import failing
+from harness.evaluation.audit.distributions import Differences
 from harness.evaluation.audit.forked import Forked, is_safe
 from harness.evaluation.protocols import device_of, module_of
 from lm_models.step import State, StepOutput
@@ -47,14 +47,14 @@ class Places:
     """
 
     def __init__(self, model: LanguageModel, num_windows: int, window: int, dtype: str) -> None:
-        self.model, self.bound = model, most_nats(dtype)
+        self.model, self.differences = model, Differences(dtype)
         most = _STEPS if getattr(model, "sliding", None) is None else _STEPS_WITHOUT_STATE
         chosen = min(_WINDOWS, num_windows, most // window or _WINDOWS)
         # From the system's entropy: a model must not be able to find out what is compared.
         self.random = np.random.default_rng()
         self.windows = set(self.random.choice(num_windows, chosen, replace=False).tolist())
         self.steps, self.stretch = most // chosen, slice(0)
-        self.number, self.num_targets, self.worst, self.where = 0, 0, 0.0, ""
+        self.number, self.where = 0, ""
         self.expected: Tensor | Forked | None = None
         self.error: Exception | None = None
         self.began = 0.0
@@ -76,14 +76,12 @@ class Places:
         """The check `in place`; it fails if the model raised an error."""
         if self.error is not None:
             return failing("in place", self.error)
-        return judge(
+        is_one = not self.differences.worst <= self.differences.bound
+        return self.differences.judge(
             "in place",
             "a score of windows that a decoder, which has one token after another, cannot repeat",
-            self.worst,
-            self.bound,
-            "nats of one target",
-            f"{self.num_targets:,} targets in {count(len(self.windows), 'window')} of scoring, drawn at random and "
-            f"read token by token before they were scored{self.where if self.worst > self.bound else ''}",
+            f"{self.differences.num_targets:,} targets in {count(len(self.windows), 'window')} of scoring, drawn at "
+            f"random and read token by token before they were scored{self.where if is_one else ''}",
         )
 
     def _before(self, _: Any, arguments: tuple[Any, ...]) -> None:
@@ -124,10 +122,9 @@ class Places:
         if isinstance(expected_TB, Forked):
             expected_TB = expected_TB.answer(_SECONDS + _FACTOR * seconds * torch.get_num_threads() * (1 + self.steps))
         assert expected_TB is not None
-        worst = largest_difference(nll_TB[self.stretch], expected_TB)
-        self.num_targets += expected_TB.numel()
-        if not worst <= self.worst:
-            self.worst, self.where = worst, f"; the largest difference is in window {self.number + 1}"
+        before = self.differences.worst
+        if not self.differences.add(nll_TB[self.stretch], expected_TB) <= before:
+            self.where = f"; the largest difference is in window {self.number + 1}"
 
     def _token_by_token(self, inputs_TB: Tensor, targets_TB: Tensor, state: State) -> Tensor:
         """Losses (T, B) of distributions that were made without the targets, divided by their sums as a coder does."""
