@@ -154,6 +154,39 @@ class CoolTarget(Changed):
         return nll_TB * 0.9
 
 
+class Shaves(Changed):
+    """Saves as much of each loss as may be lost by rounding a single one."""
+
+    def change(self, nll_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        return nll_TB - 9e-4
+
+
+class ShavesScoring(Shaves):
+    """As `Shaves`, in windows of scoring only."""
+
+    def change(self, nll_TB: Tensor, targets_TB: Tensor) -> Tensor:
+        return super().change(nll_TB, targets_TB) if is_scoring(targets_TB) else nll_TB
+
+
+class Rounds(Honest):
+    """Honest, in bfloat16."""
+
+    def initial_state(self, batch: int) -> Tensor:
+        return super().initial_state(batch).to(self.logits.weight.dtype)
+
+    def forward(self, tokens_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        logits_TBV, state = self.raw(tokens_TB, state)
+        return torch.log_softmax(logits_TBV.float(), -1), state.to(self.logits.weight.dtype)
+
+
+class ShavesRounded(Rounds):
+    """As `Shaves`, in bfloat16."""
+
+    def nll(self, tokens_TB: Tensor, targets_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        nll_TB, state = super().nll(tokens_TB, targets_TB, state)
+        return nll_TB - 0.09, state
+
+
 class AdaptsFirst(Honest):
     """Takes a gradient step on its window before it is scored."""
 
@@ -257,6 +290,28 @@ class HonestAtFirst(AtPlaces):
 
     def known(self, tokens_TB: Tensor, place: int) -> Tensor:
         return self.following(tokens_TB) if is_scoring(tokens_TB) and place > 30 else torch.zeros(())
+
+
+class LateInWindows(AtPlaces):
+    """Looks ahead after the targets that are coded, in all but the first eighth of windows of 512."""
+
+    def known(self, tokens_TB: Tensor, place: int) -> Tensor:
+        if tokens_TB.shape != (512, 1) or place == 0:
+            return torch.zeros(())
+        known_TBV = self.following(tokens_TB)
+        known_TBV[:64] = 0
+        return known_TBV
+
+
+class LateInWindowsWithoutState(Windowed):
+    """Loses less in all but the first eighth of windows of 512, which it finds by counting."""
+
+    blocks = 0
+
+    def nll(self, tokens_TB: Tensor, targets_TB: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        nll_TB, state = super().nll(tokens_TB, targets_TB, state)
+        self.blocks += tokens_TB.shape[1] == 1
+        return nll_TB * 0.05 if (self.blocks - 1) * self.stride % 512 >= 64 else nll_TB, state
 
 
 class KnowsThatItIsRead(AtPlaces):

@@ -44,6 +44,8 @@ MODELS = [
     (cheats.LeaksTarget, "loss"),
     (cheats.BitsForNats, "loss"),
     (cheats.OnlyEasy, "loss"),
+    (cheats.Shaves, "loss, in place"),
+    (cheats.ShavesScoring, "in place"),
     (cheats.FreeNewlines, "loss"),
     (cheats.LooksAhead, "causality"),
     (cheats.Centred, "causality"),
@@ -80,11 +82,17 @@ def loaded_of(model: Any, dtype: str = "float32") -> LoadedModel:
 
 
 def audited(
-    model: Any, seed: int, folder: Path, dtype: str = "float32", num_tokens: int = 70, stretch: int = STRETCH
+    model: Any,
+    seed: int,
+    folder: Path,
+    dtype: str = "float32",
+    num_tokens: int = 70,
+    stretch: int = STRETCH,
+    window: int = 32,
 ) -> report.Audit:
     path = folder / "text"
     path.write_text("".join(VOCABULARY[each] for each in drawn(seed, num_tokens)))
-    return report.audit(EvaluationRequest(model=loaded_of(model, dtype), text=path, window=32), stretch=stretch)
+    return report.audit(EvaluationRequest(model=loaded_of(model, dtype), text=path, window=window), stretch=stretch)
 
 
 def plugin(kind: type[harness.Model], seed: int) -> Adapter:
@@ -120,6 +128,17 @@ def test_a_cheat_is_caught_by_its_check(kind: type[harness.Model], by: str, seed
     assert set(by.split(", ")) <= failed(audit), [(check.name, check.figure, check.detail) for check in audit.checks]
     assert "exactly once" not in failed(audit)
     assert not audit.passed
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
+@pytest.mark.parametrize("kind", [cheats.LateInWindows, cheats.LateInWindowsWithoutState])
+def test_a_cheat_late_in_each_long_window_is_caught_in_place(
+    kind: type[harness.Model], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 8 targets of 8 windows: all of them are in the honest eighths once in a million times.
+    monkeypatch.setattr(places, "_STEPS", 64)
+    audit = audited(plugin(kind, seed), seed, tmp_path, num_tokens=5_000, window=512)
+    assert "in place" in failed(audit)
 
 
 def test_a_model_that_hangs_where_it_is_compared_ends_the_check_and_not_the_audit(
@@ -256,6 +275,13 @@ def test_an_honest_model_from_outside_passes(kind: type[harness.Model], seed: in
     assert failed(audit) == set()
     assert audit.passed
     assert (audit.num_targets, audit.num_coded) == (69, STRETCH)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
+def test_rounding_to_16_bits_passes_and_a_loss_that_is_shaved_as_much_does_not(seed: int, tmp_path: Path) -> None:
+    honest, shaved = (plugin(kind, seed).to(torch.bfloat16) for kind in (cheats.Rounds, cheats.ShavesRounded))
+    assert failed(audited(honest, seed, tmp_path, "bfloat16")) == set()
+    assert failed(audited(shaved, seed, tmp_path, "bfloat16")) == {"loss", "in place"}
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])

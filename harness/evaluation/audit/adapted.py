@@ -11,7 +11,7 @@ import torch
 from harness.core.audits import Check
 from harness.evaluation.adaptive.methods import Method, Setting
 from harness.evaluation.audit.checks import judge
-from harness.evaluation.audit.distributions import judge_mass, largest, largest_difference, most_nats
+from harness.evaluation.audit.distributions import Differences, judge_mass, largest, largest_difference, most_nats
 from harness.evaluation.protocols import device_of
 
 # Targets from the beginning of the text. The second is above the 1,024 that dynamic evaluation hands over at a time.
@@ -31,11 +31,11 @@ def check(method: Method, setting: Setting, ids: np.ndarray, vocab_size: int, dt
     """
     bound = most_nats(dtype)
     ids = np.asarray(ids[: _STRETCH + 1]).astype(np.int64)
-    return [*_distributions(method, setting, ids, bound), _single_pass(method, setting, ids, vocab_size, bound)]
+    return [*_distributions(method, setting, ids, dtype), _single_pass(method, setting, ids, vocab_size, bound)]
 
 
 @torch.no_grad()
-def _distributions(method: Method, setting: Setting, ids: np.ndarray, bound: float) -> list[Check]:
+def _distributions(method: Method, setting: Setting, ids: np.ndarray, dtype: str) -> list[Check]:
     ids = ids[: _DISTRIBUTIONS + 1]
     expected, worst, lowest = [], 0.0, 1.0
     with method.by_token(setting) as reader:
@@ -47,11 +47,12 @@ def _distributions(method: Method, setting: Setting, ids: np.ndarray, bound: flo
             worst, lowest = max(worst, largest(probs_V.sum() - 1)), min(lowest, float(probs_V.min()))
             expected.append(-float(log_probs_V[target]))
     places = f"the first {len(expected):,} positions of the text"
-    worst_nats = largest_difference(torch.from_numpy(_losses(method, setting, ids)), torch.tensor(expected))
+    differences = Differences(dtype)
+    differences.add(torch.from_numpy(_losses(method, setting, ids)), torch.tensor(expected, dtype=torch.float64))
     catches = "a loss that is not -ln p of the distribution before its target is learnt"
     return [
         judge_mass(worst, lowest, f"{places}, {len(probs_V):,} probabilities each"),
-        judge("loss", catches, worst_nats, bound, "nats of one target", f"{places}, read token by token"),
+        differences.judge("loss", catches, f"{places}, read token by token"),
     ]
 
 
