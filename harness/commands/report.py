@@ -58,4 +58,11 @@ def figure(name: str, results: Path, out: Path) -> None:
     """
     from harness.report.page import figures
 
-    say(f"{figures.write_figure(results, name, out)}: {out}", err=False)
+    try:
+        title = figures.write_figure(results, name, out)
+    except figures.UnknownFigureError as error:
+        # A line each, so that a terminal shows and searches them.
+        for known in error.known:
+            say(known)
+        raise
+    say(f"{title}: {out}", err=False)

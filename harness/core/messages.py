@@ -42,6 +42,21 @@ def near(name: str, known: Iterable[str], *, max_listed: int = 16) -> str:
         ` Did you mean 'x'?`, or a list of the known names if none is near. It begins with a space.
     """
     names = sorted({*known})
+    close = nearest(name, names)
+    if close is not None:
+        return f" Did you mean '{close}'?"
+    listed = ", ".join(names[:max_listed]) + (", ..." if len(names) > max_listed else "")
+    return f" Known: {listed}." if names else " There are none."
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that a person probably meant; None if none is near.
+
+    Args:
+        name: as a person wrote it.
+        known: every valid name.
+    """
+    names = sorted({*known})
     # One name: a list of guesses makes a person choose among things they did not mean.
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if not close and len(name) >= _MIN_PREFIX:
@@ -50,10 +65,7 @@ def near(name: str, known: Iterable[str], *, max_listed: int = 16) -> str:
         # The same letters in another spelling: AWD_LSTM, awdlstm.
         by_letters = {_letters(each): each for each in names if _letters(each)}
         close = [by_letters[each] for each in difflib.get_close_matches(_letters(name), by_letters, n=1, cutoff=0.7)]
-    if close:
-        return f" Did you mean '{close[0]}'?"
-    listed = ", ".join(names[:max_listed]) + (", ..." if len(names) > max_listed else "")
-    return f" Known: {listed}." if names else " There are none."
+    return close[0] if close else None
 
 
 def _letters(name: str) -> str:

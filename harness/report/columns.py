@@ -101,6 +101,8 @@ def protocol_text(row: Row) -> str:
     """The protocol; one that does not rank in its group is marked."""
     if row.adaptive:
         return "adaptive (not ranked)"
+    if row.is_earlier_record:
+        return "earlier record of ours (not ranked)"
     protocol = row.published_protocol or row.protocol
     if protocol in NO_PROTOCOL:
         return NOT_APPLICABLE

@@ -138,6 +138,11 @@ class Row:
         return self.status not in NO_PROTOCOL
 
     @property
+    def is_earlier_record(self) -> bool:
+        """Whether a published row is of an earlier run of ours, which its source names; it takes no rank."""
+        return self.status == PUBLISHED and (self.source or "").startswith("results/")
+
+    @property
     def of_metric(self) -> Metric:
         return metric_named(self.metric)
 

@@ -168,8 +168,7 @@ def _without_value(record: RunRecord, label: Label, name: str, split: str, proto
         dataset_title=text.title if text else dataset_title(label.dataset),
         metric_title=metric.title_for(split),
         seed_list=(spec.seed,),
-        # Ten digits of 16 tell apart all datasets that one table will ever hold.
-        data=text.data if text else content_hash(spec.dataset_identity)[:10],
+        data=text.data if text else texts.data_hash(record, split),
         # Null in records of data without a known limit, absent in the oldest ones.
         limit=(record.data.get("limits") or {}).get(name),
         decimals=metric.decimals,

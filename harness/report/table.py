@@ -192,13 +192,15 @@ def _group_order(row: Row) -> tuple[int, str, str, str, str]:
 def _rank(rows: Iterable[Row], primary: str | None) -> list[Row]:
     """Values of the ranking protocol by the metric's direction, then other protocols, then runs without a value.
 
-    A value better than the data allows, and one of a model that learned from the text, come after those that rank.
+    A value better than the data allows, one of a model that learned from the text, and an earlier record of ours come
+    after those that rank.
     """
 
     def ranks(row: Row, protocols: Sequence[str | None]) -> bool:
         if row.published_protocol is not None and primary not in (None, row.published_protocol):
             return False
-        return row.value is not None and row.protocol in protocols and not (row.beyond_limit or row.adaptive)
+        is_apart = row.beyond_limit or row.adaptive or row.is_earlier_record
+        return row.value is not None and row.protocol in protocols and not is_apart
 
     def order(row: Row) -> tuple[object, ...]:
         tier = 2 if row.value is None else 0 if ranks(row, (primary, *NO_PROTOCOL)) else 1

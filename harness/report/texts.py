@@ -60,6 +60,21 @@ def text_of(record: RunRecord, title: str, split: str) -> Text:
     return Text(name, dataset_title(title), _hash(identity), note)
 
 
+def data_hash(record: RunRecord, split: str) -> str:
+    """Hash of the units that a run was scored on: of the dataset's, or of the tokens of a model that reads the file.
+
+    Args:
+        record: of the run.
+        split: which part of the text.
+    """
+    identity = record.spec.dataset_identity
+    if split not in (record.data.get("texts") or {}):
+        return _hash(identity)
+    # Tokens of another text, or of another tokeniser, are other units.
+    num_tokens = (record.data.get("counts") or {}).get(split)
+    return _hash([identity, record.data.get("event_space"), num_tokens])
+
+
 def data_name(record: RunRecord, title: str) -> str:
     """Name of a run's data, or its title; the beginning of a text has a name of its own, as it is not the text."""
     identity = record.spec.dataset_identity
@@ -139,4 +154,5 @@ def _file_sha256(record: RunRecord, split: str) -> str | list[str] | None:
 
 
 def _hash(value: object) -> str:
+    # Ten digits of 16 tell apart all datasets that one table will ever hold.
     return content_hash(value)[:10]

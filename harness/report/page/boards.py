@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SHARED = ("Protocol", "Device", "Profile", "Seeds")
 # A run's page or the view of costs has them, and the difference says what was published.
 _ELSEWHERE = ("Source", "Std. error", "Published", *(column.heading for group in COSTS.values() for column in group))
-_HEADINGS = {"#": "Rank", "95 %": "95 % interval"}
+_HEADINGS = {"#": "Rank", "95 %": "95 % interval", "Difference": "Difference from published"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ class Timing:
         samples_ms: the raw samples.
         gb_per_s, gflop_per_s: rates reached; None where bytes or operations are not counted.
         intensity: operations per byte.
-        copy_gb_per_s, triad_gb_per_s, gemm_gflop_per_s: ceilings measured in the same rounds.
+        copy_gb_per_s, triad_gb_per_s, gemm_gflop_per_s: ceilings measured in the same rounds; of a row that has only
+            the share of one, the rate over the share.
         over_chain: how many times as fast as the chain of torch operations.
         over_reference: how many times as fast as the reference.
     """
@@ -57,6 +58,19 @@ class Timing:
     def what(self) -> tuple[str, ...]:
         """What two timings share that may be compared over time."""
         return (self.device, self.op, self.case, self.direction, self.dtype, self.backend)
+
+    @property
+    def roof_gflop_per_s(self) -> float | None:
+        """The most operations per second that the ceilings of its own rounds allow; None if they are unknown."""
+        by_bytes = self.intensity * self.triad_gb_per_s if self.intensity and self.triad_gb_per_s else None
+        return min((each for each in (by_bytes, self.gemm_gflop_per_s) if each is not None), default=None)
+
+    @property
+    def is_bound_by_compute(self) -> bool:
+        """Whether the product of matrices and not the bandwidth limits it."""
+        if self.intensity is None or self.triad_gb_per_s is None or self.gemm_gflop_per_s is None:
+            return False
+        return self.gemm_gflop_per_s <= self.intensity * self.triad_gb_per_s
 
 
 def timings(records: Iterable[RunRecord], results: Path) -> tuple[list[Timing], list[str]]:
@@ -98,6 +112,7 @@ def _timing(row: Mapping[str, Any], device: str, at: str) -> Timing | None:
         return None
     ratio = _positive(row.get("ratio_to_reference"))
     samples = row.get("samples_ms")
+    gb_per_s, gflop_per_s = _positive(row.get("gb_per_s")), _positive(row.get("gflop_per_s"))
     return Timing(
         device=device,
         op=short(row["op"]),
@@ -110,15 +125,21 @@ def _timing(row: Mapping[str, Any], device: str, at: str) -> Timing | None:
         samples_ms=tuple(x for each in samples if (x := _positive(each)) is not None)
         if isinstance(samples, list)
         else (),
-        gb_per_s=_positive(row.get("gb_per_s")),
-        gflop_per_s=_positive(row.get("gflop_per_s")),
+        gb_per_s=gb_per_s,
+        gflop_per_s=gflop_per_s,
         intensity=flops / num_bytes if flops and num_bytes else None,
-        copy_gb_per_s=_positive(row.get("copy_gb_per_s")),
-        triad_gb_per_s=_positive(row.get("triad_gb_per_s")),
-        gemm_gflop_per_s=_positive(row.get("gemm_gflop_per_s")),
+        copy_gb_per_s=_ceiling(row, "copy_gb_per_s", gb_per_s),
+        triad_gb_per_s=_ceiling(row, "triad_gb_per_s", gb_per_s),
+        gemm_gflop_per_s=_ceiling(row, "gemm_gflop_per_s", gflop_per_s),
         over_chain=_positive(row.get("speedup_over_chain")),
         over_reference=None if ratio is None else 1 / ratio,
     )
+
+
+def _ceiling(row: Mapping[str, Any], name: str, rate: float | None) -> float | None:
+    """A ceiling of a row's own rounds. Runs record the share of it that was reached, and benchmarks both."""
+    share = _positive(row.get(f"share_of_{name.partition('_')[0]}"))
+    return rate / share if rate is not None and share is not None else _positive(row.get(name))
 
 
 def _positive(value: Any) -> float | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import HarnessError
-from harness.core.messages import cut, near
+from harness.core.messages import count, cut, nearest
 from harness.report.leaderboard import read_leaderboard
 from harness.report.page.content import Content, Machine, gather
 from harness.report.page.curves import AXES
@@ -18,6 +19,14 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from harness.report.page.drawing import Spec
+
+
+class UnknownFigureError(HarnessError):
+    """No figure has the name; `known` has all names if none is near."""
+
+    def __init__(self, message: str, known: Sequence[str]) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,10 @@ def draw_all(content: Content) -> dict[str, Figure]:
     for each in content.tradeoffs:
         for cost in filter(each.known, COSTS):
             drawn[f"cost-{each.key}-{cost}"] = f"{each.heading}, against {COSTS[cost][0]}", front.tradeoff(each, cost)
+    # Of all machines: a backend has one colour in every chart.
+    backends = sorted({each.backend for machine in content.machines for each in machine.timings})
     for machine in content.machines:
-        for name, (title, chart) in _kernels(machine).items():
+        for name, (title, chart) in _kernels(machine, backends).items():
             drawn[f"{machine.key}-{name}"] = f"{machine.device}: {title}", chart
     for pair in content.pairs:
         title = f"{pair.comparison.a} less {pair.comparison.b} along the text"
@@ -60,15 +71,15 @@ def draw_all(content: Content) -> dict[str, Figure]:
     }
 
 
-def _kernels(machine: Machine) -> dict[str, tuple[str, Any]]:
+def _kernels(machine: Machine, backends: Sequence[str]) -> dict[str, tuple[str, Any]]:
     from harness.report.page.charts import kernels
 
-    found: dict[str, tuple[str, Any]] = {"roofline": ("roofline", kernels.roofline(machine.newest))}
+    found: dict[str, tuple[str, Any]] = {"roofline": ("roofline", kernels.roofline(machine.newest, backends))}
     for op, timings in machine.by_op.items():
-        found[f"{op}-bandwidth"] = f"{op}, bytes per second", kernels.bandwidth(timings)
-        found[f"{op}-speedup"] = f"{op}, speed over the chain of torch operations", kernels.speedups(timings)
-        found[f"{op}-samples"] = f"{op}, raw samples", kernels.strips(timings)
-    found["history"] = "medians over sessions", kernels.history(machine.timings)
+        found[f"{op}-bandwidth"] = f"{op}, bytes per second", kernels.bandwidth(timings, backends)
+        found[f"{op}-speedup"] = f"{op}, speed over the chain of torch operations", kernels.speedups(timings, backends)
+        found[f"{op}-samples"] = f"{op}, raw samples", kernels.strips(timings, backends)
+    found["history"] = "medians over sessions", kernels.history(machine.timings, backends)
     return found
 
 
@@ -84,7 +95,7 @@ def write_figure(results: Path, name: str, out: Path) -> str:
         The chart's title.
 
     Raises:
-        HarnessError: no such chart, unknown ending, or the extra `report` is not installed.
+        HarnessError: no such chart (UnknownFigureError), unknown ending, or the extra `report` is not installed.
         StoreError: there is no record, or the file cannot be written.
     """
     check_extra()
@@ -94,6 +105,8 @@ def write_figure(results: Path, name: str, out: Path) -> str:
     board.check_not_empty()
     figures = draw_all(gather(board))
     if name not in figures:
-        raise HarnessError(f"{results}: has no figure '{name}'.{near(name, figures, max_listed=len(figures))}")
+        close = nearest(name, figures)
+        hint = f" Did you mean '{close}'?" if close else f" It has {count(len(figures), 'figure')}."
+        raise UnknownFigureError(f"{results}: has no figure '{name}'.{hint}", () if close else tuple(figures))
     drawing.write(figures[name].spec, out)
     return figures[name].title

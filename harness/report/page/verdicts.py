@@ -45,12 +45,14 @@ class Verdict:
         """The texts of the row, by heading."""
         row, best = self.line.published, self.line.best
         ours = (
-            dict.fromkeys(("Ours", "95 % interval", "Difference", "Params", "Seeds", "Profile"), NOT_APPLICABLE)
+            dict.fromkeys(
+                ("Ours", "95 % interval", "Difference from paper", "Params", "Seeds", "Profile"), NOT_APPLICABLE
+            )
             if best is None
             else {
                 "Ours": value_text(best),
                 "95 % interval": interval_text(best),
-                "Difference": difference_text(best),
+                "Difference from paper": difference_text(best),
                 "Params": params_text(best),
                 "Seeds": seeds_text(best),
                 "Profile": profile_text(best),

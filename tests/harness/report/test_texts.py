@@ -119,6 +119,25 @@ def test_a_file_read_as_it_is_is_one_text_with_its_bytes_and_never_the_normalise
     assert len(build(labelled(WORDS, on_penn), (), metric="bits_per_byte").groups()) == 2
 
 
+@pytest.mark.parametrize(
+    ("other", "num_groups"),
+    [
+        ({}, 1),
+        ({"event_space": "tokens, of the text as wikitext detokenises it"}, 2),
+        ({"counts": {"test": {"tokens": 11_705}}}, 2),
+    ],
+)
+def test_values_per_token_rank_together_only_for_the_same_tokens(other: dict[str, Any], num_groups: int) -> None:
+    read = {
+        "unit": "token",
+        "event_space": "tokens",
+        "texts": {"test": {"sha256": "ab"}},
+        "counts": {"test": {"tokens": 12_163}},
+    }
+    records = [replace(CHARS, data=each) for each in (read, read | other)]
+    assert len(build(labelled(*records), (), metric="token_perplexity").groups()) == num_groups
+
+
 def test_a_protocol_that_drops_several_tokens_cannot_be_sized_afterwards() -> None:
     dropping = replace(WORDS.scores[0], tally=replace(WORDS.scores[0].tally, num_dropped=13))
     with pytest.raises(ValueError, match="drops several tokens"):

@@ -25,7 +25,8 @@ def run_curve(title: str, log: bool) -> alt.TopLevelMixin:
     colours = alt.Scale(domain=["validation", "training"], range=list(COLOURS[:2]))
     base = alt.Chart().encode(
         x=alt.X("x:Q", title="tokens trained on, in millions", scale=alt.Scale(zero=False), axis=alt.Axis(grid=False)),
-        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, type="log" if log else "linear")),
+        # A logarithmic axis that begins and ends at powers of ten leaves most of the chart empty.
+        y=alt.Y("y:Q", title=title, scale=alt.Scale(zero=False, nice=not log, type="log" if log else "linear")),
         color=alt.Color("kind:N", scale=colours, legend=None),
     )
     line = base.mark_line(strokeWidth=1.6, aria=False).properties(data=alt.NamedData("curve"))

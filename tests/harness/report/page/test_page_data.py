@@ -37,6 +37,7 @@ def test_a_board_has_the_rows_and_texts_of_the_table_in_its_order() -> None:
     [first, *_] = boards.boards(table)
     assert [line.row for line in first.lines] == list(table.groups()[0])
     texts = {column.heading: column.text for column in EVERY} | {"Rank": EVERY[0].text, "95 % interval": EVERY[6].text}
+    texts["Difference from published"] = texts["Difference"]
     for line in first.lines:
         for cell in line.cells:
             assert cell.text == texts[first.columns[line.cells.index(cell)][0]](line.row)
@@ -192,6 +193,19 @@ def test_every_value_of_a_block_has_its_place() -> None:
 
 def test_names_are_unique_and_plain() -> None:
     assert slugs.slugs(["A b", "a-b", "<x>", "?"]) == ["a-b", "a-b-2", "x", "unnamed"]
+
+
+def test_a_long_name_keeps_its_metric_and_split() -> None:
+    heading = "leaderboard A Text, first 50,000 bytes detokenised and more (data 3853c0856e): Token perplexity, "
+    test, valid = slugs.slugs(f"{heading}{split}" for split in ("test", "valid"))
+    assert max(map(len, (test, valid))) <= 72
+    assert (test[:18], test[-33:]) == ("leaderboard-a-text", "-3853c0856e-token-perplexity-test")
+    assert valid.endswith("-token-perplexity-valid")
+
+
+def test_the_figure_that_the_manual_names_is_one() -> None:
+    [first, *_] = boards.boards(board(record(1.5)).table())
+    assert f"harness figure {first.key} results" in Path("docs/report.md").read_text(encoding="utf-8")
 
 
 def test_a_folder_of_failed_runs_still_has_every_view(tmp_path: Path) -> None:

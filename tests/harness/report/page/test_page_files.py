@@ -172,10 +172,11 @@ def test_a_figure_is_written_in_each_format_in_dark_ink(built: Path, tmp_path: P
         drawing.write(spec_, tmp_path / "x.gif")
 
 
-def test_an_unknown_figure_or_ending_is_refused_in_one_line(built: Path, tmp_path: Path) -> None:
-    done = call("figure", "curvs", built / "results", "--out", tmp_path / "y.svg")
-    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
-    assert "has no figure 'curvs'" in done.stderr
+def test_an_unknown_figure_is_refused_with_each_name_on_a_line(built: Path, tmp_path: Path) -> None:
+    done = call("figure", "zzz", built / "results", "--out", tmp_path / "y.svg")
+    *names, error = done.stderr.splitlines()
+    assert done.exit_code == 2
+    assert error.endswith(f"has no figure 'zzz'. It has {len(names)} figures.")
 
 
 def test_a_missing_library_names_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
