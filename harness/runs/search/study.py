@@ -215,11 +215,11 @@ def bias_of(study: optuna.Study) -> str | None:
         for sampler, number in sorted(samplers_of(study).items())
         if sampler != "random"
     ]
-    pruners = {
-        each.user_attrs.get("pruner", "an unnamed rule" if each.state.name == "PRUNED" else None)
+    pruners: set[str] = {
+        each.user_attrs.get("pruner", "an unnamed rule" if each.state.name == "PRUNED" else "none")
         for each in study.get_trials(deepcopy=False)
     }
-    reasons += [f"trials pruned by {name}" for name in sorted(pruners - {None})]
+    reasons += [f"trials pruned by {name}" for name in sorted(pruners - {"none"})]
     return ", ".join(reasons) or None
 
 

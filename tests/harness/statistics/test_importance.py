@@ -77,7 +77,7 @@ def test_parameters_that_act_only_as_a_pair_are_found_by_their_pair() -> None:
     random = np.random.default_rng(2)
     x = random.random((100, 4))
     y = 4 * (x[:, 0] - 0.5) * (x[:, 1] - 0.5) + 0.02 * random.standard_normal(100)
-    found = analyse(x, y, num_trees=100, num_resamples=20)
+    found = analyse(x, y, num_trees=32, num_resamples=10)
     assert [pair for pair, each in found.interactions.items() if not each.is_noise] == [(0, 1)]
     assert found.interactions[0, 1].fanova.low > found.random_pair.value
 
