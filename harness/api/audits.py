@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.api.scores import request_for
 from harness.api.texts import TextChoice
@@ -42,13 +42,21 @@ def audit(
     """
     from harness.evaluation import protocols
     from harness.evaluation.audit import report
+    from harness.evaluation.audit.sealed import Sealed
     from harness.evaluation.coding import rows
     from harness.worker import audit as worker_audit
 
     rows.library()  # before data is prepared
     chosen = text if isinstance(text, TextChoice) else TextChoice(text=Path(text))
     on_start = protocols.ignore_start if reporter is None else worker_audit.ticks(reporter.event, lambda: False)
-    return report.audit(request_for(model, chosen, vocabulary, device, settings), stretch=stretch, on_start=on_start)
+    sealed = Sealed()
+
+    def loading(target: dict[str, Any]) -> Sealed:
+        sealed.add(report.files_of(**target))
+        return sealed
+
+    request = request_for(model, chosen, vocabulary, device, settings, loading)
+    return report.audit(request, stretch=stretch, on_start=on_start, sealed=sealed)
 
 
 def audit_run(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.api.texts import TextChoice
 
@@ -121,8 +122,13 @@ def request_for(
     vocabulary: Sequence[str] | None,
     device: str,
     settings: Sequence[str],
+    loading: Callable[[dict[str, Any]], AbstractContextManager[object]] = lambda target: nullcontext(),
 ) -> EvaluationRequest:
-    """What to score: the model loaded and the text found. Arguments and errors are those of `evaluate`."""
+    """What to score: the text found and the model loaded. Other arguments and errors are those of `evaluate`.
+
+    Args:
+        loading: entered while the model is loaded; given the arguments of the request but the model.
+    """
     from harness.core import device as devices
     from harness.evaluation import scoring
 
@@ -132,11 +138,13 @@ def request_for(
     where = devices.resolve(device)
     if str(model).startswith(PRETRAINED):
         target = chosen.find(raw=True)
-        loaded = _pretrained(str(model), settings, where)
+        with loading(target):
+            loaded = _pretrained(str(model), settings, where)
     else:
         folder = _folder(Path(model))
         target = chosen.find()
-        loaded = _loaded(folder, where)
+        with loading(target):
+            loaded = _loaded(folder, where)
     return scoring.EvaluationRequest(model=loaded, **target)
 
 

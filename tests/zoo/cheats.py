@@ -265,6 +265,22 @@ class AtPlaces(Honest):
         return known_TBV
 
 
+class ReadsAtStart(AtPlaces):
+    """Reads the text from its file when it is built, and knows each token by its place."""
+
+    path: Path
+
+    def __init__(self, vocab_size: int) -> None:
+        super().__init__(vocab_size)
+        self.text = self.path.read_text()
+
+    def known(self, tokens_TB: Tensor, place: int) -> Tensor:
+        ids_T = torch.tensor([ord(each) - 97 for each in self.text[place + 1 :][: len(tokens_TB)]])
+        known_TBV = torch.zeros(*tokens_TB.shape, self.logits.embedding_dim)
+        known_TBV[: len(ids_T)] = 8.0 * functional.one_hot(ids_T, self.logits.embedding_dim).unsqueeze(1)
+        return known_TBV
+
+
 def is_scoring(tokens_TB: Tensor) -> bool:
     """Whether a window has the shape of scoring, and not one that a check of sampled windows uses."""
     return tokens_TB.shape[1] == 1 and 1 < len(tokens_TB) < 64

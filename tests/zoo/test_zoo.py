@@ -17,6 +17,7 @@ import torch
 
 import harness
 import lm_models
+from harness.checkpoints import format
 from harness.checkpoints.model import model_config
 from harness.core.audits import ScoreAudit
 from harness.core.config.evaluation import DynamicSgd, Evaluation, NeuralCache
@@ -201,6 +202,17 @@ def test_scoring_that_a_model_replaced_is_caught_by_exactly_once(
     """Past the targets that are coded, nothing else shows it."""
     monkeypatch.setattr(protocols, "_all_targets", patch(protocols._all_targets))
     assert failed(audited(plugin(cheats.Honest, seed), seed, tmp_path)) == {"exactly once"}
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
+def test_a_model_that_reads_the_text_when_it_is_built_is_caught(seed: int, tmp_path: Path) -> None:
+    path = cheats.ReadsAtStart.path = tmp_path / "text"
+    path.write_text("".join(VOCABULARY[each] for each in drawn(seed)))
+    index = {"model": {"builder": "cheats:ReadsAtStart"}, "vocabulary": VOCABULARY, "unit": "char"}
+    format.save(tmp_path / "c", {"model": plugin(cheats.ReadsAtStart, seed).state_dict()}, index)
+    audit = harness.audit(tmp_path / "c", text=path, device="cpu", stretch=STRETCH)
+    assert audit.nll_nats < 10
+    assert failed(audit) >= {"sealed"}
 
 
 COPIES = {

@@ -37,7 +37,8 @@ class Places:
 
     The model is given one token after another and no target, from the state that scoring has there. A model that keeps
     in secret what it was given cannot know the tokens of such a window yet. On a CPU, a copy of the process reads while
-    this one scores, and the model that is scored is not called. Nothing is compared after an error.
+    this one scores, and the model that is scored is not called; it can still ask Python or the system whether the
+    process was copied. Nothing is compared after an error.
 
     Args:
         model: that is scored.

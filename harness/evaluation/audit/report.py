@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from harness.core.audits import Check, ScoreAudit
 from harness.core.errors import DataError
-from harness.core.interfaces import LanguageModel, LoadedModel
+from harness.core.interfaces import Corpus, LanguageModel, LoadedModel, SplitFile
 from harness.core.messages import crash
 from harness.core.scores import EvaluationProtocol, Score
 from harness.evaluation import protocols
@@ -69,13 +70,28 @@ class Audit:
         return {"passed": self.passed, **asdict(self)}
 
 
-def audit(request: EvaluationRequest, *, stretch: int, on_start: protocols.OnStart = protocols.ignore_start) -> Audit:
+def files_of(
+    *, text: Path | None = None, file: SplitFile | None = None, corpus: Corpus | None = None, split: str, **_: object
+) -> list[Path]:
+    """The files of a text, by the arguments of its `EvaluationRequest`."""
+    ids = None if corpus is None else getattr(corpus.splits[split], "filename", None)
+    return [Path(path) for path in (text, None if file is None else file.path, ids) if path is not None]
+
+
+def audit(
+    request: EvaluationRequest,
+    *,
+    stretch: int,
+    on_start: protocols.OnStart = protocols.ignore_start,
+    sealed: Sealed | None = None,
+) -> Audit:
     """Score a checkpoint on a text and check the score.
 
     Args:
         request: model, text and protocol: `exact` or `streams`.
         stretch: number of targets, from the beginning of the text, to encode and decode.
         on_start: called with the number of targets to score and to code; may return a tick.
+        sealed: the text's files, if it was entered while the model was loaded.
 
     Returns:
         The checks and what they were made on.
@@ -92,9 +108,8 @@ def audit(request: EvaluationRequest, *, stretch: int, on_start: protocols.OnSta
     num_targets = len(text.ids) - 1
     num_coded = min(stretch, num_targets)
     tick = Guard(on_start(request.split, protocol.name, num_targets + 2 * num_coded))
-    files = request.text if request.file is None else request.file.path
-    split = None if request.corpus is None else request.corpus.splits[request.split]
-    sealed = Sealed([path for path in (files, getattr(split, "filename", None)) if path is not None])
+    sealed = sealed or Sealed()
+    sealed.add(files_of(text=request.text, file=request.file, corpus=request.corpus, split=request.split))
     # The coder reads a copy: what the model keeps of being scored must not help to decode.
     untouched = replace(loaded, model=copy.deepcopy(loaded.model))
     coding = _Coding(untouched, text, num_coded, tick)

@@ -31,10 +31,15 @@ class Sealed:
     """
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]] = (), names: Iterable[str] = ()) -> None:
-        self.paths = {Path(path).resolve() for path in paths}
+        self.paths: set[Path] = set()
+        self.add(paths)
         self.names = frozenset(names)
         self.opened: list[str] = []
         self.others: set[Path] = set()
+
+    def add(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        """Watch more files and folders."""
+        self.paths |= {Path(path).resolve() for path in paths}
 
     def __enter__(self) -> Sealed:
         global _is_installed

@@ -15,6 +15,8 @@ from harness.core.messages import shown
 from harness.evaluation.coding import rows
 from harness.evaluation.protocols import device_of
 
+_DIGITS = 12  # of a checksum, in a message
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -40,14 +42,15 @@ class Settings:
     torch: str
     constriction: str
 
-    def refuse_others(self, here: Settings) -> None:
+    def refuse_others(self, own: Settings) -> None:
         """Raise DataError if the settings here are not those that the text was coded with."""
-        for name, value in asdict(here).items():
+        for name, value in asdict(own).items():
             coded = getattr(self, name)
             if coded == value:
                 continue
             if name == "model":
-                raise DataError(f"the text was coded with another model: {shown(coded)}, this one is {value!r}")
+                there, here = str(coded)[:_DIGITS], str(value)[:_DIGITS]
+                raise DataError(f"the text was coded with another model: {shown(there)}, this one is {shown(here)}")
             remedy = f"set OMP_NUM_THREADS={coded}" if name == "threads" else "decode it where it was encoded"
             raise DataError(
                 f"the text was coded with {name} {shown(coded)}, here it is {value!r}: its probabilities would have "
