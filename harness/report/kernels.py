@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ Timed = Mapping[str, Any]
 HEADINGS = ("Kernel", "Case", "Direction", "Backend", "ms", "ms warm", "GB/s", "Of copy", "Of triad", "GFLOP/s",
             "Of GEMM", "Over chain")  # fmt: skip
 ALIGNS = ("left",) * 4 + ("right",) * 8
+
+
+def machine_text(fingerprint: str) -> str:
+    """The name of a machine, with `1 thread` for the `1 threads` that records hold."""
+    return re.sub(r"\b1 (core|thread)s\b", r"1 \1", fingerprint)
 
 
 def kernel_table(rows: Sequence[Timed]) -> str:
@@ -49,7 +55,7 @@ def kernel_section(records: Iterable[RunRecord]) -> str | None:
         return None
     lines = ["## Kernels", "", "Timed by runs at their own models' shapes, each checked against its reference.", ""]
     for device, rows in sorted(by_device.items()):
-        lines += [f"### {escape(device)}", "", kernel_table([row for _, row in sorted(rows.items())])]
+        lines += [f"### {escape(machine_text(device))}", "", kernel_table([row for _, row in sorted(rows.items())])]
     return "\n".join(lines)
 
 

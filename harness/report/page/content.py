@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.report.kernels import machine_text
 from harness.report.page.boards import Board, boards
 from harness.report.page.ceilings import Timing, newest, timings
 from harness.report.page.curves import Panel, panels
@@ -63,9 +64,9 @@ def gather(board: Leaderboard, *, show_text: bool = False) -> Content:
     timed, problems = timings(records.values(), board.root)
     devices = list(dict.fromkeys(each.device for each in timed))
     machines = []
-    for key, device in zip(slugs(f"kernels {device}" for device in devices), devices, strict=True):
+    for key, device in zip(slugs(f"kernels {machine_text(device)}" for device in devices), devices, strict=True):
         own = [each for each in timed if each.device == device]
-        machines.append(Machine(key, device.replace(" | ", ", "), tuple(own), tuple(newest(own))))
+        machines.append(Machine(key, machine_text(device).replace(" | ", ", "), tuple(own), tuple(newest(own))))
     return Content(
         table=table,
         verdicts=verdicts(board, table),

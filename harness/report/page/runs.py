@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from harness.core.metrics import METRICS, metric_named, std_error_of, value_of
 from harness.report import intervals
 from harness.report.columns import NOT_APPLICABLE, integer_text, three_digits
-from harness.report.kernels import HEADINGS, kernel_cells
+from harness.report.kernels import HEADINGS, kernel_cells, machine_text
+from harness.report.rows import recipe_id
 
 if TYPE_CHECKING:
     from harness.core.scores import Score
@@ -100,16 +101,34 @@ def repeat_command(record: RunRecord, label: Label, suites: Sequence[Suite]) -> 
         suites: the installed ones.
     """
     spec = record.spec
-    installed = any((suite.name, suite.profile) == (label.suite, label.profile) for suite in suites)
+    installed = next((each for each in suites if (each.name, each.profile) == (label.suite, label.profile)), None)
     words = ["harness", "run", label.suite if installed else f"{label.suite}.yaml"]
     words += [] if label.profile == FULL else ["--profile", label.profile]
     words += ["--only", label.entry, "--seed", str(spec.seed), "--device", spec.device, "--results", "repeat"]
-    notes = [] if installed else ["the suite is not one of those installed: name its file"]
+    notes = _departures(record, label, installed)
     if spec.plan is not None:
         notes.append("the recipe was fitted into a time budget: add --time-budget and the plans of this folder")
     if spec.checkpoint is not None:
         notes.append("the suite names a checkpoint, which must be there")
     return shlex.join(words), "; ".join(notes)
+
+
+def _departures(record: RunRecord, label: Label, suite: Suite | None) -> list[str]:
+    """What the command would do otherwise than the run did, as the suite is now."""
+    if suite is None:
+        return ["the suite is not one of those installed: name its file"]
+    entry = next((each for each in suite.entries if each.name == label.entry), None)
+    if entry is None:
+        return [f"the suite has changed since: it has no entry {label.entry} now"]
+    spec, notes = record.spec, []
+    if spec.plan is None and recipe_id(spec.model, spec.recipe) != recipe_id(entry.model, entry.recipe):
+        notes.append("the suite has changed since: the command trains its present model and recipe, not those below")
+    notes += [
+        f"the run had {name} {was}, the suite has {now} now"
+        for name, was, now in (("dtype", spec.dtype, entry.dtype), ("kernel", spec.kernel, entry.kernel))
+        if was != now
+    ]
+    return notes
 
 
 def flat(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -254,7 +273,8 @@ def _at_least_ms(value: float | None) -> str:
 def _attempts(record: RunRecord) -> Grid:
     rows = [
         [str(number), each.started_at.replace("T", " ").replace("+00:00", " UTC"), each.status,
-         each.machine or NOT_APPLICABLE, NOT_APPLICABLE if each.seconds is None else f"{each.seconds:,.1f}"]
+         machine_text(each.machine or NOT_APPLICABLE),
+         NOT_APPLICABLE if each.seconds is None else f"{each.seconds:,.1f}"]
         for number, each in enumerate(record.attempts, start=1)
     ]  # fmt: skip
     return Grid("Attempts", ("Attempt", "Started", "Status", "Machine", "Seconds"), rows, 4)

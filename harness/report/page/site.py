@@ -157,6 +157,8 @@ def _files(board: Leaderboard, show_text: bool) -> dict[str, str]:
 
 
 def _lead(board: Leaderboard, runs: list[RunPage]) -> str:
+    if not runs:
+        return "No record of this folder can be read, so there is nothing to show."
     finished = sum(run.record.status == "finished" for run in runs)
     datasets = len({run.labels[0].dataset for run in runs})
     dates = sorted(run.record.started_at[:10] for run in runs if run.record.started_at)

@@ -62,7 +62,9 @@ const threeDigits = (value) => {
 const whole = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 0 });
 function renewTarget(input) {
   const panel = one(input.dataset.for), target = input.valueAsNumber;
-  if (!Number.isFinite(target) || target <= 0) return;
+  const fits = Number.isFinite(target) && target > 0;
+  input.closest("p").querySelector("output").textContent = fits ? "" : "A target is a positive number; the table shows the last one.";
+  if (!fits) return;
   const found = JSON.parse(panel.querySelector(".target-data").textContent);
   const rows = panel.rows || (panel.rows = all(".targets tbody tr", panel));
   const formats = { tokens: whole, seconds: threeDigits, updates: whole, joules: threeDigits };

@@ -180,6 +180,26 @@ def test_the_command_of_a_run_names_all_that_a_suite_leaves_open() -> None:
     assert "name its file" in note
 
 
+def test_the_command_says_what_departs_from_the_suite_of_now() -> None:
+    run, suites = full_run(1.2), readable_suites()[0]
+    own = run.spec.label
+    assert runs.repeat_command(run, own, suites)[1] == ""
+    other = replace(run, spec=replace(run.spec, model={**run.spec.model, "layers": 7}, dtype="float64"))
+    changed, dtype = runs.repeat_command(other, own, suites)[1].split("; ")
+    assert changed.startswith("the suite has changed since")
+    assert dtype.startswith("the run had dtype float64, the suite has ")
+    assert "has no entry gone now" in runs.repeat_command(run, replace(own, entry="gone"), suites)[1]
+
+
+def test_a_kernel_is_held_against_the_ceiling_that_its_row_has_the_share_of(tmp_path: Path) -> None:
+    row = timed(gflop_per_s=30.0, share_of_gemm=0.75, gb_per_s=2.0, share_of_triad=0.4, flops=6e9, bytes_moved=4e8)
+    [found] = ceilings.timings([record(timings=[row])], tmp_path)[0]
+    # 15 operations per byte at 5 GB/s allow 75 GFLOP/s, and 30 are 75 % of 40.
+    assert (found.gemm_gflop_per_s, found.roof_gflop_per_s, found.is_bound_by_compute) == (40.0, 40.0, True)
+    [slow] = ceilings.timings([record(timings=[{**row, "share_of_triad": 0.8}])], tmp_path)[0]
+    assert (slow.roof_gflop_per_s, slow.is_bound_by_compute) == (37.5, False)
+
+
 def test_every_value_of_a_block_has_its_place() -> None:
     block = {"a_b": {"c": None, "d": [{"e": True}, {"e": 0.25}]}, "f": [1, 2], "g": {}}
     assert runs.flat(block) == [
