@@ -57,6 +57,12 @@ def test_published_models_that_learn_from_the_text_come_last_without_a_rank() ->
     assert {protocol_text(row) for row in adaptive} == {"adaptive (not ranked)"}
 
 
+def test_an_earlier_record_of_ours_is_called_so_and_takes_no_rank() -> None:
+    table = build(labelled(record()), PUBLISHED)
+    [earlier] = [row for row in table.rows if row.published_id == "ptb-char/track-480s"]
+    assert (earlier.rank, protocol_text(earlier)) == (None, "earlier record of ours (not ranked)")
+
+
 @settings(max_examples=50, deadline=None)
 @given(values=st.lists(st.floats(0.01, 100), min_size=1, max_size=8), higher=st.booleans())
 def test_ranks_follow_the_metrics_direction(values: list[float], higher: bool) -> None:

@@ -125,8 +125,8 @@ def _bars(
     # The names stand on both sides of their lines, which may be close.
     for place, (name, value) in enumerate(sorted(rules.items(), key=lambda rule: rule[1])):
         line = alt.Chart(data([{"x": value, "name": name}])).encode(x=x)
-        side = "right" if place == 0 and len(rules) > 1 else "left"
-        words = line.mark_text(align=side, dx=-3 if side == "right" else 3, baseline="bottom")
+        is_left = place == 0 and len(rules) > 1
+        words = line.mark_text(align="right" if is_left else "left", dx=-3 if is_left else 3, baseline="bottom")
         drawn += line.mark_rule(strokeDash=[4, 3], opacity=0.8)
         drawn += words.encode(y=alt.value(-2), text="name:N")
     return drawn.properties(width=WIDTH - 190, height=alt.Step(11))  # type: ignore[no-any-return]
