@@ -20,6 +20,7 @@ __all__ = [
     "pretrained_config",
     "readable_suites",
     "resolve",
+    "space",
     "suite_files",
     "suite_path",
     "texts_of",

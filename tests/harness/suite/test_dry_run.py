@@ -17,7 +17,7 @@ from window_walk import window_lengths
 from harness import data
 from harness.core.config.recipe import Recipe, WindowSampling
 from harness.core.errors import SuiteError
-from harness.suite import load, suite_files
+from harness.suite import load, resolve, suite_files
 from harness.suite.dry_run import Estimate, Targets, estimate, mean_window, render, training_length
 from harness.system import hardware
 from harness.system.source import ROOT
@@ -63,9 +63,11 @@ def test_it_needs_no_torch_and_no_data() -> None:
 def test_times_are_those_of_a_committed_record_within_a_factor_of_three(
     monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
-    monkeypatch.setattr(hardware, "usable_cores", lambda: 2)
-    records = [json.loads(path.read_text()) for path in ROOT.glob(f"results/runs/ptb-char-{entry}-*/record.json")]
-    [record] = [each for each in records if each["spec"]["recipe"] is not None]
+    specs = resolve(load(PTB_CHAR, profile="quick", overrides=(f"entries.{entry}.dtype=bfloat16",)), device="cpu")
+    [run_id] = [spec.run_id for spec in specs if spec.label.entry == entry]
+    record = json.loads((ROOT / "results" / "runs" / run_id / "record.json").read_text())
+    [threads] = record["training"]["thread_counts"]
+    monkeypatch.setattr(hardware, "usable_cores", lambda: threads)
     [found] = [each for each in estimate(load(PTB_CHAR, profile="quick")) if each.entry == entry]
     measured = [record["training"]["tokens"] / record["training"]["tokens_per_s"]]
     measured += [score["seconds"] for score in record["scores"]]
