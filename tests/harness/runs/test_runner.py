@@ -343,7 +343,11 @@ def test_the_sensors_agree_with_the_kernels_account_of_the_worker(uninterrupted:
     cpu_s = usage.user_s + usage.system_s - costs.sampler.cpu_seconds
     assert own.cpu_seconds == pytest.approx(cpu_s, rel=0.05)
     assert own.peak_rss_bytes == pytest.approx(usage.max_rss_bytes, rel=0.05)
-    assert costs.summary["peak_rss_bytes"] == pytest.approx(usage.max_rss_bytes, rel=0.05)
+    peaks = {name: phase.quantities["peak_rss_bytes"].peak for name, phase in costs.phases.items()}
+    assert max(peaks.values()) == pytest.approx(usage.max_rss_bytes, rel=0.05)
+    # What it takes to time kernels is no cost of the model.
+    del peaks["kernels"]
+    assert costs.summary["peak_rss_bytes"] == max(peaks.values())
     seconds = costs.startup.seconds + costs.trace.seconds
     cores = costs.sensors["cpu"].details["usable_cores"]
     assert costs.summary["cpu_percent"] == pytest.approx(100 * cpu_s / seconds / cores, rel=0.1)
