@@ -81,7 +81,7 @@ class Sealed:
 
 
 def report(path: str) -> None:
-    """Count an opening that another process has seen wherever openings are counted here."""
+    """Count an opening of another process in every `Sealed` that is entered."""
     for each in _active:
         each.see(path)
 
