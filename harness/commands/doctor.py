@@ -14,7 +14,7 @@ from typing import Any, Literal
 from harness import data
 from harness.core.messages import reason
 from harness.data import status
-from harness.system import hardware, source
+from harness.system import dtype, hardware, source
 
 GET_TORCH = "pip install 'torch>=2.11,<2.14'"
 
@@ -36,7 +36,7 @@ def examine(roots: Sequence[Path]) -> list[Check]:
         "harness": lambda: Check("harness", "ok", f"{source.installed()} in {source.ROOT}"),
         "python": lambda: Check("python", "ok", system),
         "torch": _torch,
-        "cpu": lambda: Check("cpu", "ok", f"{hardware.cpu_name()}, {hardware.usable_cores()} usable cores"),
+        "cpu": _cpu,
         "cuda": _gpu,
         "sensors": _sensors,
         "compiler": _compiler,
@@ -67,6 +67,11 @@ def render(checks: Sequence[Check]) -> str:
         if check.hint:
             lines.append(f"{'':<8} {'':<{width}}  -> {check.hint}")
     return "\n".join(lines)
+
+
+def _cpu() -> Check:
+    products = f"bfloat16 products {hardware.bfloat16_products()}: dtype auto is {dtype.resolve(dtype.AUTO, 'cpu')}"
+    return Check("cpu", "ok", f"{hardware.cpu_name()}, {hardware.usable_cores()} usable cores, {products}")
 
 
 def _packages() -> list[Check]:

@@ -167,8 +167,8 @@ def _run_one(spec: RunSpec, queue: RunQueue, repeat: Repeat | None, reporter: Re
         repeat.begin(spec)
     for line in queue.outlook(spec):
         reporter.note(f"{name}: {line}")
-    if spec.recipe is not None and (emulated := dtypes.warning(spec.dtype, spec.device)):
-        reporter.note(f"{name}: {emulated}")
+    if spec.recipe is not None and (slow := dtypes.warning(spec.dtype, spec.device)):
+        reporter.note(f"{name}: {slow}")
     reporter.start(name, progress_metric(spec.label.metrics).name)
     return _with_audit(_in_worker(spec, name, queue, reporter), spec, name, queue, reporter)
 

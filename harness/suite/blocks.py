@@ -31,8 +31,8 @@ class EntryBlock:
         recipe: trains it. A model without parameters has neither recipe nor checkpoint.
         checkpoint: folder of trained weights, relative to the suite file.
         published: the row of published values that it is compared with.
-        dtype: of the training step; weights stay float32. `auto` is bfloat16 on a CPU that multiplies it, else float32:
-            a run's id and record name the one it was.
+        dtype: of the training step; weights stay float32. `auto` is bfloat16 on a CPU that multiplies it faster,
+            else float32: a run's id and record name the one it was.
         kernel: backend of the model's main operation.
         speed: faster ways to compute the same step.
         adaptive: replaces the suite's `evaluation.adaptive`.

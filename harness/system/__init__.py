@@ -3,7 +3,7 @@
 `reading` reads regular files of bounded size, `files` is the only writer of files, `paths` checks names that come from
 files. `processes` starts Python children, accounts for them and
 sets their allocator. `hardware` describes the machine that a number was
-measured on, `dtype` what its CPU multiplies, `source` the code that produced the number. Imports nothing else of the
+measured on, `dtype` what `auto` is there, `source` the code that produced the number. Imports nothing else of the
 harness.
 """
 

@@ -1,4 +1,4 @@
-"""The dtype of a training step: what `auto` means on a device, and a dtype that the device only emulates."""
+"""The dtype of a training step: what `auto` means on a device, and a dtype that is slow there."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ from harness.system import hardware
 
 AUTO = "auto"
 
+_WARNINGS: dict[hardware.Products, str] = {
+    "emulated": (
+        "dtype bfloat16 is emulated on this CPU, which has neither AVX512-BF16 nor AMX: products take 2 to 5 times as "
+        "long as in float32; take dtype: auto"
+    ),
+    "at half the rate of float32": (
+        "dtype bfloat16 has half the rate of float32 on this CPU, which has AVX512-BF16 but no AMX, or hides it: take "
+        "dtype: auto"
+    ),
+}
+
 
 def resolve(name: str, device: str) -> str:
-    """Resolve `auto` to bfloat16 on a CPU that multiplies it, else to float32; other names are returned as they are.
+    """Resolve `auto` to bfloat16 on a CPU known to multiply it faster than float32, else to float32, the default.
+
+    Other names are returned as they are.
 
     Args:
         name: `auto` or a dtype.
@@ -16,7 +29,7 @@ def resolve(name: str, device: str) -> str:
     """
     if name != AUTO:
         return name
-    return "bfloat16" if device == "cpu" and hardware.multiplies_bfloat16() else "float32"
+    return "bfloat16" if device == "cpu" and hardware.bfloat16_products() == "faster than float32" else "float32"
 
 
 def warning(name: str, device: str) -> str | None:
@@ -26,9 +39,4 @@ def warning(name: str, device: str) -> str | None:
         name: a dtype.
         device: `cpu`, `cuda` or `cuda:i`.
     """
-    if name != "bfloat16" or device != "cpu" or hardware.multiplies_bfloat16():
-        return None
-    return (
-        "dtype bfloat16 is emulated on this CPU, which has neither AVX512-BF16 nor AMX: products take 2 to 5 times as "
-        "long as in float32; take dtype: auto"
-    )
+    return _WARNINGS.get(hardware.bfloat16_products()) if (name, device) == ("bfloat16", "cpu") else None

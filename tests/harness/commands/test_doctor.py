@@ -52,6 +52,12 @@ def test_each_sensor_is_available_or_says_why_not(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_the_cpu_says_what_the_dtype_auto_is_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "bfloat16_products", lambda: "at half the rate of float32")
+    products = "bfloat16 products at half the rate of float32: dtype auto is float32"
+    assert by_name()["cpu"].detail.endswith(products)
+
+
 @pytest.mark.parametrize(("name", "function"), [("memory", "memory_bytes"), ("cpu", "usable_cores")])
 def test_a_check_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, name: str, function: str) -> None:
     def fail() -> int:

@@ -21,6 +21,7 @@ from jobs import without_times
 from waiting import readings, wait_for
 
 from harness.results.store import Store
+from harness.system import hardware
 from harness.system.source import SEARCH_PATH
 
 SUITE = """
@@ -330,6 +331,7 @@ def test_the_record_says_everything_about_its_number(uninterrupted: Path) -> Non
     assert record.training["validation_protocol"]["streams"] == 4
     assert record.code["source_sha256"]
     assert record.machine["num_threads"] == 1
+    assert record.machine["bfloat16_products"] == hardware.bfloat16_products()
     assert record.data["counts"]["test"] == {"tokens": 1000, "units": 1000}
     assert record.model["kernels"]
     assert [row["epoch"] for row in record.curve] == [1, 2, 3]

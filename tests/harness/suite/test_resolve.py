@@ -119,11 +119,13 @@ def test_what_changes_no_number_keeps_the_id(tmp_path: Path, override: str) -> N
     assert first(path, overrides=(override,)).run_id == first(path).run_id
 
 
-@pytest.mark.parametrize(("multiplies", "dtype"), [(True, "bfloat16"), (False, "float32")])
+@pytest.mark.parametrize(
+    ("products", "dtype"), [("faster than float32", "bfloat16"), ("at half the rate of float32", "float32")]
+)
 def test_the_dtype_auto_has_the_id_of_what_it_is_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, multiplies: bool, dtype: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, products: str, dtype: str
 ) -> None:
-    monkeypatch.setattr(hardware, "multiplies_bfloat16", lambda: multiplies)
+    monkeypatch.setattr(hardware, "bfloat16_products", lambda: products)
     auto, named = (first(write(tmp_path), overrides=(f"entries.lstm.dtype={name}",)) for name in ("auto", dtype))
     assert (auto.dtype, auto.run_id) == (dtype, named.run_id)
     assert first(write(tmp_path), device="cuda", overrides=("entries.lstm.dtype=auto",)).dtype == "float32"
