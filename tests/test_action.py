@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forking import write_python
 from ruamel.yaml import YAML
 
 from harness.system.source import SEARCH_PATH
@@ -58,8 +59,9 @@ class Job:
         self.folder, self.outputs = folder, {}
         self.inputs = {name: field.get("default", "") for name, field in ACTION["inputs"].items()} | inputs
         (folder / "bin").mkdir(exist_ok=True)
-        command = folder / "bin/harness"
-        command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m harness "$@"\n')
+        python, command = folder / "bin/python", folder / "bin/harness"
+        write_python(python)
+        command.write_text(f'#!/bin/sh\nexec "{python}" -m harness "$@"\n')
         command.chmod(0o755)
 
     def run(self, name: str) -> subprocess.CompletedProcess[str]:

@@ -69,7 +69,7 @@ fuzz_targets.fuzz(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
 """
 
 
-@pytest.mark.parametrize("max_examples", [12, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("max_examples", [6, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", fuzz_targets.NAMES)
 def test_any_content_is_read_or_refused(tree: Specimen, name: str, max_examples: int) -> None:
     with tree.at_home():

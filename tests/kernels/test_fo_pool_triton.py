@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forking import write_python
 from hypothesis import given
 from hypothesis import strategies as st
 from kernel_support import ROOT, compile_only, needs_triton
@@ -71,11 +71,12 @@ def test_it_says_why_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
         triton_launch.unavailable.cache_clear()
 
 
-def test_resolving_on_a_cpu_imports_no_triton() -> None:
+def test_resolving_on_a_cpu_imports_no_triton(tmp_path: Path) -> None:
+    write_python(tmp_path / "python")
     code = "import sys, lm_kernels; print(lm_kernels.resolve('fo_pool')[0], 'triton' in sys.modules)"
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     child = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+        [str(tmp_path / "python"), "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
     )
     name, imported = child.stdout.split()
     assert (name != "triton", imported) == (True, "False")
@@ -99,9 +100,8 @@ COMPILED = [
 ]
 QUICK = [
     (80, torch.float32, 4, "masked"),
-    (90, torch.float32, 4, "plain"),
     (90, torch.bfloat16, 12, "plain"),
-    (80, torch.bfloat16, 12, "f-pooling"),
+    (90, torch.bfloat16, 12, "f-pooling"),
 ]
 
 

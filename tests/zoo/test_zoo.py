@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -12,6 +11,7 @@ from typing import Any
 
 import cheats
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -34,7 +34,7 @@ from lm_models.plugin.adapter import Adapter
 pytest.importorskip("constriction", reason="the extra audit is not installed")
 
 VOCABULARY = [chr(97 + number) for number in range(12)]
-SEEDS = [*range(5), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(5, 25))]
+SEEDS = [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 25))]
 EXACT = protocols.exact(32)
 STRETCH = 30
 
@@ -147,12 +147,12 @@ def test_a_model_that_hangs_where_it_is_compared_ends_the_check_and_not_the_audi
 ) -> None:
     monkeypatch.setattr(places, "_SECONDS", 0.1)
     monkeypatch.setattr(places, "_FACTOR", 0)
+    before = psutil.Process().children()
     audit = audited(plugin(cheats.Hangs, 0), 0, tmp_path)
     assert failed(audit) == {"in place"}
     [detail] = [check.detail for check in audit.checks if not check.passed]
     assert detail == "the copy of the process that reads token by token has not ended in 0 s"
-    with pytest.raises(ChildProcessError):  # no copy is left
-        os.waitpid(-1, os.WNOHANG)
+    assert psutil.Process().children() == before, "a copy is left"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forking import write_python
 from invoking import call
 from jobs import in_this_process
 
@@ -231,7 +232,8 @@ def test_output_that_cannot_be_written_is_one_line_and_no_regression(
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_lost_progress_line_ends_no_run(suite: Path, tmp_path: Path) -> None:
-    command = f"exec {sys.executable} -m harness run {suite} --results {tmp_path} --device cpu 2>/dev/full"
+    write_python(tmp_path / "python")
+    command = f"exec {tmp_path}/python -m harness run {suite} --results {tmp_path} --device cpu 2>/dev/full"
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "| oracle " in done.stdout

@@ -75,7 +75,7 @@ def test_own_text_cannot_take_the_name_of_a_published_dataset(kind: str, title: 
 
 @pytest.mark.parametrize("limits", [{"order": 6, "symbols": 2}, {"order": 2, "symbols": 256}, dict.fromkeys(SPLITS, 2)])
 def test_a_markov_source_may_be_as_large_or_small_as_the_limits(limits: dict[str, int]) -> None:
-    parse({"kind": "markov", **limits})
+    assert parse({"kind": "markov", **limits}) == MarkovSource(kind="markov", **limits)
 
 
 HUTTER = (90_000_000, 5_000_000, 5_000_000)

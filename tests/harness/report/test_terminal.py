@@ -7,10 +7,10 @@ import os
 import re
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forking import write_python
 from record_factory import failed, label, record, spec, timed
 from rich.console import Console
 
@@ -32,13 +32,21 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store.root
 
 
-def on_terminal(width: int, *arguments: object, **environment: str) -> str:
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python whose commands are forks of a process with imported libraries."""
+    path = tmp_path_factory.mktemp("bin") / "python"
+    write_python(path)
+    return path
+
+
+def on_terminal(python: Path, width: int, *arguments: object, **environment: str) -> str:
     """What a command writes to a terminal of so many columns."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
     variables = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES", "NO_COLOR")}
     variables |= {"TERM": "xterm-256color", "PYTHONPATH": SEARCH_PATH, **environment}
-    command = [sys.executable, "-m", "harness", *map(str, arguments)]
+    command = [str(python), "-m", "harness", *map(str, arguments)]
     written = b""
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=subprocess.PIPE, env=variables) as process:
         os.close(slave)
@@ -72,9 +80,9 @@ def first_lines(text: str) -> list[str]:
     ],
 )  # fmt: skip
 def test_the_most_important_columns_that_fit_are_shown(
-    results: Path, width: int, shown: list[str], hidden: list[str]
+    results: Path, python: Path, width: int, shown: list[str], hidden: list[str]
 ) -> None:
-    text = plain(on_terminal(width, "table", results))
+    text = plain(on_terminal(python, width, "table", results))
     assert max(map(len, text.splitlines())) <= width
     headings = re.split(r" {2,}", first_lines(text)[0].strip())
     assert [name for name in headings if name in shown] == shown
@@ -87,16 +95,16 @@ def test_the_most_important_columns_that_fit_are_shown(
     assert "the kernels that runs timed" in note
 
 
-def test_our_rows_come_first_then_the_ones_they_are_compared_with(results: Path) -> None:
-    lines = first_lines(plain(on_terminal(200, "table", results)))[1:]
+def test_our_rows_come_first_then_the_ones_they_are_compared_with(results: Path, python: Path) -> None:
+    lines = first_lines(plain(on_terminal(python, 200, "table", results)))[1:]
     assert [re.split(r" {2,}", line.strip())[1] for line in lines[:4]] == [
         TITLE, "Lost run", "3-layer AWD-LSTM", "Mogrifier RLSTM"
     ]  # fmt: skip
 
 
-def test_markup_in_titles_is_text_and_no_color_is_respected(results: Path) -> None:
-    colored = on_terminal(120, "table", results)
-    without = on_terminal(120, "table", results, NO_COLOR="1")
+def test_markup_in_titles_is_text_and_no_color_is_respected(results: Path, python: Path) -> None:
+    colored = on_terminal(python, 120, "table", results)
+    without = on_terminal(python, 120, "table", results, NO_COLOR="1")
     for text in (colored, without):
         assert "[red]AWD-LSTM[/red] :smile:" in plain(text)
     assert re.search(r"\x1b\[[0-9;]*3[0-7]m", colored)
@@ -105,11 +113,11 @@ def test_markup_in_titles_is_text_and_no_color_is_respected(results: Path) -> No
 
 
 @pytest.mark.parametrize("option", [("--format", "github"), ("--columns", "Model,Source")])
-def test_a_named_format_or_columns_are_shown_complete(results: Path, option: tuple[str, str]) -> None:
-    text = on_terminal(40, "table", results, *option)
+def test_a_named_format_or_columns_are_shown_complete(results: Path, python: Path, option: tuple[str, str]) -> None:
+    text = on_terminal(python, 40, "table", results, *option)
     assert text.startswith("|")
     assert "arXiv:1803.08240" in text
-    command = [sys.executable, "-m", "harness", "table", str(results), *option[2:]]
+    command = [str(python), "-m", "harness", "table", str(results), *option[2:]]
     piped = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert piped == text or "--columns" in option, "a pipe gets the complete table"
 

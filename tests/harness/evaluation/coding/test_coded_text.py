@@ -95,9 +95,11 @@ def test_tokens_without_a_text_are_refused() -> None:
 
 @given(st.binary(max_size=80))
 def test_a_residual_of_any_bytes_is_read_or_refused(packed: bytes) -> None:
+    """With at most as many characters as the header says."""
     for name in ("stripped", "words"):
         with suppress(DataError):
-            TEXTS[name].write(np.array([0, 2, 3, 1]), packed, 50)
+            content = TEXTS[name].write(np.array([0, 2, 3, 1]), packed, 50)
+            assert len(content.decode("utf-8", "surrogateescape")) <= 50
 
 
 def test_a_residual_that_grows_without_bound_is_refused() -> None:

@@ -27,7 +27,7 @@ LIBRARIES = (
     "torch", "numpy", "pandas", "pydantic", "pyarrow", "scipy.stats", "rich.console", "rich.progress", "ruamel.yaml",
     "click", "safetensors.torch", "tabulate", "filelock", "psutil", "platformdirs", "constriction",
 )  # fmt: skip
-ROOT, PACKAGES = str(Path(__file__).resolve().parents[2]), ("harness", "lm_models", "lm_kernels")
+ROOT, PACKAGES = str(Path(__file__).resolve().parents[1]), ("harness", "lm_models", "lm_kernels")
 # What `harness run` and its worker import. Not their main modules, which are run.
 OURS = ("harness.api.suites", "harness.suite", "harness.runs", "harness.report", "harness.worker.execute")
 # In the place of `python`: hands its streams over, and ends as the command does.
