@@ -235,7 +235,7 @@ def test_each_dtype_is_trained_in_and_named(tmp_path: Path, trained: tuple[Path,
 
 INTERRUPTED = """
 suite: small
-dataset: {kind: markov, order: 1, symbols: 6, train: 6000, valid: 800, test: 800}
+dataset: {kind: markov, order: 1, symbols: 6, train: 2000, valid: 300, test: 300}
 metrics: [bpc]
 entries:
   awd-lstm:
@@ -255,7 +255,7 @@ def planned_job(folder: Path) -> RunJob:
     suite = load(folder / "small.yaml")
     prepared = data.prepare(suite.dataset, base=folder)
     counts = data.read_manifest(prepared).num_tokens
-    budget = TimeBudget(seconds=40.0, tokens_per_s=1500.0)
+    budget = TimeBudget(seconds=40.0, tokens_per_s=500.0)
     specs = resolve(suite, device="cpu")
     [spec] = plan_specs(specs, budget, counts, Store(folder / "results"), lambda spec, seconds: 0.0)
     return RunJob(spec=spec, prepared=prepared, results=folder / "results", code=source.installed(), sensors=False)
@@ -289,7 +289,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_the_record_says_how_the_recipe_was_fitted(uninterrupted: Any) -> None:
     plan, recipe = uninterrupted["spec"]["plan"], uninterrupted["spec"]["recipe"]
-    assert (plan["asked_seconds"], plan["rates"]["train_tokens_per_s"]) == (40.0, 1500.0)
+    assert (plan["asked_seconds"], plan["rates"]["train_tokens_per_s"]) == (40.0, 500.0)
     assert plan["original"]["decay_at"] == [15, 20]
     assert plan["scaled"]["epochs"] == recipe["epochs"] == uninterrupted["training"]["epochs"] == 7
     for row in uninterrupted["curve"]:
@@ -297,7 +297,7 @@ def test_the_record_says_how_the_recipe_was_fitted(uninterrupted: Any) -> None:
         assert float(row["lr"]) == pytest.approx(5e-3 * 0.1**num_decays)
 
 
-@pytest.mark.parametrize("every", [61, 130])
+@pytest.mark.parametrize("every", [23, 47])
 def test_interrupted_runs_end_with_the_bits_of_the_uninterrupted_one(
     tmp_path: Path, uninterrupted: Any, every: int
 ) -> None:
