@@ -27,7 +27,7 @@ from harness.worker import execute
 
 SUITE = """
 suite: tiny
-dataset: {kind: markov, order: 1, symbols: 5, train: 2000, valid: 300, test: 300}
+dataset: {kind: markov, order: 1, symbols: 5, train: 1000, valid: 200, test: 200}
 metrics: [bpc]
 evaluation: {protocols: [exact]}
 entries:

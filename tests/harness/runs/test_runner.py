@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,15 @@ from typing import Any
 import psutil
 import pytest
 from invoking import call
-from jobs import without_times
+from jobs import in_this_process, without_times
 from waiting import readings, wait_for
 
 from harness.results.store import Store
+from harness.runs import runner
+from harness.runs.worker_process import Ending
 from harness.system import hardware
 from harness.system.source import SEARCH_PATH
+from harness.worker.job import Event, RunJob, Validation
 
 SUITE = """
 suite: small
@@ -261,13 +264,40 @@ def test_a_repeat_continues_and_the_old_record_stays_until_it_is_done(
     assert not list(results.glob("repeats/*"))
 
 
-@pytest.mark.parametrize("way", ["renamed", pytest.param("deleted", marks=pytest.mark.slow)])
-def test_results_that_go_away_during_a_run_are_named(suite: Path, results: Path, way: str) -> None:
+def renamed(results: Path) -> None:
+    results.rename(results.with_name("elsewhere"))
+
+
+@pytest.mark.parametrize("go", [renamed, shutil.rmtree])
+def test_results_that_go_away_during_a_run_are_named(
+    suite: Path, results: Path, go: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a worker's work done in this process: a process of its own is in the slow test."""
+    validations: list[Event] = []
+
+    def run_worker(job: RunJob, log: Path, on_event: Callable[[Event], None]) -> Ending:
+        def gone_at_the_first_validation(event: Event) -> None:
+            if isinstance(event, Validation):
+                if not validations:
+                    go(results)
+                validations.append(event)
+            on_event(event)
+
+        return in_this_process(job, log, gone_at_the_first_validation)
+
+    monkeypatch.setattr(runner, "run_worker", run_worker)
+    done = call("run", suite, "--results", results, "--device", "cpu", "--no-sensors")
+    assert len(validations) == 3
+    assert done.exit_code == 2
+    assert "was deleted or renamed during the run" in done.stderr
+    assert only_record(results).status == "finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("go", [renamed, shutil.rmtree])
+def test_results_that_go_away_under_a_worker_are_named(suite: Path, results: Path, go: Callable[[Path], None]) -> None:
     process, _ = start_held(suite, results, "--no-sensors")
-    if way == "renamed":
-        results.rename(results.with_name("elsewhere"))
-    else:
-        shutil.rmtree(results)
+    go(results)
     (suite.parent / "released").touch()
     code, _, err = finish(process)
     assert code == 2
@@ -293,12 +323,19 @@ class Own(harness.Model):
         return self.cell(tokens_TB).log_softmax(-1), state
 """
 CELLS = """
-from torch import nn
+import torch
 import kernels, results, suites
 
-class Cell(nn.Sequential):
+class Cell(torch.nn.Module):
     def __init__(self, vocab_size, hidden):
-        super().__init__(nn.Embedding(vocab_size, hidden), nn.Linear(hidden, vocab_size))
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.zeros(vocab_size, hidden))
+        self.weight = torch.nn.Parameter(torch.ones(hidden, vocab_size))
+
+    def forward(self, tokens_TB):
+        if tokens_TB.is_meta:
+            raise NotImplementedError("no FLOPs: torch takes seconds to begin to count them")
+        return self.table[tokens_TB] @ self.weight
 """
 
 
