@@ -41,7 +41,7 @@ _ROUNDS = 2
 
 # Largest difference of two states that join, in roundings of the state's dtype. The orders in which products are summed
 # keep two readings of the same text some 16 of them apart in float32, however long they are.
-_ROUNDINGS = 64
+_ROUNDINGS = 128
 
 
 @dataclass(frozen=True, slots=True)

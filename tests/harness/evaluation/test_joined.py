@@ -79,7 +79,7 @@ def test_a_score_in_pieces_says_how_they_joined() -> None:
     assert in_pieces.pieces is not None
     assert in_pieces.pieces.num_pieces == math.ceil(900 / 128)
     assert in_pieces.pieces.warmup == 32
-    assert 0 <= in_pieces.pieces.largest_difference <= 64
+    assert 0 <= in_pieces.pieces.largest_difference <= 128
     score = protocols.to_score(in_pieces, "test", protocols.exact(WINDOW), ["bpc"], 0.0)
     assert score.pieces == in_pieces.pieces
     assert score.protocol == protocols.exact(WINDOW)
