@@ -92,6 +92,26 @@ class EvaluationProtocol:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """How one stream was scored in pieces side by side: `harness.evaluation.joined`.
+
+    Attributes:
+        num_pieces: of the text.
+        warmup: tokens that each piece but the first read before it, to guess the state at its beginning.
+        num_again: pieces that were scored again, from the end of the piece before.
+        largest_difference: of the state where a piece ends from that where the next one began, relative to the larger
+            of 1 and the state, in roundings: 2^-23, or 2^-52 for a state in float64.
+    """
+
+    __pydantic_config__ = FILE_BLOCK
+
+    num_pieces: int
+    warmup: int
+    num_again: int
+    largest_difference: NullableNumber
+
+
+@dataclass(frozen=True, slots=True)
 class TargetFile:
     """A file in the run's folder with the loss and the bytes of each target: `harness.results.target_files`.
 
@@ -179,6 +199,7 @@ class Score:
         text: size of the complete split, with what was not scored; None if unknown.
         coding: the files of a compressor.
         audit: checks that the score is the length of a code, if the suite asked for them.
+        pieces: how one stream was scored side by side; None if it was read in order.
     """
 
     __pydantic_config__ = FILE_BLOCK
@@ -196,6 +217,7 @@ class Score:
     text: TextSize | None = field(default=None, metadata=LATER)
     coding: Coding | None = field(default=None, metadata=LATER)
     audit: ScoreAudit | None = field(default=None, metadata=LATER)
+    pieces: Pieces | None = field(default=None, metadata=LATER)
 
     @property
     def can_be_audited(self) -> bool:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.core.scores import Tally
+from harness.core.scores import Pieces, Tally
 
 MAX_BLOCKS = 512  # keeps a record small
 MIN_BLOCK_TARGETS = 256  # keeps the correlation between blocks small
@@ -25,13 +25,15 @@ MIN_BLOCK_TARGETS = 256  # keeps the correlation between blocks small
 class Scored:
     """A tally with its sums over blocks of `block_targets` consecutive targets, in nats and text order.
 
-    target_nll: the loss of each target (N,) in text order, if it was kept.
+    target_nll: the loss of each target (N,) in text order, if it was kept. pieces: of one stream that was not read in
+    order.
     """
 
     tally: Tally
     block_targets: int
     block_nll_nats: list[float]
     target_nll: np.ndarray | None = None
+    pieces: Pieces | None = None
 
 
 class Blocks:

@@ -21,8 +21,9 @@ import torch
 from harness.core.interfaces import LanguageModel, TextSizes
 from harness.core.metrics import METRICS
 from harness.core.scores import EvaluationProtocol, Score, Tally, TargetFile, TextSize
+from harness.evaluation import joined
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
-from lm_models.step import State, reset_streams, step_over
+from lm_models.step import State, reset_streams
 
 if TYPE_CHECKING:
     from harness.core.config.evaluation import Evaluation
@@ -151,6 +152,7 @@ def score(
     tick: Tick | None = None,
     keep_nll: bool = False,
     ranks: Ranks | None = None,
+    in_order: bool = False,
 ) -> Scored:
     """Score a split under a protocol.
 
@@ -161,6 +163,7 @@ def score(
         tick: called after each window.
         keep_nll: also return the loss of each target; not of `official`, which leaves out targets within the text.
         ranks: processes that share the streams and all call this; with fewer streams than processes, each scores all.
+        in_order: read one stream from the beginning to the end, where pieces of it could be read side by side.
 
     Returns:
         Sums in nats over the targets and over blocks of them.
@@ -176,6 +179,11 @@ def score(
     try:
         if protocol.name == "official":
             return _trimmed_streams(model, ids, protocol, tick, ranks)
+        pieces = (
+            None if in_order or protocol.name != "exact" else joined.cut(model, num_targets_of(ids), protocol.window)
+        )
+        if pieces is not None:
+            return _in_pieces(model, ids, pieces, tick, keep_nll)
         return _all_targets(model, ids, protocol, tick, keep_nll, ranks)
     finally:
         module.train(was_training)
@@ -238,6 +246,7 @@ def to_score(
         block_nll_nats=scored.block_nll_nats,
         seconds=seconds,
         text=None if text is None else text.whole,
+        pieces=scored.pieces,
     )
 
 
@@ -354,7 +363,7 @@ def _all_targets(
         positions_TB = first + np.arange(length + 1)[:, None] + starts_B[None, :]
         # The last stream may be shorter: it repeats the last token there, and the results are not counted.
         tokens_TB = ids[np.minimum(positions_TB, num_targets)]
-        nll_TB, state = _nll(model, tokens_TB, state)
+        nll_TB, state = joined.losses_of(model, tokens_TB, state, device_of(model))
         scored_TB = positions_TB[1:] <= num_targets
         for stream, start in enumerate(starts_B):
             column = nll_TB[scored_TB[:, stream], stream]
@@ -369,6 +378,19 @@ def _all_targets(
     return blocks.with_tally(Tally(total, num_targets, num_targets, len(ids) - num_targets))
 
 
+def _in_pieces(model: LanguageModel, ids: np.ndarray, pieces: joined.Cut, tick: Tick | None, keep_nll: bool) -> Scored:
+    """`exact`, with the sums in the order of one stream."""
+    num_targets = num_targets_of(ids)
+    blocks = Blocks(num_targets, keep_nll=keep_nll)
+    losses, how = joined.score(model, ids, pieces, device_of(model), tick or (lambda _: None))
+    total = 0.0
+    for first in range(0, num_targets, pieces.window):
+        blocks.add(first, losses[first : first + pieces.window])
+        total += math.fsum(losses[first : first + pieces.window])
+    scored = blocks.with_tally(Tally(total, num_targets, num_targets, len(ids) - num_targets))
+    return replace(scored, pieces=how)
+
+
 def _warm_state(model: LanguageModel, ids: np.ndarray, starts_B: np.ndarray, protocol: EvaluationProtocol) -> State:
     """State (.., B, ..) of every stream after its unscored warm-up."""
     state = model.initial_state(len(starts_B))
@@ -377,7 +399,7 @@ def _warm_state(model: LanguageModel, ids: np.ndarray, starts_B: np.ndarray, pro
     for first in range(0, protocol.warmup, protocol.window):
         length = min(protocol.window, protocol.warmup - first)
         positions_TB = starts_B[None, :] - protocol.warmup + first + np.arange(length + 1)[:, None]
-        _, state = _nll(model, ids[np.maximum(positions_TB, 0)], state)
+        _, state = joined.losses_of(model, ids[np.maximum(positions_TB, 0)], state, device_of(model))
     # No text precedes the first stream: it has read its first token repeatedly, and starts at zero instead.
     keep_B = torch.from_numpy(starts_B > 0).to(device_of(model))
     return reset_streams(state, keep_B)
@@ -400,7 +422,7 @@ def _trimmed_streams(
     total = 0.0
     for first in range(0, rows - 1, protocol.window):
         tokens_TB = columns_TB[first : min(first + protocol.window, rows - 1) + 1]
-        nll_TB, state = _nll(model, tokens_TB, state)
+        nll_TB, state = joined.losses_of(model, tokens_TB, state, device_of(model))
         for column, stream in enumerate(own_streams):
             blocks.add(stream * (rows - 1) + first, nll_TB[:, column])
             total += math.fsum(nll_TB[:, column])
@@ -408,10 +430,3 @@ def _trimmed_streams(
             tick(len(nll_TB) * num_streams)
     total = shares.add_up(blocks, total)
     return blocks.with_tally(Tally(total, num_targets, rows * num_streams, len(ids) - num_targets))
-
-
-def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: State) -> tuple[np.ndarray, State]:
-    """nll (T - 1, B) in float64 on the host, and the state after it."""
-    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64))
-    step = step_over(model, tokens, state, device_of(model))
-    return step.nll_TB.double().cpu().numpy(), step.state

@@ -16,7 +16,7 @@ from harness.core.errors import CheckpointError, DataError
 from harness.core.hashing import finite_or_none
 from harness.core.interfaces import Corpus, LoadedModel, ReadText, SplitFile
 from harness.core.metrics import METRICS, default_metric
-from harness.core.scores import EvaluationProtocol, Score, TextSize
+from harness.core.scores import EvaluationProtocol, Pieces, Score, TextSize
 from harness.core.units import EOS
 from harness.evaluation import protocols
 from harness.evaluation.token_text import TokenText
@@ -84,6 +84,7 @@ class CheckpointScore:
     identity: Mapping[str, object] | None
     protocol: str
     protocol_details: EvaluationProtocol
+    pieces: Pieces | None
     nll_nats: float
     num_targets: int
     num_units: int
@@ -193,6 +194,7 @@ def score_checkpoint(request: EvaluationRequest, *, tick: Callable[[int], None] 
         identity=text.identity,
         protocol=score.protocol.name,
         protocol_details=score.protocol,
+        pieces=score.pieces,
         nll_nats=score.tally.nll_nats,
         num_targets=score.tally.num_targets,
         num_units=score.tally.num_units,

@@ -193,7 +193,7 @@ def _repeated(
         coding.encode(lambda: nullcontext(untouched.model))
         places = _places(model, len(text.ids) - 1, protocol)
         with places.watching():
-            scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=True)
+            scored = protocols.score(model.model, text.ids, protocol, tick=tick, keep_nll=True, in_order=True)
     made = _score(loaded, claimed, text, protocol, scored)
     found = _static(model, made, protocol, places, coding, sealed)
     return [claims.check(claimed, made.score, loaded.dtype), *found]

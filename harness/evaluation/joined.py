@@ -1,0 +1,195 @@
+"""Score an LSTM on one stream over a text as pieces side by side, with the value of reading it from the beginning.
+
+One stream multiplies a vector with the weights at each token, which waits for memory; many streams use the processor. A
+piece needs the state that its text before leaves, and a recurrent model forgets: reading some text before a piece from
+zeros gives that state, or nearly. What is nearly right is found and mended:
+
+1. Each piece reads the `warmup` tokens before it, and is scored from the state that this gives.
+2. Where the piece before ends in another state than that, the piece is scored again from this end.
+3. By induction from the first piece, all pieces that join are one stream.
+
+A model that never forgets is scored piece after piece in the end, so the result does not depend on what it forgets.
+Letters: T time, B pieces, N targets, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.core.interfaces import LanguageModel
+from harness.core.scores import Pieces
+from lm_models.recurrent import RecurrentModel
+from lm_models.step import State, reset_streams, step_over, take_streams
+
+# Most pieces, and most tokens and logits of a window of all: more are no faster on a CPU, and take memory.
+_MOST_PIECES, _MOST_TOKENS, _MOST_LOGITS = 32, 1 << 14, 1 << 26
+
+# Targets of a piece over its warm-up, at least: the warm-up is scored twice.
+_MIN_LENGTH = 4
+
+# Warm-up in tokens, rounded up to whole windows.
+_WARMUP = 512
+
+# Rounds in which all pieces that do not join are scored again at once; later ones go from piece to piece.
+_ROUNDS = 2
+
+# Largest difference of two states that join, in roundings of the state's dtype. The orders in which products are summed
+# keep two readings of the same text some 16 of them apart in float32, however long they are.
+_ROUNDINGS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Pieces of `windows` windows of `window` targets each; the last one may be shorter. Warm-ups are windows, too."""
+
+    num_targets: int
+    window: int
+    windows: int
+    warmup_windows: int
+
+    @property
+    def pieces(self) -> int:
+        """Their number."""
+        return math.ceil(self.num_targets / self.length)
+
+    @property
+    def length(self) -> int:
+        """Targets of a piece."""
+        return self.windows * self.window
+
+
+def cut(model: LanguageModel, num_targets: int, window: int) -> Cut | None:
+    """Cut a text of so many targets, where windows of one stream begin.
+
+    Returns:
+        None if the model cannot be scored in pieces, or would be no faster.
+    """
+    # The others multiply all steps of a window at once; and the state of a model from outside may not hold all that it
+    # remembers.
+    if not isinstance(model, RecurrentModel) or all(layer.op != "lstm" for layer in model.recurrent_layers):
+        return None
+    warmup_windows = math.ceil(_WARMUP / window)
+    windows = math.ceil(num_targets / window)
+    most = min(_MOST_PIECES, _MOST_TOKENS // window, _MOST_LOGITS // (window * len(model.embedding)))
+    each = max(_MIN_LENGTH * warmup_windows, math.ceil(windows / max(1, most)))
+    found = Cut(num_targets, window, each, warmup_windows)
+    return found if most > 1 and found.pieces > 1 else None
+
+
+def score(
+    model: LanguageModel,
+    ids: np.ndarray,
+    how: Cut,
+    device: torch.device,
+    tick: Callable[[int], None],
+) -> tuple[np.ndarray, Pieces]:
+    """Score a text.
+
+    Args:
+        model: in evaluation mode.
+        ids: token ids (N + 1,).
+        how: of `cut`.
+        device: the model's.
+        tick: called after each window with the number of its targets, 0 for those that are read again.
+
+    Returns:
+        The loss of each target (N,) in nats and text order, and how the pieces were joined.
+    """
+    return _Text(model, ids, how, device, tick).score()
+
+
+class _Text:
+    def __init__(
+        self, model: LanguageModel, ids: np.ndarray, how: Cut, device: torch.device, tick: Callable[[int], None]
+    ) -> None:
+        self.model, self.ids, self.how, self.device, self.tick = model, ids, how, device, tick
+        self.losses: list[np.ndarray] = [np.empty(0)] * how.pieces
+        self.starts: list[State] = []
+        self.ends: list[State] = []
+
+    def score(self) -> tuple[np.ndarray, Pieces]:
+        pieces, again = list(range(self.how.pieces)), 0
+        first = self._warm()
+        self.starts = [take_streams(first, slice(piece, piece + 1)) for piece in pieces]
+        self.ends = [()] * len(pieces)
+        self._read(pieces, counts=True)
+        rounds = 0
+        while apart := [piece for piece in pieces[1:] if not self._joins(piece)]:
+            # Only the first of them has a start that is certainly right.
+            chosen = apart if rounds < _ROUNDS else apart[:1]
+            for piece in chosen:
+                self.starts[piece] = self.ends[piece - 1]
+            self._read(chosen, counts=False)
+            rounds, again = rounds + 1, again + len(chosen)
+        largest = max(_difference(self.ends[piece - 1], self.starts[piece]) for piece in pieces[1:])
+        losses = np.concatenate(self.losses)[: self.how.num_targets]
+        return losses, Pieces(len(pieces), self.how.warmup_windows * self.how.window, again, largest)
+
+    def _joins(self, piece: int) -> bool:
+        # Also if it started from this very state, which may hold NaN.
+        end, start = self.ends[piece - 1], self.starts[piece]
+        return start is end or _difference(end, start) <= _ROUNDINGS
+
+    def _warm(self) -> State:
+        starts_B = np.arange(self.how.pieces) * self.how.length
+        state = self.model.initial_state(len(starts_B))
+        for number in range(-self.how.warmup_windows, 0):
+            _, state = self._window(starts_B, number, state)
+            self.tick(0)
+        # No text precedes the first piece: it has read its first token repeatedly, and starts at zero instead.
+        return reset_streams(state, torch.from_numpy(starts_B > 0).to(self.device))
+
+    def _read(self, pieces: list[int], *, counts: bool) -> None:
+        """Score pieces from their starts."""
+        starts_B = np.array(pieces) * self.how.length
+        state = _together([self.starts[piece] for piece in pieces])
+        windows = []
+        for number in range(self.how.windows):
+            nll_TB, state = self._window(starts_B, number, state)
+            windows.append(nll_TB)
+            firsts_B = starts_B + number * self.how.window
+            scored = np.clip(self.how.num_targets - firsts_B, 0, self.how.window).sum()
+            self.tick(int(scored) if counts else 0)
+        losses_NB = np.concatenate(windows)
+        for column, piece in enumerate(pieces):
+            self.losses[piece] = losses_NB[:, column]
+            self.ends[piece] = take_streams(state, slice(column, column + 1))
+
+    def _window(self, starts_B: np.ndarray, number: int, state: State) -> tuple[np.ndarray, State]:
+        positions_TB = (number * self.how.window + np.arange(self.how.window + 1))[:, None] + starts_B[None, :]
+        # The last piece may be shorter: it repeats the last token there, which is not counted, and nothing follows it.
+        return losses_of(self.model, self.ids[np.clip(positions_TB, 0, self.how.num_targets)], state, self.device)
+
+
+def losses_of(
+    model: LanguageModel, tokens_TB: np.ndarray, state: State, device: torch.device
+) -> tuple[np.ndarray, State]:
+    """nll (T - 1, B) in float64 on the host, and the state after it."""
+    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64))
+    step = step_over(model, tokens, state, device)
+    return step.nll_TB.double().cpu().numpy(), step.state
+
+
+def _together(states: list[State]) -> State:
+    """The streams of several states as one state."""
+    first = states[0]
+    if isinstance(first, Tensor):
+        return torch.cat([state for state in states if isinstance(state, Tensor)], dim=-2)
+    return tuple(_together([state[part] for state in states]) for part in range(len(first)))
+
+
+def _difference(one: State, other: State) -> float:
+    """Largest difference of two states, in roundings of the larger of 1 and the value; NaN if one holds NaN."""
+    if isinstance(one, Tensor):
+        assert isinstance(other, Tensor)
+        # 16 bits are compared as strictly as float32: their roundings would hide that a model does not forget.
+        rounding = min(torch.finfo(one.dtype).eps, torch.finfo(torch.float32).eps)
+        relative = (one - other).abs() / one.abs().clamp(min=1)
+        return float(relative.double().amax()) / rounding
+    return max(_difference(a, b) for a, b in zip(one, other, strict=True))

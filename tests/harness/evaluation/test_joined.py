@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lm_models
+from harness.evaluation import joined, protocols
+from lm_models.awd_lstm.config import Config
+from lm_models.qrnn.config import Config as QrnnConfig
+from lm_models.recurrent import RecurrentModel
+
+WINDOW, VOCABULARY, HIDDEN = 8, 7, 6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_warmup() -> object:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(joined, "_WARMUP", 4 * WINDOW)
+    yield
+    patch.undo()
+
+
+def lstm(*, forget: float = 0.0, layers: int = 1, dtype: torch.dtype = torch.float64) -> RecurrentModel:
+    """A model whose forget gates are sigmoid(forget), nearly, if it is not 0."""
+    torch.manual_seed(0)
+    model = lm_models.build("awd-lstm", Config(layers=layers, hidden=HIDDEN, embedding=HIDDEN), vocab_size=VOCABULARY)
+    assert isinstance(model, RecurrentModel)
+    with torch.no_grad():
+        model.embedding.mul_(20)
+        for layer in model.layers if forget else ():
+            layer.weight_hh[HIDDEN : 2 * HIDDEN] = 0
+            layer.weight_ih[HIDDEN : 2 * HIDDEN] = 0
+            layer.bias_hh[HIDDEN : 2 * HIDDEN] = forget
+            layer.bias_ih[HIDDEN : 2 * HIDDEN] = 0
+    return model.to(dtype)
+
+
+def text(num_targets: int) -> np.ndarray:
+    return np.random.default_rng(num_targets).integers(0, VOCABULARY, num_targets + 1).astype(np.uint8)
+
+
+def both(model: RecurrentModel, ids: np.ndarray) -> tuple[protocols.Scored, protocols.Scored, list[int]]:
+    """Scores in order and in pieces, and the ticks of the latter."""
+    ticks: list[int] = []
+    exact = protocols.exact(WINDOW)
+    in_order = protocols.score(model, ids, exact, keep_nll=True, in_order=True)
+    in_pieces = protocols.score(model, ids, exact, keep_nll=True, tick=ticks.append)
+    assert in_order.pieces is None
+    return in_order, in_pieces, ticks
+
+
+def assert_equal(one: protocols.Scored, other: protocols.Scored, rel: float) -> None:
+    assert one.target_nll is not None
+    assert other.target_nll is not None
+    assert other.target_nll == pytest.approx(one.target_nll, rel=rel, abs=rel)
+    assert other.block_nll_nats == pytest.approx(one.block_nll_nats, rel=rel)
+    assert other.tally.nll_nats == pytest.approx(one.tally.nll_nats, rel=rel)
+    assert other.tally.num_targets == one.tally.num_targets
+    assert other.tally.num_dropped == one.tally.num_dropped
+
+
+@settings(max_examples=25, deadline=None)
+@given(num_targets=st.integers(1, 1500))
+def test_pieces_have_the_value_of_one_stream_at_any_length(num_targets: int) -> None:
+    in_order, in_pieces, ticks = both(lstm(), text(num_targets))
+    assert_equal(in_order, in_pieces, 1e-12)
+    assert sum(ticks) == num_targets
+    # Two pieces are of at least four warm-ups, but for the last one.
+    assert (in_pieces.pieces is None) == (num_targets <= 16 * WINDOW)
+
+
+def test_a_score_in_pieces_says_how_they_joined() -> None:
+    _, in_pieces, _ = both(lstm(), text(900))
+    assert in_pieces.pieces is not None
+    assert in_pieces.pieces.num_pieces == math.ceil(900 / 128)
+    assert in_pieces.pieces.warmup == 32
+    assert 0 <= in_pieces.pieces.largest_difference <= 128
+    score = protocols.to_score(in_pieces, "test", protocols.exact(WINDOW), ["bpc"], 0.0)
+    assert score.pieces == in_pieces.pieces
+    assert score.protocol == protocols.exact(WINDOW)
+
+
+def test_a_model_that_never_forgets_is_scored_piece_after_piece() -> None:
+    in_order, in_pieces, _ = both(lstm(forget=60), text(900))
+    assert_equal(in_order, in_pieces, 1e-12)
+    assert in_pieces.pieces is not None
+    # Seven that began at zeros, six of them from the next guess, and from then on one after the other.
+    assert in_pieces.pieces.num_again > 2 * in_pieces.pieces.num_pieces - 4
+
+
+def test_a_piece_that_remembers_more_than_its_warm_up_is_scored_again() -> None:
+    # 0.9^32 is not nearly zero, and 0.9^(32 + 128) is.
+    in_order, in_pieces, _ = both(lstm(forget=math.log(9), dtype=torch.float32), text(900))
+    assert_equal(in_order, in_pieces, 2e-5)
+    assert in_pieces.pieces is not None
+    assert in_pieces.pieces.num_again == in_pieces.pieces.num_pieces - 1
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_float32_differs_by_rounding(layers: int) -> None:
+    in_order, in_pieces, _ = both(lstm(layers=layers, dtype=torch.float32), text(1500))
+    assert_equal(in_order, in_pieces, 2e-5)
+    assert in_pieces.tally.nll_nats == pytest.approx(in_order.tally.nll_nats, rel=1e-7)
+
+
+def test_nan_in_the_weights_is_nan_in_the_score() -> None:
+    model = lstm()
+    with torch.no_grad():
+        model.layers[0].bias_hh[0] = math.nan
+    in_order, in_pieces, _ = both(model, text(600))
+    assert math.isnan(in_order.tally.nll_nats)
+    assert math.isnan(in_pieces.tally.nll_nats)
+
+
+def test_an_error_of_the_tick_ends_the_score_and_dropout_comes_back() -> None:
+    model = lstm().train()
+
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        protocols.score(model, text(900), protocols.exact(WINDOW), tick=stop)
+    assert model.training
+
+
+def test_other_models_and_protocols_are_read_in_order() -> None:
+    qrnn = lm_models.build("qrnn", QrnnConfig(layers=1, hidden=4, embedding=4), vocab_size=VOCABULARY)
+    for model in (qrnn, torch.nn.Linear(1, 1)):
+        assert joined.cut(model, 10**6, WINDOW) is None
+    streams = protocols.score(lstm(), text(900), protocols.streams(4, 8, WINDOW))
+    assert streams.pieces is None
+
+
+def test_logits_of_many_symbols_limit_the_pieces() -> None:
+    def pieces(vocab_size: int) -> int:
+        model = lm_models.build("awd-lstm", Config(layers=1, hidden=2, embedding=2), vocab_size=vocab_size)
+        found = joined.cut(model, 10**7, 512)
+        return 1 if found is None else found.pieces
+
+    assert [pieces(size) for size in (50, 10_000, 300_000)] == [32, 13, 1]
