@@ -1,4 +1,4 @@
-"""One LSTM layer on the CPU, by torch and by compiled C: in bfloat16 with sums, cells and gates in float32, or in float32.
+"""One LSTM layer on the CPU, by torch and by compiled C: in float32, or in bfloat16 with sums and cells in float32.
 
 The inputs of all steps are multiplied at once; the products of symbols are rows of the input weight. The recurrent
 weight is packed once per window and direction. The backward pass keeps the gradients of the gates in the dtype of the
@@ -22,6 +22,10 @@ from lm_kernels.operator import operator
 
 # Measured: threads that meet after every step gain nothing below this many multiply-adds each.
 _MIN_PRODUCTS_PER_THREAD = {torch.float32: 1 << 18, torch.bfloat16: 1 << 20}
+
+# Measured in float32: torch's layer takes less time below these numbers, training and scoring.
+_MIN_HIDDEN = 64
+_MIN_STEPS, _MIN_HIDDEN_OF_A_STEP = 16, 256
 
 _PRECISIONS = (torch.float32, torch.bfloat16)  # LSTM_F32 and LSTM_BF16 of lstm.h
 _QUEUE = 8  # LSTM_QUEUE of lstm.h
@@ -58,14 +62,17 @@ def unavailable(device: torch.device | str) -> str | None:
 def worth(x_TBI: Tensor, *others: Tensor) -> bool:
     """Whether `auto` takes this backend for these arguments of `lstm`.
 
-    In bfloat16 on a CPU without AMX: torch uses AMX, which has several times the rate of the instructions used here.
+    In bfloat16 on a CPU without AMX: torch uses AMX, which has several times the rate of the instructions used here. In
+    float32 unless the layer is narrow, or without gradients if the window is short as well.
     """
     if x_TBI.device.type != "cpu":
         return False
     dtype = _dtype(x_TBI, *others)
     if dtype == torch.bfloat16:
         return not torch.cpu._is_amx_tile_supported()
-    return dtype == torch.float32
+    steps, hidden = len(x_TBI), others[0].shape[1]
+    wide = hidden >= _MIN_HIDDEN if torch.is_grad_enabled() else steps >= _MIN_STEPS or hidden >= _MIN_HIDDEN_OF_A_STEP
+    return dtype == torch.float32 and wide
 
 
 def _dtype(x_TBI: Tensor, *others: Tensor) -> torch.dtype | None:
@@ -102,14 +109,15 @@ def lstm(
         return fused.lstm(*arguments)
     if x_TBI.shape[0] == 0:
         raise ValueError("lstm needs at least one time step")
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments)
-    with torch.autocast("cpu", enabled=False):
-        x_TBI = x_TBI.to(dtype) if x_TBI.is_floating_point() else x_TBI
-        bias_G = bias_ih_G.float() + bias_hh_G.float()
-        h_TBH, c_BH, *_ = _forward(
-            x_TBI, h0_BH.float(), c0_BH.float(), weight_ih_GI.to(dtype), weight_hh_GH.float(), bias_G, keep
-        )
-        return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
+    # Autocast changes nothing below: what it would cast has its dtype already.
+    x_TBI = x_TBI.to(dtype) if x_TBI.is_floating_point() else x_TBI
+    bias_G = bias_ih_G.float() + bias_hh_G.float()
+    values = x_TBI, h0_BH.float(), c0_BH.float(), weight_ih_GI.to(dtype), weight_hh_GH.float(), bias_G
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in arguments):
+        h_TBH, c_BH, *_ = _forward(*values)
+    else:  # a call of the operator takes longer than a short window
+        h_TBH, c_BH, *_ = _compute(*values, keep=False)
+    return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
 
 
 def _check_shapes(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_hh_GH: Tensor) -> None:
@@ -134,14 +142,14 @@ def _check_symbols(x_TBI: Tensor, num_symbols: int) -> None:
         raise IndexError(f"lstm needs symbols in 0..{num_symbols - 1}, not {lowest} to {highest}")
 
 
-@operator("lstm::native")
-def _forward(
+def _compute(
     x_TBI: Tensor,
     h0_BH: Tensor,
     c0_BH: Tensor,
     weight_ih_GI: Tensor,
     weight_hh_GH: Tensor,
     bias_G: Tensor,
+    *,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return h_TBH, the last cell, the gates after their activations, and all cells.
@@ -149,7 +157,7 @@ def _forward(
     Args:
         x_TBI, weight_ih_GI: in the dtype of the products; or symbols.
         h0_BH, c0_BH, weight_hh_GH, bias_G: in float32.
-        keep: keep gates and cells for a backward pass; otherwise they are empty.
+        keep: all gates and cells are for a backward pass; otherwise they are not kept.
     """
     steps, (streams, hidden) = x_TBI.shape[0], h0_BH.shape
     dtype = weight_ih_GI.dtype
@@ -166,23 +174,25 @@ def _forward(
     if keep:
         parts["gates"] = gates_TBG
     _run(parts, h_TBH, weight_hh_GH, backward=False)
-    return h_TBH, cells_TBH[-1].clone(), gates_TBG, cells_TBH[:kept]
+    last_BH = cells_TBH[-1]
+    return h_TBH, last_BH.clone() if keep else last_BH, gates_TBG, cells_TBH
+
+
+@operator("lstm::native")
+def _forward(
+    x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, bias_G: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _compute(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_G, keep=True)
 
 
 @_forward.register_fake
 def _(
-    x_TBI: Tensor,
-    h0_BH: Tensor,
-    c0_BH: Tensor,
-    weight_ih_GI: Tensor,
-    weight_hh_GH: Tensor,
-    bias_G: Tensor,
-    keep: bool,
+    x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_ih_GI: Tensor, weight_hh_GH: Tensor, bias_G: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    shape_TBH, kept = (x_TBI.shape[0], *h0_BH.shape), x_TBI.shape[0] if keep else 0
-    gates_TBG = c0_BH.new_empty(kept, h0_BH.shape[0], weight_ih_GI.shape[0])
+    shape_TBH = (x_TBI.shape[0], *h0_BH.shape)
     h_TBH = c0_BH.new_empty(shape_TBH, dtype=weight_ih_GI.dtype)
-    return h_TBH, torch.empty_like(c0_BH), gates_TBG, c0_BH.new_empty(kept, *h0_BH.shape)
+    gates_TBG = c0_BH.new_empty(*shape_TBH[:2], weight_ih_GI.shape[0])
+    return h_TBH, torch.empty_like(c0_BH), gates_TBG, c0_BH.new_empty(shape_TBH)
 
 
 @operator("lstm::native_backward")
@@ -226,7 +236,7 @@ def _(
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
-    x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, *_ = inputs
+    x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, _ = inputs
     h_TBH, _, gates_TBG, cells_TBH = output
     ctx.save_for_backward(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, h_TBH, gates_TBG, cells_TBH)
     ctx.mark_non_differentiable(gates_TBG, cells_TBH)
@@ -237,9 +247,11 @@ def _gradients(ctx: Any, dh_TBH: Tensor | None, dlast_BH: Tensor | None, *_other
     if torch.is_grad_enabled():
         raise RuntimeError("the native lstm has no second derivative; its backend fused has one in float32")
     if dh_TBH is None and dlast_BH is None:
-        return (None,) * 7
+        return (None,) * 6
     x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, h_TBH, gates_TBG, cells_TBH = ctx.saved_tensors
-    dgates_TBG, dh0_BH, dc0_BH, dbias_G = _backward(dh_TBH, dlast_BH, gates_TBG, cells_TBH, c0_BH, weight_hh_GH, h_TBH.dtype)
+    dgates_TBG, dh0_BH, dc0_BH, dbias_G = _backward(
+        dh_TBH, dlast_BH, gates_TBG, cells_TBH, c0_BH, weight_hh_GH, h_TBH.dtype
+    )
     dgates_NG = dgates_TBG.flatten(0, 1)
     dx_TBI = dweight_ih = dweight_hh = None
     if ctx.needs_input_grad[0]:
@@ -249,7 +261,7 @@ def _gradients(ctx: Any, dh_TBH: Tensor | None, dlast_BH: Tensor | None, *_other
     if ctx.needs_input_grad[4]:
         before_TBH = torch.cat([h0_BH.unsqueeze(0).to(h_TBH.dtype), h_TBH[:-1]])
         dweight_hh = (dgates_NG.t() @ before_TBH.flatten(0, 1)).float()
-    return dx_TBI, dh0_BH, dc0_BH, dweight_ih, dweight_hh, dbias_G, None
+    return dx_TBI, dh0_BH, dc0_BH, dweight_ih, dweight_hh, dbias_G
 
 
 def _dweight_ih(dgates_NG: Tensor, x_TBI: Tensor, weight_ih_GI: Tensor) -> Tensor:

@@ -12,8 +12,17 @@ static FOR_BF16 void NAME(forward_tile)(const struct lstm_call *call, int64_t t,
         bias[gate] = _mm512_maskz_loadu_ps(lanes, call->bias + gate * hidden + first);
     for (int64_t start = 0; start < streams; start += CHUNK) {
         const int rows = (int)(streams - start < CHUNK ? streams - start : CHUNK);
+        const int64_t from = (t * streams + start) * hidden + first, size = sizeof(STORED) * hidden;
+        struct later later = {.count = 0};
+        for (int gate = 0; gate < VECTORS; gate++) {
+            const int64_t at = 4 * (from - first) + gate * hidden + first;
+            if (!call->symbols) add_later(&later, (const STORED *)call->inputs + at, 4 * size);
+            if (call->gates) add_later(&later, call->gates + at, 4 * sizeof(float) * hidden);
+        }
+        if (call->gates) add_later(&later, call->cells + from, sizeof(float) * hidden);
+        add_later(&later, (STORED *)call->h + from, size);
         NAME(multiply)(before + start * call->row, call->row, rows, call->packed + tile * WIDTH * words, VECTORS, words,
-                       sums);
+                       sums, later);
         for (int m = 0; m < rows; m++) {
             const int64_t b = start + m, line = t * streams + b, at = b * hidden + first;
             const int64_t at_inputs = (call->symbols ? call->symbols[line] : line) * 4 * hidden + first;
@@ -74,14 +83,25 @@ static ALWAYS_INLINE FOR_BF16 void NAME(backward_cell)(const struct lstm_call *c
 static FOR_BF16 void NAME(backward_tile)(const struct lstm_call *call, int64_t t, int64_t vector, int vectors) {
     const int64_t hidden = call->hidden, streams = call->streams, words = BACKWARD_WORDS(hidden, GROUP);
     const int has_product = t + 1 < call->steps;
-    const uint32_t *const later = call->operand + (~t & 1) * streams * call->row;
+    const uint32_t *const after = call->operand + (~t & 1) * streams * call->row;
     uint32_t *const now = call->operand + (t & 1) * streams * call->row;
     ALIGNED float sums[CHUNK * WIDTH];
     for (int64_t start = 0; start < streams; start += CHUNK) {
         const int rows = (int)(streams - start < CHUNK ? streams - start : CHUNK);
+        struct later later = {.count = 0};
+        for (int n = 0; n < vectors && t >= 0; n++) {
+            const int64_t first = (vector + n) * LANES, from = (t * streams + start) * hidden + first;
+            for (int gate = 0; gate < VECTORS; gate++) {
+                const int64_t at = 4 * (from - first) + gate * hidden + first;
+                add_later(&later, call->gates + at, 4 * sizeof(float) * hidden);
+                add_later(&later, (STORED *)call->dgates + at, 4 * sizeof(STORED) * hidden);
+            }
+            if (t) add_later(&later, call->cells + from - streams * hidden, sizeof(float) * hidden);
+            if (call->dh) add_later(&later, (const STORED *)call->dh + from, sizeof(STORED) * hidden);
+        }
         if (has_product)
-            NAME(multiply)(later + start * call->row, call->row, rows, call->packed + vector * LANES * words, vectors,
-                           words, sums);
+            NAME(multiply)(after + start * call->row, call->row, rows, call->packed + vector * LANES * words, vectors,
+                           words, sums, later);
         for (int n = 0; n < vectors; n++) {
             const int64_t first = (vector + n) * LANES;
             const __mmask16 lanes = below(first, hidden);

@@ -29,6 +29,8 @@
 #define FORWARD_WORDS(hidden, group) (((hidden) + (group) - 1) / (group))
 #define BACKWARD_WORDS(hidden, group) (4 * (hidden) / (group))
 
+#include "later.h"
+
 #include "float32.h"
 #include "product.h"
 #include "pack.h"

@@ -43,10 +43,11 @@ static ALWAYS_INLINE FOR_BF16 void NAME(add_block)(const int rows, const int vec
     BLOCK(1, vectors)                                                                                        \
     BLOCK(2, vectors) BLOCK(3, vectors) BLOCK(4, vectors) BLOCK(5, vectors) BLOCK(6, vectors)
 
-/* sums (rows, WIDTH) = operand (rows, words) @ weight, for at most CHUNK rows. */
+/* sums (rows, WIDTH) = operand (rows, words) @ weight, for at most CHUNK rows. Prefetches what the cells need meanwhile. */
 static FOR_BF16 void NAME(multiply)(const uint32_t *operand, int64_t row, int rows, const uint32_t *weight, int vectors,
-                                    int64_t words, float *sums) {
+                                    int64_t words, float *sums, struct later later) {
     const int most = vectors == VECTORS ? ROWS_OF_FOUR : ROWS, blocks = (rows + most - 1) / most;
+    const int64_t calls = (words + PASS - 1) / PASS * blocks, each = (later.count * rows + calls - 1) / calls;
     for (int64_t k = 0; k < words; k += PASS) {
         const int64_t n = words - k < PASS ? words - k : PASS;
         const uint32_t *const part = weight + k * vectors * LANES;
@@ -65,6 +66,7 @@ static FOR_BF16 void NAME(multiply)(const uint32_t *operand, int64_t row, int ro
                 BLOCKS(1) BLOCK(7, 1) BLOCK(8, 1)
             }
             m += size;
+            prefetch_later(&later, rows, each);
         }
     }
 }
