@@ -216,6 +216,18 @@ def test_saturated_gates_have_finite_gradients(dtype: torch.dtype) -> None:
 
 
 @needs_bfloat16
+@settings(deadline=None, max_examples=20)
+@given(exponent=st.integers(-30, 1), seed=st.integers(0, 99))
+def test_in_float32_small_gates_keep_their_relative_accuracy(exponent: int, seed: int) -> None:
+    x, h0, c0, w_ih, w_hh = (torch.zeros(shape) for shape in ((1, 1, 1), (1, 40), (1, 40), (160, 1), (160, 40)))
+    bias_G = 10.0**exponent * draw(160, seed=seed, dtype=torch.float32)
+    arguments = x, h0, c0, w_ih, w_hh, bias_G, torch.zeros(160)
+    exact = reference.lstm(*(part.double() for part in arguments))
+    for ours, theirs in zip(native.lstm(*arguments), exact, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-6, atol=1e-36)
+
+
+@needs_bfloat16
 @DTYPES
 def test_no_steps_are_refused_and_no_streams_are_not(dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match="at least one time step"):
