@@ -21,7 +21,7 @@ LEVELS = ("plain", "AVX2", "AVX-512") if platform.machine() in ("x86_64", "AMD64
 REBUILD = "run `pip install -e .` again in the project's folder"
 
 # Exported functions that work on a call; see compiled.h
-WORKERS = ("fo_pool_work", "lookup_work", "lstm_float_work", "lstm_pack_work", "lstm_work", "weight_drop_work")
+WORKERS = ("fo_pool_work", "lookup_work", "lstm_work", "weight_drop_work")
 
 
 class MissingLibraryError(Exception):
@@ -60,11 +60,8 @@ def _library_or_reason() -> ctypes.CDLL | str:
         worker = getattr(library, name)
         worker.argtypes, worker.restype = [ctypes.c_void_p], None
     library.kernels_levels.restype = library.lstm_available.restype = ctypes.c_int32
-    library.lstm_packed_size.argtypes, library.lstm_packed_size.restype = (
-        [ctypes.c_int64, ctypes.c_int32],
-        ctypes.c_int64,
-    )
-    library.lstm_float_packed_size.argtypes, library.lstm_float_packed_size.restype = [ctypes.c_int64], ctypes.c_int64
+    library.lstm_packed_size.argtypes = [ctypes.c_int64, ctypes.c_int32, ctypes.c_int32]
+    library.lstm_packed_size.restype = ctypes.c_int64
     return library
 
 

@@ -43,28 +43,12 @@ ADD(float, float, AS_IT_IS)
 ADD(double, double, AS_IT_IS)
 ADD(uint16_t, float, widened)
 
-typedef void (*work_on)(const struct lookup_call *, int64_t);
-
-#define COMPILED_FOR(level, ...)                                                                             \
-    __VA_ARGS__ static void level##_f32(const struct lookup_call *call, int64_t tile) {                      \
-        tile_float(call, tile);                                                                              \
-    }                                                                                                        \
-    __VA_ARGS__ static void level##_f64(const struct lookup_call *call, int64_t tile) {                      \
-        tile_double(call, tile);                                                                             \
-    }                                                                                                        \
-    __VA_ARGS__ static void level##_bf16(const struct lookup_call *call, int64_t tile) {                     \
-        tile_uint16_t(call, tile);                                                                           \
-    }
-
-COMPILED_FOR(plain, )
-#if defined(__x86_64__)
-COMPILED_FOR(avx2, FOR_AVX2)
-COMPILED_FOR(avx512, FOR_AVX512)
-static const work_on LEVELS[][3] = {
-    {plain_f32, plain_f64, plain_bf16}, {avx2_f32, avx2_f64, avx2_bf16}, {avx512_f32, avx512_f64, avx512_bf16}};
-#else
-static const work_on LEVELS[][3] = {{plain_f32, plain_f64, plain_bf16}};
-#endif
+#define CALL lookup_call
+#define TILE int64_t
+#define TILE_F32 tile_float
+#define TILE_F64 tile_double
+#define TILE_BF16 tile_uint16_t
+#include "levels.h"
 
 void lookup_work(void *argument) {
     struct lookup_call *call = argument;

@@ -52,28 +52,12 @@ static ALWAYS_INLINE void put(void *to, const void *from, int64_t bytes, int str
 #include "scan.h"
 #include "forget.h"
 
-typedef void (*work_on)(const struct fo_pool_call *, struct tile);
-
-#define COMPILED_FOR(level, ...)                                                                             \
-    __VA_ARGS__ static void level##_f32(const struct fo_pool_call *call, struct tile tile) {                 \
-        work_on_f32(call, tile);                                                                             \
-    }                                                                                                        \
-    __VA_ARGS__ static void level##_f64(const struct fo_pool_call *call, struct tile tile) {                 \
-        work_on_f64(call, tile);                                                                             \
-    }                                                                                                        \
-    __VA_ARGS__ static void level##_bf16(const struct fo_pool_call *call, struct tile tile) {                \
-        work_on_bf16(call, tile);                                                                            \
-    }
-
-COMPILED_FOR(plain, )
-#if defined(__x86_64__)
-COMPILED_FOR(avx2, FOR_AVX2)
-COMPILED_FOR(avx512, FOR_AVX512)
-static const work_on LEVELS[][3] = {
-    {plain_f32, plain_f64, plain_bf16}, {avx2_f32, avx2_f64, avx2_bf16}, {avx512_f32, avx512_f64, avx512_bf16}};
-#else
-static const work_on LEVELS[][3] = {{plain_f32, plain_f64, plain_bf16}};
-#endif
+#define CALL fo_pool_call
+#define TILE struct tile
+#define TILE_F32 work_on_f32
+#define TILE_F64 work_on_f64
+#define TILE_BF16 work_on_bf16
+#include "levels.h"
 
 void fo_pool_work(void *argument) {
     struct fo_pool_call *call = argument;
