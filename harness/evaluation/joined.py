@@ -28,7 +28,7 @@ from lm_models.recurrent import RecurrentModel
 from lm_models.step import State, reset_streams, step_over, take_streams
 
 # Most pieces, and most tokens and logits of a window of all: more are no faster on a CPU, and take memory.
-_MOST_PIECES, _MOST_TOKENS, _MOST_LOGITS = 32, 1 << 14, 1 << 26
+_MOST_PIECES, _MOST_TOKENS, _MOST_LOGITS = 16, 1 << 13, 1 << 26
 
 # Targets of a piece over its warm-up, at least: the warm-up is scored twice.
 _MIN_LENGTH = 4

@@ -32,7 +32,9 @@ OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-l
 # Speeds of one core of a recent CPU, rough: large matrix products; products with one row, which read every weight for
 # each token; and what a layer takes for a token in addition. Measured runs differ by a factor of up to 3.
 PRODUCTS_FLOPS, ROW_FLOPS, LAYER_S = 5e10, 1.2e10, 1e-6
-# An audit scores again, and reads this many targets twice, one at a time: `harness.worker.audit`.
+# `exact` scores an LSTM on a text of more targets than these in so many pieces: `harness.evaluation.joined`.
+PIECES, TARGETS_IN_ORDER = 16, 2_048
+# An audit scores again, in one stream, and reads this many targets twice, one at a time: `harness.worker.audit`.
 AUDIT_TARGETS, AUDIT_TARGET_S = 2_000, 3e-4
 
 
@@ -188,7 +190,7 @@ class _Speed:
     """How fast a model is on this machine's CPU, roughly; times are None if its FLOPs are not known."""
 
     flops_per_token: int | None
-    row_flops: int  # of products that must wait for the token before, and so have one row in `exact` scoring
+    row_flops: int  # of products that must wait for the token before, and so have one row in one stream
     num_layers: int
 
     @classmethod
@@ -198,17 +200,18 @@ class _Speed:
             return cls(flops, 0, 0)
         return cls(flops, sum(8 * width * width for _, width in config.widths), config.layers)
 
-    def scoring_s(self, scored: Targets) -> float | None:
+    def scoring_s(self, scored: Targets, *, in_pieces: bool = True) -> float | None:
         static = set(get_args(ProtocolName)).difference(CODING)
         if scored.targets is None or scored.protocol not in static or self.flops_per_token is None:
             return None
-        # Only `exact` reads a text as one row; the other protocols share the products among their streams.
-        row = self.row_flops if scored.protocol == "exact" else 0
+        # Only `exact` may read a text as one row; pieces and other protocols share the products among their streams.
+        one_row = scored.protocol == "exact" and not (in_pieces and scored.targets > TARGETS_IN_ORDER)
+        row = self.row_flops if one_row else 0
         per_token = (self.flops_per_token - row) / PRODUCTS_FLOPS + row / ROW_FLOPS
         return scored.targets * (per_token / hardware.usable_cores() + self.num_layers * LAYER_S)
 
     def audit_s(self, scored: Targets) -> float | None:
-        scoring = self.scoring_s(scored)
+        scoring = self.scoring_s(scored, in_pieces=False)
         if scoring is None or scored.targets is None or self.flops_per_token is None or scored.protocol == "official":
             return None
         per_token = self.flops_per_token / ROW_FLOPS + AUDIT_TARGET_S
@@ -355,14 +358,14 @@ def _peak_memory_bytes(
     training = (num_tokens * per_token + logits) * value_bytes
     # Values per token in scoring: 6 per unit of the widest layer, and two parts of logits.
     widest = hidden if layers > 1 or not is_tied else embedding
-    rows = _rows_scored(recipe, evaluation)
+    rows = _rows_scored(recipe, evaluation, PIECES if entry.model["builder"] == "awd-lstm" else 1)
     part = 2 * (PART_LOGITS if cutoffs else min(rows * vocab_size, PART_LOGITS))
     return int(weights + max(training, (rows * (6 * widest + 3 * embedding) + part) * weight_bytes))
 
 
-def _rows_scored(recipe: Recipe, evaluation: Evaluation) -> int:
-    """Tokens of the largest forward pass of validation and of the static protocols."""
-    streams = {"exact": 1, "streams": evaluation.streams}
+def _rows_scored(recipe: Recipe, evaluation: Evaluation, pieces: int) -> int:
+    """Tokens of the largest forward pass of validation and of the static protocols; `exact` has so many pieces."""
+    streams = {"exact": pieces, "streams": evaluation.streams}
     columns = max(
         streams.get(name, OFFICIAL_STREAMS[split]) for name in evaluation.protocols for split in evaluation.splits
     )

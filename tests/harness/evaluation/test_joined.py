@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lm_models
+from harness.core.config.evaluation import Evaluation
 from harness.evaluation import joined, protocols
+from harness.suite import dry_run
 from lm_models.awd_lstm.config import Config
 from lm_models.qrnn.config import Config as QrnnConfig
 from lm_models.recurrent import RecurrentModel
@@ -101,6 +103,13 @@ def test_a_piece_that_remembers_more_than_its_warm_up_is_scored_again() -> None:
     assert in_pieces.pieces.num_again == in_pieces.pieces.num_pieces - 1
 
 
+def test_a_wrong_guess_changes_the_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the tests above could not fail."""
+    monkeypatch.setattr(joined, "_ROUNDINGS", math.inf)
+    in_order, in_pieces, _ = both(lstm(forget=math.log(9)), text(900))
+    assert abs(in_pieces.tally.nll_nats / in_order.tally.nll_nats - 1) > 1e-7
+
+
 @pytest.mark.parametrize("layers", [1, 3])
 def test_float32_differs_by_rounding(layers: int) -> None:
     in_order, in_pieces, _ = both(lstm(layers=layers, dtype=torch.float32), text(1500))
@@ -142,4 +151,12 @@ def test_logits_of_many_symbols_limit_the_pieces() -> None:
         found = joined.cut(model, 10**7, 512)
         return 1 if found is None else found.pieces
 
-    assert [pieces(size) for size in (50, 10_000, 300_000)] == [32, 13, 1]
+    assert [pieces(size) for size in (50, 10_000, 300_000)] == [16, 13, 1]
+
+
+def test_a_dry_run_counts_with_the_pieces_of_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joined, "_WARMUP", 512)
+    model, window = lstm(), Evaluation().window
+    assert joined.cut(model, dry_run.TARGETS_IN_ORDER, window) is None
+    cut = [joined.cut(model, targets, window) for targets in (dry_run.TARGETS_IN_ORDER + 1, 10**6)]
+    assert [each.pieces for each in cut if each is not None] == [2, dry_run.PIECES]
