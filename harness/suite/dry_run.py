@@ -33,7 +33,7 @@ OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-l
 # each token; and what a layer takes for a token in addition. Measured runs differ by a factor of up to 3.
 PRODUCTS_FLOPS, ROW_FLOPS, LAYER_S = 5e10, 1.2e10, 1e-6
 # `exact` scores an LSTM on a text of more targets than these in so many pieces: `harness.evaluation.joined`.
-PIECES, TARGETS_IN_ORDER = 16, 2_048
+PIECES, TARGETS_IN_ORDER = 16, 4_096
 # An audit scores again, in one stream, and reads this many targets twice, one at a time: `harness.worker.audit`.
 AUDIT_TARGETS, AUDIT_TARGET_S = 2_000, 3e-4
 

@@ -155,7 +155,7 @@ def test_logits_of_many_symbols_limit_the_pieces() -> None:
 
 
 def test_a_dry_run_counts_with_the_pieces_of_scoring(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joined, "_WARMUP", 512)
+    monkeypatch.setattr(joined, "_WARMUP", 1024)
     model, window = lstm(), Evaluation().window
     assert joined.cut(model, dry_run.TARGETS_IN_ORDER, window) is None
     cut = [joined.cut(model, targets, window) for targets in (dry_run.TARGETS_IN_ORDER + 1, 10**6)]
