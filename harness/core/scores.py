@@ -98,9 +98,9 @@ class Pieces:
     Attributes:
         num_pieces: of the text.
         warmup: tokens that each piece but the first read before it, to guess the state at its beginning.
-        num_again: pieces that were scored again, from the end of the piece before.
-        largest_difference: of the state where a piece ends from that where the next one began, relative to the larger
-            of 1 and the state, in roundings: 2^-23, or 2^-52 for a state in float64.
+        num_again: scores of a piece beyond its first, from the end of the piece before.
+        largest_difference: of the state where a piece ends from that where the next one began, relative to the largest
+            value of the layer's state there, in roundings: 2^-23, or 2^-52 for a state in float64.
     """
 
     __pydantic_config__ = FILE_BLOCK

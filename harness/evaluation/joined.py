@@ -6,16 +6,16 @@ zeros gives that state, or nearly. What is nearly right is found and mended:
 
 1. Each piece reads the `warmup` tokens before it, and is scored from the state that this gives.
 2. Where the piece before ends in another state than that, the piece is scored again from this end.
-3. By induction from the first piece, all pieces that join are one stream.
+3. By induction from the first piece, all pieces that join are one stream, up to the rounding that a join allows.
 
-A model that never forgets is scored piece after piece in the end, so the result does not depend on what it forgets.
+A model that does not forget is scored piece after piece in the end, so nothing is assumed of what it forgets.
 Letters: T time, B pieces, N targets, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from harness.core.interfaces import LanguageModel
 from harness.core.scores import Pieces
+from lm_models.awd_lstm.model import LstmLayer
 from lm_models.recurrent import RecurrentModel
 from lm_models.step import State, reset_streams, step_over, take_streams
 
@@ -36,11 +37,8 @@ _MIN_LENGTH = 4
 # Warm-up in tokens, rounded up to whole windows. After half of it a trained LSTM of 800 had not forgotten everything.
 _WARMUP = 1024
 
-# Rounds in which all pieces that do not join are scored again at once; later ones go from piece to piece.
-_ROUNDS = 2
-
-# Largest difference of two states that join, in roundings of the state's dtype. The orders in which products are summed
-# keep two readings of the same text some 16 of them apart in float32, however long they are.
+# Largest difference of two states that join, in roundings of the largest value of a layer's state. The orders in which
+# products are summed keep two readings of the same text some 40 of them apart in float32, however long they are.
 _ROUNDINGS = 128
 
 
@@ -70,9 +68,8 @@ def cut(model: LanguageModel, num_targets: int, window: int) -> Cut | None:
     Returns:
         None if the model cannot be scored in pieces, or would be no faster.
     """
-    # The others multiply all steps of a window at once; and the state of a model from outside may not hold all that it
-    # remembers.
-    if not isinstance(model, RecurrentModel) or all(layer.op != "lstm" for layer in model.recurrent_layers):
+    # Others multiply all steps of a window at once; and the state of a class from outside may not be all it remembers.
+    if type(model) is not RecurrentModel or any(type(layer) is not LstmLayer for layer in model.recurrent_layers):
         return None
     warmup_windows = math.ceil(_WARMUP / window)
     windows = math.ceil(num_targets / window)
@@ -109,27 +106,27 @@ class _Text:
         self, model: LanguageModel, ids: np.ndarray, how: Cut, device: torch.device, tick: Callable[[int], None]
     ) -> None:
         self.model, self.ids, self.how, self.device, self.tick = model, ids, how, device, tick
-        self.losses: list[np.ndarray] = [np.empty(0)] * how.pieces
+        self.losses_PN = np.empty((how.pieces, how.length))
         self.starts: list[State] = []
-        self.ends: list[State] = []
+        self.ends: list[State] = [()] * how.pieces
 
     def score(self) -> tuple[np.ndarray, Pieces]:
-        pieces, again = list(range(self.how.pieces)), 0
+        pieces, again, rounds = range(self.how.pieces), 0, 0
         first = self._warm()
         self.starts = [take_streams(first, slice(piece, piece + 1)) for piece in pieces]
-        self.ends = [()] * len(pieces)
         self._read(pieces, counts=True)
-        rounds = 0
         while apart := [piece for piece in pieces[1:] if not self._joins(piece)]:
-            # Only the first of them has a start that is certainly right.
-            chosen = apart if rounds < _ROUNDS else apart[:1]
-            for piece in chosen:
+            # Only the first of them begins right for certain. The others do if a piece is enough for them to forget. If
+            # a first round shows that it is not, they follow one after the other.
+            if rounds > 1 or (rounds == 1 and 2 * len(apart) > again):
+                rounds, apart = 2, apart[:1]
+            for piece in apart:
                 self.starts[piece] = self.ends[piece - 1]
-            self._read(chosen, counts=False)
-            rounds, again = rounds + 1, again + len(chosen)
-        largest = max(_difference(self.ends[piece - 1], self.starts[piece]) for piece in pieces[1:])
-        losses = np.concatenate(self.losses)[: self.how.num_targets]
-        return losses, Pieces(len(pieces), self.how.warmup_windows * self.how.window, again, largest)
+            self._read(apart, counts=False)
+            rounds, again = rounds + 1, again + len(apart)
+        largest = float(np.max([_difference(self.ends[piece - 1], self.starts[piece]) for piece in pieces[1:]]))
+        how = Pieces(len(pieces), self.how.warmup_windows * self.how.window, again, largest)
+        return self.losses_PN.ravel()[: self.how.num_targets], how
 
     def _joins(self, piece: int) -> bool:
         # Also if it started from this very state, which may hold NaN.
@@ -145,20 +142,17 @@ class _Text:
         # No text precedes the first piece: it has read its first token repeatedly, and starts at zero instead.
         return reset_streams(state, torch.from_numpy(starts_B > 0).to(self.device))
 
-    def _read(self, pieces: list[int], *, counts: bool) -> None:
+    def _read(self, pieces: Sequence[int], *, counts: bool) -> None:
         """Score pieces from their starts."""
         starts_B = np.array(pieces) * self.how.length
         state = _together([self.starts[piece] for piece in pieces])
-        windows = []
         for number in range(self.how.windows):
             nll_TB, state = self._window(starts_B, number, state)
-            windows.append(nll_TB)
+            self.losses_PN[pieces, number * self.how.window : (number + 1) * self.how.window] = nll_TB.T
             firsts_B = starts_B + number * self.how.window
             scored = np.clip(self.how.num_targets - firsts_B, 0, self.how.window).sum()
             self.tick(int(scored) if counts else 0)
-        losses_NB = np.concatenate(windows)
         for column, piece in enumerate(pieces):
-            self.losses[piece] = losses_NB[:, column]
             self.ends[piece] = take_streams(state, slice(column, column + 1))
 
     def _window(self, starts_B: np.ndarray, number: int, state: State) -> tuple[np.ndarray, State]:
@@ -185,11 +179,13 @@ def _together(states: list[State]) -> State:
 
 
 def _difference(one: State, other: State) -> float:
-    """Largest difference of two states, in roundings of the larger of 1 and the value; NaN if one holds NaN."""
+    """Largest difference of two states, in roundings of the largest value of the same part; NaN if one holds NaN."""
     if isinstance(one, Tensor):
         assert isinstance(other, Tensor)
         # 16 bits are compared as strictly as float32: their roundings would hide that a model does not forget.
         rounding = min(torch.finfo(one.dtype).eps, torch.finfo(torch.float32).eps)
-        relative = (one - other).abs() / one.abs().clamp(min=1)
-        return float(relative.double().amax()) / rounding
-    return max(_difference(a, b) for a, b in zip(one, other, strict=True))
+        difference, scale = float((one.double() - other.double()).abs().max()), rounding * float(one.abs().max())
+        if difference == 0:
+            return 0.0
+        return difference / scale if scale else math.inf
+    return float(np.max([_difference(a, b) for a, b in zip(one, other, strict=True)]))

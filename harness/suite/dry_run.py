@@ -32,8 +32,9 @@ OFFICIAL_STREAMS = {"train": 10, "valid": 10, "test": 1}  # batch sizes of awd-l
 # Speeds of one core of a recent CPU, rough: large matrix products; products with one row, which read every weight for
 # each token; and what a layer takes for a token in addition. Measured runs differ by a factor of up to 3.
 PRODUCTS_FLOPS, ROW_FLOPS, LAYER_S = 5e10, 1.2e10, 1e-6
-# `exact` scores an LSTM on a text of more targets than these in so many pieces: `harness.evaluation.joined`.
-PIECES, TARGETS_IN_ORDER = 16, 4_096
+# `exact` scores an LSTM on a text of more targets than these in so many pieces, of so many tokens together in a window:
+# `harness.evaluation.joined`.
+PIECES, TARGETS_IN_ORDER, PIECES_TOKENS = 16, 4_096, 1 << 13
 # An audit scores again, in one stream, and reads this many targets twice, one at a time: `harness.worker.audit`.
 AUDIT_TARGETS, AUDIT_TARGET_S = 2_000, 3e-4
 
@@ -358,7 +359,8 @@ def _peak_memory_bytes(
     training = (num_tokens * per_token + logits) * value_bytes
     # Values per token in scoring: 6 per unit of the widest layer, and two parts of logits.
     widest = hidden if layers > 1 or not is_tied else embedding
-    rows = _rows_scored(recipe, evaluation, PIECES if entry.model["builder"] == "awd-lstm" else 1)
+    pieces = PIECES if entry.model["builder"] == "awd-lstm" else 1
+    rows = _rows_scored(recipe, evaluation, max(1, min(pieces, PIECES_TOKENS // evaluation.window)))
     part = 2 * (PART_LOGITS if cutoffs else min(rows * vocab_size, PART_LOGITS))
     return int(weights + max(training, (rows * (6 * widest + 3 * embedding) + part) * weight_bytes))
 

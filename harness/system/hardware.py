@@ -117,6 +117,8 @@ def bfloat16_products() -> Products:
     have AMX for it; a hypervisor can hide AMX. Other vendors' instructions have not been measured.
     """
     cpu = _cpuinfo()
+    if "flags" not in cpu and "Features" not in cpu:
+        return "of unknown rate"  # another system than Linux, or another kind of processor
     flags = set(cpu.get("flags", cpu.get("Features", "")).split())
     if "amx_bf16" in flags:
         return "faster than float32"

@@ -302,12 +302,38 @@ def test_in_float32_arguments_of_another_dtype_are_not_read_as_float32(
 @needs_bfloat16
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("place", "name"), [(1, "h0"), (2, "c0"), (4, "weight_hh")])
+@pytest.mark.parametrize(
+    ("place", "name"), [(1, "h0"), (2, "c0"), (3, "weight_ih"), (4, "weight_hh"), (5, "bias_ih"), (6, "bias_hh")]
+)
 def test_shapes_that_do_not_fit_are_refused(place: int, name: str, dtype: torch.dtype) -> None:
     leaves = [leaf.detach().to(dtype) for leaf in inputs(LstmCase(16, 3, 4, 19), torch.float32).leaves]
     leaves[place] = leaves[place][:-1]
     with pytest.raises(ValueError, match=f"lstm needs {name} of shape"):
         native.lstm(*leaves)
+
+
+@needs_bfloat16
+def test_symbols_of_more_dimensions_are_refused() -> None:
+    leaves = [leaf.detach() for leaf in inputs(LstmCase(16, 3, 4, 19), torch.float32).leaves]
+    for shape in ((16, 3, 0), (16, 3, 1)):
+        with pytest.raises(ValueError, match="lstm needs symbols of shape"):
+            native.lstm(torch.zeros(shape, dtype=torch.int64), *leaves[1:])
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_gradients_do_not_depend_on_the_default_dtype(default: torch.dtype) -> None:
+    def gradients() -> list[torch.Tensor]:
+        drawn = inputs(LstmCase(16, 3, 4, 19), torch.float32)
+        return list(torch.autograd.grad(native.lstm(*drawn.leaves)[0].sum(), drawn.leaves))
+
+    expected = gradients()
+    torch.set_default_dtype(default)
+    try:
+        found = gradients()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(*pair) for pair in zip(expected, found, strict=True))
 
 
 @needs_bfloat16

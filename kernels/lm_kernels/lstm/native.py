@@ -101,7 +101,7 @@ def lstm(
 
     With bfloat16 arguments or under autocast h_TBH is bfloat16, and the last state has the dtypes of the first one.
     """
-    _check_shapes(x_TBI, h0_BH, c0_BH, weight_hh_GH)
+    _check_shapes(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
     _check_symbols(x_TBI, weight_ih_GI.shape[1])
     arguments = (x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
     dtype = _dtype(*arguments)
@@ -120,14 +120,27 @@ def lstm(
     return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
 
 
-def _check_shapes(x_TBI: Tensor, h0_BH: Tensor, c0_BH: Tensor, weight_hh_GH: Tensor) -> None:
-    """Raise ValueError for sizes with which the C code would leave its arrays; torch checks the inputs' product."""
-    shape_BH = (x_TBI.shape[1], weight_hh_GH.shape[1])
+def _check_shapes(
+    x_TBI: Tensor,
+    h0_BH: Tensor,
+    c0_BH: Tensor,
+    weight_ih_GI: Tensor,
+    weight_hh_GH: Tensor,
+    bias_ih_G: Tensor,
+    bias_hh_G: Tensor,
+) -> None:
+    """Raise ValueError for sizes with which the C code would leave its arrays; torch checks I of inputs and weight."""
+    streams, hidden = x_TBI.shape[1], weight_hh_GH.shape[1]
     expected = {
-        "h0": (h0_BH, shape_BH),
-        "c0": (c0_BH, shape_BH),
-        "weight_hh": (weight_hh_GH, (4 * shape_BH[1], shape_BH[1])),
+        "h0": (h0_BH, (streams, hidden)),
+        "c0": (c0_BH, (streams, hidden)),
+        "weight_ih": (weight_ih_GI, (4 * hidden, weight_ih_GI.shape[1])),
+        "weight_hh": (weight_hh_GH, (4 * hidden, hidden)),
+        "bias_ih": (bias_ih_G, (4 * hidden,)),
+        "bias_hh": (bias_hh_G, (4 * hidden,)),
     }
+    if not x_TBI.is_floating_point():
+        expected["symbols"] = (x_TBI, (len(x_TBI), streams))
     for name, (tensor, shape) in expected.items():
         if tensor.shape != shape:
             raise ValueError(f"lstm needs {name} of shape {shape}, not {tuple(tensor.shape)}")
@@ -211,8 +224,8 @@ def _backward(
     """
     streams, hidden = c0_BH.shape
     dgates_TBG = torch.empty(gates_TBG.shape, dtype=dtype)
-    dc0_BH = torch.zeros(c0_BH.shape) if dlast_BH is None else dlast_BH.clone(memory_format=torch.contiguous_format)
-    dh0_BH, dbias_G = torch.empty(c0_BH.shape), torch.zeros(4 * hidden)
+    dc0_BH = c0_BH.new_zeros(c0_BH.shape) if dlast_BH is None else dlast_BH.clone(memory_format=torch.contiguous_format)
+    dh0_BH, dbias_G = c0_BH.new_empty(c0_BH.shape), c0_BH.new_zeros(4 * hidden)
     parts = {"operand": _operand(streams, 4 * hidden, dtype), "gates": gates_TBG, "cells": cells_TBH, "c0": c0_BH}
     parts |= {"dgates": dgates_TBG, "dcell": dc0_BH, "dh0": dh0_BH, "dbias": dbias_G}
     if dh_TBH is not None:

@@ -27,6 +27,10 @@ def _short_warmup() -> object:
     patch.undo()
 
 
+class Other(RecurrentModel):
+    """A class from outside, which may remember more than its state."""
+
+
 def lstm(*, forget: float = 0.0, layers: int = 1, dtype: torch.dtype = torch.float64) -> RecurrentModel:
     """A model whose forget gates are sigmoid(forget), nearly, if it is not 0."""
     torch.manual_seed(0)
@@ -91,8 +95,27 @@ def test_a_model_that_never_forgets_is_scored_piece_after_piece() -> None:
     in_order, in_pieces, _ = both(lstm(forget=60), text(900))
     assert_equal(in_order, in_pieces, 1e-12)
     assert in_pieces.pieces is not None
-    # Seven that began at zeros, six of them from the next guess, and from then on one after the other.
-    assert in_pieces.pieces.num_again > 2 * in_pieces.pieces.num_pieces - 4
+    # All but the first of eight from the next guess, and all but two of them from then on one after the other.
+    assert in_pieces.pieces.num_pieces == 8
+    assert in_pieces.pieces.num_again == 7 + 6
+
+
+def test_a_small_state_is_compared_with_its_own_size() -> None:
+    """What a small state never forgets can decide the losses, if the weights of the softmax are large."""
+    torch.manual_seed(0)
+    config = Config(layers=1, hidden=HIDDEN, embedding=HIDDEN, tie=False)
+    model = lm_models.build("awd-lstm", config, vocab_size=VOCABULARY)
+    assert isinstance(model, RecurrentModel)
+    with torch.no_grad():
+        layer = model.layers[0]
+        layer.weight_hh.zero_()
+        layer.weight_ih[: 2 * HIDDEN] = 0
+        layer.bias_hh[:HIDDEN], layer.bias_hh[HIDDEN : 2 * HIDDEN] = -20, 60
+        model.softmax.weight.mul_(1e6)
+    in_order, in_pieces, _ = both(model, text(900))
+    assert_equal(in_order, in_pieces, 1e-4)
+    assert in_pieces.pieces is not None
+    assert in_pieces.pieces.num_again > 0
 
 
 def test_a_piece_that_remembers_more_than_its_warm_up_is_scored_again() -> None:
@@ -117,13 +140,16 @@ def test_float32_differs_by_rounding(layers: int) -> None:
     assert in_pieces.tally.nll_nats == pytest.approx(in_order.tally.nll_nats, rel=1e-7)
 
 
-def test_nan_in_the_weights_is_nan_in_the_score() -> None:
-    model = lstm()
+@pytest.mark.parametrize("layer", [0, 1])
+def test_nan_in_the_weights_is_nan_in_the_score(layer: int) -> None:
+    model = lstm(layers=2)
     with torch.no_grad():
-        model.layers[0].bias_hh[0] = math.nan
+        model.layers[layer].bias_hh[0] = math.nan
     in_order, in_pieces, _ = both(model, text(600))
     assert math.isnan(in_order.tally.nll_nats)
     assert math.isnan(in_pieces.tally.nll_nats)
+    assert in_pieces.pieces is not None
+    assert math.isnan(in_pieces.pieces.largest_difference)
 
 
 def test_an_error_of_the_tick_ends_the_score_and_dropout_comes_back() -> None:
@@ -139,7 +165,9 @@ def test_an_error_of_the_tick_ends_the_score_and_dropout_comes_back() -> None:
 
 def test_other_models_and_protocols_are_read_in_order() -> None:
     qrnn = lm_models.build("qrnn", QrnnConfig(layers=1, hidden=4, embedding=4), vocab_size=VOCABULARY)
-    for model in (qrnn, torch.nn.Linear(1, 1)):
+    other = lstm()
+    other.__class__ = Other
+    for model in (qrnn, other, torch.nn.Linear(1, 1)):
         assert joined.cut(model, 10**6, WINDOW) is None
     streams = protocols.score(lstm(), text(900), protocols.streams(4, 8, WINDOW))
     assert streams.pieces is None
@@ -160,3 +188,6 @@ def test_a_dry_run_counts_with_the_pieces_of_scoring(monkeypatch: pytest.MonkeyP
     assert joined.cut(model, dry_run.TARGETS_IN_ORDER, window) is None
     cut = [joined.cut(model, targets, window) for targets in (dry_run.TARGETS_IN_ORDER + 1, 10**6)]
     assert [each.pieces for each in cut if each is not None] == [2, dry_run.PIECES]
+    wide = joined.cut(model, 10**6, 2048)
+    assert wide is not None
+    assert wide.pieces == dry_run.PIECES_TOKENS // 2048

@@ -44,7 +44,7 @@ CPU part\t: 0xd40
 FILES = {name: (X86.format(*line[:4]), *line[4:]) for name, line in CPUS.items()} | {
     "ARM": (ARM.format("bf16 i8mm"), UNKNOWN, "float32"),
     "ARM without bfloat16": (ARM.format("i8mm"), EMULATED, "float32"),
-    "no file": (None, EMULATED, "float32"),
+    "no file": (None, UNKNOWN, "float32"),
 }
 
 
