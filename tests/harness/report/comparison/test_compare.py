@@ -171,7 +171,7 @@ def test_names_are_found_or_refused_in_one_line(tmp_path: Path) -> None:
     records = store.records()
     assert find_side("ptb-char/quick-512/qrnn", store, records).records[0].run_id == QRNN
     assert find_side(str(RESULTS / "runs" / QRNN), store, records).records[0].run_id == QRNN
-    with pytest.raises(NotComparableError, match="'qrnn' names runs of 4 recipes"):
+    with pytest.raises(NotComparableError, match="'qrnn' names runs of 5 recipes"):
         find_side("qrnn", store, records)
     with pytest.raises(StoreError, match=r"no run or entry 'ptb-char/quick/qrn'\. Did you mean 'ptb-char/quick/qrnn'"):
         find_side("ptb-char/quick/qrn", store, records)
