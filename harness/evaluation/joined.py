@@ -9,7 +9,7 @@ zeros gives that state, or nearly. What is nearly right is found and mended:
 3. By induction from the first piece, all pieces that join are one stream, up to the rounding that a join allows.
 
 A model that does not forget is scored piece after piece in the end, so nothing is assumed of what it forgets.
-Letters: T time, B pieces, N targets, V vocabulary.
+Letters: T time, B pieces, N targets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.core.interfaces import LanguageModel
 from harness.core.scores import Pieces
 from lm_models.awd_lstm.model import LstmLayer
 from lm_models.recurrent import RecurrentModel
-from lm_models.step import State, reset_streams, step_over, take_streams
+from lm_models.step import State, take_streams
 
 # Most pieces, and most tokens and logits of a window of all: more are no faster on a CPU, and take memory.
 _MOST_PIECES, _MOST_TOKENS, _MOST_LOGITS = 16, 1 << 13, 1 << 26
@@ -42,24 +42,28 @@ _WARMUP = 1024
 _ROUNDINGS = 128
 
 
+# Called with tokens (T + 1, B) and the state before them; returns the losses (T, B) in nats and the state after them.
+Read = Callable[[np.ndarray, State], tuple[np.ndarray, State]]
+
+
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Pieces of `windows` windows of `window` targets each; the last one may be shorter. Warm-ups are windows, too."""
+    """Pieces of `windows` windows of `window` targets each; the last one may be shorter. warmup: tokens."""
 
     num_targets: int
     window: int
     windows: int
-    warmup_windows: int
-
-    @property
-    def pieces(self) -> int:
-        """Their number."""
-        return math.ceil(self.num_targets / self.length)
+    warmup: int
 
     @property
     def length(self) -> int:
         """Targets of a piece."""
         return self.windows * self.window
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Position of the token before the first target of each piece."""
+        return np.arange(0, self.num_targets, self.length)
 
 
 def cut(model: LanguageModel, num_targets: int, window: int) -> Cut | None:
@@ -69,52 +73,37 @@ def cut(model: LanguageModel, num_targets: int, window: int) -> Cut | None:
         None if the model cannot be scored in pieces, or would be no faster.
     """
     # Others multiply all steps of a window at once; and the state of a class from outside may not be all it remembers.
-    if type(model) is not RecurrentModel or any(type(layer) is not LstmLayer for layer in model.recurrent_layers):
+    if type(model) is not RecurrentModel or any(type(layer) is not LstmLayer for layer in model.layers):
         return None
     warmup_windows = math.ceil(_WARMUP / window)
     windows = math.ceil(num_targets / window)
     most = min(_MOST_PIECES, _MOST_TOKENS // window, _MOST_LOGITS // (window * len(model.embedding)))
     each = max(_MIN_LENGTH * warmup_windows, math.ceil(windows / max(1, most)))
-    found = Cut(num_targets, window, each, warmup_windows)
-    return found if most > 1 and found.pieces > 1 else None
+    return Cut(num_targets, window, each, warmup_windows * window) if most > 1 and each < windows else None
 
 
-def score(
-    model: LanguageModel,
-    ids: np.ndarray,
-    how: Cut,
-    device: torch.device,
-    tick: Callable[[int], None],
-) -> tuple[np.ndarray, Pieces]:
-    """Score a text.
+class InPieces:
+    """The losses of a text that was cut.
 
     Args:
-        model: in evaluation mode.
         ids: token ids (N + 1,).
         how: of `cut`.
-        device: the model's.
+        warm: state of all pieces after their warm-up, and zeros for the first.
+        read: reads a window of some of the pieces.
         tick: called after each window with the number of its targets, 0 for those that are read again.
-
-    Returns:
-        The loss of each target (N,) in nats and text order, and how the pieces were joined.
     """
-    return _Text(model, ids, how, device, tick).score()
 
-
-class _Text:
-    def __init__(
-        self, model: LanguageModel, ids: np.ndarray, how: Cut, device: torch.device, tick: Callable[[int], None]
-    ) -> None:
-        self.model, self.ids, self.how, self.device, self.tick = model, ids, how, device, tick
-        self.losses_PN = np.empty((how.pieces, how.length))
-        self.starts: list[State] = []
-        self.ends: list[State] = [()] * how.pieces
+    def __init__(self, ids: np.ndarray, how: Cut, warm: State, read: Read, tick: Callable[[int], None]) -> None:
+        self.ids, self.how, self.read, self.tick = ids, how, read, tick
+        pieces = range(len(how.starts))
+        self.losses_BN = np.empty((len(pieces), how.length))
+        self.starts = [take_streams(warm, slice(piece, piece + 1)) for piece in pieces]
+        self.ends = list(self.starts)
 
     def score(self) -> tuple[np.ndarray, Pieces]:
-        pieces, again, rounds = range(self.how.pieces), 0, 0
-        first = self._warm()
-        self.starts = [take_streams(first, slice(piece, piece + 1)) for piece in pieces]
-        self._read(pieces, counts=True)
+        """Return the loss of each target (N,) in nats and text order, and how the pieces were joined."""
+        pieces, again, rounds = range(len(self.starts)), 0, 0
+        self._score(pieces, counts=True)
         while apart := [piece for piece in pieces[1:] if not self._joins(piece)]:
             # Only the first of them begins right for certain. The others do if a piece is enough for them to forget. If
             # a first round shows that it is not, they follow one after the other.
@@ -122,52 +111,28 @@ class _Text:
                 rounds, apart = 2, apart[:1]
             for piece in apart:
                 self.starts[piece] = self.ends[piece - 1]
-            self._read(apart, counts=False)
+            self._score(apart, counts=False)
             rounds, again = rounds + 1, again + len(apart)
         largest = float(np.max([_difference(self.ends[piece - 1], self.starts[piece]) for piece in pieces[1:]]))
-        how = Pieces(len(pieces), self.how.warmup_windows * self.how.window, again, largest)
-        return self.losses_PN.ravel()[: self.how.num_targets], how
+        return self.losses_BN.ravel()[: self.how.num_targets], Pieces(len(pieces), self.how.warmup, again, largest)
 
     def _joins(self, piece: int) -> bool:
         # Also if it started from this very state, which may hold NaN.
         end, start = self.ends[piece - 1], self.starts[piece]
         return start is end or _difference(end, start) <= _ROUNDINGS
 
-    def _warm(self) -> State:
-        starts_B = np.arange(self.how.pieces) * self.how.length
-        state = self.model.initial_state(len(starts_B))
-        for number in range(-self.how.warmup_windows, 0):
-            _, state = self._window(starts_B, number, state)
-            self.tick(0)
-        # No text precedes the first piece: it has read its first token repeatedly, and starts at zero instead.
-        return reset_streams(state, torch.from_numpy(starts_B > 0).to(self.device))
-
-    def _read(self, pieces: Sequence[int], *, counts: bool) -> None:
+    def _score(self, pieces: Sequence[int], *, counts: bool) -> None:
         """Score pieces from their starts."""
-        starts_B = np.array(pieces) * self.how.length
-        state = _together([self.starts[piece] for piece in pieces])
-        for number in range(self.how.windows):
-            nll_TB, state = self._window(starts_B, number, state)
-            self.losses_PN[pieces, number * self.how.window : (number + 1) * self.how.window] = nll_TB.T
-            firsts_B = starts_B + number * self.how.window
-            scored = np.clip(self.how.num_targets - firsts_B, 0, self.how.window).sum()
+        starts_B, state = self.how.starts[pieces], _together([self.starts[piece] for piece in pieces])
+        for first in range(0, self.how.length, self.how.window):
+            positions_TB = starts_B + first + np.arange(self.how.window + 1)[:, None]
+            # The last piece may be shorter: it repeats the last token there, which is not counted, and nothing follows.
+            nll_TB, state = self.read(self.ids[np.minimum(positions_TB, self.how.num_targets)], state)
+            self.losses_BN[pieces, first : first + self.how.window] = nll_TB.T
+            scored = np.clip(self.how.num_targets - starts_B - first, 0, self.how.window).sum()
             self.tick(int(scored) if counts else 0)
         for column, piece in enumerate(pieces):
             self.ends[piece] = take_streams(state, slice(column, column + 1))
-
-    def _window(self, starts_B: np.ndarray, number: int, state: State) -> tuple[np.ndarray, State]:
-        positions_TB = (number * self.how.window + np.arange(self.how.window + 1))[:, None] + starts_B[None, :]
-        # The last piece may be shorter: it repeats the last token there, which is not counted, and nothing follows it.
-        return losses_of(self.model, self.ids[np.clip(positions_TB, 0, self.how.num_targets)], state, self.device)
-
-
-def losses_of(
-    model: LanguageModel, tokens_TB: np.ndarray, state: State, device: torch.device
-) -> tuple[np.ndarray, State]:
-    """nll (T - 1, B) in float64 on the host, and the state after it."""
-    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64))
-    step = step_over(model, tokens, state, device)
-    return step.nll_TB.double().cpu().numpy(), step.state
 
 
 def _together(states: list[State]) -> State:

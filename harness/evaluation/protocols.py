@@ -9,6 +9,7 @@ divided here (`harness.core.metrics` does). Shape letters: T time, B stream, N t
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from harness.core.metrics import METRICS
 from harness.core.scores import EvaluationProtocol, Score, Tally, TargetFile, TextSize
 from harness.evaluation import joined
 from harness.evaluation.blocks import Blocks, Scored, rate_std_error
-from lm_models.step import State, reset_streams
+from lm_models.step import State, reset_streams, step_over
 
 if TYPE_CHECKING:
     from harness.core.config.evaluation import Evaluation
@@ -179,11 +180,10 @@ def score(
     try:
         if protocol.name == "official":
             return _trimmed_streams(model, ids, protocol, tick, ranks)
-        pieces = (
-            None if in_order or protocol.name != "exact" else joined.cut(model, num_targets_of(ids), protocol.window)
-        )
-        if pieces is not None:
-            return _in_pieces(model, ids, pieces, tick, keep_nll)
+        if protocol.name == "exact" and not in_order:
+            pieces = joined.cut(model, num_targets_of(ids), protocol.window)
+            if pieces is not None:
+                return _in_pieces(model, ids, protocol, pieces, tick, keep_nll)
         return _all_targets(model, ids, protocol, tick, keep_nll, ranks)
     finally:
         module.train(was_training)
@@ -363,7 +363,7 @@ def _all_targets(
         positions_TB = first + np.arange(length + 1)[:, None] + starts_B[None, :]
         # The last stream may be shorter: it repeats the last token there, and the results are not counted.
         tokens_TB = ids[np.minimum(positions_TB, num_targets)]
-        nll_TB, state = joined.losses_of(model, tokens_TB, state, device_of(model))
+        nll_TB, state = _nll(model, tokens_TB, state)
         scored_TB = positions_TB[1:] <= num_targets
         for stream, start in enumerate(starts_B):
             column = nll_TB[scored_TB[:, stream], stream]
@@ -378,15 +378,25 @@ def _all_targets(
     return blocks.with_tally(Tally(total, num_targets, num_targets, len(ids) - num_targets))
 
 
-def _in_pieces(model: LanguageModel, ids: np.ndarray, pieces: joined.Cut, tick: Tick | None, keep_nll: bool) -> Scored:
+def _in_pieces(
+    model: LanguageModel,
+    ids: np.ndarray,
+    protocol: EvaluationProtocol,
+    pieces: joined.Cut,
+    tick: Tick | None,
+    keep_nll: bool,
+) -> Scored:
     """`exact`, with the sums in the order of one stream."""
     num_targets = num_targets_of(ids)
     blocks = Blocks(num_targets, keep_nll=keep_nll)
-    losses, how = joined.score(model, ids, pieces, device_of(model), tick or (lambda _: None))
+    warm = _warm_state(model, ids, pieces.starts, replace(protocol, warmup=pieces.warmup))
+    read = functools.partial(_nll, model)
+    losses, how = joined.InPieces(ids, pieces, warm, read, tick or (lambda _: None)).score()
     total = 0.0
     for first in range(0, num_targets, pieces.window):
-        blocks.add(first, losses[first : first + pieces.window])
-        total += math.fsum(losses[first : first + pieces.window])
+        window = losses[first : first + pieces.window]
+        blocks.add(first, window)
+        total += math.fsum(window)
     scored = blocks.with_tally(Tally(total, num_targets, num_targets, len(ids) - num_targets))
     return replace(scored, pieces=how)
 
@@ -399,7 +409,7 @@ def _warm_state(model: LanguageModel, ids: np.ndarray, starts_B: np.ndarray, pro
     for first in range(0, protocol.warmup, protocol.window):
         length = min(protocol.window, protocol.warmup - first)
         positions_TB = starts_B[None, :] - protocol.warmup + first + np.arange(length + 1)[:, None]
-        _, state = joined.losses_of(model, ids[np.maximum(positions_TB, 0)], state, device_of(model))
+        _, state = _nll(model, ids[np.maximum(positions_TB, 0)], state)
     # No text precedes the first stream: it has read its first token repeatedly, and starts at zero instead.
     keep_B = torch.from_numpy(starts_B > 0).to(device_of(model))
     return reset_streams(state, keep_B)
@@ -422,7 +432,7 @@ def _trimmed_streams(
     total = 0.0
     for first in range(0, rows - 1, protocol.window):
         tokens_TB = columns_TB[first : min(first + protocol.window, rows - 1) + 1]
-        nll_TB, state = joined.losses_of(model, tokens_TB, state, device_of(model))
+        nll_TB, state = _nll(model, tokens_TB, state)
         for column, stream in enumerate(own_streams):
             blocks.add(stream * (rows - 1) + first, nll_TB[:, column])
             total += math.fsum(nll_TB[:, column])
@@ -430,3 +440,10 @@ def _trimmed_streams(
             tick(len(nll_TB) * num_streams)
     total = shares.add_up(blocks, total)
     return blocks.with_tally(Tally(total, num_targets, rows * num_streams, len(ids) - num_targets))
+
+
+def _nll(model: LanguageModel, tokens_TB: np.ndarray, state: State) -> tuple[np.ndarray, State]:
+    """nll (T - 1, B) in float64 on the host, and the state after it."""
+    tokens = torch.from_numpy(np.ascontiguousarray(tokens_TB).astype(np.int64))
+    step = step_over(model, tokens, state, device_of(model))
+    return step.nll_TB.double().cpu().numpy(), step.state

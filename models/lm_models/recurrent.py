@@ -120,7 +120,7 @@ class RecurrentModel(TokenModel):
 
     def initial_state(self, batch: int) -> State:
         """Zeros for `batch` streams, in the model's dtype and on its device."""
-        return tuple(layer.initial_state(batch) for layer in self.recurrent_layers)
+        return tuple(layer.initial_state(batch) for layer in self._layers())
 
     def encode(
         self, inputs_TB: Tensor, state: State, rows_TBE: Tensor | None = None, *, training: bool
@@ -130,7 +130,7 @@ class RecurrentModel(TokenModel):
         Only TAR reads an output without dropout. Without TAR the last layer applies it, and both are the same tensor.
         """
         rates, generator = self.config.dropout, self.generator
-        layers = self.recurrent_layers
+        layers = self._layers()
         needs_raw = training and self.config.tar > 0
         last = 0.0 if needs_raw else rates.output
         x_TBX, table_VX = self._inputs(inputs_TB.long(), rows_TBE, training=training)
@@ -176,7 +176,7 @@ class RecurrentModel(TokenModel):
         After training these are the backends it trained with.
         """
         backends: dict[str, dict[str, None]] = {}
-        for layer in self.recurrent_layers:
+        for layer in self._layers():
             backends.setdefault(layer.op, {})[layer.backend] = None
             if layer.weight_drop > 0:
                 name = lm_kernels.resolve("weight_drop", layer.weight_drop_kernel, self.embedding.device)[0]
@@ -186,16 +186,14 @@ class RecurrentModel(TokenModel):
     @property
     def trained_by(self) -> list[str | None]:
         """Backend that each layer last trained with. A checkpoint saves it, because a resumed run must report it."""
-        return [layer.trained_by for layer in self.recurrent_layers]
+        return [layer.trained_by for layer in self._layers()]
 
     @trained_by.setter
     def trained_by(self, names: Sequence[str | None]) -> None:
-        for layer, name in zip(self.recurrent_layers, names, strict=True):
+        for layer, name in zip(self._layers(), names, strict=True):
             layer.trained_by = name
 
-    @property
-    def recurrent_layers(self) -> list[RecurrentLayer]:
-        """The stack, from the input on."""
+    def _layers(self) -> list[RecurrentLayer]:
         return [layer for layer in self.layers if isinstance(layer, RecurrentLayer)]
 
 

@@ -101,9 +101,9 @@ def lstm(
 
     With bfloat16 arguments or under autocast h_TBH is bfloat16, and the last state has the dtypes of the first one.
     """
-    _check_shapes(x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
-    _check_symbols(x_TBI, weight_ih_GI.shape[1])
     arguments = (x_TBI, h0_BH, c0_BH, weight_ih_GI, weight_hh_GH, bias_ih_G, bias_hh_G)
+    _check_shapes(*arguments)
+    _check_symbols(x_TBI, weight_ih_GI.shape[1])
     dtype = _dtype(*arguments)
     if dtype is None:
         return fused.lstm(*arguments)
@@ -120,28 +120,21 @@ def lstm(
     return h_TBH, h_TBH[-1].to(h0_BH.dtype), c_BH.to(c0_BH.dtype)
 
 
-def _check_shapes(
-    x_TBI: Tensor,
-    h0_BH: Tensor,
-    c0_BH: Tensor,
-    weight_ih_GI: Tensor,
-    weight_hh_GH: Tensor,
-    bias_ih_G: Tensor,
-    bias_hh_G: Tensor,
-) -> None:
+def _check_shapes(x_TBI: Tensor, *others: Tensor) -> None:
     """Raise ValueError for sizes with which the C code would leave its arrays; torch checks I of inputs and weight."""
-    streams, hidden = x_TBI.shape[1], weight_hh_GH.shape[1]
+    streams, inputs, hidden = x_TBI.shape[1], others[2].shape[1], others[3].shape[1]
     expected = {
-        "h0": (h0_BH, (streams, hidden)),
-        "c0": (c0_BH, (streams, hidden)),
-        "weight_ih": (weight_ih_GI, (4 * hidden, weight_ih_GI.shape[1])),
-        "weight_hh": (weight_hh_GH, (4 * hidden, hidden)),
-        "bias_ih": (bias_ih_G, (4 * hidden,)),
-        "bias_hh": (bias_hh_G, (4 * hidden,)),
+        "h0": (streams, hidden),
+        "c0": (streams, hidden),
+        "weight_ih": (4 * hidden, inputs),
+        "weight_hh": (4 * hidden, hidden),
+        "bias_ih": (4 * hidden,),
+        "bias_hh": (4 * hidden,),
     }
+    found = list(zip(expected, others, expected.values(), strict=True))
     if not x_TBI.is_floating_point():
-        expected["symbols"] = (x_TBI, (len(x_TBI), streams))
-    for name, (tensor, shape) in expected.items():
+        found.append(("symbols", x_TBI, (len(x_TBI), streams)))
+    for name, tensor, shape in found:
         if tensor.shape != shape:
             raise ValueError(f"lstm needs {name} of shape {shape}, not {tuple(tensor.shape)}")
 

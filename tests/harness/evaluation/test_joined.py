@@ -177,7 +177,7 @@ def test_logits_of_many_symbols_limit_the_pieces() -> None:
     def pieces(vocab_size: int) -> int:
         model = lm_models.build("awd-lstm", Config(layers=1, hidden=2, embedding=2), vocab_size=vocab_size)
         found = joined.cut(model, 10**7, 512)
-        return 1 if found is None else found.pieces
+        return 1 if found is None else len(found.starts)
 
     assert [pieces(size) for size in (50, 10_000, 300_000)] == [16, 13, 1]
 
@@ -187,7 +187,7 @@ def test_a_dry_run_counts_with_the_pieces_of_scoring(monkeypatch: pytest.MonkeyP
     model, window = lstm(), Evaluation().window
     assert joined.cut(model, dry_run.TARGETS_IN_ORDER, window) is None
     cut = [joined.cut(model, targets, window) for targets in (dry_run.TARGETS_IN_ORDER + 1, 10**6)]
-    assert [each.pieces for each in cut if each is not None] == [2, dry_run.PIECES]
+    assert [len(each.starts) for each in cut if each is not None] == [2, dry_run.PIECES]
     wide = joined.cut(model, 10**6, 2048)
     assert wide is not None
-    assert wide.pieces == dry_run.PIECES_TOKENS // 2048
+    assert len(wide.starts) == dry_run.PIECES_TOKENS // 2048

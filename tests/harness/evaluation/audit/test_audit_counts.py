@@ -13,7 +13,7 @@ from leaky_model import Leaky
 
 from harness.core.interfaces import LoadedModel
 from harness.core.scores import Tally
-from harness.evaluation import joined, scoring
+from harness.evaluation import protocols, scoring
 from harness.evaluation.audit import counts
 
 VOCABULARY = ["<eos>", "the", "é", "sat", "on", "mat"]
@@ -66,13 +66,13 @@ def test_scoring_that_adds_targets_twice_is_caught(
     loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, asked = scored(loaded, tmp_path)
-    nll = joined.losses_of
+    nll = protocols._nll
 
     def twice(*arguments: Any) -> tuple[np.ndarray, Any]:
         losses, state = nll(*arguments)
         return 2 * losses, state
 
-    monkeypatch.setattr(joined, "losses_of", twice)
+    monkeypatch.setattr(protocols, "_nll", twice)
     check = counts.check(loaded, made, asked)
     assert not check.passed
     assert "known losses" in check.detail
@@ -82,6 +82,6 @@ def test_scoring_of_inputs_for_targets_is_caught(
     loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, asked = scored(loaded, tmp_path)
-    nll = joined.losses_of
-    monkeypatch.setattr(joined, "losses_of", lambda model, tokens, *rest: nll(model, np.roll(tokens, 1, 0), *rest))
+    nll = protocols._nll
+    monkeypatch.setattr(protocols, "_nll", lambda model, tokens, state: nll(model, np.roll(tokens, 1, 0), state))
     assert not counts.check(loaded, made, asked).passed
